@@ -1,0 +1,109 @@
+/*
+ * mount.h - one live copy-on-write filesystem: an immutable base tree, a
+ * mutable upper, and a FUSE superblock that shows upper over base.
+ *
+ * A mount has a record in the meta family ("mount/ID", JSON) that outlives the
+ * daemon: detached (unmounted, upper kept) or attached. Every function may be
+ * called from any thread; calls on one mount that change its state
+ * (checkpoint, detach, discard) are serialised inside.
+ */
+#ifndef VARVE_FS_MOUNT_H
+#define VARVE_FS_MOUNT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/fsdiff.h"
+#include "store/progress.h"
+#include "store/store.h"
+
+/* The threads that serve the requests of all mounts of a daemon. */
+struct session_pool;
+/* threads 0: 2 a core, at least 4. NULL on failure. */
+struct session_pool *session_pool_new(unsigned threads, struct error *err);
+/* Every mount has been closed before. */
+void session_pool_free(struct session_pool *sp);
+
+enum mount_cache { MOUNT_CACHE_PRIVATE, MOUNT_CACHE_SHARED };
+
+struct mount_options {
+	const char *mountpoint; /* absolute; an existing directory */
+	const char *fsname;	/* source shown in /proc/mounts; NULL: the snapshot's name */
+	bool read_only;
+	bool is_volatile;	/* fsync does nothing */
+	enum mount_cache cache; /* SHARED is served as PRIVATE for now */
+	bool allow_dev, allow_suid;
+	uint64_t quota_bytes; /* of the upper's data; 0: none */
+};
+
+struct mount_info {
+	char id[SNAPSHOT_ID_SIZE];
+	char snapshot_id[SNAPSHOT_ID_SIZE]; /* last snapshot it is based on (checkpoints move it) */
+	char snapshot_name[SNAPSHOT_NAME_MAX + 1];
+	char mountpoint[4096];
+	bool attached;
+	bool read_only, is_volatile;
+	enum mount_cache cache;
+	uint64_t quota_bytes;
+	int64_t created_at_ms;
+	struct digest base;	 /* root of the base tree */
+	uint64_t changed_inodes; /* inodes with a record in the upper */
+	uint64_t upper_bytes;	 /* file data held by the upper */
+	uint64_t epoch;
+	bool sealing; /* a checkpoint is being sealed */
+};
+
+struct mount;
+
+/* Make a mount of a ready snapshot and attach it. -EINVAL, -ENOENT, -EBUSY ... */
+MUST_CHECK int mount_create(struct store *s, struct session_pool *sp, const struct snapshot *snap,
+			    const struct mount_options *opt, struct mount **out, struct error *err);
+
+/*
+ * After a restart: load every "mount/ID" record. Finishes or redoes what a
+ * crash interrupted (checkpoints, discards), removes uppers of no mount.
+ * Mounts that were attached are attached again at their places (a stale FUSE
+ * mount there is unmounted first); one that cannot be is left detached with a
+ * log line. *out: malloc'd array of all mounts, detached ones included.
+ */
+MUST_CHECK int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out,
+			      size_t *out_n, struct error *err);
+
+/* Attach a detached mount, at `mountpoint` or (NULL) where it was. */
+MUST_CHECK int mount_attach(struct mount *m, const char *mountpoint, struct error *err);
+/*
+ * Flush, unmount, keep the upper. -EBUSY where files are open, unless lazy
+ * (MNT_DETACH). keep_state: the record goes on saying "attached", so that the
+ * next daemon attaches it again (used at shutdown).
+ */
+MUST_CHECK int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err);
+/* Delete a detached mount with its upper and record, and free m. */
+MUST_CHECK int mount_discard(struct mount *m, struct error *err);
+/* Detach if needed (lazily), keep everything on disk, free m. NULL is accepted. */
+void mount_close(struct mount *m);
+
+void mount_get_info(struct mount *m, struct mount_info *out);
+json_t *mount_info_to_json(const struct mount_info *i);
+
+/*
+ * Take a checkpoint under `name` ("" or NULL: unnamed). Returns when the swap
+ * is done, with the record, status "building"; sealing goes on in the
+ * background and ends with status ready or failed. For an unchanged mount the
+ * record is ready at once. A second checkpoint waits for the first to seal.
+ * freeze_cgroup: a cgroup v2 directory to freeze from flush to swap, or NULL.
+ * -EEXIST (name taken), -ENOTCONN (detached), -EIO. Works detached as well.
+ */
+MUST_CHECK int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgroup,
+				struct snapshot *out, struct error *err);
+/* Wait until no checkpoint is being sealed; the last one's result (0 or -errno). */
+MUST_CHECK int mount_wait_sealed(struct mount *m, struct error *err);
+/* Nanoseconds that operations were held up in the last checkpoint's swap. */
+uint64_t mount_last_pause_ns(struct mount *m);
+
+/* What the upper has changed against the base. Flushes first. */
+MUST_CHECK int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err);
+
+/* Requests served so far, by all mounts of the pool. */
+uint64_t session_pool_requests(const struct session_pool *sp);
+
+#endif

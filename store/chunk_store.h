@@ -1,0 +1,67 @@
+/*
+ * chunk_store.h - content-addressed chunks: put once, get by digest.
+ *
+ * Owns: deduplication, compression, the cache of decoded chunks. Thread-safe.
+ */
+#ifndef VARVE_CHUNK_STORE_H
+#define VARVE_CHUNK_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/guard.h"
+#include "store/hash.h"
+#include "store/kv.h"
+
+struct chunk_store;
+
+/* Borrows kv and guard. cache_bytes bounds the decoded chunks kept. */
+struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
+				    size_t cache_bytes);
+void chunk_store_free(struct chunk_store *cs);
+
+struct chunk_put_result {
+	struct digest digest;
+	uint32_t stored_bytes; /* frame bytes newly written; 0 where it was there */
+};
+
+/*
+ * Store raw[0..len), 1 <= len <= CHUNK_MAX. The caller is inside a guard
+ * session. The write is KV_NO_LOG: kv_flush_content() before a record refers
+ * to it.
+ */
+MUST_CHECK int chunk_store_put(struct chunk_store *cs, const void *raw, size_t len,
+			       struct chunk_put_result *out);
+
+/*
+ * Say that a record will refer to a chunk that exists already (the caller
+ * holds another reference to it, such as a tree that contains it). The caller
+ * is inside a guard session.
+ */
+void chunk_store_touch(struct chunk_store *cs, const struct digest *d);
+
+/* A decoded chunk, shared and immutable, alive until chunk_unref. */
+struct chunk {
+	const uint8_t *data;
+	size_t len;
+};
+
+/*
+ * From the cache or the database. 0; -ENODATA where the chunk is missing;
+ * -EBADMSG where it does not decode or, for the first read into the cache,
+ * does not hash to d; -EIO; -ENOMEM.
+ */
+MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out);
+void chunk_unref(struct chunk *c);
+DEFINE_CLEANUP(struct chunk *, chunk_unref)
+
+/* Bypass the cache and rehash: for verify. Same errors. Appends to out. */
+MUST_CHECK int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t *out_raw,
+				  uint32_t *out_stored);
+
+/* 1 present, 0 absent, or a failure. */
+MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);
+
+#endif

@@ -1,0 +1,101 @@
+/*
+ * kv.h - the key-value database of a store (RocksDB); the only module that
+ * calls RocksDB. Thread-safe unless said otherwise. Failures of the database
+ * are reported as -EIO (-EBADMSG for a checksum mismatch, -ENOSPC where the
+ * disk is full) with its text in err or the log.
+ */
+#ifndef VARVE_KV_H
+#define VARVE_KV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+
+enum kv_family { KV_CHUNK, KV_NODE, KV_META, KV_UPPER, KV_FAMILY_COUNT };
+
+enum kv_mode {
+	KV_READ_WRITE, /* one process; creates the database if it is missing */
+	KV_READ_ONLY,  /* beside a running daemon too; sees what was flushed or logged at open */
+};
+
+struct kv_options {
+	enum kv_mode mode;
+	size_t block_cache_bytes; /* 0: 64 MiB */
+	const char *scratch_dir;  /* KV_READ_ONLY: a private directory for the reader's own files */
+};
+
+struct kv;
+MUST_CHECK int kv_open(const char *dir, const struct kv_options *opt, struct kv **out,
+		       struct error *err);
+void kv_close(struct kv *kv);
+
+/* A value that the database lends; release it soon. A zeroed struct is empty. */
+struct kv_value {
+	const uint8_t *data;
+	size_t len;
+	void *pin;
+};
+void kv_value_release(struct kv_value *v);
+
+/* 0, -ENOENT, or a failure. */
+MUST_CHECK int kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
+		      struct kv_value *out);
+/* 1 present, 0 absent, or a failure. */
+MUST_CHECK int kv_has(struct kv *kv, enum kv_family f, const void *key, size_t klen);
+
+/* A group of writes that is applied whole or not at all. Not thread-safe. */
+struct kv_batch;
+struct kv_batch *kv_batch_new(void);
+void kv_batch_free(struct kv_batch *b);
+DEFINE_CLEANUP(struct kv_batch *, kv_batch_free)
+void kv_batch_clear(struct kv_batch *b);
+void kv_batch_put(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key, size_t klen,
+		  const void *val, size_t vlen);
+void kv_batch_del(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key,
+		  size_t klen);
+/* Delete keys in [from, to). */
+void kv_batch_del_range(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *from,
+			size_t from_len, const void *to, size_t to_len);
+size_t kv_batch_bytes(const struct kv_batch *b);
+size_t kv_batch_count(const struct kv_batch *b);
+
+enum kv_durability {
+	KV_NO_LOG, /* lost in any crash until kv_flush() */
+	KV_LOG,	   /* survives a crash of the process */
+	KV_SYNC,   /* survives a power cut */
+};
+MUST_CHECK int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
+
+/* Make every write to chunk and node so far permanent (memtables to files, synced). */
+MUST_CHECK int kv_flush_content(struct kv *kv);
+/* Make every KV_LOG write so far survive a power cut. */
+MUST_CHECK int kv_sync_log(struct kv *kv);
+
+/* Ordered iteration over one family as of kv_iter_new. Not thread-safe. */
+struct kv_iter;
+struct kv_iter *kv_iter_new(struct kv *kv, enum kv_family f);
+void kv_iter_free(struct kv_iter *it);
+DEFINE_CLEANUP(struct kv_iter *, kv_iter_free)
+void kv_iter_seek(struct kv_iter *it, const void *key, size_t klen); /* first key >= key */
+bool kv_iter_valid(const struct kv_iter *it);
+void kv_iter_next(struct kv_iter *it);
+/* Pointers live until the next move. */
+const uint8_t *kv_iter_key(const struct kv_iter *it, size_t *len);
+const uint8_t *kv_iter_value(const struct kv_iter *it, size_t *len);
+/* 0, or the failure that ended the iteration. */
+MUST_CHECK int kv_iter_status(const struct kv_iter *it);
+
+/* Reclaim the space of deleted values of chunk and node (compaction; slow). */
+MUST_CHECK int kv_compact_content(struct kv *kv);
+
+struct kv_stats {
+	uint64_t live_bytes[KV_FAMILY_COUNT]; /* estimated, files and blobs */
+	uint64_t keys[KV_FAMILY_COUNT];	      /* estimated */
+	uint64_t cache_bytes;
+};
+void kv_stats(struct kv *kv, struct kv_stats *out);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * node_store.h - tree nodes by digest, with the cache of decoded nodes that all
+ * mounts share. Thread-safe.
+ */
+#ifndef VARVE_NODE_STORE_H
+#define VARVE_NODE_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/macros.h"
+#include "store/guard.h"
+#include "store/hash.h"
+#include "store/kv.h"
+#include "store/node.h"
+
+struct node_store;
+struct node_store *node_store_new(struct kv *kv, struct guard *guard, int zstd_level,
+				  size_t cache_bytes);
+void node_store_free(struct node_store *ns);
+
+/* A cached node, immutable, alive until node_unref. */
+struct node {
+	struct node_view view;
+	struct digest digest;
+};
+
+/* 0, -ENODATA (missing), -EBADMSG (malformed or wrong hash), -EIO, -ENOMEM. */
+MUST_CHECK int node_store_get(struct node_store *ns, const struct digest *d, struct node **out);
+void node_ref(struct node *n);
+void node_unref(struct node *n);
+DEFINE_CLEANUP(struct node *, node_unref)
+
+/*
+ * Store an encoded node (it becomes readable at once). The caller is inside a
+ * guard session. KV_NO_LOG, as for chunks. *new_bytes grows by the stored size
+ * where it was not there.
+ */
+MUST_CHECK int node_store_put(struct node_store *ns, const void *bytes, size_t len,
+			      struct digest *out, uint64_t *new_bytes);
+/* Protect a node, and so all it refers to, that a record will refer to. */
+void node_store_touch(struct node_store *ns, const struct digest *d);
+
+/* Bypass the cache and rehash: for verify. */
+MUST_CHECK int node_store_verify(struct node_store *ns, const struct digest *d, uint32_t *out_raw,
+				 uint32_t *out_stored);
+/* Bytes in the cache. */
+size_t node_store_cached_bytes(struct node_store *ns);
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * store.h - the facade: opens a store's directory and hands out its parts.
+ *
+ * Layout of a store: DIR/db (RocksDB), DIR/staging/ (mounts' data), DIR/FORMAT
+ * ("varve store 1\n"). A read-write store holds an exclusive lock on DIR/LOCK.
+ */
+#ifndef VARVE_STORE_H
+#define VARVE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/chunk_store.h"
+#include "store/guard.h"
+#include "store/kv.h"
+#include "store/node_store.h"
+#include "store/snapshot.h"
+#include "store/tree_fs.h"
+
+struct store_options {
+	bool read_only;		  /* for inspection; works beside a daemon that has it open */
+	int zstd_level;		  /* 0: CODEC_LEVEL_DEFAULT */
+	size_t node_cache_bytes;  /* 0: 128 MiB */
+	size_t chunk_cache_bytes; /* 0: 64 MiB */
+	size_t block_cache_bytes; /* 0: 64 MiB */
+};
+
+struct store {
+	char *dir; /* absolute */
+	int dir_fd;
+	struct kv *kv;
+	struct guard *guard;
+	struct chunk_store *chunks;
+	struct node_store *nodes;
+	struct snapshots *snapshots;
+	int zstd_level;
+	/* private */
+	int lock_fd;
+	char *scratch_dir;
+};
+
+/*
+ * Open, creating the directory and an empty store unless read_only. Errors:
+ * -EBUSY (another process has it open to write), -EINVAL (not a store, or of a
+ * newer format), -ENOENT.
+ */
+MUST_CHECK int store_open(const char *dir, const struct store_options *opt, struct store **out,
+			  struct error *err);
+void store_close(struct store *s);
+DEFINE_CLEANUP(struct store *, store_close)
+
+/* A tree of this store as a filesystem. */
+static inline struct tree_fs store_tree(const struct store *s, const struct digest *root)
+{
+	return (struct tree_fs){ s->nodes, s->chunks, *root };
+}
+
+/*
+ * Roots beside snapshots that gc keeps: "pin/tree/OWNER" -> 32 byte digest,
+ * "pin/chunk/OWNER/HEX" -> "". Put into the caller's batch, so that a pin
+ * and what needs it are written together. OWNER is a mount's or build's id.
+ */
+void store_pin_tree(struct store *s, struct kv_batch *b, const char *owner,
+		    const struct digest *root);
+void store_pin_chunk(struct store *s, struct kv_batch *b, const char *owner,
+		     const struct digest *chunk);
+/* Drops every pin of owner, trees and chunks. */
+void store_unpin_all(struct store *s, struct kv_batch *b, const char *owner);
+/* Drops only the chunk pins of owner. */
+void store_unpin_chunks(struct store *s, struct kv_batch *b, const char *owner);
+
+struct store_stats {
+	uint64_t snapshot_count;
+	uint64_t logical_bytes; /* sum over snapshots of their size_bytes */
+	uint64_t unique_bytes;	/* raw bytes of distinct chunks (estimated from a sample: exact in
+				   verify) */
+	uint64_t stored_bytes;	/* files of the database on disk */
+	uint64_t chunk_count, node_count;
+	uint64_t node_cache_bytes;
+};
+/* Walks the chunk keys' frames headers; seconds for millions of chunks. */
+MUST_CHECK int store_stats(struct store *s, struct store_stats *out, struct error *err);
+
+#endif
