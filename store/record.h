@@ -76,6 +76,8 @@ struct dirent_rec {
 };
 struct dirent_reader {
 	const uint8_t *p, *end;
+	const char *last; /* name before, to check the order; NULL at the start */
+	size_t last_len;
 };
 void dirent_reader_init(struct dirent_reader *r, const void *list, size_t len);
 /* 1 an entry, 0 the end, -EBADMSG. */
