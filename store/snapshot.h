@@ -5,6 +5,12 @@
  * UUIDs (lower-case text). Several writers are serialised inside; every change
  * is one synced batch, and chunk and node are flushed before a record that
  * names a root is written (architecture: write rule).
+ *
+ * Record, version 1: {"version": 1, "id", "name", "status": "building", "ready"
+ * or "failed", "root": hex (absent without one), "parent", "source", "mount",
+ * "contentHash", "createdAtMs", "lastUsedAtMs", "pinned", "ttlSeconds",
+ * "sizeBytes", "newBytes", "fileCount", "error", "config": object (absent
+ * without one)}. Strings that are empty may be absent.
  */
 #ifndef VARVE_SNAPSHOT_H
 #define VARVE_SNAPSHOT_H
@@ -31,10 +37,11 @@ struct snapshot {
 	enum snapshot_status status;
 	bool has_root; /* false while building or failed */
 	struct digest root;
-	char parent[SNAPSHOT_ID_SIZE];	 /* "" for none; may have been deleted */
-	char source[64];		 /* "dir", "tar", "oci", "checkpoint", ... */
-	char mount_id[SNAPSHOT_ID_SIZE]; /* the mount a checkpoint is of, or "" */
-	int64_t created_at_ms;		 /* Unix time */
+	char parent[SNAPSHOT_ID_SIZE];	    /* "" for none; may have been deleted */
+	char source[64];		    /* "dir", "tar", "oci", "checkpoint", ... */
+	char mount_id[SNAPSHOT_ID_SIZE];    /* the mount a checkpoint is of, or "" */
+	char content_hash[DIGEST_HEX_SIZE]; /* cache key of the manifest it was built from, or "" */
+	int64_t created_at_ms;		    /* Unix time */
 	int64_t last_used_at_ms;
 	bool pinned;
 	int64_t ttl_seconds; /* 0: none; unpinned snapshots unused for longer are removed by gc */
@@ -56,10 +63,22 @@ MUST_CHECK int snapshot_name_check(const char *name, struct error *err);
 /*
  * Fill s->id and created_at where empty and write the record, with its name.
  * -EEXIST where another snapshot has the name. `also` (may be NULL) is written
- * in the same atomic batch.
+ * in the same atomic batch; the record is added to it, so it is not to be
+ * written again. A record of the same id is replaced.
  */
 MUST_CHECK int snapshots_put(struct snapshots *ss, struct snapshot *s, struct kv_batch *also,
 			     struct error *err);
+/*
+ * Change a record that exists: fn alters what was read (not the id), and the
+ * result is written as by snapshots_put, with nothing in between, so that a
+ * rename or pin made meanwhile is kept. fn must not call back into ss; what it
+ * sets as config is owned by the snapshot, which drops it. *out (may be NULL)
+ * gets the new state, to be fini'd. -ENOENT where it has been deleted.
+ */
+typedef void (*snapshot_change_fn)(void *arg, struct snapshot *s);
+MUST_CHECK int snapshots_update(struct snapshots *ss, const char *id, snapshot_change_fn fn,
+				void *arg, struct kv_batch *also, struct snapshot *out,
+				struct error *err);
 /* By name or id. -ENOENT, with the nearest name suggested in err. */
 MUST_CHECK int snapshots_get(struct snapshots *ss, const char *name_or_id, struct snapshot *out,
 			     struct error *err);
@@ -76,6 +95,12 @@ MUST_CHECK int snapshots_pin(struct snapshots *ss, const char *name_or_id, bool 
 			     int64_t ttl_seconds, struct error *err);
 /* last_used_at = now; not synced. */
 MUST_CHECK int snapshots_touch(struct snapshots *ss, const char *id);
+/*
+ * Delete every snapshot that has a ttl, is neither pinned nor building, and was
+ * not used within it up to now_ms. *out_count: how many.
+ */
+MUST_CHECK int snapshots_expire(struct snapshots *ss, int64_t now_ms, uint64_t *out_count,
+				struct error *err);
 /* From s towards its oldest known ancestor: s first. */
 MUST_CHECK int snapshots_history(struct snapshots *ss, const char *name_or_id,
 				 struct snapshot **out, size_t *out_n, struct error *err);
@@ -84,5 +109,9 @@ MUST_CHECK int snapshots_history(struct snapshots *ss, const char *name_or_id,
 json_t *snapshot_to_json(const struct snapshot *s);
 
 void id_random(char out[SNAPSHOT_ID_SIZE]); /* UUID version 4 */
+int64_t clock_ms(void);			    /* Unix time now */
+/* ISO 8601, UTC, milliseconds: "2024-01-31T23:59:59.999Z". */
+#define TIME_TEXT_SIZE 40
+void time_to_text(int64_t ms, char out[TIME_TEXT_SIZE]);
 
 #endif

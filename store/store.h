@@ -62,6 +62,8 @@ static inline struct tree_fs store_tree(const struct store *s, const struct dige
  * "pin/chunk/OWNER/HEX" -> "". Put into the caller's batch, so that a pin
  * and what needs it are written together. OWNER is a mount's or build's id.
  */
+#define STORE_PIN_TREE "pin/tree/"
+#define STORE_PIN_CHUNK "pin/chunk/"
 void store_pin_tree(struct store *s, struct kv_batch *b, const char *owner,
 		    const struct digest *root);
 void store_pin_chunk(struct store *s, struct kv_batch *b, const char *owner,
@@ -80,7 +82,7 @@ struct store_stats {
 	uint64_t chunk_count, node_count;
 	uint64_t node_cache_bytes;
 };
-/* Walks the chunk keys' frames headers; seconds for millions of chunks. */
+/* Reads at most a thousand chunks; exact for stores that have no more. */
 MUST_CHECK int store_stats(struct store *s, struct store_stats *out, struct error *err);
 
 #endif

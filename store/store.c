@@ -1,0 +1,409 @@
+/*
+ * The facade. A store's directory becomes one by getting a FORMAT file, which
+ * is written first and atomically: a crash during creation leaves a directory
+ * that is still empty, or a store without a database, and both open again. A
+ * directory with anything else in it and no FORMAT is left alone.
+ */
+#include "store/store.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/base/wire.h"
+#include "store/codec.h"
+
+#define FORMAT_NAME "FORMAT"
+#define FORMAT_TMP "FORMAT.tmp"
+#define FORMAT_WORD "varve store "
+#define FORMAT_TEXT FORMAT_WORD "1\n"
+#define LOCK_NAME "LOCK"
+
+#define NODE_CACHE_DEFAULT ((size_t)128 << 20)
+#define CHUNK_CACHE_DEFAULT ((size_t)64 << 20)
+#define BLOCK_CACHE_DEFAULT ((size_t)64 << 20)
+
+/* store_stats reads this many chunks' headers at most. */
+#define SAMPLE_RUNS 32
+#define SAMPLE_RUN_LEN 32
+
+static void close_fd_p(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+
+/* ---- directory and format ---- */
+
+/* 1 where the directory may become a store: nothing in it but our own leavings. */
+static int dir_is_vacant(int dir_fd)
+{
+	static const char *const ours[] = { ".", "..", LOCK_NAME, FORMAT_TMP, "lost+found" };
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!d) {
+		int rc = -errno;
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	bool vacant = true;
+	const struct dirent *e;
+	while ((e = readdir(d)) && vacant) {
+		vacant = false;
+		for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
+			vacant |= strcmp(e->d_name, ours[i]) == 0;
+	}
+	closedir(d);
+	return vacant;
+}
+
+static int format_write(int dir_fd)
+{
+	CLEANUP(close_fd_p)
+	int fd = openat(dir_fd, FORMAT_TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	size_t len = strlen(FORMAT_TEXT);
+	ssize_t n = write(fd, FORMAT_TEXT, len);
+	if (n != (ssize_t)len)
+		return n < 0 ? -errno : -ENOSPC;
+	if (fsync(fd) != 0 || renameat(dir_fd, FORMAT_TMP, dir_fd, FORMAT_NAME) != 0 ||
+	    fsync(dir_fd) != 0)
+		return -errno;
+	return 0;
+}
+
+/* 0, -ENOENT where there is no FORMAT, -EINVAL where it is not ours. */
+static int format_check(const struct store *s, struct error *err)
+{
+	CLEANUP(close_fd_p) int fd = openat(s->dir_fd, FORMAT_NAME, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
+	char text[64];
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+	if (n < 0) {
+		int rc = -errno;
+		return error_set_errno(err, rc, "cannot read %s/" FORMAT_NAME, s->dir);
+	}
+	text[n] = '\0';
+	if (strcmp(text, FORMAT_TEXT) == 0)
+		return 0;
+	text[strcspn(text, "\n")] = '\0';
+	if (strncmp(text, FORMAT_WORD, strlen(FORMAT_WORD)) == 0)
+		return error_set(err, -EINVAL,
+				 "%s is a store of format %.8s, which this program does not know",
+				 s->dir, text + strlen(FORMAT_WORD));
+	return error_set(err, -EINVAL, "%s is not a varve store", s->dir);
+}
+
+static int open_dir(struct store *s, const char *dir, bool create, struct error *err)
+{
+	int rc;
+	if (create && mkdir(dir, 0700) != 0 && errno != EEXIST) {
+		rc = -errno;
+		return error_set_errno(err, rc, "cannot make the store's directory %s", dir);
+	}
+	s->dir = realpath(dir, NULL);
+	if (s->dir)
+		s->dir_fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->dir_fd < 0) {
+		rc = -errno;
+		return error_set_errno(err, rc, "cannot open the store %s", dir);
+	}
+	rc = format_check(s, err);
+	if (rc != -ENOENT)
+		return rc;
+	rc = dir_is_vacant(s->dir_fd);
+	if (rc < 0)
+		return error_set_errno(err, rc, "cannot read the directory %s", s->dir);
+	if (rc == 1 && create)
+		return 0;
+	if (rc == 1)
+		return error_set(err, -ENOENT, "%s is empty; there is no store in it", s->dir);
+	/* Another process may be creating it at this moment. */
+	rc = format_check(s, err);
+	if (rc != -ENOENT)
+		return rc;
+	return error_set(err, -EINVAL, "%s is not a varve store, and not empty", s->dir);
+}
+
+static int take_lock(struct store *s, struct error *err)
+{
+	s->lock_fd = openat(s->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (s->lock_fd < 0) {
+		int rc = -errno;
+		return error_set_errno(err, rc, "cannot open %s/" LOCK_NAME, s->dir);
+	}
+	while (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+		int rc = -errno;
+		if (rc == -EINTR)
+			continue;
+		if (rc != -EWOULDBLOCK)
+			return error_set_errno(err, rc, "cannot lock %s", s->dir);
+		char pid[16] = "";
+		ssize_t n = pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
+		pid[MAX(n, 0)] = '\0';
+		pid[strcspn(pid, "\n")] = '\0';
+		return error_set(err, -EBUSY, "the store %s is in use by process %s", s->dir,
+				 pid[0] ? pid : "(unknown)");
+	}
+	/* For the message above only; the lock itself is what counts. */
+	char pid[16];
+	int len = snprintf(pid, sizeof(pid), "%d\n", getpid());
+	if (ftruncate(s->lock_fd, 0) != 0 || pwrite(s->lock_fd, pid, (size_t)len, 0) != len) {
+		int rc = -errno;
+		return error_set_errno(err, rc, "cannot write %s/" LOCK_NAME, s->dir);
+	}
+	return 0;
+}
+
+static int prepare_read_write(struct store *s, struct error *err)
+{
+	int rc = take_lock(s, err);
+	if (rc != 0)
+		return rc;
+	rc = format_check(s, err); /* again: the process before us may have made it */
+	if (rc == -ENOENT) {
+		rc = format_write(s->dir_fd);
+		if (rc != 0)
+			return error_set_errno(err, rc, "cannot create a store in %s", s->dir);
+	}
+	if (rc == 0 && mkdirat(s->dir_fd, "staging", 0700) != 0 && errno != EEXIST) {
+		rc = -errno;
+		return error_set_errno(err, rc, "cannot make %s/staging", s->dir);
+	}
+	return rc;
+}
+
+/* ---- the reader's scratch directory ---- */
+
+static int scratch_make(struct store *s, struct error *err)
+{
+	const char *tmp = getenv("TMPDIR");
+	if (!tmp || !tmp[0])
+		tmp = "/tmp";
+	if (asprintf(&s->scratch_dir, "%s/varve-reader-XXXXXX", tmp) < 0) {
+		s->scratch_dir = NULL;
+		return error_set_errno(err, -ENOMEM, "cannot open %s", s->dir);
+	}
+	if (!mkdtemp(s->scratch_dir)) {
+		int rc = -errno;
+		error_set_errno(err, rc, "cannot make a directory %s", s->scratch_dir);
+		free(STEAL(s->scratch_dir));
+		return rc;
+	}
+	return 0;
+}
+
+/* Remove what the database's reader wrote: a flat directory of files. */
+static void scratch_remove(const char *dir)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *e;
+	while (d && (e = readdir(d)))
+		(void)unlinkat(dirfd(d), e->d_name, 0);
+	if (d)
+		closedir(d);
+	(void)rmdir(dir);
+}
+
+/* ---- open and close ---- */
+
+static int open_parts(struct store *s, const struct store_options *opt, struct error *err)
+{
+	size_t block_cache = opt->block_cache_bytes ?: BLOCK_CACHE_DEFAULT;
+	struct kv_options ko = {
+		.mode = opt->read_only ? KV_READ_ONLY : KV_READ_WRITE,
+		.block_cache_bytes = block_cache,
+		.scratch_dir = s->scratch_dir,
+	};
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof(path), "%s/db", s->dir);
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return error_set_errno(err, -ENAMETOOLONG, "cannot open the store %s", s->dir);
+	int rc = kv_open(path, &ko, &s->kv, err);
+	if (rc != 0)
+		return error_prefix(err, rc, "cannot open the store %s", s->dir);
+	s->zstd_level = opt->zstd_level ?: CODEC_LEVEL_DEFAULT;
+	s->guard = guard_new();
+	if (s->guard) {
+		s->chunks = chunk_store_new(s->kv, s->guard, s->zstd_level,
+					    opt->chunk_cache_bytes ?: CHUNK_CACHE_DEFAULT);
+		s->nodes = node_store_new(s->kv, s->guard, s->zstd_level,
+					  opt->node_cache_bytes ?: NODE_CACHE_DEFAULT);
+		s->snapshots = snapshots_new(s->kv);
+	}
+	if (!s->guard || !s->chunks || !s->nodes || !s->snapshots)
+		return error_set_errno(err, -ENOMEM, "cannot open the store %s", s->dir);
+	return 0;
+}
+
+int store_open(const char *dir, const struct store_options *opt, struct store **out,
+	       struct error *err)
+{
+	static const struct store_options defaults;
+	if (!opt)
+		opt = &defaults;
+	CLEANUP(store_close_p) struct store *s = calloc(1, sizeof(*s));
+	if (!s)
+		return error_set_errno(err, -ENOMEM, "cannot open the store %s", dir);
+	s->dir_fd = -1;
+	s->lock_fd = -1;
+	int rc = open_dir(s, dir, !opt->read_only, err);
+	if (rc == 0)
+		rc = opt->read_only ? scratch_make(s, err) : prepare_read_write(s, err);
+	if (rc == 0)
+		rc = open_parts(s, opt, err);
+	if (rc == 0)
+		*out = STEAL(s);
+	return rc;
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	snapshots_free(s->snapshots);
+	node_store_free(s->nodes);
+	chunk_store_free(s->chunks);
+	guard_free(s->guard);
+	kv_close(s->kv);
+	if (s->scratch_dir)
+		scratch_remove(s->scratch_dir);
+	free(s->scratch_dir);
+	close_fd_p(&s->lock_fd);
+	close_fd_p(&s->dir_fd);
+	free(s->dir);
+	free(s);
+}
+
+/* ---- pins ---- */
+
+struct pin_key {
+	char text[256];
+	size_t len;
+};
+
+static struct pin_key pin_key(const char *prefix, const char *owner, const char *suffix)
+{
+	struct pin_key k;
+	int n = snprintf(k.text, sizeof(k.text), "%s%s%s", prefix, owner, suffix);
+	assert(n > 0 && (size_t)n < sizeof(k.text));
+	assert(!strchr(owner, '/'));
+	k.len = (size_t)n;
+	return k;
+}
+
+void store_pin_tree(struct store *s, struct kv_batch *b, const char *owner,
+		    const struct digest *root)
+{
+	struct pin_key k = pin_key(STORE_PIN_TREE, owner, "");
+	kv_batch_put(s->kv, b, KV_META, k.text, k.len, root->b, sizeof(root->b));
+}
+
+void store_pin_chunk(struct store *s, struct kv_batch *b, const char *owner,
+		     const struct digest *chunk)
+{
+	char hex[1 + DIGEST_HEX_SIZE] = "/";
+	digest_to_hex(chunk, hex + 1);
+	struct pin_key k = pin_key(STORE_PIN_CHUNK, owner, hex);
+	kv_batch_put(s->kv, b, KV_META, k.text, k.len, "", 0);
+}
+
+void store_unpin_chunks(struct store *s, struct kv_batch *b, const char *owner)
+{
+	/* '0' follows '/' in ASCII. */
+	struct pin_key from = pin_key(STORE_PIN_CHUNK, owner, "/");
+	struct pin_key to = pin_key(STORE_PIN_CHUNK, owner, "0");
+	kv_batch_del_range(s->kv, b, KV_META, from.text, from.len, to.text, to.len);
+}
+
+void store_unpin_all(struct store *s, struct kv_batch *b, const char *owner)
+{
+	struct pin_key k = pin_key(STORE_PIN_TREE, owner, "");
+	kv_batch_del(s->kv, b, KV_META, k.text, k.len);
+	store_unpin_chunks(s, b, owner);
+}
+
+/* ---- statistics ---- */
+
+/* Add up the raw sizes of up to `max` chunks whose digests are at least `from`. */
+static int sample_run(struct store *s, uint64_t from, size_t max, uint64_t *count, uint64_t *raw)
+{
+	uint8_t key[8];
+	wire_set64be(key, from);
+	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(s->kv, KV_CHUNK);
+	if (!it)
+		return -ENOMEM;
+	size_t n = 0;
+	for (kv_iter_seek(it, key, sizeof(key)); kv_iter_valid(it) && n < max; kv_iter_next(it)) {
+		size_t len;
+		const uint8_t *frame = kv_iter_value(it, &len);
+		int64_t raw_len = codec_raw_len(frame, len);
+		if (raw_len > 0)
+			*raw += (uint64_t)raw_len;
+		n++;
+	}
+	*count += n;
+	return kv_iter_status(it);
+}
+
+/*
+ * Digests are spread evenly, so runs of neighbours at even distances are a fair
+ * sample; reading every value would read the whole store.
+ */
+static int chunk_stats(struct store *s, uint64_t estimate, struct store_stats *out)
+{
+	uint64_t count = 0, raw = 0;
+	int rc;
+	if (estimate <= SAMPLE_RUNS * SAMPLE_RUN_LEN) {
+		rc = sample_run(s, 0, SIZE_MAX, &count, &raw);
+		if (rc != 0)
+			return rc;
+		out->chunk_count = count;
+		out->unique_bytes = raw;
+		return 0;
+	}
+	for (uint64_t i = 0; i < SAMPLE_RUNS; i++) {
+		rc = sample_run(s, i * (UINT64_MAX / SAMPLE_RUNS), SAMPLE_RUN_LEN, &count, &raw);
+		if (rc != 0)
+			return rc;
+	}
+	out->chunk_count = estimate;
+	out->unique_bytes = count ? (uint64_t)((double)raw / (double)count * (double)estimate) : 0;
+	return 0;
+}
+
+int store_stats(struct store *s, struct store_stats *out, struct error *err)
+{
+	struct store_stats st = { 0 };
+	struct kv_stats kv;
+	struct snapshot *list = NULL;
+	size_t n = 0;
+	int rc = snapshots_list(s->snapshots, &list, &n, err);
+	if (rc != 0)
+		return rc;
+	st.snapshot_count = n;
+	for (size_t i = 0; i < n; i++)
+		st.logical_bytes += list[i].size_bytes;
+	snapshots_list_free(list, n);
+	kv_stats(s->kv, &kv);
+	for (size_t f = 0; f < KV_FAMILY_COUNT; f++)
+		st.stored_bytes += kv.live_bytes[f];
+	st.node_count = kv.keys[KV_NODE];
+	st.node_cache_bytes = node_store_cached_bytes(s->nodes);
+	rc = chunk_stats(s, kv.keys[KV_CHUNK], &st);
+	if (rc != 0)
+		return error_set_errno(err, rc, "cannot read the chunks of %s", s->dir);
+	*out = st;
+	return 0;
+}
