@@ -1,6 +1,14 @@
-# Varve. Targets: all check lint fuzz bench format install clean
+# Varve. Targets:
+#   all (default)  build/bin/snapshotd and build/bin/varve
+#   check          unit tests and the quick integration tests
+#   unit helpers   the test programs only
+#   lint format    style and layers; rewrite with clang-format
+#   fuzz           every fuzzer for FUZZ_SECONDS=30 (FUZZ=name: one of them)
+#   coverage       lines of store/ and fs/ that the tests reach
+#   bench          measure beside other tools (BENCH=name: one; BENCH_QUICK=1)
+#   install clean
 # Options: DEVELOPER=1 (-Werror), SANITIZE=address,undefined or thread,
-# COVERAGE=1, BUILD=dir, PREFIX=/usr/local, DESTDIR=
+# COVERAGE=1, BUILD=dir (one for each set of options), PREFIX=/usr/local, DESTDIR=
 
 BUILD ?= build
 PREFIX ?= /usr/local
@@ -20,17 +28,35 @@ ALL_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
 LDFLAGS += -fsanitize=$(SANITIZE)
 endif
 ifdef COVERAGE
-ALL_CFLAGS += --coverage
+ALL_CFLAGS += --coverage -fprofile-update=atomic
 LDFLAGS += --coverage
 endif
+ifdef FUZZER # set by `make fuzz`, with CC=clang
+ALL_CFLAGS += -fsanitize=fuzzer-no-link -DFUZZING
+endif
 
+FUZZ_SECONDS ?= 30
+FUZZ ?=
+COVERAGE_MIN ?= 85
+
+# Objects. main.c and varve.c hold main() and stay out of the libraries, so that
+# unit tests can link what the daemon and the tools are made of.
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 STORE = $(call obj,$(wildcard store/*.c store/base/*.c))
 FS = $(call obj,$(wildcard fs/*.c))
-DAEMON = $(call obj,$(wildcard snapshotd/*.c))
-CLI = $(call obj,$(wildcard tools/*.c))
+DAEMON = $(call obj,$(filter-out snapshotd/main.c,$(wildcard snapshotd/*.c)))
+TOOLS = $(call obj,$(filter-out tools/varve.c,$(wildcard tools/*.c)))
 UNIT = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
-HELPERS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/model/*.c tests/integration/*.c tests/perf/*.c))
+HELPER_SOURCES = $(wildcard tests/model/*.c tests/integration/*.c tests/perf/*.c)
+HELPERS = $(patsubst %.c,$(BUILD)/%,$(HELPER_SOURCES))
+FUZZERS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+ALL_C = $(wildcard */*.c */base/*.c tests/*/*.c)
+ALL_SOURCES = $(ALL_C) $(wildcard */*.h */base/*.h tests/*/*.h)
+
+STORE_A = $(BUILD)/libvarve-store.a
+FS_A = $(BUILD)/libvarve-fs.a
+DAEMON_A = $(BUILD)/libvarve-daemon.a
+TOOLS_A = $(BUILD)/libvarve-tools.a
 
 all: $(BUILD)/bin/snapshotd $(BUILD)/bin/varve
 
@@ -38,31 +64,82 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
-$(BUILD)/libvarve-store.a: $(STORE)
-	@rm -f $@
-	$(AR) rcs $@ $^
-$(BUILD)/libvarve-fs.a: $(FS)
+$(STORE_A): $(STORE)
+$(FS_A): $(FS)
+$(DAEMON_A): $(DAEMON)
+$(TOOLS_A): $(TOOLS)
+$(BUILD)/libvarve-%.a:
+	@mkdir -p $(@D)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-$(BUILD)/bin/snapshotd: $(DAEMON) $(BUILD)/libvarve-fs.a $(BUILD)/libvarve-store.a
-	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(BUILD)/bin/varve: $(CLI) $(BUILD)/libvarve-store.a
-	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+define link
+@mkdir -p $(@D)
+$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+endef
+$(BUILD)/bin/snapshotd: $(BUILD)/snapshotd/main.o $(DAEMON_A) $(FS_A) $(STORE_A)
+	$(link) $(LDLIBS)
+$(BUILD)/bin/varve: $(BUILD)/tools/varve.o $(TOOLS_A) $(STORE_A)
+	$(link) $(LDLIBS)
 
-$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/libvarve-fs.a $(BUILD)/libvarve-store.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
-$(HELPERS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libvarve-fs.a $(BUILD)/libvarve-store.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# A test program links the layers whose headers it includes, and those below.
+includes = $(shell grep -q '^#include "$(1)/' $(2) && echo yes)
+libs_of = $(if $(call includes,tools,$(1)),$(TOOLS_A)) \
+	$(if $(call includes,snapshotd,$(1)),$(DAEMON_A) $(FS_A)) \
+	$(if $(call includes,fs,$(1)),$(FS_A)) $(STORE_A)
+.SECONDEXPANSION:
+$(UNIT): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
+	$(link) -lcmocka $(LDLIBS)
+$(HELPERS): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
+	$(link) $(LDLIBS)
+$(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
+	$(link) -fsanitize=fuzzer $(LDLIBS)
 
 unit: $(UNIT)
 helpers: $(HELPERS)
+fuzzers: $(FUZZERS)
+
+check: all unit helpers
+	scripts/tap --timeout 120 --logs $(BUILD)/logs/unit $(UNIT)
+	VARVE_BUILD=$(abspath $(BUILD)) tests/integration/run --quick
+
+fuzz:
+	+$(MAKE) BUILD=$(BUILD)/fuzz CC=clang SANITIZE=address,undefined FUZZER=1 fuzzers
+	tests/fuzz/run --seconds $(FUZZ_SECONDS) --build $(BUILD)/fuzz $(FUZZ)
+
+coverage:
+	+$(MAKE) BUILD=$(BUILD)/coverage COVERAGE=1 CFLAGS='-O1 -g' all unit helpers
+	scripts/coverage --build $(BUILD)/coverage --min $(COVERAGE_MIN)
+
+bench: all helpers
+	VARVE_BUILD=$(abspath $(BUILD)) tests/perf/run $(BENCH)
+
+lint:
+	scripts/lint $(BUILD)
+
+# One database entry a source file, for clang-tidy and for editors.
+$(BUILD)/compile_commands.json: Makefile $(ALL_C)
+	@mkdir -p $(@D)
+	@{ echo '['; sep=; for f in $(ALL_C); do \
+	printf '%s{"directory": "%s", "file": "%s", "arguments": ["cc"' "$$sep" "$(CURDIR)" $$f; \
+	for a in $(CPPFLAGS) -std=gnu11 -pthread -c $$f; do printf ', "%s"' "$$a"; done; \
+	printf ']}\n'; sep=,; done; echo ']'; } > $@
+
+format:
+	clang-format -i $(ALL_SOURCES)
+
+MAN = $(foreach s,1 5 7 8,$(wildcard tools/man/*.$(s)))
+install: all
+	install -D -m 755 $(BUILD)/bin/snapshotd $(DESTDIR)$(PREFIX)/bin/snapshotd
+	install -D -m 755 $(BUILD)/bin/varve $(DESTDIR)$(PREFIX)/bin/varve
+	set -e; for m in $(MAN); do \
+	install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
+	set -e; for c in $(wildcard tools/completion/*.bash); do n=$${c##*/}; \
+	install -D -m 644 $$c $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$${n%.bash}; done
 
 clean:
 	rm -rf $(BUILD)
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-.PHONY: all unit helpers clean
+-include $(patsubst %.c,$(BUILD)/%.d,$(ALL_C))
+.PHONY: all unit helpers fuzzers check fuzz coverage bench lint format install clean
 .SECONDARY:
