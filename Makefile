@@ -47,11 +47,15 @@ FS = $(call obj,$(wildcard fs/*.c))
 DAEMON = $(call obj,$(filter-out snapshotd/main.c,$(wildcard snapshotd/*.c)))
 TOOLS = $(call obj,$(filter-out tools/varve.c,$(wildcard tools/*.c)))
 UNIT = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
-HELPER_SOURCES = $(wildcard tests/model/*.c tests/integration/*.c tests/perf/*.c)
-HELPERS = $(patsubst %.c,$(BUILD)/%,$(HELPER_SOURCES))
+# Helpers are one file each, tests/x/name.c, or a directory tests/x/name/*.c, which
+# makes tests/x/name/name.
+HELPER_FILES = $(wildcard tests/model/*.c tests/integration/*.c tests/perf/*.c)
+HELPER_DIRS = $(patsubst %/,%,$(sort $(dir $(wildcard tests/model/*/*.c tests/perf/*/*.c))))
+HELPERS = $(patsubst %.c,$(BUILD)/%,$(HELPER_FILES))
+BIG_HELPERS = $(foreach d,$(HELPER_DIRS),$(BUILD)/$(d)/$(notdir $(d)))
 FUZZERS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
-ALL_C = $(wildcard */*.c */base/*.c tests/*/*.c)
-ALL_SOURCES = $(ALL_C) $(wildcard */*.h */base/*.h tests/*/*.h)
+ALL_C = $(wildcard */*.c */base/*.c tests/*/*.c tests/*/*/*.c)
+ALL_SOURCES = $(ALL_C) $(wildcard */*.h */base/*.h tests/*/*.h tests/*/*/*.h)
 
 STORE_A = $(BUILD)/libvarve-store.a
 FS_A = $(BUILD)/libvarve-fs.a
@@ -92,11 +96,13 @@ $(UNIT): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
 	$(link) -lcmocka $(LDLIBS)
 $(HELPERS): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
 	$(link) $(LDLIBS)
+$(BIG_HELPERS): $$(call obj,$$(wildcard $$(patsubst $(BUILD)/%/,%,$$(dir $$@))/*.c)) $(STORE_A)
+	$(link) $(LDLIBS)
 $(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
 	$(link) -fsanitize=fuzzer $(LDLIBS)
 
 unit: $(UNIT)
-helpers: $(HELPERS)
+helpers: $(HELPERS) $(BIG_HELPERS)
 fuzzers: $(FUZZERS)
 
 check: all unit helpers
