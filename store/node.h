@@ -12,9 +12,13 @@
  * Keys are unique and ascend bytewise. The value of an inner entry is the
  * child's digest (32 bytes); its key is the child's first key.
  *
- * Boundaries: an entry starts a new node where node_key_is_boundary(level, key)
- * says so, or where adding it would make the node larger than NODE_MAX_BYTES.
- * Both depend only on the content from the last key boundary on.
+ * Boundaries: the entries of one level, in order, fill one node after another.
+ * An entry starts a new node where adding it would make the node larger than
+ * NODE_MAX_BYTES, or where the node has NODE_MIN_ENTRIES already and
+ * node_key_is_boundary(level, key) says so. So the nodes follow from the entries
+ * alone, and two sequences that agree from a node's start on agree in all that
+ * follows. The minimum keeps a tree whose keys were chosen to be boundaries on
+ * every level from growing without narrowing.
  */
 #ifndef VARVE_NODE_H
 #define VARVE_NODE_H
@@ -31,6 +35,10 @@
 #define NODE_KEY_MAX 1024u
 #define NODE_VALUE_MAX (72u << 10) /* an xattr of 64 KiB with its name */
 #define NODE_LEVEL_MAX 16
+#define NODE_MIN_ENTRIES 4u /* but for a level's last node, and nodes of large entries */
+#define NODE_HEADER_SIZE 12u
+/* The largest encoded node: one entry of the largest key and value. */
+#define NODE_ENCODED_MAX (NODE_HEADER_SIZE + 4 + 2 + NODE_KEY_MAX + NODE_VALUE_MAX)
 
 /* A checked view of an encoded node; borrows the bytes. */
 struct node_view {
@@ -49,6 +57,7 @@ void node_entry(const struct node_view *n, uint32_t i, const uint8_t **key, size
 /* Index of the first entry with key >= the given one (count where none). */
 uint32_t node_lower_bound(const struct node_view *n, const void *key, size_t klen, bool *equal);
 
+/* True for 1 in 128 keys of a leaf and 1 in 256 of an inner node. Part of the format. */
 bool node_key_is_boundary(unsigned level, const void *key, size_t klen);
 
 /* Bytewise order, shorter first. */
