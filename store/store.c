@@ -31,9 +31,9 @@
 #define CHUNK_CACHE_DEFAULT ((size_t)64 << 20)
 #define BLOCK_CACHE_DEFAULT ((size_t)64 << 20)
 
-/* store_stats reads this many chunks' headers at most. */
-#define SAMPLE_RUNS 32
-#define SAMPLE_RUN_LEN 32
+/* store_stats looks at this many chunks at most. */
+#define SAMPLE_RUNS 256u
+#define SAMPLE_RUN_LEN 256u
 
 static void close_fd_p(int *fd)
 {
@@ -341,14 +341,14 @@ static int sample_run(struct store *s, uint64_t from, size_t max, uint64_t *coun
 {
 	uint8_t key[8];
 	wire_set64be(key, from);
-	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(s->kv, KV_CHUNK);
+	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new_heads(s->kv, KV_CHUNK);
 	if (!it)
 		return -ENOMEM;
 	size_t n = 0;
 	for (kv_iter_seek(it, key, sizeof(key)); kv_iter_valid(it) && n < max; kv_iter_next(it)) {
 		size_t len;
-		const uint8_t *frame = kv_iter_value(it, &len);
-		int64_t raw_len = codec_raw_len(frame, len);
+		const uint8_t *head = kv_iter_value(it, &len);
+		int64_t raw_len = codec_raw_len(head, len);
 		if (raw_len > 0)
 			*raw += (uint64_t)raw_len;
 		n++;
@@ -357,10 +357,7 @@ static int sample_run(struct store *s, uint64_t from, size_t max, uint64_t *coun
 	return kv_iter_status(it);
 }
 
-/*
- * Digests are spread evenly, so runs of neighbours at even distances are a fair
- * sample; reading every value would read the whole store.
- */
+/* Digests are spread evenly, so runs of neighbours at even distances are a fair sample. */
 static int chunk_stats(struct store *s, uint64_t estimate, struct store_stats *out)
 {
 	uint64_t count = 0, raw = 0;

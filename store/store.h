@@ -76,13 +76,12 @@ void store_unpin_chunks(struct store *s, struct kv_batch *b, const char *owner);
 struct store_stats {
 	uint64_t snapshot_count;
 	uint64_t logical_bytes; /* sum over snapshots of their size_bytes */
-	uint64_t unique_bytes;	/* raw bytes of distinct chunks (estimated from a sample: exact in
-				   verify) */
+	uint64_t unique_bytes;	/* raw bytes of distinct chunks, garbage included */
 	uint64_t stored_bytes;	/* files of the database on disk */
 	uint64_t chunk_count, node_count;
 	uint64_t node_cache_bytes;
 };
-/* Reads at most a thousand chunks; exact for stores that have no more. */
+/* Counts up to 65,536 chunks exactly; what is more is estimated from a sample. */
 MUST_CHECK int store_stats(struct store *s, struct store_stats *out, struct error *err);
 
 #endif
