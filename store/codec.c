@@ -97,16 +97,21 @@ int codec_encode(int level, const void *raw, size_t len, struct buf *out)
 	return 0;
 }
 
-int64_t codec_raw_len(const void *frame, size_t len)
+int64_t codec_head_raw_len(const void *head, size_t head_len, size_t frame_len)
 {
-	const uint8_t *p = frame;
+	const uint8_t *p = head;
 
-	if (len < CODEC_HEADER_SIZE || p[0] > CODEC_ZSTD)
+	if (head_len < CODEC_HEADER_SIZE || frame_len < head_len || p[0] > CODEC_ZSTD)
 		return -EBADMSG;
 	uint32_t raw_len = wire_get32(p + 1);
-	if (p[0] == CODEC_RAW && raw_len != len - CODEC_HEADER_SIZE)
+	if (p[0] == CODEC_RAW && raw_len != frame_len - CODEC_HEADER_SIZE)
 		return -EBADMSG;
 	return raw_len;
+}
+
+int64_t codec_raw_len(const void *frame, size_t len)
+{
+	return codec_head_raw_len(frame, len, len);
 }
 
 int codec_decode(const void *frame, size_t len, void *out, size_t out_len)

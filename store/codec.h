@@ -24,6 +24,8 @@ MUST_CHECK int codec_encode(int level, const void *raw, size_t len, struct buf *
 
 /* Raw length that the frame claims, or -EBADMSG for a malformed header. */
 MUST_CHECK int64_t codec_raw_len(const void *frame, size_t len);
+/* The same from a frame's first bytes (at least CODEC_HEADER_SIZE) and its length. */
+MUST_CHECK int64_t codec_head_raw_len(const void *head, size_t head_len, size_t frame_len);
 
 /*
  * Decode into out[0..out_len), out_len being exactly codec_raw_len().

@@ -348,7 +348,7 @@ static int sample_run(struct store *s, uint64_t from, size_t max, uint64_t *coun
 	for (kv_iter_seek(it, key, sizeof(key)); kv_iter_valid(it) && n < max; kv_iter_next(it)) {
 		size_t len;
 		const uint8_t *head = kv_iter_value(it, &len);
-		int64_t raw_len = codec_raw_len(head, len);
+		int64_t raw_len = codec_head_raw_len(head, len, kv_iter_value_len(it));
 		if (raw_len > 0)
 			*raw += (uint64_t)raw_len;
 		n++;
