@@ -28,6 +28,10 @@ struct kv_options {
 };
 
 struct kv;
+/*
+ * -EBUSY where another process writes it; -ENOENT where KV_READ_ONLY finds no
+ * database; -EBADMSG where it is damaged; -EINVAL where it is none of ours.
+ */
 MUST_CHECK int kv_open(const char *dir, const struct kv_options *opt, struct kv **out,
 		       struct error *err);
 void kv_close(struct kv *kv);
@@ -43,15 +47,20 @@ void kv_value_release(struct kv_value *v);
 /* 0, -ENOENT, or a failure. */
 MUST_CHECK int kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
 		      struct kv_value *out);
-/* 1 present, 0 absent, or a failure. */
+/* 1 present, 0 absent, or a failure. Reads no chunk's value. */
 MUST_CHECK int kv_has(struct kv *kv, enum kv_family f, const void *key, size_t klen);
 
-/* A group of writes that is applied whole or not at all. Not thread-safe. */
+/*
+ * A group of writes that is applied whole or not at all. Not thread-safe. Keys
+ * of the chunk family have at most KV_CHUNK_KEY_MAX bytes.
+ */
+#define KV_CHUNK_KEY_MAX 64
 struct kv_batch;
 struct kv_batch *kv_batch_new(void);
 void kv_batch_free(struct kv_batch *b);
 DEFINE_CLEANUP(struct kv_batch *, kv_batch_free)
 void kv_batch_clear(struct kv_batch *b);
+/* The batch copies keys and values. */
 void kv_batch_put(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key, size_t klen,
 		  const void *val, size_t vlen);
 void kv_batch_del(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key,
@@ -63,13 +72,16 @@ size_t kv_batch_bytes(const struct kv_batch *b);
 size_t kv_batch_count(const struct kv_batch *b);
 
 enum kv_durability {
-	KV_NO_LOG, /* lost in any crash until kv_flush() */
+	KV_NO_LOG, /* lost in any crash until kv_flush_content(); chunk and node only */
 	KV_LOG,	   /* survives a crash of the process */
 	KV_SYNC,   /* survives a power cut */
 };
 MUST_CHECK int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
 
-/* Make every write to chunk and node so far permanent (memtables to files, synced). */
+/*
+ * Make every write to chunk and node so far permanent: a synced log where little
+ * was written since the last call (kv.c says how), else memtables to synced files.
+ */
 MUST_CHECK int kv_flush_content(struct kv *kv);
 /* Make every KV_LOG write so far survive a power cut. */
 MUST_CHECK int kv_sync_log(struct kv *kv);
@@ -85,6 +97,15 @@ void kv_iter_next(struct kv_iter *it);
 /* Pointers live until the next move. */
 const uint8_t *kv_iter_key(const struct kv_iter *it, size_t *len);
 const uint8_t *kv_iter_value(const struct kv_iter *it, size_t *len);
+/*
+ * As kv_iter_new, but a pass over the values' heads alone: kv_iter_value lends
+ * the first KV_HEAD_SIZE bytes of a value (fewer where it is shorter). For the
+ * chunk family this reads no chunk, which kv_iter_new does at every step.
+ */
+#define KV_HEAD_SIZE 8
+struct kv_iter *kv_iter_new_heads(struct kv *kv, enum kv_family f);
+/* Length of the whole value, for either kind of iterator. */
+size_t kv_iter_value_len(const struct kv_iter *it);
 /* 0, or the failure that ended the iteration. */
 MUST_CHECK int kv_iter_status(const struct kv_iter *it);
 

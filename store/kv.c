@@ -1,0 +1,454 @@
+/*
+ * Heads. This RocksDB (7.8) reads the value of a blob at every step of an
+ * iterator and for every test of presence. So a chunk is two entries of the
+ * chunk family, written by one batch and thus in one memtable and one file:
+ *
+ *   0x00 key -> u32 length of the value, its first KV_HEAD_SIZE bytes   (head)
+ *   0x01 key -> value                                                   (blob)
+ *
+ * kv_has and kv_iter_new_heads look only at heads. Callers see plain keys.
+ *
+ * Permanence. Content (chunk, node) is written without the log: an import then
+ * writes each byte once, and kv_flush_content moves the memtables to files. But
+ * a checkpoint of little would leave a small file in either family each time,
+ * and pay for several syncs. So the first LOGGED_CONTENT_MAX bytes after a
+ * flush go to the log all the same, and while nothing exceeds that, a flush is
+ * one sync of the log. Counters say what is not permanent yet; a writer counts
+ * its write after it is done and before it returns, so whoever flushes after
+ * that sees it. Flushes wait for each other: the second finds that the first
+ * has done its work.
+ *
+ * Locks: compact_lock, then flush_lock; both are held during I/O, which is
+ * their purpose, and readers and writers take neither.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "store/base/log.h"
+#include "store/base/wire.h"
+#include "store/kv_impl.h"
+
+#define LOGGED_CONTENT_MAX (8u << 20)
+
+enum { HEAD_PREFIX = 0, BLOB_PREFIX = 1 };
+#define HEAD_LENGTH_SIZE 4
+
+/* A chunk's key with its prefix. */
+struct chunk_key {
+	char b[1 + KV_CHUNK_KEY_MAX];
+	size_t len;
+};
+
+struct kv_batch {
+	rocksdb_writebatch_t *wb;
+	size_t bytes, count;
+	bool has_content[KV_CONTENT_COUNT];
+};
+
+struct kv_iter {
+	struct kv *kv;
+	rocksdb_iterator_t *it;
+	enum kv_family family;
+	bool heads;
+};
+
+int kv_take_failure(char *text, char *out, size_t out_size)
+{
+	int r = -EIO;
+
+	snprintf(out, out_size, "%s", text);
+	if (strstr(text, "No space left"))
+		r = -ENOSPC;
+	else if (strstr(text, "Corruption"))
+		r = -EBADMSG;
+	rocksdb_free(text);
+	return r;
+}
+
+int kv_failure(struct kv *kv, const char *what, char *text)
+{
+	char reason[512];
+	struct timespec now;
+	int r = kv_take_failure(text, reason, sizeof(reason));
+
+	/* A full disk fails every operation: say so once a second. */
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (atomic_exchange_explicit(&kv->last_log_s, now.tv_sec, memory_order_relaxed) !=
+	    now.tv_sec)
+		log_error("database: %s: %s", what, reason);
+	return r;
+}
+
+static void make_chunk_key(struct chunk_key *k, int prefix, const void *key, size_t klen)
+{
+	assert(klen <= KV_CHUNK_KEY_MAX);
+	k->b[0] = (char)prefix;
+	if (klen > 0)
+		memcpy(k->b + 1, key, klen);
+	k->len = 1 + klen;
+}
+
+/* RocksDB's handle of a value; *text is set on failure. */
+static rocksdb_pinnableslice_t *get_pinned(struct kv *kv, enum kv_family f, const void *key,
+					   size_t klen, char **text)
+{
+	rocksdb_pinnableslice_t *pin =
+		rocksdb_get_pinned_cf(kv->db, kv->read, kv->cf[f], key, klen, text);
+	if (!*text || kv->mode != KV_READ_ONLY)
+		return pin;
+	/* The writer may have removed a file that this reader knew: look again. */
+	rocksdb_free(*text);
+	*text = NULL;
+	rocksdb_try_catch_up_with_primary(kv->db, text);
+	if (*text)
+		return NULL;
+	return rocksdb_get_pinned_cf(kv->db, kv->read, kv->cf[f], key, klen, text);
+}
+
+int kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen, struct kv_value *out)
+{
+	struct chunk_key chunk_key;
+	char *text = NULL;
+
+	if (f == KV_CHUNK) {
+		make_chunk_key(&chunk_key, BLOB_PREFIX, key, klen);
+		key = chunk_key.b;
+		klen = chunk_key.len;
+	}
+	rocksdb_pinnableslice_t *pin = get_pinned(kv, f, key, klen, &text);
+	if (text)
+		return kv_failure(kv, "read", text);
+	if (!pin)
+		return -ENOENT;
+	size_t len;
+	const char *data = rocksdb_pinnableslice_value(pin, &len);
+	*out = (struct kv_value){ (const uint8_t *)data, len, pin };
+	return 0;
+}
+
+void kv_value_release(struct kv_value *v)
+{
+	if (v->pin)
+		rocksdb_pinnableslice_destroy(v->pin);
+	*v = (struct kv_value){ 0 };
+}
+
+int kv_has(struct kv *kv, enum kv_family f, const void *key, size_t klen)
+{
+	struct chunk_key chunk_key;
+	char *text = NULL;
+
+	if (f == KV_CHUNK) {
+		make_chunk_key(&chunk_key, HEAD_PREFIX, key, klen);
+		key = chunk_key.b;
+		klen = chunk_key.len;
+	}
+	rocksdb_pinnableslice_t *pin = get_pinned(kv, f, key, klen, &text);
+	if (text)
+		return kv_failure(kv, "look up", text);
+	if (!pin)
+		return 0;
+	rocksdb_pinnableslice_destroy(pin);
+	return 1;
+}
+
+struct kv_batch *kv_batch_new(void)
+{
+	struct kv_batch *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return NULL;
+	b->wb = rocksdb_writebatch_create();
+	return b;
+}
+
+void kv_batch_free(struct kv_batch *b)
+{
+	if (!b)
+		return;
+	rocksdb_writebatch_destroy(b->wb);
+	free(b);
+}
+
+void kv_batch_clear(struct kv_batch *b)
+{
+	rocksdb_writebatch_clear(b->wb);
+	b->bytes = b->count = 0;
+	memset(b->has_content, 0, sizeof(b->has_content));
+}
+
+static void count_entry(struct kv_batch *b, enum kv_family f, size_t bytes)
+{
+	b->bytes += bytes;
+	b->count++;
+	if (f < KV_CONTENT_COUNT)
+		b->has_content[f] = true;
+}
+
+void kv_batch_put(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key, size_t klen,
+		  const void *val, size_t vlen)
+{
+	count_entry(b, f, klen + vlen);
+	if (f != KV_CHUNK) {
+		rocksdb_writebatch_put_cf(b->wb, kv->cf[f], key, klen, val, vlen);
+		return;
+	}
+	uint8_t head[HEAD_LENGTH_SIZE + KV_HEAD_SIZE];
+	size_t head_len = MIN(vlen, (size_t)KV_HEAD_SIZE);
+	struct chunk_key k;
+
+	assert(vlen <= UINT32_MAX);
+	wire_set32(head, (uint32_t)vlen);
+	if (head_len > 0)
+		memcpy(head + HEAD_LENGTH_SIZE, val, head_len);
+	make_chunk_key(&k, HEAD_PREFIX, key, klen);
+	rocksdb_writebatch_put_cf(b->wb, kv->cf[f], k.b, k.len, (const char *)head,
+				  HEAD_LENGTH_SIZE + head_len);
+	k.b[0] = BLOB_PREFIX;
+	rocksdb_writebatch_put_cf(b->wb, kv->cf[f], k.b, k.len, val, vlen);
+}
+
+void kv_batch_del(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key, size_t klen)
+{
+	struct chunk_key k;
+
+	count_entry(b, f, klen);
+	if (f != KV_CHUNK) {
+		rocksdb_writebatch_delete_cf(b->wb, kv->cf[f], key, klen);
+		return;
+	}
+	make_chunk_key(&k, HEAD_PREFIX, key, klen);
+	rocksdb_writebatch_delete_cf(b->wb, kv->cf[f], k.b, k.len);
+	k.b[0] = BLOB_PREFIX;
+	rocksdb_writebatch_delete_cf(b->wb, kv->cf[f], k.b, k.len);
+}
+
+void kv_batch_del_range(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *from,
+			size_t from_len, const void *to, size_t to_len)
+{
+	count_entry(b, f, from_len + to_len);
+	if (f != KV_CHUNK) {
+		rocksdb_writebatch_delete_range_cf(b->wb, kv->cf[f], from, from_len, to, to_len);
+		return;
+	}
+	for (int prefix = HEAD_PREFIX; prefix <= BLOB_PREFIX; prefix++) {
+		struct chunk_key first, end;
+		make_chunk_key(&first, prefix, from, from_len);
+		make_chunk_key(&end, prefix, to, to_len);
+		rocksdb_writebatch_delete_range_cf(b->wb, kv->cf[f], first.b, first.len, end.b,
+						   end.len);
+	}
+}
+
+size_t kv_batch_bytes(const struct kv_batch *b)
+{
+	return b->bytes;
+}
+
+size_t kv_batch_count(const struct kv_batch *b)
+{
+	return b->count;
+}
+
+static bool batch_has_content(const struct kv_batch *b)
+{
+	return b->has_content[KV_CHUNK] || b->has_content[KV_NODE];
+}
+
+/* Relaxed: the budget is approximate. */
+static bool fits_in_log(struct kv *kv, const struct kv_batch *b)
+{
+	uint64_t used =
+		atomic_fetch_add_explicit(&kv->logged_bytes, b->bytes, memory_order_relaxed);
+
+	return used + b->bytes <= LOGGED_CONTENT_MAX;
+}
+
+/* Release: pairs with the acquire in kv_flush_content, after the write itself. */
+static void count_content_write(struct kv *kv, const struct kv_batch *b, enum kv_durability d)
+{
+	if (d != KV_NO_LOG) {
+		atomic_fetch_add_explicit(&kv->logged, 1, memory_order_release);
+		return;
+	}
+	for (int f = 0; f < KV_CONTENT_COUNT; f++) {
+		if (b->has_content[f])
+			atomic_fetch_add_explicit(&kv->unlogged[f], 1, memory_order_release);
+	}
+}
+
+int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
+{
+	bool content = batch_has_content(b);
+	char *text = NULL;
+
+	if (kv->mode == KV_READ_ONLY)
+		return -EROFS;
+	if (d == KV_NO_LOG && fits_in_log(kv, b))
+		d = KV_LOG;
+	rocksdb_write(kv->db, kv->write[d], b->wb, &text);
+	if (text)
+		return kv_failure(kv, "write", text);
+	if (content)
+		count_content_write(kv, b, d);
+	return 0;
+}
+
+static int flush_family(struct kv *kv, enum kv_family f)
+{
+	rocksdb_flushoptions_t *opt = rocksdb_flushoptions_create();
+	char *text = NULL;
+
+	rocksdb_flushoptions_set_wait(opt, 1);
+	rocksdb_flush_cf(kv->db, opt, kv->cf[f], &text);
+	rocksdb_flushoptions_destroy(opt);
+	return text ? kv_failure(kv, "flush", text) : 0;
+}
+
+static int flush_content_locked(struct kv *kv)
+{
+	uint64_t logged = atomic_load_explicit(&kv->logged, memory_order_acquire);
+
+	for (int f = 0; f < KV_CONTENT_COUNT; f++) {
+		uint64_t now = atomic_load_explicit(&kv->unlogged[f], memory_order_acquire);
+		if (now == kv->flushed[f])
+			continue;
+		int r = flush_family(kv, (enum kv_family)f);
+		if (r < 0)
+			return r;
+		kv->flushed[f] = now;
+	}
+	if (logged == kv->log_synced)
+		return 0;
+	int r = kv_sync_log(kv);
+	if (r == 0)
+		kv->log_synced = logged;
+	return r;
+}
+
+int kv_flush_content(struct kv *kv)
+{
+	if (kv->mode == KV_READ_ONLY)
+		return -EROFS;
+	atomic_store_explicit(&kv->logged_bytes, 0, memory_order_relaxed);
+	pthread_mutex_lock(&kv->flush_lock);
+	int r = flush_content_locked(kv);
+	pthread_mutex_unlock(&kv->flush_lock);
+	return r;
+}
+
+int kv_sync_log(struct kv *kv)
+{
+	char *text = NULL;
+
+	if (kv->mode == KV_READ_ONLY)
+		return -EROFS;
+	rocksdb_flush_wal(kv->db, 1, &text);
+	return text ? kv_failure(kv, "sync log", text) : 0;
+}
+
+static struct kv_iter *new_iter(struct kv *kv, enum kv_family f, bool heads)
+{
+	struct kv_iter *it = calloc(1, sizeof(*it));
+
+	if (!it)
+		return NULL;
+	rocksdb_readoptions_t *opt = kv->read;
+	if (f == KV_CHUNK)
+		opt = heads ? kv->read_heads : kv->read_scan;
+	else if (heads)
+		opt = kv->read_scan;
+	it->kv = kv;
+	it->family = f;
+	it->heads = heads;
+	it->it = rocksdb_create_iterator_cf(kv->db, opt, kv->cf[f]);
+	return it;
+}
+
+struct kv_iter *kv_iter_new(struct kv *kv, enum kv_family f)
+{
+	return new_iter(kv, f, false);
+}
+
+struct kv_iter *kv_iter_new_heads(struct kv *kv, enum kv_family f)
+{
+	return new_iter(kv, f, true);
+}
+
+void kv_iter_free(struct kv_iter *it)
+{
+	if (!it)
+		return;
+	rocksdb_iter_destroy(it->it);
+	free(it);
+}
+
+void kv_iter_seek(struct kv_iter *it, const void *key, size_t klen)
+{
+	struct chunk_key k;
+
+	if (it->family == KV_CHUNK) {
+		make_chunk_key(&k, it->heads ? HEAD_PREFIX : BLOB_PREFIX, key, klen);
+		key = k.b;
+		klen = k.len;
+	}
+	rocksdb_iter_seek(it->it, klen ? key : "", klen);
+}
+
+bool kv_iter_valid(const struct kv_iter *it)
+{
+	return rocksdb_iter_valid(it->it);
+}
+
+void kv_iter_next(struct kv_iter *it)
+{
+	rocksdb_iter_next(it->it);
+}
+
+const uint8_t *kv_iter_key(const struct kv_iter *it, size_t *len)
+{
+	const uint8_t *key = (const uint8_t *)rocksdb_iter_key(it->it, len);
+
+	if (it->family == KV_CHUNK) {
+		(*len)--;
+		key++;
+	}
+	return key;
+}
+
+const uint8_t *kv_iter_value(const struct kv_iter *it, size_t *len)
+{
+	const uint8_t *value = (const uint8_t *)rocksdb_iter_value(it->it, len);
+
+	if (!it->heads)
+		return value;
+	if (it->family == KV_CHUNK) {
+		size_t skip = MIN(*len, (size_t)HEAD_LENGTH_SIZE);
+		value += skip;
+		*len -= skip;
+	}
+	*len = MIN(*len, (size_t)KV_HEAD_SIZE);
+	return value;
+}
+
+size_t kv_iter_value_len(const struct kv_iter *it)
+{
+	size_t len;
+	const char *value = rocksdb_iter_value(it->it, &len);
+
+	if (it->heads && it->family == KV_CHUNK)
+		return len < HEAD_LENGTH_SIZE ? 0 : wire_get32((const uint8_t *)value);
+	return len;
+}
+
+int kv_iter_status(const struct kv_iter *it)
+{
+	char *text = NULL;
+
+	rocksdb_iter_get_error(it->it, &text);
+	return text ? kv_failure(it->kv, "iterate", text) : 0;
+}

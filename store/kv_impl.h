@@ -1,0 +1,44 @@
+/* kv_impl.h - what kv.c and kv_open.c share; nothing else includes it. */
+#ifndef VARVE_KV_IMPL_H
+#define VARVE_KV_IMPL_H
+
+#include <pthread.h>
+#include <rocksdb/c.h>
+#include <stdatomic.h>
+
+#include "store/kv.h"
+
+/* Content families, whose writes kv_flush_content makes permanent. */
+#define KV_CONTENT_COUNT 2
+_Static_assert(KV_CHUNK == 0 && KV_NODE == 1, "content families come first");
+
+struct kv {
+	rocksdb_t *db;
+	rocksdb_column_family_handle_t *cf[KV_FAMILY_COUNT];
+	rocksdb_column_family_handle_t *cf_default; /* RocksDB insists on it; empty */
+	rocksdb_cache_t *cache;
+	rocksdb_readoptions_t *read;
+	rocksdb_readoptions_t *read_scan;	    /* leaves the block cache alone */
+	rocksdb_readoptions_t *read_heads;	    /* as read_scan, ends where the heads end */
+	rocksdb_writeoptions_t *write[KV_SYNC + 1]; /* by enum kv_durability */
+	enum kv_mode mode;
+
+	/* How kv_flush_content knows what there is to do; see kv.c. */
+	_Atomic uint64_t unlogged[KV_CONTENT_COUNT]; /* writes without the log so far */
+	_Atomic uint64_t logged;		     /* content writes to the log so far */
+	_Atomic uint64_t logged_bytes;		     /* of them, since the last flush */
+	pthread_mutex_t flush_lock;
+	/* guarded by flush_lock: the counters' values that are permanent already */
+	uint64_t flushed[KV_CONTENT_COUNT];
+	uint64_t log_synced;
+
+	pthread_mutex_t compact_lock; /* one kv_compact_content at a time */
+	_Atomic int64_t last_log_s;   /* failures are logged once a second */
+};
+
+/* Turns RocksDB's text into -errno and frees it. */
+int kv_take_failure(char *text, char *out, size_t out_size);
+/* As above for an operation on an open database; logs it. */
+int kv_failure(struct kv *kv, const char *what, char *text);
+
+#endif
