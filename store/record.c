@@ -164,7 +164,8 @@ static int name_cmp(const char *a, size_t alen, const char *b, size_t blen)
 
 void dirent_reader_init(struct dirent_reader *r, const void *list, size_t len)
 {
-	*r = (struct dirent_reader){ .p = list, .end = (const uint8_t *)list + len };
+	const uint8_t *p = list;
+	*r = (struct dirent_reader){ .p = p, .end = p ? p + len : NULL };
 }
 
 int dirent_next(struct dirent_reader *r, struct dirent_rec *out)
