@@ -3,7 +3,7 @@
 #   check          unit tests and the quick integration tests
 #   unit helpers   the test programs only
 #   lint format    style and layers; rewrite with clang-format
-#   fuzz           every fuzzer for FUZZ_SECONDS=30 (FUZZ=name: one of them)
+#   fuzz           every fuzzer for FUZZ_SECONDS=30 (FUZZ="name ...": these)
 #   coverage       lines of store/ and fs/ that the tests reach
 #   bench          measure beside other tools (BENCH=name: one; BENCH_QUICK=1)
 #   install clean
@@ -103,7 +103,7 @@ $(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
 
 unit: $(UNIT)
 helpers: $(HELPERS) $(BIG_HELPERS)
-fuzzers: $(FUZZERS)
+fuzzers: $(if $(FUZZ),$(FUZZ:%=$(BUILD)/tests/fuzz/fuzz_%),$(FUZZERS))
 
 check: all unit helpers
 	scripts/tap --timeout 120 --logs $(BUILD)/logs/unit $(UNIT)
