@@ -313,8 +313,14 @@ struct diff_check {
 
 static bool slots_differ(const struct slot *x, const struct slot *y)
 {
-	return x->present != y->present ||
-	       (x->present && (x->vlen != y->vlen || (x->seed != y->seed && x->vlen > 0)));
+	static uint8_t vx[NODE_VALUE_MAX], vy[NODE_VALUE_MAX];
+	if (x->present != y->present || !x->present)
+		return x->present != y->present;
+	if (x->vlen != y->vlen || x->seed == y->seed)
+		return x->vlen != y->vlen;
+	fill_value(vx, x->vlen, x->seed);
+	fill_value(vy, y->vlen, y->seed);
+	return memcmp(vx, vy, x->vlen) != 0;
 }
 
 static int on_diff(void *arg, const struct tree_span *key, const struct tree_span *a,
