@@ -17,9 +17,10 @@
 
 struct chunk_store;
 
-/* Borrows kv and guard. cache_bytes bounds the decoded chunks kept. */
+/* Borrows kv and guard. cache_bytes bounds the decoded chunks kept; 0 keeps none. */
 struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
 				    size_t cache_bytes);
+/* Chunks that were handed out stay alive. NULL is accepted. */
 void chunk_store_free(struct chunk_store *cs);
 
 struct chunk_put_result {
@@ -50,18 +51,25 @@ struct chunk {
 
 /*
  * From the cache or the database. 0; -ENODATA where the chunk is missing;
- * -EBADMSG where it does not decode or, for the first read into the cache,
- * does not hash to d; -EIO; -ENOMEM.
+ * -EBADMSG where the database's checksum fails, the frame does not decode or
+ * its length lies; -EIO; -ENOMEM. It is not rehashed: the database's checksums
+ * cover local reads, and chunk_store_verify the rest.
  */
 MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out);
 void chunk_unref(struct chunk *c);
 DEFINE_CLEANUP(struct chunk *, chunk_unref)
 
-/* Bypass the cache and rehash: for verify. Same errors. Appends to out. */
+/*
+ * Bypass the cache and rehash: for verify. Errors as for chunk_store_get, and
+ * -EBADMSG where the bytes do not hash to d. Lengths of the chunk and its frame.
+ */
 MUST_CHECK int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t *out_raw,
 				  uint32_t *out_stored);
 
 /* 1 present, 0 absent, or a failure. */
 MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);
+
+/* Bytes that the cache holds (chunks in use elsewhere only are not counted). */
+size_t chunk_store_cached_bytes(struct chunk_store *cs);
 
 #endif

@@ -39,9 +39,15 @@ void guard_session_end(struct guard *g, struct guard_session *s);
 void guard_touch_lock(struct guard *g, const struct digest *d);
 void guard_touch_unlock(struct guard *g, const struct digest *d);
 
-/* Collector's side. -EBUSY when one already runs; -ENOMEM. */
+/*
+ * Collector's side: begin, wait, mark, sweep, end; end at any point after begin
+ * gives the collection up. -EBUSY when one already runs; -ENOMEM.
+ */
 MUST_CHECK int guard_collect_begin(struct guard *g, size_t filter_bytes);
-/* Returns when every session begun before guard_collect_begin has ended. */
+/*
+ * Returns when every session begun before guard_collect_begin has ended; so the
+ * caller must not be inside one.
+ */
 void guard_collect_wait(struct guard *g);
 void guard_mark(struct guard *g, const struct digest *d);
 /*

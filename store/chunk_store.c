@@ -1,0 +1,168 @@
+/*
+ * A put compresses and writes outside the guard's stripe: only the answer "it
+ * is there" needs the lock, and the touch protects the digest from then on
+ * (guard.c). Two threads that put the same new chunk both write it, with the
+ * same bytes.
+ */
+#include "store/chunk_store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "store/base/buf.h"
+#include "store/chunk_cache.h"
+#include "store/chunker.h"
+#include "store/codec.h"
+
+struct chunk_store {
+	struct kv *kv;	     /* borrowed */
+	struct guard *guard; /* borrowed */
+	int zstd_level;
+	struct chunk_cache *cache;
+};
+
+struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
+				    size_t cache_bytes)
+{
+	struct chunk_store *cs = calloc(1, sizeof(*cs));
+
+	if (!cs)
+		return NULL;
+	cs->kv = kv;
+	cs->guard = guard;
+	cs->zstd_level = zstd_level;
+	cs->cache = chunk_cache_new(cache_bytes);
+	if (!cs->cache) {
+		free(cs);
+		return NULL;
+	}
+	return cs;
+}
+
+void chunk_store_free(struct chunk_store *cs)
+{
+	if (!cs)
+		return;
+	chunk_cache_free(cs->cache);
+	free(cs);
+}
+
+static int write_new(struct chunk_store *cs, const struct digest *d, const void *raw, size_t len,
+		     uint32_t *out_stored)
+{
+	CLEANUP(buf_fini_p) struct buf frame = BUF_INIT;
+	int r = codec_encode(cs->zstd_level, raw, len, &frame);
+	if (r < 0)
+		return r;
+	CLEANUP(kv_batch_free_p) struct kv_batch *batch = kv_batch_new();
+	if (!batch)
+		return -ENOMEM;
+	kv_batch_put(cs->kv, batch, KV_CHUNK, d->b, DIGEST_SIZE, frame.data, frame.len);
+	r = kv_write(cs->kv, batch, KV_NO_LOG);
+	if (r < 0)
+		return r;
+	*out_stored = (uint32_t)frame.len;
+	return 0;
+}
+
+int chunk_store_put(struct chunk_store *cs, const void *raw, size_t len,
+		    struct chunk_put_result *out)
+{
+	struct chunk_put_result res = { .stored_bytes = 0 };
+
+	assert(len >= 1 && len <= CHUNK_MAX);
+	int r = hash_bytes(raw, len, &res.digest);
+	if (r < 0)
+		return r;
+	guard_touch_lock(cs->guard, &res.digest);
+	r = kv_has(cs->kv, KV_CHUNK, res.digest.b, DIGEST_SIZE);
+	guard_touch_unlock(cs->guard, &res.digest);
+	if (r == 0)
+		r = write_new(cs, &res.digest, raw, len, &res.stored_bytes);
+	if (r < 0)
+		return r;
+	*out = res;
+	return 0;
+}
+
+void chunk_store_touch(struct chunk_store *cs, const struct digest *d)
+{
+	guard_touch_lock(cs->guard, d);
+	guard_touch_unlock(cs->guard, d);
+}
+
+/* Length of the chunk in a frame, checked against the limits. */
+static int64_t checked_len(const struct kv_value *frame)
+{
+	int64_t len = codec_raw_len(frame->data, frame->len);
+
+	return len < 1 || len > (int64_t)CHUNK_MAX ? -EBADMSG : len;
+}
+
+/* Read and decode d's chunk; it has one reference and is not in the cache. */
+static int load(struct chunk_store *cs, const struct digest *d, struct chunk **out,
+		size_t *out_stored)
+{
+	CLEANUP(kv_value_release) struct kv_value frame = { 0 };
+	CLEANUP(chunk_unref_p) struct chunk *c = NULL;
+	uint8_t *data;
+	int r = kv_get(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE, &frame);
+	if (r < 0)
+		return r == -ENOENT ? -ENODATA : r;
+	int64_t len = checked_len(&frame);
+	if (len < 0)
+		return (int)len;
+	c = chunk_new(d, (size_t)len, &data);
+	if (!c)
+		return -ENOMEM;
+	r = codec_decode(frame.data, frame.len, data, (size_t)len);
+	if (r < 0)
+		return r;
+	*out_stored = frame.len;
+	*out = STEAL(c);
+	return 0;
+}
+
+int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out)
+{
+	struct chunk *c = chunk_cache_get(cs->cache, d);
+	size_t stored;
+
+	if (!c) {
+		int r = load(cs, d, &c, &stored);
+		if (r < 0)
+			return r;
+		c = chunk_cache_add(cs->cache, c);
+	}
+	*out = c;
+	return 0;
+}
+
+int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t *out_raw,
+		       uint32_t *out_stored)
+{
+	CLEANUP(chunk_unref_p) struct chunk *c = NULL;
+	struct digest actual;
+	size_t stored;
+	int r = load(cs, d, &c, &stored);
+	if (r == 0)
+		r = hash_bytes(c->data, c->len, &actual);
+	if (r < 0)
+		return r;
+	if (!digest_equal(&actual, d))
+		return -EBADMSG;
+	*out_raw = (uint32_t)c->len;
+	*out_stored = (uint32_t)stored;
+	return 0;
+}
+
+int chunk_store_has(struct chunk_store *cs, const struct digest *d)
+{
+	return kv_has(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE);
+}
+
+size_t chunk_store_cached_bytes(struct chunk_store *cs)
+{
+	return chunk_cache_bytes(cs->cache);
+}
