@@ -7,6 +7,15 @@
  * other place; told apart from remove and add by inode). A moved directory is
  * one change. A directory whose times, size or nlink changed only because its
  * entries did is not listed. ctime alone is no change.
+ *
+ * The list reads as: do all the renames at once, then the rest. A file that was
+ * replaced by another one at the same path (as editors save) is compared with
+ * it: modified, meta or nothing. A renamed file that was changed, too, is two
+ * entries. An inode with several names is modified at one of them.
+ *
+ * Two trees of which neither comes from the other number their inodes
+ * independently, which would look like thousands of renames. fsdiff_trees
+ * notices and compares such trees by path alone, without renames.
  */
 #ifndef VARVE_FSDIFF_H
 #define VARVE_FSDIFF_H
@@ -18,27 +27,39 @@ const char *fsdiff_change_name(enum fsdiff_change c);
 
 struct fsdiff_entry {
 	enum fsdiff_change change;
-	const char *path; /* no leading '/'; the new path; bytes as on disk, NUL-terminated */
+	const char *path; /* no leading '/'; the new path; bytes as on disk, NUL-terminated.
+			     The root itself is "/" */
 	const char *from; /* DIFF_RENAMED: the old path; else NULL */
 	uint32_t mode;	  /* of the new side, or the old where removed */
 };
 typedef int (*fsdiff_fn)(void *arg, const struct fsdiff_entry *e);
 
-/* One side, as the diff needs it: a get by tree key. 0 or -ENOENT or a failure. */
+/*
+ * One side, as the diff needs it. get: the value of a tree key; 0 or -ENOENT or
+ * a failure. scan: call fn for each key that starts with prefix (9 bytes: inode
+ * and kind), in order; non-zero from fn ends it and is returned.
+ */
+typedef int (*fsdiff_scan_fn)(void *arg, const struct tree_span *key,
+			      const struct tree_span *value);
 struct fsdiff_side {
 	int (*get)(void *ctx, const void *key, size_t klen,
 		   struct buf *out_value); /* clears out first */
 	void *ctx;
+	int (*scan)(void *ctx, const void *prefix, size_t len, fsdiff_scan_fn fn, void *arg);
 };
 
 struct fsdiff;
+/* Copies the sides; what their ctx points to lives until fsdiff_free. */
 struct fsdiff *fsdiff_new(const struct fsdiff_side *a, const struct fsdiff_side *b);
 void fsdiff_free(struct fsdiff *d);
 DEFINE_CLEANUP(struct fsdiff *, fsdiff_free)
-/* A tree_diff_fn with arg = struct fsdiff *. Keys in order. */
+/* A tree_diff_fn with arg = struct fsdiff *. Keys in order; ones that are equal are ignored. */
 int fsdiff_feed(void *d, const struct tree_span *key, const struct tree_span *a,
 		const struct tree_span *b);
-/* Entries sorted by path. Hard links: each added or removed name is an entry. */
+/*
+ * Entries sorted by path (bytewise). Hard links: each added or removed name is
+ * an entry. Non-zero from fn ends it and is returned.
+ */
 MUST_CHECK int fsdiff_finish(struct fsdiff *d, fsdiff_fn fn, void *arg);
 
 /* The whole of it for two trees. */
