@@ -138,7 +138,7 @@ static uint64_t mix(uint64_t x)
 bool node_key_is_boundary(unsigned level, const void *key, size_t klen)
 {
 	const uint8_t *p = key;
-	uint64_t h = mix((uint64_t)klen << 8 | level);
+	uint64_t h = mix(((uint64_t)klen + 1) << 8 | level);
 	uint64_t word;
 	for (; klen >= sizeof(word); p += sizeof(word), klen -= sizeof(word)) {
 		memcpy(&word, p, sizeof(word));

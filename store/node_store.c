@@ -316,7 +316,6 @@ int node_store_peek(struct node_store *ns, const struct digest *d, struct node *
 	return 0;
 }
 
-/* Compress and write; the touch lock is held. */
 static int write_node(struct node_store *ns, const struct cached *c, uint64_t *new_bytes)
 {
 	CLEANUP(buf_fini_p) struct buf frame = BUF_INIT;
@@ -349,12 +348,12 @@ int node_store_put(struct node_store *ns, const void *bytes, size_t len, struct 
 	r = node_check(c->bytes, len, &c->node.view);
 	if (r < 0)
 		return r;
-	/* I/O under this lock is its purpose: the sweep must not come in between. */
+	/* The lock is for this question: no sweep may come between touch and answer. */
 	guard_touch_lock(ns->guard, &d);
 	r = kv_has(ns->kv, KV_NODE, d.b, DIGEST_SIZE);
+	guard_touch_unlock(ns->guard, &d);
 	if (r == 0)
 		r = write_node(ns, c, new_bytes);
-	guard_touch_unlock(ns->guard, &d);
 	if (r < 0)
 		return r;
 	node_unref(cache_insert(ns, STEAL(c)));
