@@ -336,9 +336,22 @@ static bool fits_inline(const struct file_chunks *fc, uint64_t size)
 	return fc->start == 0 && !fc->is_long && fc->pos == size && size > 0 && size <= INLINE_MAX;
 }
 
+int file_chunks_wait(struct file_chunks *fc)
+{
+	return reap(fc, true);
+}
+
 int file_chunks_end(struct file_chunks *fc, uint64_t size)
 {
-	int r, stopped = 0;
+	int stopped = file_chunks_finish(fc, size);
+	int r = stopped < 0 ? stopped : file_chunks_wait(fc);
+
+	return r < 0 ? r : stopped;
+}
+
+int file_chunks_finish(struct file_chunks *fc, uint64_t size)
+{
+	int r;
 
 	if (fc->failed)
 		return fc->failed;
@@ -352,11 +365,6 @@ int file_chunks_end(struct file_chunks *fc, uint64_t size)
 		start_segment(fc, size);
 	} else {
 		r = end_segment(fc, size);
-		if (r > 0)
-			stopped = 1;
 	}
-	if (r >= 0)
-		r = reap(fc, true);
-	remember(fc, r);
-	return r < 0 ? r : stopped;
+	return remember(fc, r);
 }

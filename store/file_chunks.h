@@ -87,6 +87,13 @@ MUST_CHECK int file_chunks_feed(struct file_chunks *fc, uint64_t offset, const v
  */
 MUST_CHECK int file_chunks_end(struct file_chunks *fc, uint64_t size);
 
+/*
+ * The two halves of file_chunks_end, for a caller with other things to do while
+ * the pool works: all but the waiting, then the waiting.
+ */
+MUST_CHECK int file_chunks_finish(struct file_chunks *fc, uint64_t size);
+MUST_CHECK int file_chunks_wait(struct file_chunks *fc);
+
 /* Bytes of frames newly stored, over all files so far. */
 uint64_t file_chunks_new_bytes(const struct file_chunks *fc);
 

@@ -1,0 +1,452 @@
+/*
+ * Import of a tar. Entries are applied to the namespace one after another, as
+ * tar would apply them to a disk, but inside its root only (ingest_place.h):
+ *   - a later entry takes the place of an earlier one of the same path; a
+ *     directory over a directory only changes its attributes. In a plain archive
+ *     nothing but a directory may come where a directory is;
+ *   - a hard link's target is an earlier entry;
+ *   - ".." in a name, or in a hard link's target, is refused; a leading "/" and
+ *     "./" are stripped.
+ *
+ * libarchive would convert names of pax headers from UTF-8 to the locale's
+ * charset, normalise them to NFC on the way, and keep the original bytes where
+ * it cannot. So this runs in the "C" locale, where it cannot, and its warnings
+ * about that are not passed on.
+ */
+#include "store/ingest_tar.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/archive_path.h"
+#include "store/base/log.h"
+#include "store/ingest_place.h"
+
+#define ARCHIVE_BLOCK (256u << 10)
+
+struct archive_input {
+	ingest_read_fn read;
+	void *arg;
+	uint8_t block[ARCHIVE_BLOCK];
+};
+
+struct tar_import {
+	struct ingest *in;
+	const struct ingest_tar_source *src;
+	struct archive *archive;
+	struct archive_entry *entry;
+	struct buf path;   /* of the entry, clean */
+	struct buf target; /* of its hard link, clean */
+};
+
+static ssize_t input_read(struct archive *a, void *arg, const void **block)
+{
+	struct archive_input *input = arg;
+	ssize_t n = input->read(input->arg, input->block, sizeof(input->block));
+
+	*block = input->block;
+	if (n < 0) {
+		archive_set_error(a, (int)-n, "cannot read: %s", strerror((int)-n));
+		return -1;
+	}
+	return n;
+}
+
+static int input_close(struct archive *a, void *arg)
+{
+	(void)a;
+	free(arg);
+	return ARCHIVE_OK;
+}
+
+static void add_filters(struct archive *a)
+{
+	archive_read_support_filter_gzip(a);
+	archive_read_support_filter_bzip2(a);
+	archive_read_support_filter_compress(a);
+	archive_read_support_filter_lz4(a);
+	archive_read_support_filter_lzip(a);
+	archive_read_support_filter_lzma(a);
+	archive_read_support_filter_xz(a);
+	archive_read_support_filter_zstd(a);
+}
+
+struct archive *ingest_archive_open(enum ingest_archive kind, ingest_read_fn fn, void *arg)
+{
+	struct archive *a = archive_read_new();
+	struct archive_input *input = malloc(sizeof(*input));
+
+	if (!a || !input) {
+		free(input);
+		archive_read_free(a);
+		return NULL;
+	}
+	input->read = fn;
+	input->arg = arg;
+	if (kind != INGEST_ARCHIVE_PLAIN_TAR)
+		add_filters(a);
+	if (kind == INGEST_ARCHIVE_RAW)
+		archive_read_support_format_raw(a);
+	else
+		archive_read_support_format_tar(a);
+	archive_read_support_format_empty(a);
+	/* A failure shows at the first header, with its text. */
+	(void)archive_read_open(a, input, NULL, input_read, input_close);
+	return a;
+}
+
+void ingest_archive_free(struct archive *a)
+{
+	if (a)
+		archive_read_free(a);
+}
+
+void ingest_locale_enter(struct ingest_locale *l)
+{
+	locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+
+	l->ours = (void *)c;
+	l->before = c ? (void *)uselocale(c) : NULL;
+}
+
+void ingest_locale_leave(struct ingest_locale *l)
+{
+	if (!l->ours)
+		return;
+	uselocale((locale_t)l->before);
+	freelocale((locale_t)l->ours);
+}
+
+static int fail_entry(struct tar_import *t, int code, const char *why)
+{
+	const char *name = t->entry ? archive_entry_pathname(t->entry) : NULL;
+
+	if (atomic_load(&t->in->failed))
+		return code;
+	return ingest_fail(t->in, code, "%s%.300s: %s", t->src->label, name ? name : "archive",
+			   why);
+}
+
+static int fail_archive(struct tar_import *t)
+{
+	const char *text = archive_error_string(t->archive);
+	int e = archive_errno(t->archive);
+
+	return fail_entry(t, e == ENOMEM || e == EIO ? -e : -EBADMSG, text ? text : "damaged");
+}
+
+/* -EBADMSG where r is a failure; warnings that are not about charsets are logged. */
+static int check_archive(struct tar_import *t, int r)
+{
+	if (r == ARCHIVE_OK)
+		return 0;
+	if (r != ARCHIVE_WARN)
+		return fail_archive(t);
+	const char *text = archive_error_string(t->archive);
+	if (text && !strstr(text, "current locale"))
+		log_warn("import: %.300s: %s", archive_entry_pathname(t->entry), text);
+	return 0;
+}
+
+static int read_data(struct tar_import *t, struct ingest_inode *i, uint64_t size)
+{
+	struct ingest_file f;
+	uint64_t at = 0;
+	int r = ingest_file_begin(&f, t->in, i, size);
+
+	while (r == 0) {
+		const void *data;
+		size_t len;
+		la_int64_t offset;
+		int a = archive_read_data_block(t->archive, &data, &len, &offset);
+
+		if (a == ARCHIVE_EOF)
+			break;
+		r = check_archive(t, a);
+		if (r < 0 || len == 0)
+			continue;
+		if (offset < 0 || (uint64_t)offset < at || (uint64_t)offset > size ||
+		    len > size - (uint64_t)offset)
+			return fail_entry(t, -EBADMSG, "data outside of the file");
+		r = ingest_file_feed(&f, (uint64_t)offset, data, len);
+		at = (uint64_t)offset + len;
+		if (r == 0 && progress_cancelled(t->in->progress))
+			r = ingest_fail(t->in, -ECANCELED, "cancelled");
+	}
+	return r < 0 ? r : ingest_file_end(&f, size);
+}
+
+static int read_contents(struct tar_import *t, struct ingest_inode *i)
+{
+	int64_t size = archive_entry_size(t->entry);
+
+	if (size < 0)
+		return fail_entry(t, -EBADMSG, "negative size");
+	return read_data(t, i, (uint64_t)size);
+}
+
+static int set_symlink(struct tar_import *t, struct ingest_inode *i)
+{
+	const char *target = archive_entry_symlink(t->entry);
+	size_t len = target ? strlen(target) : 0;
+
+	if (len == 0 || len > SYMLINK_MAX)
+		return fail_entry(t, -EINVAL, "symlink with an empty or overlong target");
+	if (ingest_count_meta(t->in, len) < 0)
+		return -EFBIG;
+	int r = ingest_inode_set_target(t->in->tree, i, target, len);
+	return r < 0 ? fail_entry(t, r, strerror(-r)) : 0;
+}
+
+static int apply_attributes(struct tar_import *t, struct ingest_inode *i)
+{
+	const char *why = "";
+	int r = ingest_tar_attributes(t->in, t->entry, i, &why);
+
+	return r < 0 ? fail_entry(t, r, why) : 0;
+}
+
+/* Make room for a new name where `old` is. */
+static int replace(struct tar_import *t, struct ingest_name *old)
+{
+	if (old && old->is_dir && !t->src->is_layer)
+		return fail_entry(t, -EINVAL, "would replace a directory");
+	if (old)
+		ingest_tree_remove(t->in->tree, old);
+	return 0;
+}
+
+static int add_name(struct tar_import *t, struct ingest_inode *dir, const char *name, size_t len,
+		    uint32_t mode, struct ingest_inode *inode, struct ingest_name **out)
+{
+	int r = ingest_tree_add(t->in->tree, dir, name, len, mode, inode, out);
+
+	if (r < 0)
+		return fail_entry(t, r, strerror(-r));
+	(*out)->layer = t->src->layer;
+	return 0;
+}
+
+static int place_failed(struct tar_import *t, int r, const char *what)
+{
+	char why[128];
+
+	if (r == -EINVAL)
+		snprintf(why, sizeof(why), "%s leads out of the archive", what);
+	else
+		snprintf(why, sizeof(why), "%s: %s", what, strerror(-r));
+	return fail_entry(t, r, why);
+}
+
+/* Find the inode that a hard link is to. */
+static int find_target(struct tar_import *t, struct ingest_inode **out)
+{
+	const char *raw = archive_entry_hardlink(t->entry), *name;
+	struct ingest_inode *dir;
+	size_t len;
+	int r = archive_path_clean(raw, strlen(raw), &t->target);
+
+	if (r == 0 && t->target.len == 0)
+		r = -EISDIR;
+	if (r == 0)
+		r = ingest_place(t->in, (const char *)t->target.data, t->target.len, false, 0, &dir,
+				 &name, &len);
+	struct ingest_name *n = r == 0 ? ingest_tree_lookup(t->in->tree, dir, name, len) : NULL;
+	if (r == -ENOENT || r == -ENOTDIR || (r == 0 && !n))
+		return fail_entry(t, -EINVAL, "hard link to a file that no earlier entry made");
+	if (r < 0)
+		return place_failed(t, r, "hard link's target");
+	if (n->is_dir)
+		return fail_entry(t, -EINVAL, "hard link to a directory");
+	*out = n->inode;
+	return 0;
+}
+
+static int apply_hardlink(struct tar_import *t, struct ingest_inode *dir, const char *name,
+			  size_t len, struct ingest_name *old)
+{
+	struct ingest_inode *target = NULL;
+	struct ingest_name *n;
+	int r = find_target(t, &target);
+
+	if (r < 0)
+		return r;
+	if (old && old->inode == target) {
+		old->layer = t->src->layer;
+	} else {
+		r = replace(t, old);
+		if (r == 0)
+			r = add_name(t, dir, name, len, target->mode, target, &n);
+	}
+	if (r < 0 || archive_entry_size(t->entry) <= 0 || !S_ISREG(target->mode))
+		return r;
+	/* pax allows contents with a link: they are the file's new ones. */
+	r = ingest_file_wait(t->in);
+	if (r < 0)
+		return r;
+	ingest_inode_clear_data(target);
+	return read_contents(t, target);
+}
+
+static int apply_entry_at(struct tar_import *t, struct ingest_inode *dir, const char *name,
+			  size_t len)
+{
+	struct ingest_name *old = ingest_tree_lookup(t->in->tree, dir, name, len), *n;
+	uint32_t mode = archive_entry_filetype(t->entry);
+	int r;
+
+	if (archive_entry_hardlink(t->entry))
+		return apply_hardlink(t, dir, name, len, old);
+	if (mode == S_IFDIR && old && old->is_dir) {
+		old->layer = t->src->layer;
+		return apply_attributes(t, old->inode);
+	}
+	if (mode != S_IFREG && mode != S_IFDIR && mode != S_IFLNK && mode != S_IFCHR &&
+	    mode != S_IFBLK && mode != S_IFIFO && mode != S_IFSOCK)
+		return fail_entry(t, -EINVAL, "unknown type of file");
+	r = replace(t, old);
+	if (r == 0)
+		r = add_name(t, dir, name, len, mode, NULL, &n);
+	if (r == 0)
+		r = apply_attributes(t, n->inode);
+	if (r == 0 && mode == S_IFREG)
+		r = read_contents(t, n->inode);
+	if (r == 0 && mode == S_IFLNK)
+		r = set_symlink(t, n->inode);
+	return r;
+}
+
+static int apply_whiteout(struct tar_import *t, enum whiteout w, const char *hidden,
+			  size_t hidden_len)
+{
+	struct ingest_inode *dir;
+	const char *name;
+	size_t len;
+	int r = ingest_place(t->in, (const char *)t->path.data, t->path.len, false, 0, &dir, &name,
+			     &len);
+
+	if (w == WHITEOUT_BAD)
+		return fail_entry(t, -EINVAL, "whiteout of nothing");
+	if (w == WHITEOUT_IGNORE || r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	if (r < 0)
+		return place_failed(t, r, "name");
+	if (w == WHITEOUT_OPAQUE) {
+		r = ingest_hide_children(t->in, dir, t->src->layer);
+	} else {
+		struct ingest_name *n = ingest_tree_lookup(t->in->tree, dir, hidden, hidden_len);
+
+		r = n ? ingest_hide_name(t->in, n, t->src->layer) : 0;
+	}
+	return r < 0 ? fail_entry(t, r, strerror(-r)) : 0;
+}
+
+static enum whiteout whiteout_of(const struct tar_import *t, const char **hidden, size_t *len)
+{
+	const char *path = (const char *)t->path.data;
+	const char *slash = memrchr(path, '/', t->path.len);
+	const char *name = slash ? slash + 1 : path;
+
+	return archive_whiteout(name, t->path.len - (size_t)(name - path), hidden, len);
+}
+
+static int apply_root(struct tar_import *t)
+{
+	if (archive_entry_filetype(t->entry) != S_IFDIR || archive_entry_hardlink(t->entry))
+		return fail_entry(t, -EINVAL, "the root is not a directory");
+	return apply_attributes(t, ingest_tree_root(t->in->tree));
+}
+
+static int apply_entry(struct tar_import *t)
+{
+	const char *raw = archive_entry_pathname(t->entry), *name, *hidden = NULL;
+	struct ingest_inode *dir;
+	size_t len;
+	int r = raw ? archive_path_clean(raw, strlen(raw), &t->path) : -EINVAL;
+
+	if (r < 0)
+		return place_failed(t, r, "name");
+	if (t->path.len == 0)
+		return apply_root(t);
+	if (t->src->is_layer) {
+		enum whiteout w = whiteout_of(t, &hidden, &len);
+
+		if (w != WHITEOUT_NONE)
+			return apply_whiteout(t, w, hidden, len);
+	}
+	r = ingest_place(t->in, (const char *)t->path.data, t->path.len, true, t->src->layer, &dir,
+			 &name, &len);
+	if (r < 0)
+		return place_failed(t, r, "directory of the name");
+	return apply_entry_at(t, dir, name, len);
+}
+
+static int apply_all(struct tar_import *t)
+{
+	for (;;) {
+		int a = archive_read_next_header(t->archive, &t->entry), r;
+
+		if (a == ARCHIVE_EOF) {
+			t->entry = NULL;
+			if (archive_format(t->archive) == ARCHIVE_FORMAT_EMPTY)
+				return fail_entry(t, -EBADMSG, "no data");
+			return 0;
+		}
+		if (a != ARCHIVE_OK && a != ARCHIVE_WARN)
+			t->entry = NULL;
+		r = check_archive(t, a);
+		if (r == 0)
+			r = ingest_count_entry(t->in);
+		if (r == 0)
+			r = apply_entry(t);
+		if (r < 0)
+			return r;
+	}
+}
+
+int ingest_tar_stream(struct ingest *in, const struct ingest_tar_source *src)
+{
+	struct tar_import t = { .in = in, .src = src };
+	struct ingest_locale locale;
+	int r;
+
+	ingest_locale_enter(&locale);
+	t.archive = ingest_archive_open(
+		src->is_layer ? INGEST_ARCHIVE_PLAIN_TAR : INGEST_ARCHIVE_TAR, src->read, src->arg);
+	r = t.archive ? apply_all(&t) : ingest_fail(in, -ENOMEM, "out of memory");
+	ingest_archive_free(t.archive);
+	ingest_locale_leave(&locale);
+	buf_fini(&t.path);
+	buf_fini(&t.target);
+	return r;
+}
+
+static ssize_t read_fd(void *arg, void *buf, size_t len)
+{
+	const int *fd = arg;
+	ssize_t n;
+
+	do
+		n = read(*fd, buf, len);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+int ingest_tar(struct store *s, int fd, const struct ingest_options *opt, struct progress *p,
+	       struct ingest_result *out, struct error *err)
+{
+	struct ingest_tar_source src = { .read = read_fd, .arg = &fd, .label = "" };
+	struct ingest in;
+	int r = ingest_init(&in, s, opt, true, p, err);
+
+	if (r == 0) {
+		r = ingest_tar_stream(&in, &src);
+		r = ingest_finish(&in, r, out, err);
+	}
+	ingest_fini(&in);
+	return r;
+}
