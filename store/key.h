@@ -21,7 +21,7 @@
 
 #define ROOT_INO 1ull
 #define NAME_LEN_MAX 255u
-#define XATTR_NAME_MAX 255u
+#define XATTR_NAME_MAX 255 /* spelt as in <linux/limits.h>, which defines it too */
 #define XATTR_VALUE_MAX 65536u
 
 enum key_kind {

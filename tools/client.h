@@ -1,0 +1,63 @@
+/*
+ * client.h - calls to snapshotd: HTTP over its unix socket (libcurl). One
+ * thread. JSON both ways, event streams, and bodies of any length.
+ */
+#ifndef VARVE_TOOLS_CLIENT_H
+#define VARVE_TOOLS_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "store/base/buf.h"
+#include "store/base/error.h"
+#include "store/base/macros.h"
+
+struct client;
+MUST_CHECK int client_new(const char *socket_path, struct client **out, struct error *err);
+void client_free(struct client *c);
+DEFINE_CLEANUP(struct client *, client_free)
+
+/* Append fmt to out; each %s in it is replaced by the next argument, escaped for a URL. */
+MUST_CHECK int client_path(struct buf *out, const char *fmt, ...);
+
+struct client_request {
+	const char *method;
+	const char *path;   /* "/api/...", escaped (client_path) */
+	const json_t *body; /* or NULL */
+
+	/* A body streamed from a descriptor, instead of `body`. */
+	bool upload;
+	int upload_fd;
+	const char *upload_type; /* Content-Type */
+	/* May be NULL: bytes sent so far. */
+	void (*on_sent)(void *arg, uint64_t bytes);
+
+	/*
+	 * Ask for events. "result" and "error" end up as the call's result;
+	 * comments are dropped; each other event is handed over. The answer may
+	 * be plain JSON all the same.
+	 */
+	void (*on_event)(void *arg, const char *type, const json_t *data);
+
+	/* Stream the answer here instead; a failure (-errno) ends the call. */
+	int (*on_data)(void *arg, const void *data, size_t len);
+
+	void *arg; /* of the three */
+};
+
+/*
+ * *out (may be NULL) gets the answer, a new reference; json null where there
+ * is none. Failures carry the daemon's own words: -ENOENT (404), -EEXIST
+ * (409), -EINVAL (400, 413, 422), -EACCES (401, 403), -ENOSPC (507),
+ * -ECONNREFUSED (cannot be reached), -EIO, or what on_data returned.
+ */
+MUST_CHECK int client_run(struct client *c, const struct client_request *rq, json_t **out,
+			  struct error *err);
+/* The common case: JSON or nothing (NULL) there, JSON back. */
+MUST_CHECK int client_call(struct client *c, const char *method, const char *path,
+			   const json_t *body, json_t **out, struct error *err);
+
+#endif

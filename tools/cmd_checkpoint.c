@@ -1,0 +1,87 @@
+/* cmd_checkpoint.c - checkpoint: a snapshot of a live mount. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "tools/checkpoint.h"
+#include "tools/commands.h"
+#include "tools/mount_ref.h"
+#include "tools/snapshots_view.h"
+#include "tools/text.h"
+
+#define POLL_MS 100
+
+const struct option_spec options_checkpoint[] = {
+	{ 0, "no-wait", NULL, "do not wait until it is stored" },
+	{ 0, "freeze", "CGROUP", "freeze this cgroup for the moment that it is taken" },
+	{ 0 },
+};
+
+/* Wait until *snapshot is no longer being built, replacing it by what it is then. */
+static int wait_built(struct cli *cli, json_t **snapshot, struct error *err)
+{
+	const struct timespec pause = { .tv_nsec = POLL_MS * 1000000L };
+
+	while (strcmp(cli_str(*snapshot, "status"), "building") == 0) {
+		json_t *o = NULL;
+		nanosleep(&pause, NULL);
+		int r = snapshot_fetch(cli, cli_str(*snapshot, "id"), &o, err);
+		if (r < 0)
+			return r;
+		json_decref(*snapshot);
+		*snapshot = o;
+	}
+	if (strcmp(cli_str(*snapshot, "status"), "failed") == 0)
+		return error_set(err, -EIO, "the checkpoint failed: %s",
+				 cli_str(*snapshot, "error"));
+	return 0;
+}
+
+int checkpoint_take(struct cli *cli, const char *mount_id, const char *name, const char *cgroup,
+		    bool wait, json_t **out, struct error *err)
+{
+	json_t *o = NULL, *body = json_pack("{s:b}", "wait", wait);
+	int r = body ? 0 : -ENOMEM;
+
+	if (r == 0 && name)
+		r = json_object_set_new(body, "name", text_json(name, strlen(name))) ? -ENOMEM : 0;
+	if (r == 0 && cgroup)
+		r = json_object_set_new(body, "freezeCgroup", text_json(cgroup, strlen(cgroup)))
+			    ? -ENOMEM
+			    : 0;
+	if (r == 0)
+		r = cli_call(cli, "POST", "/api/mounts/%s/checkpoint", mount_id, body, &o, err);
+	if (r == 0 && wait)
+		r = wait_built(cli, &o, err);
+	if (r == 0)
+		*out = json_incref(o);
+	json_decref(o);
+	json_decref(body);
+	return r;
+}
+
+int cmd_checkpoint(struct cli *cli, const struct args *args, struct error *err)
+{
+	char size[TEXT_SIZE_MAX], fresh[TEXT_SIZE_MAX];
+	json_t *m = NULL, *o = NULL;
+	bool wait = !args_has(args, "no-wait");
+	int r = mount_find(cli, args->words[0], &m, err);
+
+	if (r == 0)
+		r = checkpoint_take(cli, cli_str(m, "id"), args->words[1], args_get(args, "freeze"),
+				    wait, &o, err);
+	if (r == 0 && cli->json) {
+		r = cli_print_json(o);
+	} else if (r == 0 && strcmp(cli_str(o, "status"), "ready") != 0) {
+		printf("%s: %s\n", snapshot_label(o), cli_str(o, "status"));
+	} else if (r == 0) {
+		text_size(cli_num(o, "sizeBytes"), size);
+		text_size(cli_num(o, "newBytes"), fresh);
+		printf("%s: %llu files, %s, %s of it new in the store\n", snapshot_label(o),
+		       (unsigned long long)cli_num(o, "fileCount"), size, fresh);
+	}
+	json_decref(o);
+	json_decref(m);
+	return r;
+}

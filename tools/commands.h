@@ -1,0 +1,46 @@
+/* commands.h - every command's function, for the table in varve.c. */
+#ifndef VARVE_TOOLS_COMMANDS_H
+#define VARVE_TOOLS_COMMANDS_H
+
+#include "tools/cli.h"
+
+#define COMMAND(name) int cmd_##name(struct cli *cli, const struct args *args, struct error *err)
+#define OPTIONS(name) extern const struct option_spec options_##name[]
+
+COMMAND(import);
+OPTIONS(import);
+COMMAND(export);
+COMMAND(mount);
+OPTIONS(mount);
+COMMAND(umount);
+OPTIONS(umount);
+COMMAND(discard);
+COMMAND(attach);
+COMMAND(mounts);
+COMMAND(checkpoint);
+OPTIONS(checkpoint);
+COMMAND(fork);
+COMMAND(diff);
+COMMAND(history);
+COMMAND(snapshots);
+COMMAND(show);
+COMMAND(rename);
+COMMAND(rm);
+COMMAND(pin);
+OPTIONS(pin);
+COMMAND(gc);
+OPTIONS(gc);
+COMMAND(stats);
+COMMAND(ls);
+OPTIONS(ls);
+COMMAND(cat);
+COMMAND(stat);
+COMMAND(chunks);
+COMMAND(tree);
+COMMAND(verify);
+COMMAND(du);
+OPTIONS(du);
+COMMAND(completion);
+COMMAND(complete);
+
+#endif

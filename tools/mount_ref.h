@@ -1,0 +1,20 @@
+/* mount_ref.h - which mount or snapshot a word of the command line means. */
+#ifndef VARVE_TOOLS_MOUNT_REF_H
+#define VARVE_TOOLS_MOUNT_REF_H
+
+#include "tools/cli.h"
+
+/*
+ * The mount whose directory, id, or only id that starts with it, `word` is: a
+ * new reference to its object. -ENOENT; -EINVAL where several fit.
+ */
+MUST_CHECK int mount_find(struct cli *cli, const char *word, json_t **out, struct error *err);
+
+/*
+ * A mount, or the snapshot of that name (or id), which goes before a mount's
+ * id; a word with a '/' is a directory. *is_mount says which.
+ */
+MUST_CHECK int mount_or_snapshot(struct cli *cli, const char *word, json_t **out, bool *is_mount,
+				 struct error *err);
+
+#endif

@@ -1,0 +1,66 @@
+/* store_access.c - cli_store: which store to look into, and opening it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/store.h"
+#include "tools/cli.h"
+
+static bool is_store(const char *dir)
+{
+	char *path = NULL;
+
+	if (asprintf(&path, "%s/FORMAT", dir) < 0)
+		return false;
+	bool found = access(path, F_OK) == 0;
+	free(path);
+	return found;
+}
+
+/*
+ * The store of the daemon that answers at the socket; without one, that of the
+ * default place, but only where the user named no socket.
+ */
+static int find_dir(struct cli *cli, char **out, struct error *err)
+{
+	json_t *stats = NULL;
+	int r = cli_call(cli, "GET", "/api/stats", NULL, NULL, &stats, err);
+
+	if (r == 0) {
+		const char *dir = cli_str(stats, "stateDir");
+		*out = *dir ? strdup(dir) : NULL;
+		json_decref(stats);
+		if (!*dir)
+			return error_set(err, -EIO, "snapshotd does not tell its state directory");
+		return *out ? 0 : -ENOMEM;
+	}
+	if (r != -ECONNREFUSED || cli->socket_given)
+		return r;
+	if (!is_store(CLI_STATE_DEFAULT))
+		return error_set(err, -ENOENT,
+				 "no snapshotd at %s and no store in %s: name one with --store DIR",
+				 cli->socket, CLI_STATE_DEFAULT);
+	*err = (struct error)ERROR_INIT;
+	*out = strdup(CLI_STATE_DEFAULT);
+	return *out ? 0 : -ENOMEM;
+}
+
+int cli_store(struct cli *cli, struct store **out, struct error *err)
+{
+	static const struct store_options options = { .read_only = true };
+	int r = 0;
+
+	if (!cli->store) {
+		if (!cli->store_dir && !cli->state_dir)
+			r = find_dir(cli, &cli->state_dir, err);
+		const char *dir = cli->store_dir ? cli->store_dir : cli->state_dir;
+		if (r == 0)
+			r = store_open(dir, &options, &cli->store, err);
+		if (r == -EACCES)
+			error_set(err, r, "no permission to read the store in %s", dir);
+	}
+	if (r == 0)
+		*out = cli->store;
+	return r;
+}

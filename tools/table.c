@@ -1,0 +1,205 @@
+#include "tools/table.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wchar.h>
+
+#include "tools/text.h"
+
+#define GAP 2 /* spaces between columns */
+
+struct cell {
+	size_t offset, len; /* in text */
+	bool is_name;
+};
+
+struct table {
+	char *titles;
+	struct buf text;
+	struct buf cells;  /* struct cell[] */
+	struct buf widths; /* size_t[columns] */
+	size_t columns;
+	size_t count; /* cells */
+	int failure;
+};
+
+struct table *table_new(const char *columns)
+{
+	struct table *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->titles = strdup(columns);
+	t->columns = 1;
+	for (const char *p = columns; *p; p++)
+		t->columns += *p == '|';
+	if (!t->titles || buf_reserve(&t->widths, t->columns * sizeof(size_t)) < 0) {
+		table_free(t);
+		return NULL;
+	}
+	return t;
+}
+
+void table_free(struct table *t)
+{
+	if (!t)
+		return;
+	buf_fini(&t->text);
+	buf_fini(&t->cells);
+	buf_fini(&t->widths);
+	free(t->titles);
+	free(t);
+}
+
+static void add_cell(struct table *t, size_t offset, bool is_name)
+{
+	struct cell c = { offset, t->text.len - offset, is_name };
+
+	if (buf_append(&t->cells, &c, sizeof(c)) < 0)
+		t->failure = -ENOMEM;
+	else
+		t->count++;
+}
+
+void table_cell(struct table *t, const char *fmt, ...)
+{
+	size_t offset = t->text.len;
+	char *s = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vasprintf(&s, fmt, ap);
+	va_end(ap);
+	if (n < 0 || buf_append(&t->text, s, (size_t)n) < 0)
+		t->failure = -ENOMEM;
+	if (n >= 0)
+		free(s);
+	add_cell(t, offset, false);
+}
+
+void table_name(struct table *t, const char *s, size_t len)
+{
+	size_t offset = t->text.len;
+
+	if (buf_append(&t->text, s, len) < 0)
+		t->failure = -ENOMEM;
+	add_cell(t, offset, true);
+}
+
+void table_size(struct table *t, uint64_t bytes)
+{
+	char s[TEXT_SIZE_MAX];
+
+	text_size(bytes, s);
+	table_cell(t, "%s", s);
+}
+
+size_t table_rows(const struct table *t)
+{
+	return t->count / t->columns;
+}
+
+size_t table_width(const char *s, size_t len)
+{
+	size_t width = 0;
+
+	for (size_t i = 0; i < len;) {
+		uint32_t cp = 0;
+		size_t n = text_utf8(s + i, len - i, &cp);
+		int w = n > 1 ? wcwidth((wchar_t)cp) : 1;
+		width += w < 0 ? 1 : (size_t)w;
+		i += n ? n : 1;
+	}
+	return width;
+}
+
+/* Put the text of a cell into out. */
+static int cell_text(const struct table *t, size_t i, bool escape, struct buf *out)
+{
+	const struct cell *c = (const struct cell *)t->cells.data + i;
+	const char *s = c->len ? (const char *)t->text.data + c->offset : "";
+
+	buf_clear(out);
+	return c->is_name && escape ? text_escape(out, s, c->len) : buf_append(out, s, c->len);
+}
+
+static void print_one(const struct table *t, FILE *f, size_t column, const char *s, size_t len,
+		      bool right)
+{
+	size_t room = ((const size_t *)t->widths.data)[column], width = table_width(s, len);
+	int pad = (int)(room > width ? room - width : 0);
+
+	if (right)
+		fprintf(f, "%*s", pad, "");
+	fwrite(s, 1, len, f);
+	if (column + 1 == t->columns)
+		fputc('\n', f);
+	else
+		fprintf(f, "%*s", right ? GAP : pad + GAP, "");
+}
+
+/* The title of a column; *len its length, *right whether it is aligned to the right. */
+static const char *title(const struct table *t, size_t column, size_t *len, bool *right)
+{
+	const char *s = t->titles;
+
+	while (column--)
+		s = strchr(s, '|') + 1;
+	*right = *s == '>';
+	s += *right;
+	*len = strcspn(s, "|");
+	return s;
+}
+
+static int measure(struct table *t, bool escape, struct buf *scratch, bool *out_titled)
+{
+	size_t *widths = (size_t *)(void *)t->widths.data;
+
+	*out_titled = false;
+	for (size_t i = 0; i < t->columns; i++) {
+		size_t len;
+		bool right;
+		const char *s = title(t, i, &len, &right);
+		widths[i] = table_width(s, len);
+		*out_titled |= len > 0;
+	}
+	for (size_t i = 0; i < t->count; i++) {
+		int r = cell_text(t, i, escape, scratch);
+		if (r < 0)
+			return r;
+		size_t w = table_width((const char *)scratch->data, scratch->len);
+		widths[i % t->columns] = MAX(widths[i % t->columns], w);
+	}
+	return 0;
+}
+
+int table_print(struct table *t, FILE *f, bool escape)
+{
+	CLEANUP(buf_fini_p) struct buf scratch = BUF_INIT;
+	bool titled = false;
+	int r = t->failure ? t->failure : measure(t, escape, &scratch, &titled);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; titled && i < t->columns; i++) {
+		size_t len;
+		bool right;
+		const char *s = title(t, i, &len, &right);
+		print_one(t, f, i, s, len, right);
+	}
+	for (size_t i = 0; i < t->count; i++) {
+		size_t len;
+		bool right;
+		title(t, i % t->columns, &len, &right);
+		r = cell_text(t, i, escape, &scratch);
+		if (r < 0)
+			return r;
+		print_one(t, f, i % t->columns, (const char *)scratch.data, scratch.len, right);
+	}
+	buf_clear(&t->text);
+	buf_clear(&t->cells);
+	t->count = 0;
+	return ferror(f) ? -EIO : 0;
+}

@@ -1,0 +1,41 @@
+/*
+ * table.h - aligned columns of text. Rows are kept until table_print, so that
+ * columns fit what is in them; cells wider than others never get cut.
+ */
+#ifndef VARVE_TOOLS_TABLE_H
+#define VARVE_TOOLS_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "store/base/buf.h"
+#include "store/base/macros.h"
+
+struct table;
+
+/*
+ * columns: titles divided by '|', "NAME|>SIZE"; '>' aligns to the right. A
+ * table without titles ("|>|") prints no first line. NULL: no memory.
+ */
+struct table *table_new(const char *columns);
+void table_free(struct table *t);
+DEFINE_CLEANUP(struct table *, table_free)
+
+/*
+ * Add the next cell; a full row starts the next one. Out of memory is kept and
+ * reported by table_print.
+ */
+void table_cell(struct table *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Any bytes: a name. Escaped on a terminal, as they are elsewhere. */
+void table_name(struct table *t, const char *s, size_t len);
+void table_size(struct table *t, uint64_t bytes);
+size_t table_rows(const struct table *t);
+
+/* Print and empty it; `escape`: names are shown with text_escape. 0, -ENOMEM or -EIO. */
+MUST_CHECK int table_print(struct table *t, FILE *f, bool escape);
+
+/* Columns that s takes on a terminal. */
+size_t table_width(const char *s, size_t len);
+
+#endif

@@ -1,0 +1,290 @@
+/*
+ * varve - the command line of a snapshotd, and a reader of stores.
+ *
+ * main finds the command, sorts its arguments against its table of options,
+ * runs it and prints its error. Commands live in cmd_*.c (which talk to the
+ * daemon) and inspect_*.c (which read a store themselves).
+ */
+#include <errno.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/base/log.h"
+#include "store/store.h"
+#include "tools/commands.h"
+#include "tools/text.h"
+#include "tools/version.h"
+
+const struct option_spec cli_global_options[] = {
+	{ 0, "socket", "PATH",
+	  "snapshotd's socket (default $SNAPSHOTD_SOCKET, or " CLI_SOCKET_DEFAULT ")" },
+	{ 0, "store", "DIR", "read the store in DIR itself, without a daemon" },
+	{ 'j', "json", NULL, "print JSON" },
+	{ 'h', "help", NULL, "print help" },
+	{ 'V', "version", NULL, "print the version" },
+	{ 0 },
+};
+
+const struct command cli_commands[] = {
+	{ "import", "NAME dir|tar|oci PATH[:TAG]", "make a snapshot from files",
+	  "Makes the snapshot NAME from a directory, from a tar archive in any compression\n"
+	  "(- is standard input), or from an OCI image: a layout (a directory or a tar of one)\n"
+	  "or what `docker save` writes; PATH:TAG says which image of several.\n",
+	  3, 3, options_import, false, cmd_import },
+	{ "export", "SNAPSHOT tar|oci PATH", "write a snapshot as a tar or an OCI image",
+	  "Writes the snapshot to the tar file PATH (- is standard output), or as an OCI image\n"
+	  "layout into the directory PATH, which is made and must be empty. The same snapshot\n"
+	  "gives the same bytes.\n",
+	  3, 3, NULL, true, cmd_export },
+	{ "mount", "SNAPSHOT DIR", "mount a snapshot, writable, at a directory",
+	  "Mounts the snapshot at DIR, which must exist, and prints the mount's id and place.\n"
+	  "What is written is kept apart from the snapshot, until `umount --discard`.\n",
+	  2, 2, options_mount, false, cmd_mount },
+	{ "umount", "MOUNT", "unmount; what was written is kept",
+	  "MOUNT is a mount's directory, its id, or the start of its id. What was written is\n"
+	  "kept for `varve attach`, unless --discard.\n",
+	  1, 1, options_umount, false, cmd_umount },
+	{ "attach", "MOUNT [DIR]", "mount again what umount has kept",
+	  "Mounts it at DIR, or where it was.\n", 1, 2, NULL, false, cmd_attach },
+	{ "discard", "MOUNT", "delete what umount has kept", NULL, 1, 1, NULL, false, cmd_discard },
+	{ "mounts", "", "list mounts", NULL, 0, 0, NULL, false, cmd_mounts },
+	{ "checkpoint", "MOUNT NAME", "make a snapshot of a mount as it is now",
+	  "Makes the snapshot NAME of what the mount holds now, and waits until it is stored.\n"
+	  "The mount works on meanwhile. MOUNT as in umount.\n",
+	  2, 2, options_checkpoint, false, cmd_checkpoint },
+	{ "fork", "MOUNT-or-SNAPSHOT DIR", "mount a copy of a mount or snapshot",
+	  "Makes a new mount at DIR that starts with what the mount (or snapshot) holds now\n"
+	  "and goes its own way from there. A word that is the name of a snapshot means that;\n"
+	  "write ./WORD for a directory of the same name.\n",
+	  2, 2, options_mount, false, cmd_fork },
+	{ "diff", "MOUNT-or-SNAPSHOT [MOUNT-or-SNAPSHOT]", "list what changed",
+	  "With one mount: what was changed in it since its snapshot. With two: what is\n"
+	  "different in the second. Letters: A added, D removed, M modified, m only owner, mode,\n"
+	  "times or attributes, R renamed (old -> new).\n"
+	  "Comparing a mount with a snapshot that it is not based on, or with another mount,\n"
+	  "makes an unnamed checkpoint of it first, and says so.\n",
+	  1, 2, NULL, true, cmd_diff },
+	{ "history", "SNAPSHOT", "list a snapshot and its ancestors", NULL, 1, 1, NULL, true,
+	  cmd_history },
+	{ "snapshots", "", "list snapshots, newest first", NULL, 0, 0, NULL, true, cmd_snapshots },
+	{ "show", "SNAPSHOT", "tell all about a snapshot", NULL, 1, 1, NULL, true, cmd_show },
+	{ "rename", "SNAPSHOT NAME", "give a snapshot another name", NULL, 2, 2, NULL, false,
+	  cmd_rename },
+	{ "rm", "SNAPSHOT...", "delete snapshots",
+	  "Their space is freed by the next `varve gc`. Mounts of them go on working.\n", 1, -1,
+	  NULL, false, cmd_rm },
+	{ "pin", "SNAPSHOT", "protect a snapshot from removal, or let it expire",
+	  "A pinned snapshot cannot be removed. With --ttl it is not pinned: gc removes it once\n"
+	  "it has not been used for that long.\n",
+	  1, 1, options_pin, false, cmd_pin },
+	{ "gc", "", "free the space of what nothing refers to", NULL, 0, 0, options_gc, false,
+	  cmd_gc },
+	{ "verify", "[SNAPSHOT]", "check all data, or that of one snapshot",
+	  "Rehashes every chunk and tree node and checks the structure of every tree. Ends with\n"
+	  "status 1 where something is damaged.\n",
+	  0, 1, NULL, true, cmd_verify },
+	{ "stats", "", "print figures of the daemon and its store", NULL, 0, 0, NULL, true,
+	  cmd_stats },
+	{ "ls", "SNAPSHOT[:PATH]", "list a directory of a snapshot", NULL, 1, 1, options_ls, true,
+	  cmd_ls },
+	{ "cat", "SNAPSHOT:PATH...", "print files of a snapshot", NULL, 1, -1, NULL, true,
+	  cmd_cat },
+	{ "stat", "SNAPSHOT:PATH", "tell all about one file", NULL, 1, 1, NULL, true, cmd_stat },
+	{ "chunks", "SNAPSHOT:PATH", "list the extents of a file and their chunks", NULL, 1, 1,
+	  NULL, true, cmd_chunks },
+	{ "tree", "SNAPSHOT", "tell the shape of a snapshot's tree", NULL, 1, 1, NULL, true,
+	  cmd_tree },
+	{ "du", "SNAPSHOT[:PATH]", "tell the space of a directory",
+	  "LOGICAL sums up file sizes, ALLOCATED leaves out holes, STORED is what their distinct\n"
+	  "chunks take in the store, compressed.\n",
+	  1, 1, options_du, true, cmd_du },
+	{ "completion", "bash", "print the completion script for a shell",
+	  "To use it: varve completion bash > /etc/bash_completion.d/varve\n", 1, 1, NULL, false,
+	  cmd_completion },
+	{ 0 },
+};
+
+/* Asked for by the completion script, and not listed. */
+static const struct command complete_command = {
+	.name = "__complete",
+	.words = "WORD...",
+	.summary = "print completions of the last word",
+	.max_words = -1,
+	.takes_store = true,
+	.run = cmd_complete,
+};
+
+static void print_help(FILE *f)
+{
+	fprintf(f, "usage: varve [OPTION...] COMMAND [ARGUMENT...]\n\n"
+		   "Copy-on-write mounts of deduplicated filesystem snapshots.\n\nCommands:\n");
+	for (const struct command *c = cli_commands; c->name; c++)
+		fprintf(f, "  %-12s%s\n", c->name, c->summary);
+	fprintf(f, "\nOptions, of every command:\n");
+	args_print_options(f, cli_global_options);
+	fprintf(f, "\n'varve COMMAND --help' tells more about one; see also varve(1).\n");
+}
+
+static void print_command_help(const struct command *c)
+{
+	printf("usage: varve %s%s%s%s\n\n%c%s.\n", c->name, c->options ? " [OPTION...]" : "",
+	       *c->words ? " " : "", c->words, c->summary[0] - 'a' + 'A', c->summary + 1);
+	if (c->help)
+		printf("\n%s", c->help);
+	if (c->options) {
+		printf("\nOptions:\n");
+		args_print_options(stdout, c->options);
+	}
+	printf("\nOptions of every command%s:\n", c->takes_store ? "" : " (except --store)");
+	args_print_options(stdout, cli_global_options);
+}
+
+/* One line on stderr; what came from elsewhere cannot play tricks on the terminal. */
+static void print_error(const char *command, const char *text)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+
+	if (isatty(STDERR_FILENO) && text_escape(&b, text, strlen(text)) == 0 && buf_cstr(&b))
+		text = (const char *)b.data;
+	fprintf(stderr, "varve: %s%s%s\n", command, *command ? ": " : "", text);
+}
+
+static int usage_failure(const struct command *c, const struct error *err)
+{
+	print_error(c ? c->name : "", error_text(err));
+	fprintf(stderr, "Try 'varve %s%s--help'.\n", c ? c->name : "", c ? " " : "");
+	return CLI_USAGE;
+}
+
+static int unknown_command(const char *name)
+{
+	const char *nearest = NULL;
+	unsigned best = 3; /* more edits than that are no typing mistake */
+	struct error err = ERROR_INIT;
+
+	for (const struct command *c = cli_commands; c->name; c++) {
+		unsigned d = text_distance(name, c->name);
+		if (d < best && d < strlen(c->name)) {
+			best = d;
+			nearest = c->name;
+		}
+	}
+	error_set(&err, -EINVAL, "there is no command '%.100s'%s%s%s", name,
+		  nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+	return usage_failure(NULL, &err);
+}
+
+static void apply_globals(struct cli *cli, const struct args *args)
+{
+	const char *socket = args_get(args, "socket"), *store = args_get(args, "store");
+
+	if (socket) {
+		cli->socket = socket;
+		cli->socket_given = true;
+	}
+	if (store)
+		cli->store_dir = store;
+	cli->json |= args_has(args, "json");
+}
+
+static int check_words(const struct command *c, const struct args *args, struct error *err)
+{
+	if (args->count < c->min_words)
+		return error_set(err, -EINVAL, "needs %s", c->words);
+	if (c->max_words >= 0 && args->count > c->max_words)
+		return error_set(err, -EINVAL, "does not take '%.100s'", args->words[c->max_words]);
+	return 0;
+}
+
+static int run_command(struct cli *cli, const struct command *c, int argc, char **argv)
+{
+	struct error err = ERROR_INIT;
+	struct args args;
+	int r = args_parse(c->options, cli_global_options, c == &complete_command, argc, argv,
+			   &args, &err);
+
+	if (r < 0)
+		return usage_failure(c, &err);
+	if (args_has(&args, "help")) {
+		print_command_help(c);
+		return 0;
+	}
+	apply_globals(cli, &args);
+	if (check_words(c, &args, &err) < 0)
+		return usage_failure(c, &err);
+	if (cli->store_dir && !c->takes_store) {
+		error_set(&err, -EINVAL, "needs a daemon: it cannot work on a --store");
+		return usage_failure(c, &err);
+	}
+	r = c->run(cli, &args, &err);
+	if (r == CLI_USAGE)
+		return usage_failure(c, &err);
+	if (r < 0) {
+		err.code = err.code ? err.code : r;
+		print_error(c->name, error_text(&err));
+		return CLI_FAILED;
+	}
+	return r;
+}
+
+static int start(struct cli *cli, int argc, char **argv)
+{
+	struct error err = ERROR_INIT;
+	struct args args;
+
+	if (args_parse(cli_global_options, NULL, true, argc - 1, argv + 1, &args, &err) < 0)
+		return usage_failure(NULL, &err);
+	if (args_has(&args, "version")) {
+		printf("varve %s\n", VARVE_VERSION);
+		return 0;
+	}
+	if (args_has(&args, "help") && args.count == 0) {
+		print_help(stdout);
+		return 0;
+	}
+	if (args.count == 0) {
+		print_help(stderr);
+		return CLI_USAGE;
+	}
+	apply_globals(cli, &args);
+	const struct command *c = cli_find_command(args.words[0]);
+	if (!c && strcmp(args.words[0], complete_command.name) == 0)
+		c = &complete_command;
+	if (!c && strcmp(args.words[0], "help") == 0) {
+		print_help(stdout);
+		return 0;
+	}
+	if (!c)
+		return unknown_command(args.words[0]);
+	if (args_has(&args, "help")) {
+		print_command_help(c);
+		return 0;
+	}
+	return run_command(cli, c, args.count - 1, args.words + 1);
+}
+
+int main(int argc, char **argv)
+{
+	const char *socket = getenv("SNAPSHOTD_SOCKET");
+	struct cli cli = { .socket = CLI_SOCKET_DEFAULT };
+
+	setlocale(LC_CTYPE, "");
+	log_set_level(LOG_ERROR);
+	if (socket && *socket) {
+		cli.socket = socket;
+		cli.socket_given = true;
+	}
+	int status = start(&cli, argc, argv);
+	if (fflush(stdout) == EOF || ferror(stdout)) {
+		if (errno != EPIPE && status == 0)
+			fprintf(stderr, "varve: writing the output: %s\n", strerror(errno));
+		status = status ? status : CLI_FAILED;
+	}
+	client_free(cli.client);
+	store_close(cli.store);
+	free(cli.state_dir);
+	return status;
+}
