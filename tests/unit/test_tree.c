@@ -1,6 +1,8 @@
 /* Lookups, scans and visits; damaged trees; a tree of a million entries. */
 #include "tests/unit/tree_fixture.h"
 
+#include <pthread.h>
+
 #include "store/codec.h"
 
 #define COUNT 20000u
@@ -344,6 +346,79 @@ static void a_root_overlapping_below_its_last_child_is_refused(void **state)
 	expect_everything_refuses(f, 25, -EBADMSG);
 }
 
+/* ---- threads ---- */
+
+struct worker {
+	struct tree_test *t;
+	uint64_t seed;
+	struct digest root; /* of a writer: what it ends with */
+	unsigned failures;
+};
+
+static void *read_all_the_time(void *arg)
+{
+	struct worker *w = arg;
+	struct node_store *ns = w->t->f.ns;
+	uint64_t r = w->seed;
+	uint8_t key[17];
+	for (unsigned i = 0; i < 5000; i++) {
+		uint64_t k = rnd_below(&r, COUNT);
+		struct tree_value v = { 0 };
+		int got = tree_get(ns, &w->t->root, key, fs_key(2 * k, key), &v);
+		w->failures += got != 0 || memcmp(v.data, &k, 8) != 0;
+		tree_value_release(&v);
+		if (i % 50)
+			continue;
+		CLEANUP(tree_iter_free_p) struct tree_iter *it = tree_iter_new(ns, &w->t->root);
+		got = tree_iter_seek(it, key, fs_key(2 * k, key));
+		for (unsigned n = 0; n < 300 && got == 1; n++)
+			got = tree_iter_next(it);
+		w->failures += got < 0;
+	}
+	return NULL;
+}
+
+static void *change_all_the_time(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t r = 99; /* the same for all: they store the same nodes */
+	uint8_t key[17];
+	CLEANUP(tree_batch_free_p) struct tree_batch *b = tree_batch_new();
+	w->root = w->t->root;
+	for (unsigned i = 0; i < 100; i++) {
+		tree_batch_clear(b);
+		for (unsigned n = 0; n < 10; n++) {
+			size_t klen = fs_key(rnd_below(&r, 2 * COUNT), key);
+			w->failures += tree_batch_put(b, key, klen, &n, sizeof(n)) != 0;
+			klen = fs_key(rnd_below(&r, 2 * COUNT), key);
+			w->failures += tree_batch_del(b, key, klen) != 0;
+		}
+		w->failures += tree_apply(w->t->f.ns, &w->root, b, &w->root, NULL) != 0;
+	}
+	return NULL;
+}
+
+static void threads_read_and_change_trees_of_one_store(void **state)
+{
+	struct tree_test *t = *state;
+	fixture_reopen_nodes(&t->f, 256 << 10);
+	pthread_t threads[4];
+	struct worker workers[4];
+	for (unsigned i = 0; i < 4; i++) {
+		workers[i] = (struct worker){ .t = t, .seed = i + 1 };
+		assert_int_equal(pthread_create(&threads[i], NULL,
+						i % 2 ? change_all_the_time : read_all_the_time,
+						&workers[i]),
+				 0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(workers[i].failures, 0);
+	}
+	assert_true(digest_equal(&workers[1].root, &workers[3].root));
+	fixture_reopen_nodes(&t->f, 16 << 20);
+}
+
 /* ---- a million ---- */
 
 static void a_million_entries(void **state)
@@ -414,6 +489,7 @@ int main(void)
 		cmocka_unit_test(visit_sees_every_node_once),
 		cmocka_unit_test(hostile_trees_are_refused),
 		cmocka_unit_test(a_root_overlapping_below_its_last_child_is_refused),
+		cmocka_unit_test(threads_read_and_change_trees_of_one_store),
 		cmocka_unit_test(a_million_entries),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
