@@ -1,0 +1,360 @@
+#include "snapshotd/api.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "store/base/buf.h"
+#include "store/base/log.h"
+#include "store/hash.h"
+
+#define STATUS_CLIENT_GONE 499 /* seen by nobody but the log and the metrics */
+
+const struct route api_routes[] = {
+	{ "GET", "/healthz", api_healthz, ROUTE_OPEN, NULL },
+	{ "GET", "/metrics", api_metrics, 0, NULL },
+	{ "GET", "/api/snapshots", api_snapshots_list, 0, NULL },
+	{ "POST", "/api/snapshots/import", api_import, ROUTE_LONG | ROUTE_UPLOAD,
+	  api_import_check },
+	{ "GET", "/api/snapshots/:name", api_snapshot_get, 0, NULL },
+	{ "PATCH", "/api/snapshots/:name", api_snapshot_patch, 0, NULL },
+	{ "DELETE", "/api/snapshots/:name", api_snapshot_delete, 0, NULL },
+	{ "GET", "/api/snapshots/:name/history", api_snapshot_history, 0, NULL },
+	{ "GET", "/api/snapshots/:name/export", api_export, ROUTE_LONG, NULL },
+	{ "GET", "/api/snapshots/:name/diff/:other", api_snapshots_diff, ROUTE_LONG, NULL },
+	{ "GET", "/api/mounts", api_mounts_list, 0, NULL },
+	{ "POST", "/api/mounts", api_mount_create, 0, NULL },
+	{ "GET", "/api/mounts/:id", api_mount_get, 0, NULL },
+	{ "DELETE", "/api/mounts/:id", api_mount_delete, 0, NULL },
+	{ "POST", "/api/mounts/:id/attach", api_mount_attach, 0, NULL },
+	{ "POST", "/api/mounts/:id/checkpoint", api_mount_checkpoint, 0, NULL },
+	{ "POST", "/api/mounts/:id/fork", api_mount_fork, 0, NULL },
+	{ "GET", "/api/mounts/:id/diff", api_mount_diff, ROUTE_LONG, NULL },
+	{ "POST", "/api/gc", api_gc, ROUTE_LONG, NULL },
+	{ "POST", "/api/verify", api_verify, ROUTE_LONG, NULL },
+	{ "GET", "/api/stats", api_stats, 0, NULL },
+};
+const size_t api_routes_count = ARRAY_SIZE(api_routes);
+
+static int64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* ---- replies ---- */
+
+/* The text of j and a newline, malloc'd; takes j. */
+static char *json_line(json_t *j)
+{
+	char *text = j ? json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	size_t len = text ? strlen(text) : 0;
+	char *line = text ? realloc(text, len + 2) : NULL;
+
+	json_decref(j);
+	if (!line) {
+		free(text);
+		return NULL;
+	}
+	line[len] = '\n';
+	line[len + 1] = '\0';
+	return line;
+}
+
+/* One event, formed as the HTML standard's section 9.2 says; takes j. */
+static int event_text(const char *type, json_t *j, struct buf *out)
+{
+	char *line = json_line(j);
+	int rc = line ? buf_printf(out, "event: %s\ndata: %s\n", type, line) : -ENOMEM;
+
+	free(line);
+	return rc;
+}
+
+static int event_send(struct api_call *c, const char *type, json_t *j)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	int rc = event_text(type, j, &b);
+
+	return rc < 0 ? rc : http_stream_write(c->rq, b.data, b.len);
+}
+
+int api_result(struct api_call *c, int status, json_t *j, struct error *err)
+{
+	char *line;
+
+	if (j && c->events) {
+		if (event_send(c, "result", j) == -ENOMEM)
+			return error_set(err, -ENOMEM, "out of memory");
+		return 0; /* a client that has gone misses it */
+	}
+	line = json_line(j);
+	if (!line)
+		return error_set(err, -ENOMEM, "out of memory");
+	http_reply(c->rq, status, "application/json", line, strlen(line));
+	return 0;
+}
+
+int api_no_content(struct api_call *c)
+{
+	http_reply(c->rq, 204, NULL, NULL, 0);
+	return 0;
+}
+
+static int status_of(int code)
+{
+	static const struct {
+		int code, status;
+	} table[] = {
+		{ -EINVAL, 400 },     { -ENAMETOOLONG, 400 }, { -ENOTDIR, 400 },  { -ENOENT, 404 },
+		{ -EEXIST, 409 },     { -EBUSY, 409 },	      { -ENOTCONN, 409 }, { -EROFS, 409 },
+		{ -EACCES, 403 },     { -EPERM, 403 },	      { -EFBIG, 413 },	  { -E2BIG, 413 },
+		{ -EOPNOTSUPP, 405 }, { -ENOSPC, 507 },	      { -EDQUOT, 507 },	  { -ENOMEM, 503 },
+		{ -EMFILE, 503 },     { -ENFILE, 503 },	      { -EAGAIN, 503 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if (table[i].code == code)
+			return table[i].status;
+	return 500;
+}
+
+static void fail_log(const struct api_call *c, int status, const char *why)
+{
+	enum log_level level = status >= 500 && status != 503 ? LOG_ERROR : LOG_INFO;
+
+	log_line(level, "%s %s: %d: %s", http_method(c->rq), http_path(c->rq), status, why);
+}
+
+/* The edge: a failure becomes a reply and one line of log. */
+static void fail(struct api_call *c, int code, const struct error *err)
+{
+	int status = c->fail_status ? c->fail_status : status_of(code);
+	const char *why = error_text(err);
+	char *line;
+
+	if (code == -ECANCELED || code == -EPIPE) {
+		status = http_stopping(c->rq) ? 503 : STATUS_CLIENT_GONE;
+		why = http_stopping(c->rq) ? "snapshotd is stopping" : "the client has gone";
+	}
+	fail_log(c, status, why);
+	if (http_stream_begun(c->rq)) {
+		if (!c->events ||
+		    event_send(c, "error", json_pack("{s:o}", "error", api_text(why))) < 0)
+			http_stream_abort(c->rq);
+		return;
+	}
+	line = json_line(json_pack("{s:o}", "error", api_text(why)));
+	http_reply(c->rq, status, "application/json", line, line ? strlen(line) : 0);
+}
+
+/* ---- progress ---- */
+
+static void progress_report(void *arg, const struct progress *p)
+{
+	struct api_call *c = arg;
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	json_t *j;
+
+	/* While the client still sends, it reads nothing. */
+	if (!c->events || (http_body_fd(c->rq) >= 0 && !http_body_complete(c->rq)))
+		return;
+	j = json_pack("{s:s, s:I, s:I, s:I, s:I}", "phase", p->phase ? p->phase : "", "doneItems",
+		      (json_int_t)p->done_items, "totalItems", (json_int_t)p->total_items,
+		      "doneBytes", (json_int_t)p->done_bytes, "totalBytes",
+		      (json_int_t)p->total_bytes);
+	if (event_text("progress", j, &b) == 0)
+		http_stream_offer(c->rq, b.data, b.len);
+}
+
+static bool progress_is_cancelled(void *arg)
+{
+	struct api_call *c = arg;
+
+	return http_cancelled(c->rq);
+}
+
+struct progress *api_progress(struct api_call *c, struct error *err)
+{
+	if (http_wants_events(c->rq)) {
+		int rc;
+
+		http_reply_header(c->rq, "Cache-Control", "no-cache");
+		rc = http_stream_begin(c->rq, 200, "text/event-stream");
+		if (rc < 0) {
+			error_set_errno(err, rc, "cannot begin the events");
+			return NULL;
+		}
+		c->events = true;
+	}
+	c->progress = (struct progress){ .report = progress_report,
+					 .cancelled = progress_is_cancelled,
+					 .arg = c };
+	return &c->progress;
+}
+
+struct progress *api_cancellation(struct api_call *c)
+{
+	c->progress = (struct progress){ .cancelled = progress_is_cancelled, .arg = c };
+	return &c->progress;
+}
+
+/* ---- requests ---- */
+
+int api_query(const struct api_call *c, struct error *err, ...)
+{
+	const char *known[QUERY_PARAMS_MAX + 1];
+	size_t n = 0;
+	va_list ap;
+
+	va_start(ap, err);
+	do
+		known[n] = va_arg(ap, const char *);
+	while (known[n++] && n <= QUERY_PARAMS_MAX);
+	va_end(ap);
+	return query_check(&c->query, known, err);
+}
+
+int api_body(const struct api_call *c, const struct field *fields, size_t n, json_t **out,
+	     struct error *err)
+{
+	json_error_t jerr;
+	size_t len;
+	const char *text = http_body(c->rq, &len);
+	json_t *j = len ? json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &jerr)
+			: json_object();
+	int rc;
+
+	if (!j && !len)
+		return error_set(err, -ENOMEM, "out of memory");
+	if (!j)
+		return error_set(err, -EINVAL, "the body is no JSON: %s (line %d, column %d)",
+				 jerr.text, jerr.line, jerr.column);
+	rc = fields_parse(j, fields, n, err);
+	if (rc < 0)
+		json_decref(j);
+	else
+		*out = j;
+	return rc;
+}
+
+/* Compares digests, and all of their bytes: its time tells nothing of the key. */
+static bool key_equal(const char *given, const char *key)
+{
+	struct digest a, b;
+	unsigned char differ = 0;
+
+	if (hash_bytes(given, strlen(given), &a) < 0 || hash_bytes(key, strlen(key), &b) < 0)
+		return false;
+	for (size_t i = 0; i < DIGEST_SIZE; i++)
+		differ |= a.b[i] ^ b.b[i];
+	return differ == 0;
+}
+
+static bool is_authorized(const struct api *a, struct http_request *rq)
+{
+	static const char bearer[] = "Bearer ";
+	const char *given = http_header(rq, "X-API-Key");
+
+	if (!http_needs_key(rq))
+		return true;
+	if (!given) {
+		given = http_header(rq, "Authorization");
+		if (!given || strncasecmp(given, bearer, sizeof(bearer) - 1) != 0)
+			return false;
+		given += sizeof(bearer) - 1;
+	}
+	return a->api_key && key_equal(given, a->api_key);
+}
+
+static int call_route(struct api_call *c, struct error *err)
+{
+	struct http_request *rq = c->rq;
+	int rc = router_find(api_routes, api_routes_count, http_method(rq), http_path(rq),
+			     &c->match);
+	bool open = rc == 0 && (c->match.route->flags & ROUTE_OPEN);
+
+	if (!open && !is_authorized(c->api, rq)) {
+		c->fail_status = 401;
+		http_reply_header(rq, "WWW-Authenticate", "Bearer");
+		return error_set(err, -EACCES,
+				 "an API key is needed: X-API-Key, or "
+				 "Authorization: Bearer");
+	}
+	if (rc == -EOPNOTSUPP) {
+		http_reply_header(rq, "Allow", c->match.allow);
+		return error_set(err, rc, "%s cannot be called with %.20s, only with %s",
+				 http_path(rq), http_method(rq), c->match.allow);
+	}
+	if (rc == -ENOENT)
+		return error_set(err, rc, "there is no call %s", http_path(rq));
+	if (rc < 0)
+		return error_set_errno(err, rc, "path %s", http_path(rq));
+	if (http_stopping(rq))
+		return error_set(err, -ECANCELED, "snapshotd is stopping");
+	return query_parse(http_query(rq), &c->query, err);
+}
+
+static void call_begin(void *ctx, struct http_request *rq, struct http_plan *plan)
+{
+	struct api *a = ctx;
+	struct error err = ERROR_INIT;
+	struct api_call *c = calloc(1, sizeof(*c));
+	int rc;
+
+	if (!c) {
+		http_reply(rq, 503, NULL, NULL, 0);
+		return;
+	}
+	c->api = a;
+	c->rq = rq;
+	c->begun_us = now_us();
+	http_set_user(rq, c);
+	atomic_fetch_add_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
+	rc = call_route(c, &err);
+	if (rc == 0) {
+		const struct route *r = c->match.route;
+
+		plan->worker = r->flags & ROUTE_LONG;
+		plan->body_stream = (r->flags & ROUTE_UPLOAD) && query_get(&c->query, "format");
+		if (r->before)
+			rc = r->before(c, &err);
+	}
+	if (rc < 0)
+		fail(c, rc, &err);
+}
+
+static void call_handle(void *ctx, struct http_request *rq)
+{
+	struct api_call *c = http_user(rq);
+	struct error err = ERROR_INIT;
+	int rc = c->match.route->fn(c, &err);
+
+	(void)ctx;
+	if (rc < 0)
+		fail(c, rc, &err);
+}
+
+static void call_end(void *ctx, struct http_request *rq)
+{
+	struct api_call *c = http_user(rq);
+	struct api *a = ctx;
+
+	if (!c)
+		return;
+	metrics_http(&a->metrics, http_status(rq), now_us() - c->begun_us);
+	atomic_fetch_sub_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
+	log_debug("%s %s: %d", http_method(rq), http_path(rq), http_status(rq));
+	query_fini(&c->query);
+	route_match_fini(&c->match);
+	free(c);
+}
+
+struct http_app api_app(struct api *a)
+{
+	return (struct http_app){ call_begin, call_handle, call_end, a };
+}

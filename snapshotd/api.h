@@ -1,0 +1,124 @@
+/*
+ * api.h - the HTTP API: from a request to a call of its table, from what the
+ * call returns to a reply. A call replies with JSON or a stream, or returns
+ * -errno and the reason, which become a status and {"error": reason} (logged
+ * here, once). The calls themselves are in api_*.c, one file a resource.
+ */
+#ifndef VARVE_SNAPSHOTD_API_H
+#define VARVE_SNAPSHOTD_API_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "snapshotd/fields.h"
+#include "snapshotd/http.h"
+#include "snapshotd/metrics.h"
+#include "snapshotd/mounts.h"
+#include "snapshotd/router.h"
+#include "store/progress.h"
+#include "store/store.h"
+
+/* What the calls work on; all borrowed from main. */
+struct api {
+	struct store *store;
+	struct session_pool *pool;
+	struct mounts *mounts;
+	struct metrics metrics;
+	const char *api_key; /* or NULL */
+	int64_t started_ms;  /* CLOCK_MONOTONIC */
+};
+
+/* The functions of a http_app with a struct api as ctx. */
+struct http_app api_app(struct api *a);
+
+/* One request being served. */
+struct api_call {
+	struct api *api;
+	struct http_request *rq;
+	struct route_match match;
+	struct query query;
+	int64_t begun_us;
+
+	struct progress progress; /* see api_progress */
+	bool events;		  /* the reply is events */
+
+	int fail_status; /* of a failure; 0: by its code */
+};
+
+/* Decoded capture i of the path. */
+static inline const char *api_capture(const struct api_call *c, size_t i)
+{
+	return c->match.captures[i];
+}
+
+/* Refuse query parameters that are none of these: api_query(c, err, "a", "b", NULL). */
+MUST_CHECK int api_query(const struct api_call *c, struct error *err, ...)
+	__attribute__((sentinel));
+/*
+ * The body as an object, checked against the fields; no body is an empty
+ * object. *out (to be json_decref'd) owns the strings that the fields got.
+ */
+MUST_CHECK int api_body(const struct api_call *c, const struct field *fields, size_t n,
+			json_t **out, struct error *err);
+
+/*
+ * The result of a call; takes j (NULL: out of memory). As an event "result"
+ * where api_progress has begun events.
+ */
+MUST_CHECK int api_result(struct api_call *c, int status, json_t *j, struct error *err);
+MUST_CHECK int api_no_content(struct api_call *c);
+
+/*
+ * For the work of a ROUTE_LONG call: reports go to the client as events
+ * "progress" where it asked for events, and a client that has gone (or a daemon
+ * that stops) cancels. Begins the stream of events: what fails before has a
+ * status of its own. Lives as long as c. NULL with err on failure.
+ */
+struct progress *api_progress(struct api_call *c, struct error *err);
+/* The same without events: it only learns to stop. */
+struct progress *api_cancellation(struct api_call *c);
+
+/* A string of any bytes as JSON; what is not UTF-8 becomes U+FFFD. */
+json_t *api_text(const char *s);
+/*
+ * Set o[name] to a path, which may be any bytes: where it is not UTF-8,
+ * o[name + "Base64"] has them all. 0 or -ENOMEM.
+ */
+MUST_CHECK int api_set_path(json_t *o, const char *name, const char *prefix, const char *path);
+
+/* A snapshot by name or id; -EBUSY unless it is ready. snapshot_fini it. */
+MUST_CHECK int api_ready_snapshot(struct api_call *c, const char *name_or_id, struct snapshot *out,
+				  struct error *err);
+/* Before work that ends in a snapshot: -EINVAL for a bad name, -EEXIST for a taken one. */
+MUST_CHECK int api_name_free(struct api_call *c, const char *name, struct error *err);
+
+/* The calls. */
+extern const struct route api_routes[];
+extern const size_t api_routes_count;
+
+int api_healthz(struct api_call *c, struct error *err);
+int api_metrics(struct api_call *c, struct error *err);
+int api_snapshots_list(struct api_call *c, struct error *err);
+int api_snapshot_get(struct api_call *c, struct error *err);
+int api_snapshot_history(struct api_call *c, struct error *err);
+int api_snapshot_patch(struct api_call *c, struct error *err);
+int api_snapshot_delete(struct api_call *c, struct error *err);
+int api_snapshots_diff(struct api_call *c, struct error *err);
+int api_import_check(struct api_call *c, struct error *err);
+int api_import(struct api_call *c, struct error *err);
+int api_export(struct api_call *c, struct error *err);
+int api_mounts_list(struct api_call *c, struct error *err);
+int api_mount_create(struct api_call *c, struct error *err);
+int api_mount_get(struct api_call *c, struct error *err);
+int api_mount_delete(struct api_call *c, struct error *err);
+int api_mount_attach(struct api_call *c, struct error *err);
+int api_mount_checkpoint(struct api_call *c, struct error *err);
+int api_mount_fork(struct api_call *c, struct error *err);
+int api_mount_diff(struct api_call *c, struct error *err);
+int api_gc(struct api_call *c, struct error *err);
+int api_verify(struct api_call *c, struct error *err);
+int api_stats(struct api_call *c, struct error *err);
+
+#endif

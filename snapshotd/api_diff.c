@@ -1,0 +1,116 @@
+/*
+ * Differences are sent as they are found: a JSON array of any length, whose
+ * first byte is sent with the first entry, so that a failure before it has a
+ * status. A later one breaks the connection off.
+ */
+#include "snapshotd/api.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/fsdiff.h"
+
+#define BATCH_BYTES (32u << 10)
+
+struct diff_reply {
+	struct api_call *c;
+	struct buf pending; /* not yet written */
+	bool any;
+};
+
+static json_t *entry_to_json(const struct fsdiff_entry *e)
+{
+	json_t *j = json_pack("{s:s, s:I}", "change", fsdiff_change_name(e->change), "mode",
+			      (json_int_t)e->mode);
+
+	if (j && api_set_path(j, "path", "/", e->path) == 0 &&
+	    (!e->from || api_set_path(j, "from", "/", e->from) == 0))
+		return j;
+	json_decref(j);
+	return NULL;
+}
+
+static int diff_flush(struct diff_reply *r)
+{
+	int rc = 0;
+
+	if (!http_stream_begun(r->c->rq))
+		rc = http_stream_begin(r->c->rq, 200, "application/json");
+	if (rc == 0)
+		rc = http_stream_write(r->c->rq, r->pending.data, r->pending.len);
+	buf_clear(&r->pending);
+	return rc;
+}
+
+static int diff_entry(void *arg, const struct fsdiff_entry *e)
+{
+	struct diff_reply *r = arg;
+	json_t *j = entry_to_json(e);
+	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	int rc = -ENOMEM;
+
+	json_decref(j);
+	if (text)
+		rc = buf_printf(&r->pending, "%s%s", r->any ? ",\n" : "[", text);
+	free(text);
+	r->any = true;
+	if (rc == 0 && http_cancelled(r->c->rq))
+		rc = -ECANCELED;
+	if (rc == 0 && r->pending.len >= BATCH_BYTES)
+		rc = diff_flush(r);
+	return rc;
+}
+
+/* The rest of the array. */
+static int diff_end(struct diff_reply *r)
+{
+	int rc = buf_append_str(&r->pending, r->any ? "]\n" : "[]\n");
+
+	return rc < 0 ? rc : diff_flush(r);
+}
+
+int api_snapshots_diff(struct api_call *c, struct error *err)
+{
+	struct diff_reply r = { .c = c };
+	struct snapshot a = { 0 }, b = { 0 };
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = api_ready_snapshot(c, api_capture(c, 0), &a, err);
+	if (rc == 0)
+		rc = api_ready_snapshot(c, api_capture(c, 1), &b, err);
+	if (rc == 0) {
+		struct tree_fs ta = store_tree(c->api->store, &a.root);
+		struct tree_fs tb = store_tree(c->api->store, &b.root);
+
+		rc = fsdiff_trees(&ta, &tb, diff_entry, &r);
+		if (rc == 0)
+			rc = diff_end(&r);
+		if (rc < 0)
+			error_set_errno(err, rc, "diff of %s and %s", api_capture(c, 0),
+					api_capture(c, 1));
+	}
+	snapshot_fini(&a);
+	snapshot_fini(&b);
+	buf_fini(&r.pending);
+	return rc;
+}
+
+int api_mount_diff(struct api_call *c, struct error *err)
+{
+	struct diff_reply r = { .c = c };
+	struct mount_entry *e;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
+	if (rc < 0)
+		return rc;
+	rc = mount_diff(mount_entry_mount(e), diff_entry, &r, err);
+	if (rc == 0 && (rc = diff_end(&r)) < 0)
+		error_set_errno(err, rc, "diff of mount %s", api_capture(c, 0));
+	mounts_put(c->api->mounts, e);
+	buf_fini(&r.pending);
+	return rc;
+}

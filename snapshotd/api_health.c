@@ -1,0 +1,102 @@
+#include "snapshotd/api.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "snapshotd/version.h"
+
+static int64_t uptime_ms(const struct api *a)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 - a->started_ms;
+}
+
+int api_healthz(struct api_call *c, struct error *err)
+{
+	return api_result(c, 200,
+			  json_pack("{s:s, s:s, s:I}", "status", "ok", "version", VARVE_VERSION,
+				    "uptimeSeconds", (json_int_t)(uptime_ms(c->api) / 1000)),
+			  err);
+}
+
+/* Resident bytes of this process; 0 where unknown. */
+static uint64_t resident_bytes(void)
+{
+	unsigned long long total, resident = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu %llu", &total, &resident) != 2)
+		resident = 0;
+	fclose(f);
+	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int put_store(struct store *s, struct buf *out)
+{
+	static const char *const families[KV_FAMILY_COUNT] = { "chunk", "node", "meta", "upper" };
+	struct kv_stats st;
+	int rc;
+
+	kv_stats(s->kv, &st);
+	rc = buf_append_str(out, "# HELP snapshotd_store_bytes Files of the database, estimated.\n"
+				 "# TYPE snapshotd_store_bytes gauge\n");
+	for (int i = 0; i < KV_FAMILY_COUNT && rc == 0; i++)
+		rc = buf_printf(out, "snapshotd_store_bytes{family=\"%s\"} %llu\n", families[i],
+				(unsigned long long)st.live_bytes[i]);
+	if (rc == 0)
+		rc = buf_append_str(out, "# HELP snapshotd_store_keys Keys of the database, "
+					 "estimated.\n# TYPE snapshotd_store_keys gauge\n");
+	for (int i = 0; i < KV_FAMILY_COUNT && rc == 0; i++)
+		rc = buf_printf(out, "snapshotd_store_keys{family=\"%s\"} %llu\n", families[i],
+				(unsigned long long)st.keys[i]);
+	return rc;
+}
+
+static int put_mounts(struct api *a, struct buf *out)
+{
+	size_t attached, detached;
+	int rc;
+
+	mounts_count(a->mounts, &attached, &detached);
+	rc = buf_printf(out,
+			"# HELP snapshotd_mounts Mounts by state.\n"
+			"# TYPE snapshotd_mounts gauge\n"
+			"snapshotd_mounts{state=\"attached\"} %zu\n"
+			"snapshotd_mounts{state=\"detached\"} %zu\n",
+			attached, detached);
+	if (rc == 0)
+		rc = metrics_put(out, "fuse_requests_total", "counter",
+				 "Filesystem requests served, by all mounts.",
+				 session_pool_requests(a->pool));
+	return rc;
+}
+
+int api_metrics(struct api_call *c, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	int rc = metrics_render(&c->api->metrics, &b);
+	size_t len;
+
+	if (rc == 0)
+		rc = put_mounts(c->api, &b);
+	if (rc == 0)
+		rc = put_store(c->api->store, &b);
+	if (rc == 0)
+		rc = metrics_put(&b, "resident_bytes", "gauge", "Memory of this process.",
+				 resident_bytes());
+	if (rc == 0)
+		rc = metrics_put(&b, "uptime_seconds", "gauge", "Since the start.",
+				 (uint64_t)uptime_ms(c->api) / 1000);
+	if (rc < 0)
+		return error_set_errno(err, rc, "metrics");
+	len = b.len;
+	http_reply(c->rq, 200, "text/plain; version=0.0.4", (char *)STEAL(b.data), len);
+	return 0;
+}

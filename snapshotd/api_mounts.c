@@ -1,0 +1,310 @@
+#include "snapshotd/api.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/base/log.h"
+
+static int reply_mount(struct api_call *c, int status, struct mount_entry *e, struct error *err)
+{
+	struct mount_info info;
+
+	mount_get_info(mount_entry_mount(e), &info);
+	return api_result(c, status, mount_info_to_json(&info), err);
+}
+
+int api_mounts_list(struct api_call *c, struct error *err)
+{
+	struct mount_entry **list;
+	json_t *a = json_array();
+	size_t n = 0;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0 && (rc = mounts_list(c->api->mounts, &list, &n)) < 0)
+		error_set(err, rc, "out of memory");
+	if (rc < 0) {
+		json_decref(a);
+		return rc;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct mount_info info;
+
+		mount_get_info(mount_entry_mount(list[i]), &info);
+		if (a && json_array_append_new(a, mount_info_to_json(&info))) {
+			json_decref(a);
+			a = NULL;
+		}
+		mounts_put(c->api->mounts, list[i]);
+	}
+	free(list);
+	return api_result(c, 200, a, err);
+}
+
+int api_mount_get(struct api_call *c, struct error *err)
+{
+	struct mount_entry *e;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
+	if (rc < 0)
+		return rc;
+	rc = reply_mount(c, 200, e, err);
+	mounts_put(c->api->mounts, e);
+	return rc;
+}
+
+/* What a body says of a new mount. */
+struct mount_request {
+	const char *snapshot, *cache;
+	struct mount_options opt;
+};
+
+static int cache_parse(const char *s, enum mount_cache *out, struct error *err)
+{
+	if (!s || strcmp(s, "private") == 0)
+		*out = MOUNT_CACHE_PRIVATE;
+	else if (strcmp(s, "shared") == 0)
+		*out = MOUNT_CACHE_SHARED;
+	else
+		return error_set(err, -EINVAL, "field \"cache\" must be \"private\" or \"shared\"");
+	return 0;
+}
+
+/* with_snapshot: else the snapshot is not the client's to say. *body owns the strings. */
+static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mount_request *mr,
+			       json_t **body, struct error *err)
+{
+	struct mount_options *o = &mr->opt;
+	const struct field fields[] = {
+		{ "mountpoint", FIELD_STRING, &o->mountpoint, true },
+		{ "readOnly", FIELD_BOOL, &o->read_only, false },
+		{ "volatile", FIELD_BOOL, &o->is_volatile, false },
+		{ "allowDev", FIELD_BOOL, &o->allow_dev, false },
+		{ "allowSuid", FIELD_BOOL, &o->allow_suid, false },
+		{ "quotaBytes", FIELD_U64, &o->quota_bytes, false },
+		{ "fsname", FIELD_STRING, &o->fsname, false },
+		{ "cache", FIELD_STRING, &mr->cache, false },
+		{ "snapshot", FIELD_STRING, &mr->snapshot, true }, /* the last one */
+	};
+	int rc;
+
+	*mr = (struct mount_request){ 0 };
+	rc = api_body(c, fields, ARRAY_SIZE(fields) - !with_snapshot, body, err);
+	if (rc < 0)
+		return rc;
+	rc = cache_parse(mr->cache, &o->cache, err);
+	if (rc == 0 && strlen(o->mountpoint) >= sizeof(((struct mount_info *)0)->mountpoint))
+		rc = error_set(err, -EINVAL, "the mountpoint's path is too long");
+	if (rc == 0 && o->fsname && strlen(o->fsname) > SNAPSHOT_NAME_MAX)
+		rc = error_set(err, -EINVAL, "fsname is longer than %d bytes", SNAPSHOT_NAME_MAX);
+	if (rc < 0) {
+		json_decref(*body);
+		*body = NULL;
+	}
+	return rc;
+}
+
+/* A mount that must not be: nothing has been written to it. */
+static void undo_mount(struct api_call *c, struct mount_entry *e)
+{
+	struct error err = ERROR_INIT;
+	int rc = mounts_detach(c->api->mounts, e, true, &err);
+
+	if (rc == 0)
+		rc = mounts_discard(c->api->mounts, e, &err);
+	if (rc < 0) {
+		log_error("a mount cannot be undone: %s", error_text(&err));
+		mounts_put(c->api->mounts, e);
+	}
+}
+
+/*
+ * Mount snap. It may be deleted meanwhile, and a gc may have begun before the
+ * mount pinned its tree: only a record that is still there afterwards says that
+ * the gc has seen the one or the other. Marking it used is that look.
+ */
+static int mount_ready_snapshot(struct api_call *c, const struct snapshot *snap,
+				const struct mount_options *opt, struct error *err)
+{
+	struct mount_entry *e;
+	int rc = mounts_create(c->api->mounts, snap, opt, &e, err);
+
+	metrics_work(&c->api->metrics, METRICS_MOUNT, rc < 0);
+	if (rc < 0)
+		return rc;
+	rc = snapshots_touch(c->api->store->snapshots, snap->id);
+	if (rc < 0) {
+		undo_mount(c, e);
+		return error_set_errno(err, rc, "snapshot %s", snap->name);
+	}
+	rc = reply_mount(c, 201, e, err);
+	mounts_put(c->api->mounts, e);
+	return rc;
+}
+
+int api_mount_create(struct api_call *c, struct error *err)
+{
+	struct mount_request mr;
+	struct snapshot s = { 0 };
+	json_t *body = NULL;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = mount_request_parse(c, true, &mr, &body, err);
+	if (rc == 0)
+		rc = api_ready_snapshot(c, mr.snapshot, &s, err);
+	if (rc == 0)
+		rc = mount_ready_snapshot(c, &s, &mr.opt, err);
+	snapshot_fini(&s);
+	json_decref(body);
+	return rc;
+}
+
+int api_mount_delete(struct api_call *c, struct error *err)
+{
+	struct mounts *ms = c->api->mounts;
+	bool discard = false, lazy = false;
+	struct mount_entry *e;
+	struct mount_info info;
+	int rc = api_query(c, err, "discard", "lazy", NULL);
+
+	if (rc == 0)
+		rc = query_bool(&c->query, "discard", &discard, err);
+	if (rc == 0)
+		rc = query_bool(&c->query, "lazy", &lazy, err);
+	if (rc == 0)
+		rc = mounts_get(ms, api_capture(c, 0), &e, err);
+	if (rc < 0)
+		return rc;
+	mount_get_info(mount_entry_mount(e), &info);
+	if (info.attached)
+		rc = mounts_detach(ms, e, lazy, err);
+	else if (!discard)
+		rc = error_set(err, -ENOTCONN,
+			       "mount %s is detached already; ?discard=1 deletes what it holds",
+			       info.id);
+	if (rc == 0 && discard)
+		rc = mounts_discard(ms, e, err);
+	if (rc < 0 || !discard)
+		mounts_put(ms, e);
+	return rc < 0 ? rc : api_no_content(c);
+}
+
+int api_mount_attach(struct api_call *c, struct error *err)
+{
+	const char *mountpoint = NULL;
+	const struct field fields[] = { { "mountpoint", FIELD_STRING, &mountpoint, false } };
+	struct mount_entry *e = NULL;
+	json_t *body = NULL;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+	if (rc == 0)
+		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
+	if (rc == 0)
+		rc = mounts_attach(c->api->mounts, e, mountpoint, err);
+	if (rc == 0)
+		rc = reply_mount(c, 200, e, err);
+	if (e)
+		mounts_put(c->api->mounts, e);
+	json_decref(body);
+	return rc;
+}
+
+/* Take a checkpoint; wait: until it is sealed, and *out is its record then. */
+static int take_checkpoint(struct api_call *c, struct mount *m, const char *name,
+			   const char *cgroup, bool wait, struct snapshot *out, struct error *err)
+{
+	struct snapshots *ss = c->api->store->snapshots;
+	struct snapshot s = { 0 };
+	int rc = mount_checkpoint(m, name, cgroup, &s, err);
+
+	if (rc == 0)
+		atomic_store_explicit(&c->api->metrics.checkpoint_pause_ns, mount_last_pause_ns(m),
+				      memory_order_relaxed);
+	if (rc == 0 && wait && s.status == SNAPSHOT_BUILDING) {
+		char id[SNAPSHOT_ID_SIZE];
+		struct error sealed = ERROR_INIT;
+
+		memcpy(id, s.id, sizeof(id));
+		snapshot_fini(&s);
+		s = (struct snapshot){ 0 };
+		/* Another's checkpoint may be the last one by now: our record says how it went. */
+		rc = mount_wait_sealed(m, &sealed);
+		if (rc < 0 && rc != -EIO)
+			log_debug("sealing: %s", error_text(&sealed));
+		rc = snapshots_get(ss, id, &s, err);
+	}
+	metrics_work(&c->api->metrics, METRICS_CHECKPOINT, rc < 0 || s.status == SNAPSHOT_FAILED);
+	if (rc == 0 && s.status == SNAPSHOT_FAILED) {
+		c->fail_status = 500;
+		rc = error_set(err, -EIO, "the checkpoint failed: %s", s.error);
+		snapshot_fini(&s);
+	}
+	if (rc == 0)
+		*out = s;
+	return rc;
+}
+
+int api_mount_checkpoint(struct api_call *c, struct error *err)
+{
+	const char *name = NULL, *cgroup = NULL;
+	bool wait = false;
+	const struct field fields[] = {
+		{ "name", FIELD_STRING, &name, false },
+		{ "freezeCgroup", FIELD_STRING, &cgroup, false },
+		{ "wait", FIELD_BOOL, &wait, false },
+	};
+	struct mount_entry *e;
+	struct snapshot s = { 0 };
+	json_t *body = NULL;
+	int rc = api_query(c, err, "wait", NULL);
+
+	if (rc == 0)
+		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+	if (rc == 0)
+		rc = query_bool(&c->query, "wait", &wait, err);
+	if (rc == 0 && cgroup && cgroup[0] != '/')
+		rc = error_set(err, -EINVAL, "freezeCgroup is not an absolute path");
+	if (rc == 0 && name && *name)
+		rc = api_name_free(c, name, err);
+	if (rc == 0)
+		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
+	if (rc == 0) {
+		rc = take_checkpoint(c, mount_entry_mount(e), name, cgroup, wait, &s, err);
+		mounts_put(c->api->mounts, e);
+	}
+	if (rc == 0)
+		rc = api_result(c, 201, snapshot_to_json(&s), err);
+	snapshot_fini(&s);
+	json_decref(body);
+	return rc;
+}
+
+int api_mount_fork(struct api_call *c, struct error *err)
+{
+	struct mount_request mr;
+	struct mount_entry *e;
+	struct snapshot s = { 0 };
+	json_t *body = NULL;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = mount_request_parse(c, false, &mr, &body, err);
+	if (rc == 0) /* before there is a checkpoint that nobody wants */
+		rc = mounts_check_place(c->api->mounts, mr.opt.mountpoint, err);
+	if (rc == 0)
+		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
+	if (rc == 0) {
+		rc = take_checkpoint(c, mount_entry_mount(e), NULL, NULL, true, &s, err);
+		mounts_put(c->api->mounts, e);
+	}
+	if (rc == 0)
+		rc = mount_ready_snapshot(c, &s, &mr.opt, err);
+	snapshot_fini(&s);
+	json_decref(body);
+	return rc;
+}

@@ -1,0 +1,198 @@
+#include "snapshotd/api.h"
+
+#include <errno.h>
+#include <string.h>
+
+static json_t *list_to_json(const struct snapshot *list, size_t n)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < n && a; i++) {
+		if (json_array_append_new(a, snapshot_to_json(&list[i]))) {
+			json_decref(a);
+			a = NULL;
+		}
+	}
+	return a;
+}
+
+static int reply_list(struct api_call *c, struct snapshot *list, size_t n, struct error *err)
+{
+	json_t *a = list_to_json(list, n);
+
+	snapshots_list_free(list, n);
+	return api_result(c, 200, a, err);
+}
+
+static int reply_snapshot(struct api_call *c, const char *name_or_id, struct error *err)
+{
+	struct snapshot s = { 0 };
+	json_t *j;
+	int rc = snapshots_get(c->api->store->snapshots, name_or_id, &s, err);
+
+	if (rc < 0)
+		return rc;
+	j = snapshot_to_json(&s);
+	snapshot_fini(&s);
+	return api_result(c, 200, j, err);
+}
+
+int api_ready_snapshot(struct api_call *c, const char *name_or_id, struct snapshot *out,
+		       struct error *err)
+{
+	struct snapshot s = { 0 };
+	int rc = snapshots_get(c->api->store->snapshots, name_or_id, &s, err);
+
+	if (rc < 0)
+		return rc;
+	if (s.status == SNAPSHOT_READY) {
+		*out = s;
+		return 0;
+	}
+	if (s.status == SNAPSHOT_BUILDING)
+		error_set(err, -EBUSY, "snapshot %s is still being built", name_or_id);
+	else
+		error_set(err, -EBUSY, "snapshot %s has failed: %s", name_or_id, s.error);
+	snapshot_fini(&s);
+	return -EBUSY;
+}
+
+int api_name_free(struct api_call *c, const char *name, struct error *err)
+{
+	struct snapshot s = { 0 };
+	int rc = snapshot_name_check(name, err);
+
+	if (rc < 0)
+		return rc;
+	rc = snapshots_get(c->api->store->snapshots, name, &s, NULL);
+	if (rc == 0) {
+		snapshot_fini(&s);
+		return error_set(err, -EEXIST, "a snapshot named \"%s\" exists already", name);
+	}
+	return rc == -ENOENT ? 0 : error_set_errno(err, rc, "snapshot %s", name);
+}
+
+int api_snapshots_list(struct api_call *c, struct error *err)
+{
+	struct snapshot *list = NULL;
+	size_t n = 0;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = snapshots_list(c->api->store->snapshots, &list, &n, err);
+	return rc < 0 ? rc : reply_list(c, list, n, err);
+}
+
+int api_snapshot_get(struct api_call *c, struct error *err)
+{
+	int rc = api_query(c, err, NULL);
+
+	return rc < 0 ? rc : reply_snapshot(c, api_capture(c, 0), err);
+}
+
+int api_snapshot_history(struct api_call *c, struct error *err)
+{
+	struct snapshot *list = NULL;
+	size_t n = 0;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = snapshots_history(c->api->store->snapshots, api_capture(c, 0), &list, &n, err);
+	return rc < 0 ? rc : reply_list(c, list, n, err);
+}
+
+#define PATCH_UNSET UINT64_MAX
+
+struct patch {
+	const char *name; /* NULL: not given */
+	bool pinned;
+	uint64_t ttl; /* seconds, or PATCH_UNSET */
+	bool has_pinned;
+};
+
+static int patch_parse(struct api_call *c, struct patch *p, json_t **body, struct error *err)
+{
+	const struct field fields[] = {
+		{ "name", FIELD_STRING, &p->name, false },
+		{ "pinned", FIELD_BOOL, &p->pinned, false },
+		{ "ttl", FIELD_U64, &p->ttl, false },
+	};
+	int rc;
+
+	*p = (struct patch){ .ttl = PATCH_UNSET };
+	rc = api_body(c, fields, ARRAY_SIZE(fields), body, err);
+	if (rc < 0)
+		return rc;
+	p->has_pinned = json_is_boolean(json_object_get(*body, "pinned"));
+	if (p->name && (p->has_pinned || p->ttl != PATCH_UNSET))
+		rc = error_set(err, -EINVAL, "give either name, or pinned and ttl");
+	else if (!p->name && !p->has_pinned && p->ttl == PATCH_UNSET)
+		rc = error_set(err, -EINVAL, "nothing to change: give name, or pinned and ttl");
+	if (rc < 0) {
+		json_decref(*body);
+		*body = NULL;
+	}
+	return rc;
+}
+
+static int pin(struct api_call *c, const struct snapshot *s, const struct patch *p,
+	       struct error *err)
+{
+	bool pinned = p->has_pinned ? p->pinned : s->pinned;
+	int64_t ttl = p->ttl == PATCH_UNSET ? s->ttl_seconds : (int64_t)p->ttl;
+
+	return snapshots_pin(c->api->store->snapshots, s->id, pinned, ttl, err);
+}
+
+int api_snapshot_patch(struct api_call *c, struct error *err)
+{
+	struct snapshots *ss = c->api->store->snapshots;
+	struct snapshot s = { 0 };
+	json_t *body = NULL;
+	struct patch p;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = patch_parse(c, &p, &body, err);
+	if (rc == 0)
+		rc = snapshots_get(ss, api_capture(c, 0), &s, err);
+	if (rc == 0)
+		rc = p.name ? snapshots_rename(ss, s.id, p.name, err) : pin(c, &s, &p, err);
+	if (rc == 0)
+		rc = reply_snapshot(c, s.id, err);
+	snapshot_fini(&s);
+	json_decref(body);
+	return rc;
+}
+
+/* Whether a checkpoint is being sealed into s right now, not only left so by a crash. */
+static bool is_being_sealed(struct api_call *c, const struct snapshot *s)
+{
+	struct mount_entry *e;
+	struct mount_info info;
+
+	if (s->status != SNAPSHOT_BUILDING || !s->mount_id[0] ||
+	    mounts_get(c->api->mounts, s->mount_id, &e, NULL) < 0)
+		return false;
+	mount_get_info(mount_entry_mount(e), &info);
+	mounts_put(c->api->mounts, e);
+	return info.sealing;
+}
+
+int api_snapshot_delete(struct api_call *c, struct error *err)
+{
+	struct snapshots *ss = c->api->store->snapshots;
+	struct snapshot s = { 0 };
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = snapshots_get(ss, api_capture(c, 0), &s, err);
+	if (rc < 0)
+		return rc;
+	if (is_being_sealed(c, &s))
+		rc = error_set(err, -EBUSY, "snapshot %s is still being built", api_capture(c, 0));
+	else
+		rc = snapshots_delete(ss, s.id, err);
+	snapshot_fini(&s);
+	return rc < 0 ? rc : api_no_content(c);
+}

@@ -1,0 +1,117 @@
+#include "snapshotd/api.h"
+
+#include <errno.h>
+
+#include "store/gc.h"
+#include "store/verify.h"
+
+#define PROBLEMS_MAX 1000 /* told in words; all are counted */
+
+int api_gc(struct api_call *c, struct error *err)
+{
+	struct gc_options opt = { .compact = true };
+	const struct field fields[] = { { "compact", FIELD_BOOL, &opt.compact, false } };
+	struct metrics *m = &c->api->metrics;
+	struct progress *p = NULL;
+	struct gc_result r = { 0 };
+	json_t *body = NULL;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+	json_decref(body);
+	if (rc == 0 && !(p = api_progress(c, err)))
+		rc = err->code;
+	if (rc < 0)
+		return rc;
+	rc = gc_run(c->api->store, &opt, p, &r, err);
+	metrics_work(m, METRICS_GC, rc < 0);
+	if (rc < 0)
+		return rc;
+	atomic_fetch_add_explicit(&m->gc_removed_bytes, r.removed_bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&m->gc_removed_chunks, r.removed_chunks, memory_order_relaxed);
+	return api_result(c, 200,
+			  json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "expiredSnapshots",
+				    (json_int_t)r.expired_snapshots, "markedNodes",
+				    (json_int_t)r.marked_nodes, "markedChunks",
+				    (json_int_t)r.marked_chunks, "removedNodes",
+				    (json_int_t)r.removed_nodes, "removedChunks",
+				    (json_int_t)r.removed_chunks, "removedBytes",
+				    (json_int_t)r.removed_bytes),
+			  err);
+}
+
+static void verify_problem(void *arg, const char *snapshot, const char *path, const char *problem)
+{
+	json_t *problems = arg, *j;
+
+	if (json_array_size(problems) >= PROBLEMS_MAX)
+		return;
+	j = json_pack("{s:o, s:o}", "snapshot", api_text(snapshot), "problem", api_text(problem));
+	if (j && api_set_path(j, "path", "", path) == 0)
+		json_array_append_new(problems, STEAL(j));
+	json_decref(j);
+}
+
+static json_t *verify_to_json(const struct verify_result *r, json_t *problems)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "snapshots",
+			 (json_int_t)r->snapshots, "trees", (json_int_t)r->trees, "nodes",
+			 (json_int_t)r->nodes, "chunks", (json_int_t)r->chunks, "rawBytes",
+			 (json_int_t)r->raw_bytes, "storedBytes", (json_int_t)r->stored_bytes,
+			 "damaged", (json_int_t)r->damaged, "problems", problems);
+}
+
+int api_verify(struct api_call *c, struct error *err)
+{
+	const char *name = NULL;
+	const struct field fields[] = { { "snapshot", FIELD_STRING, &name, false } };
+	json_t *body = NULL, *problems = json_array();
+	struct verify_result r = { 0 };
+	struct progress *p = NULL;
+	struct snapshot s = { 0 };
+	int rc = problems ? 0 : error_set(err, -ENOMEM, "out of memory");
+
+	if (rc == 0)
+		rc = api_query(c, err, NULL);
+	if (rc == 0)
+		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+	if (rc == 0 && name)
+		rc = snapshots_get(c->api->store->snapshots, name, &s, err);
+	if (rc == 0 && !(p = api_progress(c, err)))
+		rc = err->code;
+	if (rc == 0) {
+		rc = verify_run(c->api->store, name, p, verify_problem, problems, &r, err);
+		metrics_work(&c->api->metrics, METRICS_VERIFY, rc < 0 || r.damaged > 0);
+	}
+	if (rc == 0)
+		rc = api_result(c, 200, verify_to_json(&r, problems), err);
+	snapshot_fini(&s);
+	json_decref(problems);
+	json_decref(body);
+	return rc;
+}
+
+int api_stats(struct api_call *c, struct error *err)
+{
+	struct store_stats st = { 0 };
+	size_t attached, detached;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = store_stats(c->api->store, &st, err);
+	if (rc < 0)
+		return rc;
+	mounts_count(c->api->mounts, &attached, &detached);
+	return api_result(
+		c, 200,
+		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I}, s:I}", "snapshotCount",
+			  (json_int_t)st.snapshot_count, "logicalBytes",
+			  (json_int_t)st.logical_bytes, "uniqueBytes", (json_int_t)st.unique_bytes,
+			  "storedBytes", (json_int_t)st.stored_bytes, "chunkCount",
+			  (json_int_t)st.chunk_count, "nodeCount", (json_int_t)st.node_count,
+			  "nodeCacheBytes", (json_int_t)st.node_cache_bytes, "mounts", "attached",
+			  (json_int_t)attached, "detached", (json_int_t)detached, "fuseRequests",
+			  (json_int_t)session_pool_requests(c->api->pool)),
+		err);
+}

@@ -1,0 +1,176 @@
+#include "snapshotd/byte_queue.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct byte_queue {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	/* all below: guarded by lock */
+	size_t cap, start, len; /* ring: len bytes from start */
+	bool ended, failed, abandoned;
+	uint8_t data[];
+};
+
+struct byte_queue *byte_queue_new(size_t capacity)
+{
+	struct byte_queue *q = malloc(sizeof(*q) + capacity);
+	pthread_condattr_t attr;
+
+	if (!q)
+		return NULL;
+	memset(q, 0, sizeof(*q));
+	q->cap = capacity;
+	pthread_mutex_init(&q->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&q->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	return q;
+}
+
+void byte_queue_free(struct byte_queue *q)
+{
+	if (!q)
+		return;
+	pthread_cond_destroy(&q->changed);
+	pthread_mutex_destroy(&q->lock);
+	free(q);
+}
+
+/* Copies what fits; returns how much. */
+static size_t put_locked(struct byte_queue *q, const uint8_t *data, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len && q->len < q->cap) {
+		size_t at = (q->start + q->len) % q->cap;
+		size_t run = MIN(q->cap - q->len, q->cap - at);
+
+		run = MIN(run, len - done);
+		memcpy(q->data + at, data + done, run);
+		q->len += run;
+		done += run;
+	}
+	return done;
+}
+
+int byte_queue_write(struct byte_queue *q, const void *data, size_t len)
+{
+	const uint8_t *p = data;
+	int rc = 0;
+
+	pthread_mutex_lock(&q->lock);
+	for (;;) {
+		size_t n;
+
+		if (q->abandoned || q->ended) {
+			rc = -EPIPE;
+			break;
+		}
+		n = put_locked(q, p, len);
+		if (n > 0)
+			pthread_cond_broadcast(&q->changed);
+		p += n;
+		len -= n;
+		if (len == 0)
+			break;
+		pthread_cond_wait(&q->changed, &q->lock);
+	}
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}
+
+int byte_queue_try_write(struct byte_queue *q, const void *data, size_t len)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&q->lock);
+	if (q->abandoned || q->ended) {
+		rc = -EPIPE;
+	} else if (q->len + len > q->cap / 2) {
+		rc = -EAGAIN;
+	} else {
+		put_locked(q, data, len);
+		pthread_cond_broadcast(&q->changed);
+	}
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}
+
+void byte_queue_end(struct byte_queue *q, bool failed)
+{
+	pthread_mutex_lock(&q->lock);
+	if (!q->ended) {
+		q->ended = true;
+		q->failed = failed;
+		pthread_cond_broadcast(&q->changed);
+	}
+	pthread_mutex_unlock(&q->lock);
+}
+
+static size_t take_locked(struct byte_queue *q, uint8_t *out, size_t max)
+{
+	size_t done = 0;
+
+	while (done < max && q->len > 0) {
+		size_t run = MIN(q->len, q->cap - q->start);
+
+		run = MIN(run, max - done);
+		memcpy(out + done, q->data + q->start, run);
+		q->start = (q->start + run) % q->cap;
+		q->len -= run;
+		done += run;
+	}
+	return done;
+}
+
+static struct timespec deadline_in(int timeout_ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += timeout_ms / 1000;
+	t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000;
+	}
+	return t;
+}
+
+ssize_t byte_queue_read(struct byte_queue *q, void *out, size_t max, int timeout_ms)
+{
+	struct timespec until = deadline_in(timeout_ms);
+	ssize_t rc = -EAGAIN;
+
+	pthread_mutex_lock(&q->lock);
+	for (;;) {
+		if (q->len > 0) {
+			rc = (ssize_t)take_locked(q, out, max);
+			pthread_cond_broadcast(&q->changed);
+			break;
+		}
+		if (q->ended) {
+			rc = q->failed ? -EIO : 0;
+			break;
+		}
+		if (pthread_cond_timedwait(&q->changed, &q->lock, &until) == ETIMEDOUT &&
+		    q->len == 0 && !q->ended)
+			break;
+	}
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}
+
+void byte_queue_abandon(struct byte_queue *q)
+{
+	pthread_mutex_lock(&q->lock);
+	q->abandoned = true;
+	pthread_cond_broadcast(&q->changed);
+	pthread_mutex_unlock(&q->lock);
+}

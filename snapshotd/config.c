@@ -1,0 +1,280 @@
+#include "snapshotd/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "snapshotd/fields.h"
+
+#define CONFIG_FILE_MAX (1u << 20)
+#define CONNECTION_LIMIT_DEFAULT 512
+#define CONNECTION_LIMIT_MAX 10000
+#define THREADS_MAX 1024
+#define ZSTD_LEVEL_MAX 19
+
+const char config_usage[] =
+	"usage: snapshotd [--state DIR] [--socket PATH] [--listen HOST:PORT] [--config FILE]\n"
+	"                 [--foreground]\n"
+	"\n"
+	"Serves filesystem snapshots: keeps them in a store, mounts them copy-on-write.\n"
+	"\n"
+	"  --state DIR         the store (default /var/lib/snapshotd)\n"
+	"  --socket PATH       unix socket of the HTTP API (default /run/snapshotd.sock)\n"
+	"  --listen HOST:PORT  serve it over TCP as well; needs an API key, from\n"
+	"                      SNAPSHOTD_API_KEY or the config file\n"
+	"  --config FILE       JSON object; flags go before what it says\n"
+	"  --foreground        accepted; it always runs in the foreground\n"
+	"  --help, --version\n";
+
+/* What the command line said; borrowed from argv. */
+struct flags {
+	const char *state, *socket, *listen, *config;
+	bool help, version;
+};
+
+/* What the file said; strings are borrowed from the parsed object. */
+struct file_values {
+	const char *state, *socket, *listen, *socket_group, *api_key, *log_level;
+	uint64_t zstd_level, node_cache, chunk_cache, block_cache, threads, connection_limit;
+};
+
+/* Whether argv[*i] is `name`, as "--name VALUE" or "--name=VALUE"; -EINVAL without a value. */
+static int flag_value(const char *name, int argc, char *const *argv, int *i, const char **out,
+		      struct error *err)
+{
+	const char *arg = argv[*i];
+	size_t len = strlen(name);
+
+	if (strncmp(arg, name, len) != 0 || (arg[len] != '\0' && arg[len] != '='))
+		return 0;
+	if (arg[len] == '=')
+		*out = arg + len + 1;
+	else if (*i + 1 < argc)
+		*out = argv[++*i];
+	else
+		return error_set(err, -EINVAL, "%s needs a value", name);
+	if (!**out)
+		return error_set(err, -EINVAL, "%s needs a value", name);
+	return 1;
+}
+
+static int flags_parse(struct flags *f, int argc, char *const *argv, struct error *err)
+{
+	const struct {
+		const char *name;
+		const char **out;
+	} valued[] = {
+		{ "--state", &f->state },
+		{ "--socket", &f->socket },
+		{ "--listen", &f->listen },
+		{ "--config", &f->config },
+	};
+
+	for (int i = 1; i < argc; i++) {
+		int rc = 0;
+
+		for (size_t k = 0; k < ARRAY_SIZE(valued) && rc == 0; k++)
+			rc = flag_value(valued[k].name, argc, argv, &i, valued[k].out, err);
+		if (rc < 0)
+			return rc;
+		if (rc > 0 || strcmp(argv[i], "--foreground") == 0)
+			continue;
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+			f->help = true;
+		else if (strcmp(argv[i], "--version") == 0)
+			f->version = true;
+		else
+			return error_set(err, -EINVAL, "unknown argument \"%s\"", argv[i]);
+	}
+	return 0;
+}
+
+static int file_read(const char *path, json_t **out, struct error *err)
+{
+	json_error_t jerr;
+	struct stat st;
+	json_t *j;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_set_errno(err, -errno, "%s", path);
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > CONFIG_FILE_MAX) {
+		close(fd);
+		return error_set(err, -EINVAL, "%s: not a regular file of at most 1 MiB", path);
+	}
+	j = json_loadfd(fd, JSON_REJECT_DUPLICATES, &jerr);
+	close(fd);
+	if (!j)
+		return error_set(err, -EINVAL, "%s:%d:%d: %s", path, jerr.line, jerr.column,
+				 jerr.text);
+	if (json_object_get(j, "apiKey") && (st.st_mode & S_IROTH))
+		log_warn("%s holds the API key and everybody may read it", path);
+	*out = j;
+	return 0;
+}
+
+static int file_values(const json_t *j, struct file_values *v, struct error *err)
+{
+	const struct field fields[] = {
+		{ "state", FIELD_STRING, &v->state, false },
+		{ "socket", FIELD_STRING, &v->socket, false },
+		{ "listen", FIELD_STRING, &v->listen, false },
+		{ "socketGroup", FIELD_STRING, &v->socket_group, false },
+		{ "apiKey", FIELD_STRING, &v->api_key, false },
+		{ "logLevel", FIELD_STRING, &v->log_level, false },
+		{ "zstdLevel", FIELD_U64, &v->zstd_level, false },
+		{ "nodeCacheBytes", FIELD_U64, &v->node_cache, false },
+		{ "chunkCacheBytes", FIELD_U64, &v->chunk_cache, false },
+		{ "blockCacheBytes", FIELD_U64, &v->block_cache, false },
+		{ "threads", FIELD_U64, &v->threads, false },
+		{ "connectionLimit", FIELD_U64, &v->connection_limit, false },
+	};
+
+	return fields_parse(j, fields, ARRAY_SIZE(fields), err);
+}
+
+int config_parse_listen(const char *s, char **out_host, uint16_t *out_port, struct error *err)
+{
+	const char *colon = strrchr(s, ':');
+	const char *host = s;
+	size_t host_len = colon ? (size_t)(colon - s) : 0;
+	const char *port = colon ? colon + 1 : "";
+	char *copy;
+
+	if (host_len >= 2 && host[0] == '[' && host[host_len - 1] == ']') {
+		host++;
+		host_len -= 2;
+	} else if (memchr(host, ':', host_len)) {
+		return error_set(err, -EINVAL, "listen \"%s\": an IPv6 address needs [brackets]",
+				 s);
+	}
+	if (host_len == 0 || !*port || strlen(port) > 5 || port[strspn(port, "0123456789")] ||
+	    atoi(port) > UINT16_MAX)
+		return error_set(err, -EINVAL, "listen \"%s\" is not HOST:PORT", s);
+	copy = strndup(host, host_len);
+	if (!copy)
+		return error_set(err, -ENOMEM, "out of memory");
+	*out_host = copy;
+	*out_port = (uint16_t)atoi(port);
+	return 0;
+}
+
+static int log_level_parse(const char *s, enum log_level *out, struct error *err)
+{
+	static const char *const names[] = { [LOG_ERROR] = "error",
+					     [LOG_WARN] = "warn",
+					     [LOG_INFO] = "info",
+					     [LOG_DEBUG] = "debug" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(s, names[i]) == 0) {
+			*out = (enum log_level)i;
+			return 0;
+		}
+	}
+	return error_set(err, -EINVAL, "logLevel \"%s\" is not error, warn, info or debug", s);
+}
+
+static int numbers_set(struct config *c, const struct file_values *v, struct error *err)
+{
+	if (v->zstd_level > ZSTD_LEVEL_MAX)
+		return error_set(err, -EINVAL, "zstdLevel must be 1 to %d", ZSTD_LEVEL_MAX);
+	if (v->threads > THREADS_MAX)
+		return error_set(err, -EINVAL, "threads must be at most %d", THREADS_MAX);
+	if (v->connection_limit < 1 || v->connection_limit > CONNECTION_LIMIT_MAX)
+		return error_set(err, -EINVAL, "connectionLimit must be 1 to %d",
+				 CONNECTION_LIMIT_MAX);
+	c->zstd_level = (int)v->zstd_level;
+	c->node_cache_bytes = v->node_cache;
+	c->chunk_cache_bytes = v->chunk_cache;
+	c->block_cache_bytes = v->block_cache;
+	c->threads = (unsigned)v->threads;
+	c->connection_limit = (unsigned)v->connection_limit;
+	return 0;
+}
+
+/* A copy of the first of the two that is not NULL; both NULL: NULL. */
+static int copy_first(char **out, const char *a, const char *b, struct error *err)
+{
+	const char *s = a ? a : b;
+
+	if (!s)
+		return 0;
+	*out = strdup(s);
+	return *out ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
+static int config_fill(struct config *c, const struct flags *f, const struct file_values *v,
+		       const char *env_key, struct error *err)
+{
+	const char *listen = f->listen ? f->listen : v->listen;
+	const char *env = env_key && *env_key ? env_key : NULL;
+	int rc = numbers_set(c, v, err);
+
+	if (rc == 0)
+		rc = copy_first(&c->state_dir, f->state, v->state, err);
+	if (rc == 0)
+		rc = copy_first(&c->socket_path, f->socket, v->socket, err);
+	if (rc == 0)
+		rc = copy_first(&c->socket_group, v->socket_group, NULL, err);
+	if (rc == 0)
+		rc = copy_first(&c->api_key, env, v->api_key, err);
+	if (rc == 0 && v->log_level)
+		rc = log_level_parse(v->log_level, &c->log_level, err);
+	if (rc == 0 && listen)
+		rc = config_parse_listen(listen, &c->listen_host, &c->listen_port, err);
+	if (rc < 0)
+		return rc;
+	if (c->api_key && !*c->api_key)
+		return error_set(err, -EINVAL, "apiKey is empty");
+	if (c->listen_host && !c->api_key)
+		return error_set(err, -EINVAL,
+				 "listening on TCP needs an API key: set SNAPSHOTD_API_KEY, or "
+				 "apiKey in the config file");
+	if (!*c->state_dir || !*c->socket_path)
+		return error_set(err, -EINVAL, "state and socket cannot be empty");
+	if (strlen(c->socket_path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+		return error_set(err, -EINVAL, "socket path is longer than 107 bytes: %s",
+				 c->socket_path);
+	return 0;
+}
+
+int config_load(struct config *c, int argc, char *const *argv, const char *env_key,
+		struct error *err)
+{
+	struct flags f = { 0 };
+	struct file_values v = { .state = "/var/lib/snapshotd",
+				 .socket = "/run/snapshotd.sock",
+				 .connection_limit = CONNECTION_LIMIT_DEFAULT };
+	json_t *file = NULL;
+	int rc = flags_parse(&f, argc, argv, err);
+
+	*c = (struct config){ .log_level = LOG_INFO, .help = f.help, .version = f.version };
+	if (rc < 0 || f.help || f.version)
+		return rc;
+	if (f.config) {
+		rc = file_read(f.config, &file, err);
+		if (rc == 0 && (rc = file_values(file, &v, err)) < 0)
+			error_prefix(err, rc, "%s", f.config);
+	}
+	if (rc == 0)
+		rc = config_fill(c, &f, &v, env_key, err);
+	json_decref(file);
+	if (rc < 0)
+		config_fini(c);
+	return rc;
+}
+
+void config_fini(struct config *c)
+{
+	free(c->state_dir);
+	free(c->socket_path);
+	free(c->socket_group);
+	free(c->listen_host);
+	free(c->api_key);
+	*c = (struct config){ 0 };
+}

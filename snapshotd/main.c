@@ -1,0 +1,165 @@
+/*
+ * main.c - snapshotd: opens the store, brings the mounts back, serves the API
+ * until SIGTERM or SIGINT, and takes everything down in the reverse order.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "snapshotd/api.h"
+#include "snapshotd/config.h"
+#include "snapshotd/version.h"
+#include "store/base/log.h"
+
+#define STOP_GRACE_MS 10000 /* for requests under way */
+
+struct daemon_parts {
+	struct config config;
+	struct api api;
+	struct http_server *http;
+};
+
+/* Every mount, cache file and connection is a descriptor. */
+static void raise_open_files(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+		return;
+	r.rlim_cur = r.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &r) < 0)
+		log_warn("cannot raise the limit of open files: %s", strerror(errno));
+}
+
+/* The signals that end the daemon, blocked here and so in every thread. */
+static void block_signals(sigset_t *stop)
+{
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+	sigemptyset(stop);
+	sigaddset(stop, SIGTERM);
+	sigaddset(stop, SIGINT);
+	pthread_sigmask(SIG_BLOCK, stop, NULL);
+	sigaction(SIGPIPE, &ignore, NULL);
+	sigaction(SIGHUP, &ignore, NULL);
+}
+
+static int open_store(struct daemon_parts *d, struct error *err)
+{
+	struct store_options opt = {
+		.zstd_level = d->config.zstd_level,
+		.node_cache_bytes = d->config.node_cache_bytes,
+		.chunk_cache_bytes = d->config.chunk_cache_bytes,
+		.block_cache_bytes = d->config.block_cache_bytes,
+	};
+	int rc = store_open(d->config.state_dir, &opt, &d->api.store, err);
+
+	if (rc == -EBUSY)
+		error_prefix(err, rc, "snapshotd is already running on this store");
+	return rc;
+}
+
+static int listen_all(struct daemon_parts *d, struct error *err)
+{
+	const struct config *c = &d->config;
+	struct listener l = LISTENER_NONE;
+	uint16_t port = 0;
+	int rc = listener_unix(&l, c->socket_path, c->socket_group, err);
+
+	if (rc == 0)
+		rc = http_server_listen(d->http, &l, false, err);
+	if (rc == 0 && c->listen_host) {
+		rc = listener_tcp(&l, c->listen_host, c->listen_port, &port, err);
+		if (rc == 0)
+			rc = http_server_listen(d->http, &l, true, err);
+		if (rc == 0)
+			log_info("listening on %s port %u", c->listen_host, port);
+	}
+	listener_unlink(&l);
+	listener_fini(&l);
+	return rc;
+}
+
+static int start(struct daemon_parts *d, struct error *err)
+{
+	struct http_app app = api_app(&d->api);
+	struct timespec t;
+	int rc = open_store(d, err);
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	d->api.started_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	d->api.api_key = d->config.api_key;
+	if (rc < 0)
+		return rc;
+	d->api.pool = session_pool_new(d->config.threads, err);
+	if (!d->api.pool)
+		return err->code ? err->code : error_set(err, -ENOMEM, "out of memory");
+	rc = mounts_open(d->api.store, d->api.pool, &d->api.mounts, err);
+	if (rc == 0)
+		rc = http_server_new(&app, d->config.connection_limit, &d->http, err);
+	if (rc == 0)
+		rc = listen_all(d, err);
+	return rc;
+}
+
+static void stop(struct daemon_parts *d)
+{
+	if (d->http)
+		http_server_stop(d->http, STOP_GRACE_MS);
+	http_server_free(d->http);
+	mounts_close(d->api.mounts);
+	if (d->api.pool)
+		session_pool_free(d->api.pool);
+	store_close(d->api.store);
+	config_fini(&d->config);
+}
+
+static int serve(struct daemon_parts *d)
+{
+	struct error err = ERROR_INIT;
+	sigset_t stop_signals;
+	int rc, sig = 0;
+
+	block_signals(&stop_signals);
+	raise_open_files();
+	rc = start(d, &err);
+	if (rc < 0) {
+		log_error("%s", error_text(&err));
+	} else {
+		log_info("snapshotd %s serves %s on %s", VARVE_VERSION, d->api.store->dir,
+			 d->config.socket_path);
+		sigwait(&stop_signals, &sig);
+		log_info("stopping (%s)", sig == SIGTERM ? "SIGTERM" : "SIGINT");
+	}
+	stop(d);
+	if (rc == 0)
+		log_info("stopped");
+	return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	static struct daemon_parts d;
+	struct error err = ERROR_INIT;
+
+	if (config_load(&d.config, argc, argv, getenv("SNAPSHOTD_API_KEY"), &err) < 0) {
+		fprintf(stderr, "snapshotd: %s\n", error_text(&err));
+		return 2;
+	}
+	unsetenv("SNAPSHOTD_API_KEY"); /* not for children to see */
+	if (d.config.help) {
+		fputs(config_usage, stdout);
+		return EXIT_SUCCESS;
+	}
+	if (d.config.version) {
+		puts("snapshotd " VARVE_VERSION);
+		return EXIT_SUCCESS;
+	}
+	log_set_level(d.config.log_level);
+	return serve(&d);
+}

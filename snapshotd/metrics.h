@@ -1,0 +1,47 @@
+/* metrics.h - what the daemon counts, and its Prometheus text. Lock-free; any thread. */
+#ifndef VARVE_SNAPSHOTD_METRICS_H
+#define VARVE_SNAPSHOTD_METRICS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/buf.h"
+#include "store/base/macros.h"
+
+#define METRICS_CODES 12
+#define METRICS_BUCKETS 8
+
+/* Work that ends well or badly. */
+enum metrics_work {
+	METRICS_IMPORT,
+	METRICS_EXPORT,
+	METRICS_MOUNT,
+	METRICS_CHECKPOINT,
+	METRICS_GC,
+	METRICS_VERIFY,
+	METRICS_WORK_COUNT
+};
+
+/* A zeroed struct is one that has counted nothing. */
+struct metrics {
+	atomic_ullong http_codes[METRICS_CODES]; /* by metrics_codes[] */
+	atomic_ullong http_buckets[METRICS_BUCKETS];
+	atomic_ullong http_count, http_micros; /* sum over requests */
+	atomic_llong http_in_flight;
+	atomic_ullong work[METRICS_WORK_COUNT][2]; /* [failed] */
+	atomic_ullong gc_removed_bytes, gc_removed_chunks;
+	atomic_ullong imported_bytes;
+	atomic_ullong checkpoint_pause_ns; /* of the last one */
+};
+
+void metrics_http(struct metrics *m, int status, int64_t micros);
+void metrics_work(struct metrics *m, enum metrics_work w, bool failed);
+
+/* "# HELP", "# TYPE" and lines of one value: for what is measured elsewhere. */
+MUST_CHECK int metrics_put(struct buf *out, const char *name, const char *type, const char *help,
+			   uint64_t value);
+/* Everything above, appended to out. */
+MUST_CHECK int metrics_render(const struct metrics *m, struct buf *out);
+
+#endif

@@ -1,0 +1,554 @@
+/*
+ * The table is an array of entries, read in whole for a look-up: thousands of
+ * entries cost microseconds, and an attach costs a mount(2).
+ *
+ * A place is reserved before it is mounted upon: the entry is put into the
+ * table (or, attached anew, changed) with `busy` set, so that a second mount at
+ * the same place is refused while the first is being made, without a lock held
+ * over the mount. Whether a mount is attached is asked of the mount itself: it
+ * may have been unmounted behind our back.
+ *
+ * Lock: mounts.lock guards the table and the fields marked so. No call into a
+ * mount is made under it.
+ */
+#include "snapshotd/mounts.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "store/base/log.h"
+
+#define DISCARD_WAIT_S 10
+
+struct mount_entry {
+	struct mount *m; /* NULL while it is being made; constant afterwards */
+	char id[SNAPSHOT_ID_SIZE];
+	char *mountpoint; /* guarded; where it is, was last, or is about to be */
+	bool busy;	  /* guarded: being attached at mountpoint */
+	bool discarding;  /* guarded: found by nobody any more */
+	unsigned users;	  /* guarded; the table itself is none */
+};
+
+struct mounts {
+	struct store *store;
+	struct session_pool *pool;
+	pthread_mutex_t lock;
+	pthread_cond_t released;      /* an entry's users went down */
+	struct mount_entry **entries; /* guarded, as the next two */
+	size_t n, cap;
+};
+
+static void entry_free(struct mount_entry *e)
+{
+	if (!e)
+		return;
+	free(e->mountpoint);
+	free(e);
+}
+
+static int table_add_locked(struct mounts *ms, struct mount_entry *e)
+{
+	if (ms->n == ms->cap) {
+		size_t cap = ms->cap ? 2 * ms->cap : 64;
+		struct mount_entry **p = reallocarray(ms->entries, cap, sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		ms->entries = p;
+		ms->cap = cap;
+	}
+	ms->entries[ms->n++] = e;
+	return 0;
+}
+
+static void table_remove_locked(struct mounts *ms, const struct mount_entry *e)
+{
+	for (size_t i = 0; i < ms->n; i++) {
+		if (ms->entries[i] == e) {
+			memmove(&ms->entries[i], &ms->entries[i + 1],
+				(ms->n - i - 1) * sizeof(ms->entries[0]));
+			ms->n--;
+			return;
+		}
+	}
+}
+
+static bool entry_is_attached(struct mount_entry *e)
+{
+	struct mount_info info;
+
+	mount_get_info(e->m, &info);
+	return info.attached;
+}
+
+/* ---- places ---- */
+
+/* Whether `place` is the store's directory or above it. */
+static bool hides_store(const struct store *s, const char *place)
+{
+	size_t len = strlen(place);
+
+	return strncmp(s->dir, place, len) == 0 && (s->dir[len] == '/' || s->dir[len] == '\0');
+}
+
+/* The directory to mount upon, symlinks resolved. */
+static int place_resolve(const struct store *s, const char *mountpoint, char **out,
+			 struct error *err)
+{
+	struct stat st;
+	char *path;
+
+	if (mountpoint[0] != '/')
+		return error_set(err, -EINVAL, "mountpoint \"%s\" is not an absolute path",
+				 mountpoint);
+	path = realpath(mountpoint, NULL);
+	if (!path || stat(path, &st) < 0) {
+		int rc = -errno;
+
+		free(path);
+		error_set_errno(err, rc, "mountpoint %s", mountpoint);
+		return rc == -ENOMEM ? rc : -EINVAL;
+	}
+	if (!S_ISDIR(st.st_mode))
+		error_set(err, -EINVAL, "mountpoint %s: not a directory", mountpoint);
+	else if (strcmp(path, "/") == 0 || hides_store(s, path))
+		error_set(err, -EINVAL, "mountpoint %s: would hide the store", mountpoint);
+	else {
+		*out = path;
+		return 0;
+	}
+	free(path);
+	return -EINVAL;
+}
+
+/* The first entry at `place` from index *pos on, in use; moves *pos beyond it. */
+static struct mount_entry *next_at(struct mounts *ms, const char *place, size_t *pos)
+{
+	struct mount_entry *found = NULL;
+
+	pthread_mutex_lock(&ms->lock);
+	while (*pos < ms->n && !found) {
+		struct mount_entry *e = ms->entries[(*pos)++];
+
+		if (e->m && !e->busy && !e->discarding && strcmp(e->mountpoint, place) == 0) {
+			e->users++;
+			found = e;
+		}
+	}
+	pthread_mutex_unlock(&ms->lock);
+	return found;
+}
+
+/* -EBUSY where another mount than `self` is attached at place. */
+static int place_check(struct mounts *ms, const char *place, const struct mount_entry *self,
+		       struct error *err)
+{
+	struct mount_entry *e;
+	size_t pos = 0;
+
+	while ((e = next_at(ms, place, &pos))) {
+		bool taken = e != self && entry_is_attached(e);
+
+		if (taken)
+			error_set(err, -EBUSY, "mount %s is at %s already", e->id, place);
+		mounts_put(ms, e);
+		if (taken)
+			return -EBUSY;
+	}
+	return 0;
+}
+
+static bool place_is_busy_locked(const struct mounts *ms, const char *place)
+{
+	for (size_t i = 0; i < ms->n; i++)
+		if (ms->entries[i]->busy && strcmp(ms->entries[i]->mountpoint, place) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Take `place` for e (added to the table where it has no mount yet). Takes
+ * place over on success; *old gets the one that e had.
+ */
+static int place_reserve(struct mounts *ms, struct mount_entry *e, char *place, char **old,
+			 struct error *err)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&ms->lock);
+	if (e->busy || place_is_busy_locked(ms, place))
+		rc = error_set(err, -EBUSY, "another mount is being made at %s", place);
+	else if (!e->m && table_add_locked(ms, e) < 0)
+		rc = error_set(err, -ENOMEM, "out of memory");
+	if (rc == 0) {
+		*old = e->mountpoint;
+		e->mountpoint = place;
+		e->busy = true;
+	}
+	pthread_mutex_unlock(&ms->lock);
+	if (rc < 0)
+		return rc;
+	return place_check(ms, place, e, err);
+}
+
+/* ---- the table ---- */
+
+static int entry_new(struct mount *m, struct mount_entry **out)
+{
+	struct mount_entry *e = calloc(1, sizeof(*e));
+	struct mount_info info;
+
+	if (!e)
+		return -ENOMEM;
+	if (m) {
+		mount_get_info(m, &info);
+		e->m = m;
+		memcpy(e->id, info.id, sizeof(e->id));
+		e->mountpoint = strdup(info.mountpoint);
+		if (!e->mountpoint) {
+			free(e);
+			return -ENOMEM;
+		}
+	}
+	*out = e;
+	return 0;
+}
+
+static int table_load(struct mounts *ms, struct error *err)
+{
+	struct mount **list = NULL;
+	size_t n = 0;
+	int rc = mount_load_all(ms->store, ms->pool, &list, &n, err);
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct mount_entry *e;
+
+		rc = entry_new(list[i], &e);
+		if (rc == 0 && (rc = table_add_locked(ms, e)) < 0)
+			entry_free(e);
+		if (rc == 0)
+			list[i] = NULL;
+		else
+			error_set(err, rc, "out of memory");
+	}
+	for (size_t i = 0; i < n; i++)
+		mount_close(list[i]);
+	free(list);
+	return rc;
+}
+
+int mounts_open(struct store *s, struct session_pool *sp, struct mounts **out, struct error *err)
+{
+	struct mounts *ms = calloc(1, sizeof(*ms));
+	pthread_condattr_t attr;
+	int rc;
+
+	if (!ms)
+		return error_set(err, -ENOMEM, "out of memory");
+	ms->store = s;
+	ms->pool = sp;
+	pthread_mutex_init(&ms->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&ms->released, &attr);
+	pthread_condattr_destroy(&attr);
+	rc = table_load(ms, err);
+	if (rc < 0)
+		mounts_close(ms);
+	else
+		*out = ms;
+	return rc;
+}
+
+void mounts_close(struct mounts *ms)
+{
+	if (!ms)
+		return;
+	for (size_t i = 0; i < ms->n; i++) {
+		struct mount_entry *e = ms->entries[i];
+		struct error err = ERROR_INIT;
+
+		if (entry_is_attached(e) && mount_detach(e->m, true, true, &err) < 0)
+			log_error("mount %s at %s: cannot be detached: %s", e->id, e->mountpoint,
+				  error_text(&err));
+		mount_close(e->m);
+		entry_free(e);
+	}
+	free(ms->entries);
+	pthread_cond_destroy(&ms->released);
+	pthread_mutex_destroy(&ms->lock);
+	free(ms);
+}
+
+struct mount *mount_entry_mount(struct mount_entry *e)
+{
+	return e->m;
+}
+
+void mounts_put(struct mounts *ms, struct mount_entry *e)
+{
+	pthread_mutex_lock(&ms->lock);
+	e->users--;
+	pthread_cond_broadcast(&ms->released);
+	pthread_mutex_unlock(&ms->lock);
+}
+
+static struct mount_entry *get_by_id(struct mounts *ms, const char *id)
+{
+	struct mount_entry *found = NULL;
+
+	pthread_mutex_lock(&ms->lock);
+	for (size_t i = 0; i < ms->n && !found; i++) {
+		struct mount_entry *e = ms->entries[i];
+
+		if (e->m && !e->discarding && strcmp(e->id, id) == 0) {
+			e->users++;
+			found = e;
+		}
+	}
+	pthread_mutex_unlock(&ms->lock);
+	return found;
+}
+
+/* The attached mount at place, or else the only detached one. */
+static int get_at(struct mounts *ms, const char *place, struct mount_entry **out, struct error *err)
+{
+	struct mount_entry *e, *detached = NULL;
+	size_t pos = 0, n_detached = 0;
+
+	while ((e = next_at(ms, place, &pos))) {
+		if (entry_is_attached(e)) {
+			if (detached)
+				mounts_put(ms, detached);
+			*out = e;
+			return 0;
+		}
+		if (n_detached++ == 0)
+			detached = e;
+		else
+			mounts_put(ms, e);
+	}
+	if (n_detached == 1) {
+		*out = detached;
+		return 0;
+	}
+	if (!detached)
+		return error_set(err, -ENOENT, "no mount is or was at %s", place);
+	mounts_put(ms, detached);
+	return error_set(err, -EBUSY, "%zu detached mounts were at %s: say which by its id",
+			 n_detached, place);
+}
+
+int mounts_get(struct mounts *ms, const char *id_or_path, struct mount_entry **out,
+	       struct error *err)
+{
+	char *real;
+	int rc;
+
+	if (id_or_path[0] != '/') {
+		*out = get_by_id(ms, id_or_path);
+		return *out ? 0 : error_set(err, -ENOENT, "no mount has the id \"%s\"", id_or_path);
+	}
+	rc = get_at(ms, id_or_path, out, err);
+	if (rc != -ENOENT)
+		return rc;
+	real = realpath(id_or_path, NULL);
+	if (real && strcmp(real, id_or_path) != 0)
+		rc = get_at(ms, real, out, err);
+	free(real);
+	return rc;
+}
+
+int mounts_list(struct mounts *ms, struct mount_entry ***out, size_t *out_n)
+{
+	struct mount_entry **list;
+	size_t n = 0;
+
+	pthread_mutex_lock(&ms->lock);
+	list = calloc(ms->n + 1, sizeof(*list));
+	for (size_t i = 0; list && i < ms->n; i++) {
+		struct mount_entry *e = ms->entries[i];
+
+		if (e->m && !e->discarding) {
+			e->users++;
+			list[n++] = e;
+		}
+	}
+	pthread_mutex_unlock(&ms->lock);
+	if (!list)
+		return -ENOMEM;
+	*out = list;
+	*out_n = n;
+	return 0;
+}
+
+void mounts_count(struct mounts *ms, size_t *attached, size_t *detached)
+{
+	struct mount_entry **list;
+	size_t n = 0;
+
+	*attached = *detached = 0;
+	if (mounts_list(ms, &list, &n) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		++*(entry_is_attached(list[i]) ? attached : detached);
+		mounts_put(ms, list[i]);
+	}
+	free(list);
+}
+
+/* ---- changes ---- */
+
+int mounts_check_place(struct mounts *ms, const char *mountpoint, struct error *err)
+{
+	char *place;
+	int rc = place_resolve(ms->store, mountpoint, &place, err);
+
+	if (rc < 0)
+		return rc;
+	rc = place_check(ms, place, NULL, err);
+	free(place);
+	return rc;
+}
+
+/* The end of an attempt at a new mount. */
+static void create_done(struct mounts *ms, struct mount_entry *e, struct mount *m)
+{
+	struct mount_info info;
+
+	if (m)
+		mount_get_info(m, &info);
+	pthread_mutex_lock(&ms->lock);
+	e->busy = false;
+	e->m = m;
+	if (m) {
+		memcpy(e->id, info.id, sizeof(e->id));
+		e->users++;
+	} else {
+		table_remove_locked(ms, e);
+	}
+	pthread_mutex_unlock(&ms->lock);
+	if (!m)
+		entry_free(e);
+}
+
+int mounts_create(struct mounts *ms, const struct snapshot *snap, const struct mount_options *opt,
+		  struct mount_entry **out, struct error *err)
+{
+	struct mount_options placed = *opt;
+	struct mount_entry *e;
+	struct mount *m = NULL;
+	char *place, *old = NULL;
+	int rc = place_resolve(ms->store, opt->mountpoint, &place, err);
+
+	if (rc < 0)
+		return rc;
+	rc = entry_new(NULL, &e);
+	if (rc < 0) {
+		free(place);
+		return error_set(err, rc, "out of memory");
+	}
+	rc = place_reserve(ms, e, place, &old, err);
+	if (rc < 0 && !e->busy) { /* not even in the table */
+		free(place);
+		entry_free(e);
+		return rc;
+	}
+	placed.mountpoint = place;
+	if (rc == 0)
+		rc = mount_create(ms->store, ms->pool, snap, &placed, &m, err);
+	create_done(ms, e, rc == 0 ? m : NULL);
+	if (rc == 0)
+		*out = e;
+	return rc;
+}
+
+int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoint,
+		  struct error *err)
+{
+	char *place, *old = NULL, *was;
+	int rc;
+
+	if (entry_is_attached(e))
+		return error_set(err, -EBUSY, "mount %s is attached already", e->id);
+	pthread_mutex_lock(&ms->lock);
+	was = strdup(e->mountpoint);
+	pthread_mutex_unlock(&ms->lock);
+	if (!was)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = place_resolve(ms->store, mountpoint ? mountpoint : was, &place, err);
+	free(was);
+	if (rc < 0)
+		return rc;
+	rc = place_reserve(ms, e, place, &old, err);
+	if (rc < 0 && !old) {
+		free(place);
+		return rc;
+	}
+	if (rc == 0)
+		rc = mount_attach(e->m, place, err);
+	pthread_mutex_lock(&ms->lock);
+	e->busy = false;
+	if (rc < 0) { /* it stays where it was */
+		e->mountpoint = old;
+		old = place;
+	}
+	pthread_mutex_unlock(&ms->lock);
+	free(old);
+	return rc;
+}
+
+int mounts_detach(struct mounts *ms, struct mount_entry *e, bool lazy, struct error *err)
+{
+	(void)ms;
+	return mount_detach(e->m, lazy, false, err);
+}
+
+/* Hide e and wait until the caller is its only user. */
+static int discard_claim(struct mounts *ms, struct mount_entry *e, struct error *err)
+{
+	struct timespec until;
+	int rc = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += DISCARD_WAIT_S;
+	pthread_mutex_lock(&ms->lock);
+	if (e->discarding || e->busy) {
+		rc = error_set(err, -EBUSY, "mount %s is being %s", e->id,
+			       e->busy ? "attached" : "discarded");
+	} else {
+		e->discarding = true;
+		while (e->users > 1 && rc != ETIMEDOUT)
+			rc = pthread_cond_timedwait(&ms->released, &ms->lock, &until);
+		if (e->users > 1) {
+			e->discarding = false;
+			rc = error_set(err, -EBUSY, "mount %s is in use by another request", e->id);
+		} else {
+			rc = 0;
+		}
+	}
+	pthread_mutex_unlock(&ms->lock);
+	return rc;
+}
+
+int mounts_discard(struct mounts *ms, struct mount_entry *e, struct error *err)
+{
+	int rc = discard_claim(ms, e, err);
+
+	if (rc < 0)
+		return rc;
+	rc = mount_discard(e->m, err);
+	pthread_mutex_lock(&ms->lock);
+	if (rc < 0)
+		e->discarding = false;
+	else
+		table_remove_locked(ms, e);
+	pthread_mutex_unlock(&ms->lock);
+	if (rc == 0)
+		entry_free(e);
+	return rc;
+}
