@@ -118,6 +118,7 @@ coverage:
 	scripts/coverage --build $(BUILD)/coverage --min $(COVERAGE_MIN)
 
 bench: all helpers
+	scripts/deps bench
 	VARVE_BUILD=$(abspath $(BUILD)) tests/perf/run $(BENCH)
 
 lint:
