@@ -8,7 +8,8 @@
 #   bench          measure beside other tools (BENCH=name: one; BENCH_QUICK=1)
 #   install clean
 # Options: DEVELOPER=1 (-Werror), SANITIZE=address,undefined or thread,
-# COVERAGE=1, BUILD=dir (one for each set of options), PREFIX=/usr/local, DESTDIR=
+# COVERAGE=1, BUILD=dir (one for each set of options), V=1 (show commands),
+# PREFIX=/usr/local, DESTDIR=
 
 BUILD ?= build
 PREFIX ?= /usr/local
@@ -35,6 +36,7 @@ ifdef FUZZER # set by `make fuzz`, with CC=clang
 ALL_CFLAGS += -fsanitize=fuzzer-no-link -DFUZZING
 endif
 
+Q = $(if $(V),,@)
 FUZZ_SECONDS ?= 30
 FUZZ ?=
 COVERAGE_MIN ?= 85
@@ -66,7 +68,8 @@ all: $(BUILD)/bin/snapshotd $(BUILD)/bin/varve
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+	@$(if $(V),,echo "  CC    $<")
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
 $(STORE_A): $(STORE)
 $(FS_A): $(FS)
@@ -75,11 +78,13 @@ $(TOOLS_A): $(TOOLS)
 $(BUILD)/libvarve-%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@$(if $(V),,echo "  AR    $@")
+	$(Q)$(AR) rcs $@ $^
 
 define link
 @mkdir -p $(@D)
-$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+@$(if $(V),,echo "  LINK  $@")
+$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 endef
 $(BUILD)/bin/snapshotd: $(BUILD)/snapshotd/main.o $(DAEMON_A) $(FS_A) $(STORE_A)
 	$(link) $(LDLIBS)
