@@ -1,0 +1,295 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <errno.h>
+
+#include "snapshotd/config.h"
+#include "snapshotd/fields.h"
+
+static char file_path[64];
+
+static int make_file(void **state)
+{
+	int fd;
+
+	(void)state;
+	strcpy(file_path, "/tmp/test_config.XXXXXX");
+	fd = mkstemp(file_path);
+	if (fd < 0)
+		return -1;
+	close(fd);
+	return 0;
+}
+
+static int remove_file(void **state)
+{
+	(void)state;
+	return unlink(file_path);
+}
+
+static void write_file(const char *text)
+{
+	FILE *f = fopen(file_path, "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+/* argv of at most 6 words after the program's name. */
+#define LOAD(c, env, err, ...)                                                              \
+	({                                                                                  \
+		char *argv_[] = { (char *)"snapshotd", ##__VA_ARGS__, NULL };               \
+		config_load(c, (int)ARRAY_SIZE(argv_) - 1, (char *const *)argv_, env, err); \
+	})
+
+static void defaults_hold_without_arguments(void **state)
+{
+	struct config c;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(LOAD(&c, NULL, &err), 0);
+	assert_string_equal(c.state_dir, "/var/lib/snapshotd");
+	assert_string_equal(c.socket_path, "/run/snapshotd.sock");
+	assert_null(c.listen_host);
+	assert_null(c.api_key);
+	assert_int_equal(c.log_level, LOG_INFO);
+	assert_int_equal(c.connection_limit, 512);
+	config_fini(&c);
+}
+
+static void flags_go_before_the_file(void **state)
+{
+	struct config c;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	write_file("{\"state\": \"/s\", \"socket\": \"/k\", \"logLevel\": \"debug\","
+		   "\"zstdLevel\": 9, \"threads\": 3, \"nodeCacheBytes\": 1000}");
+	assert_int_equal(
+		LOAD(&c, NULL, &err, "--config", file_path, "--state=/other", "--foreground"), 0);
+	assert_string_equal(c.state_dir, "/other");
+	assert_string_equal(c.socket_path, "/k");
+	assert_int_equal(c.log_level, LOG_DEBUG);
+	assert_int_equal(c.zstd_level, 9);
+	assert_int_equal(c.threads, 3);
+	assert_int_equal(c.node_cache_bytes, 1000);
+	config_fini(&c);
+}
+
+static void tcp_needs_a_key(void **state)
+{
+	struct config c;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(LOAD(&c, NULL, &err, "--listen", "127.0.0.1:80"), -EINVAL);
+	assert_non_null(strstr(err.msg, "SNAPSHOTD_API_KEY"));
+	assert_int_equal(LOAD(&c, "", &err, "--listen", "127.0.0.1:80"), -EINVAL);
+	assert_int_equal(LOAD(&c, "secret", &err, "--listen", "127.0.0.1:80"), 0);
+	assert_string_equal(c.listen_host, "127.0.0.1");
+	assert_int_equal(c.listen_port, 80);
+	config_fini(&c);
+}
+
+static void key_of_the_environment_goes_before_the_file(void **state)
+{
+	struct config c;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	write_file("{\"apiKey\": \"in file\"}");
+	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path), 0);
+	assert_string_equal(c.api_key, "in file");
+	config_fini(&c);
+	assert_int_equal(LOAD(&c, "in env", &err, "--config", file_path), 0);
+	assert_string_equal(c.api_key, "in env");
+	config_fini(&c);
+}
+
+static void bad_arguments_are_named(void **state)
+{
+	struct config c;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(LOAD(&c, NULL, &err, "--nonsense"), -EINVAL);
+	assert_non_null(strstr(err.msg, "--nonsense"));
+	assert_int_equal(LOAD(&c, NULL, &err, "--statedir", "/x"), -EINVAL);
+	assert_int_equal(LOAD(&c, NULL, &err, "word"), -EINVAL);
+	assert_int_equal(LOAD(&c, NULL, &err, "--state"), -EINVAL);
+	assert_non_null(strstr(err.msg, "--state"));
+	assert_int_equal(LOAD(&c, NULL, &err, "--state="), -EINVAL);
+	assert_int_equal(LOAD(&c, NULL, &err, "--config", "/nonexistent/file"), -ENOENT);
+	assert_non_null(strstr(err.msg, "/nonexistent/file"));
+	assert_int_equal(LOAD(&c, NULL, &err, "--config", "/"), -EINVAL);
+}
+
+static void help_and_version_need_nothing_else(void **state)
+{
+	struct config c;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(LOAD(&c, NULL, &err, "--help", "--config", "/nonexistent/file"), 0);
+	assert_true(c.help);
+	assert_int_equal(LOAD(&c, NULL, &err, "--version"), 0);
+	assert_true(c.version);
+}
+
+static void bad_files_are_refused_with_the_reason(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} cases[] = {
+		{ "", "1:0" },
+		{ "[]", "object" },
+		{ "{\"state\": 1}", "\"state\"" },
+		{ "{\"stat\": \"/x\"}", "\"stat\"" },
+		{ "{\"state\": \"/x\", \"state\": \"/y\"}", "duplicate" },
+		{ "{\"state\": \"\"}", "empty" },
+		{ "{\n\"state\": \"/x\",\n}", ":3:" },
+		{ "{\"logLevel\": \"loud\"}", "loud" },
+		{ "{\"zstdLevel\": 20}", "zstdLevel" },
+		{ "{\"zstdLevel\": -1}", "zstdLevel" },
+		{ "{\"zstdLevel\": 1.5}", "zstdLevel" },
+		{ "{\"connectionLimit\": 0}", "connectionLimit" },
+		{ "{\"connectionLimit\": 1000000}", "connectionLimit" },
+		{ "{\"threads\": 5000}", "threads" },
+		{ "{\"apiKey\": \"\"}", "apiKey" },
+		{ "{\"apiKey\": \"x\", \"listen\": \"nohost\"}", "nohost" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct config c;
+		struct error err = ERROR_INIT;
+		int rc;
+
+		write_file(cases[i].text);
+		rc = LOAD(&c, NULL, &err, "--config", file_path);
+		if (rc != -EINVAL || !strstr(err.msg, cases[i].says))
+			fail_msg("%s: %d %s", cases[i].text, rc, err.msg);
+	}
+}
+
+static void long_socket_paths_are_refused(void **state)
+{
+	struct config c;
+	struct error err = ERROR_INIT;
+	char path[200];
+
+	(void)state;
+	memset(path, 'a', sizeof(path));
+	path[0] = '/';
+	path[108] = '\0';
+	assert_int_equal(LOAD(&c, NULL, &err, "--socket", path), -EINVAL);
+	path[107] = '\0';
+	assert_int_equal(LOAD(&c, NULL, &err, "--socket", path), 0);
+	config_fini(&c);
+}
+
+static void listen_addresses_are_taken_apart(void **state)
+{
+	static const struct {
+		const char *in, *host; /* NULL: refused */
+		unsigned port;
+	} cases[] = {
+		{ "127.0.0.1:8080", "127.0.0.1", 8080 },
+		{ "localhost:0", "localhost", 0 },
+		{ "[::1]:65535", "::1", 65535 },
+		{ "::1:80", NULL, 0 },
+		{ ":80", NULL, 0 },
+		{ "[]:80", NULL, 0 },
+		{ "host", NULL, 0 },
+		{ "host:", NULL, 0 },
+		{ "host:65536", NULL, 0 },
+		{ "host:8x", NULL, 0 },
+		{ "host:-1", NULL, 0 },
+		{ "host:999999999999", NULL, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char *host = NULL;
+		uint16_t port = 1;
+		int rc = config_parse_listen(cases[i].in, &host, &port, NULL);
+
+		if (rc != (cases[i].host ? 0 : -EINVAL))
+			fail_msg("%s: %d", cases[i].in, rc);
+		if (rc == 0) {
+			assert_string_equal(host, cases[i].host);
+			assert_int_equal(port, cases[i].port);
+		}
+		free(host);
+	}
+}
+
+static void fields_are_checked_by_name_and_type(void **state)
+{
+	static const struct {
+		const char *json;
+		const char *says; /* NULL: fits */
+	} cases[] = {
+		{ "{\"s\": \"x\"}", NULL },
+		{ "{\"s\": \"x\", \"b\": true, \"n\": 5, \"o\": {}}", NULL },
+		{ "{\"s\": \"x\", \"b\": null, \"n\": null, \"o\": null}", NULL },
+		{ "{}", "\"s\" is missing" },
+		{ "{\"s\": null}", "\"s\" is missing" },
+		{ "{\"s\": 1}", "\"s\" must be a string" },
+		{ "{\"s\": \"x\", \"b\": 1}", "\"b\"" },
+		{ "{\"s\": \"x\", \"b\": \"true\"}", "\"b\"" },
+		{ "{\"s\": \"x\", \"n\": -1}", "\"n\"" },
+		{ "{\"s\": \"x\", \"n\": 1.0}", "\"n\"" },
+		{ "{\"s\": \"x\", \"n\": \"1\"}", "\"n\"" },
+		{ "{\"s\": \"x\", \"o\": []}", "\"o\"" },
+		{ "{\"s\": \"x\", \"t\": 1}", "unknown field \"t\"" },
+		{ "[]", "object" },
+		{ "\"s\"", "object" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *s = NULL;
+		bool b = false;
+		uint64_t n = 0;
+		json_t *o = NULL, *j = json_loads(cases[i].json, JSON_DECODE_ANY, NULL);
+		const struct field fields[] = { { "s", FIELD_STRING, &s, true },
+						{ "b", FIELD_BOOL, &b, false },
+						{ "n", FIELD_U64, &n, false },
+						{ "o", FIELD_OBJECT, &o, false } };
+		struct error err = ERROR_INIT;
+		int rc = fields_parse(j, fields, ARRAY_SIZE(fields), &err);
+
+		if (rc != (cases[i].says ? -EINVAL : 0) ||
+		    (cases[i].says && !strstr(err.msg, cases[i].says)))
+			fail_msg("%s: %d %s", cases[i].json, rc, err.msg);
+		json_decref(j);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults_hold_without_arguments),
+		cmocka_unit_test(flags_go_before_the_file),
+		cmocka_unit_test(tcp_needs_a_key),
+		cmocka_unit_test(key_of_the_environment_goes_before_the_file),
+		cmocka_unit_test(bad_arguments_are_named),
+		cmocka_unit_test(help_and_version_need_nothing_else),
+		cmocka_unit_test(bad_files_are_refused_with_the_reason),
+		cmocka_unit_test(long_socket_paths_are_refused),
+		cmocka_unit_test(listen_addresses_are_taken_apart),
+		cmocka_unit_test(fields_are_checked_by_name_and_type),
+	};
+
+	return cmocka_run_group_tests(tests, make_file, remove_file);
+}
