@@ -10,7 +10,6 @@
 
 #include "store/ingest_impl.h"
 
-#define DEFAULT_MAX_BYTES (1ull << 40)
 #define DEFAULT_MAX_ENTRIES 50000000ull
 #define QUEUE_CAP 64 /* jobs of at most CHUNK_MAX or a batch each */
 
@@ -52,7 +51,7 @@ int ingest_init(struct ingest *in, struct store *s, const struct ingest_options 
 	in->progress = p;
 	in->threads = opt->threads ? opt->threads : cores > 0 ? (unsigned)cores : 1;
 	in->one_file_system = opt->one_file_system;
-	in->max_bytes = opt->max_bytes ? opt->max_bytes : DEFAULT_MAX_BYTES;
+	in->max_bytes = opt->max_bytes ? opt->max_bytes : INGEST_MAX_BYTES;
 	in->max_entries = opt->max_entries ? opt->max_entries : DEFAULT_MAX_ENTRIES;
 	in->max_meta = meta_limit();
 	pthread_mutex_init(&in->lock, NULL);

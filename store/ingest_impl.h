@@ -20,6 +20,7 @@
 #include "store/ingest.h"
 #include "store/ingest_tree.h"
 
+#define INGEST_MAX_BYTES (1ull << 40) /* where the options say 0 */
 #define INGEST_READ_SIZE (256u << 10) /* one read of file data */
 #define INGEST_STREAMS 4	      /* big files that may be in the pool at a time */
 #define INGEST_SMALL_MAX (128u << 10) /* larger files go chunk by chunk */
