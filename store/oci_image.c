@@ -172,8 +172,9 @@ static json_t *by_tag(const json_t *entries, const char *tag)
 	json_t *found = json_array(), *m;
 	size_t i;
 
-	json_array_foreach(entries, i, m) if (is_image(m) && (!tag || entry_matches(m, tag)))
-		json_array_append(found, m);
+	json_array_foreach(entries, i, m)
+		if (is_image(m) && (!tag || entry_matches(m, tag)))
+			json_array_append(found, m);
 	return found;
 }
 
@@ -183,8 +184,7 @@ static int list_entries(const json_t *entries, struct buf *names)
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(entries, i, m)
-	{
+	json_array_foreach(entries, i, m) {
 		r = r < 0 || !is_image(m) ? r : list_name(names, full_name(m));
 	}
 	return r;
@@ -200,8 +200,7 @@ static json_t *by_platform(const json_t *entries, struct error *err)
 
 	if (json_array_size(entries) == 1)
 		return json_array_get(entries, 0);
-	json_array_foreach(entries, i, m)
-	{
+	json_array_foreach(entries, i, m) {
 		const json_t *platform = json_object_get(m, "platform");
 
 		if (!found && is_host(m))
@@ -225,7 +224,9 @@ static bool has_several_names(const json_t *entries)
 	json_t *m;
 	size_t i;
 
-	json_array_foreach(entries, i, m) if (strcmp(first, full_name(m)) != 0) return true;
+	json_array_foreach(entries, i, m)
+		if (strcmp(first, full_name(m)) != 0)
+			return true;
 	return false;
 }
 
@@ -263,8 +264,7 @@ static int copy_layers(struct oci_files *f, const json_t *manifest, struct oci_i
 	out->layers = calloc(json_array_size(layers) + 1, sizeof(*out->layers));
 	if (!out->layers)
 		return error_set_errno(err, -ENOMEM, "layers");
-	json_array_foreach(layers, i, l)
-	{
+	json_array_foreach(layers, i, l) {
 		struct oci_layer *to = &out->layers[out->n_layers];
 
 		if (strstr(str(l, "mediaType"), "encrypted"))
@@ -355,9 +355,9 @@ static bool docker_matches(const json_t *image, const char *tag)
 	json_t *name;
 	size_t i;
 
-	json_array_foreach(json_object_get(image, "RepoTags"), i,
-			   name) if (json_is_string(name) &&
-				     name_matches(json_string_value(name), tag)) return true;
+	json_array_foreach(json_object_get(image, "RepoTags"), i, name)
+		if (json_is_string(name) && name_matches(json_string_value(name), tag))
+			return true;
 	return false;
 }
 
@@ -373,14 +373,13 @@ static int choose_docker(const json_t *list, const char *tag, const json_t **out
 		*out = json_array_get(list, 0);
 		return 0;
 	}
-	json_array_foreach(list, i, image)
-	{
+	json_array_foreach(list, i, image) {
 		if (docker_matches(image, want)) {
 			*out = image;
 			return 0;
 		}
-		json_array_foreach(json_object_get(image, "RepoTags"), k, name) r =
-			r < 0 ? r : list_name(&names, json_string_value(name) ?: "");
+		json_array_foreach(json_object_get(image, "RepoTags"), k, name)
+			r = r < 0 ? r : list_name(&names, json_string_value(name) ?: "");
 	}
 	return r < 0 ? error_set_errno(err, r, "manifest.json") : no_such_tag(tag, &names, err);
 }
@@ -395,8 +394,7 @@ static int copy_docker_layers(const json_t *image, struct oci_image *out, struct
 	out->layers = calloc(json_array_size(layers) + 1, sizeof(*out->layers));
 	if (!out->layers)
 		return error_set_errno(err, -ENOMEM, "layers");
-	json_array_foreach(layers, i, l)
-	{
+	json_array_foreach(layers, i, l) {
 		if (!json_is_string(l))
 			return error_set(err, -EBADMSG, "manifest.json: layer %zu is no name",
 					 i + 1);
