@@ -38,15 +38,15 @@ static char letter(const char *change)
 }
 
 /* "R old -> new", or with the path alone. from may be NULL. */
-static int print_line(const char *change, const char *path, size_t len, const char *from,
+static int print_line(char what, const char *prefix, const char *path, size_t len, const char *from,
 		      size_t from_len)
 {
 	int r = 0;
 
-	printf("%c ", letter(change));
+	printf("%c %s", what, prefix);
 	if (from) {
 		r = cli_print_name(from, from_len);
-		fputs(" -> ", stdout);
+		printf(" -> %s", prefix);
 	}
 	if (r == 0)
 		r = cli_print_name(path, len);
@@ -64,7 +64,7 @@ static int print_entry(const json_t *e)
 	r = text_json_get(e, "from", &from);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	return print_line(cli_str(e, "change"), (const char *)path.data, path.len,
+	return print_line(letter(cli_str(e, "change")), "", (const char *)path.data, path.len,
 			  r == 0 ? (const char *)from.data : NULL, from.len);
 }
 
@@ -92,18 +92,27 @@ struct local {
 	struct json_stream json;
 };
 
+/* As the API does: a path begins with a slash. */
+static int set_path(json_t *o, const char *key, const char *path)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+
+	if (buf_printf(&b, "/%s", path) < 0)
+		return -ENOMEM;
+	return text_json_set(o, key, (const char *)b.data, b.len);
+}
+
 static int local_entry(void *arg, const struct fsdiff_entry *e)
 {
 	struct local *l = arg;
 	const char *change = fsdiff_change_name(e->change);
 
 	if (!l->cli->json)
-		return print_line(change, e->path, strlen(e->path), e->from,
+		return print_line(letter(change), "/", e->path, strlen(e->path), e->from,
 				  e->from ? strlen(e->from) : 0);
-	json_t *o = json_object();
-	if (!o || text_json_set(o, "path", e->path, strlen(e->path)) < 0 ||
-	    json_object_set_new(o, "change", json_string(change)) ||
-	    (e->from && text_json_set(o, "from", e->from, strlen(e->from)) < 0)) {
+	json_t *o = json_pack("{s:s, s:I}", "change", change, "mode", (json_int_t)e->mode);
+	if (!o || set_path(o, "path", e->path) < 0 ||
+	    (e->from && set_path(o, "from", e->from) < 0)) {
 		json_decref(o);
 		return -ENOMEM;
 	}

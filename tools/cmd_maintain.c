@@ -75,6 +75,17 @@ static void verify_problem(struct verify *v, const char *snapshot, const char *p
 	show_part(problem, "\n");
 }
 
+/* A problem in the daemon's words: a path may be any bytes. */
+static void verify_told(struct verify *v, const json_t *o)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+
+	if (text_json_get(o, "path", &path) < 0)
+		buf_clear(&path);
+	const char *s = buf_cstr(&path);
+	verify_problem(v, cli_str(o, "snapshot"), s ? s : "", cli_str(o, "problem"));
+}
+
 static void verify_event(void *arg, const char *type, const json_t *data)
 {
 	struct verify *v = arg;
@@ -82,8 +93,7 @@ static void verify_event(void *arg, const char *type, const json_t *data)
 	if (strcmp(type, "progress") == 0)
 		progress_bar_update_json(&v->bar, data);
 	else if (strcmp(type, "problem") == 0)
-		verify_problem(v, cli_str(data, "snapshot"), cli_str(data, "path"),
-			       cli_str(data, "problem"));
+		verify_told(v, data);
 }
 
 static void verify_report(void *arg, const char *snapshot, const char *path, const char *problem)
@@ -133,8 +143,14 @@ static int verify_remote(struct cli *cli, const char *name, struct verify *v, js
 }
 
 /* The result's counts; the problems stand above it, or inside it as JSON. */
-static int verify_print(const struct verify *v, json_t *o)
+static int verify_print(struct verify *v, json_t *o)
 {
+	json_t *told = json_object_get(o, "problems"), *e;
+	size_t i;
+
+	/* A daemon may tell them one by one, or with the result. */
+	if (v->count == 0)
+		json_array_foreach(told, i, e) verify_event(v, "problem", e);
 	if (v->cli->json) {
 		json_object_set(o, "problems", v->problems);
 		return cli_print_json(o);
