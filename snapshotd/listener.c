@@ -75,6 +75,7 @@ static int unix_bind(struct listener *l, const struct sockaddr_un *addr, const c
 		return error_set_errno(err, -errno, "socket %s", path);
 	l->dev = st.st_dev;
 	l->inode = st.st_ino;
+	l->made = st.st_mtim;
 	l->path = strdup(path);
 	if (!l->path)
 		return error_set(err, -ENOMEM, "out of memory");
@@ -168,7 +169,8 @@ void listener_unlink(struct listener *l)
 {
 	struct stat st;
 
-	if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->inode)
+	if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->inode &&
+	    st.st_mtim.tv_sec == l->made.tv_sec && st.st_mtim.tv_nsec == l->made.tv_nsec)
 		unlink(l->path);
 }
 

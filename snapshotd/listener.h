@@ -5,19 +5,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "store/base/error.h"
 #include "store/base/macros.h"
 
 struct listener {
 	int fd;	    /* -1: none */
-	char *path; /* unix: owned; removed again by listener_unlink */
-	dev_t dev;  /* of the socket file, so that another daemon's is left alone */
+	char *path; /* unix: owned */
+	/* Of the socket file, so that another daemon's is left alone. */
+	dev_t dev;
 	ino_t inode;
+	struct timespec made; /* inode numbers are used again */
 };
-#define LISTENER_NONE          \
-	{                      \
-		-1, NULL, 0, 0 \
+#define LISTENER_NONE           \
+	{                       \
+		-1, NULL, 0, 0, \
+		{               \
+			0, 0    \
+		}               \
 	}
 
 /*
