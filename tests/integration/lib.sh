@@ -1,0 +1,304 @@
+# shellcheck shell=bash
+# lib.sh - for integration tests: TAP, a private daemon, clean-up.
+#
+#   . "${0%/*}/lib.sh"
+#   need root fuse             # else the whole test is skipped
+#   start_daemon
+#   ok "what holds" command...  # or not_ok, is, like, skip
+#   done_testing
+#
+# A test has a directory of its own, $T, and at most one daemon, whose state is
+# $T/state and whose socket is $T/sock. At the end whatever is mounted below $T
+# is unmounted, the daemon ended, and $T removed (not if KEEP is set).
+set -uo pipefail
+
+SRC=${VARVE_SRC:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
+BUILD=$(realpath -m "${VARVE_BUILD:-$SRC/build}")
+export LONG=${VARVE_LONG:-0}
+SLOW=${VARVE_SLOW:-1}
+T=$(mktemp -d "${TMPDIR:-/tmp}/varve-test.XXXXXX") || exit 1
+T=$(realpath "$T")
+STATE=$T/state
+SOCK=$T/sock
+DAEMON=
+daemon_args=()
+export SNAPSHOTD_SOCKET=$SOCK PATH=$BUILD/bin:$PATH LC_ALL=C.UTF-8 TZ=UTC
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:exitcode=99}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:exitcode=98}
+umask 022
+
+# --- TAP ---
+tap_n=0 tap_failed=0 tap_done=0
+
+_result() { # ok|not ok, DESCRIPTION
+	tap_n=$((tap_n + 1))
+	[ "$1" = ok ] || tap_failed=$((tap_failed + 1))
+	printf '%s %d - %s\n' "$1" "$tap_n" "$2"
+}
+diag() {
+	printf '%s\n' "$*" | sed 's/^/# /'
+}
+pass() { _result ok "$1"; }
+fail() { # DESCRIPTION [WHY...]
+	_result 'not ok' "$1"
+	shift
+	[ $# = 0 ] || diag "$*"
+}
+# The command's output is shown where the result is not the wanted one.
+ok() { # DESCRIPTION COMMAND...
+	local what=$1 rc=0
+	shift
+	"$@" >"$T/.out" 2>&1 || rc=$?
+	if [ $rc = 0 ]; then
+		pass "$what"
+	else
+		fail "$what" "status $rc: $*"
+		head -c 6000 "$T/.out" | sed 's/^/#   /'
+	fi
+	return $rc
+}
+# A failure, but not a signal or a command that is not there.
+not_ok() { # DESCRIPTION COMMAND...
+	local what=$1 rc=0
+	shift
+	"$@" >"$T/.out" 2>&1 || rc=$?
+	if [ $rc != 0 ] && [ $rc -lt 126 ]; then
+		pass "$what"
+	else
+		fail "$what" "status $rc: $*"
+		head -c 6000 "$T/.out" | sed 's/^/#   /'
+		return 1
+	fi
+}
+is() { # DESCRIPTION GOT WANTED
+	if [ "$2" = "$3" ]; then
+		pass "$1"
+	else
+		fail "$1" "got '${2:0:400}', wanted '${3:0:400}'"
+		return 1
+	fi
+}
+like() { # DESCRIPTION GOT REGEX
+	if [[ $2 =~ $3 ]]; then
+		pass "$1"
+	else
+		fail "$1" "got '${2:0:400}', which does not match $3"
+		return 1
+	fi
+}
+skip() { # DESCRIPTION REASON
+	tap_n=$((tap_n + 1))
+	printf 'ok %d - %s # SKIP %s\n' "$tap_n" "$1" "$2"
+}
+skip_all() { # REASON
+	[ $tap_n = 0 ] || fail "skip_all after the first test"
+	printf '1..0 # SKIP %s\n' "$1"
+	tap_done=1
+	exit 0
+}
+bail() {
+	printf 'Bail out! %s\n' "$*"
+	exit 1
+}
+done_testing() {
+	if [ -n "$DAEMON" ]; then
+		stop_daemon
+		ok "the daemon ends well" daemon_ended_well
+	fi
+	printf '1..%d\n' "$tap_n"
+	tap_done=1
+	[ "$tap_failed" = 0 ]
+	exit
+}
+
+# --- what a test needs ---
+helper() { # NAME: path of a test program
+	local p
+	for p in "$BUILD/tests/model/$1/$1" "$BUILD/tests/model/$1" "$BUILD/tests/integration/$1"; do
+		if [ -x "$p" ] && [ -f "$p" ]; then
+			printf '%s\n' "$p"
+			return
+		fi
+	done
+	return 1
+}
+need() { # root | fuse | helper:NAME | COMMAND ...
+	local n
+	if ! [ -x "$BUILD/bin/snapshotd" ] || ! [ -x "$BUILD/bin/varve" ]; then
+		skip_all "snapshotd and varve are not built in $BUILD"
+	fi
+	for n; do
+		case $n in
+		root) [ "$(id -u)" = 0 ] || skip_all "needs root" ;;
+		fuse) [ -c /dev/fuse ] || skip_all "needs /dev/fuse" ;;
+		helper:*) helper "${n#*:}" >/dev/null || skip_all "needs ${n#*:} (make helpers)" ;;
+		*) command -v "$n" >/dev/null || skip_all "needs the command $n" ;;
+		esac
+	done
+}
+# Kilobytes that are free below $T.
+need_space() { # MEGABYTES
+	local free
+	free=$(df -Pm "$T" | awk 'NR == 2 { print $4 }')
+	[ "$free" -ge "$1" ] || skip_all "needs $1 MB of free disk, has $free"
+}
+
+# --- the daemon ---
+daemon_alive() {
+	[ -n "$DAEMON" ] && kill -0 "$DAEMON" 2>/dev/null
+}
+daemon_ready() {
+	curl -fsS -o /dev/null --max-time 5 --unix-socket "$SOCK" http://localhost/healthz 2>/dev/null
+}
+# start_daemon [ARGUMENT...]: returns when it answers. Arguments are kept for the next start.
+# shellcheck disable=SC2120
+start_daemon() {
+	local i
+	[ $# = 0 ] || daemon_args=("$@")
+	mkdir -p "$STATE"
+	echo "=== start $(date +%T.%N)" >>"$T/daemon.log"
+	snapshotd --state "$STATE" --socket "$SOCK" --foreground "${daemon_args[@]}" \
+		>>"$T/daemon.log" 2>&1 </dev/null &
+	DAEMON=$!
+	for ((i = 0; i < 600 * SLOW; i++)); do
+		daemon_ready && return 0
+		if ! daemon_alive; then
+			DAEMON=
+			tail -n 20 "$T/daemon.log" | sed 's/^/# /'
+			bail "the daemon ended at its start"
+		fi
+		sleep 0.05
+	done
+	tail -n 20 "$T/daemon.log" | sed 's/^/# /'
+	bail "the daemon does not answer"
+}
+daemon_status=
+# Waits for the daemon's end; its status is in daemon_status.
+_reap_daemon() {
+	local i
+	for ((i = 0; i < 600 * SLOW; i++)); do
+		daemon_alive || break
+		sleep 0.05
+	done
+	if daemon_alive; then
+		diag "the daemon does not end; killed"
+		kill -9 "$DAEMON"
+	fi
+	wait "$DAEMON" 2>/dev/null
+	daemon_status=$?
+	DAEMON=
+}
+stop_daemon() {
+	daemon_alive && kill -TERM "$DAEMON"
+	_reap_daemon
+}
+kill_daemon() {
+	kill -9 "$DAEMON" 2>/dev/null
+	wait "$DAEMON" 2>/dev/null
+	DAEMON=
+}
+restart_daemon() {
+	stop_daemon
+	start_daemon
+}
+daemon_ended_well() {
+	if [ "$daemon_status" != 0 ]; then
+		echo "status $daemon_status"
+		tail -n 60 "$T/daemon.log"
+		return 1
+	fi
+	# A sanitizer's report.
+	! grep -nE -A 40 'ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:' \
+		"$T/daemon.log"
+}
+
+# --- shorthand ---
+api() { # METHOD PATH [JSON]
+	curl -sS --max-time $((600 * SLOW)) --unix-socket "$SOCK" -X "$1" \
+		${3:+-H 'Content-Type: application/json' -d "$3"} "http://localhost$2"
+}
+field() { # JQ-FILTER, JSON on stdin
+	jq -r "$1"
+}
+root_of() { # SNAPSHOT
+	varve --json show "$1" | field .root
+}
+# Mount a snapshot at DIR, which is made.
+mount_at() { # SNAPSHOT DIR [OPTION...]
+	mkdir -p "$2"
+	varve mount "${@:3}" "$1" "$2" >"$T/.mount" 2>&1 || {
+		cat "$T/.mount" >&2
+		return 1
+	}
+}
+fork_at() { # MOUNT-or-SNAPSHOT DIR [OPTION...]
+	mkdir -p "$2"
+	varve fork "${@:3}" "$1" "$2" >"$T/.mount" 2>&1 || {
+		cat "$T/.mount" >&2
+		return 1
+	}
+}
+mount_id() { # DIR
+	varve --json mounts | jq -r --arg d "$(realpath -s "$1")" '.[] | select(.mountpoint == $d) | .id'
+}
+is_mounted() { # DIR
+	mountpoint -q "$1"
+}
+# An empty snapshot, the start of tests that write everything themselves.
+import_empty() { # NAME
+	mkdir -p "$T/empty" && chmod 755 "$T/empty" && varve import "$1" dir "$T/empty"
+}
+# Milliseconds that a command takes, on stdout; the command's output is dropped.
+millis() {
+	local from to
+	from=$(date +%s%N)
+	"$@" >/dev/null || return
+	to=$(date +%s%N)
+	echo $(((to - from) / 1000000))
+}
+# An upper bound for times on a busy machine: fails only far beyond it.
+at_most() { # DESCRIPTION MILLISECONDS LIMIT
+	diag "$1: $2 ms"
+	if [ -n "$2" ] && [ "$2" -le $(($3 * SLOW)) ]; then
+		pass "$1"
+	else
+		fail "$1" "took '$2' ms, limit $3 ms"
+	fi
+}
+
+unmount_below() { # DIR
+	local dir
+	awk -v d="$1/" 'index($2, d) == 1 { print $2 }' /proc/self/mounts | tac |
+		while read -r dir; do
+			umount -l "$(printf '%b' "$dir")" 2>/dev/null
+		done
+}
+_cleanup() {
+	local status=$? job
+	trap - EXIT INT TERM HUP
+	cd /
+	[ $tap_done = 1 ] || [ $status = 0 ] || diag "ended early, status $status"
+	for job in $(jobs -p); do
+		[ "$job" = "$DAEMON" ] || kill "$job" 2>/dev/null
+	done
+	if [ -n "$DAEMON" ]; then
+		[ -z "${KEEP:-}" ] || diag "the test's files are in $T"
+		kill -TERM "$DAEMON" 2>/dev/null
+		local i
+		for ((i = 0; i < 100 * SLOW; i++)); do
+			kill -0 "$DAEMON" 2>/dev/null || break
+			sleep 0.05
+		done
+		kill -9 "$DAEMON" 2>/dev/null
+	fi
+	unmount_below "$T"
+	if [ "$tap_failed" != 0 ] || [ $tap_done = 0 ]; then
+		[ ! -s "$T/daemon.log" ] || tail -n 40 "$T/daemon.log" | sed 's/^/# daemon: /'
+	fi
+	[ -n "${KEEP:-}" ] || rm -rf --one-file-system "$T"
+	[ $tap_done = 1 ] || [ $status != 0 ] || status=1
+	exit $status
+}
+trap _cleanup EXIT
+trap 'exit 130' INT TERM HUP
