@@ -26,18 +26,23 @@
 	}
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)                   \
-	({                          \
-		typeof(a) a_ = (a); \
-		typeof(b) b_ = (b); \
-		a_ < b_ ? a_ : b_;  \
+/* Each use has its own names, so that they nest without shadowing. */
+#define MACRO_CAT_(a, b) a##b
+#define MACRO_CAT(a, b) MACRO_CAT_(a, b)
+#define MIN_(a, b, x, y)           \
+	({                         \
+		typeof(a) x = (a); \
+		typeof(b) y = (b); \
+		x < y ? x : y;     \
 	})
-#define MAX(a, b)                   \
-	({                          \
-		typeof(a) a_ = (a); \
-		typeof(b) b_ = (b); \
-		a_ > b_ ? a_ : b_;  \
+#define MAX_(a, b, x, y)           \
+	({                         \
+		typeof(a) x = (a); \
+		typeof(b) y = (b); \
+		x > y ? x : y;     \
 	})
+#define MIN(a, b) MIN_(a, b, MACRO_CAT(min_a_, __COUNTER__), MACRO_CAT(min_b_, __COUNTER__))
+#define MAX(a, b) MAX_(a, b, MACRO_CAT(max_a_, __COUNTER__), MACRO_CAT(max_b_, __COUNTER__))
 #define CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

@@ -1,0 +1,593 @@
+/*
+ * FUSE operations: decode, call the view, reply. Thin.
+ *
+ * The daemon is the only writer, so the kernel may keep everything: entries,
+ * negative entries and attributes for ever, data and directories across opens.
+ * OPEN and OPENDIR are answered with ENOSYS once; after that the kernel opens
+ * without asking. No lock operation is registered: the kernel's own are right.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <linux/fuse.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <fuse_lowlevel.h>
+
+#include "fs/session_internal.h"
+#include "store/base/log.h"
+
+#define FOREVER 1e9 /* seconds */
+#define COOKIE_DOT 1
+#define COOKIE_DOTDOT 2
+
+static struct view *view_of_request(void)
+{
+	return session_view(session_current());
+}
+
+/* The one place where failures become what the kernel is told. */
+static int kernel_error(uint64_t ino, int r)
+{
+	if (r != -EBADMSG && r != -ENODATA)
+		return -r;
+	log_error("inode %llu: %s", (unsigned long long)ino,
+		  r == -ENODATA ? "a chunk or node is missing" : "a chunk or node is damaged");
+	return EIO;
+}
+
+static void reply_err(fuse_req_t req, uint64_t ino, int r)
+{
+	fuse_reply_err(req, r ? kernel_error(ino, r) : 0);
+}
+
+static void fill_entry(struct fuse_entry_param *e, const struct view_attr *a)
+{
+	memset(e, 0, sizeof(*e));
+	e->ino = a->ino;
+	e->generation = 1; /* numbers are never given out again */
+	inode_to_stat(a->ino, &a->rec, &e->attr);
+	e->attr_timeout = FOREVER;
+	e->entry_timeout = FOREVER;
+}
+
+/* Reply with an inode that the kernel then counts as looked up once more. */
+static void reply_entry(fuse_req_t req, const struct view_attr *a)
+{
+	struct view *v = view_of_request();
+	struct fuse_entry_param e;
+
+	if (live_add(v->live, a->ino, 1)) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	fill_entry(&e, a);
+	if (fuse_reply_entry(req, &e))
+		view_forget(v, a->ino, 1); /* the caller was interrupted */
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	const unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK |
+			      FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO |
+			      FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_PARALLEL_DIROPS |
+			      FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS |
+			      FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT;
+
+	(void)userdata;
+	conn->want = want & conn->capable;
+	conn->max_background = 64;
+	conn->congestion_threshold = 48;
+}
+
+/* By file handle the kernel looks up "." and "..": the inode itself, its parent. */
+static int lookup_handle(struct view *v, uint64_t ino, const char *name, struct view_attr *a)
+{
+	int r = strcmp(name, ".") == 0 ? view_getattr(v, ino, a) : view_parent(v, ino, a);
+
+	if (r == -ENOENT || (!r && a->rec.nlink == 0))
+		return -ESTALE;
+	return r;
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct view *v = view_of_request();
+	struct view_attr a;
+	int r;
+
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+		r = lookup_handle(v, parent, name, &a);
+	} else {
+		do
+			r = view_lookup(v, parent, name, &a);
+		while (r == -EAGAIN);
+	}
+	if (r == -ENOENT) {
+		struct fuse_entry_param none = { .entry_timeout = FOREVER };
+
+		fuse_reply_entry(req, &none);
+	} else if (r) {
+		reply_err(req, parent, r);
+	} else {
+		reply_entry(req, &a);
+	}
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	view_forget(view_of_request(), ino, nlookup);
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		view_forget(view_of_request(), forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static void reply_attr(fuse_req_t req, uint64_t ino, int r, const struct view_attr *a)
+{
+	struct stat st;
+
+	if (r) {
+		reply_err(req, ino, r);
+		return;
+	}
+	inode_to_stat(ino, &a->rec, &st);
+	fuse_reply_attr(req, &st, FOREVER);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct view_attr a;
+
+	(void)fi;
+	int r = view_getattr(view_of_request(), ino, &a);
+
+	reply_attr(req, ino, r, &a);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int valid,
+		       struct fuse_file_info *fi)
+{
+	struct view_setattr set = { .mode = st->st_mode,
+				    .uid = st->st_uid,
+				    .gid = st->st_gid,
+				    .size = (uint64_t)st->st_size,
+				    .atime = st->st_atim,
+				    .mtime = st->st_mtim,
+				    .ctime = st->st_ctim };
+	static const struct {
+		int from;
+		unsigned to;
+	} map[] = { { FUSE_SET_ATTR_MODE, VIEW_SET_MODE },
+		    { FUSE_SET_ATTR_UID, VIEW_SET_UID },
+		    { FUSE_SET_ATTR_GID, VIEW_SET_GID },
+		    { FUSE_SET_ATTR_SIZE, VIEW_SET_SIZE },
+		    { FUSE_SET_ATTR_ATIME, VIEW_SET_ATIME },
+		    { FUSE_SET_ATTR_MTIME, VIEW_SET_MTIME },
+		    { FUSE_SET_ATTR_CTIME, VIEW_SET_CTIME },
+		    { FUSE_SET_ATTR_KILL_SUID, VIEW_KILL_SUIDGID } };
+	struct view_attr a;
+
+	(void)fi;
+	for (unsigned i = 0; i < ARRAY_SIZE(map); i++)
+		if (valid & map[i].from)
+			set.valid |= map[i].to;
+	if (valid & FUSE_SET_ATTR_ATIME_NOW)
+		set.atime = view_now();
+	if (valid & FUSE_SET_ATTR_MTIME_NOW)
+		set.mtime = view_now();
+	int r = view_setattr(view_of_request(), ino, &set, &a);
+
+	reply_attr(req, ino, r, &a);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct buf target CLEANUP(buf_fini_p) = BUF_INIT;
+	int r = view_readlink(view_of_request(), ino, &target);
+	const char *s = r ? NULL : buf_cstr(&target);
+
+	if (s)
+		fuse_reply_readlink(req, s);
+	else
+		reply_err(req, ino, r ? r : -ENOMEM);
+}
+
+static void create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
+		   const char *target)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct view_cred cred = { ctx->uid, ctx->gid, ctx->umask };
+	struct view_attr a;
+	int r = view_create(view_of_request(), parent, name, mode, rdev, target, &cred, &a);
+
+	if (r)
+		reply_err(req, parent, r);
+	else
+		reply_entry(req, &a);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	create(req, parent, name, mode & S_IFMT ? mode : mode | S_IFREG, rdev, NULL);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	create(req, parent, name, S_IFDIR | (mode & 07777), 0, NULL);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	if (strlen(target) > SYMLINK_MAX)
+		fuse_reply_err(req, ENAMETOOLONG);
+	else
+		create(req, parent, name, S_IFLNK | 0777, 0, target);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	reply_err(req, parent, view_unlink(view_of_request(), parent, name));
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	reply_err(req, parent, view_rmdir(view_of_request(), parent, name));
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+		      const char *newname, unsigned int flags)
+{
+	reply_err(req, parent,
+		  view_rename(view_of_request(), parent, name, newparent, newname, flags));
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+	struct view_attr a;
+	int r;
+
+	do
+		r = view_link(view_of_request(), ino, newparent, newname, &a);
+	while (r == -EAGAIN);
+	if (r)
+		reply_err(req, ino, r);
+	else
+		reply_entry(req, &a);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, ENOSYS);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi)
+{
+	void *buf = session_reply_buffer(size);
+	int64_t n = buf ? view_read(view_of_request(), ino, (uint64_t)off, buf, size) : -ENOMEM;
+
+	(void)fi;
+	if (n < 0)
+		reply_err(req, ino, (int)n);
+	else
+		fuse_reply_buf(req, buf, (size_t)n);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
+		     struct fuse_file_info *fi)
+{
+	const struct fuse_write_in *in = (const void *)(session_current_request() + 1);
+	unsigned flags = fi->writepage ? VIEW_WRITE_CACHED : 0;
+
+	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
+		flags |= VIEW_WRITE_KILL;
+	int64_t n = view_write(view_of_request(), ino, (uint64_t)off, data, size, flags);
+
+	if (n < 0)
+		reply_err(req, ino, (int)n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)datasync;
+	(void)fi;
+	session_queue_sync(session_current(), req);
+}
+
+/* Names collected under the directory's lock; attributes are asked for after it. */
+struct listing {
+	struct buf names; /* u64 cookie, u64 ino, u8 type, u8 len, bytes */
+	size_t reply_len, reply_max;
+	bool plus;
+	fuse_req_t req;
+};
+
+static int collect(void *arg, uint64_t cookie, const struct dirent_rec *e)
+{
+	struct listing *l = arg;
+	char name[NAME_LEN_MAX + 1];
+	uint8_t head[18];
+	size_t need;
+
+	memcpy(name, e->name, e->name_len);
+	name[e->name_len] = 0;
+	need = l->plus ? fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0)
+		       : fuse_add_direntry(l->req, NULL, 0, name, NULL, 0);
+	if (l->reply_len + need > l->reply_max)
+		return 1;
+	memcpy(head, &cookie, 8);
+	memcpy(head + 8, &e->ino, 8);
+	head[16] = e->type;
+	head[17] = e->name_len;
+	if (buf_append(&l->names, head, sizeof(head)) || buf_append(&l->names, name, e->name_len))
+		return 1;
+	l->reply_len += need;
+	return 0;
+}
+
+/* Add one name to the reply; its bytes used. */
+static size_t add_name(struct listing *l, struct view *v, char *out, size_t room, const char *name,
+		       uint64_t cookie, uint64_t ino, uint8_t type)
+{
+	struct fuse_entry_param e;
+	struct view_attr a;
+
+	if (!l->plus) {
+		struct stat st = { .st_ino = ino, .st_mode = DTTOIF(type) };
+
+		return fuse_add_direntry(l->req, out, room, name, &st, (off_t)cookie);
+	}
+	if (view_getattr(v, ino, &a))
+		return 0; /* unlinked in between */
+	fill_entry(&e, &a);
+	if (cookie <= COOKIE_DOTDOT)
+		e.ino = 0; /* "." and ".." are no lookups */
+	else if (live_add(v->live, ino, 1))
+		return 0;
+	return fuse_add_direntry_plus(l->req, out, room, name, &e, (off_t)cookie);
+}
+
+/* "." and ".." come before all names. */
+static int add_dots(struct listing *l, struct view *v, uint64_t dir, off_t off, char *out,
+		    size_t *used)
+{
+	struct view_attr a;
+	int r = off < COOKIE_DOTDOT ? view_getattr(v, dir, &a) : 0;
+
+	if (r)
+		return r;
+	if (off < COOKIE_DOT)
+		*used += add_name(l, v, out, l->reply_max, ".", COOKIE_DOT, dir, DT_DIR);
+	if (off < COOKIE_DOTDOT)
+		*used += add_name(l, v, out + *used, l->reply_max - *used, "..", COOKIE_DOTDOT,
+				  a.rec.parent, DT_DIR);
+	l->reply_len = *used;
+	return 0;
+}
+
+static void forget_listing(struct view *v, const struct listing *l)
+{
+	for (size_t at = 0; l->plus && at < l->names.len; at += 18u + l->names.data[at + 17]) {
+		uint64_t ino;
+
+		memcpy(&ino, l->names.data + at + 8, 8);
+		view_forget(v, ino, 1);
+	}
+}
+
+static void do_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, bool plus)
+{
+	struct view *v = view_of_request();
+	struct listing l = { .names = BUF_INIT, .reply_max = size, .plus = plus, .req = req };
+	char *out = session_reply_buffer(size);
+	size_t used = 0;
+	int r = out ? add_dots(&l, v, dir, off, out, &used) : -ENOMEM;
+
+	if (!r)
+		r = view_readdir(v, dir, off <= COOKIE_DOTDOT ? 0 : (uint64_t)off, collect, &l);
+	if (r == -ENOENT)
+		r = 0; /* a deleted directory is empty */
+	for (size_t at = 0; !r && at < l.names.len;) {
+		uint8_t *p = l.names.data + at;
+		char name[NAME_LEN_MAX + 1];
+		uint64_t cookie, ino;
+
+		memcpy(&cookie, p, 8);
+		memcpy(&ino, p + 8, 8);
+		memcpy(name, p + 18, p[17]);
+		name[p[17]] = 0;
+		used += add_name(&l, v, out + used, size - used, name, cookie, ino, p[16]);
+		at += 18u + p[17];
+	}
+	if (r)
+		reply_err(req, dir, r);
+	else if (fuse_reply_buf(req, out, used))
+		forget_listing(v, &l);
+	buf_fini(&l.names);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		       struct fuse_file_info *fi)
+{
+	(void)fi;
+	do_readdir(req, ino, size, off, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			   struct fuse_file_info *fi)
+{
+	(void)fi;
+	do_readdir(req, ino, size, off, true);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct statvfs st;
+	int r = view_statfs(view_of_request(), &st);
+
+	if (r)
+		reply_err(req, ino, r);
+	else
+		fuse_reply_statfs(req, &st);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+			size_t size, int flags)
+{
+	bool kill_sgid = session_current_request()->padding & FUSE_SETXATTR_ACL_KILL_SGID;
+	int r = view_setxattr(view_of_request(), ino, name, value, size, flags, kill_sgid);
+
+	fuse_reply_err(req, r == -EBADMSG ? kernel_error(ino, r) : -r);
+}
+
+static void reply_xattr(fuse_req_t req, uint64_t ino, int r, const struct buf *value, size_t size)
+{
+	if (r)
+		fuse_reply_err(req, r == -EBADMSG ? kernel_error(ino, r) : -r);
+	else if (!size)
+		fuse_reply_xattr(req, value->len);
+	else if (value->len > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, (const char *)value->data, value->len);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct buf value CLEANUP(buf_fini_p) = BUF_INIT;
+	int r = view_getxattr(view_of_request(), ino, name, &value);
+
+	reply_xattr(req, ino, r, &value, size);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct buf names CLEANUP(buf_fini_p) = BUF_INIT;
+	int r = view_listxattr(view_of_request(), ino, fuse_req_ctx(req)->uid == 0, &names);
+
+	reply_xattr(req, ino, r, &names, size);
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	int r = view_removexattr(view_of_request(), ino, name);
+
+	fuse_reply_err(req, r == -EBADMSG ? kernel_error(ino, r) : -r);
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+			 struct fuse_file_info *fi)
+{
+	/* The kernel does not say whether the caller may keep setuid; root may. */
+	bool kill = fuse_req_ctx(req)->uid != 0;
+
+	(void)fi;
+	reply_err(req, ino, view_fallocate(view_of_request(), ino, mode, (uint64_t)off, (uint64_t)len, kill));
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		     struct fuse_file_info *fi)
+{
+	int64_t r = view_seek(view_of_request(), ino, (uint64_t)off, whence);
+
+	(void)fi;
+	if (r < 0)
+		reply_err(req, ino, (int)r);
+	else
+		fuse_reply_lseek(req, r);
+}
+
+static void attr_to_wire(const struct stat *st, struct fuse_attr *a)
+{
+	memset(a, 0, sizeof(*a));
+	a->ino = st->st_ino;
+	a->mode = st->st_mode;
+	a->nlink = (uint32_t)st->st_nlink;
+	a->uid = st->st_uid;
+	a->gid = st->st_gid;
+	a->blksize = (uint32_t)st->st_blksize;
+	a->atime = (uint64_t)st->st_atim.tv_sec;
+	a->mtime = (uint64_t)st->st_mtim.tv_sec;
+	a->ctime = (uint64_t)st->st_ctim.tv_sec;
+	a->atimensec = (uint32_t)st->st_atim.tv_nsec;
+	a->mtimensec = (uint32_t)st->st_mtim.tv_nsec;
+	a->ctimensec = (uint32_t)st->st_ctim.tv_nsec;
+}
+
+void ops_tmpfile(struct session *s, const void *request, size_t n)
+{
+	const struct fuse_in_header *in = request;
+	const struct fuse_create_in *arg = (const void *)(in + 1);
+	struct {
+		struct fuse_entry_out entry;
+		struct fuse_open_out open;
+	} out;
+	struct view_cred cred = { in->uid, in->gid, 0 };
+	struct view_attr a;
+	struct stat st;
+	int r;
+
+	if (n < sizeof(*in) + sizeof(*arg)) {
+		session_reply_raw(in, -EINVAL, NULL, 0);
+		return;
+	}
+	cred.umask = arg->umask;
+	r = view_tmpfile(s->view, in->nodeid, arg->mode, &cred, &a);
+	if (!r)
+		r = live_add(s->view->live, a.ino, 1);
+	if (r) {
+		session_reply_raw(in, -kernel_error(in->nodeid, r), NULL, 0);
+		return;
+	}
+	memset(&out, 0, sizeof(out));
+	inode_to_stat(a.ino, &a.rec, &st);
+	out.entry.nodeid = a.ino;
+	out.entry.generation = 1;
+	out.entry.entry_valid = out.entry.attr_valid = (uint64_t)FOREVER;
+	attr_to_wire(&st, &out.entry.attr);
+	out.open.open_flags = FOPEN_KEEP_CACHE;
+	session_reply_raw(in, 0, &out, sizeof(out));
+}
+
+const struct fuse_lowlevel_ops varve_ops = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.readlink = op_readlink,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.symlink = op_symlink,
+	.rename = op_rename,
+	.link = op_link,
+	.open = op_open,
+	.opendir = op_open,
+	.read = op_read,
+	.write = op_write,
+	.fsync = op_fsync,
+	.fsyncdir = op_fsync,
+	.readdir = op_readdir,
+	.readdirplus = op_readdirplus,
+	.statfs = op_statfs,
+	.setxattr = op_setxattr,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.removexattr = op_removexattr,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+};

@@ -1,0 +1,381 @@
+#include "fs/session_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <fuse_lowlevel.h>
+
+#include "store/base/log.h"
+
+#define STOP_TOKEN UINT64_MAX
+
+static uint64_t token_of(const struct session *s)
+{
+	return (uint64_t)s->generation << 32 | s->slot;
+}
+
+/* The session of an epoll event, referenced; NULL where it went meanwhile. */
+static struct session *acquire(struct session_pool *sp, uint64_t token)
+{
+	struct session *s = NULL;
+	size_t slot = (uint32_t)token;
+
+	pthread_mutex_lock(&sp->lock);
+	if (slot < sp->n_slots && sp->slots[slot] &&
+	    sp->slots[slot]->generation == (uint32_t)(token >> 32)) {
+		s = sp->slots[slot];
+		s->active++;
+	}
+	pthread_mutex_unlock(&sp->lock);
+	return s;
+}
+
+static void release(struct session *s)
+{
+	struct session_pool *sp = s->pool;
+
+	pthread_mutex_lock(&sp->lock);
+	if (--s->active == 0)
+		pthread_cond_broadcast(&s->idle);
+	pthread_mutex_unlock(&sp->lock);
+}
+
+static int arm(struct session *s, int op)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = token_of(s) };
+
+	return epoll_ctl(s->pool->epoll_fd, op, s->fd, &ev) < 0 ? -errno : 0;
+}
+
+static void end(struct session *s)
+{
+	if (atomic_exchange(&s->ended, true))
+		return;
+	epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
+	if (s->on_end)
+		s->on_end(s->arg);
+}
+
+static void serve(struct session *s, void *buf, size_t size)
+{
+	while (!atomic_load(&s->ended)) {
+		ssize_t n = read(s->fd, buf, size);
+
+		if (n > 0) {
+			/* Relaxed: a figure for people. */
+			atomic_fetch_add_explicit(&s->pool->requests, 1, memory_order_relaxed);
+			/*
+			 * Edge-triggered: what else is queued would wait for this
+			 * thread. Arming again wakes another one if there is more.
+			 */
+			if (wire_may_wait(buf, (size_t)n))
+				(void)!arm(s, EPOLL_CTL_MOD);
+			wire_handle(s, buf, (size_t)n);
+			continue;
+		}
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n < 0 && (errno == EINTR || errno == ENOENT))
+			continue;
+		if (n < 0 && errno != ENODEV && errno != ECONNABORTED)
+			log_error("reading a FUSE connection: %s", strerror(errno));
+		end(s);
+	}
+}
+
+static void *serving_thread(void *arg)
+{
+	struct session_pool *sp = arg;
+	size_t size = wire_buffer_size();
+	void *buf = malloc(size);
+
+	pthread_setname_np(pthread_self(), "varve-fuse");
+	while (buf) {
+		struct epoll_event ev;
+		int n = epoll_wait(sp->epoll_fd, &ev, 1, -1);
+
+		if (n < 0 && errno != EINTR)
+			break;
+		if (n <= 0)
+			continue;
+		if (ev.data.u64 == STOP_TOKEN)
+			break;
+		struct session *s = acquire(sp, ev.data.u64);
+
+		if (s) {
+			serve(s, buf, size);
+			release(s);
+		}
+	}
+	free(buf);
+	return NULL;
+}
+
+/* Take the whole queue; NULL when the pool ends. */
+static struct sync_request *take_syncs(struct session_pool *sp)
+{
+	struct sync_request *head;
+
+	pthread_mutex_lock(&sp->sync_lock);
+	while (!sp->sync_head && !sp->sync_stop)
+		pthread_cond_wait(&sp->sync_cond, &sp->sync_lock);
+	head = sp->sync_head;
+	sp->sync_head = NULL;
+	sp->sync_tail = &sp->sync_head;
+	pthread_mutex_unlock(&sp->sync_lock);
+	return head;
+}
+
+/* One sync answers every request that was queued when it began. */
+static void *sync_thread(void *arg)
+{
+	struct session_pool *sp = arg;
+	struct sync_request *q, *next;
+
+	pthread_setname_np(pthread_self(), "varve-sync");
+	while ((q = take_syncs(sp))) {
+		struct session *last = NULL;
+		int r = 0;
+
+		for (; q; q = next) {
+			next = q->next;
+			if (q->session != last)
+				r = view_sync(q->session->view);
+			last = q->session;
+			wire_set_current(q->session, NULL);
+			fuse_reply_err(q->req, r ? EIO : 0);
+			release(q->session);
+			free(q);
+		}
+	}
+	return NULL;
+}
+
+void session_queue_sync(struct session *s, struct fuse_req *req)
+{
+	struct session_pool *sp = s->pool;
+	struct sync_request *q = malloc(sizeof(*q));
+
+	if (!q) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	*q = (struct sync_request){ NULL, s, req };
+	pthread_mutex_lock(&sp->lock);
+	s->active++;
+	pthread_mutex_unlock(&sp->lock);
+	pthread_mutex_lock(&sp->sync_lock);
+	*sp->sync_tail = q;
+	sp->sync_tail = &q->next;
+	pthread_cond_signal(&sp->sync_cond);
+	pthread_mutex_unlock(&sp->sync_lock);
+}
+
+static int start_threads(struct session_pool *sp, unsigned threads)
+{
+	sigset_t all, old;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&sp->sync_thread, NULL, sync_thread, sp);
+	for (; !r && sp->n_threads < threads; sp->n_threads++)
+		r = pthread_create(&sp->threads[sp->n_threads], NULL, serving_thread, sp);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -r;
+}
+
+struct session_pool *session_pool_new(unsigned threads, struct error *err)
+{
+	struct session_pool *sp = calloc(1, sizeof(*sp));
+	struct epoll_event stop = { .events = EPOLLIN, .data.u64 = STOP_TOKEN };
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	int r;
+
+	if (!threads)
+		threads = (unsigned)MAX(2 * cores, 4L);
+	if (!sp || !(sp->threads = calloc(threads, sizeof(*sp->threads)))) {
+		free(sp);
+		error_set(err, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	pthread_mutex_init(&sp->lock, NULL);
+	pthread_mutex_init(&sp->init_lock, NULL);
+	pthread_mutex_init(&sp->sync_lock, NULL);
+	pthread_cond_init(&sp->sync_cond, NULL);
+	sp->sync_tail = &sp->sync_head;
+	sp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	sp->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = sp->epoll_fd < 0 || sp->stop_fd < 0 ? -errno : 0;
+	if (!r && epoll_ctl(sp->epoll_fd, EPOLL_CTL_ADD, sp->stop_fd, &stop) < 0)
+		r = -errno;
+	if (!r)
+		r = wire_init(sp, err);
+	if (!r)
+		r = start_threads(sp, threads);
+	if (!r)
+		return sp;
+	error_prefix(err, r, "cannot start the threads that serve mounts");
+	session_pool_free(sp);
+	return NULL;
+}
+
+void session_pool_free(struct session_pool *sp)
+{
+	uint64_t one = 1;
+
+	if (!sp)
+		return;
+	/* Level-triggered and never read: every thread sees it. */
+	(void)!write(sp->stop_fd, &one, sizeof(one));
+	for (unsigned i = 0; i < sp->n_threads; i++)
+		pthread_join(sp->threads[i], NULL);
+	pthread_mutex_lock(&sp->sync_lock);
+	sp->sync_stop = true;
+	pthread_cond_signal(&sp->sync_cond);
+	pthread_mutex_unlock(&sp->sync_lock);
+	if (sp->sync_thread)
+		pthread_join(sp->sync_thread, NULL);
+	wire_fini(sp);
+	if (sp->epoll_fd >= 0)
+		close(sp->epoll_fd);
+	if (sp->stop_fd >= 0)
+		close(sp->stop_fd);
+	pthread_mutex_destroy(&sp->lock);
+	pthread_mutex_destroy(&sp->init_lock);
+	pthread_mutex_destroy(&sp->sync_lock);
+	pthread_cond_destroy(&sp->sync_cond);
+	free(sp->slots);
+	free(sp->threads);
+	free(sp);
+}
+
+uint64_t session_pool_requests(const struct session_pool *sp)
+{
+	return atomic_load_explicit(&sp->requests, memory_order_relaxed);
+}
+
+/* Put s into a free slot; a slot's number and generation name it in epoll. */
+static int take_slot(struct session_pool *sp, struct session *s)
+{
+	size_t i = 0;
+	int r = 0;
+
+	pthread_mutex_lock(&sp->lock);
+	while (i < sp->n_slots && sp->slots[i])
+		i++;
+	if (i == sp->n_slots) {
+		size_t n = sp->n_slots ? sp->n_slots * 2 : 16;
+		struct session **p = realloc(sp->slots, n * sizeof(*p));
+
+		if (p) {
+			memset(p + sp->n_slots, 0, (n - sp->n_slots) * sizeof(*p));
+			sp->slots = p;
+			sp->n_slots = n;
+		} else {
+			r = -ENOMEM;
+		}
+	}
+	if (!r) {
+		sp->slots[i] = s;
+		s->slot = i;
+		/* The top bit is never set, so no token equals STOP_TOKEN. */
+		s->generation = ++sp->generation & 0x7fffffff;
+	}
+	pthread_mutex_unlock(&sp->lock);
+	return r;
+}
+
+static void leave_slot(struct session *s)
+{
+	struct session_pool *sp = s->pool;
+
+	pthread_mutex_lock(&sp->lock);
+	sp->slots[s->slot] = NULL;
+	while (s->active)
+		pthread_cond_wait(&s->idle, &sp->lock);
+	pthread_mutex_unlock(&sp->lock);
+}
+
+static int do_mount(struct session *s, const struct session_options *opt, struct error *err)
+{
+	unsigned long flags = (opt->read_only ? MS_RDONLY : 0) | (opt->allow_dev ? 0 : MS_NODEV) |
+			      (opt->allow_suid ? 0 : MS_NOSUID);
+	char data[128];
+
+	s->fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (s->fd < 0)
+		return error_set_errno(err, -errno, "cannot open /dev/fuse");
+	snprintf(data, sizeof(data),
+		 "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
+		 s->fd);
+	if (mount(opt->fsname, opt->mountpoint, "fuse.varve", flags, data) < 0)
+		return error_set_errno(err, -errno, "cannot mount at %s", opt->mountpoint);
+	return 0;
+}
+
+int session_start(struct session_pool *sp, struct view *v, const struct session_options *opt,
+		  struct session **out, struct error *err)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return error_set(err, -ENOMEM, "out of memory");
+	s->pool = sp;
+	s->view = v;
+	s->fd = -1;
+	s->on_end = opt->on_end;
+	s->arg = opt->arg;
+	pthread_cond_init(&s->idle, NULL);
+	r = take_slot(sp, s);
+	if (r) {
+		pthread_cond_destroy(&s->idle);
+		free(s);
+		return error_set(err, r, "out of memory");
+	}
+	r = do_mount(s, opt, err);
+	if (!r) {
+		r = arm(s, EPOLL_CTL_ADD);
+		if (!r) {
+			*out = s;
+			return 0;
+		}
+		error_set_errno(err, r, "cannot watch a FUSE connection");
+		umount2(opt->mountpoint, MNT_DETACH);
+	}
+	s->on_end = NULL;
+	session_stop(s);
+	return r;
+}
+
+void session_stop(struct session *s)
+{
+	if (!s)
+		return;
+	if (!atomic_exchange(&s->ended, true) && s->fd >= 0)
+		epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
+	leave_slot(s);
+	if (s->fd >= 0)
+		close(s->fd); /* the last descriptor: aborts what is still mounted */
+	pthread_cond_destroy(&s->idle);
+	free(s);
+}
+
+bool session_ended(const struct session *s)
+{
+	return atomic_load(&s->ended);
+}
+
+struct view *session_view(struct session *s)
+{
+	return s->view;
+}

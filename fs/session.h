@@ -1,0 +1,56 @@
+/*
+ * session.h - FUSE connections and the threads that serve all of them.
+ *
+ * One pool of threads waits on one epoll descriptor; a thread that got a
+ * connection reads requests from it until there are none. So a thousand idle
+ * mounts cost no thread, and one busy mount gets all cores. fsync requests are
+ * answered by a thread of their own, many with one sync.
+ *
+ * libfuse decodes requests and encodes replies. Its session object holds no
+ * state of a connection but what INIT negotiated, which is the same for all
+ * connections to one kernel; so one object serves all: the first INIT goes
+ * through it, and its reply is given to every connection.
+ */
+#ifndef VARVE_FS_SESSION_H
+#define VARVE_FS_SESSION_H
+
+#include <stdbool.h>
+
+#include "fs/mount.h"
+#include "fs/view.h"
+
+struct session;
+
+struct session_options {
+	const char *mountpoint;
+	const char *fsname;
+	bool read_only, allow_dev, allow_suid;
+	/* Called once, from a serving thread, when the connection has ended
+	 * (unmounted by whomever). Must not call session_stop. */
+	void (*on_end)(void *arg);
+	void *arg;
+};
+
+/* Mount and begin to serve. The view outlives the session. */
+MUST_CHECK int session_start(struct session_pool *sp, struct view *v,
+			     const struct session_options *opt, struct session **out,
+			     struct error *err);
+/* Aborts the connection if it still is up, waits for running requests, frees. */
+void session_stop(struct session *s);
+bool session_ended(const struct session *s);
+
+/* --- for ops.c --- */
+struct fuse_in_header;
+/* The connection whose request this thread handles, and the request as it came. */
+struct session *session_current(void);
+const struct fuse_in_header *session_current_request(void);
+struct view *session_view(struct session *s);
+/* A buffer of at least the largest read or readdir reply, of this thread. */
+void *session_reply_buffer(size_t len);
+struct fuse_req;
+/* Sync the session's view in the background, then answer req. */
+void session_queue_sync(struct session *s, struct fuse_req *req);
+/* Answer without libfuse. */
+void session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len);
+
+#endif

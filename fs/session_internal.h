@@ -1,0 +1,69 @@
+/* session_internal.h - shared by session.c (threads) and session_wire.c (requests). */
+#ifndef VARVE_FS_SESSION_INTERNAL_H
+#define VARVE_FS_SESSION_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "fs/session.h"
+
+#define FUSE_REPLY_MAX (64u << 10)
+
+struct sync_request {
+	struct sync_request *next;
+	struct session *session;
+	struct fuse_req *req;
+};
+
+struct session_pool {
+	struct fuse_session *fuse; /* shared by all connections */
+	int epoll_fd;
+	int stop_fd; /* eventfd: readable once the threads shall end */
+	unsigned n_threads;
+	pthread_t *threads;
+	_Atomic uint64_t requests;
+
+	pthread_mutex_t lock; /* guards slots and what follows */
+	struct session **slots;
+	size_t n_slots;
+	uint32_t generation;
+
+	pthread_mutex_t init_lock; /* guards the saved reply to INIT */
+	uint8_t init_reply[256];
+	size_t init_reply_len;
+
+	pthread_t sync_thread;
+	pthread_mutex_t sync_lock; /* guards the queue */
+	pthread_cond_t sync_cond;
+	struct sync_request *sync_head, **sync_tail;
+	bool sync_stop;
+};
+
+struct session {
+	struct session_pool *pool;
+	struct view *view;
+	int fd;
+	size_t slot;
+	uint32_t generation;
+	_Atomic bool ended;
+	void (*on_end)(void *arg);
+	void *arg;
+	unsigned active; /* guarded by pool->lock: threads and queued syncs that use it */
+	pthread_cond_t idle; /* active became 0 */
+};
+
+/* session_wire.c */
+MUST_CHECK int wire_init(struct session_pool *sp, struct error *err);
+void wire_fini(struct session_pool *sp);
+/* Handle one request of n bytes. */
+void wire_handle(struct session *s, void *request, size_t n);
+/* May this request wait for a disk? Then another thread should look for more. */
+bool wire_may_wait(const void *request, size_t n);
+size_t wire_buffer_size(void);
+void wire_set_current(struct session *s, const void *request);
+
+/* ops.c */
+extern const struct fuse_lowlevel_ops varve_ops;
+void ops_tmpfile(struct session *s, const void *request, size_t n);
+
+#endif

@@ -1,0 +1,43 @@
+/*
+ * staging.h - the append-only file that holds the data a mount has written
+ * since its base.
+ *
+ * Space is handed out at the end of the file and never again, so an extent that
+ * a metadata record names holds what was written to it or, after a power cut,
+ * zeros; never another file's bytes. Space of dead extents is punched out
+ * later, after the records that dropped them are safe on disk. Thread-safe.
+ */
+#ifndef VARVE_FS_STAGING_H
+#define VARVE_FS_STAGING_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/kv.h"
+
+struct staging;
+/* Opens or creates `name` below dir_fd. kv is borrowed: its log is synced before punching. */
+MUST_CHECK int staging_open(int dir_fd, const char *name, struct kv *kv, struct staging **out,
+			    struct error *err);
+void staging_close(struct staging *st);
+
+/* Where new space starts: set once after the extents were loaded. */
+void staging_set_end(struct staging *st, uint64_t end);
+uint64_t staging_end(struct staging *st);
+
+/* Hand out len bytes. -ENOSPC where the disk is nearly full. */
+MUST_CHECK int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos);
+MUST_CHECK int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len);
+MUST_CHECK int staging_read(struct staging *st, uint64_t pos, void *out, size_t len);
+/* Remember that a range is dead. May punch what was remembered before. */
+void staging_free(struct staging *st, uint64_t pos, uint64_t len);
+/* Punch everything remembered (syncs the log first). */
+void staging_reclaim(struct staging *st);
+/* Punch [from, to) now: only for ranges no record has named since the last sync. */
+void staging_punch(struct staging *st, uint64_t from, uint64_t to);
+/* fdatasync, where there were writes since the last one. */
+MUST_CHECK int staging_sync(struct staging *st);
+
+#endif

@@ -1,0 +1,157 @@
+/*
+ * upper.h - what a mount has changed, one epoch of it.
+ *
+ * In memory: a table of changed inodes (struct unode), each with its record and
+ * an ordered map of changed entries whose keys are the tree's keys without the
+ * inode number. In the `upper` family: the same, written first. So the
+ * database is only read when a mount is loaded, and memory grows with what was
+ * touched since the last checkpoint.
+ *
+ * Format in the family, version 1:
+ *   key    mount id[16], u32 epoch (big-endian), tree key (store/key.h)
+ *   value  inode:  u8 0 gone; or u8 1, u8 fresh, inode record
+ *          other:  u8 0 tombstone; or u8 1, value of the tree, but for extents:
+ *          extent: u8 1, struct upper_extent as below, little-endian
+ *
+ * Locking: the unodes of shard i are guarded by the view's stripe lock i
+ * (view.h); a changed inode is found, read and applied to with its stripe held.
+ */
+#ifndef VARVE_FS_UPPER_H
+#define VARVE_FS_UPPER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/omap.h"
+#include "fs/staging.h"
+#include "store/base/buf.h"
+#include "store/base/macros.h"
+#include "store/kv.h"
+#include "store/record.h"
+
+#define UPPER_SHARDS 64u
+#define UPPER_ID_SIZE 16
+
+static inline unsigned upper_shard(uint64_t ino)
+{
+	return (unsigned)((ino * 0x9e3779b97f4a7c15ull) >> 58);
+}
+
+/* A changed inode. */
+struct unode {
+	struct unode *next; /* in its hash chain */
+	uint64_t ino;
+	bool has_rec; /* rec replaces the record below */
+	bool gone; /* the inode is deleted here; nothing else counts */
+	bool fresh; /* nothing below: made in this epoch, or carried whole into it */
+	bool caps_checked; /* known to have no security.capability */
+	struct inode_rec rec; /* target is owned */
+	struct omap entries; /* xattrs, dirents, extents, backrefs */
+};
+
+struct upper_shard {
+	struct unode **buckets;
+	size_t n_buckets; /* power of two, or 0 */
+	size_t count;
+};
+
+struct upper {
+	uint8_t id[UPPER_ID_SIZE];
+	uint32_t epoch;
+	_Atomic bool changed; /* anything was ever committed */
+	_Atomic uint64_t n_unodes;
+	_Atomic uint64_t data_bytes; /* staged file data */
+	struct upper_shard shards[UPPER_SHARDS];
+};
+
+struct upper *upper_new(const uint8_t id[UPPER_ID_SIZE], uint32_t epoch);
+void upper_free(struct upper *up);
+DEFINE_CLEANUP(struct upper *, upper_free)
+/* NULL where the inode is unchanged. */
+struct unode *upper_find(struct upper *up, uint64_t ino);
+/* Find or make (transparent until something is applied); NULL without memory. */
+struct unode *upper_get(struct upper *up, uint64_t ino);
+/* Unlink and free a unode that is to leave no trace. */
+void upper_remove(struct upper *up, struct unode *u);
+/* Call fn for each unode, in no order; the caller knows that nothing changes. */
+int upper_each(struct upper *up, int (*fn)(void *arg, struct unode *u), void *arg);
+
+/* Extents of an upper. Ranges of one inode do not overlap. */
+enum upper_extent_kind {
+	UPPER_DATA = 1, /* bytes at `pos` of the staging file */
+	UPPER_HOLE = 2, /* zeros, whatever is below */
+	UPPER_CHUNK = 3 /* bytes of a chunk from chunk_off on (carried inodes) */
+};
+#define UPPER_EXTENT_SIZE (1 + 8 + 8 + 4 + DIGEST_SIZE)
+struct upper_extent {
+	uint64_t off; /* in the file: from the key */
+	uint64_t len;
+	enum upper_extent_kind kind;
+	uint64_t pos;
+	uint32_t chunk_off;
+	struct digest digest;
+};
+void upper_extent_decode(const struct omap_entry *e, struct upper_extent *out);
+/* The extent that covers off, or the first after it. */
+struct omap_entry *upper_extent_seek(const struct unode *u, uint64_t off, struct upper_extent *out);
+struct omap_entry *upper_extent_next(const struct unode *u, const struct upper_extent *prev,
+				     struct upper_extent *out);
+
+/*
+ * The changes of one operation: staged, then written to the database and
+ * applied in memory, both or neither. A zeroed struct that was begun must be
+ * ended. -ENOMEM sticks until commit, so staging calls need no checks.
+ */
+struct tx_change;
+struct upper_tx {
+	struct upper *up;
+	struct kv *kv;
+	struct staging *staging;
+	struct kv_batch *batch;
+	struct tx_change *changes;
+	size_t n, cap;
+	struct buf scratch;
+	int error; /* first failure of a staging call */
+};
+MUST_CHECK int upper_tx_begin(struct upper_tx *tx, struct upper *up, struct kv *kv,
+			      struct staging *staging);
+/* 0: all of it happened; a failure: none of it. */
+MUST_CHECK int upper_tx_commit(struct upper_tx *tx);
+/* Frees; without a commit the changes are dropped. */
+void upper_tx_end(struct upper_tx *tx);
+
+/* Sub-keys are tree keys without their first 8 bytes. */
+struct subkey {
+	uint8_t bytes[1 + XATTR_NAME_MAX];
+	uint16_t len;
+};
+void subkey_u64(struct subkey *k, enum key_kind kind, uint64_t v); /* dirent, extent */
+void subkey_xattr(struct subkey *k, const char *name, size_t len);
+void subkey_backref(struct subkey *k, uint64_t parent, uint64_t hash);
+
+/* The record; rec->target is copied. fresh is remembered with it. */
+void upper_tx_rec(struct upper_tx *tx, struct unode *u, const struct inode_rec *rec);
+void upper_tx_put(struct upper_tx *tx, struct unode *u, const struct subkey *k, const void *val,
+		  size_t len);
+/* tombstone: something is below; otherwise no trace is left. */
+void upper_tx_del(struct upper_tx *tx, struct unode *u, const struct subkey *k, bool tombstone);
+/* Delete the inode with all it has; frees its staged data. */
+void upper_tx_drop(struct upper_tx *tx, struct unode *u);
+/*
+ * [x->off, x->off + x->len) becomes x; what was there before is trimmed and
+ * its staged space freed. At most one call an inode and transaction.
+ */
+void upper_tx_extent(struct upper_tx *tx, struct unode *u, const struct upper_extent *x);
+/* The extent alone, where the caller has uncovered its range. */
+void upper_tx_place(struct upper_tx *tx, struct unode *u, const struct upper_extent *x);
+/* The range becomes what is below. At most one range an inode and transaction. */
+void upper_tx_uncover(struct upper_tx *tx, struct unode *u, uint64_t from, uint64_t to);
+
+/* Load an epoch from the database. -EBADMSG names the key in err. */
+MUST_CHECK int upper_load(struct upper *up, struct kv *kv, struct error *err);
+/* Add to b the deletion of every key of (id, epoch), or of id in all epochs. */
+void upper_delete_range(struct kv *kv, struct kv_batch *b, const uint8_t id[UPPER_ID_SIZE],
+			uint32_t epoch, bool all_epochs);
+
+#endif

@@ -1,0 +1,480 @@
+/*
+ * The changes of one operation.
+ *
+ * Staging a change does everything that can fail: it allocates the entry and
+ * puts the record into the write batch. Commit writes the batch and then links
+ * the entries in, which cannot fail, so database and memory never differ.
+ * What the transaction replaces in memory is freed, and its staged file space
+ * is handed to staging_free, only after the write.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/upper.h"
+#include "store/base/wire.h"
+
+
+enum change_kind { CHANGE_REC, CHANGE_PUT, CHANGE_ERASE, CHANGE_DROP };
+
+struct tx_change {
+	enum change_kind kind;
+	struct unode *u;
+	struct omap_entry *entry; /* PUT: to link in; ERASE: only its key counts */
+	struct inode_rec rec; /* REC: target owned */
+};
+
+#define FULL_KEY_MAX (UPPER_ID_SIZE + 4 + 8 + sizeof(((struct subkey *)0)->bytes))
+
+static size_t full_key(const struct upper *up, uint64_t ino, const uint8_t *sub, size_t sub_len,
+		       uint8_t out[FULL_KEY_MAX])
+{
+	memcpy(out, up->id, UPPER_ID_SIZE);
+	for (int i = 0; i < 4; i++)
+		out[UPPER_ID_SIZE + i] = (uint8_t)(up->epoch >> (24 - 8 * i));
+	wire_set64be(out + UPPER_ID_SIZE + 4, ino);
+	memcpy(out + UPPER_ID_SIZE + 12, sub, sub_len);
+	return UPPER_ID_SIZE + 12 + sub_len;
+}
+
+int upper_tx_begin(struct upper_tx *tx, struct upper *up, struct kv *kv, struct staging *staging)
+{
+	memset(tx, 0, sizeof(*tx));
+	tx->up = up;
+	tx->kv = kv;
+	tx->staging = staging;
+	tx->batch = kv_batch_new();
+	return tx->batch ? 0 : -ENOMEM;
+}
+
+static struct tx_change *add_change(struct upper_tx *tx, enum change_kind kind, struct unode *u)
+{
+	if (!u)
+		tx->error = -ENOMEM;
+	if (tx->error)
+		return NULL;
+	if (tx->n == tx->cap) {
+		size_t cap = tx->cap ? tx->cap * 2 : 8;
+		struct tx_change *p = realloc(tx->changes, cap * sizeof(*p));
+
+		if (!p) {
+			tx->error = -ENOMEM;
+			return NULL;
+		}
+		tx->changes = p;
+		tx->cap = cap;
+	}
+	struct tx_change *c = &tx->changes[tx->n++];
+
+	memset(c, 0, sizeof(*c));
+	c->kind = kind;
+	c->u = u;
+	return c;
+}
+
+static void batch_put(struct upper_tx *tx, uint64_t ino, const uint8_t *sub, size_t sub_len)
+{
+	uint8_t key[FULL_KEY_MAX];
+	size_t n = full_key(tx->up, ino, sub, sub_len, key);
+
+	kv_batch_put(tx->kv, tx->batch, KV_UPPER, key, n, tx->scratch.data, tx->scratch.len);
+}
+
+static void batch_del(struct upper_tx *tx, uint64_t ino, const uint8_t *sub, size_t sub_len)
+{
+	uint8_t key[FULL_KEY_MAX];
+	size_t n = full_key(tx->up, ino, sub, sub_len, key);
+
+	kv_batch_del(tx->kv, tx->batch, KV_UPPER, key, n);
+}
+
+void upper_tx_rec(struct upper_tx *tx, struct unode *u, const struct inode_rec *rec)
+{
+	static const uint8_t sub[1] = { KEY_INODE };
+	struct tx_change *c = add_change(tx, CHANGE_REC, u);
+	char *target = NULL;
+
+	if (!c)
+		return;
+	c->rec = *rec;
+	c->rec.target = NULL;
+	if (rec->target_len) {
+		target = malloc(rec->target_len);
+		if (!target) {
+			tx->error = -ENOMEM;
+			return;
+		}
+		memcpy(target, rec->target, rec->target_len);
+		c->rec.target = target;
+	}
+	buf_clear(&tx->scratch);
+	if (wire_put_u8(&tx->scratch, 1) || wire_put_u8(&tx->scratch, u->fresh) ||
+	    inode_encode(rec, &tx->scratch)) {
+		tx->error = -ENOMEM;
+		return;
+	}
+	batch_put(tx, u->ino, sub, 1);
+}
+
+void upper_tx_put(struct upper_tx *tx, struct unode *u, const struct subkey *k, const void *val,
+		  size_t len)
+{
+	struct tx_change *c = add_change(tx, CHANGE_PUT, u);
+
+	if (!c)
+		return;
+	c->entry = omap_entry_new(k->bytes, k->len, val, len, false);
+	buf_clear(&tx->scratch);
+	if (!c->entry || wire_put_u8(&tx->scratch, 1) || buf_append(&tx->scratch, val, len)) {
+		tx->error = -ENOMEM;
+		return;
+	}
+	batch_put(tx, u->ino, k->bytes, k->len);
+}
+
+void upper_tx_del(struct upper_tx *tx, struct unode *u, const struct subkey *k, bool tombstone)
+{
+	struct tx_change *c = add_change(tx, tombstone ? CHANGE_PUT : CHANGE_ERASE, u);
+
+	if (!c)
+		return;
+	c->entry = omap_entry_new(k->bytes, k->len, NULL, 0, true);
+	buf_clear(&tx->scratch);
+	if (!c->entry || wire_put_u8(&tx->scratch, 0)) {
+		tx->error = -ENOMEM;
+		return;
+	}
+	if (tombstone)
+		batch_put(tx, u->ino, k->bytes, k->len);
+	else
+		batch_del(tx, u->ino, k->bytes, k->len);
+}
+
+void upper_tx_drop(struct upper_tx *tx, struct unode *u)
+{
+	static const uint8_t sub[1] = { KEY_INODE };
+	struct tx_change *c = add_change(tx, CHANGE_DROP, u);
+
+	if (!c)
+		return;
+	for (struct omap_entry *e = omap_seek_ge(&u->entries, "", 0); e;
+	     e = omap_seek_gt(&u->entries, omap_key(e), e->key_len))
+		batch_del(tx, u->ino, omap_key(e), e->key_len);
+	if (u->fresh) {
+		batch_del(tx, u->ino, sub, 1);
+		return;
+	}
+	buf_clear(&tx->scratch);
+	if (wire_put_u8(&tx->scratch, 0)) {
+		tx->error = -ENOMEM;
+		return;
+	}
+	batch_put(tx, u->ino, sub, 1);
+}
+
+void upper_tx_place(struct upper_tx *tx, struct unode *u, const struct upper_extent *x)
+{
+	struct subkey k;
+	uint8_t v[UPPER_EXTENT_SIZE] = { (uint8_t)x->kind };
+
+	subkey_u64(&k, KEY_EXTENT, x->off);
+	wire_set64(v + 1, x->len);
+	if (x->kind == UPPER_DATA)
+		wire_set64(v + 9, x->pos);
+	if (x->kind == UPPER_CHUNK) {
+		wire_set32(v + 17, x->chunk_off);
+		memcpy(v + 21, x->digest.b, DIGEST_SIZE);
+	}
+	upper_tx_put(tx, u, &k, v, sizeof(v));
+}
+
+/* The part of x from `from` on. */
+static struct upper_extent extent_tail(const struct upper_extent *x, uint64_t from)
+{
+	struct upper_extent t = *x;
+	uint64_t cut = from - x->off;
+
+	t.off = from;
+	t.len -= cut;
+	if (t.kind == UPPER_DATA)
+		t.pos += cut;
+	if (t.kind == UPPER_CHUNK)
+		t.chunk_off += (uint32_t)cut;
+	return t;
+}
+
+void upper_tx_uncover(struct upper_tx *tx, struct unode *u, uint64_t from, uint64_t to)
+{
+	struct upper_extent x;
+
+	for (struct omap_entry *e = u ? upper_extent_seek(u, from, &x) : NULL; e && x.off < to;
+	     e = upper_extent_next(u, &x, &x)) {
+		struct upper_extent whole = x;
+
+		if (whole.off < from) {
+			whole.len = from - whole.off;
+			upper_tx_place(tx, u, &whole);
+		} else if (whole.off != to) {
+			struct subkey k;
+
+			subkey_u64(&k, KEY_EXTENT, whole.off);
+			upper_tx_del(tx, u, &k, false);
+		}
+		if (x.off + x.len > to) {
+			struct upper_extent tail = extent_tail(&x, to);
+
+			upper_tx_place(tx, u, &tail);
+		}
+	}
+}
+
+/* Does x go on where prev ends, in the file and in the staging file? */
+static bool extent_follows(const struct upper_extent *prev, const struct upper_extent *x)
+{
+	if (prev->off + prev->len != x->off || prev->kind != x->kind)
+		return false;
+	return x->kind == UPPER_HOLE || (x->kind == UPPER_DATA && prev->pos + prev->len == x->pos);
+}
+
+void upper_tx_extent(struct upper_tx *tx, struct unode *u, const struct upper_extent *x)
+{
+	struct upper_extent add = *x, prev;
+
+	if (!u) {
+		tx->error = -ENOMEM;
+		return;
+	}
+	upper_tx_uncover(tx, u, x->off, x->off + x->len);
+	/* A file that is written from start to end stays one extent. */
+	if (x->off > 0 && upper_extent_seek(u, x->off - 1, &prev) && prev.off < x->off &&
+	    extent_follows(&prev, x)) {
+		add = prev;
+		add.len += x->len;
+	}
+	upper_tx_place(tx, u, &add);
+}
+
+/* Account for an extent entry that leaves (sign -1) or enters (+1) the map. */
+static void count_extent(struct upper_tx *tx, const struct omap_entry *e, int sign)
+{
+	struct upper_extent x;
+
+	if (e->tombstone || omap_key(e)[0] != KEY_EXTENT)
+		return;
+	upper_extent_decode(e, &x);
+	if (x.kind == UPPER_DATA)
+		atomic_fetch_add_explicit(&tx->up->data_bytes,
+					  sign > 0 ? x.len : (uint64_t)0 - x.len,
+					  memory_order_relaxed);
+}
+
+/* Ranges of staged data that `old` held and no extent of u names any more. */
+static void free_uncovered(struct upper_tx *tx, struct unode *u, const struct omap_entry *old)
+{
+	struct upper_extent x, now;
+
+	if (old->tombstone || omap_key(old)[0] != KEY_EXTENT)
+		return;
+	upper_extent_decode(old, &x);
+	if (x.kind != UPPER_DATA)
+		return;
+	uint64_t at = x.off, end = x.off + x.len;
+	struct omap_entry *e = upper_extent_seek(u, at, &now);
+
+	while (at < end) {
+		bool same = e && now.off <= at && now.kind == UPPER_DATA &&
+			    now.pos + (at - now.off) == x.pos + (at - x.off);
+		uint64_t upto = !e ? end : now.off > at ? now.off : now.off + now.len;
+
+		upto = MIN(upto, end);
+		if (!same)
+			staging_free(tx->staging, x.pos + (at - x.off), upto - at);
+		at = upto;
+		if (e && now.off + now.len <= at)
+			e = upper_extent_next(u, &now, &now);
+	}
+}
+
+static void apply_drop(struct upper_tx *tx, struct unode *u)
+{
+	struct upper_extent x;
+
+	for (struct omap_entry *e = upper_extent_seek(u, 0, &x); e;
+	     e = upper_extent_next(u, &x, &x)) {
+		count_extent(tx, e, -1);
+		if (x.kind == UPPER_DATA)
+			staging_free(tx->staging, x.pos, x.len);
+	}
+	if (u->fresh) {
+		upper_remove(tx->up, u);
+		return;
+	}
+	omap_clear(&u->entries);
+	free((void *)u->rec.target);
+	memset(&u->rec, 0, sizeof(u->rec));
+	u->has_rec = false;
+	u->gone = true;
+}
+
+static void apply(struct upper_tx *tx, struct tx_change *c)
+{
+	struct unode *u = c->u;
+
+	switch (c->kind) {
+	case CHANGE_REC:
+		free((void *)u->rec.target);
+		u->rec = c->rec;
+		u->has_rec = true;
+		u->gone = false;
+		break;
+	case CHANGE_PUT:
+		count_extent(tx, c->entry, 1);
+		c->entry = omap_insert(&u->entries, c->entry); /* keep the old one for a moment */
+		if (c->entry)
+			count_extent(tx, c->entry, -1);
+		break;
+	case CHANGE_ERASE: {
+		struct omap_entry *old =
+			omap_remove(&u->entries, omap_key(c->entry), c->entry->key_len);
+
+		omap_entry_free(c->entry);
+		c->entry = old;
+		if (old)
+			count_extent(tx, old, -1);
+		break;
+	}
+	case CHANGE_DROP:
+		apply_drop(tx, u);
+		break;
+	}
+}
+
+int upper_tx_commit(struct upper_tx *tx)
+{
+	int r = tx->error;
+
+	if (r || !tx->n)
+		return r;
+	r = kv_write(tx->kv, tx->batch, KV_LOG);
+	if (r)
+		return r;
+	atomic_store_explicit(&tx->up->changed, true, memory_order_relaxed);
+	for (size_t i = 0; i < tx->n; i++)
+		apply(tx, &tx->changes[i]);
+	/* Entries that were replaced: what they held may be dead now. */
+	for (size_t i = 0; i < tx->n; i++) {
+		struct tx_change *c = &tx->changes[i];
+
+		if ((c->kind == CHANGE_PUT || c->kind == CHANGE_ERASE) && c->entry) {
+			free_uncovered(tx, c->u, c->entry);
+			omap_entry_free(c->entry);
+		}
+	}
+	tx->n = 0;
+	return 0;
+}
+
+void upper_tx_end(struct upper_tx *tx)
+{
+	for (size_t i = 0; i < tx->n; i++) {
+		omap_entry_free(tx->changes[i].entry);
+		free((void *)tx->changes[i].rec.target);
+	}
+	free(tx->changes);
+	buf_fini(&tx->scratch);
+	kv_batch_free(tx->batch);
+	memset(tx, 0, sizeof(*tx));
+}
+
+void upper_delete_range(struct kv *kv, struct kv_batch *b, const uint8_t id[UPPER_ID_SIZE],
+			uint32_t epoch, bool all_epochs)
+{
+	uint8_t from[UPPER_ID_SIZE + 4], to[UPPER_ID_SIZE + 4];
+
+	memcpy(from, id, UPPER_ID_SIZE);
+	memcpy(to, id, UPPER_ID_SIZE);
+	for (int i = 0; i < 4; i++) {
+		from[UPPER_ID_SIZE + i] = all_epochs ? 0 : (uint8_t)(epoch >> (24 - 8 * i));
+		to[UPPER_ID_SIZE + i] = all_epochs ? 0xff
+						   : (uint8_t)((epoch + 1) >> (24 - 8 * i));
+	}
+	kv_batch_del_range(kv, b, KV_UPPER, from, sizeof(from), to, sizeof(to));
+}
+
+static int load_record(struct unode *u, const uint8_t *v, size_t n)
+{
+	struct inode_rec rec;
+	char *target = NULL;
+
+	if (n == 1 && v[0] == 0) {
+		u->gone = true;
+		return 0;
+	}
+	if (n < 2 || v[0] != 1 || inode_decode(v + 2, n - 2, &rec))
+		return -EBADMSG;
+	if (rec.target_len) {
+		target = malloc(rec.target_len);
+		if (!target)
+			return -ENOMEM;
+		memcpy(target, rec.target, rec.target_len);
+	}
+	rec.target = target;
+	u->rec = rec;
+	u->has_rec = true;
+	u->fresh = v[1] != 0;
+	return 0;
+}
+
+static int load_entry(struct upper *up, const uint8_t *key, size_t klen, const uint8_t *v, size_t n)
+{
+	struct key_parts p;
+	struct unode *u;
+
+	if (n < 1 || key_parse(key, klen, &p))
+		return -EBADMSG;
+	u = upper_get(up, p.ino);
+	if (!u)
+		return -ENOMEM;
+	if (p.kind == KEY_INODE)
+		return load_record(u, v, n);
+	if (p.kind == KEY_EXTENT && n != 1 + UPPER_EXTENT_SIZE)
+		return -EBADMSG;
+	struct omap_entry *e = omap_entry_new(key + 8, klen - 8, v + 1, n - 1, v[0] == 0);
+
+	if (!e)
+		return -ENOMEM;
+	omap_entry_free(omap_insert(&u->entries, e));
+	if (p.kind == KEY_EXTENT) {
+		struct upper_extent x;
+
+		upper_extent_decode(e, &x);
+		if (x.kind == UPPER_DATA)
+			atomic_fetch_add(&up->data_bytes, x.len);
+	}
+	return 0;
+}
+
+int upper_load(struct upper *up, struct kv *kv, struct error *err)
+{
+	uint8_t prefix[FULL_KEY_MAX];
+	size_t n = full_key(up, 0, (const uint8_t *)"", 0, prefix) - 8;
+	struct kv_iter *it CLEANUP(kv_iter_free_p) = kv_iter_new(kv, KV_UPPER);
+	int r;
+
+	if (!it)
+		return error_set(err, -ENOMEM, "out of memory");
+	for (kv_iter_seek(it, prefix, n); kv_iter_valid(it); kv_iter_next(it)) {
+		size_t klen, vlen;
+		const uint8_t *key = kv_iter_key(it, &klen);
+		const uint8_t *val = kv_iter_value(it, &vlen);
+
+		if (klen < n || memcmp(key, prefix, n) != 0)
+			break;
+		r = load_entry(up, key + n, klen - n, val, vlen);
+		if (r)
+			return error_set(err, r, "a record of a mount's upper is damaged");
+		atomic_store(&up->changed, true);
+	}
+	r = kv_iter_status(it);
+	return r ? error_prefix(err, r, "cannot read a mount's upper") : 0;
+}

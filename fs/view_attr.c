@@ -1,0 +1,372 @@
+#include "fs/view_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "fs/acl.h"
+
+#define XATTR_CAPS "security.capability"
+
+uint32_t mode_without_suid(uint32_t mode)
+{
+	if (S_ISDIR(mode))
+		return mode;
+	mode &= ~(uint32_t)S_ISUID;
+	if (mode & S_IXGRP)
+		mode &= ~(uint32_t)S_ISGID;
+	return mode;
+}
+
+int view_getattr(struct view *v, uint64_t ino, struct view_attr *out)
+{
+	struct view_lock l;
+	struct view_rec rec;
+	int r;
+
+	view_lock(v, &l, false, 1, &ino);
+	r = view_rec_locked(v, ino, &rec);
+	if (!r) {
+		out->ino = ino;
+		out->rec = rec.rec;
+		out->rec.target = NULL;
+	}
+	view_rec_fini(&rec);
+	view_unlock(v, &l);
+	return r;
+}
+
+int view_readlink(struct view *v, uint64_t ino, struct buf *out)
+{
+	struct view_lock l;
+	struct view_rec rec;
+	int r;
+
+	view_lock(v, &l, false, 1, &ino);
+	r = view_rec_locked(v, ino, &rec);
+	if (!r)
+		r = S_ISLNK(rec.rec.mode) ? buf_append(out, rec.rec.target, rec.rec.target_len)
+					  : -EINVAL;
+	view_rec_fini(&rec);
+	view_unlock(v, &l);
+	return r;
+}
+
+static void del_if_there(struct view *v, struct upper_tx *tx, struct unode *u, const char *name)
+{
+	struct view_value x;
+	struct subkey k;
+	int r;
+
+	subkey_xattr(&k, name, strlen(name));
+	r = view_value_locked(v, u->ino, &k, &x);
+	view_value_fini(&x);
+	if (!r) {
+		int below = view_below_has_locked(v, u->ino, &k);
+
+		if (below < 0)
+			tx->error = below;
+		else
+			upper_tx_del(tx, u, &k, below);
+	} else if (r != -ENOENT) {
+		tx->error = r;
+	}
+}
+
+void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u)
+{
+	if (u->caps_checked)
+		return;
+	del_if_there(v, tx, u, XATTR_CAPS);
+	u->caps_checked = !tx->error;
+}
+
+/* chmod changes the access ACL along, where there is one. */
+static void chmod_acl(struct view *v, struct upper_tx *tx, struct unode *u, uint32_t mode)
+{
+	struct view_value x;
+	struct subkey k;
+	int r;
+
+	subkey_xattr(&k, ACL_XATTR_ACCESS, strlen(ACL_XATTR_ACCESS));
+	r = view_value_locked(v, u->ino, &k, &x);
+	if (!r) {
+		struct buf acl CLEANUP(buf_fini_p) = BUF_INIT;
+
+		r = buf_append(&acl, x.data, x.len);
+		if (!r) {
+			acl_chmod(acl.data, acl.len, mode);
+			upper_tx_put(tx, u, &k, acl.data, acl.len);
+		}
+	}
+	view_value_fini(&x);
+	if (r && r != -ENOENT)
+		tx->error = r;
+}
+
+static void apply_set(struct view *v, struct upper_tx *tx, struct unode *u, struct inode_rec *rec,
+		      const struct view_setattr *set)
+{
+	struct timespec now = view_now();
+
+	if (set->valid & VIEW_KILL_SUIDGID)
+		rec->mode = mode_without_suid(rec->mode);
+	if (set->valid & VIEW_SET_MODE) {
+		rec->mode = (rec->mode & S_IFMT) | (set->mode & 07777);
+		chmod_acl(v, tx, u, rec->mode);
+	}
+	if (set->valid & VIEW_SET_UID)
+		rec->uid = set->uid;
+	if (set->valid & VIEW_SET_GID)
+		rec->gid = set->gid;
+	if ((set->valid & (VIEW_SET_UID | VIEW_SET_GID | VIEW_SET_SIZE)) && !S_ISDIR(rec->mode))
+		view_kill_caps_tx(v, tx, u);
+	if (set->valid & VIEW_SET_SIZE) {
+		view_truncate_tx(v, tx, u, rec, set->size);
+		rec->mtime = now;
+	}
+	if (set->valid & VIEW_SET_ATIME)
+		rec->atime = set->atime;
+	if (set->valid & VIEW_SET_MTIME)
+		rec->mtime = set->mtime;
+	rec->ctime = set->valid & VIEW_SET_CTIME ? set->ctime : now;
+}
+
+static int setattr_locked(struct view *v, uint64_t ino, const struct view_setattr *set,
+			  struct view_attr *out)
+{
+	struct view_rec rec;
+	struct upper_tx tx;
+	int r = view_rec_locked(v, ino, &rec);
+
+	if (r)
+		return r;
+	if ((set->valid & VIEW_SET_SIZE) && !S_ISREG(rec.rec.mode)) {
+		r = S_ISDIR(rec.rec.mode) ? -EISDIR : -EINVAL;
+		goto out;
+	}
+	if ((set->valid & VIEW_SET_SIZE) && set->size > INT64_MAX) {
+		r = -EFBIG;
+		goto out;
+	}
+	struct unode *u = upper_get(v->cur, ino);
+
+	if (!u) {
+		r = -ENOMEM;
+		goto out;
+	}
+	r = view_tx_begin(v, &tx);
+	if (!r) {
+		apply_set(v, &tx, u, &rec.rec, set);
+		upper_tx_rec(&tx, u, &rec.rec);
+		r = upper_tx_commit(&tx);
+	}
+	upper_tx_end(&tx);
+	out->ino = ino;
+	out->rec = rec.rec;
+	out->rec.target = NULL;
+out:
+	view_rec_fini(&rec);
+	return r;
+}
+
+int view_setattr(struct view *v, uint64_t ino, const struct view_setattr *set,
+		 struct view_attr *out)
+{
+	struct view_lock l;
+	int r;
+
+	view_lock(v, &l, true, 1, &ino);
+	r = setattr_locked(v, ino, set, out);
+	view_unlock(v, &l);
+	return r;
+}
+
+int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *out)
+{
+	struct view_lock l;
+	struct view_value x;
+	struct subkey k;
+	size_t len = strlen(name);
+	int r;
+
+	if (len > XATTR_NAME_MAX)
+		return -ERANGE;
+	subkey_xattr(&k, name, len);
+	view_lock(v, &l, false, 1, &ino);
+	r = view_value_locked(v, ino, &k, &x);
+	if (!r)
+		r = buf_append(out, x.data, x.len);
+	view_value_fini(&x);
+	view_unlock(v, &l);
+	/* -ENODATA would mean a missing node below: that is damage here. */
+	return r == -ENOENT ? -ENODATA : r == -ENODATA ? -EIO : r;
+}
+
+struct list_ctx {
+	struct buf *out;
+	bool privileged;
+};
+
+static int list_name(void *arg, const uint8_t *sub, size_t len, const uint8_t *val, size_t val_len)
+{
+	struct list_ctx *c = arg;
+	const char *name = (const char *)sub + 1;
+	int r;
+
+	(void)val;
+	(void)val_len;
+	len--;
+	if (!c->privileged && len >= 8 && memcmp(name, "trusted.", 8) == 0)
+		return 0;
+	r = buf_append(c->out, name, len);
+	return r ? r : buf_append(c->out, "", 1);
+}
+
+int view_listxattr(struct view *v, uint64_t ino, bool privileged, struct buf *out)
+{
+	struct list_ctx c = { out, privileged };
+	struct view_lock l;
+	int r;
+
+	view_lock(v, &l, false, 1, &ino);
+	r = view_entries_locked(v, ino, KEY_XATTR, NULL, list_name, &c);
+	view_unlock(v, &l);
+	return r == -ENODATA ? -EIO : r;
+}
+
+static int namespace_check(const char *name)
+{
+	static const char *const known[] = { "user.", "trusted.", "security." };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+		if (strncmp(name, known[i], strlen(known[i])) == 0)
+			return 0;
+	if (strcmp(name, ACL_XATTR_ACCESS) == 0 || strcmp(name, ACL_XATTR_DEFAULT) == 0)
+		return 0;
+	return -EOPNOTSUPP;
+}
+
+/* Returns 1 where the mode says all that the ACL does, so that none is kept. */
+static int set_acl(const char *name, const void *value, size_t size, bool kill_sgid,
+		   struct inode_rec *rec)
+{
+	bool minimal;
+	int r = acl_check(value, size);
+
+	if (r)
+		return r;
+	if (strcmp(name, ACL_XATTR_DEFAULT) == 0)
+		return S_ISDIR(rec->mode) ? 0 : -EACCES;
+	rec->mode = acl_to_mode(value, size, rec->mode, &minimal);
+	if (kill_sgid)
+		rec->mode &= ~(uint32_t)S_ISGID;
+	return minimal;
+}
+
+static int setxattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, const char *name,
+		       const void *value, size_t size, int flags, bool kill_sgid)
+{
+	struct view_value old;
+	struct view_rec rec;
+	struct subkey k;
+	bool there, drop = false;
+	int r;
+
+	subkey_xattr(&k, name, strlen(name));
+	r = view_value_locked(v, u->ino, &k, &old);
+	there = r == 0;
+	view_value_fini(&old);
+	if (r && r != -ENOENT)
+		return r;
+	if ((flags & XATTR_CREATE) && there)
+		return -EEXIST;
+	if ((flags & XATTR_REPLACE) && !there)
+		return -ENODATA;
+	r = view_rec_locked(v, u->ino, &rec);
+	if (!r && strncmp(name, "system.posix_acl_", 17) == 0) {
+		r = set_acl(name, value, size, kill_sgid, &rec.rec);
+		drop = r == 1;
+		r = r < 0 ? r : 0;
+	}
+	if (!r) {
+		if (drop)
+			del_if_there(v, tx, u, name);
+		else
+			upper_tx_put(tx, u, &k, value, size);
+		if (strcmp(name, XATTR_CAPS) == 0)
+			u->caps_checked = false;
+		rec.rec.ctime = view_now();
+		upper_tx_rec(tx, u, &rec.rec);
+		r = upper_tx_commit(tx);
+	}
+	view_rec_fini(&rec);
+	return r;
+}
+
+int view_setxattr(struct view *v, uint64_t ino, const char *name, const void *value, size_t size,
+		  int flags, bool kill_sgid)
+{
+	struct view_lock l;
+	struct upper_tx tx;
+	int r = namespace_check(name);
+
+	if (r)
+		return r;
+	if (strlen(name) > XATTR_NAME_MAX)
+		return -ERANGE;
+	if (size > XATTR_VALUE_MAX)
+		return -E2BIG;
+	view_lock(v, &l, true, 1, &ino);
+	struct unode *u = upper_get(v->cur, ino);
+
+	r = view_tx_begin(v, &tx);
+	if (!r)
+		r = u ? setxattr_tx(v, &tx, u, name, value, size, flags, kill_sgid) : -ENOMEM;
+	upper_tx_end(&tx);
+	view_unlock(v, &l);
+	return r;
+}
+
+static int removexattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, const char *name)
+{
+	struct view_value old;
+	struct view_rec rec;
+	struct subkey k;
+	int r;
+
+	subkey_xattr(&k, name, strlen(name));
+	r = view_value_locked(v, u->ino, &k, &old);
+	view_value_fini(&old);
+	if (r)
+		return r == -ENOENT ? -ENODATA : r == -ENODATA ? -EIO : r;
+	del_if_there(v, tx, u, name);
+	r = view_rec_locked(v, u->ino, &rec);
+	if (!r) {
+		rec.rec.ctime = view_now();
+		upper_tx_rec(tx, u, &rec.rec);
+		r = upper_tx_commit(tx);
+	}
+	view_rec_fini(&rec);
+	return r;
+}
+
+int view_removexattr(struct view *v, uint64_t ino, const char *name)
+{
+	struct view_lock l;
+	struct upper_tx tx;
+	int r;
+
+	if (strlen(name) > XATTR_NAME_MAX)
+		return -ERANGE;
+	view_lock(v, &l, true, 1, &ino);
+	struct unode *u = upper_get(v->cur, ino);
+
+	r = view_tx_begin(v, &tx);
+	if (!r)
+		r = u ? removexattr_tx(v, &tx, u, name) : -ENOMEM;
+	upper_tx_end(&tx);
+	view_unlock(v, &l);
+	return r;
+}
