@@ -92,36 +92,39 @@ static void make_chunk_key(struct chunk_key *k, int prefix, const void *key, siz
 	k->len = 1 + klen;
 }
 
-/* RocksDB's handle of a value; *text is set on failure. */
-static rocksdb_pinnableslice_t *get_pinned(struct kv *kv, enum kv_family f, const void *key,
-					   size_t klen, char **text)
+/* RocksDB's handle of a value, NULL where it is absent; 0 or a failure. */
+static int lookup(struct kv *kv, enum kv_family f, const void *key, size_t klen,
+		  rocksdb_pinnableslice_t **out)
 {
-	rocksdb_pinnableslice_t *pin =
-		rocksdb_get_pinned_cf(kv->db, kv->read, kv->cf[f], key, klen, text);
-	if (!*text || kv->mode != KV_READ_ONLY)
-		return pin;
-	/* The writer may have removed a file that this reader knew: look again. */
-	rocksdb_free(*text);
-	*text = NULL;
-	rocksdb_try_catch_up_with_primary(kv->db, text);
-	if (*text)
-		return NULL;
-	return rocksdb_get_pinned_cf(kv->db, kv->read, kv->cf[f], key, klen, text);
+	for (int attempt = 0;; attempt++) {
+		const struct kv_db *db = kv_current(kv);
+		char *text = NULL;
+		*out = rocksdb_get_pinned_cf(db->db, kv->read, db->cf[f], key, klen, &text);
+		if (!text)
+			return 0;
+		/* The writer may have removed a file that this reader knew: look again. */
+		if (kv->mode != KV_READ_ONLY || attempt > 0 || !strstr(text, "No such file"))
+			return kv_failure(kv, "read", text);
+		rocksdb_free(text);
+		int r = kv_reopen(kv, db);
+		if (r < 0)
+			return r;
+	}
 }
 
 int kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen, struct kv_value *out)
 {
+	rocksdb_pinnableslice_t *pin;
 	struct chunk_key chunk_key;
-	char *text = NULL;
 
 	if (f == KV_CHUNK) {
 		make_chunk_key(&chunk_key, BLOB_PREFIX, key, klen);
 		key = chunk_key.b;
 		klen = chunk_key.len;
 	}
-	rocksdb_pinnableslice_t *pin = get_pinned(kv, f, key, klen, &text);
-	if (text)
-		return kv_failure(kv, "read", text);
+	int r = lookup(kv, f, key, klen, &pin);
+	if (r < 0)
+		return r;
 	if (!pin)
 		return -ENOENT;
 	size_t len;
@@ -139,17 +142,17 @@ void kv_value_release(struct kv_value *v)
 
 int kv_has(struct kv *kv, enum kv_family f, const void *key, size_t klen)
 {
+	rocksdb_pinnableslice_t *pin;
 	struct chunk_key chunk_key;
-	char *text = NULL;
 
 	if (f == KV_CHUNK) {
 		make_chunk_key(&chunk_key, HEAD_PREFIX, key, klen);
 		key = chunk_key.b;
 		klen = chunk_key.len;
 	}
-	rocksdb_pinnableslice_t *pin = get_pinned(kv, f, key, klen, &text);
-	if (text)
-		return kv_failure(kv, "look up", text);
+	int r = lookup(kv, f, key, klen, &pin);
+	if (r < 0)
+		return r;
 	if (!pin)
 		return 0;
 	rocksdb_pinnableslice_destroy(pin);
@@ -194,7 +197,7 @@ void kv_batch_put(struct kv *kv, struct kv_batch *b, enum kv_family f, const voi
 {
 	count_entry(b, f, klen + vlen);
 	if (f != KV_CHUNK) {
-		rocksdb_writebatch_put_cf(b->wb, kv->cf[f], key, klen, val, vlen);
+		rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[f], key, klen, val, vlen);
 		return;
 	}
 	uint8_t head[HEAD_LENGTH_SIZE + KV_HEAD_SIZE];
@@ -206,10 +209,10 @@ void kv_batch_put(struct kv *kv, struct kv_batch *b, enum kv_family f, const voi
 	if (head_len > 0)
 		memcpy(head + HEAD_LENGTH_SIZE, val, head_len);
 	make_chunk_key(&k, HEAD_PREFIX, key, klen);
-	rocksdb_writebatch_put_cf(b->wb, kv->cf[f], k.b, k.len, (const char *)head,
+	rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[f], k.b, k.len, (const char *)head,
 				  HEAD_LENGTH_SIZE + head_len);
 	k.b[0] = BLOB_PREFIX;
-	rocksdb_writebatch_put_cf(b->wb, kv->cf[f], k.b, k.len, val, vlen);
+	rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[f], k.b, k.len, val, vlen);
 }
 
 void kv_batch_del(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key, size_t klen)
@@ -218,13 +221,13 @@ void kv_batch_del(struct kv *kv, struct kv_batch *b, enum kv_family f, const voi
 
 	count_entry(b, f, klen);
 	if (f != KV_CHUNK) {
-		rocksdb_writebatch_delete_cf(b->wb, kv->cf[f], key, klen);
+		rocksdb_writebatch_delete_cf(b->wb, kv_current(kv)->cf[f], key, klen);
 		return;
 	}
 	make_chunk_key(&k, HEAD_PREFIX, key, klen);
-	rocksdb_writebatch_delete_cf(b->wb, kv->cf[f], k.b, k.len);
+	rocksdb_writebatch_delete_cf(b->wb, kv_current(kv)->cf[f], k.b, k.len);
 	k.b[0] = BLOB_PREFIX;
-	rocksdb_writebatch_delete_cf(b->wb, kv->cf[f], k.b, k.len);
+	rocksdb_writebatch_delete_cf(b->wb, kv_current(kv)->cf[f], k.b, k.len);
 }
 
 void kv_batch_del_range(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *from,
@@ -232,15 +235,16 @@ void kv_batch_del_range(struct kv *kv, struct kv_batch *b, enum kv_family f, con
 {
 	count_entry(b, f, from_len + to_len);
 	if (f != KV_CHUNK) {
-		rocksdb_writebatch_delete_range_cf(b->wb, kv->cf[f], from, from_len, to, to_len);
+		rocksdb_writebatch_delete_range_cf(b->wb, kv_current(kv)->cf[f], from, from_len, to,
+						   to_len);
 		return;
 	}
 	for (int prefix = HEAD_PREFIX; prefix <= BLOB_PREFIX; prefix++) {
 		struct chunk_key first, end;
 		make_chunk_key(&first, prefix, from, from_len);
 		make_chunk_key(&end, prefix, to, to_len);
-		rocksdb_writebatch_delete_range_cf(b->wb, kv->cf[f], first.b, first.len, end.b,
-						   end.len);
+		rocksdb_writebatch_delete_range_cf(b->wb, kv_current(kv)->cf[f], first.b, first.len,
+						   end.b, end.len);
 	}
 }
 
@@ -290,7 +294,7 @@ int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 		return -EROFS;
 	if (d == KV_NO_LOG && fits_in_log(kv, b))
 		d = KV_LOG;
-	rocksdb_write(kv->db, kv->write[d], b->wb, &text);
+	rocksdb_write(kv_current(kv)->db, kv->write[d], b->wb, &text);
 	if (text)
 		return kv_failure(kv, "write", text);
 	if (content)
@@ -304,7 +308,7 @@ static int flush_family(struct kv *kv, enum kv_family f)
 	char *text = NULL;
 
 	rocksdb_flushoptions_set_wait(opt, 1);
-	rocksdb_flush_cf(kv->db, opt, kv->cf[f], &text);
+	rocksdb_flush_cf(kv_current(kv)->db, opt, kv_current(kv)->cf[f], &text);
 	rocksdb_flushoptions_destroy(opt);
 	return text ? kv_failure(kv, "flush", text) : 0;
 }
@@ -347,13 +351,14 @@ int kv_sync_log(struct kv *kv)
 
 	if (kv->mode == KV_READ_ONLY)
 		return -EROFS;
-	rocksdb_flush_wal(kv->db, 1, &text);
+	rocksdb_flush_wal(kv_current(kv)->db, 1, &text);
 	return text ? kv_failure(kv, "sync log", text) : 0;
 }
 
 static struct kv_iter *new_iter(struct kv *kv, enum kv_family f, bool heads)
 {
 	struct kv_iter *it = calloc(1, sizeof(*it));
+	const struct kv_db *db = kv_current(kv);
 
 	if (!it)
 		return NULL;
@@ -365,7 +370,7 @@ static struct kv_iter *new_iter(struct kv *kv, enum kv_family f, bool heads)
 	it->kv = kv;
 	it->family = f;
 	it->heads = heads;
-	it->it = rocksdb_create_iterator_cf(kv->db, opt, kv->cf[f]);
+	it->it = rocksdb_create_iterator_cf(db->db, opt, db->cf[f]);
 	return it;
 }
 

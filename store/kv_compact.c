@@ -23,7 +23,7 @@ static uint64_t property(struct kv *kv, enum kv_family f, const char *name)
 {
 	uint64_t v = 0;
 
-	if (rocksdb_property_int_cf(kv->db, kv->cf[f], name, &v) != 0)
+	if (rocksdb_property_int_cf(kv_current(kv)->db, kv_current(kv)->cf[f], name, &v) != 0)
 		return 0;
 	return v;
 }
@@ -35,7 +35,8 @@ static int set_blob_gc(struct kv *kv, bool on, const char *age_cutoff)
 	const char *const values[] = { on ? "true" : "false", age_cutoff };
 	char *text = NULL;
 
-	rocksdb_set_options_cf(kv->db, kv->cf[KV_CHUNK], 2, keys, values, &text);
+	rocksdb_set_options_cf(kv_current(kv)->db, kv_current(kv)->cf[KV_CHUNK], 2, keys, values,
+			       &text);
 	return text ? kv_failure(kv, "configure", text) : 0;
 }
 
@@ -47,7 +48,8 @@ static int compact_family(struct kv *kv, enum kv_family f)
 
 	rocksdb_compactoptions_set_bottommost_level_compaction(opt, BOTTOMMOST_FORCE);
 	rocksdb_compactoptions_set_exclusive_manual_compaction(opt, 0);
-	rocksdb_compact_range_cf_opt(kv->db, kv->cf[f], opt, NULL, 0, NULL, 0);
+	rocksdb_compact_range_cf_opt(kv_current(kv)->db, kv_current(kv)->cf[f], opt, NULL, 0, NULL,
+				     0);
 	rocksdb_compactoptions_destroy(opt);
 	return property(kv, f, "rocksdb.background-errors") != errors ? -EIO : 0;
 }

@@ -12,10 +12,20 @@
 #define KV_CONTENT_COUNT 2
 _Static_assert(KV_CHUNK == 0 && KV_NODE == 1, "content families come first");
 
-struct kv {
+/* An opened database. A reader's is replaced when the writer removed a file of it. */
+struct kv_db {
 	rocksdb_t *db;
 	rocksdb_column_family_handle_t *cf[KV_FAMILY_COUNT];
 	rocksdb_column_family_handle_t *cf_default; /* RocksDB insists on it; empty */
+	struct kv_db *older; /* replaced, but values and iterators may be of it */
+};
+
+struct kv {
+	/* Stored under reopen_lock with release, loaded with acquire; never changes for a writer.
+	 */
+	_Atomic(struct kv_db *) current;
+	pthread_mutex_t reopen_lock;
+	char *dir, *scratch_dir; /* what a reader opens again */
 	rocksdb_cache_t *cache;
 	rocksdb_readoptions_t *read;
 	rocksdb_readoptions_t *read_scan;	    /* leaves the block cache alone */
@@ -35,6 +45,14 @@ struct kv {
 	pthread_mutex_t compact_lock; /* one kv_compact_content at a time */
 	_Atomic int64_t last_log_s;   /* failures are logged once a second */
 };
+
+static inline struct kv_db *kv_current(struct kv *kv)
+{
+	return atomic_load_explicit(&kv->current, memory_order_acquire);
+}
+
+/* For a reader that failed on `seen`: open the database anew, unless that is done already. */
+int kv_reopen(struct kv *kv, const struct kv_db *seen);
 
 /* Turns RocksDB's text into -errno and frees it. */
 int kv_take_failure(char *text, char *out, size_t out_size);

@@ -10,6 +10,12 @@
  *
  * node: small values, read one at a time: 4 KiB blocks, Bloom filter.
  *
+ * A reader beside a running writer opens the database read-only: without its
+ * lock, replaying the log into memory. (A secondary instance would be meant for
+ * that, but RocksDB 7.8's reads blobs through a dangling reference.) It keeps
+ * every table open, so the writer may remove it; blob files are opened late, and
+ * where one has gone, or a file goes during the open, it opens anew.
+ *
  * One write buffer set bounds the memory of a writer; the log is bounded so
  * that the families that are written rarely (meta, upper) get flushed, too.
  */
@@ -18,7 +24,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "store/base/log.h"
 #include "store/kv_impl.h"
 
 #define BLOCK_CACHE_DEFAULT (64u << 20)
@@ -29,6 +37,9 @@
 #define OPEN_FILES_MAX 512
 #define BACKGROUND_JOBS 2
 #define ROCKSDB_LOG_WARN 2
+/* A reader's open that a file was removed under; compactions remove them in bursts. */
+#define READER_ATTEMPTS 10
+#define READER_RETRY_US 20000
 
 static const char *const family_names[KV_FAMILY_COUNT] = {
 	[KV_CHUNK] = "chunk",
@@ -99,14 +110,17 @@ static void set_table_options(rocksdb_options_t *o, enum kv_family f, rocksdb_ca
 	rocksdb_block_based_options_destroy(t);
 }
 
-static void set_database_options(rocksdb_options_t *o, enum kv_mode mode)
+static void set_database_options(rocksdb_options_t *o, const struct kv *kv)
 {
-	rocksdb_options_set_create_if_missing(o, 1);
-	rocksdb_options_set_create_missing_column_families(o, 1);
+	bool writes = kv->mode == KV_READ_WRITE;
+
+	rocksdb_options_set_create_if_missing(o, writes);
+	rocksdb_options_set_create_missing_column_families(o, writes);
 	rocksdb_options_set_max_background_jobs(o, BACKGROUND_JOBS);
 	rocksdb_options_set_max_total_wal_size(o, LOG_SIZE_MAX);
-	/* A reader keeps every file open, so that the writer may remove it. */
-	rocksdb_options_set_max_open_files(o, mode == KV_READ_ONLY ? -1 : OPEN_FILES_MAX);
+	rocksdb_options_set_max_open_files(o, writes ? OPEN_FILES_MAX : -1);
+	if (!writes)
+		rocksdb_options_set_db_log_dir(o, kv->scratch_dir);
 	/* Write out early what the flush will have to wait for. */
 	rocksdb_options_set_bytes_per_sync(o, 1u << 20);
 	rocksdb_options_set_keep_log_file_num(o, 4);
@@ -116,12 +130,12 @@ static void set_database_options(rocksdb_options_t *o, enum kv_mode mode)
 	rocksdb_options_set_stats_persist_period_sec(o, 0);
 }
 
-static rocksdb_options_t *new_options(enum kv_family f, enum kv_mode mode, rocksdb_cache_t *cache)
+static rocksdb_options_t *new_options(const struct kv *kv, enum kv_family f)
 {
 	rocksdb_options_t *o = rocksdb_options_create();
 
-	set_database_options(o, mode);
-	set_table_options(o, f, cache);
+	set_database_options(o, kv);
+	set_table_options(o, f, kv->cache);
 	rocksdb_options_set_compression(o, rocksdb_no_compression);
 	rocksdb_options_set_write_buffer_size(o, write_buffer_bytes[f]);
 	rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
@@ -146,36 +160,80 @@ static int open_failure(char *text, const char *dir, struct error *err)
 	return error_set(err, invalid ? -EINVAL : r, "open database %s: %s", dir, reason);
 }
 
-static int open_database(struct kv *kv, const char *dir, const struct kv_options *opt,
-			 struct error *err)
+/* RocksDB's open with our families; *text is set on failure. */
+static void open_families(const struct kv *kv, struct kv_db *db, char **text)
 {
 	enum { COUNT = KV_FAMILY_COUNT + 1 };
-	rocksdb_column_family_handle_t *handles[COUNT];
+	rocksdb_column_family_handle_t *handles[COUNT] = { NULL };
 	rocksdb_options_t *options[COUNT];
 	const char *names[COUNT];
-	char *text = NULL;
 
 	for (int f = 0; f < KV_FAMILY_COUNT; f++) {
 		names[f] = family_names[f];
-		options[f] = new_options((enum kv_family)f, opt->mode, kv->cache);
+		options[f] = new_options(kv, (enum kv_family)f);
 	}
 	names[KV_FAMILY_COUNT] = "default";
-	options[KV_FAMILY_COUNT] = new_options(KV_META, opt->mode, kv->cache);
-	const rocksdb_options_t *const *const_options = (const rocksdb_options_t *const *)options;
-	if (opt->mode == KV_READ_ONLY)
-		kv->db = rocksdb_open_as_secondary_column_families(options[KV_META], dir,
-								   opt->scratch_dir, COUNT, names,
-								   const_options, handles, &text);
+	options[KV_FAMILY_COUNT] = new_options(kv, KV_META);
+	const rocksdb_options_t *const *family_options = (const rocksdb_options_t *const *)options;
+	if (kv->mode == KV_READ_ONLY)
+		db->db = rocksdb_open_for_read_only_column_families(
+			options[KV_META], kv->dir, COUNT, names, family_options, handles, 0, text);
 	else
-		kv->db = rocksdb_open_column_families(options[KV_META], dir, COUNT, names,
-						      const_options, handles, &text);
+		db->db = rocksdb_open_column_families(options[KV_META], kv->dir, COUNT, names,
+						      family_options, handles, text);
 	for (int i = 0; i < COUNT; i++)
 		rocksdb_options_destroy(options[i]);
-	if (text)
-		return open_failure(text, dir, err);
-	memcpy(kv->cf, handles, sizeof(kv->cf));
-	kv->cf_default = handles[KV_FAMILY_COUNT];
+	memcpy(db->cf, handles, sizeof(db->cf));
+	db->cf_default = handles[KV_FAMILY_COUNT];
+}
+
+static void close_database(struct kv_db *db)
+{
+	for (int f = 0; f < KV_FAMILY_COUNT; f++)
+		rocksdb_column_family_handle_destroy(db->cf[f]);
+	rocksdb_column_family_handle_destroy(db->cf_default);
+	rocksdb_close(db->db); /* flushes what is in memory */
+	free(db);
+}
+
+static int open_database(struct kv *kv, struct error *err)
+{
+	struct kv_db *db = calloc(1, sizeof(*db));
+
+	if (!db)
+		return error_set_errno(err, -ENOMEM, "open database %s", kv->dir);
+	for (int attempt = 1;; attempt++) {
+		char *text = NULL;
+		open_families(kv, db, &text);
+		if (!text)
+			break;
+		if (kv->mode == KV_READ_ONLY && attempt < READER_ATTEMPTS &&
+		    strstr(text, "No such file")) {
+			rocksdb_free(text);
+			usleep(READER_RETRY_US);
+			continue;
+		}
+		free(db);
+		return open_failure(text, kv->dir, err);
+	}
+	db->older = kv_current(kv);
+	atomic_store_explicit(&kv->current, db, memory_order_release);
 	return 0;
+}
+
+int kv_reopen(struct kv *kv, const struct kv_db *seen)
+{
+	struct error err = ERROR_INIT;
+	int r = 0;
+
+	/* Held during I/O: others who failed on the same wait for what comes of it. */
+	pthread_mutex_lock(&kv->reopen_lock);
+	if (kv_current(kv) == seen)
+		r = open_database(kv, &err);
+	pthread_mutex_unlock(&kv->reopen_lock);
+	if (r < 0)
+		log_error("database: %s", error_text(&err));
+	return r;
 }
 
 static void create_access_options(struct kv *kv)
@@ -192,6 +250,20 @@ static void create_access_options(struct kv *kv)
 	rocksdb_writeoptions_set_sync(kv->write[KV_SYNC], 1);
 }
 
+static int init(struct kv *kv, const char *dir, const struct kv_options *opt)
+{
+	pthread_mutex_init(&kv->flush_lock, NULL);
+	pthread_mutex_init(&kv->compact_lock, NULL);
+	pthread_mutex_init(&kv->reopen_lock, NULL);
+	kv->mode = opt->mode;
+	kv->cache = rocksdb_cache_create_lru(opt->block_cache_bytes ? opt->block_cache_bytes
+								    : BLOCK_CACHE_DEFAULT);
+	create_access_options(kv);
+	kv->dir = strdup(dir);
+	kv->scratch_dir = strdup(opt->scratch_dir ? opt->scratch_dir : "");
+	return kv->dir && kv->scratch_dir ? 0 : -ENOMEM;
+}
+
 int kv_open(const char *dir, const struct kv_options *opt, struct kv **out, struct error *err)
 {
 	int r;
@@ -204,13 +276,11 @@ int kv_open(const char *dir, const struct kv_options *opt, struct kv **out, stru
 	struct kv *kv = calloc(1, sizeof(*kv));
 	if (!kv)
 		return error_set_errno(err, -ENOMEM, "open database %s", dir);
-	pthread_mutex_init(&kv->flush_lock, NULL);
-	pthread_mutex_init(&kv->compact_lock, NULL);
-	kv->mode = opt->mode;
-	kv->cache = rocksdb_cache_create_lru(opt->block_cache_bytes ? opt->block_cache_bytes
-								    : BLOCK_CACHE_DEFAULT);
-	create_access_options(kv);
-	r = open_database(kv, dir, opt, err);
+	r = init(kv, dir, opt);
+	if (r < 0)
+		error_set_errno(err, r, "open database %s", dir);
+	else
+		r = open_database(kv, err);
 	if (r < 0) {
 		kv_close(kv);
 		return r;
@@ -223,11 +293,9 @@ void kv_close(struct kv *kv)
 {
 	if (!kv)
 		return;
-	if (kv->db) {
-		for (int f = 0; f < KV_FAMILY_COUNT; f++)
-			rocksdb_column_family_handle_destroy(kv->cf[f]);
-		rocksdb_column_family_handle_destroy(kv->cf_default);
-		rocksdb_close(kv->db); /* flushes what is in memory */
+	for (struct kv_db *db = kv_current(kv), *older; db; db = older) {
+		older = db->older;
+		close_database(db);
 	}
 	rocksdb_readoptions_destroy(kv->read);
 	rocksdb_readoptions_destroy(kv->read_scan);
@@ -235,7 +303,10 @@ void kv_close(struct kv *kv)
 	for (int d = KV_NO_LOG; d <= KV_SYNC; d++)
 		rocksdb_writeoptions_destroy(kv->write[d]);
 	rocksdb_cache_destroy(kv->cache);
+	pthread_mutex_destroy(&kv->reopen_lock);
 	pthread_mutex_destroy(&kv->compact_lock);
 	pthread_mutex_destroy(&kv->flush_lock);
+	free(kv->dir);
+	free(kv->scratch_dir);
 	free(kv);
 }

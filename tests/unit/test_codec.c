@@ -1,0 +1,165 @@
+#include "store/codec.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "store/base/wire.h"
+
+static void fill_random(uint8_t *p, size_t len)
+{
+	uint64_t x = 88172645463325252ull;
+
+	for (size_t i = 0; i < len; i++) {
+		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+		p[i] = (uint8_t)(x >> 32);
+	}
+}
+
+static void fill_text(uint8_t *p, size_t len)
+{
+	static const char words[] = "layer upon layer of fine sediment ";
+
+	for (size_t i = 0; i < len; i++)
+		p[i] = (uint8_t)words[(i + i / 97) % (sizeof(words) - 1)];
+}
+
+enum { RAW = 0, ZSTD = 1, EITHER = -1 };
+
+static void round_trip(int level, const uint8_t *raw, size_t len, int want_codec)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	uint8_t *out = malloc(len + 1);
+
+	assert_int_equal(buf_append_str(&b, "before"), 0);
+	assert_int_equal(codec_encode(level, raw, len, &b), 0);
+	assert_memory_equal(b.data, "before", 6);
+	const uint8_t *frame = b.data + 6;
+	size_t frame_len = b.len - 6;
+	if (want_codec != EITHER)
+		assert_int_equal(frame[0], want_codec);
+	assert_true(frame_len <= len + CODEC_HEADER_SIZE);
+	assert_int_equal(codec_raw_len(frame, frame_len), len);
+	assert_int_equal(codec_decode(frame, frame_len, out, len), 0);
+	if (len > 0)
+		assert_memory_equal(out, raw, len);
+	free(out);
+}
+
+static void data_round_trips_at_all_sizes_and_levels(void **state)
+{
+	static const size_t sizes[] = { 0, 1, 5, 63, 64, 65, 4096, 65536, 262144 };
+	static const int levels[] = { 1, CODEC_LEVEL_DEFAULT, 9 };
+	uint8_t *raw = malloc(262144);
+	(void)state;
+
+	for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
+		for (size_t l = 0; l < ARRAY_SIZE(levels); l++) {
+			fill_random(raw, sizes[s]);
+			round_trip(levels[l], raw, sizes[s], RAW);
+			fill_text(raw, sizes[s]);
+			round_trip(levels[l], raw, sizes[s], sizes[s] >= 4096 ? ZSTD : EITHER);
+		}
+	}
+	free(raw);
+}
+
+static void saving_less_than_a_thirty_second_is_stored_raw(void **state)
+{
+	uint8_t raw[32768];
+	(void)state;
+
+	/* The zeros at the end are all that can be saved. */
+	fill_random(raw, sizeof(raw));
+	memset(raw + sizeof(raw) - 900, 0, 900);
+	round_trip(CODEC_LEVEL_DEFAULT, raw, sizeof(raw), RAW);
+	memset(raw + sizeof(raw) - 1400, 0, 1400);
+	round_trip(CODEC_LEVEL_DEFAULT, raw, sizeof(raw), ZSTD);
+}
+
+static void malformed_frames_are_refused(void **state)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	uint8_t raw[4096], out[4096];
+	(void)state;
+
+	fill_text(raw, sizeof(raw));
+	assert_int_equal(codec_encode(3, raw, sizeof(raw), &b), 0);
+	for (size_t len = 0; len < b.len; len++) {
+		if (len < CODEC_HEADER_SIZE)
+			assert_int_equal(codec_raw_len(b.data, len), -EBADMSG);
+		assert_int_equal(codec_decode(b.data, len, out, sizeof(out)), -EBADMSG);
+	}
+	assert_int_equal(codec_decode(b.data, b.len, out, sizeof(out) - 1), -EBADMSG);
+	b.data[0] = 2;
+	assert_int_equal(codec_raw_len(b.data, b.len), -EBADMSG);
+	b.data[0] = 0; /* raw, but shorter than it says */
+	assert_int_equal(codec_raw_len(b.data, b.len), -EBADMSG);
+	b.data[0] = 1;
+	wire_set32(b.data + 1, 100); /* claims less than it holds */
+	assert_int_equal(codec_decode(b.data, b.len, out, 100), -EBADMSG);
+	wire_set32(b.data + 1, 4097); /* claims more */
+	uint8_t more[4097];
+	assert_int_equal(codec_decode(b.data, b.len, more, sizeof(more)), -EBADMSG);
+}
+
+static void every_flipped_byte_is_refused_or_harmless(void **state)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	uint8_t raw[2048], out[2048];
+	(void)state;
+
+	fill_text(raw, sizeof(raw));
+	assert_int_equal(codec_encode(3, raw, sizeof(raw), &b), 0);
+	for (size_t i = 0; i < b.len; i++) {
+		for (int bit = 0; bit < 8; bit++) {
+			b.data[i] ^= (uint8_t)(1 << bit);
+			int r = codec_decode(b.data, b.len, out, sizeof(out));
+			assert_true(r == 0 || r == -EBADMSG);
+			b.data[i] ^= (uint8_t)(1 << bit);
+		}
+	}
+}
+
+static void *encode_and_decode(void *arg)
+{
+	uint8_t *raw = malloc(65536);
+	(void)arg;
+
+	fill_text(raw, 65536);
+	for (int i = 0; i < 20; i++)
+		round_trip(3, raw, 65536, ZSTD);
+	free(raw);
+	return NULL;
+}
+
+static void threads_keep_their_own_contexts(void **state)
+{
+	pthread_t threads[4];
+	(void)state;
+
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, encode_and_decode, NULL), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(data_round_trips_at_all_sizes_and_levels),
+		cmocka_unit_test(saving_less_than_a_thirty_second_is_stored_raw),
+		cmocka_unit_test(malformed_frames_are_refused),
+		cmocka_unit_test(every_flipped_byte_is_refused_or_harmless),
+		cmocka_unit_test(threads_keep_their_own_contexts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
