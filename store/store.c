@@ -258,6 +258,8 @@ int store_open(const char *dir, const struct store_options *opt, struct store **
 		return error_set_errno(err, -ENOMEM, "cannot open the store %s", dir);
 	s->dir_fd = -1;
 	s->lock_fd = -1;
+	pthread_mutex_init(&s->hold_lock, NULL);
+	LIST_INIT(&s->holds);
 	int rc = open_dir(s, dir, !opt->read_only, err);
 	if (rc == 0)
 		rc = opt->read_only ? scratch_make(s, err) : prepare_read_write(s, err);
@@ -282,6 +284,7 @@ void store_close(struct store *s)
 	free(s->scratch_dir);
 	close_fd_p(&s->lock_fd);
 	close_fd_p(&s->dir_fd);
+	pthread_mutex_destroy(&s->hold_lock);
 	free(s->dir);
 	free(s);
 }

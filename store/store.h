@@ -7,8 +7,10 @@
 #ifndef VARVE_STORE_H
 #define VARVE_STORE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/queue.h>
 
 #include "store/base/error.h"
 #include "store/base/macros.h"
@@ -39,6 +41,8 @@ struct store {
 	/* private */
 	int lock_fd;
 	char *scratch_dir;
+	pthread_mutex_t hold_lock;
+	LIST_HEAD(, store_hold) holds; /* guarded by hold_lock */
 };
 
 /*
@@ -72,6 +76,29 @@ void store_pin_chunk(struct store *s, struct kv_batch *b, const char *owner,
 void store_unpin_all(struct store *s, struct kv_batch *b, const char *owner);
 /* Drops only the chunk pins of owner. */
 void store_unpin_chunks(struct store *s, struct kv_batch *b, const char *owner);
+
+/*
+ * Keep a tree while this process reads it: an export, a diff, a check. gc treats
+ * it as a root until store_release. The caller keeps h in place.
+ *
+ * How anything becomes safe from a collection that may be running: hold or pin
+ * the tree first, then see whether the record that named it is still there. gc
+ * lists snapshots first, then pins, then holds: a record that was there after
+ * the pin was made is either found itself, or was deleted before gc looked, and
+ * then gc finds the pin.
+ */
+struct store_hold {
+	struct digest root;
+	LIST_ENTRY(store_hold) link;
+};
+void store_hold(struct store *s, const struct digest *root, struct store_hold *h);
+void store_release(struct store *s, struct store_hold *h);
+/*
+ * Read a snapshot's record and hold its tree. -ENOENT, -EINVAL where it has no
+ * tree yet. *out: snapshot_fini.
+ */
+MUST_CHECK int store_hold_snapshot(struct store *s, const char *name_or_id, struct snapshot *out,
+				   struct store_hold *h, struct error *err);
 
 struct store_stats {
 	uint64_t snapshot_count;
