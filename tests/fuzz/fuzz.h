@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "store/base/log.h"
 #include "store/store.h"
@@ -34,10 +35,10 @@ static struct store *fuzz_store_handle;
 
 static inline void fuzz_store_close(void)
 {
-	char cmd[sizeof(fuzz_dir) + 16];
+	char cmd[2 * sizeof(fuzz_dir) + 32];
 
 	store_close(fuzz_store_handle);
-	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", fuzz_dir);
+	snprintf(cmd, sizeof(cmd), "rm -rf '%s' '%s.image'", fuzz_dir, fuzz_dir);
 	if (system(cmd) != 0) /* NOLINT: our own mkdtemp name */
 		fprintf(stderr, "%s is left\n", fuzz_dir);
 }

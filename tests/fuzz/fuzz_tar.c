@@ -4,13 +4,12 @@
  */
 #include "store/export.h"
 #include "store/ingest.h"
-#include "store/verify.h"
 
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/check_tree.h"
 
 static const struct ingest_options small = { .threads = 1,
 					     .max_bytes = 8u << 20,
@@ -37,26 +36,6 @@ static int write_fd(void *arg, const void *data, size_t len)
 	return 0;
 }
 
-static void complain(void *arg, const char *snapshot, const char *path, const char *problem)
-{
-	(void)arg;
-	fprintf(stderr, "%s: %s: %s\n", snapshot, path, problem);
-}
-
-static void verify(struct store *s, const struct digest *root)
-{
-	struct snapshot snap = { .name = "fuzz", .status = SNAPSHOT_READY, .has_root = true };
-	struct verify_result result = { 0 };
-	struct error err = ERROR_INIT;
-
-	snap.root = *root;
-	MUST(snapshots_put(s->snapshots, &snap, NULL, &err) == 0);
-	MUST(verify_run(s, "fuzz", NULL, complain, NULL, &result, &err) == 0);
-	MUST(result.damaged == 0);
-	MUST(snapshots_delete(s->snapshots, "fuzz", &err) == 0);
-	snapshot_fini(&snap);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct store *s = fuzz_store();
@@ -67,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(in >= 0 && out >= 0);
 	MUST(size == 0 || write(in, data, size) == (ssize_t)size);
 	if (import(s, in, &root) == 0) {
-		verify(s, &root);
+		check_tree(s, &root);
 		MUST(export_tar(s, &root, write_fd, &out, NULL, &err) == 0);
 		MUST(import(s, out, &again) == 0);
 		MUST(digest_equal(&root, &again));
