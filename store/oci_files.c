@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -190,19 +192,21 @@ static int spool_all(struct oci_files *f, int fd, uint64_t max_bytes, struct pro
 	return r;
 }
 
-static int open_spool(struct oci_files *f, int dir_fd, struct error *err)
+int oci_spool_open(int dir_fd)
 {
-	f->spool_fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (f->spool_fd < 0) { /* a filesystem without O_TMPFILE */
-		char name[64];
+	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
-		snprintf(name, sizeof(name), ".spool-%d-%p", (int)getpid(), (void *)f);
-		f->spool_fd = openat(dir_fd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-		if (f->spool_fd < 0)
-			return error_set_errno(err, -errno, "cannot make a spool file");
-		unlinkat(dir_fd, name, 0);
-	}
-	return 0;
+	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
+		return fd < 0 ? -errno : fd;
+	/* A filesystem without O_TMPFILE. */
+	static atomic_uint serial;
+	char name[64];
+	snprintf(name, sizeof(name), ".spool-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1u));
+	fd = openat(dir_fd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	unlinkat(dir_fd, name, 0);
+	return fd;
 }
 
 int oci_files_open(const char *path, int spool_fd, uint64_t max_bytes, struct progress *p,
@@ -226,10 +230,10 @@ int oci_files_open(const char *path, int spool_fd, uint64_t max_bytes, struct pr
 	if (S_ISDIR(st.st_mode)) {
 		f->dir_fd = fd;
 	} else {
-		r = open_spool(f, spool_fd, err);
 		ingest_locale_enter(&locale);
-		if (r == 0)
-			r = spool_all(f, fd, max_bytes, p, err);
+		f->spool_fd = oci_spool_open(spool_fd);
+		r = f->spool_fd < 0 ? error_set_errno(err, f->spool_fd, "cannot make a spool file")
+				    : spool_all(f, fd, max_bytes, p, err);
 		ingest_locale_leave(&locale);
 		close(fd);
 		if (r < 0)

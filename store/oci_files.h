@@ -41,4 +41,7 @@ ssize_t oci_file_read(struct oci_file *f, void *buf, size_t len);
 /* The whole of a small file; -EFBIG above max. */
 MUST_CHECK int oci_files_load(struct oci_files *f, const char *name, size_t max, struct buf *out);
 
+/* A new file without a name in dir_fd, to be closed; or -errno. */
+int oci_spool_open(int dir_fd);
+
 #endif

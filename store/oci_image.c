@@ -88,7 +88,7 @@ static int load_blob(struct oci_files *f, const json_t *descriptor, json_t **out
 	return r;
 }
 
-static const char *host_architecture(void)
+const char *oci_architecture(void)
 {
 	static const char *const names[][2] = {
 		{ "x86_64", "amd64" },	  { "aarch64", "arm64" },	{ "armv7l", "arm" },
@@ -130,7 +130,7 @@ static bool is_host(const json_t *m)
 	const json_t *platform = json_object_get(m, "platform");
 	const char *os = str(platform, "os"), *arch = str(platform, "architecture");
 
-	return strcmp(os, "linux") == 0 && strcmp(arch, host_architecture()) == 0;
+	return strcmp(os, "linux") == 0 && strcmp(arch, oci_architecture()) == 0;
 }
 
 static const char *entry_name(const json_t *m, unsigned which)
@@ -209,7 +209,7 @@ static json_t *by_platform(const json_t *entries, struct error *err)
 	}
 	if (!found)
 		error_set(err, -EINVAL, "no image for linux/%s; there are:%.300s",
-			  host_architecture(), r == 0 && buf_cstr(&all) ? (char *)all.data : "");
+			  oci_architecture(), r == 0 && buf_cstr(&all) ? (char *)all.data : "");
 	return found;
 }
 

@@ -36,4 +36,7 @@ void oci_image_fini(struct oci_image *img);
 MUST_CHECK int oci_image_find(struct oci_files *f, const char *tag, struct oci_image *out,
 			      struct error *err);
 
+/* This host's architecture as images name it ("amd64"), or "unknown". */
+const char *oci_architecture(void);
+
 #endif
