@@ -212,10 +212,10 @@ static int merge_level(struct merge *m, struct digest *out_only, bool *out_has_o
 static int diff_nodes(const struct tree_batch *gone, const struct tree_batch *made,
 		      struct tree_batch *out)
 {
-	const struct tree_change *g = tree_batch_changes(gone);
-	const struct tree_change *g_end = g + tree_batch_count(gone);
-	const struct tree_change *n = tree_batch_changes(made);
-	const struct tree_change *n_end = n + tree_batch_count(made);
+	const struct tree_change *g = tree_batch_begin(gone);
+	const struct tree_change *g_end = tree_batch_end(gone);
+	const struct tree_change *n = tree_batch_begin(made);
+	const struct tree_change *n_end = tree_batch_end(made);
 	while (g < g_end || n < n_end) {
 		int order = g == g_end	 ? 1
 			    : n == n_end ? -1
@@ -227,8 +227,10 @@ static int diff_nodes(const struct tree_batch *gone, const struct tree_batch *ma
 			r = tree_batch_put(out, n->key, n->klen, n->key + n->klen, DIGEST_SIZE);
 		if (r < 0)
 			return r;
-		g += order <= 0;
-		n += order >= 0;
+		if (order <= 0)
+			g++;
+		if (order >= 0)
+			n++;
 	}
 	return 0;
 }
@@ -270,8 +272,8 @@ static int apply_to_level(struct apply *a, unsigned level, const struct tree_bat
 	struct merge m = {
 		.ns = a->ns,
 		.old = a->old_done ? NULL : &a->old,
-		.c = tree_batch_changes(changes),
-		.c_end = tree_batch_changes(changes) + tree_batch_count(changes),
+		.c = tree_batch_begin(changes),
+		.c_end = tree_batch_end(changes),
 		.gone = gone,
 		.made = made,
 		.new_bytes = a->new_bytes,
@@ -284,7 +286,7 @@ static int apply_to_level(struct apply *a, unsigned level, const struct tree_bat
 	if (r < 0 || has_only)
 		return r < 0 ? r : 1;
 	if (m.whole) {
-		const struct tree_change *first = tree_batch_changes(made);
+		const struct tree_change *first = tree_batch_begin(made);
 		if (tree_batch_count(made) == 0)
 			return level > 0 ? -EBADMSG : (r = tree_empty(a->ns, out_root)) < 0 ? r : 1;
 		if (tree_batch_count(made) == 1) {

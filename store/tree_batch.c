@@ -77,10 +77,15 @@ size_t tree_batch_count(const struct tree_batch *b)
 	return b->count;
 }
 
-const struct tree_change *tree_batch_changes(const struct tree_batch *b)
+const struct tree_change *tree_batch_begin(const struct tree_batch *b)
 {
 	assert(b->sorted);
 	return b->changes;
+}
+
+const struct tree_change *tree_batch_end(const struct tree_batch *b)
+{
+	return b->count ? b->changes + b->count : b->changes; /* NULL + 0 is undefined */
 }
 
 static uint8_t *reserve_bytes(struct tree_batch *b, size_t len)

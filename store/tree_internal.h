@@ -63,7 +63,8 @@ struct tree_change {
 
 /* Sort by key, and keep the last change of each key. */
 MUST_CHECK int tree_batch_sort(struct tree_batch *b);
-/* The changes, tree_batch_count() of them. */
-const struct tree_change *tree_batch_changes(const struct tree_batch *b);
+/* The changes of a sorted batch, and their end. */
+const struct tree_change *tree_batch_begin(const struct tree_batch *b);
+const struct tree_change *tree_batch_end(const struct tree_batch *b);
 
 #endif
