@@ -100,6 +100,15 @@ static int64_t checked_len(const struct kv_value *frame)
 	return len < 1 || len > (int64_t)CHUNK_MAX ? -EBADMSG : len;
 }
 
+static int check_hash(const struct chunk *c, const struct digest *d)
+{
+	struct digest actual;
+	int r = hash_bytes(c->data, c->len, &actual);
+	if (r < 0)
+		return r;
+	return digest_equal(&actual, d) ? 0 : -EBADMSG;
+}
+
 /* Read and decode d's chunk; it has one reference and is not in the cache. */
 static int load(struct chunk_store *cs, const struct digest *d, struct chunk **out,
 		size_t *out_stored)
@@ -117,6 +126,8 @@ static int load(struct chunk_store *cs, const struct digest *d, struct chunk **o
 	if (!c)
 		return -ENOMEM;
 	r = codec_decode(frame.data, frame.len, data, (size_t)len);
+	if (r == 0 && !codec_has_checksum(frame.data, frame.len))
+		r = check_hash(c, d);
 	if (r < 0)
 		return r;
 	*out_stored = frame.len;
@@ -143,15 +154,12 @@ int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t 
 		       uint32_t *out_stored)
 {
 	CLEANUP(chunk_unref_p) struct chunk *c = NULL;
-	struct digest actual;
 	size_t stored;
 	int r = load(cs, d, &c, &stored);
 	if (r == 0)
-		r = hash_bytes(c->data, c->len, &actual);
+		r = check_hash(c, d);
 	if (r < 0)
 		return r;
-	if (!digest_equal(&actual, d))
-		return -EBADMSG;
 	*out_raw = (uint32_t)c->len;
 	*out_stored = (uint32_t)stored;
 	return 0;

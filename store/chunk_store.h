@@ -51,9 +51,9 @@ struct chunk {
 
 /*
  * From the cache or the database. 0; -ENODATA where the chunk is missing;
- * -EBADMSG where the database's checksum fails, the frame does not decode or
- * its length lies; -EIO; -ENOMEM. It is not rehashed: the database's checksums
- * cover local reads, and chunk_store_verify the rest.
+ * -EBADMSG where the frame does not decode, its checksum fails or its length
+ * lies; -EIO; -ENOMEM. A frame with a checksum (codec.h) is not rehashed: that
+ * finds what disks do, and chunk_store_verify finds the rest.
  */
 MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out);
 void chunk_unref(struct chunk *c);

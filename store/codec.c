@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
@@ -67,7 +66,9 @@ static int64_t compress(int level, const void *raw, size_t len, void *out, size_
 		c->compress = ZSTD_createCCtx();
 	if (!c || !c->compress)
 		return -ENOMEM;
-	size_t n = ZSTD_compressCCtx(c->compress, out, cap, raw, len, level);
+	ZSTD_CCtx_setParameter(c->compress, ZSTD_c_compressionLevel, level);
+	ZSTD_CCtx_setParameter(c->compress, ZSTD_c_checksumFlag, 1);
+	size_t n = ZSTD_compress2(c->compress, out, cap, raw, len);
 	if (!ZSTD_isError(n))
 		return (int64_t)n;
 	return ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation ? -ENOMEM : 0;
@@ -112,6 +113,15 @@ int64_t codec_head_raw_len(const void *head, size_t head_len, size_t frame_len)
 int64_t codec_raw_len(const void *frame, size_t len)
 {
 	return codec_head_raw_len(frame, len, len);
+}
+
+/* The fifth byte of a zstd frame describes it; bit 2 says that a checksum follows (RFC 8878). */
+bool codec_has_checksum(const void *frame, size_t len)
+{
+	const uint8_t *payload = (const uint8_t *)frame + CODEC_HEADER_SIZE;
+
+	return len > CODEC_HEADER_SIZE + 4 && payload[-CODEC_HEADER_SIZE] == CODEC_ZSTD &&
+	       payload[4] >> 2 & 1;
 }
 
 int codec_decode(const void *frame, size_t len, void *out, size_t out_len)

@@ -8,6 +8,10 @@
  *
  * kv_has and kv_iter_new_heads look only at heads. Callers see plain keys.
  *
+ * Checksums. This library computes the CRC-32C of a blob byte by byte from
+ * tables, which costs half of decompressing it, so reads of chunks leave it out:
+ * codec frames carry a checksum, and chunk_store rehashes those that do not.
+ *
  * Permanence. Content (chunk, node) is written without the log: an import then
  * writes each byte once, and kv_flush_content moves the memtables to files. But
  * a checkpoint of little would leave a small file in either family each time,
@@ -93,13 +97,13 @@ static void make_chunk_key(struct chunk_key *k, int prefix, const void *key, siz
 }
 
 /* RocksDB's handle of a value, NULL where it is absent; 0 or a failure. */
-static int lookup(struct kv *kv, enum kv_family f, const void *key, size_t klen,
-		  rocksdb_pinnableslice_t **out)
+static int lookup(struct kv *kv, const rocksdb_readoptions_t *opt, enum kv_family f,
+		  const void *key, size_t klen, rocksdb_pinnableslice_t **out)
 {
 	for (int attempt = 0;; attempt++) {
 		const struct kv_db *db = kv_current(kv);
 		char *text = NULL;
-		*out = rocksdb_get_pinned_cf(db->db, kv->read, db->cf[f], key, klen, &text);
+		*out = rocksdb_get_pinned_cf(db->db, opt, db->cf[f], key, klen, &text);
 		if (!text)
 			return 0;
 		/* The writer may have removed a file that this reader knew: look again. */
@@ -122,7 +126,7 @@ int kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen, struct
 		key = chunk_key.b;
 		klen = chunk_key.len;
 	}
-	int r = lookup(kv, f, key, klen, &pin);
+	int r = lookup(kv, f == KV_CHUNK ? kv->read_chunk : kv->read, f, key, klen, &pin);
 	if (r < 0)
 		return r;
 	if (!pin)
@@ -150,7 +154,7 @@ int kv_has(struct kv *kv, enum kv_family f, const void *key, size_t klen)
 		key = chunk_key.b;
 		klen = chunk_key.len;
 	}
-	int r = lookup(kv, f, key, klen, &pin);
+	int r = lookup(kv, kv->read, f, key, klen, &pin);
 	if (r < 0)
 		return r;
 	if (!pin)

@@ -44,7 +44,10 @@ struct kv_value {
 };
 void kv_value_release(struct kv_value *v);
 
-/* 0, -ENOENT, or a failure. */
+/*
+ * 0, -ENOENT, or a failure. A chunk's value is not compared with the database's
+ * checksum, as it has a better one itself (codec.h); all else is.
+ */
 MUST_CHECK int kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
 		      struct kv_value *out);
 /* 1 present, 0 absent, or a failure. Reads no chunk's value. */

@@ -28,6 +28,7 @@ struct kv {
 	char *dir, *scratch_dir; /* what a reader opens again */
 	rocksdb_cache_t *cache;
 	rocksdb_readoptions_t *read;
+	rocksdb_readoptions_t *read_chunk;	    /* one value, without the database's checksum */
 	rocksdb_readoptions_t *read_scan;	    /* leaves the block cache alone */
 	rocksdb_readoptions_t *read_heads;	    /* as read_scan, ends where the heads end */
 	rocksdb_writeoptions_t *write[KV_SYNC + 1]; /* by enum kv_durability */

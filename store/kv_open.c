@@ -239,6 +239,8 @@ int kv_reopen(struct kv *kv, const struct kv_db *seen)
 static void create_access_options(struct kv *kv)
 {
 	kv->read = rocksdb_readoptions_create();
+	kv->read_chunk = rocksdb_readoptions_create();
+	rocksdb_readoptions_set_verify_checksums(kv->read_chunk, 0);
 	kv->read_scan = rocksdb_readoptions_create();
 	rocksdb_readoptions_set_fill_cache(kv->read_scan, 0);
 	kv->read_heads = rocksdb_readoptions_create();
@@ -298,6 +300,7 @@ void kv_close(struct kv *kv)
 		close_database(db);
 	}
 	rocksdb_readoptions_destroy(kv->read);
+	rocksdb_readoptions_destroy(kv->read_chunk);
 	rocksdb_readoptions_destroy(kv->read_scan);
 	rocksdb_readoptions_destroy(kv->read_heads);
 	for (int d = KV_NO_LOG; d <= KV_SYNC; d++)

@@ -1,6 +1,8 @@
 #include "store/chunk_store.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -32,19 +34,32 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
-static int setup(void **state)
+static void open_stores(struct fixture *fx)
 {
-	struct fixture *fx = calloc(1, sizeof(*fx));
 	struct kv_options opt = { .mode = KV_READ_WRITE };
 	struct error err = ERROR_INIT;
 
-	strcpy(fx->dir, "/tmp/test-chunks-XXXXXX");
-	assert_non_null(mkdtemp(fx->dir));
 	if (kv_open(fx->dir, &opt, &fx->kv, &err) != 0)
 		fail_msg("%s", error_text(&err));
 	fx->guard = guard_new();
 	fx->cs = chunk_store_new(fx->kv, fx->guard, CODEC_LEVEL_DEFAULT, CACHE_BYTES);
 	assert_non_null(fx->cs);
+}
+
+static void close_stores(struct fixture *fx)
+{
+	chunk_store_free(fx->cs);
+	guard_free(fx->guard);
+	kv_close(fx->kv);
+}
+
+static int setup(void **state)
+{
+	struct fixture *fx = calloc(1, sizeof(*fx));
+
+	strcpy(fx->dir, "/tmp/test-chunks-XXXXXX");
+	assert_non_null(mkdtemp(fx->dir));
+	open_stores(fx);
 	*state = fx;
 	return 0;
 }
@@ -53,9 +68,7 @@ static int teardown(void **state)
 {
 	struct fixture *fx = *state;
 
-	chunk_store_free(fx->cs);
-	guard_free(fx->guard);
-	kv_close(fx->kv);
+	close_stores(fx);
 	nftw(fx->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	free(fx);
 	return 0;
@@ -190,6 +203,53 @@ static void frames_that_lie_are_refused(void **state)
 		assert_int_equal(chunk_store_verify(fx->cs, &d, &raw, &stored), -EBADMSG);
 	}
 	assert_null(c);
+}
+
+/* Flips one bit in each of the database's blob files, at the same place. */
+static void damage_blobs(struct fixture *fx, off_t at)
+{
+	DIR *d = opendir(fx->dir);
+	struct dirent *e;
+	uint8_t byte;
+
+	while ((e = readdir(d))) {
+		if (!strstr(e->d_name, ".blob"))
+			continue;
+		int fd = openat(dirfd(d), e->d_name, O_RDWR | O_CLOEXEC);
+		assert_int_equal(pread(fd, &byte, 1, at), 1);
+		byte ^= 0x10;
+		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+		close(fd);
+	}
+	closedir(d);
+}
+
+static void flipped_bits_on_disk_are_found_by_a_plain_read(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *raw = malloc(2 * CHUNK_MIN);
+
+	for (int compressible = 0; compressible < 2; compressible++) {
+		struct chunk_put_result res;
+		struct chunk *c = NULL;
+		uint64_t x = 99;
+		teardown(state);
+		setup(state);
+		fx = *state;
+		for (size_t i = 0; i < 2 * CHUNK_MIN; i++) {
+			x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+			raw[i] = compressible ? (x >> 32) % 5 : (uint8_t)(x >> 32);
+		}
+		assert_int_equal(chunk_store_put(fx->cs, raw, 2 * CHUNK_MIN, &res), 0);
+		assert_true((res.stored_bytes < 2 * CHUNK_MIN) == compressible);
+		assert_int_equal(kv_compact_content(fx->kv), 0); /* which moves it to a file */
+		close_stores(fx);
+		damage_blobs(fx, 5000);
+		open_stores(fx);
+		assert_int_equal(chunk_store_get(fx->cs, &res.digest, &c), -EBADMSG);
+		assert_null(c);
+	}
+	free(raw);
 }
 
 static void verify_rehashes(void **state)
@@ -403,6 +463,7 @@ int main(void)
 		TEST(largest_chunk_is_accepted),
 		TEST(missing_chunk_is_enodata),
 		TEST(frames_that_lie_are_refused),
+		TEST(flipped_bits_on_disk_are_found_by_a_plain_read),
 		TEST(verify_rehashes),
 		TEST(cache_shares_chunks_and_stays_within_its_bound),
 		TEST(least_recently_used_chunk_goes_first),

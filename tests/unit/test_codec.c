@@ -71,6 +71,25 @@ static void data_round_trips_at_all_sizes_and_levels(void **state)
 	free(raw);
 }
 
+static void only_compressed_frames_carry_a_checksum(void **state)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	uint8_t raw[4096], out[4096];
+	(void)state;
+
+	fill_random(raw, sizeof(raw));
+	assert_int_equal(codec_encode(3, raw, sizeof(raw), &b), 0);
+	assert_false(codec_has_checksum(b.data, b.len));
+	buf_clear(&b);
+	fill_text(raw, sizeof(raw));
+	assert_int_equal(codec_encode(3, raw, sizeof(raw), &b), 0);
+	assert_true(codec_has_checksum(b.data, b.len));
+	for (size_t len = 0; len < 9; len++)
+		assert_false(codec_has_checksum(b.data, len));
+	b.data[b.len - 1] ^= 1;
+	assert_int_equal(codec_decode(b.data, b.len, out, sizeof(out)), -EBADMSG);
+}
+
 static void saving_less_than_a_thirty_second_is_stored_raw(void **state)
 {
 	uint8_t raw[32768];
@@ -155,6 +174,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(data_round_trips_at_all_sizes_and_levels),
+		cmocka_unit_test(only_compressed_frames_carry_a_checksum),
 		cmocka_unit_test(saving_less_than_a_thirty_second_is_stored_raw),
 		cmocka_unit_test(malformed_frames_are_refused),
 		cmocka_unit_test(every_flipped_byte_is_refused_or_harmless),
