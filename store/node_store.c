@@ -42,7 +42,7 @@ struct shard {
 	size_t count;
 	size_t bytes;
 	uint64_t hits;
-	TAILQ_HEAD(, cached) queue;
+	TAILQ_HEAD(queue, cached) queue;
 } __attribute__((aligned(64)));
 
 struct node_store {

@@ -192,7 +192,7 @@ static int merge_level(struct merge *m, struct digest *out_only, bool *out_has_o
 	*out_has_only = false;
 	if (!m->old)
 		r = emit_changes_below(m, NULL, 0);
-	while (r == 0 && m->c < m->c_end) {
+	while (m->old && r == 0 && m->c < m->c_end) {
 		r = merge_run(m);
 		if (r == 0 && m->c < m->c_end)
 			r = flush(m);
@@ -260,6 +260,24 @@ struct apply {
 	uint64_t *new_bytes;
 };
 
+/* The level consists of the nodes made alone: 1 when *out_root is the result. */
+static int end_of_whole(struct apply *a, unsigned level, const struct tree_batch *made,
+			struct digest *out_root)
+{
+	const struct tree_change *first = tree_batch_begin(made);
+	a->old_done = true;
+	if (tree_batch_count(made) > 1)
+		return 0;
+	if (tree_batch_count(made) == 1) {
+		memcpy(out_root->b, first->key + first->klen, DIGEST_SIZE);
+		return 1;
+	}
+	if (level > 0)
+		return -EBADMSG; /* its children have not all gone */
+	int r = tree_empty(a->ns, out_root);
+	return r < 0 ? r : 1;
+}
+
 /* One level: 1 when *out_root is the result, 0 to go on with a->up. */
 static int apply_to_level(struct apply *a, unsigned level, const struct tree_batch *changes,
 			  struct digest *out_root)
@@ -286,14 +304,9 @@ static int apply_to_level(struct apply *a, unsigned level, const struct tree_bat
 	if (r < 0 || has_only)
 		return r < 0 ? r : 1;
 	if (m.whole) {
-		const struct tree_change *first = tree_batch_begin(made);
-		if (tree_batch_count(made) == 0)
-			return level > 0 ? -EBADMSG : (r = tree_empty(a->ns, out_root)) < 0 ? r : 1;
-		if (tree_batch_count(made) == 1) {
-			memcpy(out_root->b, first->key + first->klen, DIGEST_SIZE);
-			return 1;
-		}
-		a->old_done = true;
+		r = end_of_whole(a, level, made, out_root);
+		if (r != 0)
+			return r;
 		tree_batch_clear(gone);
 	}
 	r = diff_nodes(gone, made, up);

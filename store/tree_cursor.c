@@ -116,14 +116,12 @@ int tree_cursor_seek(struct tree_cursor *c, unsigned level, const void *key, siz
 
 static int down_to(struct tree_cursor *c, unsigned level, bool last)
 {
-	struct tree_frame *f;
-	while ((f = tree_cursor_bottom(c))->node->view.level > level) {
+	while (tree_cursor_bottom(c)->node->view.level > level) {
 		int r = tree_cursor_down(c);
 		if (r < 0)
 			return r;
-		f = tree_cursor_bottom(c);
 		if (last)
-			f->i = f->node->view.count - 1;
+			tree_cursor_bottom(c)->i = tree_cursor_bottom(c)->node->view.count - 1;
 	}
 	return 1;
 }

@@ -284,8 +284,8 @@ static void expect_everything_refuses(struct fixture *f, uint8_t name, int want)
 	assert_int_equal(tree_diff(f->ns, &root, &empty, ignore_diff, NULL), want);
 	assert_int_equal(tree_diff(f->ns, &empty, &root, ignore_diff, NULL), want);
 	CLEANUP(tree_batch_free_p) struct tree_batch *b = tree_batch_new();
-	for (char k = 'a'; k <= 'z'; k++)
-		assert_int_equal(tree_batch_put(b, &k, 1, "v", 1), 0);
+	for (const char *k = "abcdefghijklmnopqrstuvwxyz"; *k; k++)
+		assert_int_equal(tree_batch_put(b, k, 1, "v", 1), 0);
 	assert_int_equal(tree_apply(f->ns, &root, b, &out, NULL), want);
 }
 
