@@ -70,10 +70,10 @@ static void reply_entry(fuse_req_t req, const struct view_attr *a)
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	const unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK |
-			      FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO |
-			      FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_PARALLEL_DIROPS |
-			      FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS |
-			      FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT;
+			      FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE |
+			      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
+			      FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPEN_SUPPORT |
+			      FUSE_CAP_NO_OPENDIR_SUPPORT;
 
 	(void)userdata;
 	conn->want = want & conn->capable;
@@ -493,7 +493,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 	bool kill = fuse_req_ctx(req)->uid != 0;
 
 	(void)fi;
-	reply_err(req, ino, view_fallocate(view_of_request(), ino, mode, (uint64_t)off, (uint64_t)len, kill));
+	reply_err(req, ino,
+		  view_fallocate(view_of_request(), ino, mode, (uint64_t)off, (uint64_t)len, kill));
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,

@@ -28,7 +28,7 @@ struct seal {
 	struct unode **unodes;
 	size_t n, cap;
 	_Atomic size_t next;
-	struct pool *pool; /* of big files' chunks; made when one turns up */
+	struct pool *pool;    /* of big files' chunks; made when one turns up */
 	pthread_mutex_t lock; /* guards all below */
 	struct tree_batch *batch;
 	struct digest root;
@@ -84,9 +84,9 @@ static int stage_entries(struct seal *s, struct unode *u)
 		if (omap_key(e)[0] == KEY_EXTENT)
 			continue;
 		full_key(&k, u->ino, omap_key(e), e->key_len);
-		r = e->tombstone ? tree_batch_del(s->batch, k.bytes, k.len)
-				 : tree_batch_put(s->batch, k.bytes, k.len, omap_value(e),
-						  e->value_len);
+		r = e->tombstone
+			    ? tree_batch_del(s->batch, k.bytes, k.len)
+			    : tree_batch_put(s->batch, k.bytes, k.len, omap_value(e), e->value_len);
 	}
 	return r;
 }
@@ -296,8 +296,7 @@ static void run_threads(struct seal *s)
 	size_t want = MIN((size_t)MAX(cores, 1L), (size_t)SEAL_THREADS_MAX), started = 0;
 
 	want = MIN(want, s->n / 8 + 1);
-	while (started + 1 < want &&
-	       pthread_create(&threads[started], NULL, seal_thread, s) == 0)
+	while (started + 1 < want && pthread_create(&threads[started], NULL, seal_thread, s) == 0)
 		started++;
 	seal_thread(s);
 	while (started > 0)

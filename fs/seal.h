@@ -34,8 +34,8 @@ struct seal_extent {
 
 /* The change of one file's extents. */
 struct seal_file_result {
-	struct buf del; /* u64 offsets of base extents to delete */
-	struct buf put; /* struct seal_put_head, then inline bytes */
+	struct buf del;	     /* u64 offsets of base extents to delete */
+	struct buf put;	     /* struct seal_put_head, then inline bytes */
 	int64_t alloc_delta; /* bytes */
 };
 struct seal_put_head {

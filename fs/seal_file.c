@@ -29,11 +29,11 @@ struct file_seal {
 	struct range *ranges; /* ascending, merged */
 	size_t n_ranges;
 	/* the region being fed */
-	uint64_t settle; /* old cuts count from here on */
+	uint64_t settle;     /* old cuts count from here on */
 	uint64_t next_start; /* where the next region begins; UINT64_MAX: none */
-	uint64_t synced; /* where at_cut stopped it */
-	uint64_t fed; /* everything below is fed or settled */
-	bool fed_to_hole; /* and a hole ends there */
+	uint64_t synced;     /* where at_cut stopped it */
+	uint64_t fed;	     /* everything below is fed or settled */
+	bool fed_to_hole;    /* and a hole ends there */
 	uint8_t *block;
 };
 
@@ -298,12 +298,9 @@ static int feed_all(struct file_seal *s)
 int seal_file(struct view *v, struct file_chunks *fc, struct unode *u, uint64_t base_size,
 	      uint64_t new_size, struct seal_file_result *out)
 {
-	struct file_seal s = { .v = v,
-			       .fc = fc,
-			       .u = u,
-			       .base_size = base_size,
-			       .new_size = new_size,
-			       .out = out };
+	struct file_seal s = {
+		.v = v, .fc = fc, .u = u, .base_size = base_size, .new_size = new_size, .out = out
+	};
 	int r;
 
 	memset(out, 0, sizeof(*out));
@@ -313,7 +310,8 @@ int seal_file(struct view *v, struct file_chunks *fc, struct unode *u, uint64_t 
 	if (!r)
 		r = feed_all(&s);
 	if (!r) {
-		s.next_start = 0; /* what is left in the buffer replaces the base's: no more syncs */
+		s.next_start =
+			0; /* what is left in the buffer replaces the base's: no more syncs */
 		r = file_chunks_finish(fc, new_size);
 		if (r >= 0)
 			r = file_chunks_wait(fc);

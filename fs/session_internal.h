@@ -48,7 +48,7 @@ struct session {
 	_Atomic bool ended;
 	void (*on_end)(void *arg);
 	void *arg;
-	unsigned active; /* guarded by pool->lock: threads and queued syncs that use it */
+	unsigned active;     /* guarded by pool->lock: threads and queued syncs that use it */
 	pthread_cond_t idle; /* active became 0 */
 };
 

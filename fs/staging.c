@@ -25,9 +25,9 @@ struct staging {
 	int fd;
 	struct kv *kv;
 	_Atomic uint64_t end;
-	_Atomic uint64_t checked_at; /* value of end at the last look at free space */
+	_Atomic uint64_t checked_at;	 /* value of end at the last look at free space */
 	_Atomic uint64_t writes, synced; /* counts: dirty while they differ */
-	pthread_mutex_t lock; /* guards the list of dead ranges */
+	pthread_mutex_t lock;		 /* guards the list of dead ranges */
 	struct dead_range dead[RECLAIM_BATCH];
 	unsigned n_dead;
 	uint64_t dead_bytes;

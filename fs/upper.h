@@ -42,12 +42,12 @@ static inline unsigned upper_shard(uint64_t ino)
 struct unode {
 	struct unode *next; /* in its hash chain */
 	uint64_t ino;
-	bool has_rec; /* rec replaces the record below */
-	bool gone; /* the inode is deleted here; nothing else counts */
-	bool fresh; /* nothing below: made in this epoch, or carried whole into it */
-	bool caps_checked; /* known to have no security.capability */
+	bool has_rec;	      /* rec replaces the record below */
+	bool gone;	      /* the inode is deleted here; nothing else counts */
+	bool fresh;	      /* nothing below: made in this epoch, or carried whole into it */
+	bool caps_checked;    /* known to have no security.capability */
 	struct inode_rec rec; /* target is owned */
-	struct omap entries; /* xattrs, dirents, extents, backrefs */
+	struct omap entries;  /* xattrs, dirents, extents, backrefs */
 };
 
 struct upper_shard {

@@ -14,14 +14,13 @@
 #include "fs/upper.h"
 #include "store/base/wire.h"
 
-
 enum change_kind { CHANGE_REC, CHANGE_PUT, CHANGE_ERASE, CHANGE_DROP };
 
 struct tx_change {
 	enum change_kind kind;
 	struct unode *u;
 	struct omap_entry *entry; /* PUT: to link in; ERASE: only its key counts */
-	struct inode_rec rec; /* REC: target owned */
+	struct inode_rec rec;	  /* REC: target owned */
 };
 
 #define FULL_KEY_MAX (UPPER_ID_SIZE + 4 + 8 + sizeof(((struct subkey *)0)->bytes))
@@ -395,8 +394,7 @@ void upper_delete_range(struct kv *kv, struct kv_batch *b, const uint8_t id[UPPE
 	memcpy(to, id, UPPER_ID_SIZE);
 	for (int i = 0; i < 4; i++) {
 		from[UPPER_ID_SIZE + i] = all_epochs ? 0 : (uint8_t)(epoch >> (24 - 8 * i));
-		to[UPPER_ID_SIZE + i] = all_epochs ? 0xff
-						   : (uint8_t)((epoch + 1) >> (24 - 8 * i));
+		to[UPPER_ID_SIZE + i] = all_epochs ? 0xff : (uint8_t)((epoch + 1) >> (24 - 8 * i));
 	}
 	kv_batch_del_range(kv, b, KV_UPPER, from, sizeof(from), to, sizeof(to));
 }

@@ -89,7 +89,7 @@ void view_unlock(struct view *v, struct view_lock *l)
 struct stack {
 	struct unode *u[2];
 	unsigned n; /* uppers that say something of the inode */
-	bool base; /* the base counts */
+	bool base;  /* the base counts */
 	bool gone;
 };
 

@@ -159,7 +159,7 @@ MUST_CHECK int view_removexattr(struct view *v, uint64_t ino, const char *name);
 /* --- data (view_data.c) --- */
 MUST_CHECK int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t len);
 #define VIEW_WRITE_CACHED (1u << 0) /* from the page cache: the kernel keeps the times */
-#define VIEW_WRITE_KILL (1u << 1) /* clear setuid and setgid */
+#define VIEW_WRITE_KILL (1u << 1)   /* clear setuid and setgid */
 MUST_CHECK int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data,
 			      size_t len, unsigned flags);
 /* mode: FALLOC_FL_*. kill: clear setuid and setgid. */
@@ -174,8 +174,8 @@ MUST_CHECK int view_sync(struct view *v);
 enum piece_kind { PIECE_HOLE, PIECE_STAGED, PIECE_CHUNK, PIECE_INLINE };
 struct piece {
 	enum piece_kind kind;
-	uint64_t off, len; /* in the file */
-	uint64_t pos; /* STAGED: in the staging file */
+	uint64_t off, len;  /* in the file */
+	uint64_t pos;	    /* STAGED: in the staging file */
 	uint32_t chunk_off; /* CHUNK: first byte used; INLINE: data points at it */
 	struct digest digest;
 	const uint8_t *data; /* INLINE: lives during the call */

@@ -95,8 +95,9 @@ static int walk_layer(struct walk *w, unsigned depth, uint64_t to)
 		uint64_t end = MIN(x.off + x.len, to), skip = w->at - x.off;
 		struct piece p = { .off = w->at, .len = end - w->at, .digest = x.digest };
 
-		p.kind = x.kind == UPPER_DATA ? PIECE_STAGED
-					      : x.kind == UPPER_CHUNK ? PIECE_CHUNK : PIECE_HOLE;
+		p.kind = x.kind == UPPER_DATA	 ? PIECE_STAGED
+			 : x.kind == UPPER_CHUNK ? PIECE_CHUNK
+						 : PIECE_HOLE;
 		p.pos = x.pos + skip;
 		p.chunk_off = x.chunk_off + (uint32_t)skip;
 		w->at = end;
@@ -488,7 +489,8 @@ int view_statfs(struct view *v, struct statvfs *out)
 		return -errno;
 	pthread_rwlock_rdlock(&v->layers);
 	r = tree_fs_super(&v->base, &sup);
-	used = atomic_load(&v->cur->data_bytes) + (v->sealed ? atomic_load(&v->sealed->data_bytes) : 0);
+	used = atomic_load(&v->cur->data_bytes) +
+	       (v->sealed ? atomic_load(&v->sealed->data_bytes) : 0);
 	pthread_rwlock_unlock(&v->layers);
 	if (r)
 		return r == -ENOENT ? -EBADMSG : r;

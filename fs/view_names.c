@@ -9,6 +9,7 @@
 #include "fs/view_internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fs/acl.h"
@@ -641,4 +642,57 @@ int view_readdir(struct view *v, uint64_t dir, uint64_t cookie, view_dirent_fn f
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
 	return r < 0 ? r : 0;
+}
+
+struct ino_list {
+	struct view *v;
+	uint64_t *inos;
+	size_t n, cap;
+};
+
+static int collect_nameless(void *arg, struct unode *u)
+{
+	struct ino_list *l = arg;
+	struct view_rec rec;
+	int r;
+
+	if (u->gone || (u->has_rec && u->rec.nlink > 0))
+		return 0;
+	if (!u->has_rec) {
+		r = view_rec_at(l->v, 0, u->ino, &rec);
+		if (!r)
+			r = rec.rec.nlink > 0 ? 1 : 0;
+		view_rec_fini(&rec);
+		if (r == 1 || (r && r != -ENOENT))
+			return r < 0 ? r : 0;
+	}
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 64;
+		uint64_t *p = realloc(l->inos, cap * sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		l->inos = p;
+		l->cap = cap;
+	}
+	l->inos[l->n++] = u->ino;
+	return 0;
+}
+
+int view_drop_orphans(struct view *v)
+{
+	struct ino_list l = { .v = v };
+	struct upper_tx tx;
+	int r = upper_each(v->cur, collect_nameless, &l);
+
+	for (size_t i = 0; i < l.n && !r; i++) {
+		r = view_tx_begin(v, &tx);
+		if (!r) {
+			upper_tx_drop(&tx, upper_find(v->cur, l.inos[i]));
+			r = upper_tx_commit(&tx);
+		}
+		upper_tx_end(&tx);
+	}
+	free(l.inos);
+	return r;
 }

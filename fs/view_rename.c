@@ -95,8 +95,8 @@ static int move_link(struct rename_op *op, int i)
  */
 static bool names_collide(const struct rename_op *op)
 {
-	return same_dir(op) && name_hash(op->name[0], op->len[0]) ==
-				       name_hash(op->name[1], op->len[1]);
+	return same_dir(op) &&
+	       name_hash(op->name[0], op->len[0]) == name_hash(op->name[1], op->len[1]);
 }
 
 static int put_collided(struct rename_op *op, const struct dirent_rec *place[2])
@@ -223,7 +223,8 @@ static int rename_once(struct rename_op *op, unsigned flags)
 		memset(&op->dr[i], 0, sizeof(op->dr[i]));
 		memset(&op->r[i], 0, sizeof(op->r[i]));
 	}
-	uint64_t inos[4] = { op->dir[0], op->dir[1], op->ino[0], op->ino[1] ? op->ino[1] : op->ino[0] };
+	uint64_t inos[4] = { op->dir[0], op->dir[1], op->ino[0],
+			     op->ino[1] ? op->ino[1] : op->ino[0] };
 
 	op->now = view_now();
 	view_lock(v, &l, true, 4, inos);

@@ -1,0 +1,27 @@
+/*
+ * carry.h - inodes without a name that somebody still has open when their
+ * epoch is sealed. They are not in the new tree, so they are carried, whole,
+ * into the current epoch.
+ */
+#ifndef VARVE_FS_CARRY_H
+#define VARVE_FS_CARRY_H
+
+#include "fs/view.h"
+
+struct carry; /* prepared copies */
+
+/*
+ * Copy every such inode of v->sealed. Their chunks are pinned under `owner` in
+ * batch, which is written with the new base. Layers need not be locked.
+ */
+MUST_CHECK int carry_prepare(struct view *v, struct kv_batch *batch, const char *owner,
+			     struct carry **out);
+/*
+ * Put the copies into v->cur, under what it says of them already. Layers are
+ * locked exclusively, before the exchange. *out_staged: some of them hold
+ * staged data. Best effort where memory runs out.
+ */
+void carry_apply(struct view *v, struct carry *c, bool *out_staged);
+void carry_free(struct carry *c);
+
+#endif

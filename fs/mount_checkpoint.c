@@ -1,0 +1,455 @@
+/*
+ * Checkpoints of a mount.
+ *
+ *   flush   the kernel's dirty pages reach the upper
+ *   swap    a new epoch begins; the old one never changes again. Operations are
+ *           held up only for this: two pointers and one logged record
+ *   seal    in a thread: the old epoch becomes a tree (seal.h)
+ *   adopt   the new tree is the base, the old epoch is dropped
+ *
+ * The record of the mount says which epoch is being sealed into which snapshot,
+ * so after a crash sealing simply starts again (mount_load.c).
+ *
+ * Adopting exchanges the layers in memory first and writes the record after
+ * it, all within one guard session: until the record is written, the old base
+ * is what the database pins, and the new tree's nodes are protected by the
+ * session. A collection that would sweep the old base has to see the new
+ * record first, and by then no operation reads the old base any more.
+ */
+#include "fs/mount_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/carry.h"
+#include "fs/seal.h"
+#include "store/base/log.h"
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* --- sealing --- */
+
+static struct upper *exchange_layers(struct mount *m, const struct digest *root,
+				     struct carry *carry, bool *out_staged)
+{
+	struct view *v = &m->view;
+	struct upper *old;
+
+	pthread_rwlock_wrlock(&v->layers);
+	carry_apply(v, carry, out_staged);
+	v->base = store_tree(m->store, root);
+	old = v->sealed;
+	v->sealed = NULL;
+	pthread_rwlock_unlock(&v->layers);
+	return old;
+}
+
+/* The record could not be written: the old layers show the same. */
+static void restore_layers(struct mount *m, const struct tree_fs *base, struct upper *sealed)
+{
+	pthread_rwlock_wrlock(&m->view.layers);
+	m->view.base = *base;
+	m->view.sealed = sealed;
+	pthread_rwlock_unlock(&m->view.layers);
+}
+
+/* Write the record with b; on failure it stays as it was. */
+static int put_record_and_snapshot(struct mount *m, struct snapshot *snap, bool has_snapshot,
+				   struct kv_batch *b, struct error *err)
+{
+	int r = mount_record_put(m->store, b, &m->rec);
+
+	if (!r && has_snapshot)
+		return snapshots_put(m->store->snapshots, snap, b, err);
+	return r ? r : kv_write(m->store->kv, b, KV_SYNC);
+}
+
+/* The record as it is after adoption, and the snapshot's, in one synced write. */
+static int write_adopted(struct mount *m, const struct seal_result *res, struct snapshot *snap,
+			 bool has_snapshot, struct kv_batch *b, struct error *err)
+{
+	struct mount_record was;
+	int r;
+
+	/* I/O under the lock: readers of the record wait for what it will say. */
+	pthread_mutex_lock(&m->state);
+	was = m->rec;
+	m->rec.base = res->root;
+	m->rec.sealing_epoch = 0;
+	m->rec.sealing_next_ino = 0;
+	m->rec.sealing_snapshot[0] = 0;
+	if (has_snapshot) {
+		memcpy(m->rec.snapshot_id, snap->id, sizeof(m->rec.snapshot_id));
+		memcpy(m->rec.snapshot_name, snap->name, sizeof(m->rec.snapshot_name));
+	}
+	upper_delete_range(m->store->kv, b, m->view.cur->id, was.sealing_epoch, false);
+	r = put_record_and_snapshot(m, snap, has_snapshot, b, err);
+	if (r)
+		m->rec = was;
+	pthread_mutex_unlock(&m->state);
+	return r;
+}
+
+static int adopt(struct mount *m, const struct seal_result *res, struct snapshot *snap,
+		 bool has_snapshot, struct error *err)
+{
+	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
+	struct carry *carry = NULL;
+	bool staged = false;
+	int r = b ? 0 : -ENOMEM;
+
+	if (!r) {
+		store_unpin_chunks(m->store, b, m->rec.id);
+		r = carry_prepare(&m->view, b, m->rec.id, &carry);
+	}
+	/* Before anything is exchanged: what may fail for want of disk has happened. */
+	if (!r)
+		r = kv_flush_content(m->store->kv);
+	if (r)
+		return error_prefix(err, r, "cannot adopt the checkpoint");
+	struct tree_fs old_base = m->view.base;
+	struct upper *old = exchange_layers(m, &res->root, carry, &staged);
+
+	carry_free(carry);
+	r = write_adopted(m, res, snap, has_snapshot, b, err);
+	if (r) {
+		restore_layers(m, &old_base, old);
+		return error_prefix(err, r, "cannot record the checkpoint");
+	}
+	upper_free(old);
+	if (!staged)
+		staging_punch(m->view.staging, 0, m->sealing_end);
+	return 0;
+}
+
+static int snapshot_of_seal(struct mount *m, struct snapshot *out, struct error *err)
+{
+	if (!m->rec.sealing_snapshot[0])
+		return -ENOENT;
+	return snapshots_get(m->store->snapshots, m->rec.sealing_snapshot, out, err);
+}
+
+static int seal_and_adopt(struct mount *m, struct error *err)
+{
+	struct guard_session guard;
+	struct seal_result res;
+	struct snapshot snap;
+	/* A snapshot that was deleted meanwhile: the epoch is sealed all the same. */
+	bool has_snapshot = snapshot_of_seal(m, &snap, NULL) == 0;
+	int r;
+
+	guard_session_begin(m->store->guard, &guard);
+	r = seal_run(&m->view, m->rec.sealing_next_ino, &res, err);
+	if (!r && has_snapshot) {
+		snap.status = SNAPSHOT_READY;
+		snap.has_root = true;
+		snap.root = res.root;
+		snap.new_bytes = res.new_bytes;
+		snap.size_bytes = res.super.data_bytes;
+		snap.file_count = res.super.inode_count;
+	}
+	if (!r)
+		r = adopt(m, &res, &snap, has_snapshot, err);
+	guard_session_end(m->store->guard, &guard);
+	if (r && has_snapshot) {
+		struct error ignored = ERROR_INIT;
+
+		snap.status = SNAPSHOT_FAILED;
+		snap.has_root = false;
+		snprintf(snap.error, sizeof(snap.error), "%s", error_text(err));
+		if (snapshots_put(m->store->snapshots, &snap, NULL, &ignored))
+			log_error("mount %s: %s", m->rec.id, error_text(&ignored));
+	}
+	if (has_snapshot)
+		snapshot_fini(&snap);
+	return r;
+}
+
+static void *seal_main(void *arg)
+{
+	struct mount *m = arg;
+	struct error err = ERROR_INIT;
+	int r;
+
+	pthread_setname_np(pthread_self(), "varve-seal");
+	r = seal_and_adopt(m, &err);
+	if (r)
+		log_error("mount %s: checkpoint failed, its changes are kept: %s", m->rec.id,
+			  error_text(&err));
+	pthread_mutex_lock(&m->state);
+	m->sealing = false;
+	m->seal_result = r;
+	snprintf(m->seal_error, sizeof(m->seal_error), "%s", r ? error_text(&err) : "");
+	pthread_cond_broadcast(&m->seal_done);
+	pthread_mutex_unlock(&m->state);
+	return NULL;
+}
+
+int mount_start_seal(struct mount *m)
+{
+	int r;
+
+	pthread_mutex_lock(&m->state);
+	m->sealing = true;
+	pthread_mutex_unlock(&m->state);
+	r = pthread_create(&m->seal_thread, NULL, seal_main, m);
+	pthread_mutex_lock(&m->state);
+	m->has_seal_thread = r == 0;
+	if (r)
+		m->sealing = false;
+	m->seal_result = -r;
+	pthread_mutex_unlock(&m->state);
+	return -r;
+}
+
+static int wait_sealed(struct mount *m, struct error *err)
+{
+	bool join;
+	int r;
+
+	pthread_mutex_lock(&m->state);
+	while (m->sealing)
+		pthread_cond_wait(&m->seal_done, &m->state);
+	r = m->seal_result;
+	join = m->has_seal_thread;
+	m->has_seal_thread = false;
+	if (r)
+		error_set(err, r, "%s", m->seal_error[0] ? m->seal_error : strerror(-r));
+	pthread_mutex_unlock(&m->state);
+	if (join)
+		pthread_join(m->seal_thread, NULL);
+	return r;
+}
+
+int mount_wait_sealed(struct mount *m, struct error *err)
+{
+	return wait_sealed(m, err);
+}
+
+int mount_settle(struct mount *m, struct error *err)
+{
+	int r = wait_sealed(m, NULL);
+
+	if (!m->view.sealed)
+		return 0;
+	/* The last one failed and its epoch was kept: that comes first. */
+	pthread_mutex_lock(&m->state);
+	m->rec.sealing_snapshot[0] = 0;
+	pthread_mutex_unlock(&m->state);
+	r = seal_and_adopt(m, err);
+	pthread_mutex_lock(&m->state);
+	m->seal_result = r;
+	pthread_mutex_unlock(&m->state);
+	return r;
+}
+
+/* --- freezing --- */
+
+static int write_file(const char *dir, const char *name, const char *text)
+{
+	char path[4096];
+	int fd, r = 0;
+
+	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static bool is_frozen(const char *dir)
+{
+	char path[4096], text[256];
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/cgroup.events", dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	text[n > 0 ? n : 0] = 0;
+	return strstr(text, "frozen 1") != NULL;
+}
+
+static int freeze(const char *dir, struct error *err)
+{
+	int r = write_file(dir, "cgroup.freeze", "1");
+
+	if (r)
+		return error_set_errno(err, r, "cannot freeze cgroup %s", dir);
+	for (int ms = 0; !is_frozen(dir); ms++) {
+		if (ms == 2000) {
+			(void)!write_file(dir, "cgroup.freeze", "0");
+			return error_set(err, -ETIMEDOUT, "cgroup %s did not freeze", dir);
+		}
+		usleep(1000);
+	}
+	return 0;
+}
+
+/* --- the swap --- */
+
+/* layers held exclusively: is there anything to seal? */
+static bool is_changed(const struct view *v)
+{
+	return atomic_load(&v->cur->changed);
+}
+
+static int swap(struct mount *m, struct upper **next, const char *snapshot_id, bool *out_changed)
+{
+	struct view *v = &m->view;
+	uint64_t start = now_ns();
+	int r = 0;
+
+	pthread_rwlock_wrlock(&v->layers);
+	*out_changed = is_changed(v);
+	if (*out_changed) {
+		pthread_mutex_lock(&m->state);
+		m->rec.sealing_epoch = m->rec.epoch++;
+		m->rec.sealing_next_ino = atomic_load(&v->next_ino);
+		snprintf(m->rec.sealing_snapshot, sizeof(m->rec.sealing_snapshot), "%s",
+			 snapshot_id);
+		/* I/O under the locks: the record must come before the new epoch's. */
+		r = mount_record_write(m->store, &m->rec, KV_LOG);
+		if (r) {
+			m->rec.epoch = m->rec.sealing_epoch;
+			m->rec.sealing_epoch = 0;
+			m->rec.sealing_snapshot[0] = 0;
+		} else {
+			m->sealing_end = staging_end(v->staging);
+			v->sealed = v->cur;
+			v->cur = *next;
+			*next = NULL;
+		}
+		m->last_pause_ns = now_ns() - start;
+		pthread_mutex_unlock(&m->state);
+	}
+	pthread_rwlock_unlock(&v->layers);
+	return r;
+}
+
+static void describe(struct mount *m, const char *name, struct snapshot *snap)
+{
+	memset(snap, 0, sizeof(*snap));
+	id_random(snap->id);
+	snprintf(snap->name, sizeof(snap->name), "%s", name ? name : "");
+	snprintf(snap->source, sizeof(snap->source), "checkpoint");
+	pthread_mutex_lock(&m->state);
+	snprintf(snap->parent, sizeof(snap->parent), "%s", m->rec.snapshot_id);
+	snprintf(snap->mount_id, sizeof(snap->mount_id), "%s", m->rec.id);
+	pthread_mutex_unlock(&m->state);
+	snap->status = SNAPSHOT_BUILDING;
+}
+
+/* What a checkpoint has of its parent: the image's config. */
+static void inherit_config(struct mount *m, struct snapshot *snap)
+{
+	struct snapshot parent;
+
+	if (!snap->parent[0] ||
+	    snapshots_get(m->store->snapshots, snap->parent, &parent, NULL) != 0)
+		return;
+	snap->config = json_incref(parent.config);
+	snapshot_fini(&parent);
+}
+
+static int ready_unchanged(struct mount *m, struct snapshot *snap, struct error *err)
+{
+	struct super_rec sup;
+	int r = tree_fs_super(&m->view.base, &sup);
+
+	if (r)
+		return error_set_errno(err, r, "cannot read the mount's base");
+	snap->status = SNAPSHOT_READY;
+	snap->has_root = true;
+	snap->root = m->view.base.root;
+	snap->size_bytes = sup.data_bytes;
+	snap->file_count = sup.inode_count;
+	return snapshots_put(m->store->snapshots, snap, NULL, err);
+}
+
+/* op held, nothing being sealed. */
+static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap, struct error *err)
+{
+	struct upper *next CLEANUP(upper_free_p) = NULL;
+	bool changed = true, frozen = false, attached;
+	int r = 0;
+
+	pthread_mutex_lock(&m->state);
+	attached = m->attached;
+	pthread_mutex_unlock(&m->state);
+	next = upper_new(m->view.cur->id, m->rec.epoch + 1);
+	if (!next)
+		return error_set(err, -ENOMEM, "out of memory");
+	if (attached && cgroup) {
+		r = freeze(cgroup, err);
+		frozen = r == 0;
+	}
+	if (attached && !r)
+		mount_flush(m);
+	if (!r && !is_changed(&m->view))
+		r = ready_unchanged(m, snap, err);
+	else if (!r)
+		r = snapshots_put(m->store->snapshots, snap, NULL, err);
+	if (!r && snap->status == SNAPSHOT_BUILDING)
+		r = swap(m, &next, snap->id, &changed);
+	if (frozen && write_file(cgroup, "cgroup.freeze", "0"))
+		log_error("cannot thaw cgroup %s", cgroup);
+	if (r) {
+		if (snap->status == SNAPSHOT_BUILDING && r != -EEXIST)
+			(void)!snapshots_delete(m->store->snapshots, snap->id, NULL);
+		return error_prefix(err, r, "cannot take the checkpoint");
+	}
+	if (snap->status == SNAPSHOT_READY)
+		return 0;
+	if (!changed)
+		return ready_unchanged(m, snap, err);
+	r = mount_start_seal(m);
+	return r ? error_set_errno(err, r, "cannot start to seal the checkpoint") : 0;
+}
+
+int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgroup,
+		     struct snapshot *out, struct error *err)
+{
+	int r = name && name[0] ? snapshot_name_check(name, err) : 0;
+
+	if (r)
+		return r;
+	pthread_mutex_lock(&m->op);
+	r = mount_settle(m, err);
+	if (!r) {
+		describe(m, name, out);
+		inherit_config(m, out);
+		r = checkpoint(m, freeze_cgroup, out, err);
+		if (r)
+			snapshot_fini(out);
+	}
+	pthread_mutex_unlock(&m->op);
+	return r;
+}
+
+uint64_t mount_last_pause_ns(struct mount *m)
+{
+	pthread_mutex_lock(&m->state);
+	uint64_t ns = m->last_pause_ns;
+
+	pthread_mutex_unlock(&m->state);
+	return ns;
+}

@@ -1,0 +1,81 @@
+/* mount_internal.h - shared by the mount_*.c files. */
+#ifndef VARVE_FS_MOUNT_INTERNAL_H
+#define VARVE_FS_MOUNT_INTERNAL_H
+
+#include <pthread.h>
+
+#include "fs/mount.h"
+#include "fs/session.h"
+#include "fs/view.h"
+
+/* What the record "mount/ID" says. */
+struct mount_record {
+	char id[SNAPSHOT_ID_SIZE];
+	char snapshot_id[SNAPSHOT_ID_SIZE];
+	char snapshot_name[SNAPSHOT_NAME_MAX + 1];
+	struct digest base;
+	char *mountpoint; /* owned */
+	char *fsname;	  /* owned */
+	bool read_only, is_volatile, allow_dev, allow_suid;
+	enum mount_cache cache;
+	uint64_t quota_bytes;
+	int64_t created_at_ms;
+	bool attached;				 /* to be attached again by the next daemon */
+	bool discarding;			 /* its upper is being deleted */
+	uint32_t epoch;				 /* the current one */
+	uint32_t sealing_epoch;			 /* 0: none */
+	uint64_t sealing_next_ino;		 /* of the mount, at the swap */
+	char sealing_snapshot[SNAPSHOT_ID_SIZE]; /* what it will become */
+};
+void mount_record_fini(struct mount_record *r);
+/* -EBADMSG. */
+MUST_CHECK int mount_record_decode(const void *json, size_t len, struct mount_record *out);
+/* Put the record and the pin of its base into b. -ENOMEM. */
+MUST_CHECK int mount_record_put(struct store *s, struct kv_batch *b, const struct mount_record *r);
+void mount_record_del(struct store *s, struct kv_batch *b, const char *id);
+/* Write just the record. */
+MUST_CHECK int mount_record_write(struct store *s, const struct mount_record *r,
+				  enum kv_durability d);
+/* The id as the upper's key prefix. */
+MUST_CHECK int mount_id_bytes(const char *id, uint8_t out[UPPER_ID_SIZE]);
+
+/*
+ * Lock order: op, then the view's, then state. on_end of a session takes only
+ * state.
+ */
+struct mount {
+	struct store *store;
+	struct session_pool *pool;
+	pthread_mutex_t op;	 /* one attach, detach, checkpoint or discard at a time */
+	struct session *session; /* guarded by op */
+
+	pthread_mutex_t state; /* guards what follows */
+	pthread_cond_t seal_done;
+	struct mount_record rec;
+	bool attached;
+	bool closing;	 /* the record's "attached" is not to be changed by the session's end */
+	bool sealing;	 /* a thread is at it */
+	int seal_result; /* of the last one: 0 or -errno, then the epoch is kept */
+	char seal_error[256];
+	bool has_seal_thread;
+	pthread_t seal_thread;
+	uint64_t last_pause_ns;
+	uint64_t sealing_end; /* end of the staging file at the swap: the old epoch's is below */
+
+	struct view view;
+};
+
+/* A mount with its record's contents taken over (also on failure freed); layers loaded. */
+MUST_CHECK int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec,
+			 bool fresh, struct mount **out, struct error *err);
+void mount_free(struct mount *m);
+/* Begin to seal v->sealed in the background; op held or not yet shared. */
+MUST_CHECK int mount_start_seal(struct mount *m);
+/* op held. Waits; seals again what failed before. */
+MUST_CHECK int mount_settle(struct mount *m, struct error *err);
+/* op held: begin to serve at rec.mountpoint. */
+MUST_CHECK int mount_attach_locked(struct mount *m, struct error *err);
+/* Write dirty pages of the mount back. */
+void mount_flush(struct mount *m);
+
+#endif

@@ -1,0 +1,270 @@
+/* What a daemon finds when it starts: mounts of the one before it. */
+#include "fs/mount_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <dirent.h>
+#include <unistd.h>
+
+#include "store/base/log.h"
+
+#define PREFIX "mount/"
+
+struct record_list {
+	struct mount_record *recs;
+	size_t n, cap;
+};
+
+static int add_record(struct record_list *l, const void *json, size_t len)
+{
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 16;
+		struct mount_record *p = realloc(l->recs, cap * sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		l->recs = p;
+		l->cap = cap;
+	}
+	int r = mount_record_decode(json, len, &l->recs[l->n]);
+
+	if (!r)
+		l->n++;
+	return r;
+}
+
+static int read_records(struct store *s, struct record_list *l, struct error *err)
+{
+	struct kv_iter *it CLEANUP(kv_iter_free_p) = kv_iter_new(s->kv, KV_META);
+	int r;
+
+	if (!it)
+		return error_set(err, -ENOMEM, "out of memory");
+	for (kv_iter_seek(it, PREFIX, strlen(PREFIX)); kv_iter_valid(it); kv_iter_next(it)) {
+		size_t klen, vlen;
+		const uint8_t *key = kv_iter_key(it, &klen);
+		const uint8_t *val = kv_iter_value(it, &vlen);
+
+		if (klen < strlen(PREFIX) || memcmp(key, PREFIX, strlen(PREFIX)) != 0)
+			break;
+		r = add_record(l, val, vlen);
+		if (r == -EBADMSG)
+			log_error("the record %.*s is damaged; its mount is left out", (int)klen,
+				  (const char *)key);
+		else if (r)
+			return error_set(err, r, "out of memory");
+	}
+	r = kv_iter_status(it);
+	return r ? error_prefix(err, r, "cannot read the mounts' records") : 0;
+}
+
+/* Undo mountinfo's octal escapes in place. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	for (; *s; s++) {
+		unsigned c;
+
+		if (s[0] == '\\' && sscanf(s + 1, "%3o", &c) == 1 && s[1] && s[2] && s[3]) {
+			*to++ = (char)c;
+			s += 3;
+		} else {
+			*to++ = *s;
+		}
+	}
+	*to = 0;
+}
+
+/* Is a FUSE filesystem of ours the topmost mount at path? */
+static bool is_ours(const char *path)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL;
+	size_t cap = 0;
+	bool ours = false;
+
+	while (f && getline(&line, &cap, f) > 0) {
+		char *save, *field = strtok_r(line, " ", &save), *mp = NULL;
+
+		for (int i = 0; field && i < 4; i++)
+			field = strtok_r(NULL, " ", &save);
+		mp = field;
+		while (field && strcmp(field, "-") != 0)
+			field = strtok_r(NULL, " ", &save);
+		field = field ? strtok_r(NULL, " ", &save) : NULL;
+		if (!mp || !field)
+			continue;
+		unescape(mp);
+		if (strcmp(mp, path) == 0)
+			ours = strcmp(field, "fuse.varve") == 0;
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return ours;
+}
+
+/* A daemon that died leaves mounts that answer ENOTCONN. */
+static void clean_stale(const char *mountpoint)
+{
+	struct stat st;
+
+	while (stat(mountpoint, &st) < 0 && errno == ENOTCONN && is_ours(mountpoint)) {
+		if (umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+			break;
+		log_info("unmounted what a daemon that died left at %s", mountpoint);
+	}
+}
+
+static int min_pos(void *arg, struct unode *u)
+{
+	uint64_t *min = arg;
+	struct upper_extent x;
+
+	for (struct omap_entry *e = upper_extent_seek(u, 0, &x); e;
+	     e = upper_extent_next(u, &x, &x))
+		if (x.kind == UPPER_DATA)
+			*min = MIN(*min, x.pos);
+	return 0;
+}
+
+/* Bring one mount back; what fails is logged and leaves it detached. */
+static void resume(struct mount *m)
+{
+	struct error err = ERROR_INIT;
+	bool attach = m->rec.attached;
+
+	if (m->view.sealed) {
+		log_info("mount %s: going on with the checkpoint that was interrupted", m->rec.id);
+		m->sealing_end = staging_end(m->view.staging);
+		upper_each(m->view.cur, min_pos, &m->sealing_end);
+		if (mount_start_seal(m))
+			log_error("mount %s: cannot start to seal", m->rec.id);
+	}
+	clean_stale(m->rec.mountpoint);
+	if (!attach)
+		return;
+	if (mount_attach_locked(m, &err)) {
+		log_warn("mount %s stays detached: %s", m->rec.id, error_text(&err));
+		m->rec.attached = false;
+		if (mount_record_write(m->store, &m->rec, KV_LOG))
+			log_error("mount %s: cannot record that", m->rec.id);
+	}
+}
+
+static bool is_being_sealed(const struct record_list *l, const struct snapshot *snap)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->recs[i].sealing_epoch && !l->recs[i].discarding &&
+		    strcmp(l->recs[i].sealing_snapshot, snap->id) == 0)
+			return true;
+	return false;
+}
+
+/* Checkpoints that a crash ended before their swap become failed ones. */
+static void fail_abandoned(struct store *s, const struct record_list *l)
+{
+	struct error err = ERROR_INIT;
+	struct snapshot *list = NULL;
+	size_t n = 0;
+
+	if (snapshots_list(s->snapshots, &list, &n, &err)) {
+		log_error("%s", error_text(&err));
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct snapshot *snap = &list[i];
+
+		if (snap->status != SNAPSHOT_BUILDING || strcmp(snap->source, "checkpoint") != 0 ||
+		    is_being_sealed(l, snap))
+			continue;
+		snap->status = SNAPSHOT_FAILED;
+		snprintf(snap->error, sizeof(snap->error),
+			 "the daemon ended before the checkpoint was taken");
+		if (snapshots_put(s->snapshots, snap, NULL, &err))
+			log_error("%s", error_text(&err));
+	}
+	snapshots_list_free(list, n);
+}
+
+static bool has_record(const struct record_list *l, const char *id)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (strcmp(l->recs[i].id, id) == 0)
+			return !l->recs[i].discarding;
+	return false;
+}
+
+/* Uppers, records and staging files of no mount. */
+static void remove_leftovers(struct store *s, const struct record_list *l)
+{
+	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
+	int fd = openat(s->dir_fd, "staging", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	uint8_t raw[UPPER_ID_SIZE];
+
+	for (struct dirent *e; d && (e = readdir(d));)
+		if (e->d_name[0] != '.' && !has_record(l, e->d_name)) {
+			if (b && mount_id_bytes(e->d_name, raw) == 0)
+				upper_delete_range(s->kv, b, raw, 0, true);
+			unlinkat(fd, e->d_name, 0);
+		}
+	if (d)
+		closedir(d);
+	for (size_t i = 0; b && i < l->n; i++)
+		if (l->recs[i].discarding && mount_id_bytes(l->recs[i].id, raw) == 0) {
+			upper_delete_range(s->kv, b, raw, 0, true);
+			mount_record_del(s, b, l->recs[i].id);
+		}
+	if (b && kv_batch_count(b) && kv_write(s->kv, b, KV_LOG))
+		log_error("leftovers of mounts could not be deleted");
+}
+
+int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out, size_t *out_n,
+		   struct error *err)
+{
+	struct record_list l = { NULL, 0, 0 };
+	struct mount **mounts = NULL;
+	size_t n = 0;
+	int r = read_records(s, &l, err);
+
+	if (!r) {
+		mounts = calloc(l.n + 1, sizeof(struct mount *));
+		r = mounts ? 0 : error_set(err, -ENOMEM, "out of memory");
+	}
+	if (!r) {
+		fail_abandoned(s, &l);
+		remove_leftovers(s, &l);
+	}
+	for (size_t i = 0; i < l.n; i++) {
+		struct error why = ERROR_INIT;
+
+		if (r || l.recs[i].discarding) {
+			mount_record_fini(&l.recs[i]);
+			continue;
+		}
+		char id[SNAPSHOT_ID_SIZE];
+
+		memcpy(id, l.recs[i].id, sizeof(id));
+		if (mount_new(s, sp, &l.recs[i], false, &mounts[n], &why)) {
+			log_error("mount %s cannot be loaded; it is kept: %s", id,
+				  error_text(&why));
+			continue;
+		}
+		resume(mounts[n++]);
+	}
+	free(l.recs);
+	if (r) {
+		free(mounts);
+		return r;
+	}
+	*out = mounts;
+	*out_n = n;
+	return 0;
+}
