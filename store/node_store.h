@@ -44,7 +44,10 @@ DEFINE_CLEANUP(struct node *, node_unref)
  */
 MUST_CHECK int node_store_put(struct node_store *ns, const void *bytes, size_t len,
 			      struct digest *out, uint64_t *new_bytes);
-/* Protect a node, and so all it refers to, that a record will refer to. */
+/*
+ * Protect a node that is there, but not what it refers to, from a collection;
+ * for a whole tree that no record keeps, touch everything below it too.
+ */
 void node_store_touch(struct node_store *ns, const struct digest *d);
 
 /* Bypass the cache and rehash: for verify. 0, -ENODATA, -EBADMSG (malformed or wrong hash), ... */
