@@ -19,13 +19,19 @@ struct diff_reply {
 	bool any;
 };
 
+/* Paths come without a leading '/', but for the root's own. */
+static int set_path(json_t *o, const char *name, const char *path)
+{
+	return api_set_path(o, name, path[0] == '/' ? "" : "/", path);
+}
+
 static json_t *entry_to_json(const struct fsdiff_entry *e)
 {
 	json_t *j = json_pack("{s:s, s:I}", "change", fsdiff_change_name(e->change), "mode",
 			      (json_int_t)e->mode);
 
-	if (j && api_set_path(j, "path", "/", e->path) == 0 &&
-	    (!e->from || api_set_path(j, "from", "/", e->from) == 0))
+	if (j && set_path(j, "path", e->path) == 0 &&
+	    (!e->from || set_path(j, "from", e->from) == 0))
 		return j;
 	json_decref(j);
 	return NULL;

@@ -96,6 +96,24 @@ int api_import_check(struct api_call *c, struct error *err)
 	return rc < 0 ? rc : api_name_free(c, im.name, err);
 }
 
+/* A source that is not there or makes no sense is the request's fault, not the path's. */
+static int source_status(int rc)
+{
+	switch (rc) {
+	case -EINVAL:
+	case -EBADMSG:
+		return 422;
+	case -ENOENT:
+	case -ENOTDIR:
+	case -EISDIR:
+	case -ELOOP:
+	case -ENOTCONN:
+		return 400;
+	default:
+		return 0;
+	}
+}
+
 static int tar_open(const char *path, struct error *err)
 {
 	struct stat st;
@@ -144,8 +162,10 @@ static int ingest(struct api_call *c, const struct import *im, struct progress *
 		return rc;
 	}
 	fd = tar_open(im->tar, err);
-	if (fd < 0)
+	if (fd < 0) {
+		c->fail_status = fd == -EINVAL ? 400 : source_status(fd);
 		return fd;
+	}
 	rc = ingest_tar(s, fd, &im->opt, p, out, err);
 	close(fd);
 	return rc;
@@ -168,24 +188,6 @@ static int put_record(struct api_call *c, const struct import *im, struct ingest
 	return snapshots_put(c->api->store->snapshots, s, NULL, err);
 }
 
-/* A source that is not there or makes no sense is the request's fault, not the path's. */
-static int source_status(int rc)
-{
-	switch (rc) {
-	case -EINVAL:
-	case -EBADMSG:
-		return 422;
-	case -ENOENT:
-	case -ENOTDIR:
-	case -EISDIR:
-	case -ELOOP:
-	case -ENOTCONN:
-		return 400;
-	default:
-		return 0;
-	}
-}
-
 /* Ingest and write the record, within one session: gc keeps what has no record yet. */
 static int import_run(struct api_call *c, const struct import *im, struct progress *p,
 		      struct snapshot *out, struct error *err)
@@ -197,9 +199,9 @@ static int import_run(struct api_call *c, const struct import *im, struct progre
 
 	guard_session_begin(g, &session);
 	rc = ingest(c, im, p, &r, err);
-	if (rc < 0)
+	if (rc < 0 && !c->fail_status)
 		c->fail_status = source_status(rc);
-	else
+	if (rc == 0)
 		rc = put_record(c, im, &r, out, err);
 	guard_session_end(g, &session);
 	return rc;

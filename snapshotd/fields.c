@@ -52,8 +52,7 @@ int fields_parse(const json_t *object, const struct field *fields, size_t n, str
 
 	if (!json_is_object(object))
 		return error_set(err, -EINVAL, "expected a JSON object");
-	json_object_foreach((json_t *)object, name, v)
-	{
+	json_object_foreach((json_t *)object, name, v) {
 		const struct field *f = field_find(fields, n, name);
 
 		if (!f)
