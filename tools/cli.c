@@ -83,7 +83,7 @@ int cli_json_path(const char *path, char **out, struct error *err)
 	char *s = NULL;
 	int r = cli_absolute(path, &s, err);
 
-	if (r < 0)
+	if (r < 0 || !s)
 		return r;
 	if (!text_is_utf8(s, strlen(s))) {
 		free(s);
@@ -202,8 +202,7 @@ static int add_fields(struct table *t, const char *prefix, const json_t *o)
 	const char *key;
 	json_t *v;
 
-	json_object_foreach((json_t *)(uintptr_t)o, key, v)
-	{
+	json_object_foreach((json_t *)(uintptr_t)o, key, v) {
 		CLEANUP(buf_fini_p) struct buf name = BUF_INIT;
 		int r = label(prefix, key, &name);
 		if (r == 0 && json_is_object(v)) {

@@ -15,6 +15,7 @@
 #include "tools/commands.h"
 #include "tools/inspect.h"
 #include "tools/snapshots_view.h"
+#include "tools/text.h"
 
 /* The script itself, put into the program as it is. */
 __asm__(".pushsection .rodata\n"
@@ -113,7 +114,8 @@ static void offer_snapshots(struct cli *cli, const char *last, const char *behin
 
 	if (snapshots_fetch(cli, &list, &ignored) < 0)
 		return;
-	json_array_foreach(list, i, o) offer(last, snapshot_label(o), behind);
+	json_array_foreach(list, i, o)
+		offer(last, snapshot_label(o), behind);
 	json_decref(list);
 }
 
@@ -126,13 +128,20 @@ static void offer_mounts(struct cli *cli, const char *last)
 
 	if (cli->store_dir || cli_call(cli, "GET", "/api/mounts", NULL, NULL, &list, &ignored) < 0)
 		return;
-	json_array_foreach(list, i, o)
-	{
+	json_array_foreach(list, i, o) {
 		snprintf(id, sizeof(id), "%s", cli_str(o, "id"));
 		offer(last, id, "");
 		offer(last, cli_str(o, "mountpoint"), "");
 	}
 	json_decref(list);
+}
+
+/* Only names that look the same on the line as they are. */
+static bool is_plain(const char *name)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+
+	return text_escape(&b, name, strlen(name)) == 0 && b.len == strlen(name);
 }
 
 /* `last` is "SNAPSHOT:PATH": names of the directory that PATH is in. */
@@ -154,7 +163,7 @@ static void offer_paths(struct cli *cli, const char *last)
 	    inspect_names_read(&in.fs, ino, &names, &ignored) == 0) {
 		for (size_t i = 0; i < names.count; i++) {
 			const struct inspect_name *n = names.list[i];
-			if (strncmp(n->name, base, strlen(base)) == 0 && !strchr(n->name, '\n'))
+			if (strncmp(n->name, base, strlen(base)) == 0 && is_plain(n->name))
 				printf("%s%s%s\n", spec, n->name, n->type == DT_DIR ? "/" : "");
 		}
 		inspect_names_fini(&names);

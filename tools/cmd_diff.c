@@ -76,8 +76,7 @@ static int print_diff(const struct cli *cli, const json_t *diff)
 
 	if (cli->json)
 		return cli_print_json(diff);
-	json_array_foreach(diff, i, e)
-	{
+	json_array_foreach(diff, i, e) {
 		r = print_entry(e);
 		if (r < 0)
 			return r;

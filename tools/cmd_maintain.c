@@ -105,7 +105,7 @@ static int verify_local(struct cli *cli, const char *name, struct verify *v, jso
 			struct error *err)
 {
 	struct progress p = progress_bar_hook(&v->bar);
-	struct verify_result res;
+	struct verify_result res = { 0 };
 	struct store *s;
 	int r = cli_store(cli, &s, err);
 
@@ -150,7 +150,8 @@ static int verify_print(struct verify *v, json_t *o)
 
 	/* A daemon may tell them one by one, or with the result. */
 	if (v->count == 0)
-		json_array_foreach(told, i, e) verify_event(v, "problem", e);
+		json_array_foreach(told, i, e)
+			verify_event(v, "problem", e);
 	if (v->cli->json) {
 		json_object_set(o, "problems", v->problems);
 		return cli_print_json(o);
@@ -188,7 +189,7 @@ int cmd_verify(struct cli *cli, const struct args *args, struct error *err)
 
 static int stats_local(struct cli *cli, json_t **out, struct error *err)
 {
-	struct store_stats st;
+	struct store_stats st = { 0 };
 	struct store *s;
 	int r = cli_store(cli, &s, err);
 

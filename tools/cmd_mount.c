@@ -234,7 +234,9 @@ int cmd_mounts(struct cli *cli, const struct args *args, struct error *err)
 		CLEANUP(table_free_p)
 		struct table *t = table_new("ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT");
 		r = t ? 0 : -ENOMEM;
-		json_array_foreach(list, i, m) if (t) add_row(t, m);
+		json_array_foreach(list, i, m)
+			if (t)
+				add_row(t, m);
 		if (t)
 			r = table_print(t, stdout, cli_on_terminal());
 	}

@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/digest_set.h"
+#include "tools/chunk_index.h"
 #include "tools/commands.h"
-#include "tools/digest_set.h"
 #include "tools/inspect.h"
 #include "tools/inspect_json.h"
 #include "tools/progress_bar.h"
@@ -39,10 +40,12 @@ struct du {
 	bool want_unique;
 	struct row *rows;
 	size_t row_count, row_cap;
-	struct digest_set inodes; /* of several links, seen */
-	struct digest_set chunks; /* value: the row */
+	struct digest_set inodes;  /* of several links, seen */
+	struct chunk_index chunks; /* value: the row */
 	struct error *err;
 };
+
+#define SET_MAX_BYTES ((size_t)1 << 30)
 
 /* What a chunk's entry says: its row, or that another snapshot has it. */
 #define CHUNK_SHARED UINT32_MAX
@@ -103,14 +106,14 @@ struct file_chunks {
 static int count_extent(void *arg, uint64_t offset, const struct extent_rec *e)
 {
 	struct file_chunks *fc = arg;
-	struct digest_entry *entry;
+	struct chunk_entry *entry;
 	uint32_t stored;
 	uint8_t codec;
 
 	(void)offset;
 	if (e->kind != EXTENT_CHUNK)
 		return 0;
-	int r = digest_set_add(&fc->du->chunks, &e->digest, &entry);
+	int r = chunk_index_add(&fc->du->chunks, &e->digest, &entry);
 	if (r <= 0)
 		return r;
 	entry->value = (uint32_t)MIN(fc->row, (size_t)CHUNK_SHARED - 1);
@@ -129,9 +132,8 @@ static int count_file(struct du *du, const struct inspect_file *f, size_t row)
 	if (f->rec.nlink > 1 && !S_ISDIR(f->rec.mode)) {
 		struct digest key = { { 0 } };
 		memcpy(key.b, &f->ino, sizeof(f->ino));
-		int r = digest_set_add(&du->inodes, &key, NULL);
-		if (r <= 0)
-			return r;
+		if (!digest_set_add(&du->inodes, &key))
+			return 0;
 	}
 	du->rows[row].files++;
 	if (!S_ISREG(f->rec.mode))
@@ -176,10 +178,11 @@ struct others {
 static int mark_shared(void *arg, const struct node *node)
 {
 	struct others *o = arg;
-	int r = digest_set_add(&o->nodes, &node->digest, NULL);
 
-	if (r <= 0 || node->view.level > 0)
-		return r;
+	if (!digest_set_add(&o->nodes, &node->digest))
+		return 0;
+	if (node->view.level > 0)
+		return 1;
 	for (uint32_t i = 0; i < node->view.count; i++) {
 		const uint8_t *key, *value;
 		size_t klen, vlen;
@@ -188,11 +191,11 @@ static int mark_shared(void *arg, const struct node *node)
 		node_entry(&node->view, i, &key, &klen, &value, &vlen);
 		if (key_parse(key, klen, &parts) < 0 || parts.kind != KEY_EXTENT)
 			continue;
-		r = extent_decode(value, vlen, &e);
+		int r = extent_decode(value, vlen, &e);
 		if (r < 0)
 			return r;
 		if (e.kind == EXTENT_CHUNK) {
-			struct digest_entry *c = digest_set_find(&o->du->chunks, &e.digest);
+			struct chunk_entry *c = chunk_index_find(&o->du->chunks, &e.digest);
 			if (c)
 				c->value = CHUNK_SHARED;
 		}
@@ -203,7 +206,7 @@ static int mark_shared(void *arg, const struct node *node)
 static void sum_unique(struct du *du)
 {
 	for (size_t i = 0; du->chunks.table && i <= du->chunks.mask; i++) {
-		const struct digest_entry *c = &du->chunks.table[i];
+		const struct chunk_entry *c = &du->chunks.table[i];
 		if (c->used && c->value != CHUNK_SHARED)
 			du->rows[c->value].unique += c->size;
 	}
@@ -218,6 +221,7 @@ static int find_unique(struct du *du, const struct inspect *in, struct error *er
 
 	if (r < 0)
 		return r;
+	digest_set_init(&o.nodes, SET_MAX_BYTES);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		if (strcmp(list[i].id, in->snap.id) == 0 || !list[i].has_root)
 			continue;
@@ -327,6 +331,7 @@ int cmd_du(struct cli *cli, const struct args *args, struct error *err)
 	if (r < 0)
 		return r;
 	du.fs = &in.fs;
+	digest_set_init(&du.inodes, SET_MAX_BYTES);
 	r = measure(&du, &in, err);
 	if (r == 0) {
 		add_up(&du);
@@ -336,7 +341,7 @@ int cmd_du(struct cli *cli, const struct args *args, struct error *err)
 		free(du.rows[i].path);
 	free(du.rows);
 	digest_set_fini(&du.inodes);
-	digest_set_fini(&du.chunks);
+	chunk_index_fini(&du.chunks);
 	inspect_close(&in);
 	return r;
 }

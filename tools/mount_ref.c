@@ -42,8 +42,7 @@ static json_t *at_path(const json_t *mounts, const char *path)
 	json_t *m, *detached = NULL;
 	size_t i;
 
-	json_array_foreach(mounts, i, m)
-	{
+	json_array_foreach(mounts, i, m) {
 		if (strcmp(cli_str(m, "mountpoint"), path) != 0)
 			continue;
 		if (cli_flag(m, "attached"))
@@ -74,8 +73,7 @@ static json_t *by_id(const json_t *mounts, const char *word, int *count)
 	json_t *m, *found = NULL;
 
 	*count = 0;
-	json_array_foreach(mounts, i, m)
-	{
+	json_array_foreach(mounts, i, m) {
 		const char *id = cli_str(m, "id");
 		if (len == 0 || strncmp(id, word, len) != 0)
 			continue;

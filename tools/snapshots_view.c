@@ -107,7 +107,8 @@ int snapshots_print(const struct cli *cli, const json_t *list)
 	struct table *t = table_new("NAME|STATUS|>SIZE|>NEW|>FILES|CREATED|SOURCE");
 	if (!t)
 		return -ENOMEM;
-	json_array_foreach(list, i, o) add_row(t, o);
+	json_array_foreach(list, i, o)
+		add_row(t, o);
 	return table_print(t, stdout, cli_on_terminal());
 }
 
@@ -129,8 +130,7 @@ int snapshot_print(const struct cli *cli, const json_t *o)
 	for (size_t i = 0; i < ARRAY_SIZE(first); i++)
 		if (json_object_get(o, first[i]))
 			json_object_set(copy, first[i], json_object_get(o, first[i]));
-	json_object_foreach((json_t *)(uintptr_t)o, key, v)
-	{
+	json_object_foreach((json_t *)(uintptr_t)o, key, v) {
 		bool empty = json_is_null(v) || (json_is_string(v) && !json_string_length(v));
 		/* checkpointId repeats the id, for the sake of API clients. */
 		if (!json_object_get(copy, key) && !empty && strcmp(key, "checkpointId") != 0)

@@ -1,5 +1,6 @@
 #include "tools/table.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -157,6 +158,7 @@ static int measure(struct table *t, bool escape, struct buf *scratch, bool *out_
 {
 	size_t *widths = (size_t *)(void *)t->widths.data;
 
+	assert(t->columns > 0);
 	*out_titled = false;
 	for (size_t i = 0; i < t->columns; i++) {
 		size_t len;
@@ -179,10 +181,13 @@ int table_print(struct table *t, FILE *f, bool escape)
 {
 	CLEANUP(buf_fini_p) struct buf scratch = BUF_INIT;
 	bool titled = false;
-	int r = t->failure ? t->failure : measure(t, escape, &scratch, &titled);
+	int r = t->failure;
 
+	if (r == 0)
+		r = measure(t, escape, &scratch, &titled);
 	if (r < 0)
 		return r;
+	assert(t->columns > 0);
 	for (size_t i = 0; titled && i < t->columns; i++) {
 		size_t len;
 		bool right;

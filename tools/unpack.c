@@ -107,7 +107,7 @@ static int write_file(struct archive *a, int at, const char *name, struct error 
 /* One file or directory. */
 static int unpack_entry(struct unpack *u, struct archive *a, struct archive_entry *e)
 {
-	const char *path = archive_entry_pathname(e), *last = NULL;
+	const char *path = archive_entry_pathname(e), *last = "";
 	mode_t type = archive_entry_filetype(e);
 
 	while (path && strncmp(path, "./", 2) == 0)

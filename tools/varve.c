@@ -117,6 +117,12 @@ static const struct command complete_command = {
 	.run = cmd_complete,
 };
 
+static int print_version(void)
+{
+	printf("varve %s\n", VARVE_VERSION);
+	return 0;
+}
+
 static void print_help(FILE *f)
 {
 	fprintf(f, "usage: varve [OPTION...] COMMAND [ARGUMENT...]\n\n"
@@ -212,6 +218,8 @@ static int run_command(struct cli *cli, const struct command *c, int argc, char 
 		print_command_help(c);
 		return 0;
 	}
+	if (args_has(&args, "version"))
+		return print_version();
 	apply_globals(cli, &args);
 	if (check_words(c, &args, &err) < 0)
 		return usage_failure(c, &err);
@@ -237,10 +245,8 @@ static int start(struct cli *cli, int argc, char **argv)
 
 	if (args_parse(cli_global_options, NULL, true, argc - 1, argv + 1, &args, &err) < 0)
 		return usage_failure(NULL, &err);
-	if (args_has(&args, "version")) {
-		printf("varve %s\n", VARVE_VERSION);
-		return 0;
-	}
+	if (args_has(&args, "version"))
+		return print_version();
 	if (args_has(&args, "help") && args.count == 0) {
 		print_help(stdout);
 		return 0;

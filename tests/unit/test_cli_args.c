@@ -1,4 +1,4 @@
-/* Command-line arguments and sets: tools/args.h, digest_set.h. */
+/* Command-line arguments, and chunks by digest: tools/args.h, chunk_index.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "tools/args.h"
-#include "tools/digest_set.h"
+#include "tools/chunk_index.h"
 
 static const struct option_spec first[] = {
 	{ 'l', "long", NULL, "a flag" },
@@ -141,29 +141,33 @@ static void choices_are_whole_words(void **state)
 	assert_false(args_is_choice("dir|tar|oci", "dir|tar"));
 }
 
-static void set_finds_what_was_added(void **state)
+static void index_finds_what_was_added(void **state)
 {
-	struct digest_set set = { 0 };
+	struct chunk_index index = { 0 };
 	struct digest d = { { 0 } };
 
 	(void)state;
-	assert_null(digest_set_find(&set, &d));
-	/* Numbers, as du puts them in: their prefixes are alike. */
-	for (uint64_t i = 0; i < 20000; i++) {
-		struct digest_entry *e;
-		memcpy(d.b, &i, sizeof(i));
-		assert_int_equal(digest_set_add(&set, &d, &e), 1);
-		e->value = (uint32_t)i;
+	assert_null(chunk_index_find(&index, &d));
+	/* All but equal, and so in each other's way. */
+	for (uint32_t i = 0; i < 20000; i++) {
+		struct chunk_entry *e;
+		d.b[0] = (uint8_t)(i % 7);
+		memcpy(d.b + 8, &i, sizeof(i));
+		memcpy(d.b + 3, &(uint16_t){ (uint16_t)(i / 4) }, 2);
+		assert_int_equal(chunk_index_add(&index, &d, &e), 1);
+		e->value = i;
 	}
-	assert_int_equal(set.count, 20000);
-	for (uint64_t i = 0; i < 20000; i++) {
-		memcpy(d.b, &i, sizeof(i));
-		assert_int_equal(digest_set_add(&set, &d, NULL), 0);
-		assert_int_equal(digest_set_find(&set, &d)->value, i);
+	assert_int_equal(index.count, 20000);
+	for (uint32_t i = 0; i < 20000; i++) {
+		d.b[0] = (uint8_t)(i % 7);
+		memcpy(d.b + 8, &i, sizeof(i));
+		memcpy(d.b + 3, &(uint16_t){ (uint16_t)(i / 4) }, 2);
+		assert_int_equal(chunk_index_add(&index, &d, NULL), 0);
+		assert_int_equal(chunk_index_find(&index, &d)->value, i);
 	}
 	memset(d.b, 0xff, sizeof(d.b));
-	assert_null(digest_set_find(&set, &d));
-	digest_set_fini(&set);
+	assert_null(chunk_index_find(&index, &d));
+	chunk_index_fini(&index);
 }
 
 int main(void)
@@ -175,7 +179,7 @@ int main(void)
 		cmocka_unit_test(first_word_stops_where_asked),
 		cmocka_unit_test(mistakes_are_named),
 		cmocka_unit_test(choices_are_whole_words),
-		cmocka_unit_test(set_finds_what_was_added),
+		cmocka_unit_test(index_finds_what_was_added),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
