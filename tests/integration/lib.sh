@@ -249,6 +249,13 @@ is_mounted() { # DIR
 import_empty() { # NAME
 	mkdir -p "$T/empty" && chmod 755 "$T/empty" && varve import "$1" dir "$T/empty"
 }
+# Two trees are the same: names, contents, attributes, xattrs, links, times of files.
+same_tree() { # DIR DIR
+	FSMODEL_SINCE=99999999999 "$(helper fsmodel)" --compare "$1" "$2"
+}
+same_tree_but_times() { # DIR DIR
+	FSMODEL_SINCE=-99999999999 "$(helper fsmodel)" --compare "$1" "$2"
+}
 # Milliseconds that a command takes, on stdout; the command's output is dropped.
 millis() {
 	local from to

@@ -1,0 +1,71 @@
+#!/bin/bash
+# Everything that a filesystem can hold goes in and comes out unchanged: as a
+# directory, a tar and an OCI image.
+# tags: quick
+# timeout: 180
+. "${0%/*}/lib.sh"
+need root fuse curl jq tar helper:fsmodel helper:oddtree
+need_space 600
+oddtree=$(helper oddtree)
+start_daemon
+
+src=$T/src
+"$oddtree" "$src" || skip_all "the file system of $T cannot hold the tree"
+ok "import of a directory" varve import dir dir "$src"
+root=$(root_of dir)
+ok "import of it again" varve import again dir "$src"
+is "gives the same root" "$(root_of again)" "$root"
+is "and stores nothing new" "$(varve --json show again | field .newBytes)" 0
+ok "mount" mount_at dir "$T/m" --dev --suid
+ok "the mount is the directory" same_tree "$T/m" "$src"
+ok "import of the mount" varve import from-mount dir "$T/m"
+is "gives the same root" "$(root_of from-mount)" "$root"
+ok "find walks it" bash -c "find '$T/m' | wc -l | grep -qx $(find "$src" | wc -l)"
+ok "umount" varve umount --discard "$T/m"
+
+if "$oddtree" "$T/hard" notar; then
+	ok "import with sockets and very deep paths" varve import hard dir "$T/hard"
+	ok "mount" mount_at hard "$T/m"
+	ok "the mount is the directory" same_tree "$T/m" "$T/hard"
+	ok "umount" varve umount --discard "$T/m"
+fi
+rm -rf "$T/hard"
+
+gnutar=(tar --format=posix --xattrs '--xattrs-include=*' --acls --sparse --numeric-owner)
+ok "tar of the directory" "${gnutar[@]}" -C "$src" -cf "$T/src.tar" .
+ok "import of the tar" varve import tar tar "$T/src.tar"
+is "gives the same root" "$(root_of tar)" "$root" || {
+	varve diff dir tar | head -20 | sed 's/^/# /'
+}
+ok "import of a compressed tar from a pipe" bash -c "zstd -q <'$T/src.tar' | varve import piped tar -"
+is "gives the same root" "$(root_of piped)" "$root"
+rm -f "$T/src.tar"
+
+ok "export as tar" varve export dir tar "$T/out.tar"
+ok "export again" varve export tar tar "$T/out2.tar"
+ok "gives the same bytes" cmp "$T/out.tar" "$T/out2.tar"
+size=$(stat -c %s "$T/out.tar")
+ok "holes take no space in it" test "$size" -lt 30000000
+mkdir "$T/unpacked"
+ok "tar unpacks it" "${gnutar[@]}" -C "$T/unpacked" -xpf "$T/out.tar"
+ok "to the same tree" same_tree "$T/unpacked" "$src"
+ok "import of the export" varve import round tar "$T/out.tar"
+is "gives the same root" "$(root_of round)" "$root"
+ok "export to a pipe" bash -c "varve export dir tar - | cmp - '$T/out.tar'"
+rm -rf "$T/unpacked" "$T/out.tar" "$T/out2.tar"
+
+ok "export as an OCI image" varve export dir oci "$T/oci"
+ok "import of the image" varve import image oci "$T/oci"
+is "gives the same root" "$(root_of image)" "$root"
+if command -v skopeo >/dev/null; then
+	ok "skopeo inspects it" bash -c "skopeo inspect oci:'$T/oci' >'$T/inspect'"
+	is "one layer" "$(jq '.Layers | length' "$T/inspect")" 1
+	ok "skopeo copies it to a docker archive" skopeo copy -q "oci:$T/oci" \
+		"docker-archive:$T/docker.tar:some/name:tag"
+	ok "import of that" varve import docker oci "$T/docker.tar"
+	is "gives the same root" "$(root_of docker)" "$root"
+else
+	skip "skopeo reads the image" "no skopeo"
+fi
+ok "verify" varve verify
+done_testing
