@@ -18,10 +18,16 @@ static int64_t uptime_ms(const struct api *a)
 
 int api_healthz(struct api_call *c, struct error *err)
 {
-	return api_result(c, 200,
-			  json_pack("{s:s, s:s, s:I}", "status", "ok", "version", VARVE_VERSION,
-				    "uptimeSeconds", (json_int_t)(uptime_ms(c->api) / 1000)),
-			  err);
+	json_t *j = json_pack("{s:s, s:s, s:I}", "status", "ok", "version", VARVE_VERSION,
+			      "uptimeSeconds", (json_int_t)(uptime_ms(c->api) / 1000));
+
+	/* So that tools on this host find the store; the network need not know. */
+	if (j && !http_needs_key(c->rq) &&
+	    api_set_path(j, "stateDir", "", c->api->store->dir) < 0) {
+		json_decref(j);
+		j = NULL;
+	}
+	return api_result(c, 200, j, err);
 }
 
 /* Resident bytes of this process; 0 where unknown. */

@@ -197,7 +197,7 @@ static int stats_local(struct cli *cli, json_t **out, struct error *err)
 		r = store_stats(s, &st, err);
 	if (r < 0)
 		return r;
-	*out = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "stateDir", s->dir, "snapshotCount",
+	*out = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "snapshotCount",
 			 (json_int_t)st.snapshot_count, "logicalBytes",
 			 (json_int_t)st.logical_bytes, "uniqueBytes", (json_int_t)st.unique_bytes,
 			 "storedBytes", (json_int_t)st.stored_bytes, "chunkCount",

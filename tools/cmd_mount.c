@@ -213,7 +213,7 @@ static void add_row(struct table *t, const json_t *m)
 		   cli_flag(m, "volatile") ? ",volatile" : "",
 		   strcmp(cli_str(m, "cache"), "shared") == 0 ? ",shared" : "");
 	table_cell(t, "%s",
-		   !cli_flag(m, "attached") ? "kept"
+		   !cli_flag(m, "attached") ? "detached"
 		   : cli_flag(m, "sealing") ? "sealing"
 					    : "mounted");
 	table_cell(t, "%llu", (unsigned long long)cli_num(m, "changedInodes"));

@@ -6,6 +6,7 @@
 
 #include "store/store.h"
 #include "tools/cli.h"
+#include "tools/text.h"
 
 static bool is_store(const char *dir)
 {
@@ -24,15 +25,16 @@ static bool is_store(const char *dir)
  */
 static int find_dir(struct cli *cli, char **out, struct error *err)
 {
-	json_t *stats = NULL;
-	int r = cli_call(cli, "GET", "/api/stats", NULL, NULL, &stats, err);
+	json_t *health = NULL;
+	int r = cli_call(cli, "GET", "/healthz", NULL, NULL, &health, err);
 
 	if (r == 0) {
-		const char *dir = cli_str(stats, "stateDir");
-		*out = *dir ? strdup(dir) : NULL;
-		json_decref(stats);
-		if (!*dir)
+		CLEANUP(buf_fini_p) struct buf dir = BUF_INIT;
+		r = text_json_get(health, "stateDir", &dir);
+		json_decref(health);
+		if (r < 0)
 			return error_set(err, -EIO, "snapshotd does not tell its state directory");
+		*out = strndup((const char *)dir.data, dir.len);
 		return *out ? 0 : -ENOMEM;
 	}
 	if (r != -ECONNREFUSED || cli->socket_given)
