@@ -4,12 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#ifdef __clang_analyzer__
-#undef error_set
-#undef error_set_errno
-#undef error_prefix
-#endif
-
 /* A message is one line, whatever file name or library text went into it. */
 static void make_one_line(char *s)
 {

@@ -35,11 +35,4 @@ int error_prefix(struct error *err, int code, const char *fmt, ...) PRINTF_LIKE(
 /* The message, or strerror() of the code where none was set. Never NULL. */
 const char *error_text(const struct error *err);
 
-#ifdef __clang_analyzer__
-/* The static analyser learns that a failure is returned, not whatever. */
-#define error_set(err, code, ...) (error_set((err), (code), __VA_ARGS__), (code))
-#define error_set_errno(err, code, ...) (error_set_errno((err), (code), __VA_ARGS__), (code))
-#define error_prefix(err, code, ...) (error_prefix((err), (code), __VA_ARGS__), (code))
-#endif
-
 #endif
