@@ -31,12 +31,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "store/base/log.h"
 #include "store/base/wire.h"
 #include "store/kv_impl.h"
 
 #define LOGGED_CONTENT_MAX (8u << 20)
+/* Bytes without the log between two looks; full buffers that make a writer wait. */
+#define THROTTLE_EVERY (4u << 20)
+#define THROTTLE_FULL_BUFFERS 2
+#define THROTTLE_WAIT_US 2000
+#define THROTTLE_WAITS_MAX 5000 /* 10 s: then let RocksDB say what is wrong */
 
 enum { HEAD_PREFIX = 0, BLOB_PREFIX = 1 };
 #define HEAD_LENGTH_SIZE 4
@@ -289,6 +295,33 @@ static void count_content_write(struct kv *kv, const struct kv_batch *b, enum kv
 	}
 }
 
+/*
+ * Wait where an import outruns the disk. Every so many bytes it looks, and while
+ * several full buffers wait to be written it sleeps; without that RocksDB would
+ * stall all writers, and so the mounts, for as long as a flush takes.
+ */
+static void throttle(struct kv *kv, const struct kv_batch *b)
+{
+	const struct kv_db *db = kv_current(kv);
+	uint64_t before =
+		atomic_fetch_add_explicit(&kv->unlogged_bytes, b->bytes, memory_order_relaxed);
+
+	if (before / THROTTLE_EVERY == (before + b->bytes) / THROTTLE_EVERY)
+		return;
+	for (int waited = 0; waited < THROTTLE_WAITS_MAX; waited++) {
+		uint64_t full = 0;
+		for (int f = 0; f < KV_CONTENT_COUNT; f++) {
+			uint64_t n = 0;
+			if (rocksdb_property_int_cf(db->db, db->cf[f],
+						    "rocksdb.num-immutable-mem-table", &n) == 0)
+				full += n;
+		}
+		if (full < THROTTLE_FULL_BUFFERS)
+			return;
+		usleep(THROTTLE_WAIT_US);
+	}
+}
+
 int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 {
 	bool content = batch_has_content(b);
@@ -298,6 +331,8 @@ int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 		return -EROFS;
 	if (d == KV_NO_LOG && fits_in_log(kv, b))
 		d = KV_LOG;
+	if (d == KV_NO_LOG)
+		throttle(kv, b);
 	rocksdb_write(kv_current(kv)->db, kv->write[d], b->wb, &text);
 	if (text)
 		return kv_failure(kv, "write", text);

@@ -36,8 +36,9 @@ struct kv {
 
 	/* How kv_flush_content knows what there is to do; see kv.c. */
 	_Atomic uint64_t unlogged[KV_CONTENT_COUNT]; /* writes without the log so far */
-	_Atomic uint64_t logged;		     /* content writes to the log so far */
-	_Atomic uint64_t logged_bytes;		     /* of them, since the last flush */
+	_Atomic uint64_t unlogged_bytes; /* of them; says when to look at the throttle */
+	_Atomic uint64_t logged;	 /* content writes to the log so far */
+	_Atomic uint64_t logged_bytes;	 /* of them, since the last flush */
 	pthread_mutex_t flush_lock;
 	/* guarded by flush_lock: the counters' values that are permanent already */
 	uint64_t flushed[KV_CONTENT_COUNT];

@@ -36,6 +36,8 @@
 #define LOG_SIZE_MAX (64ull << 20)
 #define OPEN_FILES_MAX 512
 #define BACKGROUND_JOBS 2
+/* More than the throttle in kv.c lets fill up: full buffers stall every family. */
+#define WRITE_BUFFERS_MAX 8
 #define ROCKSDB_LOG_WARN 2
 /* A reader's open that a file was removed under; compactions remove them in bursts. */
 #define READER_ATTEMPTS 10
@@ -49,7 +51,7 @@ static const char *const family_names[KV_FAMILY_COUNT] = {
 };
 
 static const size_t write_buffer_bytes[KV_FAMILY_COUNT] = {
-	[KV_CHUNK] = 64u << 20,
+	[KV_CHUNK] = 32u << 20,
 	[KV_NODE] = 16u << 20,
 	[KV_META] = 4u << 20,
 	[KV_UPPER] = 16u << 20,
@@ -138,6 +140,7 @@ static rocksdb_options_t *new_options(const struct kv *kv, enum kv_family f)
 	set_table_options(o, f, kv->cache);
 	rocksdb_options_set_compression(o, rocksdb_no_compression);
 	rocksdb_options_set_write_buffer_size(o, write_buffer_bytes[f]);
+	rocksdb_options_set_max_write_buffer_number(o, WRITE_BUFFERS_MAX);
 	rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
 	if (f == KV_CHUNK) {
 		rocksdb_options_set_enable_blob_files(o, 1);

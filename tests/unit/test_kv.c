@@ -6,6 +6,7 @@
 #include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -345,6 +346,88 @@ static void flushed_content_survives_a_crash_large(void **state)
 	}
 }
 
+#define ACK_FD 3
+
+/* Content, flush, record: what a checkpoint does, until somebody kills it. Acknowledges each. */
+static void write_records_forever(struct fixture *fx)
+{
+	unsigned seed = (unsigned)getpid();
+	uint8_t *val = calloc(1, 1u << 20);
+	char key[32];
+
+	for (int i = 0;; i++) {
+		unsigned n = 1 + (unsigned)rand_r(&seed) % 30;
+		for (unsigned k = 0; k < n; k++) {
+			snprintf(key, sizeof(key), "%d-%d-%u", getpid(), i, k);
+			put(fx->kv, k % 2 ? KV_NODE : KV_CHUNK, key, val,
+			    (unsigned)rand_r(&seed) % (1u << 20), KV_NO_LOG);
+		}
+		assert_int_equal(kv_flush_content(fx->kv), 0);
+		snprintf(key, sizeof(key), "%d-%d", getpid(), i);
+		put(fx->kv, KV_META, key, &n, sizeof(n), KV_SYNC);
+		assert_int_equal(write(ACK_FD, "r", 1), 1);
+	}
+}
+
+/* Every record's content is there; returns the number of records. */
+static int check_records(struct kv *kv)
+{
+	struct kv_iter *it = kv_iter_new(kv, KV_META);
+	int count = 0;
+
+	for (kv_iter_seek(it, "", 0); kv_iter_valid(it); kv_iter_next(it), count++) {
+		char key[64];
+		size_t klen, vlen;
+		unsigned n;
+		const uint8_t *record = kv_iter_key(it, &klen);
+		memcpy(&n, kv_iter_value(it, &vlen), sizeof(n));
+		for (unsigned k = 0; k < n; k++) {
+			struct kv_value v = { 0 };
+			enum kv_family f = k % 2 ? KV_NODE : KV_CHUNK;
+			snprintf(key, sizeof(key), "%.*s-%u", (int)klen, (const char *)record, k);
+			assert_int_equal(kv_get(kv, f, key, strlen(key), &v), 0);
+			kv_value_release(&v);
+			assert_int_equal(kv_has(kv, f, key, strlen(key)), 1);
+		}
+	}
+	assert_int_equal(kv_iter_status(it), 0);
+	kv_iter_free(it);
+	return count;
+}
+
+static void killed_writer_leaves_no_record_without_its_content(void **state)
+{
+	struct fixture *fx = *state;
+	int status, acknowledged = 0;
+
+	for (int round = 0; round < 6; round++) {
+		int fds[2];
+		char ack;
+		kv_close(fx->kv);
+		fx->kv = NULL;
+		assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			if (dup2(fds[1], ACK_FD) == ACK_FD && fcntl(ACK_FD, F_SETFD, 0) == 0)
+				execl("/proc/self/exe", "test_kv", "forever", fx->db, (char *)NULL);
+			_exit(127);
+		}
+		close(fds[1]);
+		for (int i = 0; i < 3; i++, acknowledged++)
+			assert_int_equal(read(fds[0], &ack, 1), 1);
+		usleep((useconds_t)round * 17000);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		while (read(fds[0], &ack, 1) == 1)
+			acknowledged++;
+		close(fds[0]);
+		reopen(fx);
+		assert_true(check_records(fx->kv) >= acknowledged);
+	}
+}
+
 static void small_flushes_leave_no_file_each(void **state)
 {
 	struct fixture *fx = *state;
@@ -573,8 +656,10 @@ static void run_and_die(const char *what, const char *db)
 	reopen(&fx);
 	if (strcmp(what, "small") == 0)
 		write_small_content(&fx);
-	else
+	else if (strcmp(what, "large") == 0)
 		write_large_content(&fx);
+	else
+		write_records_forever(&fx);
 	_exit(0);
 }
 
@@ -591,6 +676,7 @@ int main(int argc, char **argv)
 		TEST(compaction_gives_back_the_space_of_deleted_chunks),
 		TEST(flushed_content_survives_a_crash_small),
 		TEST(flushed_content_survives_a_crash_large),
+		TEST(killed_writer_leaves_no_record_without_its_content),
 		TEST(small_flushes_leave_no_file_each),
 		TEST(reader_sees_what_the_writer_flushed_or_logged),
 		TEST(reader_survives_the_writers_compaction),
