@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <dirent.h>
 #include <unistd.h>
 
@@ -110,12 +111,15 @@ static bool is_ours(const char *path)
 	return ours;
 }
 
-/* A daemon that died leaves mounts that answer ENOTCONN. */
+/*
+ * A daemon that died leaves mounts that answer ENOTCONN to what the kernel has
+ * not cached; attributes, and so stat(), may be.
+ */
 static void clean_stale(const char *mountpoint)
 {
-	struct stat st;
+	struct statfs st;
 
-	while (stat(mountpoint, &st) < 0 && errno == ENOTCONN && is_ours(mountpoint)) {
+	while (statfs(mountpoint, &st) < 0 && errno == ENOTCONN && is_ours(mountpoint)) {
 		if (umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
 			break;
 		log_info("unmounted what a daemon that died left at %s", mountpoint);
