@@ -48,8 +48,9 @@ ok "git gc in the fork" git -C "$T/fork/clone" gc -q
 ok "git checkout of the old state" git -C "$T/fork/clone" checkout -q HEAD~1
 is "gives the old content" "$(cat "$T/fork/clone/src/sub/file1")" "src 1"
 
-stop_daemon
-start_daemon
+sleep 1.1
+git -C "$T/fork/clone" update-index --refresh -q
+restart_daemon
 is "git status after a restart opens no file" "$(opened "$T/fork/clone")" 0
 ok "umount" varve umount "$m"
 ok "attach" varve attach "$m"

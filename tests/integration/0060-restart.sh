@@ -20,8 +20,12 @@ ok "one is discarded" varve umount --discard "$T/gone"
 cp -a "$T/a/." "$T/want"
 before=$(varve --json mounts | jq -c 'map({id, mountpoint, attached}) | sort')
 
+varve_mounts() { # everything of ours that is mounted below $T
+	awk -v d="$T/" 'index($2, d) == 1 { print $2 }' /proc/self/mounts | sort
+}
 stop_daemon
 ok "the daemon ends on SIGTERM" daemon_ended_well
+is "and leaves no mount" "$(varve_mounts)" ""
 not_ok "its mounts are gone" is_mounted "$T/a"
 start_daemon
 is "after the restart the mounts are as before" \
@@ -44,7 +48,7 @@ is "synced data are there" "$(cat "$T/b/synced")" synced
 is "names are there" "$(cat "$T/b/renamed/file")" b
 is "modes are there" "$(stat -c %a "$T/b/made")" 700
 ok "symlinks are there" test -L "$T/b/link"
-is "no stale mount is below it" "$(grep -c " $T/b " /proc/self/mounts)" 1
+is "no stale mount is below one" "$(varve_mounts | uniq -d)" ""
 
 # Killed while a process stands in the mount, and while a checkpoint is stored.
 (cd "$T/b" && exec sleep 60) &
@@ -74,6 +78,7 @@ fi
 
 # A mount point that is gone: the mount is kept, detached, and all others work.
 stop_daemon
+is "SIGTERM leaves no mount, stale ones included" "$(varve_mounts)" ""
 mv "$T/kept" "$T/away"
 start_daemon
 is "a mount whose place is gone is detached" \
