@@ -201,6 +201,18 @@ static int copy_xattrs(struct ingest *in, struct archive_entry *e, struct ingest
 	return r;
 }
 
+/*
+ * pax writes -1.5 for 1.5 seconds before 1970. libarchive reads -1 and +0.5, and
+ * for -0.5 just +0.5, which cannot be told apart any more.
+ */
+static void fix_negative_time(struct timespec *t)
+{
+	if (t->tv_sec < 0 && t->tv_nsec > 0 && t->tv_nsec < 1000000000 && t->tv_sec > INT64_MIN) {
+		t->tv_sec--;
+		t->tv_nsec = 1000000000 - t->tv_nsec;
+	}
+}
+
 static int copy_numbers(struct archive_entry *e, struct ingest_inode *i, const char **why)
 {
 	int64_t uid = archive_entry_uid(e), gid = archive_entry_gid(e);
@@ -218,6 +230,7 @@ static int copy_numbers(struct archive_entry *e, struct ingest_inode *i, const c
 	if (archive_entry_mtime_is_set(e)) {
 		i->mtime.tv_sec = archive_entry_mtime(e);
 		i->mtime.tv_nsec = archive_entry_mtime_nsec(e);
+		fix_negative_time(&i->mtime);
 	}
 	if (i->mtime.tv_nsec < 0 || i->mtime.tv_nsec >= 1000000000) {
 		*why = "time is out of range";
