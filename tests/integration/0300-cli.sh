@@ -1,0 +1,316 @@
+#!/bin/bash
+# Every command of varve, and its mistakes, against a daemon.
+# tags: quick asan
+# timeout: 120
+. "${0%/*}/lib.sh"
+need root fuse jq setfattr script
+
+start_daemon
+cd "$T" || exit
+
+# Exit status, standard output and error of a command, in $st, $out and $err.
+run() {
+	"$@" >"$T/.stdout" 2>"$T/.stderr" </dev/null
+	st=$?
+	out=$(<"$T/.stdout") err=$(<"$T/.stderr")
+}
+# fails DESCRIPTION STATUS REGEX-OF-STDERR COMMAND...: and says nothing on standard output
+fails() {
+	local what=$1 status=$2 regex=$3
+	shift 3
+	run "$@"
+	if [ $st = "$status" ] && [[ $err =~ $regex ]] && [ -z "$out" ]; then
+		pass "$what"
+	else
+		fail "$what" "status $st, stderr: $err" "stdout: $out"
+	fi
+}
+on_terminal() { # COMMAND...: its output where that is a terminal
+	script -qec "$(printf '%q ' "$@")" /dev/null </dev/null | tr -d '\r'
+}
+
+# A tree with one of everything.
+mkdir -p src/d/sub src/many
+echo hello >src/small
+head -c 700000 /dev/urandom >src/d/big
+ln src/d/big src/d/sub/link
+truncate -s 3M src/sparse
+printf x | dd of=src/sparse bs=1 seek=1500000 conv=notrunc status=none
+ln -s d/sub src/sl
+mknod src/null c 1 3
+mkfifo src/fifo
+setfattr -n user.t -v text src/small
+: >$'src/bad\xffname'
+: >$'src/ctl\x1b[2Jname'
+: >'src/grüße 漢'
+for i in {1..50}; do echo "$i" >"src/many/f$i"; done
+files=$(find src | wc -l)
+files=$((files - 1)) # the link
+
+# --- help and mistakes ---
+run varve --help
+is "--help succeeds" "$st" 0
+like "--help lists commands" "$out" 'checkpoint +make'
+run varve --version
+like "--version says the version" "$out" '^varve [0-9]'
+commands=$(varve --help | awk '/^Commands:/ { on = 1; next } /^$/ { on = 0 } on { print $1 }')
+like "commands are listed" "$commands" 'import.*du'
+bad=
+for c in $commands; do
+	[[ $(varve "$c" --help) == "usage: varve $c"* ]] || bad+=" $c"
+	[[ $(varve --help "$c") == "usage: varve $c"* ]] || bad+=" $c"
+	varve "$c" --nonsense >/dev/null 2>&1
+	[ $? = 2 ] || bad+=" $c(nonsense)"
+	varve "$c" a b c d e f >/dev/null 2>&1 </dev/null
+	case $c:$? in
+	rm:1 | cat:1 | *:2) ;;
+	*) bad+=" $c(words)" ;;
+	esac
+done
+is "each command has help and knows its options and words" "$bad" ""
+fails "a command is needed" 2 '^usage:' varve
+fails "the nearest command is suggested" 2 "did you mean 'mount'\?" varve muont
+fails "nothing near is not suggested" 2 "^varve: there is no command 'xyzzy'"$'\n' varve xyzzy
+fails "missing words are named" 2 "^varve: mount: needs SNAPSHOT DIR"$'\n'"Try 'varve mount --help'" varve mount x
+fails "a choice is checked" 2 'cache is one of private\|shared' varve mount x . --cache both
+fails "a size is checked" 2 "'big' is no size" varve mount x . --quota big
+fails "a duration is checked" 2 "'soon' is no duration" varve pin x --ttl soon
+fails "a kind is checked" 2 "imports dir, tar or oci, not 'zip'" varve import x zip f
+fails "a daemon that is not there" 1 \
+	"^varve: snapshots: cannot reach snapshotd at $T/none: is it running\? \(snapshotd --state DIR\)$" \
+	varve --socket "$T/none" snapshots
+fails "the environment names the socket" 1 "at $T/env:" env SNAPSHOTD_SOCKET="$T/env" varve mounts
+fails "a path that is too long" 1 'socket.s path is longer' varve --socket "/$(printf 'x%.0s' {1..120})" mounts
+fails "--store is refused where a daemon is needed" 2 'needs a daemon' varve mounts --store "$STATE"
+
+# --- import ---
+run varve import a dir src
+is "import dir succeeds" "$st" 0
+like "import says what came in" "$out" "^a: $files files, .* new in the store$"
+is "no progress where there is no terminal" "$err" ""
+is "import prints JSON" "$(varve --json import a2 dir src | jq -c '[.name, .status, .fileCount]')" \
+	"[\"a2\",\"ready\",$files]"
+tar -C src --xattrs --xattrs-include='*' --sparse -cf src.tar .
+ok "import tar by name" varve import t1 tar src.tar
+ok "import tar from standard input" varve import t2 tar - <src.tar
+is "both are the same" "$(root_of t1)" "$(root_of t2)"
+mkfifo pipe
+gzip -c src.tar >pipe &
+ok "import tar from a pipe, compressed" varve import t3 tar pipe
+is "which is the same too" "$(root_of t1)" "$(root_of t3)"
+fails "a name that is taken" 1 'a snapshot named "a" exists' varve import a dir src
+fails "a name that is taken, of a stream" 1 'a snapshot named "a" exists' varve import a tar <(cat src.tar)
+fails "a name that is none" 1 'name' varve import a/b dir src
+fails "a directory that is not there" 1 "^varve: import: nowhere: No such file" varve import x dir nowhere
+fails "a tar that is a directory" 1 "import x dir src" varve import x tar src
+fails "a tar that is none" 1 . varve import x tar src/d/big
+fails "a stream that is no tar" 1 . varve import x tar <(cat src/d/big)
+fails "a limit of bytes" 1 . varve import x dir src --max-bytes 1000
+fails "a limit of entries" 1 . varve import x tar src.tar --max-entries 5
+fails "a limit of entries of a stream" 1 . varve import x tar --max-entries 5 <(cat src.tar)
+is "failed imports leave no snapshot" "$(varve --json snapshots | jq -r '.[].name' | sort | xargs)" "a a2 t1 t2 t3"
+
+# --- snapshots ---
+like "snapshots is a table" "$(varve snapshots)" '^NAME +STATUS +SIZE'
+is "newest first" "$(varve --json snapshots | jq -r '.[0].name')" t3
+like "show tells the root" "$(varve show a)" "root +$(root_of a)"
+fails "show suggests a name" 1 'no snapshot named "t11".*did you mean' varve show t11
+ok "rename" varve rename t3 t4
+is "the new name is there" "$(varve --json show t4 | jq -r .name)" t4
+fails "rename to a name that is taken" 1 . varve rename t4 a
+ok "pin" varve pin t4
+like "a pin shows" "$(varve snapshots | grep '^t4 ')" 'ready, pinned'
+fails "a pinned snapshot stays" 1 'pinned' varve rm t4
+ok "pin --ttl unpins and sets the time" varve pin t4 --ttl 1h
+is "as the daemon says" "$(varve --json show t4 | jq -c '[.pinned, .ttl]')" '[false,3600]'
+ok "pin --unpin" varve pin t4 --unpin
+run varve rm t4 nope t2
+is "rm fails where one is not there" "$st" 1
+like "and names it" "$err" 'no snapshot named "nope"'
+is "but removes the others" "$(varve --json snapshots | jq -r '.[].name' | sort | xargs)" "a a2 t1"
+
+# --- mounts ---
+mkdir mnt fork fork2 other
+run varve mount a mnt
+is "mount succeeds" "$st" 0
+like "and prints id and place" "$out" "^[0-9a-f-]{36}  $T/mnt$"
+id=${out%% *}
+ok "it is mounted" mountpoint -q mnt
+ok "with what was imported" diff -r --no-dereference --exclude=fifo --exclude=null src mnt
+fails "a place that is not there" 1 'the directory nowhere: No such file' varve mount a nowhere
+fails "a place that is a file" 1 'is not a directory' varve mount a src/small
+fails "a snapshot that is not there" 1 'no snapshot named "nope"' varve mount nope other
+fails "a place that is taken" 1 . varve mount a mnt
+like "mounts is a table" "$(varve mounts)" "${id:0:8} +a +rw +mounted +0 .*$T/mnt"
+ok "options are taken" varve mount -r --cache shared --volatile --quota 10M --dev --suid a other
+is "and told" "$(varve --json mounts | jq -c ".[] | select(.mountpoint == \"$T/other\") |
+	[.readOnly, .cache, .volatile, .quotaBytes]")" '[true,"shared",true,10485760]'
+not_ok "a read-only mount refuses writes" touch other/x
+ok "umount by directory" varve umount other
+fails "umount of what is not mounted" 1 "it is not mounted; 'varve attach" varve umount other
+fails "umount of no mount" 1 "no mount is at 'src'" varve umount src
+ok "discard by id" varve discard "$(varve --json mounts | jq -r ".[] | select(.mountpoint == \"$T/other\").id")"
+is "it is gone" "$(varve --json mounts | jq length)" 1
+
+echo changed >>mnt/small
+echo new >mnt/new
+mv mnt/d/sub mnt/moved
+rm mnt/many/f1
+chmod 600 mnt/many/f2
+sync -f mnt
+run varve diff mnt
+is "diff of a mount lists what changed" "$(sort <<<"$out" | xargs -d '\n' printf '%s;')" \
+	"A /new;D /many/f1;M /small;R /d/sub -> /moved;m /many/f2;"
+is "so it does by id" "$(varve diff "${id:0:8}" | md5sum)" "$(md5sum <<<"$out")"
+is "and beside its base" "$(varve diff a mnt | md5sum)" "$(md5sum <<<"$out")"
+is "and as JSON" "$(varve --json diff ./mnt | jq -r '.[] | select(.change == "renamed") | .from + " " + .path')" \
+	"/d/sub /moved"
+(cd mnt && varve diff . >../within)
+is "and from within" "$(md5sum <within)" "$(md5sum <<<"$out")"
+fails "one snapshot is no diff" 2 "'a' is a snapshot" varve diff a
+
+run varve checkpoint mnt c1
+is "checkpoint succeeds" "$st" 0
+like "and says what is new" "$out" "^c1: [0-9]+ files, .* new in the store$"
+is "it is ready then" "$(varve --json show c1 | jq -r .status)" ready
+is "diff of two snapshots" "$(varve diff a c1 | md5sum)" "$(md5sum <within)"
+is "nothing is changed any more" "$(varve diff mnt)" ""
+fails "a checkpoint's name that is taken" 1 'exists' varve checkpoint mnt c1
+fails "a checkpoint of no mount" 1 'no mount is at' varve checkpoint src c2
+ok "checkpoint --no-wait" varve checkpoint --no-wait "$id" c2
+like "history names the ancestors" "$(varve history c1 | awk 'NR > 1 { print $1 }' | xargs)" '^c1 a$'
+
+run varve diff t1 mnt
+is "diff of a mount with another snapshot" "$st" 0
+like "says that it takes a checkpoint" "$err" 'took the unnamed checkpoint [0-9a-f-]{36} of the mount'
+like "and lists" "$out" 'A /new'
+
+ok "fork of a mount" varve fork mnt fork
+ok "has the mount's files" cmp mnt/small fork/small
+echo other >fork/small
+not_ok "and goes its own way" cmp -s mnt/small fork/small
+ok "fork of a snapshot" varve fork c1 fork2
+like "an id that fits no mount" "$(varve fork zzzz fork2 2>&1)" 'no snapshot named "zzzz"'
+(cd fork && sleep 100) &
+sleeper=$!
+sleep 0.3
+fails "umount of what is in use" 1 . varve umount fork
+ok "umount --lazy" varve umount --lazy fork
+kill $sleeper
+wait $sleeper 2>/dev/null
+fid=$(varve --json mounts | jq -r ".[] | select(.mountpoint == \"$T/fork\").id")
+run varve attach "$fid" other
+is "attach elsewhere" "$st" 0
+is "brings back what was written" "$(<other/small)" other
+ok "umount --discard" varve umount --discard other
+ok "umount --discard of the other" varve umount --discard fork2
+fails "discard of what is mounted" 1 "use 'varve umount --discard'" varve discard mnt
+is "one mount is left" "$(varve --json mounts | jq -r '.[].id')" "$id"
+
+# --- looking into snapshots ---
+is "ls is sorted, one name a line, raw" "$(varve ls a | md5sum)" "$(LC_ALL=C ls src | md5sum)"
+is "ls -R has all" "$(varve ls -R a | LC_ALL=C sort | md5sum)" \
+	"$(cd src && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort | md5sum)"
+is "ls of a file" "$(varve ls a:d/big)" d/big
+is "ls follows a symlink" "$(varve ls a:sl)" link
+like "ls -l has modes and targets" "$(varve ls -l a)" 'lrwxrwxrwx +1 +0 +0 +5 .* sl -> d/sub'
+like "and devices" "$(varve ls -l a)" 'crw-r--r-- +1 +0 +0 +1, 3 '
+is "ls as JSON" "$(varve --json ls a:d | jq -c '.[] | [.path, .type, .nlink]' | xargs)" \
+	"$(printf '%s' '[big,file,2] [sub,directory,2]')"
+is "names of any bytes survive JSON" "$(varve --json ls a | jq -r '.[] | .pathBase64 // empty' | base64 -d | md5sum)" \
+	"$(printf 'bad\xffname' | md5sum)"
+like "a terminal gets them escaped" "$(on_terminal varve ls a)" 'bad\\xffname'$'\n''ctl\\x1b\[2Jname'
+is "cat prints bytes" "$(varve cat a:d/sub/link | md5sum)" "$(md5sum <src/d/big)"
+is "cat of several, with holes" "$(varve cat a:small a:sparse | md5sum)" "$(cat src/small src/sparse | md5sum)"
+fails "cat of a directory" 1 'd is a directory' varve cat a:d
+fails "cat of nothing" 1 'nope: No such file' varve cat a:nope
+fails "cat needs a path" 1 'needs a path: a:PATH' varve cat a
+like "stat tells all" "$(varve stat a:d/big)" 'links +2.*link +d/big.*link +d/sub/link'
+is "stat as JSON" "$(varve --json stat a:small | jq -c '[.size, .xattrs["user.t"]]')" '[6,"text"]'
+like "stat of a symlink is its own" "$(varve stat a:sl)" 'target +d/sub'
+is "chunks cover the file" "$(varve --json chunks a:d/big | jq '[.[].length] | add')" 700000
+is "chunks have holes" "$(varve --json chunks a:sparse | jq -c '[.[].kind]')" '["hole","chunk","hole"]'
+like "chunks is a table" "$(varve chunks a:d/big)" '^ *OFFSET.*raw +[0-9a-f]{64}'
+is "tree counts inodes" "$(varve --json tree a | jq .keys.inodes)" "$files"
+like "tree is a table" "$(varve tree a)" '0 \(leaves\)'
+is "du counts" "$(varve --json du a | jq -c '.[0] | [.files, .logicalBytes]')" \
+	"[$files,$(($(find src -type f ! -path src/d/sub/link -printf '%s\n' | paste -sd+)))]"
+is "du -u: two snapshots that are equal share all" "$(varve --json du -u a | jq '.[0].uniqueBytes')" 0
+is "du -d" "$(varve du -d 2 a | awk 'NR > 1 { print $NF }' | xargs)" "/ d d/sub many"
+fails "inspection of a snapshot that is not there" 1 'no snapshot named "nope"' varve ls nope
+
+# --- without a daemon's help ---
+for c in snapshots "show a" "history c1" "ls -lR a" "cat a:small" "stat a:small" "chunks a:d/big" \
+	"tree a" "du a" "diff a c1"; do
+	# shellcheck disable=SC2086
+	is "--store: $c" "$(varve --store "$STATE" $c 2>&1 | md5sum)" "$(varve $c 2>&1 | md5sum)"
+	[ "${c%% *}" = cat ] && continue
+	# shellcheck disable=SC2086
+	is "--store: $c, as JSON" "$(varve -j --store "$STATE" $c | jq -cS . | md5sum)" \
+		"$(varve -j $c | jq -cS . | md5sum)"
+done
+like "--store: stats" "$(varve --store "$STATE" --json stats | jq .snapshotCount)" '^[0-9]+$'
+fails "--store: no store" 1 "$T/src" varve --store src snapshots
+
+# --- export ---
+ok "export tar" varve export a tar a.tar
+is "from the store it is the same" "$(varve --store "$STATE" export a tar - | md5sum)" "$(md5sum <a.tar)"
+is "as it is on standard output" "$(varve export a tar - | md5sum)" "$(md5sum <a.tar)"
+ok "and comes in again" varve import back tar a.tar
+is "the same" "$(root_of back)" "$(root_of a)"
+ok "export oci" varve export a oci a.oci
+ok "is a layout" jq -e '.imageLayoutVersion == "1.0.0"' a.oci/oci-layout
+ok "from the store" varve --store "$STATE" export a oci b.oci
+ok "it is the same" diff -r a.oci b.oci
+ok "and comes in again" varve import back2 oci a.oci
+is "the same" "$(root_of back2)" "$(root_of a)"
+ok "by its tag" varve import back3 oci a.oci:a
+fails "a tag that is not there" 1 . varve import back4 oci a.oci:nope
+fails "export into a directory with files" 1 'is not empty' varve export a oci src
+fails "export of nothing" 1 'no snapshot named "nope"' varve export nope tar nope.tar
+fails "export of nothing as an image" 1 'no snapshot named "nope"' varve export nope oci nope.oci
+is "leaves nothing behind" "$(ls -d nope* 2>/dev/null)" ""
+fails "export to a full disk" 1 'No space left' varve export a tar /dev/full
+like "an archive is not written to a terminal" "$(on_terminal varve export a tar -)" 'standard output is a terminal'
+
+# --- the store as a whole ---
+run varve verify
+is "verify finds nothing" "$st" 0
+like "and says what it has checked" "$out" 'damaged +0'
+ok "verify of one" varve verify a
+is "verify from the store" "$(varve --store "$STATE" --json verify | jq -c '[.damaged, .problems]')" '[0,[]]'
+fails "verify of nothing" 1 'no snapshot named "nope"' varve verify nope
+run varve gc
+is "gc succeeds" "$st" 0
+like "and says what it has removed" "$out" 'removed chunks'
+ok "gc --no-compact as JSON" jq -e .removedBytes <(varve --json gc --no-compact)
+ok "all is well after it" varve verify
+like "stats" "$(varve stats)" 'snapshot count'
+ok "stats as JSON" jq -e .chunkCount <(varve --json stats)
+
+# --- output that cannot be written, progress, completion ---
+run bash -c 'varve ls -R a >/dev/full'
+is "output that cannot be written is a failure" "$st" 1
+like "which is told" "$err" 'No space left'
+run bash -c 'varve ls -R a | head -1; exit ${PIPESTATUS[0]}'
+is "a reader that leaves is not told of" "$err" ""
+like "progress shows on a terminal" "$(on_terminal varve import p1 dir src)" $'\033'
+complete() { varve __complete -- "$@" | sort | xargs; }
+is "commands are completed" "$(complete hi)" history
+is "options are" "$(complete umount --)" "--discard --help --json --lazy --socket --store --version"
+is "choices are" "$(complete mount --cache '')" "private shared"
+is "snapshots are" "$(complete show c)" "c1 c2"
+is "paths in snapshots are" "$(complete cat a:d/)" "a:d/big a:d/sub/"
+like "mounts are" "$(complete umount "${id:0:3}")" "${id:0:8}"
+like "by their directories, too" "$(complete umount "$T/m")" "$T/mnt"
+is "files are left to the shell" "$(complete import x tar '')" @files
+is "from a store" "$(complete --store "$STATE" show c)" "c1 c2"
+is "the script is printed" "$(varve completion bash | md5sum)" "$(md5sum <"$SRC/tools/completion/varve.bash")"
+ok "and works in bash" bash -ec '
+	. <(varve completion bash)
+	COMP_WORDS=(varve show c) COMP_CWORD=2
+	_varve
+	[ "${COMPREPLY[*]}" = "c2 c1" ]'
+
+ok "umount at last" varve umount mnt
+done_testing
