@@ -33,6 +33,7 @@ static void free_contexts(void *arg)
 {
 	struct contexts *c = arg;
 
+	thread_contexts = NULL; /* another key's destructor may call yet */
 	ZSTD_freeCCtx(c->compress);
 	ZSTD_freeDCtx(c->decompress);
 	free(c);

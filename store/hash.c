@@ -21,6 +21,7 @@ static __thread EVP_MD_CTX *thread_ctx;
 
 static void free_ctx(void *ctx)
 {
+	thread_ctx = NULL; /* another key's destructor may hash yet */
 	EVP_MD_CTX_free(ctx);
 }
 

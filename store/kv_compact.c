@@ -6,7 +6,7 @@
  * fraction of them. So: compact the tables alone (cheap), then, while a good
  * part of the blobs is garbage, rewrite the oldest quarter; the space needed
  * meanwhile stays a quarter of the store, and what is rewritten becomes the
- * youngest, so a few rounds have seen every file. A small store is done at once.
+ * youngest, so after some rounds every file was seen. A small store is done at once.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -16,7 +16,7 @@
 
 #define SMALL_BYTES (1ull << 30)
 #define GARBAGE_FRACTION 8 /* an eighth of the blobs: worth a rewrite */
-#define ROUNDS_MAX 6
+#define ROUNDS_MAX 16
 #define BOTTOMMOST_FORCE 2 /* BottommostLevelCompaction::kForce */
 
 static uint64_t property(struct kv *kv, enum kv_family f, const char *name)
