@@ -12,7 +12,7 @@
 
 const struct option_spec options_mount[] = {
 	{ 'r', "read-only", NULL, "refuse writes" },
-	{ 0, "cache", "private|shared", "one page cache a mount (default), or one of all mounts" },
+	{ 0, "cache", "private|shared", "one page cache a mount (default), or one of all" },
 	{ 0, "volatile", NULL, "fsync does nothing: for throw-away work" },
 	{ 0, "quota", "SIZE", "limit on what may be written: 500M, 10G" },
 	{ 0, "dev", NULL, "device nodes work" },
