@@ -150,6 +150,34 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	reply_attr(req, ino, r, &a);
 }
 
+static bool is_of_group(fuse_req_t req, gid_t gid)
+{
+	gid_t groups[64];
+	int n = fuse_req_getgroups(req, ARRAY_SIZE(groups), groups);
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	for (int i = 0; i < MIN(n, (int)ARRAY_SIZE(groups)); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/*
+ * What a write, truncate or chown that loses setuid takes away: only members of
+ * the group keep setgid on a file that the group may not execute (Linux,
+ * setattr_should_drop_sgid).
+ */
+static unsigned kill_flags(fuse_req_t req, fuse_ino_t ino)
+{
+	struct view_attr a;
+
+	if (fuse_req_ctx(req)->uid == 0 || view_getattr(view_of_request(), ino, &a) ||
+	    (a.rec.mode & (S_ISGID | S_IXGRP)) != S_ISGID || is_of_group(req, a.rec.gid))
+		return VIEW_WRITE_KILL;
+	return VIEW_WRITE_KILL | VIEW_WRITE_KILL_SGID;
+}
+
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int valid,
 		       struct fuse_file_info *fi)
 {
@@ -177,6 +205,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int vali
 	for (unsigned i = 0; i < ARRAY_SIZE(map); i++)
 		if (valid & map[i].from)
 			set.valid |= map[i].to;
+	if (set.valid & VIEW_KILL_SUIDGID && kill_flags(req, ino) & VIEW_WRITE_KILL_SGID)
+		set.valid |= VIEW_KILL_SGID;
 	if (valid & FUSE_SET_ATTR_ATIME_NOW)
 		set.atime = view_now();
 	if (valid & FUSE_SET_ATTR_MTIME_NOW)
@@ -288,7 +318,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 	unsigned flags = fi->writepage ? VIEW_WRITE_CACHED : 0;
 
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
-		flags |= VIEW_WRITE_KILL;
+		flags |= kill_flags(req, ino);
 	int64_t n = view_write(view_of_request(), ino, (uint64_t)off, data, size, flags);
 
 	if (n < 0)
@@ -490,7 +520,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 			 struct fuse_file_info *fi)
 {
 	/* The kernel does not say whether the caller may keep setuid; root may. */
-	bool kill = fuse_req_ctx(req)->uid != 0;
+	unsigned kill = fuse_req_ctx(req)->uid ? kill_flags(req, ino) : 0;
 
 	(void)fi;
 	reply_err(req, ino,
@@ -500,13 +530,18 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		     struct fuse_file_info *fi)
 {
-	int64_t r = view_seek(view_of_request(), ino, (uint64_t)off, whence);
-
 	(void)fi;
+	session_queue_seek(session_current(), req, ino, (uint64_t)off, whence);
+}
+
+void ops_seek(struct session *s, const struct deferred_request *q)
+{
+	int64_t r = view_seek(s->view, q->ino, q->off, q->whence);
+
 	if (r < 0)
-		reply_err(req, ino, (int)r);
+		reply_err(q->req, q->ino, (int)r);
 	else
-		fuse_reply_lseek(req, r);
+		fuse_reply_lseek(q->req, r);
 }
 
 static void attr_to_wire(const struct stat *st, struct fuse_attr *a)

@@ -152,7 +152,7 @@ static int apply_batch(struct seal *s)
 
 static void count(struct seal *s, const struct inode_rec *was, const struct inode_rec *is)
 {
-	s->super.inode_count += (is ? 1u : 0u) - (was ? 1u : 0u);
+	s->super.inode_count += (uint64_t)(is != NULL) - (uint64_t)(was != NULL);
 	s->super.data_bytes += (is && S_ISREG(is->mode) ? is->size : 0) -
 			       (was && S_ISREG(was->mode) ? was->size : 0);
 }

@@ -119,64 +119,65 @@ static void *serving_thread(void *arg)
 	return NULL;
 }
 
-/* Take the whole queue; NULL when the pool ends. */
-static struct sync_request *take_syncs(struct session_pool *sp)
+/* One sync answers every request that was queued when it began. */
+static void run_syncs(struct deferred_request *q)
 {
-	struct sync_request *head;
+	struct deferred_request *next;
+	struct session *last = NULL;
+	int r = 0;
 
-	pthread_mutex_lock(&sp->sync_lock);
-	while (!sp->sync_head && !sp->sync_stop)
-		pthread_cond_wait(&sp->sync_cond, &sp->sync_lock);
-	head = sp->sync_head;
-	sp->sync_head = NULL;
-	sp->sync_tail = &sp->sync_head;
-	pthread_mutex_unlock(&sp->sync_lock);
-	return head;
+	for (; q; q = next) {
+		next = q->next;
+		if (q->session != last)
+			r = view_sync(q->session->view);
+		last = q->session;
+		wire_set_current(q->session, NULL);
+		fuse_reply_err(q->req, r ? EIO : 0);
+		release(q->session);
+		free(q);
+	}
 }
 
-/* One sync answers every request that was queued when it began. */
-static void *sync_thread(void *arg)
+static void run_seeks(struct deferred_request *q)
 {
-	struct session_pool *sp = arg;
-	struct sync_request *q, *next;
+	struct deferred_request *next;
 
-	pthread_setname_np(pthread_self(), "varve-sync");
-	while ((q = take_syncs(sp))) {
-		struct session *last = NULL;
-		int r = 0;
-
-		for (; q; q = next) {
-			next = q->next;
-			if (q->session != last)
-				r = view_sync(q->session->view);
-			last = q->session;
-			wire_set_current(q->session, NULL);
-			fuse_reply_err(q->req, r ? EIO : 0);
-			release(q->session);
-			free(q);
-		}
+	for (; q; q = next) {
+		next = q->next;
+		wire_set_current(q->session, NULL);
+		wire_write_back(q->session, q->ino);
+		ops_seek(q->session, q);
+		release(q->session);
+		free(q);
 	}
-	return NULL;
+}
+
+static void defer(struct deferred *d, struct session *s, const struct deferred_request *what)
+{
+	struct deferred_request *q = malloc(sizeof(*q));
+
+	if (!q) {
+		fuse_reply_err(what->req, ENOMEM);
+		return;
+	}
+	*q = *what;
+	q->session = s;
+	pthread_mutex_lock(&s->pool->lock);
+	s->active++;
+	pthread_mutex_unlock(&s->pool->lock);
+	deferred_push(d, q);
 }
 
 void session_queue_sync(struct session *s, struct fuse_req *req)
 {
-	struct session_pool *sp = s->pool;
-	struct sync_request *q = malloc(sizeof(*q));
+	defer(&s->pool->syncs, s, &(struct deferred_request){ .req = req });
+}
 
-	if (!q) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	*q = (struct sync_request){ NULL, s, req };
-	pthread_mutex_lock(&sp->lock);
-	s->active++;
-	pthread_mutex_unlock(&sp->lock);
-	pthread_mutex_lock(&sp->sync_lock);
-	*sp->sync_tail = q;
-	sp->sync_tail = &q->next;
-	pthread_cond_signal(&sp->sync_cond);
-	pthread_mutex_unlock(&sp->sync_lock);
+void session_queue_seek(struct session *s, struct fuse_req *req, uint64_t ino, uint64_t off,
+			int whence)
+{
+	defer(&s->pool->seeks, s,
+	      &(struct deferred_request){ .req = req, .ino = ino, .off = off, .whence = whence });
 }
 
 static int start_threads(struct session_pool *sp, unsigned threads)
@@ -186,11 +187,13 @@ static int start_threads(struct session_pool *sp, unsigned threads)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&sp->sync_thread, NULL, sync_thread, sp);
-	for (; !r && sp->n_threads < threads; sp->n_threads++)
-		r = pthread_create(&sp->threads[sp->n_threads], NULL, serving_thread, sp);
+	r = deferred_start(&sp->syncs);
+	if (!r)
+		r = deferred_start(&sp->seeks);
+	for (; !r && sp->n_threads < threads; sp->n_threads += r == 0)
+		r = -pthread_create(&sp->threads[sp->n_threads], NULL, serving_thread, sp);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -r;
+	return r;
 }
 
 struct session_pool *session_pool_new(unsigned threads, struct error *err)
@@ -209,9 +212,8 @@ struct session_pool *session_pool_new(unsigned threads, struct error *err)
 	}
 	pthread_mutex_init(&sp->lock, NULL);
 	pthread_mutex_init(&sp->init_lock, NULL);
-	pthread_mutex_init(&sp->sync_lock, NULL);
-	pthread_cond_init(&sp->sync_cond, NULL);
-	sp->sync_tail = &sp->sync_head;
+	deferred_init(&sp->syncs, "varve-sync", run_syncs);
+	deferred_init(&sp->seeks, "varve-seek", run_seeks);
 	sp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	sp->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = sp->epoll_fd < 0 || sp->stop_fd < 0 ? -errno : 0;
@@ -238,12 +240,8 @@ void session_pool_free(struct session_pool *sp)
 	(void)!write(sp->stop_fd, &one, sizeof(one));
 	for (unsigned i = 0; i < sp->n_threads; i++)
 		pthread_join(sp->threads[i], NULL);
-	pthread_mutex_lock(&sp->sync_lock);
-	sp->sync_stop = true;
-	pthread_cond_signal(&sp->sync_cond);
-	pthread_mutex_unlock(&sp->sync_lock);
-	if (sp->sync_thread)
-		pthread_join(sp->sync_thread, NULL);
+	deferred_fini(&sp->syncs);
+	deferred_fini(&sp->seeks);
 	wire_fini(sp);
 	if (sp->epoll_fd >= 0)
 		close(sp->epoll_fd);
@@ -251,8 +249,6 @@ void session_pool_free(struct session_pool *sp)
 		close(sp->stop_fd);
 	pthread_mutex_destroy(&sp->lock);
 	pthread_mutex_destroy(&sp->init_lock);
-	pthread_mutex_destroy(&sp->sync_lock);
-	pthread_cond_destroy(&sp->sync_cond);
 	free(sp->slots);
 	free(sp->threads);
 	free(sp);

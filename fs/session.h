@@ -50,6 +50,13 @@ void *session_reply_buffer(size_t len);
 struct fuse_req;
 /* Sync the session's view in the background, then answer req. */
 void session_queue_sync(struct session *s, struct fuse_req *req);
+/*
+ * Answer an lseek for data or a hole once the kernel has written the inode's
+ * dirty pages back: it asks without, and would take what is still in its cache
+ * for a hole.
+ */
+void session_queue_seek(struct session *s, struct fuse_req *req, uint64_t ino, uint64_t off,
+			int whence);
 /* Answer without libfuse. */
 void session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len);
 

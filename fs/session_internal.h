@@ -5,15 +5,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "fs/deferred.h"
 #include "fs/session.h"
 
 #define FUSE_REPLY_MAX (64u << 10)
-
-struct sync_request {
-	struct sync_request *next;
-	struct session *session;
-	struct fuse_req *req;
-};
 
 struct session_pool {
 	struct fuse_session *fuse; /* shared by all connections */
@@ -32,11 +27,8 @@ struct session_pool {
 	uint8_t init_reply[256];
 	size_t init_reply_len;
 
-	pthread_t sync_thread;
-	pthread_mutex_t sync_lock; /* guards the queue */
-	pthread_cond_t sync_cond;
-	struct sync_request *sync_head, **sync_tail;
-	bool sync_stop;
+	struct deferred syncs; /* fsync: many answered with one sync */
+	struct deferred seeks; /* lseek: wait for the kernel to write back */
 };
 
 struct session {
@@ -61,9 +53,13 @@ void wire_handle(struct session *s, void *request, size_t n);
 bool wire_may_wait(const void *request, size_t n);
 size_t wire_buffer_size(void);
 void wire_set_current(struct session *s, const void *request);
+/* Make the kernel write dirty pages of an inode back, now. Not from a serving thread. */
+void wire_write_back(struct session *s, uint64_t ino);
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops varve_ops;
+/* Answer an lseek request. */
+void ops_seek(struct session *s, const struct deferred_request *q);
 void ops_tmpfile(struct session *s, const void *request, size_t n);
 
 #endif

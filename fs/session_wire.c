@@ -132,6 +132,16 @@ void wire_fini(struct session_pool *sp)
 		fuse_session_destroy(sp->fuse);
 }
 
+void wire_write_back(struct session *s, uint64_t ino)
+{
+	/*
+	 * Invalidating writes dirty pages back first. It also drops the clean
+	 * ones, which costs a read where the file is read again; there is no
+	 * message that only writes back. A failure (nothing cached) is none.
+	 */
+	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, ino, 0, 0);
+}
+
 void session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len)
 {
 	struct fuse_out_header out = { .error = error, .unique = in->unique };
