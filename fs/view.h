@@ -139,6 +139,7 @@ MUST_CHECK int view_readdir(struct view *v, uint64_t dir, uint64_t cookie, view_
 #define VIEW_SET_MTIME (1u << 5)
 #define VIEW_SET_CTIME (1u << 6)
 #define VIEW_KILL_SUIDGID (1u << 7)
+#define VIEW_KILL_SGID (1u << 8) /* as VIEW_WRITE_KILL_SGID */
 struct view_setattr {
 	unsigned valid; /* VIEW_SET_* */
 	uint32_t mode, uid, gid;
@@ -158,13 +159,14 @@ MUST_CHECK int view_removexattr(struct view *v, uint64_t ino, const char *name);
 
 /* --- data (view_data.c) --- */
 MUST_CHECK int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t len);
-#define VIEW_WRITE_CACHED (1u << 0) /* from the page cache: the kernel keeps the times */
-#define VIEW_WRITE_KILL (1u << 1)   /* clear setuid and setgid */
+#define VIEW_WRITE_CACHED (1u << 0)    /* from the page cache: the kernel keeps the times */
+#define VIEW_WRITE_KILL (1u << 1)      /* clear setuid, and setgid of what the group may execute */
+#define VIEW_WRITE_KILL_SGID (1u << 2) /* with it: any setgid; the caller is not of the group */
 MUST_CHECK int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data,
 			      size_t len, unsigned flags);
-/* mode: FALLOC_FL_*. kill: clear setuid and setgid. */
+/* mode: FALLOC_FL_*. kill: 0, or VIEW_WRITE_KILL and VIEW_WRITE_KILL_SGID. */
 MUST_CHECK int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
-			      bool kill);
+			      unsigned kill);
 MUST_CHECK int64_t view_seek(struct view *v, uint64_t ino, uint64_t off, int whence);
 MUST_CHECK int view_statfs(struct view *v, struct statvfs *out);
 /* Everything that returned so far survives a power cut. */
@@ -192,7 +194,7 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
 		      uint64_t size);
 /* Drop security.capability where the inode has one. */
 void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u);
-uint32_t mode_without_suid(uint32_t mode);
+uint32_t mode_without_suid(uint32_t mode, bool any_sgid);
 struct timespec view_now(void);
 MUST_CHECK int view_tx_begin(struct view *v, struct upper_tx *tx);
 

@@ -9,12 +9,12 @@
 
 #define XATTR_CAPS "security.capability"
 
-uint32_t mode_without_suid(uint32_t mode)
+uint32_t mode_without_suid(uint32_t mode, bool any_sgid)
 {
 	if (S_ISDIR(mode))
 		return mode;
 	mode &= ~(uint32_t)S_ISUID;
-	if (mode & S_IXGRP)
+	if (any_sgid || mode & S_IXGRP)
 		mode &= ~(uint32_t)S_ISGID;
 	return mode;
 }
@@ -111,7 +111,7 @@ static void apply_set(struct view *v, struct upper_tx *tx, struct unode *u, stru
 	struct timespec now = view_now();
 
 	if (set->valid & VIEW_KILL_SUIDGID)
-		rec->mode = mode_without_suid(rec->mode);
+		rec->mode = mode_without_suid(rec->mode, set->valid & VIEW_KILL_SGID);
 	if (set->valid & VIEW_SET_MODE) {
 		rec->mode = (rec->mode & S_IFMT) | (set->mode & 07777);
 		chmod_acl(v, tx, u, rec->mode);
@@ -183,17 +183,31 @@ int view_setattr(struct view *v, uint64_t ino, const struct view_setattr *set,
 	return r;
 }
 
+/* The namespaces that there are, as ext4 has them. */
+static int xattr_name_check(const char *name)
+{
+	static const char *const known[] = { "user.", "trusted.", "security." };
+
+	if (strlen(name) > XATTR_NAME_MAX)
+		return -ERANGE;
+	for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+		if (strncmp(name, known[i], strlen(known[i])) == 0)
+			return name[strlen(known[i])] ? 0 : -EINVAL;
+	if (strcmp(name, ACL_XATTR_ACCESS) == 0 || strcmp(name, ACL_XATTR_DEFAULT) == 0)
+		return 0;
+	return -EOPNOTSUPP;
+}
+
 int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *out)
 {
 	struct view_lock l;
 	struct view_value x;
 	struct subkey k;
-	size_t len = strlen(name);
-	int r;
+	int r = xattr_name_check(name);
 
-	if (len > XATTR_NAME_MAX)
-		return -ERANGE;
-	subkey_xattr(&k, name, len);
+	if (r)
+		return r;
+	subkey_xattr(&k, name, strlen(name));
 	view_lock(v, &l, false, 1, &ino);
 	r = view_value_locked(v, ino, &k, &x);
 	if (!r)
@@ -234,18 +248,6 @@ int view_listxattr(struct view *v, uint64_t ino, bool privileged, struct buf *ou
 	r = view_entries_locked(v, ino, KEY_XATTR, NULL, list_name, &c);
 	view_unlock(v, &l);
 	return r == -ENODATA ? -EIO : r;
-}
-
-static int namespace_check(const char *name)
-{
-	static const char *const known[] = { "user.", "trusted.", "security." };
-
-	for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
-		if (strncmp(name, known[i], strlen(known[i])) == 0)
-			return 0;
-	if (strcmp(name, ACL_XATTR_ACCESS) == 0 || strcmp(name, ACL_XATTR_DEFAULT) == 0)
-		return 0;
-	return -EOPNOTSUPP;
 }
 
 /* Returns 1 where the mode says all that the ACL does, so that none is kept. */
@@ -310,12 +312,10 @@ int view_setxattr(struct view *v, uint64_t ino, const char *name, const void *va
 {
 	struct view_lock l;
 	struct upper_tx tx;
-	int r = namespace_check(name);
+	int r = xattr_name_check(name);
 
 	if (r)
 		return r;
-	if (strlen(name) > XATTR_NAME_MAX)
-		return -ERANGE;
 	if (size > XATTR_VALUE_MAX)
 		return -E2BIG;
 	view_lock(v, &l, true, 1, &ino);
@@ -339,8 +339,11 @@ static int removexattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, 
 	subkey_xattr(&k, name, strlen(name));
 	r = view_value_locked(v, u->ino, &k, &old);
 	view_value_fini(&old);
+	/* Removing an ACL that is not there succeeds on Linux. */
+	if (r == -ENOENT)
+		return strncmp(name, "system.posix_acl_", 17) == 0 ? 0 : -ENODATA;
 	if (r)
-		return r == -ENOENT ? -ENODATA : r == -ENODATA ? -EIO : r;
+		return r == -ENODATA ? -EIO : r;
 	del_if_there(v, tx, u, name);
 	r = view_rec_locked(v, u->ino, &rec);
 	if (!r) {
@@ -356,10 +359,10 @@ int view_removexattr(struct view *v, uint64_t ino, const char *name)
 {
 	struct view_lock l;
 	struct upper_tx tx;
-	int r;
+	int r = xattr_name_check(name);
 
-	if (strlen(name) > XATTR_NAME_MAX)
-		return -ERANGE;
+	if (r)
+		return r;
 	view_lock(v, &l, true, 1, &ino);
 	struct unode *u = upper_get(v->cur, ino);
 

@@ -288,7 +288,7 @@ static int64_t write_locked(struct view *v, struct unode *u, struct inode_rec *r
 	int r = 0;
 
 	if (flags & VIEW_WRITE_KILL)
-		rec->mode = mode_without_suid(rec->mode);
+		rec->mode = mode_without_suid(rec->mode, flags & VIEW_WRITE_KILL_SGID);
 	if (rec_dirty)
 		rec->mtime = rec->ctime = view_now();
 	while (at < end && !r) {
@@ -386,7 +386,8 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
 	rec->size = size;
 }
 
-int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_t len, bool kill)
+int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
+		   unsigned kill)
 {
 	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
 	bool zero = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
@@ -414,7 +415,7 @@ int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_
 		if (!(mode & FALLOC_FL_KEEP_SIZE))
 			rec.rec.size = MAX(rec.rec.size, off + len);
 		if (kill)
-			rec.rec.mode = mode_without_suid(rec.rec.mode);
+			rec.rec.mode = mode_without_suid(rec.rec.mode, kill & VIEW_WRITE_KILL_SGID);
 		rec.rec.mtime = rec.rec.ctime = view_now();
 		if (!r) {
 			view_kill_caps_tx(v, &tx, u);
