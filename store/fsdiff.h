@@ -11,7 +11,7 @@
  * The list reads as: do all the renames at once, then the rest. A file that was
  * replaced by another one at the same path (as editors save) is compared with
  * it: modified, meta or nothing. A renamed file that was changed, too, is two
- * entries. An inode with several names is modified at one of them.
+ * entries. A change of an inode with several names is listed at each of them.
  *
  * Two trees of which neither comes from the other number their inodes
  * independently, which would look like thousands of renames. fsdiff_trees

@@ -261,14 +261,25 @@ static int single_place(struct fsdiff *d, uint64_t ino, const struct inode_rec *
 	return -EBADMSG;
 }
 
+static void note_changes(struct fsdiff *d, uint32_t place, uint8_t changes, uint32_t mode)
+{
+	struct place *p = place_at(d, place);
+	if (p->changes & PLACE_ADDED)
+		return;
+	p->changes |= p->changes & PLACE_MODIFIED ? 0 : changes;
+	p->mode = mode;
+}
+
+/* Notes the changes of an inode with several names at each of them. */
 struct linked {
 	struct fsdiff *d;
-	uint32_t place; /* the first name that is not new, or PLACE_NONE */
+	uint8_t changes;
+	uint32_t mode;
 };
 
 static int visit_backref(void *arg, const struct tree_span *key, const struct tree_span *value)
 {
-	struct linked *l = arg;
+	const struct linked *l = arg;
 	struct key_parts parts;
 	uint32_t dir, place;
 	int rc = key_parse(key->data, key->len, &parts);
@@ -278,29 +289,24 @@ static int visit_backref(void *arg, const struct tree_span *key, const struct tr
 		rc = dir_place(l->d, SIDE_B, key_sub_u64(&parts), &dir);
 	if (rc == 0)
 		rc = place_get(&l->d->places, dir, (const char *)value->data, value->len, &place);
-	if (rc != 0)
-		return rc;
-	if (place_at(l->d, place)->changes & PLACE_ADDED)
-		return 0;
-	l->place = place;
-	return 1;
+	if (rc == 0)
+		note_changes(l->d, place, l->changes, l->mode);
+	return rc;
 }
 
-static int linked_place(struct fsdiff *d, uint64_t ino, uint32_t *out)
+static int note_linked(struct fsdiff *d, uint64_t ino, uint8_t changes, uint32_t mode)
 {
 	const struct fsdiff_side *b = &d->side[SIDE_B];
-	struct linked l = { d, PLACE_NONE };
+	struct linked l = { d, changes, mode };
 	struct key k;
 	key_kind_start(&k, ino, KEY_BACKREF);
-	int rc = b->scan(b->ctx, k.bytes, k.len, visit_backref, &l);
-	*out = l.place;
-	return MIN(rc, 0);
+	return b->scan(b->ctx, k.bytes, k.len, visit_backref, &l);
 }
 
 static int settle_inode(struct fsdiff *d, const struct inode_change *c)
 {
-	const uint16_t own = (uint16_t) ~(CHANGE_RECORD | CHANGE_ENTRIES | CHANGE_SINGLE_A |
-					  CHANGE_SINGLE_B | CHANGE_EMPTY);
+	const uint16_t own = CHANGE_CONTENT | CHANGE_EXTENTS | CHANGE_META | CHANGE_XATTR |
+			     CHANGE_MTIME | CHANGE_ATIME;
 	CLEANUP(buf_fini_p) struct buf pin = BUF_INIT;
 	struct inode_rec r;
 	uint32_t place;
@@ -312,20 +318,15 @@ static int settle_inode(struct fsdiff *d, const struct inode_change *c)
 	uint8_t changes = own_changes(c, r.mode);
 	if (!changes)
 		return 0;
+	if (!S_ISDIR(r.mode) && r.nlink != 1)
+		return note_linked(d, c->ino, changes, r.mode);
 	if (S_ISDIR(r.mode))
 		rc = dir_place(d, SIDE_B, c->ino, &place);
-	else if (r.nlink == 1)
-		rc = single_place(d, c->ino, &r, &place);
 	else
-		rc = linked_place(d, c->ino, &place);
-	if (rc != 0 || place == PLACE_NONE)
-		return rc;
-	struct place *p = place_at(d, place);
-	if (p->changes & PLACE_ADDED)
-		return 0;
-	p->changes |= p->changes & PLACE_MODIFIED ? 0 : changes;
-	p->mode = r.mode;
-	return 0;
+		rc = single_place(d, c->ino, &r, &place);
+	if (rc == 0)
+		note_changes(d, place, changes, r.mode);
+	return rc;
 }
 
 int fsdiff_by_inode(struct fsdiff *d)
