@@ -185,22 +185,23 @@ static int put_pax(struct buf *out, const struct tar_member *m, const struct buf
 int tar_put_header(struct buf *out, const struct tar_member *m)
 {
 	struct buf records CLEANUP(buf_fini_p) = BUF_INIT;
+	const char *name = m->path;
+	size_t len = m->path_len;
+	char sparse[100];
 	int r = pax_records(&records, m);
 
 	if (r == 0 && records.len)
 		r = put_pax(out, m, &records);
 	if (r < 0)
 		return r;
+	if (m->sparse || len > sizeof(sparse))
+		len = base_name(m, &name);
 	if (m->sparse) {
-		const char *base;
-		size_t len = base_name(m, &base);
-		char name[100];
-		int n = snprintf(name, sizeof(name), "GNUSparseFile.0/%.*s",
-				 (int)MIN(len, (size_t)80), base);
-
-		return put_ustar(out, m, name, (size_t)n, (char)m->type);
+		len = (size_t)snprintf(sparse, sizeof(sparse), "GNUSparseFile.0/%.*s",
+				       (int)MIN(len, (size_t)80), name);
+		name = sparse;
 	}
-	return put_ustar(out, m, m->path, m->path_len, (char)m->type);
+	return put_ustar(out, m, name, len, (char)m->type);
 }
 
 int tar_put_padding(struct buf *out, uint64_t data_bytes)
