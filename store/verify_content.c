@@ -35,8 +35,10 @@ static void note_chunk(struct chunk_job *job, unsigned i, int rc, uint32_t raw, 
 	char hex[DIGEST_HEX_SIZE];
 	if (rc == 0 && len != 0 && raw != len)
 		rc = -EBADMSG;
-	if (job->is_unreferenced && rc == -ENODATA)
-		return; /* collected meanwhile */
+	/* Collected meanwhile; or in use after all, where its damage hid that. */
+	if (job->is_unreferenced &&
+	    (rc == -ENODATA || (rc != 0 && digest_set_has(&v->bad_chunks, &job->chunk[i].digest))))
+		return;
 	v->res.chunks++;
 	if (rc == 0) {
 		v->res.raw_bytes += job->is_unreferenced ? 0 : raw;
@@ -49,6 +51,7 @@ static void note_chunk(struct chunk_job *job, unsigned i, int rc, uint32_t raw, 
 	} else {
 		struct digest mark = chunk_mark(&job->chunk[i].digest, len);
 		(void)digest_set_add(&v->bad_chunks, &mark);
+		(void)digest_set_add(&v->bad_chunks, &job->chunk[i].digest);
 	}
 }
 
