@@ -67,9 +67,17 @@ void exec_map_write(struct side *s, const struct op *op, struct result *r)
 	struct held_map *m = map_of(s, op);
 	size_t n = map_range(m, op);
 
+	static const struct timespec now[2] = { { 0, UTIME_OMIT }, { 0, UTIME_NOW } };
+
 	r->ret = (long)n;
-	if (n)
-		data_fill(op->seed, m->addr + op->off, n);
+	if (!n)
+		return;
+	data_fill(op->seed, m->addr + op->off, n);
+	/* When a write to a map changes mtime depends on when pages were written back. */
+	if (m->shared) {
+		cred_leave();
+		futimens(m->fd, now);
+	}
 }
 
 void exec_map_read(struct side *s, const struct op *op, struct result *r)

@@ -111,7 +111,7 @@ void gen_init(struct gen *g, uint64_t seed, const struct model_config *cfg)
 	memset(g, 0, sizeof(*g));
 	g->rng = seed * 0xd1342543de82ef95ull + 12345;
 	g->root_only = cfg->root_only;
-	g->event_list = cfg->events;
+	g->without = cfg->without;
 }
 
 void gen_fini(struct gen *g)
@@ -221,6 +221,19 @@ static bool any_slot(const struct gen *g)
 	return false;
 }
 
+static bool is_left_out(const struct gen *g, const char *name)
+{
+	size_t n = strlen(name);
+	const char *p = g->without;
+
+	while (p && (p = strstr(p, name))) {
+		if ((p == g->without || p[-1] == ',') && (!p[n] || p[n] == ','))
+			return true;
+		p += n;
+	}
+	return false;
+}
+
 /* Little is gained from operations on nothing: first make something. */
 static const struct op_type *gen_type(struct gen *g, unsigned total)
 {
@@ -235,7 +248,7 @@ static const struct op_type *gen_type(struct gen *g, unsigned total)
 		again = (g->n_live < 6 && !is_of(t, makers, ARRAY_SIZE(makers))) ||
 			(t->shows[0] == 's' && t->exec != exec_open && t->exec != exec_tmpfile &&
 			 !any_slot(g));
-	} while (again && gen_chance(g, 90));
+	} while (is_left_out(g, t->name) || (again && gen_chance(g, 90)));
 	return t;
 }
 

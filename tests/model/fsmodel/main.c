@@ -371,7 +371,7 @@ static int usage(void)
 	fprintf(stderr,
 		"usage: fsmodel --a DIR --b DIR [--seed N] [--seeds N] [--ops N]\n"
 		"               [--compare-every N] [--hook CMD --events a,b --hook-every N]\n"
-		"               [--root-only] [--no-shrink] [--keep] [--replay]\n"
+		"               [--root-only] [--without op,op] [--no-shrink] [--keep] [--replay]\n"
 		"       fsmodel --compare DIR DIR\n"
 		"  --replay prints every operation with its result\n"
 		"  events: checkpoint fork gc (files stay open), remount restart kill\n");
@@ -392,7 +392,8 @@ enum {
 	OPT_NO_SHRINK,
 	OPT_KEEP,
 	OPT_REPLAY,
-	OPT_COMPARE
+	OPT_COMPARE,
+	OPT_WITHOUT
 };
 
 static const struct option options[] = {
@@ -410,6 +411,7 @@ static const struct option options[] = {
 	{ "keep", 0, NULL, OPT_KEEP },
 	{ "replay", 0, NULL, OPT_REPLAY },
 	{ "compare", 0, NULL, OPT_COMPARE },
+	{ "without", 1, NULL, OPT_WITHOUT },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -453,6 +455,9 @@ static void option_set(struct model_config *cfg, int o)
 		break;
 	case OPT_KEEP:
 		cfg->keep = true;
+		break;
+	case OPT_WITHOUT:
+		cfg->without = optarg;
 		break;
 	case OPT_REPLAY:
 		cfg->verbose = true;

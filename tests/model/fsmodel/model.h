@@ -95,6 +95,7 @@ struct model_config {
 	bool keep;
 	bool shrink;
 	bool root_only;
+	const char *without; /* kinds of operation to leave out, comma-separated */
 };
 
 /* The generator and what it believes to exist (side B's results tell). */
@@ -108,7 +109,7 @@ struct gen {
 	size_t n_live, cap_live;
 	bool root_only;
 	int slot_kind[MODEL_SLOTS]; /* 0 closed, 'f', 'd' */
-	const char *event_list;
+	const char *without;
 };
 
 typedef void (*gen_fn)(struct gen *g, struct op *op);

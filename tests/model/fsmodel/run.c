@@ -168,7 +168,8 @@ void stat_describe(const struct stat *st, char *out, size_t cap)
 	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))
 		n += snprintf(out + n, cap - (size_t)n, " rdev=%u:%u", major(st->st_rdev),
 			      minor(st->st_rdev));
-	if (time_was_set(&st->st_mtim))
+	/* A write to a pipe changes the times of its inode on some filesystems only. */
+	if (time_was_set(&st->st_mtim) && !S_ISFIFO(st->st_mode))
 		snprintf(out + n, cap - (size_t)n, " mtime=%lld.%09ld",
 			 (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
 }
