@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <fuse_lowlevel.h>
@@ -16,6 +18,10 @@
 #include "store/base/log.h"
 
 #define STOP_TOKEN UINT64_MAX
+/* How long a thread looks for the next request before it sleeps. */
+#define POLL_NS 50000u
+/* Requests without a pause after which other threads are called in. */
+#define POLL_STREAK 8u
 
 static uint64_t token_of(const struct session *s)
 {
@@ -55,6 +61,13 @@ static int arm(struct session *s, int op)
 	return epoll_ctl(s->pool->epoll_fd, op, s->fd, &ev) < 0 ? -errno : 0;
 }
 
+static void disarm(struct session *s)
+{
+	struct epoll_event ev = { .events = 0, .data.u64 = token_of(s) };
+
+	epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_MOD, s->fd, &ev);
+}
+
 static void end(struct session *s)
 {
 	if (atomic_exchange(&s->ended, true))
@@ -64,31 +77,104 @@ static void end(struct session *s)
 		s->on_end(s->arg);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/*
+ * Waking a thread for each request costs more than most requests do. So one
+ * thread of the pool, when it has answered, looks for the next request for a
+ * moment before it goes to sleep, and gives the processor up to whoever wants
+ * it between looks. While it does, the connection is not armed, so that
+ * nobody else is woken for what this thread will see.
+ */
+struct poller {
+	struct session *s;
+	bool polling; /* this thread is the one, and the connection is disarmed */
+	unsigned streak; /* requests since there was none */
+	uint64_t deadline_ns; /* 0: a request came since it was last set */
+};
+
+static void poll_stop(struct poller *p)
+{
+	if (!p->polling)
+		return;
+	p->polling = false;
+	atomic_store(&p->s->pool->polling, false);
+	(void)!arm(p->s, EPOLL_CTL_MOD); /* signals what has come meanwhile */
+}
+
+/* Nothing to read: true to look again. */
+static bool poll_idle(struct poller *p)
+{
+	p->streak = 0;
+	if (!p->polling) {
+		if (atomic_exchange(&p->s->pool->polling, true))
+			return false;
+		p->polling = true;
+		disarm(p->s);
+		p->deadline_ns = 0;
+		return true; /* what came before disarming may have been signalled to nobody */
+	}
+	uint64_t now = now_ns();
+
+	if (!p->deadline_ns)
+		p->deadline_ns = now + POLL_NS;
+	if (now >= p->deadline_ns) {
+		poll_stop(p);
+		return false;
+	}
+	sched_yield();
+	return true;
+}
+
+/*
+ * A request has been read. Edge-triggered, what else is queued would wait for
+ * this thread: arming wakes another one if there is more. Needed where this
+ * request may wait for a disk, or where requests come faster than one thread
+ * answers them.
+ */
+static void poll_busy(struct poller *p, const void *request, size_t n)
+{
+	bool may_wait = wire_may_wait(request, n);
+
+	p->deadline_ns = 0;
+	if (p->polling && (may_wait || ++p->streak > POLL_STREAK))
+		poll_stop(p);
+	else if (may_wait)
+		(void)!arm(p->s, EPOLL_CTL_MOD);
+}
+
 static void serve(struct session *s, void *buf, size_t size)
 {
+	struct poller p = { .s = s };
+
 	while (!atomic_load(&s->ended)) {
 		ssize_t n = read(s->fd, buf, size);
 
 		if (n > 0) {
 			/* Relaxed: a figure for people. */
 			atomic_fetch_add_explicit(&s->pool->requests, 1, memory_order_relaxed);
-			/*
-			 * Edge-triggered: what else is queued would wait for this
-			 * thread. Arming again wakes another one if there is more.
-			 */
-			if (wire_may_wait(buf, (size_t)n))
-				(void)!arm(s, EPOLL_CTL_MOD);
+			poll_busy(&p, buf, (size_t)n);
 			wire_handle(s, buf, (size_t)n);
 			continue;
 		}
-		if (n < 0 && errno == EAGAIN)
+		if (n < 0 && errno == EAGAIN) {
+			if (poll_idle(&p))
+				continue;
 			return;
+		}
 		if (n < 0 && (errno == EINTR || errno == ENOENT))
 			continue;
 		if (n < 0 && errno != ENODEV && errno != ECONNABORTED)
 			log_error("reading a FUSE connection: %s", strerror(errno));
 		end(s);
 	}
+	poll_stop(&p);
 }
 
 static void *serving_thread(void *arg)

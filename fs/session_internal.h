@@ -17,6 +17,7 @@ struct session_pool {
 	unsigned n_threads;
 	pthread_t *threads;
 	_Atomic uint64_t requests;
+	_Atomic bool polling; /* some thread looks for requests without sleeping */
 
 	pthread_mutex_t lock; /* guards slots and what follows */
 	struct session **slots;
