@@ -103,11 +103,16 @@ bool cli_on_terminal(void)
 	return known;
 }
 
+int cli_write_failure(void)
+{
+	return errno ? -errno : -EIO;
+}
+
 int cli_print_json(const json_t *o)
 {
 	if (json_dumpf(o, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) < 0)
-		return -EIO;
-	return putchar('\n') == EOF ? -EIO : 0;
+		return cli_write_failure();
+	return putchar('\n') == EOF ? cli_write_failure() : 0;
 }
 
 int cli_print_name(const char *s, size_t len)
@@ -121,7 +126,7 @@ int cli_print_name(const char *s, size_t len)
 		s = (const char *)b.data;
 		len = b.len;
 	}
-	return fwrite(s, 1, len, stdout) == len ? 0 : -EIO;
+	return fwrite(s, 1, len, stdout) == len ? 0 : cli_write_failure();
 }
 
 const char *cli_str(const json_t *o, const char *key)

@@ -75,6 +75,8 @@ MUST_CHECK int cli_json_path(const char *path, char **out, struct error *err);
 
 /* Does standard output go to a terminal (names are escaped there)? */
 bool cli_on_terminal(void);
+/* The code of what stdio has just failed to write. */
+int cli_write_failure(void);
 /* Print o, indented, with a line end. */
 MUST_CHECK int cli_print_json(const json_t *o);
 /* Print a name or a path, escaped on a terminal. No line end. */

@@ -31,7 +31,7 @@ int cmd_completion(struct cli *cli, const struct args *args, struct error *err)
 	(void)cli;
 	if (strcmp(args->words[0], "bash") != 0)
 		return cli_usage(err, "there is a script for bash, not for '%s'", args->words[0]);
-	return fputs(varve_completion_bash, stdout) == EOF ? -EIO : 0;
+	return fputs(varve_completion_bash, stdout) == EOF ? cli_write_failure() : 0;
 }
 
 /* What is known of the words before the one to complete. */

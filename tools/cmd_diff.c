@@ -50,7 +50,7 @@ static int print_line(char what, const char *prefix, const char *path, size_t le
 	}
 	if (r == 0)
 		r = cli_print_name(path, len);
-	return putchar('\n') == EOF ? -EIO : r;
+	return putchar('\n') == EOF ? cli_write_failure() : r;
 }
 
 static int print_entry(const json_t *e)
@@ -128,8 +128,6 @@ static int diff_local(struct cli *cli, const char *a, const char *b, struct erro
 		return r;
 	r = inspect_open(cli, b, false, &second, err);
 	if (r == 0) {
-		if (cli->json)
-			json_stream_begin(&l.json);
 		r = fsdiff_trees(&first.fs, &second.fs, local_entry, &l);
 		if (r < 0)
 			inspect_failure(r, err, "comparing");

@@ -1,96 +1,33 @@
 /* cmd_export.c - from a snapshot to a tar or an OCI image layout. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "store/export.h"
 #include "store/store.h"
 #include "tools/commands.h"
 #include "tools/inspect.h"
+#include "tools/out_file.h"
 #include "tools/progress_bar.h"
-#include "tools/text.h"
 #include "tools/unpack.h"
 
-/* Where the bytes go. A regular file gets its name when it is whole. */
+/* Where the bytes go: into one of the two. */
 struct sink {
-	int fd;
-	const char *path; /* NULL: standard output */
-	char *temporary;  /* malloc'd; NULL where fd is path itself */
+	struct out_file file;
 	struct unpack *unpack;
 	struct progress_bar bar;
 	uint64_t bytes, total; /* total 0: unknown */
 };
 
-static int sink_open(struct sink *s, const char *path, struct error *err)
-{
-	struct stat st;
-
-	if (strcmp(path, "-") == 0) {
-		if (isatty(STDOUT_FILENO))
-			return error_set(err, -EINVAL, "standard output is a terminal");
-		s->fd = STDOUT_FILENO;
-		return 0;
-	}
-	s->path = path;
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* a device or a pipe */
-		s->fd = open(path, O_WRONLY | O_CLOEXEC);
-		return s->fd < 0 ? error_set_errno(err, -errno, "%s", path) : 0;
-	}
-	if (asprintf(&s->temporary, "%s.XXXXXX", path) < 0) {
-		s->temporary = NULL;
-		return -ENOMEM;
-	}
-	s->fd = mkostemp(s->temporary, O_CLOEXEC);
-	if (s->fd < 0) {
-		int code = -errno;
-		free(STEAL(s->temporary));
-		return error_set_errno(err, code, "%s", path);
-	}
-	mode_t mask = umask(0);
-	umask(mask);
-	if (fchmod(s->fd, 0666 & ~mask) < 0)
-		return error_set_errno(err, -errno, "%s", s->temporary);
-	return 0;
-}
-
-static int sink_close(struct sink *s, int result, struct error *err)
-{
-	if (s->path && s->fd >= 0 && close(s->fd) < 0 && result == 0)
-		result = error_set_errno(err, -errno, "%s", s->path);
-	if (s->temporary && result == 0 && rename(s->temporary, s->path) < 0)
-		result = error_set_errno(err, -errno, "%s", s->path);
-	if (s->temporary && result != 0)
-		unlink(s->temporary);
-	free(s->temporary);
-	return result;
-}
-
 static int sink_write(void *arg, const void *data, size_t len)
 {
 	struct sink *s = arg;
-	const char *p = data;
 
 	s->bytes += len;
 	struct progress_state state = { .phase = "exporting",
 					.done_bytes = s->bytes,
 					.total_bytes = s->bytes < s->total ? s->total : 0 };
 	progress_bar_update(&s->bar, &state);
-	if (s->unpack)
-		return unpack_write(s->unpack, data, len);
-	while (len > 0) {
-		ssize_t n = write(s->fd, p, len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
+	return s->unpack ? unpack_write(s->unpack, data, len) : out_file_write(&s->file, data, len);
 }
 
 static int export_by_daemon(struct cli *cli, const char *name, const char *format, struct sink *s,
@@ -109,8 +46,8 @@ static int export_by_daemon(struct cli *cli, const char *name, const char *forma
 
 static int export_tar_to(struct cli *cli, const char *name, const char *path, struct error *err)
 {
-	struct sink s = { .fd = -1 };
-	int r = sink_open(&s, path, err);
+	struct sink s = { .file = OUT_FILE_NONE };
+	int r = out_file_open(&s.file, path, err);
 
 	progress_bar_init(&s.bar);
 	if (r == 0 && cli->store_dir) {
@@ -125,7 +62,7 @@ static int export_tar_to(struct cli *cli, const char *name, const char *path, st
 		r = export_by_daemon(cli, name, "tar", &s, err);
 	}
 	progress_bar_fini(&s.bar);
-	return sink_close(&s, r, err);
+	return out_file_close(&s.file, r, err);
 }
 
 static int export_oci_local(struct cli *cli, const char *name, const char *path, struct error *err)
@@ -147,7 +84,7 @@ static int export_oci_local(struct cli *cli, const char *name, const char *path,
 
 static int export_oci_remote(struct cli *cli, const char *name, const char *path, struct error *err)
 {
-	struct sink s = { .fd = -1 };
+	struct sink s = { .file = OUT_FILE_NONE };
 	struct error unpack_err = ERROR_INIT;
 	json_t *o = NULL;
 

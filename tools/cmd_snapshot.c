@@ -81,8 +81,10 @@ int cmd_rm(struct cli *cli, const struct args *args, struct error *err)
 		if (r < 0 && (r == -ECONNREFUSED || r == -EACCES))
 			break;
 	}
-	if (cli->json && json_array_size(removed) > 0 && cli_print_json(removed) < 0 && !result)
-		result = -EIO;
+	if (cli->json && json_array_size(removed) > 0) {
+		int r = cli_print_json(removed);
+		result = result ? result : r;
+	}
 	json_decref(removed);
 	return result;
 }

@@ -46,12 +46,15 @@ int inspect_open(struct cli *cli, const char *spec, bool path_needed, struct ins
 		inspect_close(out);
 		return r;
 	}
+	out->store = s;
 	out->fs = store_tree(s, &out->snap.root);
 	return 0;
 }
 
 void inspect_close(struct inspect *in)
 {
+	for (int f = 0; f < KV_FAMILY_COUNT; f++)
+		kv_iter_free(in->heads[f]);
 	snapshot_fini(&in->snap);
 }
 
@@ -219,16 +222,24 @@ int inspect_walk(const struct tree_fs *fs, uint64_t dir, bool recurse, inspect_w
 	return r;
 }
 
-int inspect_stored(struct store *s, enum kv_family family, const struct digest *d,
+int inspect_stored(struct inspect *in, enum kv_family family, const struct digest *d,
 		   uint32_t *out_bytes, uint8_t *out_codec)
 {
-	struct kv_value v = { 0 };
-	int r = kv_get(s->kv, family, d->b, DIGEST_SIZE, &v);
+	struct kv_iter **it = &in->heads[family];
+	size_t len;
 
-	if (r < 0)
-		return r == -ENOENT ? -ENODATA : r;
-	*out_bytes = (uint32_t)v.len;
-	*out_codec = v.len ? v.data[0] : 0xff;
-	kv_value_release(&v);
+	if (!*it)
+		*it = kv_iter_new_heads(in->store->kv, family);
+	if (!*it)
+		return -ENOMEM;
+	kv_iter_seek(*it, d->b, DIGEST_SIZE);
+	const uint8_t *key = kv_iter_valid(*it) ? kv_iter_key(*it, &len) : NULL;
+	if (!key || len != DIGEST_SIZE || memcmp(key, d->b, DIGEST_SIZE) != 0) {
+		int r = kv_iter_status(*it);
+		return r < 0 ? r : -ENODATA;
+	}
+	const uint8_t *head = kv_iter_value(*it, &len);
+	*out_codec = len ? head[0] : 0xff;
+	*out_bytes = (uint32_t)kv_iter_value_len(*it);
 	return 0;
 }

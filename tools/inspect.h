@@ -14,9 +14,12 @@
 #include "tools/cli.h"
 
 struct inspect {
+	struct store *store;
 	struct snapshot snap;
 	struct tree_fs fs;
 	const char *path; /* of SNAPSHOT:PATH, borrowed; "" where none */
+	/* private: for inspect_stored, by family */
+	struct kv_iter *heads[KV_FAMILY_COUNT];
 };
 
 /*
@@ -68,8 +71,11 @@ typedef int (*inspect_walk_fn)(void *arg, const char *path, uint64_t dir,
 MUST_CHECK int inspect_walk(const struct tree_fs *fs, uint64_t dir, bool recurse,
 			    inspect_walk_fn fn, void *arg, struct error *err);
 
-/* Stored bytes of a chunk or node with its digest, -ENODATA where it is missing. */
-MUST_CHECK int inspect_stored(struct store *s, enum kv_family family, const struct digest *d,
+/*
+ * What a chunk or a node takes in the store, and its codec (codec.h). -ENODATA
+ * where it is missing. Does not read it.
+ */
+MUST_CHECK int inspect_stored(struct inspect *in, enum kv_family family, const struct digest *d,
 			      uint32_t *out_bytes, uint8_t *out_codec);
 
 #endif

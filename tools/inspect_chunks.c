@@ -10,7 +10,7 @@
 
 struct chunks {
 	const struct cli *cli;
-	struct store *store;
+	struct inspect *in;
 	struct json_stream json;
 	struct table *table;
 	uint64_t end; /* of the last extent */
@@ -27,7 +27,7 @@ static int chunks_row(struct chunks *c, const char *kind, uint64_t offset, uint6
 
 	if (d) {
 		digest_to_hex(d, hex);
-		r = inspect_stored(c->store, KV_CHUNK, d, &stored, &codec);
+		r = inspect_stored(c->in, KV_CHUNK, d, &stored, &codec);
 		if (r < 0 && r != -ENODATA && r != -EBADMSG)
 			return r;
 	}
@@ -68,8 +68,9 @@ static int chunks_extent(void *arg, uint64_t offset, const struct extent_rec *e)
 				       : chunks_row(c, "inline", offset, e->len, NULL);
 }
 
-static int chunks_list(struct chunks *c, const struct inspect *in, struct error *err)
+static int chunks_list(struct chunks *c, struct error *err)
 {
+	const struct inspect *in = c->in;
 	struct inspect_file f = { 0 };
 	int r = inspect_resolve(in, true, &f, err);
 
@@ -77,8 +78,6 @@ static int chunks_list(struct chunks *c, const struct inspect *in, struct error 
 		r = error_set(err, -EINVAL, "%s is a %s, not a file", in->path,
 			      text_type(f.rec.mode));
 	if (r == 0) {
-		if (c->cli->json)
-			json_stream_begin(&c->json);
 		r = tree_fs_extents(&in->fs, f.ino, 0, UINT64_MAX, chunks_extent, c);
 		if (r == 0 && c->end < f.rec.size)
 			r = chunks_row(c, "hole", c->end, f.rec.size - c->end, NULL);
@@ -100,9 +99,9 @@ int cmd_chunks(struct cli *cli, const struct args *args, struct error *err)
 
 	if (r < 0)
 		return r;
-	c.store = cli->store;
+	c.in = &in;
 	c.table = table_new(">OFFSET|>LENGTH|>STORED|CODEC|DIGEST");
-	r = c.table ? chunks_list(&c, &in, err) : -ENOMEM;
+	r = c.table ? chunks_list(&c, err) : -ENOMEM;
 	table_free(c.table);
 	inspect_close(&in);
 	return r;

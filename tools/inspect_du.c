@@ -35,6 +35,7 @@ struct row {
 
 struct du {
 	struct cli *cli;
+	struct inspect *in;
 	const struct tree_fs *fs;
 	uint64_t max_depth;
 	bool want_unique;
@@ -117,7 +118,7 @@ static int count_extent(void *arg, uint64_t offset, const struct extent_rec *e)
 	if (r <= 0)
 		return r;
 	entry->value = (uint32_t)MIN(fc->row, (size_t)CHUNK_SHARED - 1);
-	r = inspect_stored(fc->du->cli->store, KV_CHUNK, &e->digest, &stored, &codec);
+	r = inspect_stored(fc->du->in, KV_CHUNK, &e->digest, &stored, &codec);
 	if (r < 0)
 		return r;
 	entry->size = stored;
@@ -252,10 +253,9 @@ static void add_up(struct du *du)
 
 static int print_json(const struct du *du)
 {
-	struct json_stream js;
+	struct json_stream js = { 0 };
 	int r = 0;
 
-	json_stream_begin(&js);
 	for (size_t i = 0; i < du->row_count && r == 0; i++) {
 		const struct row *w = &du->rows[i];
 		json_t *o =
@@ -330,6 +330,7 @@ int cmd_du(struct cli *cli, const struct args *args, struct error *err)
 	int r = inspect_open(cli, args->words[0], false, &in, err);
 	if (r < 0)
 		return r;
+	du.in = &in;
 	du.fs = &in.fs;
 	digest_set_init(&du.inodes, SET_MAX_BYTES);
 	r = measure(&du, &in, err);

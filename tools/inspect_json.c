@@ -43,25 +43,19 @@ json_t *inspect_file_json(const struct inspect_file *f, const char *key, const c
 	return o;
 }
 
-void json_stream_begin(struct json_stream *js)
-{
-	js->begun = false;
-	putchar('[');
-}
-
 int json_stream_add(struct json_stream *js, json_t *o)
 {
 	if (!o)
 		return -ENOMEM;
-	fputs(js->begun ? ",\n " : "\n ", stdout);
+	fputs(js->begun ? ",\n " : "[\n ", stdout);
 	js->begun = true;
-	int r = json_dumpf(o, stdout, JSON_COMPACT) < 0 || ferror(stdout) ? -EIO : 0;
+	int r = json_dumpf(o, stdout, JSON_COMPACT) < 0 || ferror(stdout) ? cli_write_failure() : 0;
 	json_decref(o);
 	return r;
 }
 
 int json_stream_end(struct json_stream *js)
 {
-	fputs(js->begun ? "\n]\n" : "]\n", stdout);
-	return ferror(stdout) ? -EIO : 0;
+	fputs(js->begun ? "\n]\n" : "[]\n", stdout);
+	return ferror(stdout) ? cli_write_failure() : 0;
 }

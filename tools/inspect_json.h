@@ -16,11 +16,13 @@
 json_t *inspect_file_json(const struct inspect_file *f, const char *key, const char *path,
 			  size_t len);
 
-/* An array on standard output, of any length in little memory. */
+/*
+ * An array on standard output, of any length in little memory. A zeroed struct
+ * is one that has not begun; nothing is written before the first element.
+ */
 struct json_stream {
-	bool begun; /* an element has been written */
+	bool begun;
 };
-void json_stream_begin(struct json_stream *js);
 /* Takes o; NULL is -ENOMEM. */
 MUST_CHECK int json_stream_add(struct json_stream *js, json_t *o);
 MUST_CHECK int json_stream_end(struct json_stream *js);

@@ -51,7 +51,7 @@ static int add(struct ls *ls, uint64_t ino, const char *path, size_t len)
 
 	if (!ls->is_long && !ls->cli->json) {
 		r = cli_print_name(path, len);
-		return r < 0 || putchar('\n') == EOF ? -EIO : 0;
+		return r < 0 ? r : putchar('\n') == EOF ? cli_write_failure() : 0;
 	}
 	r = inspect_load(ls->fs, ino, &f, ls->err);
 	if (r < 0)
@@ -130,9 +130,7 @@ int cmd_ls(struct cli *cli, const struct args *args, struct error *err)
 	if (r < 0)
 		return r;
 	ls.fs = &in.fs;
-	if (cli->json)
-		json_stream_begin(&ls.json);
-	else if (ls.is_long)
+	if (ls.is_long && !cli->json)
 		ls.table = table_new("|>|>|>|>||");
 	r = ls.is_long && !cli->json && !ls.table
 		    ? -ENOMEM

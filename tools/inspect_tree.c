@@ -11,7 +11,7 @@ struct level {
 };
 
 struct shape {
-	struct store *store;
+	struct inspect *in;
 	struct level levels[NODE_LEVEL_MAX + 1];
 	uint64_t kinds[KEY_KIND_COUNT];
 	unsigned height;
@@ -23,7 +23,7 @@ static int visit(void *arg, const struct node *node)
 	struct level *l = &sh->levels[MIN(node->view.level, NODE_LEVEL_MAX)];
 	uint32_t stored;
 	uint8_t codec;
-	int r = inspect_stored(sh->store, KV_NODE, &node->digest, &stored, &codec);
+	int r = inspect_stored(sh->in, KV_NODE, &node->digest, &stored, &codec);
 
 	if (r < 0)
 		return r;
@@ -109,7 +109,7 @@ int cmd_tree(struct cli *cli, const struct args *args, struct error *err)
 
 	if (r < 0)
 		return r;
-	sh.store = cli->store;
+	sh.in = &in;
 	r = tree_visit(in.fs.nodes, &in.snap.root, visit, &sh);
 	if (r < 0) {
 		inspect_failure(r, err, "the tree");

@@ -206,5 +206,5 @@ int table_print(struct table *t, FILE *f, bool escape)
 	buf_clear(&t->text);
 	buf_clear(&t->cells);
 	t->count = 0;
-	return ferror(f) ? -EIO : 0;
+	return ferror(f) ? (errno ? -errno : -EIO) : 0;
 }

@@ -32,7 +32,8 @@ void table_name(struct table *t, const char *s, size_t len);
 void table_size(struct table *t, uint64_t bytes);
 size_t table_rows(const struct table *t);
 
-/* Print and empty it; `escape`: names are shown with text_escape. 0, -ENOMEM or -EIO. */
+/* Print and empty it; `escape`: names are shown with text_escape. 0, -ENOMEM, or why f cannot be
+ * written. */
 MUST_CHECK int table_print(struct table *t, FILE *f, bool escape);
 
 /* Columns that s takes on a terminal. */

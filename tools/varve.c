@@ -183,6 +183,20 @@ static int unknown_command(const char *name)
 	return usage_failure(NULL, &err);
 }
 
+/* name NULL: on varve as a whole. */
+static int help_on(const char *name)
+{
+	const struct command *c = name ? cli_find_command(name) : NULL;
+
+	if (name && !c)
+		return unknown_command(name);
+	if (c)
+		print_command_help(c);
+	else
+		print_help(stdout);
+	return 0;
+}
+
 static void apply_globals(struct cli *cli, const struct args *args)
 {
 	const char *socket = args_get(args, "socket"), *store = args_get(args, "store");
@@ -230,6 +244,8 @@ static int run_command(struct cli *cli, const struct command *c, int argc, char 
 	r = c->run(cli, &args, &err);
 	if (r == CLI_USAGE)
 		return usage_failure(c, &err);
+	if (r < 0 && !err.msg[0] && ferror(stdout))
+		error_set_errno(&err, r, "writing the output");
 	if (r < 0) {
 		err.code = err.code ? err.code : r;
 		print_error(c->name, error_text(&err));
@@ -259,16 +275,12 @@ static int start(struct cli *cli, int argc, char **argv)
 	const struct command *c = cli_find_command(args.words[0]);
 	if (!c && strcmp(args.words[0], complete_command.name) == 0)
 		c = &complete_command;
-	if (!c && strcmp(args.words[0], "help") == 0) {
-		print_help(stdout);
-		return 0;
-	}
+	if (!c && strcmp(args.words[0], "help") == 0)
+		return help_on(args.words[1]);
 	if (!c)
 		return unknown_command(args.words[0]);
-	if (args_has(&args, "help")) {
-		print_command_help(c);
-		return 0;
-	}
+	if (args_has(&args, "help"))
+		return help_on(c->name);
 	return run_command(cli, c, args.count - 1, args.words + 1);
 }
 
@@ -284,10 +296,10 @@ int main(int argc, char **argv)
 		cli.socket_given = true;
 	}
 	int status = start(&cli, argc, argv);
-	if (fflush(stdout) == EOF || ferror(stdout)) {
-		if (errno != EPIPE && status == 0)
-			fprintf(stderr, "varve: writing the output: %s\n", strerror(errno));
-		status = status ? status : CLI_FAILED;
+	errno = 0;
+	if ((fflush(stdout) == EOF || ferror(stdout)) && status == 0) {
+		fprintf(stderr, "varve: writing the output: %s\n", strerror(errno ? errno : EIO));
+		status = CLI_FAILED;
 	}
 	client_free(cli.client);
 	store_close(cli.store);

@@ -4,6 +4,7 @@
 # timeout: 120
 . "${0%/*}/lib.sh"
 need root fuse jq setfattr script
+need_space 1500
 
 start_daemon
 cd "$T" || exit
@@ -68,6 +69,7 @@ for c in $commands; do
 	esac
 done
 is "each command has help and knows its options and words" "$bad" ""
+is "help COMMAND is COMMAND --help" "$(varve help du | md5sum)" "$(varve du --help | md5sum)"
 fails "a command is needed" 2 '^usage:' varve
 fails "the nearest command is suggested" 2 "did you mean 'mount'\?" varve muont
 fails "nothing near is not suggested" 2 "^varve: there is no command 'xyzzy'"$'\n' varve xyzzy
@@ -271,6 +273,21 @@ fails "export of nothing" 1 'no snapshot named "nope"' varve export nope tar nop
 fails "export of nothing as an image" 1 'no snapshot named "nope"' varve export nope oci nope.oci
 is "leaves nothing behind" "$(ls -d nope* 2>/dev/null)" ""
 fails "export to a full disk" 1 'No space left' varve export a tar /dev/full
+like "which has no JSON either" "$(varve --json ls a:nope 2>&1)" '^varve: ls: nope: No such file'
+ln -s real.tar link.tar
+: >real.tar
+chmod 600 real.tar
+ok "export to a symlink" varve export a tar link.tar
+is "writes what it leads to" "$(md5sum <real.tar) $(stat -c %a real.tar) $(readlink link.tar)" "$(md5sum <a.tar) 600 real.tar"
+head -c 200M /dev/urandom >src/huge
+ok "something large" varve import huge dir src
+rm src/huge
+varve export huge tar stopped.tar &
+exporter=$!
+for _ in {1..200}; do compgen -G 'stopped.tar.*' >/dev/null && break; sleep 0.01; done
+kill -TERM "$exporter"
+wait "$exporter" 2>/dev/null
+is "an export that is stopped leaves nothing" "$(compgen -G 'stopped.tar*')" ""
 like "an archive is not written to a terminal" "$(on_terminal varve export a tar -)" 'standard output is a terminal'
 
 # --- the store as a whole ---
