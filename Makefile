@@ -71,6 +71,9 @@ $(BUILD)/%.o: %.c
 	@$(if $(V),,echo "  CC    $<")
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
+# It holds the completion script (.incbin).
+$(BUILD)/tools/cmd_completion.o: tools/completion/varve.bash
+
 $(STORE_A): $(STORE)
 $(FS_A): $(FS)
 $(DAEMON_A): $(DAEMON)
