@@ -2,7 +2,9 @@
 #include "store/gc.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "store/verify.h"
@@ -354,21 +356,31 @@ static void *keep_collecting(void *arg)
 	return NULL;
 }
 
+#define STRESS_THREADS 4
+
+static void start_stress(struct fx *f, unsigned first_id, struct stress st[STRESS_THREADS],
+			 pthread_t threads[STRESS_THREADS])
+{
+	void *(*const run[STRESS_THREADS])(void *) = { write_and_delete, write_and_delete,
+						       fork_and_change, keep_collecting };
+	for (unsigned i = 0; i < STRESS_THREADS; i++) {
+		st[i] = (struct stress){ .f = f, .id = first_id + i };
+		assert_int_equal(pthread_create(&threads[i], NULL, run[i], &st[i]), 0);
+	}
+}
+
 static void gc_keeps_what_writers_rely_on(void **state)
 {
 	struct fx *f = *state;
-	struct stress st[4] = { { .f = f, .id = 0 }, { .f = f, .id = 1 }, { .f = f }, { .f = f } };
-	void *(*const run[4])(void *) = { write_and_delete, write_and_delete, fork_and_change,
-					  keep_collecting };
-	pthread_t threads[4];
+	struct stress st[STRESS_THREADS];
+	pthread_t threads[STRESS_THREADS];
 	const char *seconds = getenv("VARVE_TEST_SCALE");
 	struct timespec t = { .tv_sec = 3 * (seconds ? atoi(seconds) : 1) };
-	for (int i = 0; i < 4; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, run[i], &st[i]), 0);
+	start_stress(f, 0, st, threads);
 	nanosleep(&t, NULL);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < STRESS_THREADS; i++)
 		atomic_store(&st[i].stop, true);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < STRESS_THREADS; i++)
 		pthread_join(threads[i], NULL);
 	assert_true(atomic_load(&st[0].written) > 0 && atomic_load(&st[3].collected) > 0);
 	print_message("%u + %u imports, %u checkpoints, %u collections\n", st[0].written,
@@ -377,6 +389,40 @@ static void gc_keeps_what_writers_rely_on(void **state)
 	collect(f);
 	fx_reopen(f);
 	expect_sound(f);
+}
+
+/* Never returns: the process is killed from outside. */
+static void run_until_killed(struct fx *f, unsigned round)
+{
+	struct stress st[STRESS_THREADS];
+	pthread_t threads[STRESS_THREADS];
+	fx_open_store(f);
+	start_stress(f, (round + 1) * 10, st, threads);
+	for (;;)
+		pause();
+}
+
+static void kill_9_leaves_no_dangling_reference(void **state)
+{
+	struct fx *f = *state;
+	const char *scale = getenv("VARVE_TEST_SCALE");
+	unsigned rounds = 4 * (scale ? (unsigned)atoi(scale) : 1);
+	for (unsigned round = 0; round < rounds; round++) {
+		struct timespec t = { .tv_nsec = 200000000 + round * 123456789 % 500000000 };
+		int status;
+		store_close(STEAL(f->s));
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0)
+			run_until_killed(f, round);
+		nanosleep(&t, NULL);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		fx_open_store(f);
+		expect_sound(f);
+		collect(f);
+		expect_sound(f);
+	}
 }
 
 #define WITH_STORE(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
@@ -395,6 +441,7 @@ int main(void)
 		WITH_STORE(cursor_in_the_middle_still_sweeps_everything),
 		WITH_STORE(a_second_collection_is_refused),
 		WITH_STORE(gc_keeps_what_writers_rely_on),
+		WITH_STORE(kill_9_leaves_no_dangling_reference),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
