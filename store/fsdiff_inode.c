@@ -83,8 +83,9 @@ static const struct inode_change *moved(const struct fsdiff *d, size_t i, size_t
 
 struct sameness {
 	struct fsdiff *d;
-	int tries;
+	int names;
 };
+#define NAMES_TO_TRY 16
 
 /* Non-zero ends the scan: 1 where the name is on the other side, too. */
 static int name_is_shared(void *arg, const struct tree_span *key, const struct tree_span *value)
@@ -97,24 +98,33 @@ static int name_is_shared(void *arg, const struct tree_span *key, const struct t
 		return 1;
 	if (rc != 0 && rc != -ENOENT)
 		return rc;
-	return --s->tries > 0 ? 0 : -ECANCELED;
+	return ++s->names < NAMES_TO_TRY ? 0 : -ECANCELED;
 }
 
-/* Does the inode look like the same file on both sides? 1, 0, or a failure. */
-static int looks_same(struct fsdiff *d, const struct inode_change *c)
+/* A directory: they have a name with its inode in common, or were both empty. */
+static int dir_looks_same(struct fsdiff *d, const struct inode_change *c)
 {
-	if (!same_type(c) || c->flags & CHANGE_CONTENT)
-		return 0;
-	if (!(c->flags & CHANGE_MTIME))
-		return 1;
-	if (!S_ISDIR(c->mode[SIDE_A]))
-		return !(c->flags & (CHANGE_EXTENTS | CHANGE_EMPTY));
 	const struct fsdiff_side *a = &d->side[SIDE_A];
-	struct sameness s = { d, 16 };
+	struct sameness s = { .d = d };
 	struct key k;
 	key_kind_start(&k, c->ino, KEY_DIRENT);
 	int rc = a->scan(a->ctx, k.bytes, k.len, name_is_shared, &s);
+	if (rc == 0)
+		return s.names == 0 && !(c->flags & (CHANGE_ENTRIES | CHANGE_MTIME));
 	return rc == -ECANCELED ? 0 : rc;
+}
+
+/*
+ * Does the inode look like the same file on both sides? 1, 0, or a failure.
+ * Times say little: in a reproducible image all are the same.
+ */
+static int looks_same(struct fsdiff *d, const struct inode_change *c)
+{
+	if (!same_type(c) || c->flags & (CHANGE_CONTENT | CHANGE_EXTENTS))
+		return 0;
+	if (S_ISDIR(c->mode[SIDE_A]))
+		return dir_looks_same(d, c);
+	return !(c->flags & CHANGE_EMPTY && c->flags & CHANGE_MTIME);
 }
 
 /* A name that stands for inode x on side a and for y on side b: the tally of y. */

@@ -267,7 +267,7 @@ static void one_file_more_shifts_no_names(void **state)
 	for (int i = 0; i < 200; i++) {
 		char path[32], content[32];
 		snprintf(path, sizeof(path), "file-%03d", i);
-		snprintf(content, sizeof(content), "content %d%s", i, i % 3 ? "" : " and more");
+		snprintf(content, sizeof(content), "content %03d", i); /* all of one size */
 		m_file(a, path, content);
 		if (i == 20)
 			m_file(b, "new", "new");
