@@ -13,8 +13,8 @@
 
 #include "snapshotd/api.h"
 #include "snapshotd/config.h"
-#include "snapshotd/version.h"
 #include "store/base/log.h"
+#include "store/base/version.h"
 
 #define STOP_GRACE_MS 10000 /* for requests under way */
 

@@ -91,12 +91,17 @@ struct local {
 	struct json_stream json;
 };
 
-/* As the API does: a path begins with a slash. */
+/* As the API does: a path begins with a slash. The root's own comes with it. */
+static const char *slash_before(const char *path)
+{
+	return path[0] == '/' ? "" : "/";
+}
+
 static int set_path(json_t *o, const char *key, const char *path)
 {
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
 
-	if (buf_printf(&b, "/%s", path) < 0)
+	if (buf_printf(&b, "%s%s", slash_before(path), path) < 0)
 		return -ENOMEM;
 	return text_json_set(o, key, (const char *)b.data, b.len);
 }
@@ -107,8 +112,8 @@ static int local_entry(void *arg, const struct fsdiff_entry *e)
 	const char *change = fsdiff_change_name(e->change);
 
 	if (!l->cli->json)
-		return print_line(letter(change), "/", e->path, strlen(e->path), e->from,
-				  e->from ? strlen(e->from) : 0);
+		return print_line(letter(change), slash_before(e->path), e->path, strlen(e->path),
+				  e->from, e->from ? strlen(e->from) : 0);
 	json_t *o = json_pack("{s:s, s:I}", "change", change, "mode", (json_int_t)e->mode);
 	if (!o || set_path(o, "path", e->path) < 0 ||
 	    (e->from && set_path(o, "from", e->from) < 0)) {

@@ -56,9 +56,10 @@ int cli_store(struct cli *cli, struct store **out, struct error *err)
 	if (!cli->store) {
 		if (!cli->store_dir && !cli->state_dir)
 			r = find_dir(cli, &cli->state_dir, err);
+		if (r < 0)
+			return r;
 		const char *dir = cli->store_dir ? cli->store_dir : cli->state_dir;
-		if (r == 0)
-			r = store_open(dir, &options, &cli->store, err);
+		r = store_open(dir, &options, &cli->store, err);
 		if (r == -EACCES)
 			error_set(err, r, "no permission to read the store in %s", dir);
 	}

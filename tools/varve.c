@@ -13,10 +13,10 @@
 #include <unistd.h>
 
 #include "store/base/log.h"
+#include "store/base/version.h"
 #include "store/store.h"
 #include "tools/commands.h"
 #include "tools/text.h"
-#include "tools/version.h"
 
 const struct option_spec cli_global_options[] = {
 	{ 0, "socket", "PATH",

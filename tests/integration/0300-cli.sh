@@ -3,7 +3,7 @@
 # tags: quick asan
 # timeout: 120
 . "${0%/*}/lib.sh"
-need root fuse jq setfattr script
+need root fuse jq setfattr script setpriv
 need_space 1500
 
 start_daemon
@@ -84,6 +84,15 @@ fails "a daemon that is not there" 1 \
 fails "the environment names the socket" 1 "at $T/env:" env SNAPSHOTD_SOCKET="$T/env" varve mounts
 fails "a path that is too long" 1 'socket.s path is longer' varve --socket "/$(printf 'x%.0s' {1..120})" mounts
 fails "--store is refused where a daemon is needed" 2 'needs a daemon' varve mounts --store "$STATE"
+
+chmod 755 "$T"
+nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+cp "$BUILD/bin/varve" "$T/varve" # where every user may read it
+fails "a socket that may not be used" 1 "no permission to use $SOCK: run as root" "${nobody[@]}" "$T/varve" mounts
+fails "nor to look into a store" 1 "no permission to use $SOCK" "${nobody[@]}" "$T/varve" ls a
+chmod 700 "$STATE"
+fails "a store that may not be read" 1 "no permission to read the store in $STATE" \
+	"${nobody[@]}" "$T/varve" --store "$STATE" ls a
 
 # --- import ---
 run varve import a dir src

@@ -1,9 +1,0 @@
-/* version.h - the release that this is. */
-#ifndef VARVE_SNAPSHOTD_VERSION_H
-#define VARVE_SNAPSHOTD_VERSION_H
-
-#ifndef VARVE_VERSION
-#define VARVE_VERSION "0.1.0"
-#endif
-
-#endif
