@@ -33,6 +33,8 @@
 #include "store/base/log.h"
 
 #define IDLE_TIMEOUT_S 60u /* of a connection that neither sends nor takes bytes */
+/* Of a streamed body: what makes it may pause, but gc waits for whoever takes it in. */
+#define UPLOAD_TIMEOUT_S 1800u
 #define CONNECTION_MEMORY (128u << 10)
 #define CONNECTION_MEMORY_STEP (32u << 10)
 #define CONNECTION_STACK (1u << 20)
@@ -177,7 +179,7 @@ static enum MHD_Result request_begin(struct http_request *rq, const char *method
 	if (rq->kind == REPLY_NONE && !rq->plan.body_stream && content_length_too_large(rq))
 		reply_too_large(rq);
 	if (rq->kind == REPLY_NONE && rq->plan.body_stream) {
-		timeout_set(rq, 0);
+		timeout_set(rq, UPLOAD_TIMEOUT_S);
 		if (request_body_open(rq) == 0)
 			return MHD_YES;
 	}

@@ -117,7 +117,9 @@ static int tcp_try(const struct addrinfo *ai)
 
 	if (fd < 0)
 		return -errno;
+	/* Connections inherit SO_KEEPALIVE: a peer that is lost without a word is found out. */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)) < 0 ||
 	    bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
 		rc = -errno;
 		close(fd);
