@@ -271,7 +271,8 @@ static int tree_side_scan(void *ctx, const void *prefix, size_t len, fsdiff_scan
 	return rc;
 }
 
-int fsdiff_trees(const struct tree_fs *a, const struct tree_fs *b, fsdiff_fn fn, void *arg)
+int fsdiff_trees_related(const struct tree_fs *a, const struct tree_fs *b,
+			 enum fsdiff_relation relation, fsdiff_fn fn, void *arg)
 {
 	struct tree_fs fs[2] = { *a, *b };
 	struct fsdiff_side side_a = { tree_side_get, &fs[SIDE_A], tree_side_scan };
@@ -279,11 +280,85 @@ int fsdiff_trees(const struct tree_fs *a, const struct tree_fs *b, fsdiff_fn fn,
 	CLEANUP(fsdiff_free_p) struct fsdiff *d = fsdiff_new(&side_a, &side_b);
 	if (!d)
 		return -ENOMEM;
+	int by_inode = relation == FSDIFF_ONE_LINE;
 	int rc = tree_diff(a->nodes, &a->root, &b->root, fsdiff_feed, d);
-	if (rc == 0)
-		rc = fsdiff_is_related(d);
+	if (rc == 0 && relation == FSDIFF_UNKNOWN)
+		rc = by_inode = fsdiff_is_related(d);
 	if (rc < 0)
 		return rc;
-	rc = rc ? fsdiff_by_inode(d) : fsdiff_by_path(d);
+	rc = by_inode ? fsdiff_by_inode(d) : fsdiff_by_path(d);
 	return rc ? rc : places_emit(&d->places, fn, arg);
+}
+
+int fsdiff_trees(const struct tree_fs *a, const struct tree_fs *b, fsdiff_fn fn, void *arg)
+{
+	return fsdiff_trees_related(a, b, FSDIFF_UNKNOWN, fn, arg);
+}
+
+/* ---- two snapshots ---- */
+
+static bool history_has(const struct snapshot *list, size_t n, const char *id)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(list[i].id, id) == 0)
+			return true;
+	}
+	return false;
+}
+
+static enum fsdiff_relation relation_of(const struct snapshot *a, size_t na,
+					const struct snapshot *b, size_t nb)
+{
+	if (history_has(a, na, b[0].id) || history_has(b, nb, a[0].id))
+		return FSDIFF_ONE_LINE;
+	/* Forks of one snapshot, or lines whose beginning has been deleted. */
+	if (strcmp(a[na - 1].id, b[nb - 1].id) == 0 || a[na - 1].parent[0] || b[nb - 1].parent[0])
+		return FSDIFF_UNKNOWN;
+	return FSDIFF_APART;
+}
+
+static int find_relation(struct store *s, const char *a, const char *b, enum fsdiff_relation *out,
+			 struct error *err)
+{
+	struct snapshot *line_a = NULL, *line_b = NULL;
+	size_t na = 0, nb = 0;
+	int rc = snapshots_history(s->snapshots, a, &line_a, &na, err);
+	if (rc == 0)
+		rc = snapshots_history(s->snapshots, b, &line_b, &nb, err);
+	if (rc == 0)
+		*out = relation_of(line_a, na, line_b, nb);
+	snapshots_list_free(line_a, na);
+	snapshots_list_free(line_b, nb);
+	return rc;
+}
+
+static int diff_held(struct store *s, const struct snapshot *a, const struct snapshot *b,
+		     fsdiff_fn fn, void *arg, struct error *err)
+{
+	struct tree_fs fs_a = store_tree(s, &a->root), fs_b = store_tree(s, &b->root);
+	enum fsdiff_relation relation = FSDIFF_UNKNOWN;
+	int rc = find_relation(s, a->id, b->id, &relation, err);
+	if (rc != 0)
+		return rc;
+	rc = fsdiff_trees_related(&fs_a, &fs_b, relation, fn, arg);
+	return rc ? error_set_errno(err, rc, "cannot compare the snapshots") : 0;
+}
+
+int fsdiff_snapshots(struct store *s, const char *a, const char *b, fsdiff_fn fn, void *arg,
+		     struct error *err)
+{
+	struct snapshot snap_a, snap_b;
+	struct store_hold hold_a, hold_b;
+	int rc = store_hold_snapshot(s, a, &snap_a, &hold_a, err);
+	if (rc != 0)
+		return rc;
+	rc = store_hold_snapshot(s, b, &snap_b, &hold_b, err);
+	if (rc == 0) {
+		rc = diff_held(s, &snap_a, &snap_b, fn, arg, err);
+		store_release(s, &hold_b);
+		snapshot_fini(&snap_b);
+	}
+	store_release(s, &hold_a);
+	snapshot_fini(&snap_a);
+	return rc;
 }

@@ -20,6 +20,7 @@
 #ifndef VARVE_FSDIFF_H
 #define VARVE_FSDIFF_H
 
+#include "store/store.h"
 #include "store/tree_fs.h"
 
 enum fsdiff_change { DIFF_ADDED, DIFF_REMOVED, DIFF_MODIFIED, DIFF_META, DIFF_RENAMED };
@@ -65,4 +66,21 @@ MUST_CHECK int fsdiff_finish(struct fsdiff *d, fsdiff_fn fn, void *arg);
 /* The whole of it for two trees. */
 MUST_CHECK int fsdiff_trees(const struct tree_fs *a, const struct tree_fs *b, fsdiff_fn fn,
 			    void *arg);
+
+/* What is known of two trees: how to compare them need not be guessed then. */
+enum fsdiff_relation {
+	FSDIFF_UNKNOWN,
+	FSDIFF_ONE_LINE, /* one comes from the other: an inode number is the same file */
+	FSDIFF_APART,	 /* numbered independently: two imports */
+};
+MUST_CHECK int fsdiff_trees_related(const struct tree_fs *a, const struct tree_fs *b,
+				    enum fsdiff_relation relation, fsdiff_fn fn, void *arg);
+
+/*
+ * The same for two snapshots: their history says how they are related, and gc
+ * keeps their trees meanwhile. -ENOENT where one has been deleted; -EINVAL
+ * where one has no tree.
+ */
+MUST_CHECK int fsdiff_snapshots(struct store *s, const char *a, const char *b, fsdiff_fn fn,
+				void *arg, struct error *err);
 #endif

@@ -365,6 +365,54 @@ static void feed_out_of_order_is_refused(void **state)
 	assert_int_equal(fsdiff_feed(d, &key, NULL, &value), -EBADMSG);
 }
 
+/* A snapshot of the model with a parent ("" for none). */
+static void take(struct fx *f, const struct model *m, const char *name, const char *parent)
+{
+	struct snapshot snap, from = { 0 };
+	m_snapshot(f->s, m, name);
+	assert_int_equal(snapshots_get(f->s->snapshots, name, &snap, NULL), 0);
+	if (parent[0])
+		assert_int_equal(snapshots_get(f->s->snapshots, parent, &from, NULL), 0);
+	memcpy(snap.parent, from.id, sizeof(snap.parent));
+	assert_int_equal(snapshots_put(f->s->snapshots, &snap, NULL, NULL), 0);
+	snapshot_fini(&snap);
+	snapshot_fini(&from);
+}
+
+static void expect_snapshot_diff(struct fx *f, const char *a, const char *b, const char *want)
+{
+	struct output *o = calloc(1, sizeof(*o));
+	struct error err = ERROR_INIT;
+	if (fsdiff_snapshots(f->s, a, b, print_entry, o, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	assert_string_equal(o->text, want);
+	free(o);
+}
+
+static void history_tells_how_snapshots_are_related(void **state)
+{
+	struct fx *f = *state;
+	struct error err = ERROR_INIT;
+	struct model *m = m_new(), *changed;
+	m_file(m, "log", "one line");
+	m_file(m, "x", "1");
+	m_file(m, "y", "2");
+	changed = m_copy(m);
+	m_rename(changed, "log", "log.1");
+	m_set(changed, "log.1", "one line, and one more", 22);
+	take(f, m, "base", "");
+	take(f, changed, "child", "base");
+	take(f, changed, "import", "");
+	expect_snapshot_diff(f, "base", "child", "Rlog>log.1 Mlog.1 ");
+	expect_snapshot_diff(f, "child", "base", "Rlog.1>log Mlog ");
+	expect_snapshot_diff(f, "base", "import", "-log +log.1 ");
+	expect_snapshot_diff(f, "child", "import", "");
+	expect_snapshot_diff(f, "child", "child", "");
+	assert_int_equal(fsdiff_snapshots(f->s, "base", "none", print_entry, NULL, &err), -ENOENT);
+	m_free(m);
+	m_free(changed);
+}
+
 /* ---- random changes against a check by paths ---- */
 
 /* Path -> inode of a model, by walking its links. */
@@ -595,6 +643,7 @@ int main(void)
 		cmocka_unit_test(very_deep_directories_are_no_problem),
 		cmocka_unit_test(result_of_the_callback_ends_it),
 		cmocka_unit_test(feed_out_of_order_is_refused),
+		cmocka_unit_test(history_tells_how_snapshots_are_related),
 		cmocka_unit_test(random_changes_are_all_named),
 	};
 	return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
