@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "store/base/wire.h"
 #include "tests/fuzz/fuzz.h"
 
 static void same(const struct buf *b, const uint8_t *data, size_t size)
@@ -85,15 +86,48 @@ static void fuzz_key(const uint8_t *data, size_t size, struct buf *b)
 	else if (p.kind == KEY_EXTENT)
 		key_extent(&k, p.ino, key_sub_u64(&p));
 	else
-		return;
+		key_backref(&k, p.ino, key_sub_u64(&p), wire_get64be(p.sub + 8));
 	MUST(k.len == size && memcmp(k.bytes, data, size) == 0);
+}
+
+/* The first half says what to read from the second; what was read is written again. */
+static void fuzz_wire(const uint8_t *data, size_t size, struct buf *b)
+{
+	const uint8_t *from = data + size / 2;
+	struct wire_reader r;
+	size_t read = 0;
+	int rc = 0;
+
+	wire_reader_init(&r, from, size - size / 2);
+	for (size_t i = 0; i < size / 2 && rc == 0; i++) {
+		size_t left = wire_left(&r), len = data[i] % 8;
+		static const size_t widths[] = { 1, 2, 4, 8 };
+		size_t want = data[i] & 0x80 ? len : widths[len % 4];
+
+		if (data[i] & 0x80) {
+			const uint8_t *p = wire_bytes(&r, len);
+			if (wire_ok(&r))
+				rc = buf_append(b, p, len);
+		} else if (len % 4 == 0) {
+			rc = wire_put_u8(b, wire_u8(&r));
+		} else if (len % 4 == 1) {
+			rc = wire_put_u16(b, wire_u16(&r));
+		} else if (len % 4 == 2) {
+			rc = wire_put_u32(b, wire_u32(&r));
+		} else {
+			rc = wire_put_u64(b, wire_u64(&r));
+		}
+		MUST(wire_ok(&r) ? want <= left : wire_left(&r) == 0 && !wire_done(&r));
+		read += wire_ok(&r) ? want : 0;
+	}
+	MUST(rc == 0 && b->len >= read && (read == 0 || memcmp(b->data, from, read) == 0));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static void (*const decoders[])(const uint8_t *, size_t,
-					struct buf *) = { fuzz_super, fuzz_inode, fuzz_dirents,
-							  fuzz_extent, fuzz_key };
+					struct buf *) = { fuzz_super,  fuzz_inode, fuzz_dirents,
+							  fuzz_extent, fuzz_key,   fuzz_wire };
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
 
 	if (size > 0)
