@@ -11,6 +11,8 @@
 
 #include "store/base/pool.h"
 
+/* Measured on a Debian root of 259 MB: 4.7 s of CPU and 104 MB; level 6: 9.0 s and 101 MB. */
+#define GZIP_LEVEL "gzip:compression-level=4"
 #define PIECE_SIZE (1u << 20)
 #define PIECES 8u /* under way at a time; a ring */
 
@@ -50,7 +52,7 @@ static int compress_piece(struct piece *p)
 	struct archive_entry *e = archive_entry_new();
 	bool ok = a && e && archive_write_set_format_raw(a) == ARCHIVE_OK &&
 		  archive_write_add_filter_gzip(a) == ARCHIVE_OK &&
-		  archive_write_set_options(a, "gzip:!timestamp") == ARCHIVE_OK &&
+		  archive_write_set_options(a, "gzip:!timestamp," GZIP_LEVEL) == ARCHIVE_OK &&
 		  archive_write_set_bytes_in_last_block(a, 1) == ARCHIVE_OK &&
 		  archive_write_open(a, &p->packed, NULL, take_packed, NULL) == ARCHIVE_OK;
 
