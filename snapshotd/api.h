@@ -91,6 +91,9 @@ MUST_CHECK int api_set_path(json_t *o, const char *name, const char *prefix, con
 /* A snapshot by name or id; -EBUSY unless it is ready. snapshot_fini it. */
 MUST_CHECK int api_ready_snapshot(struct api_call *c, const char *name_or_id, struct snapshot *out,
 				  struct error *err);
+/* The same, and gc keeps its tree until store_release. */
+MUST_CHECK int api_hold_snapshot(struct api_call *c, const char *name_or_id, struct snapshot *out,
+				 struct store_hold *hold, struct error *err);
 /* Before work that ends in a snapshot: -EINVAL for a bad name, -EEXIST for a taken one. */
 MUST_CHECK int api_name_free(struct api_call *c, const char *name, struct error *err);
 

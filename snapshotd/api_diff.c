@@ -76,29 +76,34 @@ static int diff_end(struct diff_reply *r)
 	return rc < 0 ? rc : diff_flush(r);
 }
 
+/* The id of a snapshot that is ready: a diff names its sides by id, whatever is renamed meanwhile.
+ */
+static int side_id(struct api_call *c, size_t i, char out[SNAPSHOT_ID_SIZE], struct error *err)
+{
+	struct snapshot s = { 0 };
+	int rc = api_ready_snapshot(c, api_capture(c, i), &s, err);
+
+	if (rc < 0)
+		return rc;
+	memcpy(out, s.id, SNAPSHOT_ID_SIZE);
+	snapshot_fini(&s);
+	return 0;
+}
+
 int api_snapshots_diff(struct api_call *c, struct error *err)
 {
 	struct diff_reply r = { .c = c };
-	struct snapshot a = { 0 }, b = { 0 };
+	char a[SNAPSHOT_ID_SIZE], b[SNAPSHOT_ID_SIZE];
 	int rc = api_query(c, err, NULL);
 
 	if (rc == 0)
-		rc = api_ready_snapshot(c, api_capture(c, 0), &a, err);
+		rc = side_id(c, 0, a, err);
 	if (rc == 0)
-		rc = api_ready_snapshot(c, api_capture(c, 1), &b, err);
-	if (rc == 0) {
-		struct tree_fs ta = store_tree(c->api->store, &a.root);
-		struct tree_fs tb = store_tree(c->api->store, &b.root);
-
-		rc = fsdiff_trees(&ta, &tb, diff_entry, &r);
-		if (rc == 0)
-			rc = diff_end(&r);
-		if (rc < 0)
-			error_set_errno(err, rc, "diff of %s and %s", api_capture(c, 0),
-					api_capture(c, 1));
-	}
-	snapshot_fini(&a);
-	snapshot_fini(&b);
+		rc = side_id(c, 1, b, err);
+	if (rc == 0)
+		rc = fsdiff_snapshots(c->api->store, a, b, diff_entry, &r, err);
+	if (rc == 0 && (rc = diff_end(&r)) < 0)
+		error_set_errno(err, rc, "diff of %s and %s", api_capture(c, 0), api_capture(c, 1));
 	buf_fini(&r.pending);
 	return rc;
 }

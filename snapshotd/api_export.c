@@ -1,7 +1,7 @@
 /*
  * The bytes are sent as they are made: a failure before the first has a status,
- * a later one breaks the connection off. The snapshot is not pinned: one that
- * is deleted, and whose chunks a gc then removes, ends the export like that.
+ * a later one breaks the connection off. The tree is held: the snapshot may be
+ * deleted meanwhile.
  */
 #include "snapshotd/api.h"
 
@@ -39,6 +39,7 @@ int api_export(struct api_call *c, struct error *err)
 	struct store *store = c->api->store;
 	const char *name = api_capture(c, 0), *format;
 	struct snapshot s = { 0 };
+	struct store_hold hold;
 	bool oci;
 	int rc = api_query(c, err, "format", NULL);
 
@@ -48,7 +49,7 @@ int api_export(struct api_call *c, struct error *err)
 	oci = format && strcmp(format, "oci") == 0;
 	if (format && !oci && strcmp(format, "tar") != 0)
 		return error_set(err, -EINVAL, "format \"%s\" is not tar or oci", format);
-	rc = api_ready_snapshot(c, name, &s, err);
+	rc = api_hold_snapshot(c, name, &s, &hold, err);
 	if (rc < 0)
 		return rc;
 	if (snapshots_touch(store->snapshots, s.id) < 0)
@@ -62,6 +63,7 @@ int api_export(struct api_call *c, struct error *err)
 	else
 		rc = export_tar(store, &s.root, export_write, &r, api_cancellation(c), err);
 	metrics_work(&c->api->metrics, METRICS_EXPORT, rc < 0);
+	store_release(store, &hold);
 	snapshot_fini(&s);
 	return rc;
 }

@@ -57,6 +57,20 @@ int api_ready_snapshot(struct api_call *c, const char *name_or_id, struct snapsh
 	return -EBUSY;
 }
 
+int api_hold_snapshot(struct api_call *c, const char *name_or_id, struct snapshot *out,
+		      struct store_hold *hold, struct error *err)
+{
+	char id[SNAPSHOT_ID_SIZE];
+	struct snapshot s = { 0 };
+	int rc = api_ready_snapshot(c, name_or_id, &s, err);
+
+	if (rc < 0)
+		return rc;
+	memcpy(id, s.id, sizeof(id));
+	snapshot_fini(&s);
+	return store_hold_snapshot(c->api->store, id, out, hold, err);
+}
+
 int api_name_free(struct api_call *c, const char *name, struct error *err)
 {
 	struct snapshot s = { 0 };

@@ -113,6 +113,19 @@ ok 'gc works afterwards' api POST /api/gc
 is 'the store is whole' "$(api POST /api/verify | jq -c '[.damaged, .problems]')" '[0,[]]'
 ok 'no staging file is left' sh -c "[ -z \"\$(ls -A '$STATE/staging')\" ]"
 
+# --- a snapshot that is deleted while it is sent ---
+mkdir "$T/once"
+head -c 20000000 /dev/urandom >"$T/once/file"
+expect 201 POST /api/snapshots/import "{\"name\":\"once\",\"source\":{\"dir\":\"$T/once\"}}"
+curl -sS --unix-socket "$SOCK" --limit-rate 10M -o "$T/once.tar" http://x/api/snapshots/once/export 2>"$T/once.err" &
+sending=$!
+sleep 0.3
+expect 204 DELETE /api/snapshots/once
+expect 200 POST /api/gc
+wait $sending
+is 'an export outlives its snapshot' "$?" 0
+ok '... and is whole' sh -c "tar -xOf '$T/once.tar' file | cmp - '$T/once/file'"
+
 # --- long work, and the rest meanwhile ---
 curl -sS --unix-socket "$SOCK" --limit-rate 1000 -o /dev/null http://x/api/snapshots/base/export 2>/dev/null &
 slow=$!
