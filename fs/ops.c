@@ -341,6 +341,8 @@ struct listing {
 	size_t reply_len, reply_max;
 	bool plus;
 	fuse_req_t req;
+	int error;    /* what kept a name from being added */
+	size_t added; /* of names: what has been through add_name */
 };
 
 static int collect(void *arg, uint64_t cookie, const struct dirent_rec *e)
@@ -378,12 +380,17 @@ static size_t add_name(struct listing *l, struct view *v, char *out, size_t room
 
 		return fuse_add_direntry(l->req, out, room, name, &st, (off_t)cookie);
 	}
-	if (view_getattr(v, ino, &a))
-		return 0; /* unlinked in between */
+	int r = view_getattr(v, ino, &a);
+
+	if (r) {
+		if (r != -ENOENT) /* unlinked in between */
+			l->error = r;
+		return 0;
+	}
 	fill_entry(&e, &a);
 	if (cookie <= COOKIE_DOTDOT)
 		e.ino = 0; /* "." and ".." are no lookups */
-	else if (live_add(v->live, ino, 1))
+	else if ((l->error = live_add(v->live, ino, 1)))
 		return 0;
 	return fuse_add_direntry_plus(l->req, out, room, name, &e, (off_t)cookie);
 }
@@ -408,11 +415,12 @@ static int add_dots(struct listing *l, struct view *v, uint64_t dir, off_t off, 
 
 static void forget_listing(struct view *v, const struct listing *l)
 {
-	for (size_t at = 0; l->plus && at < l->names.len; at += 18u + l->names.data[at + 17]) {
+	for (size_t at = 0; l->plus && at < l->added; at += 18u + l->names.data[at + 17]) {
 		uint64_t ino;
 
 		memcpy(&ino, l->names.data + at + 8, 8);
-		view_forget(v, ino, 1);
+		if (ino)
+			view_forget(v, ino, 1);
 	}
 }
 
@@ -428,7 +436,7 @@ static void do_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, b
 		r = view_readdir(v, dir, off <= COOKIE_DOTDOT ? 0 : (uint64_t)off, collect, &l);
 	if (r == -ENOENT)
 		r = 0; /* a deleted directory is empty */
-	for (size_t at = 0; !r && at < l.names.len;) {
+	for (size_t at = 0; !r && !l.error && at < l.names.len;) {
 		uint8_t *p = l.names.data + at;
 		char name[NAME_LEN_MAX + 1];
 		uint64_t cookie, ino;
@@ -437,9 +445,17 @@ static void do_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, b
 		memcpy(&ino, p + 8, 8);
 		memcpy(name, p + 18, p[17]);
 		name[p[17]] = 0;
-		used += add_name(&l, v, out + used, size - used, name, cookie, ino, p[16]);
+		size_t n = add_name(&l, v, out + used, size - used, name, cookie, ino, p[16]);
+
+		if (!n)
+			memset(p + 8, 0, 8); /* not counted as looked up */
+		used += n;
 		at += 18u + p[17];
+		l.added = at;
 	}
+	/* A failure is told once the names before it are: the next call begins with it. */
+	if (!r && l.error && !used)
+		r = l.error;
 	if (r)
 		reply_err(req, dir, r);
 	else if (fuse_reply_buf(req, out, used))

@@ -94,8 +94,8 @@ static uint64_t now_ns(void)
  */
 struct poller {
 	struct session *s;
-	bool polling; /* this thread is the one, and the connection is disarmed */
-	unsigned streak; /* requests since there was none */
+	bool polling;	      /* this thread is the one, and the connection is disarmed */
+	unsigned streak;      /* requests since there was none */
 	uint64_t deadline_ns; /* 0: a request came since it was last set */
 };
 

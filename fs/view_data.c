@@ -20,6 +20,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "store/base/log.h"
+
 struct walk {
 	struct view *v;
 	uint64_t ino;
@@ -131,8 +133,13 @@ int view_read_piece(struct view *v, const struct piece *p, uint64_t off, void *o
 		return 0;
 	case PIECE_CHUNK:
 		r = chunk_store_get(v->base.chunks, &p->digest, &c);
-		if (r)
+		if (r) {
+			char hex[DIGEST_HEX_SIZE];
+
+			digest_to_hex(&p->digest, hex);
+			log_error("chunk %s cannot be read: %s", hex, strerror(-r));
 			return r;
+		}
 		if (p->chunk_off + skip + len > c->len)
 			return -EBADMSG;
 		memcpy(out, c->data + p->chunk_off + skip, len);
