@@ -1,12 +1,14 @@
 /*
  * Rechunking the changed places of a file.
  *
- * What was written, cut off or appended gives ranges. For each, feeding begins
- * at a cut of the base at or before the range's first aligned block, and ends
- * where the new cuts meet an old one behind the range (file_chunks.h says why
- * both are right), or at a hole, or at the file's end. The base's extents in
- * between are replaced. So the result is what an import of the file would
- * give, at a cost that follows the change.
+ * What was written, cut off or appended gives ranges. Feeding begins at a cut of
+ * the base at or before the first range's first aligned block, and ends where
+ * the new cuts meet an old one behind the range (file_chunks.h says why both are
+ * right), or where a hole of the base ends, or at the file's end. The base's
+ * extents in between are replaced; none of them crosses either end of such a
+ * region. Then the same from the next range on. Where a region runs into further
+ * ranges before it ends, it takes them over: it ends behind them. So the result
+ * is what an import of the file would give, at a cost that follows the change.
  */
 #include "fs/seal.h"
 
@@ -28,12 +30,12 @@ struct file_seal {
 	struct seal_file_result *out;
 	struct range *ranges; /* ascending, merged */
 	size_t n_ranges;
+	size_t range;	  /* the first one that no region has taken over */
+	uint64_t fed;	  /* everything below is fed or settled; no extent of the base crosses it */
+	bool fed_to_hole; /* and a hole ends there */
 	/* the region being fed */
-	uint64_t settle;     /* old cuts count from here on */
-	uint64_t next_start; /* where the next region begins; UINT64_MAX: none */
-	uint64_t synced;     /* where at_cut stopped it */
-	uint64_t fed;	     /* everything below is fed or settled */
-	bool fed_to_hole;    /* and a hole ends there */
+	uint64_t start;
+	uint64_t settle; /* the ranges it took over end below; it may end from here on */
 	uint8_t *block;
 };
 
@@ -182,30 +184,61 @@ int seal_file_emit(void *arg, uint64_t offset, const struct extent_rec *e)
 	return r;
 }
 
+/* The region goes up to `upto`: the changes whose first block begins below are its own. */
+static void take_ranges(struct file_seal *s, uint64_t upto)
+{
+	for (; s->range < s->n_ranges && floor_block(s->ranges[s->range].from) < upto; s->range++)
+		s->settle = MAX(s->settle, ceil_block(s->ranges[s->range].to));
+}
+
+/* Would feeding for the next range begin above `offset`, if this region ended there? */
+static bool pays_to_end_at(struct file_seal *s, uint64_t offset)
+{
+	struct file_seal then = *s;
+	uint64_t start;
+	bool resume;
+
+	if (s->range == s->n_ranges)
+		return true;
+	then.fed = offset;
+	then.fed_to_hole = false;
+	return region_start(&then, s->ranges[s->range].from, &start, &resume) == 0 &&
+	       start > offset;
+}
+
 int seal_file_at_cut(void *arg, uint64_t offset)
 {
 	struct file_seal *s = arg;
 	struct found here, before;
 
-	if (offset < s->settle || offset >= s->next_start || !offset)
+	if (offset <= s->start) /* what is left of the region before this one */
+		return 0;
+	take_ranges(s, offset);
+	if (offset < s->settle)
 		return 0;
 	/* An old cut inside an old segment: an extent ends and one begins here. */
 	if (base_extent_at(s, offset, &here) || !here.there || here.off != offset ||
-	    base_extent_at(s, offset - 1, &before) || !before.there)
+	    base_extent_at(s, offset - 1, &before) || !before.there || !pays_to_end_at(s, offset))
 		return 0;
-	s->synced = offset;
+	s->fed = offset;
+	s->fed_to_hole = false;
 	return 1;
 }
 
+/* 1 where the region ends. */
 static int feed_piece(void *arg, const struct piece *p)
 {
 	struct file_seal *s = arg;
 	uint64_t at = p->off, end = p->off + p->len;
 
 	if (p->kind == PIECE_HOLE) {
+		take_ranges(s, end);
+		if (end <= s->settle)
+			return 0;
+		/* Its last byte is unchanged, so the base has a hole there, too. */
 		s->fed = end;
 		s->fed_to_hole = true;
-		return end > s->settle; /* 1: the segment of the change has ended */
+		return 1;
 	}
 	while (at < end) {
 		size_t n = (size_t)MIN(end - at, (uint64_t)READ_BLOCK);
@@ -213,10 +246,6 @@ static int feed_piece(void *arg, const struct piece *p)
 
 		if (!r)
 			r = file_chunks_feed(s->fc, at, s->block, n);
-		if (r == 1) {
-			s->fed = s->synced;
-			s->fed_to_hole = false;
-		}
 		if (r)
 			return r;
 		at += n;
@@ -239,25 +268,22 @@ static int replace_base(struct file_seal *s, uint64_t from, uint64_t to)
 	return from < to ? tree_fs_extents(&s->v->base, s->u->ino, from, to, note_deleted, s) : 0;
 }
 
-/* Feed from `start` until settled behind range i; extents replaced: [start, s->fed). */
-static int feed_region(struct file_seal *s, uint64_t start, bool resume, uint64_t to)
+/* Feed from `start` until the region ends; the base's extents in it go. */
+static int feed_region(struct file_seal *s, uint64_t start, bool resume)
 {
 	int r = 0;
 
-	s->settle = ceil_block(to);
-	s->synced = 0;
-	if (start >= s->new_size) {
-		s->fed = MAX(s->fed, s->base_size);
-		return replace_base(s, start, s->base_size);
-	}
+	s->start = start;
 	if (resume)
 		r = file_chunks_resume(s->fc, start);
 	if (!r)
 		r = view_pieces_locked(s->v, 1, s->u->ino, start, s->new_size, feed_piece, s);
 	if (r < 0)
 		return r;
-	if (r == 0) /* to the end */
+	if (r == 0) { /* to the end */
+		s->range = s->n_ranges;
 		s->fed = MAX(s->new_size, s->base_size);
+	}
 	return replace_base(s, start, s->fed);
 }
 
@@ -266,33 +292,22 @@ static int feed_all(struct file_seal *s)
 	struct found f = { 0 };
 	int r = base_extent_at(s, 0, &f);
 
-	s->next_start = UINT64_MAX;
-	if (r)
-		return r;
-	if (s->new_size <= INLINE_MAX || (f.there && f.is_inline))
-		return feed_region(s, 0, false, MAX(s->new_size, s->base_size));
-	for (size_t i = 0; i < s->n_ranges; i++) {
-		uint64_t start, to = s->ranges[i].to;
-		bool resume, next_resume;
-
-		if (to <= s->fed)
-			continue; /* the last region went over it */
-		r = region_start(s, s->ranges[i].from, &start, &resume);
-		/* Regions that would meet are one. */
-		while (!r && i + 1 < s->n_ranges) {
-			r = region_start(s, s->ranges[i + 1].from, &s->next_start, &next_resume);
-			if (r || s->next_start > ceil_block(to) + CHUNK_MAX)
-				break;
-			to = s->ranges[++i].to;
-		}
-		if (i + 1 == s->n_ranges)
-			s->next_start = UINT64_MAX;
-		if (!r)
-			r = feed_region(s, start, resume, to);
-		if (r)
-			return r;
+	if (!r && (s->new_size <= INLINE_MAX || (f.there && f.is_inline))) {
+		s->settle = UINT64_MAX; /* whole */
+		s->range = s->n_ranges;
+		return feed_region(s, 0, false);
 	}
-	return 0;
+	while (!r && s->range < s->n_ranges) {
+		const struct range *first = &s->ranges[s->range++];
+		uint64_t start;
+		bool resume;
+
+		s->settle = ceil_block(first->to);
+		r = region_start(s, first->from, &start, &resume);
+		if (!r)
+			r = feed_region(s, start, resume);
+	}
+	return r;
 }
 
 int seal_file(struct view *v, struct file_chunks *fc, struct unode *u, uint64_t base_size,
@@ -310,8 +325,7 @@ int seal_file(struct view *v, struct file_chunks *fc, struct unode *u, uint64_t 
 	if (!r)
 		r = feed_all(&s);
 	if (!r) {
-		s.next_start =
-			0; /* what is left in the buffer replaces the base's: no more syncs */
+		s.start = UINT64_MAX; /* what is left in the buffer replaces the base's */
 		r = file_chunks_finish(fc, new_size);
 		if (r >= 0)
 			r = file_chunks_wait(fc);
