@@ -1,7 +1,9 @@
 /*
  * export.h - from a tree to a tar (pax, deterministic: the same tree gives the
  * same bytes; paths sorted; sparse files as GNU.sparse 1.0 pax; hard links,
- * xattrs and ACLs as SCHILY.xattr.*) or an OCI image layout of one layer.
+ * xattrs and ACLs as SCHILY.xattr.*, ACLs as SCHILY.acl.* too) or an OCI image
+ * layout of one layer. Sockets have no place in a tar and are left out with a
+ * log line. In a layer, names that start with ".wh." mean whiteouts.
  */
 #ifndef VARVE_EXPORT_H
 #define VARVE_EXPORT_H

@@ -7,17 +7,13 @@
  */
 #include "store/export.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "store/base/pool.h"
 #include "store/export_gzip.h"
 #include "store/oci_image.h"
 #include "store/tar_header.h"

@@ -120,10 +120,17 @@ int ingest_fail_at(struct ingest *in, int code, const struct ingest_inode *i, co
 	return ingest_fail(in, code, "%s %.300s: %s", what, text, strerror(-code));
 }
 
+void ingest_tick(struct ingest *in)
+{
+	if (!in->progress)
+		return;
+	in->progress->done_items = in->entries;
+	in->progress->done_bytes = atomic_load_explicit(&in->bytes, memory_order_relaxed);
+	progress_tick(in->progress, false);
+}
+
 int ingest_count_entry(struct ingest *in)
 {
-	struct progress *p = in->progress;
-
 	if (atomic_load(&in->failed))
 		return in->first.code;
 	if (++in->entries > in->max_entries)
@@ -131,13 +138,9 @@ int ingest_count_entry(struct ingest *in)
 				   (unsigned long long)in->max_entries);
 	if (ingest_tree_bytes(in->tree) > in->max_meta)
 		return ingest_count_meta(in, in->max_meta);
-	if (progress_cancelled(p))
+	if (progress_cancelled(in->progress))
 		return ingest_fail(in, -ECANCELED, "cancelled");
-	if (p) {
-		p->done_items = in->entries;
-		p->done_bytes = atomic_load_explicit(&in->bytes, memory_order_relaxed);
-		progress_tick(p, false);
-	}
+	ingest_tick(in);
 	return 0;
 }
 

@@ -45,8 +45,12 @@ MUST_CHECK int ingest_dir(struct store *s, const char *dir, const struct ingest_
  * fd: a tar in any form and compression that libarchive reads, file or pipe,
  * borrowed. Hostile input (absolute or ".." names, links that lead out, a
  * device where a directory was, sizes that lie) is refused with -EINVAL or
- * -EBADMSG and the entry's name; "./" and a leading "/" of a plain archive are
- * stripped as tar does.
+ * -EBADMSG and the entry's name; "./" and a leading "/" are stripped as tar does.
+ * A symlink on the way to a name is followed inside the archive's root. A later
+ * entry replaces an earlier one of its path, but only a directory a directory.
+ * Times between one second before 1970 and 1970 cannot be told from those after
+ * it (libarchive). ACL entries by names that this host lacks are left out with a
+ * log line.
  */
 MUST_CHECK int ingest_tar(struct store *s, int fd, const struct ingest_options *opt,
 			  struct progress *p, struct ingest_result *out, struct error *err);

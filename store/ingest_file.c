@@ -165,6 +165,7 @@ int ingest_file_feed(struct ingest_file *f, uint64_t offset, const void *data, s
 		r = ingest_count_meta(f->in, (1 + len / CHUNK_MIN) * EXTENT_MEMORY);
 	if (r < 0)
 		return r;
+	ingest_tick(f->in);
 	if (f->stream) {
 		r = file_chunks_feed(f->stream->chunks, offset, data, len);
 	} else {

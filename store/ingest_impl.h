@@ -83,6 +83,8 @@ int ingest_fail_at(struct ingest *in, int code, const struct ingest_inode *i, co
 
 /* One entry more: limits, progress, cancellation, failures of workers. */
 MUST_CHECK int ingest_count_entry(struct ingest *in);
+/* Report progress where it is due; from the importing thread. */
+void ingest_tick(struct ingest *in);
 /* n bytes of data more, from any thread. */
 MUST_CHECK int ingest_count_bytes(struct ingest *in, uint64_t n);
 /* n bytes of memory more that live until the end, from any thread. */

@@ -117,6 +117,27 @@ static void a_deep_tree_comes_out_and_in(void **state)
 	assert_same_root(want, got);
 }
 
+static void sizes_beyond_what_ustar_can_say_survive(void **state)
+{
+	struct scratch *s = *state;
+	struct inode_rec rec;
+
+	assert_int_equal(mkdir("huge", 0755), 0);
+	int fd = open("huge/f", O_WRONLY | O_CREAT, 0644);
+	assert_int_equal(pwrite(fd, "end", 3, 20ll << 30), 3);
+	assert_int_equal(ftruncate(fd, 7ll << 40), 0);
+	close(fd);
+	struct digest want = import_dir(s, "huge");
+	export_to(s, &want, "out.tar");
+	struct digest got = import_tar(s, "out.tar");
+	assert_same_root(want, got);
+	lookup(s, "f", &rec);
+	assert_int_equal(rec.size, 7ll << 40);
+	sh("mkdir x && tar -C x -xSpf out.tar && test $(stat -c %%s x/f) = $((7 << 40))");
+	got = import_dir(s, "x");
+	assert_same_root(want, got);
+}
+
 static int fail_later(void *arg, const void *data, size_t len)
 {
 	size_t *left = arg;
@@ -320,6 +341,7 @@ int main(void)
 		T(members_come_in_bytewise_order_parents_first),
 		T(sockets_are_left_out),
 		T(a_deep_tree_comes_out_and_in),
+		T(sizes_beyond_what_ustar_can_say_survive),
 		T(a_failing_sink_ends_it),
 		T(it_can_be_cancelled),
 		T(a_missing_chunk_is_named_by_its_path),

@@ -150,6 +150,58 @@ static void xattrs_beyond_what_linux_has_are_refused(void **state)
 	}
 }
 
+/* A file that claims this sparse map (GNU.sparse 0.1) over 20 bytes of data. */
+static void make_sparse_map(const char *map, const char *real_size)
+{
+	struct buf extra = BUF_INIT, b = BUF_INIT;
+	struct tar_member m = {
+		.type = TAR_FILE, .path = "f", .path_len = 1, .size = 20, .extra = &extra
+	};
+	static const char *const keys[] = { "GNU.sparse.size", "GNU.sparse.numblocks",
+					    "GNU.sparse.map" };
+	const char *values[] = { real_size, "2", map };
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		assert_int_equal(tar_put_record(&extra, keys[i], strlen(keys[i]), values[i],
+						strlen(values[i])),
+				 0);
+	assert_int_equal(tar_put_header(&b, &m), 0);
+	assert_int_equal(buf_append(&b, "0123456789abcdefghij", 20), 0);
+	assert_int_equal(tar_put_padding(&b, 20), 0);
+	assert_int_equal(tar_put_end(&b), 0);
+	put_file("t.tar", b.data, b.len);
+	buf_fini(&b);
+	buf_fini(&extra);
+}
+
+static void sparse_maps_are_not_believed(void **state)
+{
+	static const struct {
+		const char *map, *size;
+		bool good;
+	} cases[] = {
+		{ "0,10,4096,10", "8192", true },
+		{ "4096,10,0,10", "8192", false }, /* backwards */
+		{ "0,10,5,10", "8192", false },	   /* overlapping */
+		{ "0,10,8190,10", "8192", false }, /* beyond the end */
+		{ "0,10,99999999,10", "8192", false },
+		{ "0,10,9223372036854775800,10", "9223372036854775807", false },
+		{ "0,10,4096,10", "-5", false },
+	};
+	struct scratch *s = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		make_sparse_map(cases[i].map, cases[i].size);
+		int r = try_tar(s, "t.tar", NULL);
+		if ((r == 0) != cases[i].good && cases[i].good)
+			fail_msg("case %zu: %d, %s", i, r, error_text(&s->err));
+		if (r == 0)
+			verify_root(s, &s->result.root);
+		else
+			assert_true(r == -EBADMSG || r == -EINVAL);
+	}
+}
+
 static void bombs_hit_the_limits(void **state)
 {
 	struct scratch *s = *state;
@@ -334,6 +386,7 @@ int main(void)
 		T(names_that_are_too_long_are_refused),
 		T(symlink_targets_that_are_too_long_are_refused),
 		T(xattrs_beyond_what_linux_has_are_refused),
+		T(sparse_maps_are_not_believed),
 		T(bombs_hit_the_limits),
 		T(what_is_no_archive_is_refused),
 		T(truncated_and_flipped_archives_do_no_harm),
