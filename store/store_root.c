@@ -101,7 +101,8 @@ static int each_pin(struct store *s, const char *prefix, pin_fn fn, void *arg, s
 			return 0;
 		rc = fn(arg, (const char *)key + plen, klen - plen, value, vlen);
 		if (rc != 0)
-			return error_set_errno(err, rc, "pin %.*s", (int)MIN(klen, (size_t)200), key);
+			return error_set_errno(err, rc, "pin %.*s", (int)MIN(klen, (size_t)200),
+					       key);
 	}
 	rc = kv_iter_status(it);
 	return rc ? error_set_errno(err, rc, "cannot list pins") : 0;
