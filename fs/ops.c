@@ -341,7 +341,7 @@ struct listing {
 	size_t reply_len, reply_max;
 	bool plus;
 	fuse_req_t req;
-	int error;    /* what kept a name from being added */
+	bool counted; /* of the name added last */
 	size_t added; /* of names: what has been through add_name */
 };
 
@@ -368,13 +368,24 @@ static int collect(void *arg, uint64_t cookie, const struct dirent_rec *e)
 	return 0;
 }
 
-/* Add one name to the reply; its bytes used. */
+/* A name whose inode cannot be read is listed all the same, and fails when it is looked up. */
+static size_t add_damaged(struct listing *l, char *out, size_t room, const char *name,
+			  uint64_t cookie, uint64_t ino, uint8_t type, int r)
+{
+	struct fuse_entry_param e = { .attr = { .st_ino = ino, .st_mode = DTTOIF(type) } };
+
+	(void)kernel_error(ino, r);
+	return fuse_add_direntry_plus(l->req, out, room, name, &e, (off_t)cookie);
+}
+
+/* Add one name to the reply; its bytes used. l->counted: the kernel counts a lookup. */
 static size_t add_name(struct listing *l, struct view *v, char *out, size_t room, const char *name,
 		       uint64_t cookie, uint64_t ino, uint8_t type)
 {
 	struct fuse_entry_param e;
 	struct view_attr a;
 
+	l->counted = false;
 	if (!l->plus) {
 		struct stat st = { .st_ino = ino, .st_mode = DTTOIF(type) };
 
@@ -382,16 +393,15 @@ static size_t add_name(struct listing *l, struct view *v, char *out, size_t room
 	}
 	int r = view_getattr(v, ino, &a);
 
-	if (r) {
-		if (r != -ENOENT) /* unlinked in between */
-			l->error = r;
-		return 0;
-	}
+	if (r == -ENOENT)
+		return 0; /* unlinked in between */
+	if (r)
+		return add_damaged(l, out, room, name, cookie, ino, type, r);
 	fill_entry(&e, &a);
 	if (cookie <= COOKIE_DOTDOT)
 		e.ino = 0; /* "." and ".." are no lookups */
-	else if ((l->error = live_add(v->live, ino, 1)))
-		return 0;
+	else if (!(l->counted = live_add(v->live, ino, 1) == 0))
+		e.ino = 0;
 	return fuse_add_direntry_plus(l->req, out, room, name, &e, (off_t)cookie);
 }
 
@@ -436,7 +446,7 @@ static void do_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, b
 		r = view_readdir(v, dir, off <= COOKIE_DOTDOT ? 0 : (uint64_t)off, collect, &l);
 	if (r == -ENOENT)
 		r = 0; /* a deleted directory is empty */
-	for (size_t at = 0; !r && !l.error && at < l.names.len;) {
+	for (size_t at = 0; !r && at < l.names.len;) {
 		uint8_t *p = l.names.data + at;
 		char name[NAME_LEN_MAX + 1];
 		uint64_t cookie, ino;
@@ -447,15 +457,12 @@ static void do_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, b
 		name[p[17]] = 0;
 		size_t n = add_name(&l, v, out + used, size - used, name, cookie, ino, p[16]);
 
-		if (!n)
+		if (!l.counted)
 			memset(p + 8, 0, 8); /* not counted as looked up */
 		used += n;
 		at += 18u + p[17];
 		l.added = at;
 	}
-	/* A failure is told once the names before it are: the next call begins with it. */
-	if (!r && l.error && !used)
-		r = l.error;
 	if (r)
 		reply_err(req, dir, r);
 	else if (fuse_reply_buf(req, out, used))
