@@ -69,7 +69,9 @@ static int feed(const struct file_source *src, uint64_t offset, size_t len)
 	if (src->file)
 		return ingest_file_feed(src->file, offset, src->buffer, len);
 	int r = ingest_count_bytes(src->in, len);
-	return r < 0 ? r : file_chunks_feed(src->chunks, offset, src->buffer, len);
+	if (r == 0)
+		r = file_chunks_feed(src->chunks, offset, src->buffer, len);
+	return r < 0 ? ingest_fail_at(src->in, r, src->inode, "cannot store") : 0;
 }
 
 /* Feed [from, to). Sets *end to where the data really ended: less where the file shrank. */
@@ -167,7 +169,10 @@ static int read_file(const struct file_source *src, int fd, const struct stat *s
 	if (r < 0)
 		return r;
 	i->size = size;
-	return src->file ? ingest_file_end(src->file, size) : file_chunks_end(src->chunks, size);
+	if (src->file)
+		return ingest_file_end(src->file, size);
+	r = file_chunks_end(src->chunks, size);
+	return r < 0 ? ingest_fail_at(src->in, r, i, "cannot store") : 0;
 }
 
 int ingest_dir_file(const struct file_source *src, int dirfd)

@@ -261,6 +261,28 @@ static void limits_are_kept(void **state)
 	assert_non_null(strstr(error_text(&s->err), "bytes"));
 }
 
+static void a_full_disk_is_an_error_that_says_so(void **state)
+{
+	struct scratch *s = *state;
+	struct store *small;
+
+	if (!is_root() || mkdir("full", 0755) < 0 ||
+	    mount("varve-test", "full", "tmpfs", 0, "size=12m") < 0)
+		skip();
+	sh("mkdir data && for i in 1 2 3 4 5 6; do head -c 5M /dev/urandom > data/$i; done");
+	log_set_level(LOG_ERROR - 1);
+	int r = store_open("full/store", NULL, &small, &s->err);
+	if (r == 0) {
+		r = ingest_dir(small, "data", NULL, NULL, &s->result, &s->err);
+		store_close(small);
+	}
+	log_set_level(LOG_ERROR);
+	umount("full");
+	assert_int_equal(r, -ENOSPC);
+	assert_non_null(strstr(error_text(&s->err), "data")
+				?: strstr(error_text(&s->err), "store"));
+}
+
 static bool yes(void *arg)
 {
 	(void)arg;
@@ -333,6 +355,7 @@ int main(void)
 		T(one_file_system_leaves_mounts_empty),
 		T(the_store_itself_is_left_out),
 		T(limits_are_kept),
+		T(a_full_disk_is_an_error_that_says_so),
 		T(it_can_be_cancelled),
 		T(what_is_missing_or_no_directory_is_an_error_with_its_name),
 		T(a_directory_that_changes_is_imported_all_the_same),
