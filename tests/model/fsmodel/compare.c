@@ -79,7 +79,8 @@ static int names_read(int dir, struct names *ns)
 		ns->v[ns->n++] = strdup(e->d_name);
 	}
 	closedir(d);
-	qsort(ns->v, ns->n, sizeof(*ns->v), name_cmp);
+	if (ns->n > 0) /* NULL otherwise */
+		qsort(ns->v, ns->n, sizeof(*ns->v), name_cmp);
 	return 0;
 }
 
