@@ -37,7 +37,8 @@ for ((r = 1; r <= rounds; r++)); do
 	rc=$?
 	kill $other 2>/dev/null
 	wait $other 2>/dev/null
-	ops=$((ops + $(sed -n 's/ operations//p' "$T/load.out")))
+	n=$(sed -n 's/ operations//p' "$T/load.out") # nothing where it ended badly
+	ops=$((ops + ${n:-0}))
 	[ $rc = 3 ] || broken+=" round $r: load ended with $rc: $(head -n 3 "$T/load.out")"
 	start_daemon
 	if ! "$crashload" check "$m/r$r" "$T/log/r$r" $threads >"$T/check.out" 2>&1; then
