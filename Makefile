@@ -99,9 +99,12 @@ includes = $(shell grep -q '^#include "$(1)/' $(2) && echo yes)
 libs_of = $(if $(call includes,tools,$(1)),$(TOOLS_A)) \
 	$(if $(call includes,snapshotd,$(1)),$(DAEMON_A) $(FS_A)) \
 	$(if $(call includes,fs,$(1)),$(FS_A)) $(STORE_A)
+comma := ,
 .SECONDEXPANSION:
+# A line "wrap: a b" in a test's first comment lets it stand in front of a() and b().
+wraps = $(shell sed -n '1,9s|^ \* wrap: ||p' $(1))
 $(UNIT): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
-	$(link) -lcmocka $(LDLIBS)
+	$(link) $(addprefix -Wl$(comma)--wrap=,$(call wraps,$*.c)) -lcmocka $(LDLIBS)
 $(HELPERS): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
 	$(link) $(LDLIBS)
 $(BIG_HELPERS): $$(call obj,$$(wildcard $$(patsubst $(BUILD)/%/,%,$$(dir $$@))/*.c)) $(STORE_A)

@@ -17,11 +17,16 @@ struct carry; /* prepared copies */
 MUST_CHECK int carry_prepare(struct view *v, struct kv_batch *batch, const char *owner,
 			     struct carry **out);
 /*
- * Put the copies into v->cur, under what it says of them already. Layers are
- * locked exclusively, before the exchange. *out_staged: some of them hold
- * staged data. Best effort where memory runs out.
+ * Put the copies into v->cur, under what it says of them already, and into the
+ * database. Layers are locked exclusively, before the exchange. After a failure
+ * the view shows what it did, and applying may be tried again.
  */
-void carry_apply(struct view *v, struct carry *c, bool *out_staged);
+MUST_CHECK int carry_apply(struct view *v, struct carry *c);
+/*
+ * Punch [0, end) of the staging file but what was carried: once the new base is
+ * recorded, nothing else in there is named any more.
+ */
+void carry_punch_rest(const struct carry *c, struct staging *st, uint64_t end);
 void carry_free(struct carry *c);
 
 #endif

@@ -397,19 +397,6 @@ int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err)
 	return r;
 }
 
-static void join_seal(struct mount *m)
-{
-	pthread_mutex_lock(&m->state);
-	while (m->sealing)
-		pthread_cond_wait(&m->seal_done, &m->state);
-	bool join = m->has_seal_thread;
-
-	m->has_seal_thread = false;
-	pthread_mutex_unlock(&m->state);
-	if (join)
-		pthread_join(m->seal_thread, NULL);
-}
-
 int mount_discard(struct mount *m, struct error *err)
 {
 	char id[SNAPSHOT_ID_SIZE];
@@ -425,7 +412,7 @@ int mount_discard(struct mount *m, struct error *err)
 		pthread_mutex_unlock(&m->op);
 		return error_set(err, -EBUSY, "%s is mounted or in use", m->rec.mountpoint);
 	}
-	join_seal(m);
+	mount_join_seal(m);
 	session_stop(m->session);
 	m->session = NULL;
 	/* From here on a crash leads to its deletion at the next start. */
@@ -459,7 +446,7 @@ void mount_close(struct mount *m)
 	pthread_mutex_lock(&m->state);
 	m->closing = true;
 	pthread_mutex_unlock(&m->state);
-	join_seal(m);
+	mount_join_seal(m);
 	session_stop(m->session);
 	m->session = NULL;
 	staging_reclaim(m->view.staging);

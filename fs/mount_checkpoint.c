@@ -40,19 +40,23 @@ static uint64_t now_ns(void)
 
 /* --- sealing --- */
 
-static struct upper *exchange_layers(struct mount *m, const struct digest *root,
-				     struct carry *carry, bool *out_staged)
+/* On failure the layers are as they were. */
+static int exchange_layers(struct mount *m, const struct digest *root, struct carry *carry,
+			   struct upper **out_old)
 {
 	struct view *v = &m->view;
-	struct upper *old;
+	int r;
 
 	pthread_rwlock_wrlock(&v->layers);
-	carry_apply(v, carry, out_staged);
-	v->base = store_tree(m->store, root);
-	old = v->sealed;
-	v->sealed = NULL;
+	/* I/O under the lock: a write for each inode without a name that is open. */
+	r = carry_apply(v, carry);
+	if (!r) {
+		v->base = store_tree(m->store, root);
+		*out_old = v->sealed;
+		v->sealed = NULL;
+	}
 	pthread_rwlock_unlock(&v->layers);
-	return old;
+	return r;
 }
 
 /* The record could not be written: the old layers show the same. */
@@ -64,20 +68,66 @@ static void restore_layers(struct mount *m, const struct tree_fs *base, struct u
 	pthread_rwlock_unlock(&m->view.layers);
 }
 
-/* Write the record with b; on failure it stays as it was. */
-static int put_record_and_snapshot(struct mount *m, struct snapshot *snap, bool has_snapshot,
-				   struct kv_batch *b, struct error *err)
+static void make_ready(void *arg, struct snapshot *snap)
 {
-	int r = mount_record_put(m->store, b, &m->rec);
+	const struct seal_result *res = arg;
 
-	if (!r && has_snapshot)
-		return snapshots_put(m->store->snapshots, snap, b, err);
-	return r ? r : kv_write(m->store->kv, b, KV_SYNC);
+	snap->status = SNAPSHOT_READY;
+	snap->has_root = true;
+	snap->root = res->root;
+	snap->new_bytes = res->new_bytes;
+	snap->size_bytes = res->super.data_bytes;
+	snap->file_count = res->super.inode_count;
 }
 
-/* The record as it is after adoption, and the snapshot's, in one synced write. */
-static int write_adopted(struct mount *m, const struct seal_result *res, struct snapshot *snap,
-			 bool has_snapshot, struct kv_batch *b, struct error *err)
+static void make_failed(void *arg, struct snapshot *snap)
+{
+	snap->status = SNAPSHOT_FAILED;
+	snprintf(snap->error, sizeof(snap->error), "%s", error_text(arg));
+}
+
+/*
+ * The mount's record, which is m->rec but for its snapshot, and the snapshot's,
+ * in one synced write. A snapshot that was deleted meanwhile stays deleted, and
+ * one that has failed stays so.
+ */
+static int put_adopted(struct mount *m, const char *snapshot_id, struct seal_result *res,
+		       struct kv_batch *b, struct error *err)
+{
+	struct snapshots *ss = m->store->snapshots;
+	struct snapshot snap;
+	int r = -ENOENT;
+
+	if (snapshot_id[0])
+		r = snapshots_get(ss, snapshot_id, &snap, NULL);
+	if (!r && snap.status != SNAPSHOT_BUILDING) { /* this epoch has failed before */
+		snapshot_fini(&snap);
+		r = -ENOENT;
+	}
+	if (!r) {
+		memcpy(m->rec.snapshot_id, snap.id, sizeof(m->rec.snapshot_id));
+		memcpy(m->rec.snapshot_name, snap.name, sizeof(m->rec.snapshot_name));
+		snapshot_fini(&snap);
+	} else if (r != -ENOENT) {
+		return error_set_errno(err, r, "cannot read the checkpoint's record");
+	}
+	int r2 = mount_record_put(m->store, b, &m->rec);
+
+	if (r2)
+		return error_set_errno(err, r2, "cannot write the mount's record");
+	if (!r)
+		r = snapshots_update(ss, snapshot_id, make_ready, res, b, NULL, err);
+	if (r == -ENOENT) {
+		r = kv_write(m->store->kv, b, KV_SYNC);
+		if (r)
+			error_set_errno(err, r, "cannot write the mount's record");
+	}
+	return r;
+}
+
+/* The record as it is after adoption; on failure it stays as it was. */
+static int write_adopted(struct mount *m, struct seal_result *res, struct kv_batch *b,
+			 struct error *err)
 {
 	struct mount_record was;
 	int r;
@@ -89,24 +139,19 @@ static int write_adopted(struct mount *m, const struct seal_result *res, struct 
 	m->rec.sealing_epoch = 0;
 	m->rec.sealing_next_ino = 0;
 	m->rec.sealing_snapshot[0] = 0;
-	if (has_snapshot) {
-		memcpy(m->rec.snapshot_id, snap->id, sizeof(m->rec.snapshot_id));
-		memcpy(m->rec.snapshot_name, snap->name, sizeof(m->rec.snapshot_name));
-	}
 	upper_delete_range(m->store->kv, b, m->view.cur->id, was.sealing_epoch, false);
-	r = put_record_and_snapshot(m, snap, has_snapshot, b, err);
+	r = put_adopted(m, was.sealing_snapshot, res, b, err);
 	if (r)
 		m->rec = was;
 	pthread_mutex_unlock(&m->state);
 	return r;
 }
 
-static int adopt(struct mount *m, const struct seal_result *res, struct snapshot *snap,
-		 bool has_snapshot, struct error *err)
+static int adopt(struct mount *m, struct seal_result *res, struct error *err)
 {
 	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
 	struct carry *carry = NULL;
-	bool staged = false;
+	struct upper *old;
 	int r = b ? 0 : -ENOMEM;
 
 	if (!r) {
@@ -116,119 +161,111 @@ static int adopt(struct mount *m, const struct seal_result *res, struct snapshot
 	/* Before anything is exchanged: what may fail for want of disk has happened. */
 	if (!r)
 		r = kv_flush_content(m->store->kv);
-	if (r)
-		return error_prefix(err, r, "cannot adopt the checkpoint");
 	struct tree_fs old_base = m->view.base;
-	struct upper *old = exchange_layers(m, &res->root, carry, &staged);
 
-	carry_free(carry);
-	r = write_adopted(m, res, snap, has_snapshot, b, err);
+	if (!r)
+		r = exchange_layers(m, &res->root, carry, &old);
+	if (r) {
+		carry_free(carry);
+		return error_prefix(err, r, "cannot adopt the checkpoint");
+	}
+	r = write_adopted(m, res, b, err);
 	if (r) {
 		restore_layers(m, &old_base, old);
-		return error_prefix(err, r, "cannot record the checkpoint");
+	} else {
+		upper_free(old);
+		carry_punch_rest(carry, m->view.staging, m->sealing_end);
 	}
-	upper_free(old);
-	if (!staged)
-		staging_punch(m->view.staging, 0, m->sealing_end);
-	return 0;
-}
-
-static int snapshot_of_seal(struct mount *m, struct snapshot *out, struct error *err)
-{
-	if (!m->rec.sealing_snapshot[0])
-		return -ENOENT;
-	return snapshots_get(m->store->snapshots, m->rec.sealing_snapshot, out, err);
+	carry_free(carry);
+	return r ? error_prefix(err, r, "cannot record the checkpoint") : 0;
 }
 
 static int seal_and_adopt(struct mount *m, struct error *err)
 {
 	struct guard_session guard;
 	struct seal_result res;
-	struct snapshot snap;
-	/* A snapshot that was deleted meanwhile: the epoch is sealed all the same. */
-	bool has_snapshot = snapshot_of_seal(m, &snap, NULL) == 0;
+	char snapshot_id[SNAPSHOT_ID_SIZE];
 	int r;
 
+	memcpy(snapshot_id, m->rec.sealing_snapshot, sizeof(snapshot_id));
 	guard_session_begin(m->store->guard, &guard);
 	r = seal_run(&m->view, m->rec.sealing_next_ino, &res, err);
-	if (!r && has_snapshot) {
-		snap.status = SNAPSHOT_READY;
-		snap.has_root = true;
-		snap.root = res.root;
-		snap.new_bytes = res.new_bytes;
-		snap.size_bytes = res.super.data_bytes;
-		snap.file_count = res.super.inode_count;
-	}
 	if (!r)
-		r = adopt(m, &res, &snap, has_snapshot, err);
+		r = adopt(m, &res, err);
 	guard_session_end(m->store->guard, &guard);
-	if (r && has_snapshot) {
-		struct error ignored = ERROR_INIT;
+	if (r && snapshot_id[0]) {
+		struct error why = ERROR_INIT;
+		int r2 = snapshots_update(m->store->snapshots, snapshot_id, make_failed, err, NULL,
+					  NULL, &why);
 
-		snap.status = SNAPSHOT_FAILED;
-		snap.has_root = false;
-		snprintf(snap.error, sizeof(snap.error), "%s", error_text(err));
-		if (snapshots_put(m->store->snapshots, &snap, NULL, &ignored))
-			log_error("mount %s: %s", m->rec.id, error_text(&ignored));
+		if (r2 && r2 != -ENOENT)
+			log_error("mount %s: %s", m->rec.id, error_text(&why));
 	}
-	if (has_snapshot)
-		snapshot_fini(&snap);
 	return r;
+}
+
+static void note_result(struct mount *m, int r, struct error *err)
+{
+	pthread_mutex_lock(&m->state);
+	m->sealing = false;
+	m->seal_result = r;
+	snprintf(m->seal_error, sizeof(m->seal_error), "%s", r ? error_text(err) : "");
+	pthread_cond_broadcast(&m->seal_done);
+	pthread_mutex_unlock(&m->state);
 }
 
 static void *seal_main(void *arg)
 {
 	struct mount *m = arg;
 	struct error err = ERROR_INIT;
-	int r;
+	int r = seal_and_adopt(m, &err);
 
-	pthread_setname_np(pthread_self(), "varve-seal");
-	r = seal_and_adopt(m, &err);
 	if (r)
 		log_error("mount %s: checkpoint failed, its changes are kept: %s", m->rec.id,
 			  error_text(&err));
-	pthread_mutex_lock(&m->state);
-	m->sealing = false;
-	m->seal_result = r;
-	snprintf(m->seal_error, sizeof(m->seal_error), "%s", r ? error_text(&err) : "");
-	pthread_cond_broadcast(&m->seal_done);
-	pthread_mutex_unlock(&m->state);
+	note_result(m, r, &err);
 	return NULL;
 }
 
-int mount_start_seal(struct mount *m)
+void mount_start_seal(struct mount *m)
 {
-	int r;
-
+	/* Under the lock, so that the thread ends after it is known to have begun. */
 	pthread_mutex_lock(&m->state);
 	m->sealing = true;
+	m->has_seal_thread = pthread_create(&m->seal_thread, NULL, seal_main, m) == 0;
+	if (m->has_seal_thread)
+		pthread_setname_np(m->seal_thread, "varve-seal");
+	bool started = m->has_seal_thread;
+
 	pthread_mutex_unlock(&m->state);
-	r = pthread_create(&m->seal_thread, NULL, seal_main, m);
+	if (!started) /* the caller waits, then */
+		seal_main(m);
+}
+
+void mount_join_seal(struct mount *m)
+{
 	pthread_mutex_lock(&m->state);
-	m->has_seal_thread = r == 0;
-	if (r)
-		m->sealing = false;
-	m->seal_result = -r;
+	while (m->sealing)
+		pthread_cond_wait(&m->seal_done, &m->state);
+	bool join = m->has_seal_thread;
+	pthread_t thread = m->seal_thread;
+
+	m->has_seal_thread = false;
 	pthread_mutex_unlock(&m->state);
-	return -r;
+	if (join)
+		pthread_join(thread, NULL);
 }
 
 static int wait_sealed(struct mount *m, struct error *err)
 {
-	bool join;
 	int r;
 
+	mount_join_seal(m);
 	pthread_mutex_lock(&m->state);
-	while (m->sealing)
-		pthread_cond_wait(&m->seal_done, &m->state);
 	r = m->seal_result;
-	join = m->has_seal_thread;
-	m->has_seal_thread = false;
 	if (r)
-		error_set(err, r, "%s", m->seal_error[0] ? m->seal_error : strerror(-r));
+		error_set(err, r, "%s", m->seal_error);
 	pthread_mutex_unlock(&m->state);
-	if (join)
-		pthread_join(m->seal_thread, NULL);
 	return r;
 }
 
@@ -239,18 +276,14 @@ int mount_wait_sealed(struct mount *m, struct error *err)
 
 int mount_settle(struct mount *m, struct error *err)
 {
-	int r = wait_sealed(m, NULL);
+	int r;
 
+	mount_join_seal(m);
 	if (!m->view.sealed)
 		return 0;
 	/* The last one failed and its epoch was kept: that comes first. */
-	pthread_mutex_lock(&m->state);
-	m->rec.sealing_snapshot[0] = 0;
-	pthread_mutex_unlock(&m->state);
 	r = seal_and_adopt(m, err);
-	pthread_mutex_lock(&m->state);
-	m->seal_result = r;
-	pthread_mutex_unlock(&m->state);
+	note_result(m, r, err);
 	return r;
 }
 
@@ -421,8 +454,8 @@ static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap
 		return 0;
 	if (!changed)
 		return ready_unchanged(m, snap, err);
-	r = mount_start_seal(m);
-	return r ? error_set_errno(err, r, "cannot start to seal the checkpoint") : 0;
+	mount_start_seal(m);
+	return 0;
 }
 
 int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgroup,

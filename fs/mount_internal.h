@@ -70,7 +70,9 @@ MUST_CHECK int mount_new(struct store *s, struct session_pool *sp, struct mount_
 			 bool fresh, struct mount **out, struct error *err);
 void mount_free(struct mount *m);
 /* Begin to seal v->sealed in the background; op held or not yet shared. */
-MUST_CHECK int mount_start_seal(struct mount *m);
+void mount_start_seal(struct mount *m);
+/* Wait until nothing is being sealed. */
+void mount_join_seal(struct mount *m);
 /* op held. Waits; seals again what failed before. */
 MUST_CHECK int mount_settle(struct mount *m, struct error *err);
 /* op held: begin to serve at rec.mountpoint. */

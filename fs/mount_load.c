@@ -148,8 +148,7 @@ static void resume(struct mount *m)
 		log_info("mount %s: going on with the checkpoint that was interrupted", m->rec.id);
 		m->sealing_end = staging_end(m->view.staging);
 		upper_each(m->view.cur, min_pos, &m->sealing_end);
-		if (mount_start_seal(m))
-			log_error("mount %s: cannot start to seal", m->rec.id);
+		mount_start_seal(m);
 	}
 	clean_stale(m->rec.mountpoint);
 	if (!attach)

@@ -603,8 +603,6 @@ void ops_tmpfile(struct session *s, const void *request, size_t n)
 	}
 	cred.umask = arg->umask;
 	r = view_tmpfile(s->view, in->nodeid, arg->mode, &cred, &a);
-	if (!r)
-		r = live_add(s->view->live, a.ino, 1);
 	if (r) {
 		session_reply_raw(in, -kernel_error(in->nodeid, r), NULL, 0);
 		return;
@@ -616,7 +614,8 @@ void ops_tmpfile(struct session *s, const void *request, size_t n)
 	out.entry.entry_valid = out.entry.attr_valid = (uint64_t)FOREVER;
 	attr_to_wire(&st, &out.entry.attr);
 	out.open.open_flags = FOPEN_KEEP_CACHE;
-	session_reply_raw(in, 0, &out, sizeof(out));
+	if (session_reply_raw(in, 0, &out, sizeof(out)))
+		view_forget(s->view, a.ino, 1);
 }
 
 const struct fuse_lowlevel_ops varve_ops = {

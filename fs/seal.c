@@ -332,7 +332,8 @@ int seal_run(struct view *v, uint64_t next_ino, struct seal_result *out, struct 
 	if (!r)
 		r = upper_each(v->sealed, collect, &s);
 	if (!r) {
-		qsort(s.unodes, s.n, sizeof(struct unode *), by_ino);
+		if (s.n)
+			qsort(s.unodes, s.n, sizeof(struct unode *), by_ino);
 		if (any_big(&s))
 			s.pool = pool_new((unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L), 16);
 		run_threads(&s);

@@ -57,7 +57,7 @@ void session_queue_sync(struct session *s, struct fuse_req *req);
  */
 void session_queue_seek(struct session *s, struct fuse_req *req, uint64_t ino, uint64_t off,
 			int whence);
-/* Answer without libfuse. */
-void session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len);
+/* Answer without libfuse. -errno where nobody took the answer: the caller was interrupted. */
+int session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len);
 
 #endif

@@ -142,14 +142,13 @@ void wire_write_back(struct session *s, uint64_t ino)
 	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, ino, 0, 0);
 }
 
-void session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len)
+int session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len)
 {
 	struct fuse_out_header out = { .error = error, .unique = in->unique };
 	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)payload, len } };
 
 	out.len = (uint32_t)(sizeof(out) + len);
-	/* A failure means that the caller was interrupted or the connection ended. */
-	(void)!writev(current->fd, iov, 2);
+	return writev(current->fd, iov, 2) < 0 ? -errno : 0;
 }
 
 static void negotiate(struct session_pool *sp, void *request, size_t n)

@@ -167,6 +167,21 @@ void upper_extent_decode(const struct omap_entry *e, struct upper_extent *out)
 	memcpy(out->digest.b, v + 21, DIGEST_SIZE);
 }
 
+void upper_extent_encode(const struct upper_extent *x, struct subkey *k,
+			 uint8_t value[UPPER_EXTENT_SIZE])
+{
+	subkey_u64(k, KEY_EXTENT, x->off);
+	memset(value, 0, UPPER_EXTENT_SIZE);
+	value[0] = (uint8_t)x->kind;
+	wire_set64(value + 1, x->len);
+	if (x->kind == UPPER_DATA)
+		wire_set64(value + 9, x->pos);
+	if (x->kind == UPPER_CHUNK) {
+		wire_set32(value + 17, x->chunk_off);
+		memcpy(value + 21, x->digest.b, DIGEST_SIZE);
+	}
+}
+
 static struct omap_entry *extent_entry(struct omap_entry *e, struct upper_extent *out)
 {
 	if (!e || omap_key(e)[0] != KEY_EXTENT)

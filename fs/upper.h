@@ -93,6 +93,9 @@ struct upper_extent {
 	struct digest digest;
 };
 void upper_extent_decode(const struct omap_entry *e, struct upper_extent *out);
+struct subkey;
+void upper_extent_encode(const struct upper_extent *x, struct subkey *k,
+			 uint8_t value[UPPER_EXTENT_SIZE]);
 /* The extent that covers off, or the first after it. */
 struct omap_entry *upper_extent_seek(const struct unode *u, uint64_t off, struct upper_extent *out);
 struct omap_entry *upper_extent_next(const struct unode *u, const struct upper_extent *prev,

@@ -173,18 +173,11 @@ void upper_tx_drop(struct upper_tx *tx, struct unode *u)
 
 void upper_tx_place(struct upper_tx *tx, struct unode *u, const struct upper_extent *x)
 {
+	uint8_t value[UPPER_EXTENT_SIZE];
 	struct subkey k;
-	uint8_t v[UPPER_EXTENT_SIZE] = { (uint8_t)x->kind };
 
-	subkey_u64(&k, KEY_EXTENT, x->off);
-	wire_set64(v + 1, x->len);
-	if (x->kind == UPPER_DATA)
-		wire_set64(v + 9, x->pos);
-	if (x->kind == UPPER_CHUNK) {
-		wire_set32(v + 17, x->chunk_off);
-		memcpy(v + 21, x->digest.b, DIGEST_SIZE);
-	}
-	upper_tx_put(tx, u, &k, v, sizeof(v));
+	upper_extent_encode(x, &k, value);
+	upper_tx_put(tx, u, &k, value, sizeof(value));
 }
 
 /* The part of x from `from` on. */

@@ -109,7 +109,7 @@ MUST_CHECK int view_lookup(struct view *v, uint64_t dir, const char *name, struc
 MUST_CHECK int view_create(struct view *v, uint64_t dir, const char *name, uint32_t mode,
 			   uint64_t rdev, const char *target, const struct view_cred *cred,
 			   struct view_attr *out);
-/* A file without a name (O_TMPFILE), owned as one made in dir. */
+/* A file without a name (O_TMPFILE), owned as one made in dir, and looked up once. */
 MUST_CHECK int view_tmpfile(struct view *v, uint64_t dir, uint32_t mode,
 			    const struct view_cred *cred, struct view_attr *out);
 MUST_CHECK int view_link(struct view *v, uint64_t ino, uint64_t dir, const char *name,

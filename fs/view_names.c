@@ -361,7 +361,13 @@ static int create(struct view *v, uint64_t dir, const char *name, uint32_t mode,
 	if (u) {
 		u->fresh = true;
 		u->caps_checked = true;
-		r = create_locked(v, &tx, dir, name, cred, u, &rec);
+		/* Without a name it lives by being open alone: never is it neither. */
+		r = name ? 0 : live_add(v->live, ino, 1);
+		if (!r) {
+			r = create_locked(v, &tx, dir, name, cred, u, &rec);
+			if (r && !name)
+				(void)live_sub(v->live, ino, 1);
+		}
 		if (r)
 			upper_remove(v->cur, u);
 	} else if (!r) {
