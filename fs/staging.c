@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -64,6 +65,11 @@ void staging_close(struct staging *st)
 
 void staging_set_end(struct staging *st, uint64_t end)
 {
+	struct stat s;
+
+	/* What lies beyond is dead, but would show where new space is not written in time. */
+	if (ftruncate(st->fd, (off_t)end) < 0 && fstat(st->fd, &s) == 0)
+		end = MAX(end, (uint64_t)s.st_size);
 	atomic_store(&st->end, end);
 	atomic_store(&st->checked_at, end);
 }
@@ -104,20 +110,22 @@ int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos)
 int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len)
 {
 	const char *p = data;
+	int r = 0;
 
-	atomic_fetch_add(&st->writes, 1);
-	while (len) {
+	while (len && !r) {
 		ssize_t n = pwrite(st->fd, p, len, (off_t)pos);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0) {
+			r = errno == EINTR ? 0 : -errno;
 			continue;
-		if (n < 0)
-			return -errno;
+		}
 		p += n;
 		pos += (uint64_t)n;
 		len -= (size_t)n;
 	}
-	return 0;
+	/* Counted once it is there: a sync that runs beside it may have missed it. */
+	atomic_fetch_add(&st->writes, 1);
+	return r;
 }
 
 int staging_read(struct staging *st, uint64_t pos, void *out, size_t len)

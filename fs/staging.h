@@ -23,7 +23,7 @@ MUST_CHECK int staging_open(int dir_fd, const char *name, struct kv *kv, struct 
 			    struct error *err);
 void staging_close(struct staging *st);
 
-/* Where new space starts: set once after the extents were loaded. */
+/* Where new space starts, and the file ends: set once after the extents were loaded. */
 void staging_set_end(struct staging *st, uint64_t end);
 uint64_t staging_end(struct staging *st);
 
