@@ -2,6 +2,10 @@
  * What a mount has changed against its base: the keys of its uppers, with what
  * the base and what the view say of each, go to fsdiff. All extents of a file
  * count as one key; a deleted inode's keys are those of the base.
+ *
+ * No epoch is being sealed meanwhile, so that the base stays what it is; it is
+ * read without a lock. The view is read with a stripe's lock, and what fsdiff
+ * makes of it runs without: it asks for more.
  */
 #include "fs/mount_internal.h"
 
@@ -14,7 +18,16 @@
 struct side {
 	struct view *v;
 	bool base;
+	bool still; /* the layers are locked exclusively for all of the diff */
 };
+
+static bool side_lock(const struct side *s, struct view_lock *l, uint64_t ino)
+{
+	if (s->base || s->still)
+		return false;
+	view_lock(s->v, l, false, 1, &ino);
+	return true;
+}
 
 /* Stripe of the key's inode held. */
 static int get_locked(const struct side *s, const struct key_parts *p, const void *key, size_t klen,
@@ -64,30 +77,53 @@ static int side_get(void *ctx, const void *key, size_t klen, struct buf *out)
 	buf_clear(out);
 	if (r)
 		return r;
-	view_lock(s->v, &l, false, 1, &p.ino);
+	bool locked = side_lock(s, &l, p.ino);
+
 	r = get_locked(s, &p, key, klen, out);
-	view_unlock(s->v, &l);
+	if (locked)
+		view_unlock(s->v, &l);
 	return r;
 }
 
 /* --- scanning one kind of an inode --- */
 struct scan_ctx {
 	const struct side *side;
-	fsdiff_scan_fn fn;
-	void *arg;
 	uint64_t ino;
+	struct buf found; /* for each: struct found_head, key, value */
+};
+
+struct found_head {
+	uint32_t key_len, value_len;
 };
 
 static int scan_give(struct scan_ctx *c, const uint8_t *sub, size_t len, const void *val, size_t n)
 {
-	uint8_t key[8 + sizeof(((struct subkey *)0)->bytes)];
-	struct tree_span k = { key, 8 + len }, v = { val, n };
+	struct found_head h = { (uint32_t)(8 + len), (uint32_t)n };
+	uint8_t ino[8];
+	int r;
 
-	if (len > sizeof(key) - 8)
-		return -EBADMSG;
-	wire_set64be(key, c->ino);
-	memcpy(key + 8, sub, len);
-	return c->fn(c->arg, &k, &v);
+	wire_set64be(ino, c->ino);
+	r = buf_append(&c->found, &h, sizeof(h));
+	if (!r)
+		r = buf_append(&c->found, ino, sizeof(ino));
+	if (!r)
+		r = buf_append(&c->found, sub, len);
+	return r ? r : buf_append(&c->found, val, n);
+}
+
+static int scan_tell(const struct buf *found, fsdiff_scan_fn fn, void *arg)
+{
+	struct found_head h;
+	int r = 0;
+
+	for (size_t at = 0; at < found->len && !r; at += sizeof(h) + h.key_len + h.value_len) {
+		memcpy(&h, found->data + at, sizeof(h));
+		const uint8_t *key = found->data + at + sizeof(h);
+
+		r = fn(arg, &(struct tree_span){ key, h.key_len },
+		       &(struct tree_span){ key + h.key_len, h.value_len });
+	}
+	return r;
 }
 
 static int scan_entry(void *arg, const uint8_t *sub, size_t len, const uint8_t *val, size_t n)
@@ -136,15 +172,15 @@ static int scan_data(struct scan_ctx *c, uint64_t size)
 
 static int side_scan(void *ctx, const void *prefix, size_t len, fsdiff_scan_fn fn, void *arg)
 {
-	struct scan_ctx c = { ctx, fn, arg, len == KEY_PREFIX_SIZE ? wire_get64be(prefix) : 0 };
+	struct scan_ctx c = { ctx, len == KEY_PREFIX_SIZE ? wire_get64be(prefix) : 0, BUF_INIT };
 	enum key_kind kind = (enum key_kind)((const uint8_t *)prefix)[8];
 	struct view *v = c.side->v;
 	unsigned depth = c.side->base ? 2 : 0;
 	struct view_rec rec = { 0 };
 	struct view_lock l;
 	int r = 0;
+	bool locked = side_lock(c.side, &l, c.ino);
 
-	view_lock(v, &l, false, 1, &c.ino);
 	if (kind == KEY_EXTENT) {
 		r = view_rec_at(v, depth, c.ino, &rec);
 		r = r ? (r == -ENOENT ? 0 : r) : scan_data(&c, rec.rec.size);
@@ -152,7 +188,11 @@ static int side_scan(void *ctx, const void *prefix, size_t len, fsdiff_scan_fn f
 	} else {
 		r = view_entries_at(v, depth, c.ino, kind, NULL, scan_entry, &c);
 	}
-	view_unlock(v, &l);
+	if (locked)
+		view_unlock(v, &l);
+	if (!r)
+		r = scan_tell(&c.found, fn, arg);
+	buf_fini(&c.found);
 	return r;
 }
 
@@ -318,10 +358,8 @@ static int feed_inode(struct fsdiff *d, struct side *sides, uint64_t ino)
 	struct buf keys CLEANUP(buf_fini_p) = BUF_INIT;
 	struct view_rec is = { 0 };
 	struct view_lock l;
-	bool data = false;
+	bool data = false, locked = side_lock(&sides[1], &l, ino);
 	int r;
-
-	view_lock(v, &l, false, 1, &ino);
 	struct upper *layers[2] = { v->cur, v->sealed };
 
 	r = view_rec_locked(v, ino, &is);
@@ -343,39 +381,68 @@ static int feed_inode(struct fsdiff *d, struct side *sides, uint64_t ino)
 	if (!r)
 		r = feed_keys(d, sides, ino, &keys, data);
 	view_rec_fini(&is);
-	view_unlock(v, &l);
+	if (locked)
+		view_unlock(v, &l);
 	return r;
 }
 
-int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err)
+static int compare(struct view *v, bool still, fsdiff_fn fn, void *arg)
 {
-	struct view *v = &m->view;
-	struct side sides[2] = { { v, true }, { v, false } };
+	struct side sides[2] = { { v, true, still }, { v, false, still } };
 	struct fsdiff_side a = { side_get, &sides[0], side_scan };
 	struct fsdiff_side b = { side_get, &sides[1], side_scan };
-	struct fsdiff *d CLEANUP(fsdiff_free_p) = NULL;
+	struct fsdiff *d CLEANUP(fsdiff_free_p) = fsdiff_new(&a, &b);
 	struct inos l = { NULL, 0, 0 };
-	int r;
+	int r = d ? 0 : -ENOMEM;
 
-	pthread_mutex_lock(&m->op);
-	mount_flush(m);
-	d = fsdiff_new(&a, &b);
-	r = d ? 0 : -ENOMEM;
 	/* Exclusive, so that the tables stand still while they are read. */
-	pthread_rwlock_wrlock(&v->layers);
+	if (!still)
+		pthread_rwlock_wrlock(&v->layers);
 	if (!r)
 		r = upper_each(v->cur, add_ino, &l);
 	if (!r && v->sealed)
 		r = upper_each(v->sealed, add_ino, &l);
-	pthread_rwlock_unlock(&v->layers);
+	if (!still)
+		pthread_rwlock_unlock(&v->layers);
 	if (l.n)
 		qsort(l.list, l.n, sizeof(*l.list), cmp_ino);
 	for (size_t i = 0; i < l.n && !r; i++)
 		if (i == 0 || l.list[i] != l.list[i - 1])
 			r = feed_inode(d, sides, l.list[i]);
 	free(l.list);
-	if (!r)
-		r = fsdiff_finish(d, fn, arg);
+	return r ? r : fsdiff_finish(d, fn, arg);
+}
+
+struct telling {
+	fsdiff_fn fn;
+	void *arg;
+	bool begun;
+};
+
+static int tell(void *arg, const struct fsdiff_entry *e)
+{
+	struct telling *t = arg;
+
+	t->begun = true;
+	return t->fn(t->arg, e);
+}
+
+int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err)
+{
+	struct telling t = { fn, arg, false };
+	struct view *v = &m->view;
+	int r;
+
+	pthread_mutex_lock(&m->op);
+	mount_join_seal(m);
+	mount_flush(m);
+	r = compare(v, false, tell, &t);
+	/* A name that was there went before its inode was asked for: hold operations up. */
+	if (r == -EBADMSG && !t.begun) {
+		pthread_rwlock_wrlock(&v->layers);
+		r = compare(v, true, tell, &t);
+		pthread_rwlock_unlock(&v->layers);
+	}
 	pthread_mutex_unlock(&m->op);
 	return r ? error_prefix(err, r, "cannot compare the mount with its base") : 0;
 }
