@@ -143,6 +143,19 @@ uint64_t live_sub(struct live *l, uint64_t ino, uint64_t n)
 	return left;
 }
 
+void live_clear(struct live *l)
+{
+	for (unsigned i = 0; i < SHARDS; i++) {
+		struct shard *s = &l->shards[i];
+
+		pthread_mutex_lock(&s->lock);
+		free(s->slots);
+		s->slots = NULL;
+		s->n_slots = s->used = 0;
+		pthread_mutex_unlock(&s->lock);
+	}
+}
+
 uint64_t live_count(struct live *l, uint64_t ino)
 {
 	struct shard *s = shard_of(l, ino);

@@ -73,6 +73,17 @@ static void set_ends(struct view *v)
 		atomic_store(&v->next_ino, x.max_ino + 1);
 }
 
+/* No connection is up: no file is open, and the kernel knows no inode. */
+static void nobody_is_inside(struct mount *m)
+{
+	int r;
+
+	live_clear(m->view.live);
+	r = view_drop_orphans(&m->view);
+	if (r)
+		log_warn("mount %s: inodes without a name are left: %s", m->rec.id, strerror(-r));
+}
+
 int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec, bool fresh,
 	      struct mount **out, struct error *err)
 {
@@ -106,10 +117,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	}
 	if (!fresh) {
 		set_ends(&m->view);
-		r = view_drop_orphans(&m->view);
-		if (r)
-			log_warn("mount %s: inodes without a name are left: %s", m->rec.id,
-				 strerror(-r));
+		nobody_is_inside(m);
 	}
 	*out = m;
 	return 0;
@@ -163,6 +171,16 @@ static int check_mountpoint(const char *path, struct error *err)
 	return 0;
 }
 
+/* op held. The kernel does not say that it forgets what it knew at an unmount. */
+static void end_session(struct mount *m)
+{
+	if (!m->session)
+		return;
+	session_stop(m->session);
+	m->session = NULL;
+	nobody_is_inside(m);
+}
+
 int mount_attach_locked(struct mount *m, struct error *err)
 {
 	struct session_options opt = { .mountpoint = m->rec.mountpoint,
@@ -176,8 +194,7 @@ int mount_attach_locked(struct mount *m, struct error *err)
 
 	if (r)
 		return r;
-	session_stop(m->session);
-	m->session = NULL;
+	end_session(m);
 	pthread_mutex_lock(&m->state);
 	m->attached = true;
 	m->closing = false;
@@ -229,14 +246,16 @@ static void remove_mount_data(struct store *s, const char *id)
 	char name[64 + SNAPSHOT_ID_SIZE];
 	uint8_t raw[UPPER_ID_SIZE];
 
-	snprintf(name, sizeof(name), "staging/%s", id);
-	unlinkat(s->dir_fd, name, 0);
 	if (!b || mount_id_bytes(id, raw))
 		return;
 	upper_delete_range(s->kv, b, raw, 0, true);
 	mount_record_del(s, b, id);
+	/* Its staging file last: it tells of the rest. */
+	snprintf(name, sizeof(name), "staging/%s", id);
 	if (kv_write(s->kv, b, KV_LOG))
 		log_error("mount %s: its record could not be deleted", id);
+	else
+		unlinkat(s->dir_fd, name, 0);
 }
 
 /*
@@ -375,7 +394,8 @@ int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err)
 		 * Processes that still are inside keep a lazily detached mount
 		 * alive; they are served until they leave, or until the daemon ends.
 		 */
-		wait_ended(m, lazy ? 200 : 2000);
+		if (wait_ended(m, lazy ? 200 : 2000))
+			end_session(m);
 		r = view_sync(&m->view);
 		if (r)
 			error_set_errno(err, r,

@@ -689,8 +689,11 @@ int view_drop_orphans(struct view *v)
 {
 	struct ino_list l = { .v = v };
 	struct upper_tx tx;
-	int r = upper_each(v->cur, collect_nameless, &l);
+	int r;
 
+	/* Exclusive: what is being sealed may be adopted at any time. */
+	pthread_rwlock_wrlock(&v->layers);
+	r = upper_each(v->cur, collect_nameless, &l);
 	for (size_t i = 0; i < l.n && !r; i++) {
 		r = view_tx_begin(v, &tx);
 		if (!r) {
@@ -699,6 +702,7 @@ int view_drop_orphans(struct view *v)
 		}
 		upper_tx_end(&tx);
 	}
+	pthread_rwlock_unlock(&v->layers);
 	free(l.inos);
 	return r;
 }
