@@ -196,37 +196,47 @@ static void fail_abandoned(struct store *s, const struct record_list *l)
 	snapshots_list_free(list, n);
 }
 
-static bool has_record(const struct record_list *l, const char *id)
+/* Is there a record for the id? One that is damaged, and so not in the list, is one. */
+static bool has_record(struct store *s, const char *id)
 {
-	for (size_t i = 0; i < l->n; i++)
-		if (strcmp(l->recs[i].id, id) == 0)
-			return !l->recs[i].discarding;
-	return false;
+	char key[64];
+	int n = snprintf(key, sizeof(key), PREFIX "%s", id);
+
+	return n >= (int)sizeof(key) || kv_has(s->kv, KV_META, key, (size_t)n) != 0;
+}
+
+/* Delete what is left of a mount; its staging file last, as that tells of the rest. */
+static void remove_one(struct store *s, int staging_fd, const char *id)
+{
+	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
+	uint8_t raw[UPPER_ID_SIZE];
+	int r = b ? 0 : -ENOMEM;
+
+	if (!r && mount_id_bytes(id, raw) == 0) {
+		upper_delete_range(s->kv, b, raw, 0, true);
+		mount_record_del(s, b, id);
+		r = kv_write(s->kv, b, KV_LOG);
+	}
+	if (r)
+		log_error("what is left of mount %s could not be deleted: %s", id, strerror(-r));
+	else
+		unlinkat(staging_fd, id, 0);
 }
 
 /* Uppers, records and staging files of no mount. */
 static void remove_leftovers(struct store *s, const struct record_list *l)
 {
-	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
 	int fd = openat(s->dir_fd, "staging", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-	uint8_t raw[UPPER_ID_SIZE];
 
+	for (size_t i = 0; i < l->n; i++)
+		if (l->recs[i].discarding)
+			remove_one(s, fd, l->recs[i].id);
 	for (struct dirent *e; d && (e = readdir(d));)
-		if (e->d_name[0] != '.' && !has_record(l, e->d_name)) {
-			if (b && mount_id_bytes(e->d_name, raw) == 0)
-				upper_delete_range(s->kv, b, raw, 0, true);
-			unlinkat(fd, e->d_name, 0);
-		}
+		if (e->d_name[0] != '.' && !has_record(s, e->d_name))
+			remove_one(s, fd, e->d_name);
 	if (d)
 		closedir(d);
-	for (size_t i = 0; b && i < l->n; i++)
-		if (l->recs[i].discarding && mount_id_bytes(l->recs[i].id, raw) == 0) {
-			upper_delete_range(s->kv, b, raw, 0, true);
-			mount_record_del(s, b, l->recs[i].id);
-		}
-	if (b && kv_batch_count(b) && kv_write(s->kv, b, KV_LOG))
-		log_error("leftovers of mounts could not be deleted");
 }
 
 int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out, size_t *out_n,

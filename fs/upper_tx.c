@@ -416,6 +416,23 @@ static int load_record(struct unode *u, const uint8_t *v, size_t n)
 	return 0;
 }
 
+/* Sane by itself, and beside the extent before it. */
+static bool extent_fits(const struct unode *u, const struct upper_extent *x)
+{
+	struct upper_extent before;
+
+	if (!x->len || x->off + x->len < x->off || x->off + x->len > INT64_MAX)
+		return false;
+	if (x->kind == UPPER_DATA && (x->pos > INT64_MAX || x->len > INT64_MAX - x->pos))
+		return false;
+	if (x->kind == UPPER_CHUNK && (x->len > CHUNK_MAX || x->chunk_off > CHUNK_MAX - x->len))
+		return false;
+	if (x->kind < UPPER_DATA || x->kind > UPPER_CHUNK)
+		return false;
+	return !x->off || !upper_extent_seek(u, x->off - 1, &before) || before.off >= x->off ||
+	       before.off + before.len <= x->off;
+}
+
 static int load_entry(struct upper *up, const uint8_t *key, size_t klen, const uint8_t *v, size_t n)
 {
 	struct key_parts p;
@@ -434,14 +451,18 @@ static int load_entry(struct upper *up, const uint8_t *key, size_t klen, const u
 
 	if (!e)
 		return -ENOMEM;
-	omap_entry_free(omap_insert(&u->entries, e));
 	if (p.kind == KEY_EXTENT) {
 		struct upper_extent x;
 
 		upper_extent_decode(e, &x);
+		if (!extent_fits(u, &x)) { /* keys come in their order */
+			omap_entry_free(e);
+			return -EBADMSG;
+		}
 		if (x.kind == UPPER_DATA)
 			atomic_fetch_add(&up->data_bytes, x.len);
 	}
+	omap_entry_free(omap_insert(&u->entries, e));
 	return 0;
 }
 
