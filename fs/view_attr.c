@@ -281,7 +281,7 @@ static int setxattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, con
 	there = r == 0;
 	view_value_fini(&old);
 	if (r && r != -ENOENT)
-		return r;
+		return r == -ENODATA ? -EIO : r; /* not that there is no such xattr */
 	if ((flags & XATTR_CREATE) && there)
 		return -EEXIST;
 	if ((flags & XATTR_REPLACE) && !there)
