@@ -346,7 +346,8 @@ int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data,
 		n = u ? write_locked(v, u, &rec.rec, off, data, len, flags) : -ENOMEM;
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
-	return n;
+	/* What fails behind the page cache is EIO to close(2), unless it is ENOSPC. */
+	return n == -EDQUOT && (flags & VIEW_WRITE_CACHED) ? -ENOSPC : n;
 }
 
 /* Size of the inode below the current epoch; 0 where it is not there. */
