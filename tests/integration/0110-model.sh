@@ -57,6 +57,9 @@ fork)
 	mkdir -p "$T/fork"
 	varve fork "$FSMODEL_A" "$T/fork" >/dev/null
 	"$FSMODEL" --compare "$T/fork/$FSMODEL_DIR" "$FSMODEL_B/$FSMODEL_DIR" || status=1
+	# Of the mount it has also inode numbers and times.
+	FSMODEL_EXACT=1 FSMODEL_SINCE=99999999999 "$FSMODEL" --compare "$T/fork/$FSMODEL_DIR" \
+		"$FSMODEL_A/$FSMODEL_DIR" || status=1
 	varve umount --discard "$T/fork" >/dev/null
 	exit ${status:-0}
 	;;

@@ -22,6 +22,7 @@ struct ino_pair {
 struct compare {
 	FILE *out;
 	unsigned differences;
+	bool exact;		/* inode numbers and ctime, too */
 	struct ino_pair *pairs; /* of files with several links */
 	size_t n_pairs, cap_pairs;
 	uint8_t *buf_a, *buf_b;
@@ -80,7 +81,8 @@ static int names_read(int dir, struct names *ns)
 	}
 	closedir(d);
 	if (ns->n > 0) /* NULL otherwise */
-		qsort(ns->v, ns->n, sizeof(*ns->v), name_cmp);
+		if (ns->n)
+			qsort(ns->v, ns->n, sizeof(*ns->v), name_cmp);
 	return 0;
 }
 
@@ -179,7 +181,8 @@ static size_t xattr_names(const char *file, char *list, size_t cap, char **v, si
 
 	for (char *p = list; len > 0 && p < list + len && n < max; p += strlen(p) + 1)
 		v[n++] = p;
-	qsort(v, n, sizeof(*v), name_cmp);
+	if (n)
+		qsort(v, n, sizeof(*v), name_cmp);
 	return n;
 }
 
@@ -241,6 +244,11 @@ static void compare_entry(struct compare *c, int da, int db, const char *path, c
 	}
 	stat_describe(&a, ta, sizeof(ta));
 	stat_describe(&b, tb, sizeof(tb));
+	if (c->exact && (a.st_ino != b.st_ino || a.st_ctim.tv_sec != b.st_ctim.tv_sec ||
+			 a.st_ctim.tv_nsec != b.st_ctim.tv_nsec))
+		differ(c, path, "A ino=%lu ctime=%lld.%09ld B ino=%lu ctime=%lld.%09ld",
+		       (unsigned long)a.st_ino, (long long)a.st_ctim.tv_sec, a.st_ctim.tv_nsec,
+		       (unsigned long)b.st_ino, (long long)b.st_ctim.tv_sec, b.st_ctim.tv_nsec);
 	if (strcmp(ta, tb)) {
 		differ(c, path, "A {%s} B {%s}", ta, tb);
 		if ((a.st_mode ^ b.st_mode) & S_IFMT)
@@ -255,6 +263,79 @@ static void compare_entry(struct compare *c, int da, int db, const char *path, c
 		compare_below(c, path, da, db, name);
 	if (!S_ISDIR(a.st_mode) && a.st_nlink > 1)
 		compare_links(c, path, &a, &b);
+}
+
+static void list_dir(int dir, const char *path, FILE *out)
+{
+	struct names ns;
+
+	if (names_read(dir, &ns))
+		fprintf(out, "%s: cannot be read: %s\n", path, strerror(errno));
+	for (size_t i = 0; i < ns.n; i++) {
+		struct stat st;
+		char *below = NULL;
+		if (asprintf(&below, "%s/%s", path, ns.v[i]) < 0)
+			abort();
+		if (fstatat(dir, ns.v[i], &st, AT_SYMLINK_NOFOLLOW))
+			fprintf(out, "%s: %s\n", below, strerror(errno));
+		else
+			fprintf(out,
+				"%s: ino=%lu mode=%o nlink=%lu size=%lld mtime=%lld.%09ld "
+				"ctime=%lld.%09ld\n",
+				below, (unsigned long)st.st_ino, st.st_mode,
+				(unsigned long)st.st_nlink,
+				S_ISDIR(st.st_mode) ? 0 : (long long)st.st_size,
+				(long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
+				(long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
+		int fd = S_ISDIR(st.st_mode)
+				 ? openat(dir, ns.v[i],
+					  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+				 : -1;
+		if (fd >= 0) {
+			list_dir(fd, below, out);
+			close(fd);
+		}
+		free(below);
+	}
+	names_fini(&ns);
+}
+
+char *tree_list(const char *dir)
+{
+	char *text = NULL;
+	size_t len;
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		abort();
+	if (fd >= 0)
+		list_dir(fd, "", out);
+	else
+		fprintf(out, "%s: %s\n", dir, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	fclose(out);
+	return text;
+}
+
+/* Print the lines that differ; names may hold newlines, which only garbles the print. */
+int tree_list_differs(char *before, char *after, FILE *out)
+{
+	if (!strcmp(before, after))
+		return 0;
+	fprintf(out, "  side A is not what it was before:\n");
+	for (unsigned shown = 0; *before && *after && shown < 10;) {
+		size_t nb = strcspn(before, "\n"), na = strcspn(after, "\n");
+		if (nb != na || memcmp(before, after, nb) != 0) {
+			fprintf(out, "    was %.*s\n    is  %.*s\n", (int)nb, before, (int)na,
+				after);
+			shown++;
+		}
+		before += nb + (before[nb] != 0);
+		after += na + (after[na] != 0);
+	}
+	return 1;
 }
 
 static void compare_dirs(struct compare *c, int da, int db, const char *path)
@@ -285,7 +366,7 @@ static void compare_dirs(struct compare *c, int da, int db, const char *path)
 
 int tree_compare(const char *a, const char *b, FILE *out)
 {
-	struct compare c = { .out = out };
+	struct compare c = { .out = out, .exact = getenv("FSMODEL_EXACT") != NULL };
 	int da = open(a, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int db = open(b, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 

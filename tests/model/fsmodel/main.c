@@ -127,6 +127,7 @@ static int hook_run(const struct run *run, const char *event)
 static int event_run(struct run *run, const struct op *op, FILE *out)
 {
 	bool closes = event_needs_close(op->name);
+	char *before = tree_list(run->a.dir);
 
 	if (!strcmp(op->name, "kill") && syncfs(run->a.dir_fd))
 		fprintf(stderr, "syncfs: %s\n", strerror(errno));
@@ -145,9 +146,12 @@ static int event_run(struct run *run, const struct op *op, FILE *out)
 				op->name, ra, rb);
 		rc = ra ? ra : rb;
 	}
-	if (rc)
-		return 1;
-	return tree_compare(run->a.dir, run->b.dir, out ? out : stderr);
+	char *after = tree_list(run->a.dir);
+	if (!rc)
+		rc = tree_list_differs(before, after, out ? out : stderr);
+	free(before);
+	free(after);
+	return rc ? 1 : tree_compare(run->a.dir, run->b.dir, out ? out : stderr);
 }
 
 /* Run one operation on both sides; 0 they agree, 1 not. */

@@ -260,6 +260,10 @@ bool op_agree(const struct op *op, const struct result *a, const struct result *
 /* --- compare.c --- */
 /* Compare two trees; prints the first differences to out. 0 equal, 1 not. */
 int tree_compare(const char *a, const char *b, FILE *out);
+/* All attributes of a tree but atime, as text to be freed. */
+char *tree_list(const char *dir);
+/* 0, or 1 after the lines that differ were printed. */
+int tree_list_differs(char *before, char *after, FILE *out);
 /* Times outside the test's own time are compared; this is when it began. */
 void model_set_since(time_t since);
 time_t model_since(void);
