@@ -6,7 +6,6 @@
  * OPEN and OPENDIR are answered with ENOSYS once; after that the kernel opens
  * without asking. No lock operation is registered: the kernel's own are right.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <linux/fuse.h>
 #include <stdlib.h>
@@ -15,20 +14,11 @@
 
 #include <fuse_lowlevel.h>
 
-#include "fs/session_internal.h"
+#include "fs/ops_internal.h"
 #include "store/base/log.h"
 
-#define FOREVER 1e9 /* seconds */
-#define COOKIE_DOT 1
-#define COOKIE_DOTDOT 2
-
-static struct view *view_of_request(void)
-{
-	return session_view(session_current());
-}
-
 /* The one place where failures become what the kernel is told. */
-static int kernel_error(uint64_t ino, int r)
+int ops_kernel_error(uint64_t ino, int r)
 {
 	if (r != -EBADMSG && r != -ENODATA)
 		return -r;
@@ -37,12 +27,12 @@ static int kernel_error(uint64_t ino, int r)
 	return EIO;
 }
 
-static void reply_err(fuse_req_t req, uint64_t ino, int r)
+void ops_reply_err(fuse_req_t req, uint64_t ino, int r)
 {
-	fuse_reply_err(req, r ? kernel_error(ino, r) : 0);
+	fuse_reply_err(req, r ? ops_kernel_error(ino, r) : 0);
 }
 
-static void fill_entry(struct fuse_entry_param *e, const struct view_attr *a)
+void ops_fill_entry(struct fuse_entry_param *e, const struct view_attr *a)
 {
 	memset(e, 0, sizeof(*e));
 	e->ino = a->ino;
@@ -62,7 +52,7 @@ static void reply_entry(fuse_req_t req, const struct view_attr *a)
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	fill_entry(&e, a);
+	ops_fill_entry(&e, a);
 	if (fuse_reply_entry(req, &e))
 		view_forget(v, a->ino, 1); /* the caller was interrupted */
 }
@@ -109,7 +99,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 		fuse_reply_entry(req, &none);
 	} else if (r) {
-		reply_err(req, parent, r);
+		ops_reply_err(req, parent, r);
 	} else {
 		reply_entry(req, &a);
 	}
@@ -133,7 +123,7 @@ static void reply_attr(fuse_req_t req, uint64_t ino, int r, const struct view_at
 	struct stat st;
 
 	if (r) {
-		reply_err(req, ino, r);
+		ops_reply_err(req, ino, r);
 		return;
 	}
 	inode_to_stat(ino, &a->rec, &st);
@@ -225,7 +215,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	if (s)
 		fuse_reply_readlink(req, s);
 	else
-		reply_err(req, ino, r ? r : -ENOMEM);
+		ops_reply_err(req, ino, r ? r : -ENOMEM);
 }
 
 static void create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
@@ -237,7 +227,7 @@ static void create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 	int r = view_create(view_of_request(), parent, name, mode, rdev, target, &cred, &a);
 
 	if (r)
-		reply_err(req, parent, r);
+		ops_reply_err(req, parent, r);
 	else
 		reply_entry(req, &a);
 }
@@ -262,19 +252,19 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	reply_err(req, parent, view_unlink(view_of_request(), parent, name));
+	ops_reply_err(req, parent, view_unlink(view_of_request(), parent, name));
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	reply_err(req, parent, view_rmdir(view_of_request(), parent, name));
+	ops_reply_err(req, parent, view_rmdir(view_of_request(), parent, name));
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 		      const char *newname, unsigned int flags)
 {
-	reply_err(req, parent,
-		  view_rename(view_of_request(), parent, name, newparent, newname, flags));
+	ops_reply_err(req, parent,
+		      view_rename(view_of_request(), parent, name, newparent, newname, flags));
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
@@ -286,7 +276,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const 
 		r = view_link(view_of_request(), ino, newparent, newname, &a);
 	while (r == -EAGAIN);
 	if (r)
-		reply_err(req, ino, r);
+		ops_reply_err(req, ino, r);
 	else
 		reply_entry(req, &a);
 }
@@ -306,7 +296,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
 	(void)fi;
 	if (n < 0)
-		reply_err(req, ino, (int)n);
+		ops_reply_err(req, ino, (int)n);
 	else
 		fuse_reply_buf(req, buf, (size_t)n);
 }
@@ -322,7 +312,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 	int64_t n = view_write(view_of_request(), ino, (uint64_t)off, data, size, flags);
 
 	if (n < 0)
-		reply_err(req, ino, (int)n);
+		ops_reply_err(req, ino, (int)n);
 	else
 		fuse_reply_write(req, (size_t)n);
 }
@@ -335,153 +325,18 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	session_queue_sync(session_current(), req);
 }
 
-/* Names collected under the directory's lock; attributes are asked for after it. */
-struct listing {
-	struct buf names; /* u64 cookie, u64 ino, u8 type, u8 len, bytes */
-	size_t reply_len, reply_max;
-	bool plus;
-	fuse_req_t req;
-	bool counted; /* of the name added last */
-	size_t added; /* of names: what has been through add_name */
-};
-
-static int collect(void *arg, uint64_t cookie, const struct dirent_rec *e)
-{
-	struct listing *l = arg;
-	char name[NAME_LEN_MAX + 1];
-	uint8_t head[18];
-	size_t need;
-
-	memcpy(name, e->name, e->name_len);
-	name[e->name_len] = 0;
-	need = l->plus ? fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0)
-		       : fuse_add_direntry(l->req, NULL, 0, name, NULL, 0);
-	if (l->reply_len + need > l->reply_max)
-		return 1;
-	memcpy(head, &cookie, 8);
-	memcpy(head + 8, &e->ino, 8);
-	head[16] = e->type;
-	head[17] = e->name_len;
-	if (buf_append(&l->names, head, sizeof(head)) || buf_append(&l->names, name, e->name_len))
-		return 1;
-	l->reply_len += need;
-	return 0;
-}
-
-/* A name whose inode cannot be read is listed all the same, and fails when it is looked up. */
-static size_t add_damaged(struct listing *l, char *out, size_t room, const char *name,
-			  uint64_t cookie, uint64_t ino, uint8_t type, int r)
-{
-	struct fuse_entry_param e = { .attr = { .st_ino = ino, .st_mode = DTTOIF(type) } };
-
-	(void)kernel_error(ino, r);
-	return fuse_add_direntry_plus(l->req, out, room, name, &e, (off_t)cookie);
-}
-
-/* Add one name to the reply; its bytes used. l->counted: the kernel counts a lookup. */
-static size_t add_name(struct listing *l, struct view *v, char *out, size_t room, const char *name,
-		       uint64_t cookie, uint64_t ino, uint8_t type)
-{
-	struct fuse_entry_param e;
-	struct view_attr a;
-
-	l->counted = false;
-	if (!l->plus) {
-		struct stat st = { .st_ino = ino, .st_mode = DTTOIF(type) };
-
-		return fuse_add_direntry(l->req, out, room, name, &st, (off_t)cookie);
-	}
-	int r = view_getattr(v, ino, &a);
-
-	if (r == -ENOENT)
-		return 0; /* unlinked in between */
-	if (r)
-		return add_damaged(l, out, room, name, cookie, ino, type, r);
-	fill_entry(&e, &a);
-	if (cookie <= COOKIE_DOTDOT)
-		e.ino = 0; /* "." and ".." are no lookups */
-	else if (!(l->counted = live_add(v->live, ino, 1) == 0))
-		e.ino = 0;
-	return fuse_add_direntry_plus(l->req, out, room, name, &e, (off_t)cookie);
-}
-
-/* "." and ".." come before all names. */
-static int add_dots(struct listing *l, struct view *v, uint64_t dir, off_t off, char *out,
-		    size_t *used)
-{
-	struct view_attr a;
-	int r = off < COOKIE_DOTDOT ? view_getattr(v, dir, &a) : 0;
-
-	if (r)
-		return r;
-	if (off < COOKIE_DOT)
-		*used += add_name(l, v, out, l->reply_max, ".", COOKIE_DOT, dir, DT_DIR);
-	if (off < COOKIE_DOTDOT)
-		*used += add_name(l, v, out + *used, l->reply_max - *used, "..", COOKIE_DOTDOT,
-				  a.rec.parent, DT_DIR);
-	l->reply_len = *used;
-	return 0;
-}
-
-static void forget_listing(struct view *v, const struct listing *l)
-{
-	for (size_t at = 0; l->plus && at < l->added; at += 18u + l->names.data[at + 17]) {
-		uint64_t ino;
-
-		memcpy(&ino, l->names.data + at + 8, 8);
-		if (ino)
-			view_forget(v, ino, 1);
-	}
-}
-
-static void do_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, bool plus)
-{
-	struct view *v = view_of_request();
-	struct listing l = { .names = BUF_INIT, .reply_max = size, .plus = plus, .req = req };
-	char *out = session_reply_buffer(size);
-	size_t used = 0;
-	int r = out ? add_dots(&l, v, dir, off, out, &used) : -ENOMEM;
-
-	if (!r)
-		r = view_readdir(v, dir, off <= COOKIE_DOTDOT ? 0 : (uint64_t)off, collect, &l);
-	if (r == -ENOENT)
-		r = 0; /* a deleted directory is empty */
-	for (size_t at = 0; !r && at < l.names.len;) {
-		uint8_t *p = l.names.data + at;
-		char name[NAME_LEN_MAX + 1];
-		uint64_t cookie, ino;
-
-		memcpy(&cookie, p, 8);
-		memcpy(&ino, p + 8, 8);
-		memcpy(name, p + 18, p[17]);
-		name[p[17]] = 0;
-		size_t n = add_name(&l, v, out + used, size - used, name, cookie, ino, p[16]);
-
-		if (!l.counted)
-			memset(p + 8, 0, 8); /* not counted as looked up */
-		used += n;
-		at += 18u + p[17];
-		l.added = at;
-	}
-	if (r)
-		reply_err(req, dir, r);
-	else if (fuse_reply_buf(req, out, used))
-		forget_listing(v, &l);
-	buf_fini(&l.names);
-}
-
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		       struct fuse_file_info *fi)
 {
 	(void)fi;
-	do_readdir(req, ino, size, off, false);
+	ops_readdir(req, ino, size, off, false);
 }
 
 static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 			   struct fuse_file_info *fi)
 {
 	(void)fi;
-	do_readdir(req, ino, size, off, true);
+	ops_readdir(req, ino, size, off, true);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -490,7 +345,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	int r = view_statfs(view_of_request(), &st);
 
 	if (r)
-		reply_err(req, ino, r);
+		ops_reply_err(req, ino, r);
 	else
 		fuse_reply_statfs(req, &st);
 }
@@ -501,13 +356,13 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	bool kill_sgid = session_current_request()->padding & FUSE_SETXATTR_ACL_KILL_SGID;
 	int r = view_setxattr(view_of_request(), ino, name, value, size, flags, kill_sgid);
 
-	fuse_reply_err(req, r == -EBADMSG ? kernel_error(ino, r) : -r);
+	fuse_reply_err(req, r == -EBADMSG ? ops_kernel_error(ino, r) : -r);
 }
 
 static void reply_xattr(fuse_req_t req, uint64_t ino, int r, const struct buf *value, size_t size)
 {
 	if (r)
-		fuse_reply_err(req, r == -EBADMSG ? kernel_error(ino, r) : -r);
+		fuse_reply_err(req, r == -EBADMSG ? ops_kernel_error(ino, r) : -r);
 	else if (!size)
 		fuse_reply_xattr(req, value->len);
 	else if (value->len > size)
@@ -536,7 +391,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	int r = view_removexattr(view_of_request(), ino, name);
 
-	fuse_reply_err(req, r == -EBADMSG ? kernel_error(ino, r) : -r);
+	fuse_reply_err(req, r == -EBADMSG ? ops_kernel_error(ino, r) : -r);
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
@@ -546,8 +401,9 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 	unsigned kill = fuse_req_ctx(req)->uid ? kill_flags(req, ino) : 0;
 
 	(void)fi;
-	reply_err(req, ino,
-		  view_fallocate(view_of_request(), ino, mode, (uint64_t)off, (uint64_t)len, kill));
+	ops_reply_err(
+		req, ino,
+		view_fallocate(view_of_request(), ino, mode, (uint64_t)off, (uint64_t)len, kill));
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
@@ -562,7 +418,7 @@ void ops_seek(struct session *s, const struct deferred_request *q)
 	int64_t r = view_seek(s->view, q->ino, q->off, q->whence);
 
 	if (r < 0)
-		reply_err(q->req, q->ino, (int)r);
+		ops_reply_err(q->req, q->ino, (int)r);
 	else
 		fuse_reply_lseek(q->req, r);
 }
@@ -604,7 +460,7 @@ void ops_tmpfile(struct session *s, const void *request, size_t n)
 	cred.umask = arg->umask;
 	r = view_tmpfile(s->view, in->nodeid, arg->mode, &cred, &a);
 	if (r) {
-		session_reply_raw(in, -kernel_error(in->nodeid, r), NULL, 0);
+		session_reply_raw(in, -ops_kernel_error(in->nodeid, r), NULL, 0);
 		return;
 	}
 	memset(&out, 0, sizeof(out));
