@@ -259,7 +259,7 @@ static void check_zeros(int fd, off_t from, off_t to, struct result *r)
 		for (ssize_t i = 0; i < n; i++) {
 			if (r->data[i]) {
 				result_fault(r, "data at %lld, which is said to be a hole",
-					     (long long)(at + i));
+					     (long long)at + (long long)i);
 				return;
 			}
 		}
