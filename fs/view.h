@@ -157,9 +157,13 @@ MUST_CHECK int view_setxattr(struct view *v, uint64_t ino, const char *name, con
 			     size_t size, int flags, bool kill_sgid);
 MUST_CHECK int view_removexattr(struct view *v, uint64_t ino, const char *name);
 
-/* --- data (view_data.c) --- */
+/*
+ * --- data (view_data.c) ---
+ * With the writeback cache the kernel keeps the times of regular files and
+ * sends them with SETATTR; stamping them here as well would race with that.
+ */
 MUST_CHECK int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t len);
-#define VIEW_WRITE_CACHED (1u << 0)    /* from the page cache: the kernel keeps the times */
+#define VIEW_WRITE_CACHED (1u << 0)    /* from the page cache, not from a system call */
 #define VIEW_WRITE_KILL (1u << 1)      /* clear setuid, and setgid of what the group may execute */
 #define VIEW_WRITE_KILL_SGID (1u << 2) /* with it: any setgid; the caller is not of the group */
 MUST_CHECK int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data,

@@ -53,7 +53,8 @@ int view_readlink(struct view *v, uint64_t ino, struct buf *out)
 	return r;
 }
 
-static void del_if_there(struct view *v, struct upper_tx *tx, struct unode *u, const char *name)
+/* True where there was one. */
+static bool del_if_there(struct view *v, struct upper_tx *tx, struct unode *u, const char *name)
 {
 	struct view_value x;
 	struct subkey k;
@@ -72,14 +73,16 @@ static void del_if_there(struct view *v, struct upper_tx *tx, struct unode *u, c
 	} else if (r != -ENOENT) {
 		tx->error = r;
 	}
+	return !r;
 }
 
 void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u)
 {
 	if (u->caps_checked)
 		return;
-	del_if_there(v, tx, u, XATTR_CAPS);
-	u->caps_checked = !tx->error;
+	/* What is deleted may not be, if the transaction fails: then the next one looks again. */
+	if (!del_if_there(v, tx, u, XATTR_CAPS))
+		u->caps_checked = !tx->error;
 }
 
 /* chmod changes the access ACL along, where there is one. */

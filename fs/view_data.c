@@ -245,7 +245,7 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 		     uint64_t upto, const uint8_t *data)
 {
 	struct upper_extent x = { .off = at, .len = upto - at, .kind = UPPER_DATA };
-	uint64_t had = 0;
+	uint64_t had = 0, size = rec->size, alloc = rec->alloc_bytes;
 	struct upper_tx tx;
 	int r = check_quota(v, x.len);
 
@@ -267,8 +267,11 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 		r = upper_tx_commit(&tx);
 	}
 	upper_tx_end(&tx);
-	if (r)
+	if (r) {
 		staging_free(v->staging, x.pos, x.len);
+		rec->size = size;
+		rec->alloc_bytes = alloc;
+	}
 	return r;
 }
 
@@ -291,13 +294,11 @@ static int64_t write_locked(struct view *v, struct unode *u, struct inode_rec *r
 			    const uint8_t *data, size_t len, unsigned flags)
 {
 	uint64_t at = off, end = off + len;
-	bool rec_dirty = !(flags & VIEW_WRITE_CACHED);
+	bool rec_dirty = (flags & VIEW_WRITE_KILL) || !u->caps_checked;
 	int r = 0;
 
 	if (flags & VIEW_WRITE_KILL)
 		rec->mode = mode_without_suid(rec->mode, flags & VIEW_WRITE_KILL_SGID);
-	if (rec_dirty)
-		rec->mtime = rec->ctime = view_now();
 	while (at < end && !r) {
 		uint64_t upto;
 
@@ -424,7 +425,6 @@ int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_
 			rec.rec.size = MAX(rec.rec.size, off + len);
 		if (kill)
 			rec.rec.mode = mode_without_suid(rec.rec.mode, kill & VIEW_WRITE_KILL_SGID);
-		rec.rec.mtime = rec.rec.ctime = view_now();
 		if (!r) {
 			view_kill_caps_tx(v, &tx, u);
 			upper_tx_rec(&tx, u, &rec.rec);
