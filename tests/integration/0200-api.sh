@@ -137,12 +137,10 @@ upload 'name=x&format=tar' "$T/short.tar"
 is 'a short tar is 422' "$code" 422
 
 cut_upload() { # NAME BYTES: send no more than so many; $client is who does
-	{
-		head -c "$2" "$T/src.tar"
-		sleep 20
-	} | curl -sS --unix-socket "$SOCK" -o /dev/null -T - -X POST \
+	curl -sS --unix-socket "$SOCK" -o /dev/null -T - -X POST \
 		-H "Content-Length: $size" -H 'Transfer-Encoding:' -H 'Expect:' \
-		"http://localhost/api/snapshots/import?name=$1&format=tar" 2>/dev/null &
+		"http://localhost/api/snapshots/import?name=$1&format=tar" 2>/dev/null \
+		< <(head -c "$2" "$T/src.tar" && exec sleep 20) &
 	client=$!
 	sleep 0.2
 }
