@@ -38,6 +38,8 @@ struct vm_name {
 struct vm {
 	struct mf *f;
 	uint64_t random;
+	/* Has a failure been injected since the last call? NULL: there are none. */
+	bool (*was_injected)(void);
 	bool beside_sealing; /* checkpoints are not waited for; then no zeros are written */
 	struct vm_inode inodes[VM_INODES]; /* the first is the root */
 	struct vm_name names[VM_NAMES];
