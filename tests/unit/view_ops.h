@@ -320,6 +320,25 @@ static inline size_t vm_some_length(struct vm *m, size_t off)
 	return MIN(len, VM_SIZE_MAX - off);
 }
 
+/* A failed write may have changed, in place, what it was to change. */
+static inline void vm_take_over(struct vm *m, struct vm_inode *i, size_t off, const uint8_t *data,
+				size_t len)
+{
+	uint8_t *is = malloc(len + 1);
+
+	assert_non_null(is);
+	len = off < i->size ? MIN(len, i->size - off) : 0;
+	assert_int_equal(view_read(m->f->v, i->ino, off, is, len), len);
+	for (size_t k = 0; k < len; k++) {
+		if (is[k] == i->data[off + k])
+			continue;
+		assert_int_equal(is[k], data[k]);
+		assert_true(i->there[off + k]);
+		i->data[off + k] = data[k];
+	}
+	free(is);
+}
+
 static inline void vm_op_write(struct vm *m)
 {
 	struct vm_inode *i = vm_choose(m, vm_is_file);
@@ -346,6 +365,8 @@ static inline void vm_op_write(struct vm *m)
 		memset(i->there + off, 1, len);
 		i->size = MAX(i->size, off + len);
 		i->xattr[VM_CAPS][0] = 0;
+	} else {
+		vm_take_over(m, i, off, data, len);
 	}
 	free(data);
 }
