@@ -352,6 +352,53 @@ static int feed_keys(struct fsdiff *d, struct side *sides, uint64_t ino, struct 
 	return r;
 }
 
+/* Do the bytes of [from, to) differ from the base's? 1, 0, or a failure. Stripe held. */
+static int range_differs(struct view *v, uint64_t ino, uint64_t from, uint64_t to)
+{
+	struct block_ctx is = { v, malloc(SCAN_BLOCK), from },
+			 was = { v, malloc(SCAN_BLOCK), from };
+	int r = is.block && was.block ? 0 : -ENOMEM;
+
+	for (; from < to && !r; from += SCAN_BLOCK) {
+		size_t n = (size_t)MIN((uint64_t)SCAN_BLOCK, to - from);
+
+		is.off = was.off = from;
+		r = view_pieces_locked(v, 0, ino, from, from + n, fill_block, &is);
+		if (!r)
+			r = view_pieces_locked(v, 2, ino, from, from + n, fill_block, &was);
+		if (!r)
+			r = memcmp(is.block, was.block, n) != 0;
+	}
+	free(is.block);
+	free(was.block);
+	return r;
+}
+
+/* Something was written: is it other than what the base has? 1, 0, or a failure. */
+static int data_differs(struct view *v, uint64_t ino, const struct inode_rec *is)
+{
+	struct upper *layers[2] = { v->cur, v->sealed };
+	struct view_rec was;
+	struct upper_extent x;
+	int r = view_rec_at(v, 2, ino, &was);
+
+	if (!r && was.rec.size != is->size)
+		r = -ENOENT;
+	view_rec_fini(&was);
+	if (r)
+		return r == -ENOENT ? 1 : r;
+	for (int i = 0; i < 2 && !r; i++) {
+		struct unode *u = layers[i] ? upper_find(layers[i], ino) : NULL;
+
+		for (struct omap_entry *e = u ? upper_extent_seek(u, 0, &x) : NULL; e && !r;
+		     e = upper_extent_next(u, &x, &x))
+			r = range_differs(v, ino, x.off, MIN(x.off + x.len, is->size));
+		if (u && u->fresh)
+			break;
+	}
+	return r;
+}
+
 static int feed_inode(struct fsdiff *d, struct side *sides, uint64_t ino)
 {
 	struct view *v = sides[0].v;
@@ -377,6 +424,11 @@ static int feed_inode(struct fsdiff *d, struct side *sides, uint64_t ino)
 			if (u->fresh)
 				break;
 		}
+	}
+	if (!r && data) {
+		r = data_differs(v, ino, &is.rec);
+		data = r == 1;
+		r = MIN(r, 0);
 	}
 	if (!r)
 		r = feed_keys(d, sides, ino, &keys, data);
