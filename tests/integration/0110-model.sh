@@ -3,7 +3,7 @@
 # forks, remounts, restarts and kills of the daemon.
 # VARVE_MODEL_SECONDS (40; 600 with VARVE_LONG=1): how long in all.
 # VARVE_MODEL_SEED: the first seed (default: from the clock; it is printed).
-# tags: quick asan model
+# tags: asan model
 # timeout: 900
 . "${0%/*}/lib.sh"
 need root fuse curl jq helper:fsmodel
