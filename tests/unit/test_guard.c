@@ -305,8 +305,7 @@ static void collections_beside_writers_lose_nothing_recorded(void **state)
 	atomic_store(&w->stop, true);
 	pthread_join(collector, NULL);
 	assert_int_equal(atomic_load(&w->lost), 0);
-	assert_true(atomic_load(&w->swept) > 0);
-	/* With no record left, a quiet collection takes the rest. */
+	/* How much was swept meanwhile is up to the scheduler. With no record left, a quiet collection takes the rest. */
 	collect(w);
 	for (unsigned i = 0; i < OBJECTS; i++)
 		assert_false(atomic_load(&w->present[i]));
