@@ -443,10 +443,11 @@ static void a_diff_tells_what_has_changed(void **state)
 	mf_write(f, kept, 0, "xxxx", 4);
 	mf_write(f, kept, 0, "kept", 4);
 	struct view_setattr set = { .valid = VIEW_SET_MTIME };
-	struct inode_rec rec;
+	struct view_rec was;
 
-	assert_int_equal(tree_fs_inode(&f->v->base, kept, &rec, &(struct tree_value){ 0 }), 0);
-	set.mtime = rec.mtime;
+	assert_int_equal(view_rec_at(f->v, 2, kept, &was), 0);
+	set.mtime = was.rec.mtime;
+	view_rec_fini(&was);
 	assert_int_equal(view_setattr(f->v, kept, &set, &a), 0);
 	assert_diff(f, "");
 	mf_truncate(f, cut, 5);
