@@ -396,11 +396,11 @@ static int remove_locked(struct view *v, struct upper_tx *tx, uint64_t dir, cons
 	size_t len = strlen(name);
 	int r = view_rec_locked(v, ino, &rec), r2 = dir_rec_locked(v, dir, &dr);
 
+	if (!r2)
+		r2 = names_find(v, dir, name, len, &e);
+	if (!r2 && e.ino != ino)
+		r2 = -EAGAIN;
 	r = r2 ? r2 : r == -ENOENT ? -EBADMSG : r;
-	if (!r)
-		r = names_find(v, dir, name, len, &e);
-	if (!r && e.ino != ino)
-		r = -EAGAIN;
 	if (!r && (!u || !du))
 		r = -ENOMEM;
 	if (!r && want_dir != !!S_ISDIR(rec.rec.mode))
