@@ -112,7 +112,7 @@ static void threads_work_while_checkpoints_are_taken(void **state)
 		char name[8];
 
 		snprintf(name, sizeof(name), "w%u", i);
-		w[i] = (struct worker){ new_world(f, name, mf_seed() + i), shared, mf_rounds(400),
+		w[i] = (struct worker){ new_world(f, name, mf_seed() + i), shared, mf_rounds(1500),
 					0 };
 		assert_int_equal(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
 	}
