@@ -229,6 +229,42 @@ static void link_between(struct mf *f, void (*when_restarted)(struct mf *f))
 	free(l.data);
 }
 
+/* The copy was made; what has changed since cuts its chunks into pieces. */
+static void change_in_places(void *arg)
+{
+	struct late *l = arg;
+
+	for (size_t off = 0; off < 90 * KIB; off += 30 * KIB) {
+		memset(l->data + off, 'y', 1000);
+		mf_write(l->f, l->ino, off, l->data + off, 1000);
+	}
+	mf_truncate(l->f, l->ino, 95 * KIB);
+	mf_truncate(l->f, l->ino, 100 * KIB);
+	memset(l->data + 95 * KIB, 0, 5 * KIB);
+}
+
+static void an_open_file_may_be_changed_while_it_is_carried(void **state)
+{
+	struct mf *f = *state;
+	struct late l = { f, mf_file(f, "f"), malloc(100 * KIB) };
+	uint64_t random = 8;
+
+	mf_noise(&random, l.data, 100 * KIB);
+	mf_write(f, l.ino, 0, l.data, 100 * KIB);
+	mf_checkpoint(f);
+	open_it(f, l.ino);
+	assert_int_equal(view_unlink(f->v, ROOT_INO, "f"), 0);
+	for (int i = 0; i < 2; i++) {
+		before_exchange_arg = &l;
+		before_exchange = change_in_places;
+		mf_checkpoint(f);
+		assert_null(before_exchange);
+		mf_assert_content(f, l.ino, l.data, 100 * KIB);
+		assert_int_equal(mf_stat(f, l.ino).alloc_bytes, mf_alloc(f, l.ino));
+	}
+	free(l.data);
+}
+
 static void checkpoint_and_restart(struct mf *f)
 {
 	mf_checkpoint(f);
@@ -480,6 +516,7 @@ int main(void)
 		T(a_checkpoint_with_open_files_alone_changes_nothing),
 		T(a_tmpfile_that_is_linked_after_a_checkpoint_has_its_data),
 		T(a_tmpfile_may_be_linked_while_its_epoch_is_sealed),
+		T(an_open_file_may_be_changed_while_it_is_carried),
 		T(a_failed_adoption_is_made_up_for),
 		T(staged_space_is_freed_beside_open_files),
 		T(open_files_keep_their_bytes),
