@@ -4,19 +4,21 @@
  */
 #include "tests/unit/view_ops.h"
 
+#include <stdatomic.h>
+
 #include "fs/view.h"
 
 /* ---- failing writes ---- */
 
-static int fail_in = -1; /* 0: the next one fails; negative: none does */
-static bool has_failed;
+/* Set by the test's thread; an epoch may be sealed by another one meanwhile. */
+static _Atomic bool fail_next, has_failed;
 
 int __real_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
 int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
 
 int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 {
-	if (fail_in < 0 || fail_in-- > 0)
+	if (!atomic_exchange(&fail_next, false))
 		return __real_kv_write(kv, b, d);
 	has_failed = true;
 	return -EIO;
@@ -26,7 +28,7 @@ static bool was_injected(void)
 {
 	bool was = has_failed;
 
-	fail_in = -1;
+	fail_next = false;
 	has_failed = false;
 	return was;
 }
@@ -72,7 +74,7 @@ static void step(struct vm *m)
 		break;
 	default:
 		if (m->was_injected && mf_below(&m->random, 5) == 0)
-			fail_in = 0;
+			fail_next = true;
 		vm_step(m);
 		(void)was_injected();
 	}
