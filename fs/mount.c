@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -345,12 +347,17 @@ int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
 
 void mount_flush(struct mount *m)
 {
-	int fd = open(m->rec.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/*
+	 * A process of its own: a thread of ours that waits in syncfs(2) for our
+	 * own answers could not be killed, and would keep the connection alive.
+	 */
+	char *argv[] = { "sync", "-f", m->rec.mountpoint, NULL };
+	char *envp[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	pid_t pid;
 
-	if (fd < 0)
-		return;
-	(void)!syncfs(fd);
-	close(fd);
+	if (posix_spawn(&pid, "/bin/sync", NULL, NULL, argv, envp) == 0)
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
 }
 
 /* Wait a little for the connection to end after an unmount. */
