@@ -355,9 +355,12 @@ void mount_flush(struct mount *m)
 	char *envp[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	pid_t pid;
 
+	if (!m->session)
+		return;
 	if (posix_spawn(&pid, "/bin/sync", NULL, NULL, argv, envp) == 0)
 		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 			;
+	session_drain(m->session);
 }
 
 /* Wait a little for the connection to end after an unmount. */

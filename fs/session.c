@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@
 #define STOP_TOKEN UINT64_MAX
 /* How long a thread looks for the next request before it sleeps. */
 #define POLL_NS 50000u
+/* How long a flush waits for writes at most. */
+#define DRAIN_NS 60000000000ull
 /* Requests without a pause after which other threads are called in. */
 #define POLL_STREAK 8u
 
@@ -149,20 +152,36 @@ static void poll_busy(struct poller *p, const void *request, size_t n)
 		(void)!arm(p->s, EPOLL_CTL_MOD);
 }
 
-static void serve(struct session *s, void *buf, size_t size)
+/* Read a request and handle it, as one pass of the thread. As read(2). */
+static ssize_t serve_one(struct session *s, struct serving *me, struct poller *p, void *buf,
+			 size_t size)
+{
+	atomic_fetch_add(&me->pass, 1);
+	ssize_t n = read(s->fd, buf, size);
+	int saved = errno;
+
+	if (n > 0) {
+		if (wire_is_write(buf, (size_t)n))
+			atomic_fetch_add(&s->writes, 1);
+		/* Relaxed: a figure for people. */
+		atomic_fetch_add_explicit(&s->pool->requests, 1, memory_order_relaxed);
+		poll_busy(p, buf, (size_t)n);
+		wire_handle(s, buf, (size_t)n);
+	}
+	atomic_fetch_add(&me->pass, 1);
+	errno = saved;
+	return n;
+}
+
+static void serve(struct session *s, struct serving *me, void *buf, size_t size)
 {
 	struct poller p = { .s = s };
 
 	while (!atomic_load(&s->ended)) {
-		ssize_t n = read(s->fd, buf, size);
+		ssize_t n = serve_one(s, me, &p, buf, size);
 
-		if (n > 0) {
-			/* Relaxed: a figure for people. */
-			atomic_fetch_add_explicit(&s->pool->requests, 1, memory_order_relaxed);
-			poll_busy(&p, buf, (size_t)n);
-			wire_handle(s, buf, (size_t)n);
+		if (n > 0)
 			continue;
-		}
 		if (n < 0 && errno == EAGAIN) {
 			if (poll_idle(&p))
 				continue;
@@ -179,7 +198,8 @@ static void serve(struct session *s, void *buf, size_t size)
 
 static void *serving_thread(void *arg)
 {
-	struct session_pool *sp = arg;
+	struct serving *me = arg;
+	struct session_pool *sp = me->pool;
 	size_t size = wire_buffer_size();
 	void *buf = malloc(size);
 
@@ -197,7 +217,7 @@ static void *serving_thread(void *arg)
 		struct session *s = acquire(sp, ev.data.u64);
 
 		if (s) {
-			serve(s, buf, size);
+			serve(s, me, buf, size);
 			release(s);
 		}
 	}
@@ -276,8 +296,12 @@ static int start_threads(struct session_pool *sp, unsigned threads)
 	r = deferred_start(&sp->syncs);
 	if (!r)
 		r = deferred_start(&sp->seeks);
-	for (; !r && sp->n_threads < threads; sp->n_threads += r == 0)
-		r = -pthread_create(&sp->threads[sp->n_threads], NULL, serving_thread, sp);
+	for (; !r && sp->n_threads < threads; sp->n_threads += r == 0) {
+		struct serving *t = &sp->threads[sp->n_threads];
+
+		t->pool = sp;
+		r = -pthread_create(&t->thread, NULL, serving_thread, t);
+	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return r;
 }
@@ -291,11 +315,15 @@ struct session_pool *session_pool_new(unsigned threads, struct error *err)
 
 	if (!threads)
 		threads = (unsigned)MAX(2 * cores, 4L);
-	if (!sp || !(sp->threads = calloc(threads, sizeof(*sp->threads)))) {
+	if (sp)
+		sp->threads =
+			aligned_alloc(_Alignof(struct serving), threads * sizeof(*sp->threads));
+	if (!sp || !sp->threads) {
 		free(sp);
 		error_set(err, -ENOMEM, "out of memory");
 		return NULL;
 	}
+	memset(sp->threads, 0, threads * sizeof(*sp->threads));
 	pthread_mutex_init(&sp->lock, NULL);
 	pthread_mutex_init(&sp->init_lock, NULL);
 	deferred_init(&sp->syncs, "varve-sync", run_syncs);
@@ -325,7 +353,7 @@ void session_pool_free(struct session_pool *sp)
 	/* Level-triggered and never read: every thread sees it. */
 	(void)!write(sp->stop_fd, &one, sizeof(one));
 	for (unsigned i = 0; i < sp->n_threads; i++)
-		pthread_join(sp->threads[i], NULL);
+		pthread_join(sp->threads[i].thread, NULL);
 	deferred_fini(&sp->syncs);
 	deferred_fini(&sp->seeks);
 	wire_fini(sp);
@@ -455,6 +483,45 @@ void session_stop(struct session *s)
 bool session_ended(const struct session *s)
 {
 	return atomic_load(&s->ended);
+}
+
+/* Until every pass of a serving thread that was under way has ended. */
+static void wait_passes(struct session_pool *sp)
+{
+	for (unsigned i = 0; i < sp->n_threads; i++) {
+		unsigned pass = atomic_load(&sp->threads[i].pass);
+
+		while (pass % 2 && atomic_load(&sp->threads[i].pass) == pass)
+			usleep(20);
+	}
+}
+
+static bool is_request_queued(const struct session *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
+/*
+ * Writes are background requests: the kernel lets so many out, and answering one
+ * lets out the next. So none is left where, twice in a row, none was queued and
+ * all that were being handled had been answered, and none was read meanwhile.
+ */
+void session_drain(struct session *s)
+{
+	uint64_t until = now_ns() + DRAIN_NS;
+
+	while (!session_ended(s) && now_ns() < until) {
+		uint64_t writes = atomic_load(&s->writes);
+		int quiet = 0;
+
+		for (; quiet < 2 && !is_request_queued(s); quiet++)
+			wait_passes(s->pool);
+		if (quiet == 2 && atomic_load(&s->writes) == writes)
+			return;
+		usleep(50);
+	}
 }
 
 struct view *session_view(struct session *s)

@@ -38,6 +38,13 @@ MUST_CHECK int session_start(struct session_pool *sp, struct view *v,
 /* Aborts the connection if it still is up, waits for running requests, frees. */
 void session_stop(struct session *s);
 bool session_ended(const struct session *s);
+/*
+ * Wait until the write requests that the kernel has begun are handled.
+ * syncfs(2) begins them for all dirty pages of a mount, but does not wait for
+ * them on every kernel (since Linux 6.18 it trusts no FUSE daemon to answer).
+ * Gives up after a minute of writes that do not end.
+ */
+void session_drain(struct session *s);
 
 /* --- for ops.c --- */
 struct fuse_in_header;

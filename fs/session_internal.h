@@ -10,12 +10,19 @@
 
 #define FUSE_REPLY_MAX (64u << 10)
 
+/* A serving thread. `pass` is odd from before it reads a request until it has handled it. */
+struct serving {
+	struct session_pool *pool;
+	pthread_t thread;
+	_Atomic unsigned pass; /* changed by the thread alone */
+} __attribute__((aligned(64)));
+
 struct session_pool {
 	struct fuse_session *fuse; /* shared by all connections */
 	int epoll_fd;
 	int stop_fd; /* eventfd: readable once the threads shall end */
 	unsigned n_threads;
-	pthread_t *threads;
+	struct serving *threads;
 	_Atomic uint64_t requests;
 	_Atomic bool polling; /* some thread looks for requests without sleeping */
 
@@ -39,6 +46,7 @@ struct session {
 	size_t slot;
 	uint32_t generation;
 	_Atomic bool ended;
+	_Atomic uint64_t writes; /* write requests that were read */
 	void (*on_end)(void *arg);
 	void *arg;
 	unsigned active;     /* guarded by pool->lock: threads and queued syncs that use it */
@@ -52,6 +60,7 @@ void wire_fini(struct session_pool *sp);
 void wire_handle(struct session *s, void *request, size_t n);
 /* May this request wait for a disk? Then another thread should look for more. */
 bool wire_may_wait(const void *request, size_t n);
+bool wire_is_write(const void *request, size_t n);
 size_t wire_buffer_size(void);
 void wire_set_current(struct session *s, const void *request);
 /* Make the kernel write dirty pages of an inode back, now. Not from a serving thread. */

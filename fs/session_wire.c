@@ -226,6 +226,13 @@ bool wire_may_wait(const void *request, size_t n)
 	}
 }
 
+bool wire_is_write(const void *request, size_t n)
+{
+	const struct fuse_in_header *in = request;
+
+	return n >= sizeof(*in) && in->opcode == FUSE_WRITE;
+}
+
 void wire_handle(struct session *s, void *request, size_t n)
 {
 	struct fuse_in_header *in = request;
