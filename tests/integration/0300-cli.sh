@@ -320,7 +320,7 @@ is "output that cannot be written is a failure" "$st" 1
 like "which is told" "$err" 'No space left'
 run bash -c 'varve ls -R a | head -1; exit ${PIPESTATUS[0]}'
 is "a reader that leaves is not told of" "$err" ""
-like "progress shows on a terminal" "$(on_terminal varve import p1 dir src)" $'\033'
+like "progress shows on a terminal" "$(TERM=xterm on_terminal varve import p1 dir src)" $'\033'
 complete() { varve __complete -- "$@" | sort | xargs; }
 is "commands are completed" "$(complete hi)" history
 is "options are" "$(complete umount --)" "--discard --help --json --lazy --socket --store --version"
