@@ -1,0 +1,22 @@
+/* base64.h - RFC 4648 section 4: the plain alphabet, with padding. */
+#ifndef VARVE_BASE_BASE64_H
+#define VARVE_BASE_BASE64_H
+
+#include <stddef.h>
+
+#include "store/base/buf.h"
+#include "store/base/macros.h"
+
+/*
+ * Append what text stands for. -EINVAL for anything but the one encoding of
+ * some bytes: other characters, line breaks, missing or excess padding, bits
+ * set in the last digit that stand for nothing; out is then as it was. -ENOMEM.
+ */
+MUST_CHECK int base64_decode(const char *text, struct buf *out);
+MUST_CHECK int base64_decode_n(const char *text, size_t len, struct buf *out);
+/* As base64_decode_n, without the bytes: how many there are, or -EINVAL. */
+MUST_CHECK long base64_check(const char *text, size_t len);
+/* Append the encoding of len bytes. -ENOMEM, -EOVERFLOW. */
+MUST_CHECK int base64_encode(const void *data, size_t len, struct buf *out);
+
+#endif
