@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,12 +14,19 @@
 #define CONFIG_FILE_MAX (1u << 20)
 #define CONNECTION_LIMIT_DEFAULT 512
 #define CONNECTION_LIMIT_MAX 10000
+#define BUILD_CONCURRENCY_DEFAULT 2
+#define BUILD_CONCURRENCY_MAX 256
+#define BUILD_MEMORY_MB_DEFAULT 4096
+#define BUILD_MEMORY_MB_MAX (1u << 24)
+#define BUILD_STEP_TIMEOUT_DEFAULT 1800
+#define BUILD_TIMEOUT_DEFAULT 7200
+#define TIMEOUT_MAX (30 * 86400)
 #define THREADS_MAX 1024
 #define ZSTD_LEVEL_MAX 19
 
 const char config_usage[] =
 	"usage: snapshotd [--state DIR] [--socket PATH] [--listen HOST:PORT] [--config FILE]\n"
-	"                 [--foreground]\n"
+	"                 [--runtime PROGRAM] [--foreground]\n"
 	"\n"
 	"Serves filesystem snapshots: keeps them in a store, mounts them copy-on-write.\n"
 	"\n"
@@ -27,19 +35,23 @@ const char config_usage[] =
 	"  --listen HOST:PORT  serve it over TCP as well; needs an API key, from\n"
 	"                      SNAPSHOTD_API_KEY or the config file\n"
 	"  --config FILE       JSON object; flags go before what it says\n"
+	"  --runtime PROGRAM   OCI runtime of sandboxes and builds (default runc)\n"
 	"  --foreground        accepted; it always runs in the foreground\n"
 	"  --help, --version\n";
 
 /* What the command line said; borrowed from argv. */
 struct flags {
-	const char *state, *socket, *listen, *config;
+	const char *state, *socket, *listen, *config, *runtime;
 	bool help, version;
 };
 
 /* What the file said; strings are borrowed from the parsed object. */
 struct file_values {
 	const char *state, *socket, *listen, *socket_group, *api_key, *log_level;
+	const char *runtime, *default_template, *build_network, *sandbox_network;
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, threads, connection_limit;
+	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
+	json_t *build_env;
 };
 
 /* Whether argv[*i] is `name`, as "--name VALUE" or "--name=VALUE"; -EINVAL without a value. */
@@ -68,10 +80,9 @@ static int flags_parse(struct flags *f, int argc, char *const *argv, struct erro
 		const char *name;
 		const char **out;
 	} valued[] = {
-		{ "--state", &f->state },
-		{ "--socket", &f->socket },
-		{ "--listen", &f->listen },
-		{ "--config", &f->config },
+		{ "--state", &f->state },     { "--socket", &f->socket },
+		{ "--listen", &f->listen },   { "--config", &f->config },
+		{ "--runtime", &f->runtime },
 	};
 
 	for (int i = 1; i < argc; i++) {
@@ -132,6 +143,15 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "blockCacheBytes", FIELD_U64, &v->block_cache, false },
 		{ "threads", FIELD_U64, &v->threads, false },
 		{ "connectionLimit", FIELD_U64, &v->connection_limit, false },
+		{ "runtime", FIELD_STRING, &v->runtime, false },
+		{ "defaultTemplate", FIELD_STRING, &v->default_template, false },
+		{ "buildEnv", FIELD_OBJECT, &v->build_env, false },
+		{ "buildConcurrency", FIELD_U64, &v->build_concurrency, false },
+		{ "buildMemoryMB", FIELD_U64, &v->build_memory_mb, false },
+		{ "buildStepTimeout", FIELD_U64, &v->build_step_timeout, false },
+		{ "buildTimeout", FIELD_U64, &v->build_timeout, false },
+		{ "buildNetwork", FIELD_STRING, &v->build_network, false },
+		{ "sandboxNetwork", FIELD_STRING, &v->sandbox_network, false },
 	};
 
 	return fields_parse(j, fields, ARRAY_SIZE(fields), err);
@@ -208,6 +228,78 @@ static int copy_first(char **out, const char *a, const char *b, struct error *er
 	return *out ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
+static int in_range(const char *name, uint64_t v, uint64_t max, struct error *err)
+{
+	if (v < 1 || v > max)
+		return error_set(err, -EINVAL, "%s must be 1 to %" PRIu64, name, max);
+	return 0;
+}
+
+static int build_numbers_set(struct config *c, const struct file_values *v, struct error *err)
+{
+	int rc = in_range("buildConcurrency", v->build_concurrency, BUILD_CONCURRENCY_MAX, err);
+
+	if (rc == 0)
+		rc = in_range("buildMemoryMB", v->build_memory_mb, BUILD_MEMORY_MB_MAX, err);
+	if (rc == 0)
+		rc = in_range("buildStepTimeout", v->build_step_timeout, TIMEOUT_MAX, err);
+	if (rc == 0)
+		rc = in_range("buildTimeout", v->build_timeout, TIMEOUT_MAX, err);
+	if (rc < 0)
+		return rc;
+	c->build_concurrency = (unsigned)v->build_concurrency;
+	c->build_memory_mb = v->build_memory_mb;
+	c->build_step_timeout_s = (unsigned)v->build_step_timeout;
+	c->build_timeout_s = (unsigned)v->build_timeout;
+	return 0;
+}
+
+static int network_parse(const char *name, const char *s, bool *out_none, struct error *err)
+{
+	if (s && strcmp(s, "host") != 0 && strcmp(s, "none") != 0)
+		return error_set(err, -EINVAL, "%s \"%.100s\" is not host or none", name, s);
+	*out_none = s && strcmp(s, "none") == 0;
+	return 0;
+}
+
+/* Takes a reference. */
+static int build_env_set(struct config *c, json_t *env, struct error *err)
+{
+	const char *name;
+	json_t *v;
+
+	json_object_foreach(env, name, v) {
+		if (!*name || strchr(name, '=') || !json_is_string(v))
+			return error_set(err, -EINVAL,
+					 "buildEnv: \"%.100s\" is not a variable with a string",
+					 name);
+	}
+	c->build_env = json_incref(env);
+	return 0;
+}
+
+/* The part that containers and builds use. */
+static int containers_fill(struct config *c, const struct flags *f, const struct file_values *v,
+			   struct error *err)
+{
+	int rc = build_numbers_set(c, v, err);
+
+	if (rc == 0)
+		rc = network_parse("buildNetwork", v->build_network, &c->build_network_none, err);
+	if (rc == 0)
+		rc = network_parse("sandboxNetwork", v->sandbox_network, &c->sandbox_network_none,
+				   err);
+	if (rc == 0)
+		rc = build_env_set(c, v->build_env, err);
+	if (rc == 0)
+		rc = copy_first(&c->runtime, f->runtime, v->runtime, err);
+	if (rc == 0)
+		rc = copy_first(&c->default_template, v->default_template, NULL, err);
+	if (rc == 0 && (!*c->runtime || !*c->default_template))
+		rc = error_set(err, -EINVAL, "runtime and defaultTemplate cannot be empty");
+	return rc;
+}
+
 static int config_fill(struct config *c, const struct flags *f, const struct file_values *v,
 		       const char *env_key, struct error *err)
 {
@@ -225,6 +317,8 @@ static int config_fill(struct config *c, const struct flags *f, const struct fil
 		rc = copy_first(&c->api_key, env, v->api_key, err);
 	if (rc == 0 && v->log_level)
 		rc = log_level_parse(v->log_level, &c->log_level, err);
+	if (rc == 0)
+		rc = containers_fill(c, f, v, err);
 	if (rc == 0 && listen)
 		rc = config_parse_listen(listen, &c->listen_host, &c->listen_port, err);
 	if (rc < 0)
@@ -249,7 +343,13 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 	struct flags f = { 0 };
 	struct file_values v = { .state = "/var/lib/snapshotd",
 				 .socket = "/run/snapshotd.sock",
-				 .connection_limit = CONNECTION_LIMIT_DEFAULT };
+				 .connection_limit = CONNECTION_LIMIT_DEFAULT,
+				 .runtime = "runc",
+				 .default_template = "ubuntu-22.04",
+				 .build_concurrency = BUILD_CONCURRENCY_DEFAULT,
+				 .build_memory_mb = BUILD_MEMORY_MB_DEFAULT,
+				 .build_step_timeout = BUILD_STEP_TIMEOUT_DEFAULT,
+				 .build_timeout = BUILD_TIMEOUT_DEFAULT };
 	json_t *file = NULL;
 	int rc = flags_parse(&f, argc, argv, err);
 
@@ -276,5 +376,8 @@ void config_fini(struct config *c)
 	free(c->socket_group);
 	free(c->listen_host);
 	free(c->api_key);
+	free(c->runtime);
+	free(c->default_template);
+	json_decref(c->build_env);
 	*c = (struct config){ 0 };
 }

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "store/base/error.h"
 #include "store/base/log.h"
 #include "store/base/macros.h"
@@ -20,6 +22,13 @@
  *   "nodeCacheBytes", "chunkCacheBytes", "blockCacheBytes"
  *   "threads"                     that serve the mounts; 0: two a core
  *   "connectionLimit"             HTTP connections at a time (default 512)
+ *   "runtime"                     OCI runtime, as --runtime (default "runc")
+ *   "defaultTemplate"             snapshot below images without a base of their own
+ *   "buildEnv"                    object of strings: environment of build steps only
+ *   "buildConcurrency"            builds at a time (default 2)
+ *   "buildMemoryMB"               of a build container (default 4096)
+ *   "buildStepTimeout", "buildTimeout"  seconds (default 1800 and 7200)
+ *   "buildNetwork", "sandboxNetwork"    "host" (default) or "none"
  */
 struct config {
 	char *state_dir;
@@ -33,6 +42,13 @@ struct config {
 	uint64_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes; /* 0: default */
 	unsigned threads;
 	unsigned connection_limit;
+	char *runtime;
+	char *default_template;
+	json_t *build_env; /* object of strings; NULL: empty */
+	unsigned build_concurrency;
+	uint64_t build_memory_mb;
+	unsigned build_step_timeout_s, build_timeout_s;
+	bool build_network_none, sandbox_network_none;
 	bool help, version; /* asked for; nothing else was checked */
 };
 

@@ -63,6 +63,41 @@ static void defaults_hold_without_arguments(void **state)
 	assert_null(c.api_key);
 	assert_int_equal(c.log_level, LOG_INFO);
 	assert_int_equal(c.connection_limit, 512);
+	assert_string_equal(c.runtime, "runc");
+	assert_string_equal(c.default_template, "ubuntu-22.04");
+	assert_null(c.build_env);
+	assert_int_equal(c.build_concurrency, 2);
+	assert_int_equal(c.build_memory_mb, 4096);
+	assert_int_equal(c.build_step_timeout_s, 1800);
+	assert_int_equal(c.build_timeout_s, 7200);
+	assert_false(c.build_network_none);
+	assert_false(c.sandbox_network_none);
+	config_fini(&c);
+}
+
+static void builds_and_sandboxes_are_configured(void **state)
+{
+	struct config c;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	write_file("{\"runtime\": \"runc\", \"defaultTemplate\": \"debian-12\","
+		   "\"buildEnv\": {\"http_proxy\": \"http://127.0.0.1:3128\"},"
+		   "\"buildConcurrency\": 7, \"buildMemoryMB\": 512, \"buildStepTimeout\": 60,"
+		   "\"buildTimeout\": 600, \"buildNetwork\": \"none\","
+		   "\"sandboxNetwork\": \"host\"}");
+	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path, "--runtime", "/usr/bin/crun"),
+			 0);
+	assert_string_equal(c.runtime, "/usr/bin/crun");
+	assert_string_equal(c.default_template, "debian-12");
+	assert_string_equal(json_string_value(json_object_get(c.build_env, "http_proxy")),
+			    "http://127.0.0.1:3128");
+	assert_int_equal(c.build_concurrency, 7);
+	assert_int_equal(c.build_memory_mb, 512);
+	assert_int_equal(c.build_step_timeout_s, 60);
+	assert_int_equal(c.build_timeout_s, 600);
+	assert_true(c.build_network_none);
+	assert_false(c.sandbox_network_none);
 	config_fini(&c);
 }
 
@@ -165,6 +200,17 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"connectionLimit\": 1000000}", "connectionLimit" },
 		{ "{\"threads\": 5000}", "threads" },
 		{ "{\"apiKey\": \"\"}", "apiKey" },
+		{ "{\"runtime\": \"\"}", "runtime" },
+		{ "{\"defaultTemplate\": \"\"}", "defaultTemplate" },
+		{ "{\"buildEnv\": {\"A\": 1}}", "\"A\"" },
+		{ "{\"buildEnv\": {\"A=B\": \"x\"}}", "A=B" },
+		{ "{\"buildEnv\": []}", "buildEnv" },
+		{ "{\"buildConcurrency\": 0}", "buildConcurrency" },
+		{ "{\"buildMemoryMB\": 0}", "buildMemoryMB" },
+		{ "{\"buildStepTimeout\": 99999999}", "buildStepTimeout" },
+		{ "{\"buildTimeout\": 0}", "buildTimeout" },
+		{ "{\"buildNetwork\": \"bridge\"}", "bridge" },
+		{ "{\"sandboxNetwork\": \"\"}", "sandboxNetwork" },
 		{ "{\"apiKey\": \"x\", \"listen\": \"nohost\"}", "nohost" },
 	};
 
@@ -280,6 +326,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults_hold_without_arguments),
+		cmocka_unit_test(builds_and_sandboxes_are_configured),
 		cmocka_unit_test(flags_go_before_the_file),
 		cmocka_unit_test(tcp_needs_a_key),
 		cmocka_unit_test(key_of_the_environment_goes_before_the_file),

@@ -1,0 +1,97 @@
+/*
+ * container.h - one container: its own processes, mounts, IPC and names, with
+ * a mount as its root, and our agent (snapshotd/init) as its first process.
+ * The agent starts programs for us, so that running one costs a fork and an
+ * exec, not a start of the runtime. When the daemon dies, so does the container.
+ */
+#ifndef VARVE_SNAPSHOTD_CONTAINER_H
+#define VARVE_SNAPSHOTD_CONTAINER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "snapshotd/runtime.h"
+#include "store/base/error.h"
+#include "store/base/macros.h"
+
+/* Where the agent is inside: argv[0] of its file commands (see snapshotd/init/init.h). */
+#define CONTAINER_AGENT "/dev/varve-init"
+
+struct container_options {
+	const char *id;	       /* letters, digits, '-', '_', '.'; no other container's */
+	const char *rootfs;    /* a mount's path */
+	const char *hostname;  /* NULL: the id */
+	uint64_t memory_bytes; /* with swap; 0: no limit */
+	double cpus;	       /* 0: no limit */
+	uint64_t pids;	       /* 0: 4096 */
+	bool network_none;     /* else the host's network */
+	bool resolv_conf;      /* the host's over /etc/resolv.conf, without a trace in the root */
+};
+
+struct container;
+
+/*
+ * Returns when the agent answers. -ENOENT: the runtime is not installed; any
+ * other failure: what the runtime said. Leaves nothing behind then.
+ */
+MUST_CHECK int container_start(struct runtime *rt, const struct container_options *o,
+			       struct container **out, struct error *err);
+/*
+ * Kill everything inside, delete it, and wait until no process, mount or
+ * cgroup of it is left. Execs under way end with -ESRCH; returns after them.
+ * Frees c. NULL is accepted.
+ */
+void container_stop(struct container *c);
+/* False once the first process has died. */
+bool container_is_running(struct container *c);
+
+/*
+ * The directory to freeze it by (cgroup v2, or that of v1's freezer); lives as
+ * long as c. NULL where there is neither.
+ */
+const char *container_cgroup(const struct container *c);
+/* How often the kernel has killed a process of it for memory, so far. */
+uint64_t container_oom_kills(struct container *c);
+
+struct exec_request {
+	char *const *argv; /* NULL-terminated, at least one; searched in env's PATH */
+	char *const *env;  /* NULL-terminated "K=V"; all that the program gets */
+	const char *cwd;   /* NULL: / */
+	/* "name", "uid", "name:group" or "uid:gid", by the files inside; NULL or "": root */
+	const char *user;
+	int stdin_fd;		  /* -1: /dev/null. Stays the caller's */
+	int stdout_fd, stderr_fd; /* given to the process itself; -1: goes to on_output */
+	int64_t timeout_ms;	  /* 0: none; then everything of its session is killed */
+	/*
+	 * On the calling thread. While it does not return, the program's writes
+	 * block once the pipe is full. NULL: dropped.
+	 */
+	void (*on_output)(void *arg, int stream /* 1, 2 */, const void *data, size_t len);
+	bool (*cancelled)(void *arg); /* asked several times a second; may be NULL; true kills it */
+	void *arg;
+};
+/* Nothing said: no stdin, output dropped. */
+#define EXEC_REQUEST_INIT                                         \
+	{                                                         \
+		.stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, \
+	}
+
+struct exec_result {
+	int exit_code; /* 128 + signal where a signal ended it */
+	int signal;    /* 0: it exited */
+	bool timed_out, cancelled;
+	bool oom_killed; /* SIGKILL, and the kernel has killed for memory meanwhile */
+};
+
+/*
+ * Runs a program and waits for it. Any number at a time, from any thread.
+ * -ENOENT, -EACCES, ... where the program cannot be started, with which part
+ * failed; -EINVAL for an unknown user; -E2BIG for more than 1 MiB of arguments;
+ * -ESRCH where the container has died or is being stopped. After its end output
+ * is read until EOF, but at most 200 ms longer (a background process may hold it).
+ */
+MUST_CHECK int container_exec(struct container *c, const struct exec_request *rq,
+			      struct exec_result *out, struct error *err);
+
+#endif
