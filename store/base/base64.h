@@ -15,7 +15,7 @@
 MUST_CHECK int base64_decode(const char *text, struct buf *out);
 MUST_CHECK int base64_decode_n(const char *text, size_t len, struct buf *out);
 /* As base64_decode_n, without the bytes: how many there are, or -EINVAL. */
-MUST_CHECK long base64_check(const char *text, size_t len);
+MUST_CHECK int64_t base64_check(const char *text, size_t len);
 /* Append the encoding of len bytes. -ENOMEM, -EOVERFLOW. */
 MUST_CHECK int base64_encode(const void *data, size_t len, struct buf *out);
 
