@@ -83,6 +83,14 @@ static int event_send(struct api_call *c, const char *type, json_t *j)
 	return rc < 0 ? rc : http_stream_write(c->rq, b.data, b.len);
 }
 
+int api_event(struct api_call *c, const char *type, json_t *j)
+{
+	if (c->events)
+		return event_send(c, type, j);
+	json_decref(j);
+	return 0;
+}
+
 int api_result(struct api_call *c, int status, json_t *j, struct error *err)
 {
 	char *line;
@@ -114,7 +122,7 @@ static int status_of(int code)
 		{ -EEXIST, 409 },     { -EBUSY, 409 },	      { -ENOTCONN, 409 }, { -EROFS, 409 },
 		{ -EACCES, 403 },     { -EPERM, 403 },	      { -EFBIG, 413 },	  { -E2BIG, 413 },
 		{ -EOPNOTSUPP, 405 }, { -ENOSPC, 507 },	      { -EDQUOT, 507 },	  { -ENOMEM, 503 },
-		{ -EMFILE, 503 },     { -ENFILE, 503 },	      { -EAGAIN, 503 },
+		{ -EMFILE, 503 },     { -ENFILE, 503 },	      { -EAGAIN, 503 },	  { -ECHILD, 422 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
@@ -136,19 +144,23 @@ static void fail(struct api_call *c, int code, const struct error *err)
 	int status = c->fail_status ? c->fail_status : status_of(code);
 	const char *why = error_text(err);
 	char *line;
+	json_t *j;
 
 	if (code == -ECANCELED || code == -EPIPE) {
 		status = http_stopping(c->rq) ? 503 : STATUS_CLIENT_GONE;
 		why = http_stopping(c->rq) ? "snapshotd is stopping" : "the client has gone";
 	}
 	fail_log(c, status, why);
+	j = json_pack("{s:o}", "error", api_text(why));
+	if (c->fail_step && json_object_set_new(j, "step", json_integer(c->fail_step)))
+		log_debug("out of memory: an error without its step");
 	if (http_stream_begun(c->rq)) {
-		if (!c->events ||
-		    event_send(c, "error", json_pack("{s:o}", "error", api_text(why))) < 0)
+		if (!c->events || event_send(c, "error", json_incref(j)) < 0)
 			http_stream_abort(c->rq);
+		json_decref(j);
 		return;
 	}
-	line = json_line(json_pack("{s:o}", "error", api_text(why)));
+	line = json_line(j);
 	http_reply(c->rq, status, "application/json", line, line ? strlen(line) : 0);
 }
 

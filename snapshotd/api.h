@@ -12,6 +12,7 @@
 
 #include <jansson.h>
 
+#include "snapshotd/builds.h"
 #include "snapshotd/fields.h"
 #include "snapshotd/http.h"
 #include "snapshotd/metrics.h"
@@ -25,6 +26,7 @@ struct api {
 	struct store *store;
 	struct session_pool *pool;
 	struct mounts *mounts;
+	struct builds *builds;
 	struct metrics metrics;
 	const char *api_key; /* or NULL */
 	int64_t started_ms;  /* CLOCK_MONOTONIC */
@@ -44,7 +46,8 @@ struct api_call {
 	struct progress progress; /* see api_progress */
 	bool events;		  /* the reply is events */
 
-	int fail_status; /* of a failure; 0: by its code */
+	int fail_status;    /* of a failure; 0: by its code */
+	unsigned fail_step; /* an event "error" names this step of a build; 0: none */
 };
 
 /* Decoded capture i of the path. */
@@ -80,6 +83,12 @@ struct progress *api_progress(struct api_call *c, struct error *err);
 /* The same without events: it only learns to stop. */
 struct progress *api_cancellation(struct api_call *c);
 
+/*
+ * An event of the given type; takes j. Only after api_progress; nothing happens
+ * where the client asked for no events. -EPIPE: the client has gone; -ENOMEM.
+ */
+MUST_CHECK int api_event(struct api_call *c, const char *type, json_t *j);
+
 /* A string of any bytes as JSON; what is not UTF-8 becomes U+FFFD. */
 json_t *api_text(const char *s);
 /*
@@ -96,6 +105,18 @@ MUST_CHECK int api_hold_snapshot(struct api_call *c, const char *name_or_id, str
 				 struct store_hold *hold, struct error *err);
 /* Before work that ends in a snapshot: -EINVAL for a bad name, -EEXIST for a taken one. */
 MUST_CHECK int api_name_free(struct api_call *c, const char *name, struct error *err);
+
+/* SnapshotInfo, with the manifest that it was built from. A new reference, or NULL. */
+json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s);
+
+/*
+ * The image of a manifest (builds_resolve) for a call that is ROUTE_LONG: begins
+ * the events where the client asked for them, and sends it the build's log as
+ * events "build_log". force and keepFailed are in the query. name: who asks, or
+ * NULL. What fails is -ECHILD and names its step.
+ */
+MUST_CHECK int api_resolve_image(struct api_call *c, const struct manifest *m, const char *name,
+				 struct build_outcome *out, struct error *err);
 
 /* The calls. */
 extern const struct route api_routes[];
@@ -120,6 +141,13 @@ int api_mount_attach(struct api_call *c, struct error *err);
 int api_mount_checkpoint(struct api_call *c, struct error *err);
 int api_mount_fork(struct api_call *c, struct error *err);
 int api_mount_diff(struct api_call *c, struct error *err);
+int api_snapshot_create(struct api_call *c, struct error *err);
+int api_builds_list(struct api_call *c, struct error *err);
+int api_build_get(struct api_call *c, struct error *err);
+int api_build_cancel(struct api_call *c, struct error *err);
+int api_build_logs(struct api_call *c, struct error *err);
+int api_images_list(struct api_call *c, struct error *err);
+int api_image_delete(struct api_call *c, struct error *err);
 int api_gc(struct api_call *c, struct error *err);
 int api_verify(struct api_call *c, struct error *err);
 int api_stats(struct api_call *c, struct error *err);

@@ -8,7 +8,7 @@
  *
  * Record, version 1: {"version": 1, "id", "name", "status": "building", "ready"
  * or "failed", "root": hex (absent without one), "parent", "source", "mount",
- * "contentHash", "createdAtMs", "lastUsedAtMs", "pinned", "ttlSeconds",
+ * "contentHash", "buildID", "createdAtMs", "lastUsedAtMs", "pinned", "ttlSeconds",
  * "sizeBytes", "newBytes", "fileCount", "error", "config": object (absent
  * without one)}. Strings that are empty may be absent.
  */
@@ -41,6 +41,7 @@ struct snapshot {
 	char source[64];		    /* "dir", "tar", "oci", "checkpoint", ... */
 	char mount_id[SNAPSHOT_ID_SIZE];    /* the mount a checkpoint is of, or "" */
 	char content_hash[DIGEST_HEX_SIZE]; /* cache key of the manifest it was built from, or "" */
+	char build_id[SNAPSHOT_ID_SIZE];    /* the build that made it, or "" */
 	int64_t created_at_ms;		    /* Unix time */
 	int64_t last_used_at_ms;
 	bool pinned;

@@ -78,6 +78,7 @@ int snapshot_encode(const struct snapshot *s, char **out, size_t *out_len)
 	rc |= set_text(o, "source", s->source);
 	rc |= set_text(o, "mount", s->mount_id);
 	rc |= set_text(o, "contentHash", s->content_hash);
+	rc |= set_text(o, "buildID", s->build_id);
 	rc |= json_object_set_new(o, "createdAtMs", json_integer(s->created_at_ms));
 	rc |= json_object_set_new(o, "lastUsedAtMs", json_integer(s->last_used_at_ms));
 	rc |= json_object_set_new(o, "ttlSeconds", json_integer(s->ttl_seconds));
@@ -159,6 +160,7 @@ int snapshot_decode(const void *text, size_t len, struct snapshot *out)
 	get_text(&r, "source", s.source, sizeof(s.source));
 	get_text(&r, "mount", s.mount_id, sizeof(s.mount_id));
 	get_text(&r, "contentHash", s.content_hash, sizeof(s.content_hash));
+	get_text(&r, "buildID", s.build_id, sizeof(s.build_id));
 	get_text(&r, "error", s.error, sizeof(s.error));
 	get_status(&r, &s);
 	get_root(&r, &s);
@@ -201,6 +203,7 @@ json_t *snapshot_to_json(const struct snapshot *s)
 	rc |= json_object_set_new(o, "contentHash", json_from_text(s->content_hash));
 	rc |= json_object_set_new(o, "checkpointId", json_string(s->id));
 	rc |= json_object_set_new(o, "manifest", json_null());
+	rc |= json_object_set_new(o, "buildID", text_or_null(s->build_id));
 	rc |= set_time(o, "createdAt", s->created_at_ms);
 	rc |= set_time(o, "lastUsedAt", s->last_used_at_ms);
 	rc |= s->has_root ? set_root(o, s) : json_object_set_new(o, "root", json_null());

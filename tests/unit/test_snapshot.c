@@ -70,6 +70,7 @@ static void every_field_survives_reopening(void **state)
 		.error = "no space \xff left",
 	};
 	memset(s.content_hash, 'c', DIGEST_HEX_SIZE - 1);
+	id_random(s.build_id);
 	s.config = json_pack("{s:[s,s]}", "Env", "A=1", "B=\xc3\xa4");
 	s.has_root = true;
 	memset(s.root.b, 0x5a, sizeof(s.root.b));
@@ -82,6 +83,7 @@ static void every_field_survives_reopening(void **state)
 	assert_string_equal(out.source, "checkpoint");
 	assert_string_equal(out.mount_id, s.mount_id);
 	assert_string_equal(out.content_hash, s.content_hash);
+	assert_string_equal(out.build_id, s.build_id);
 	assert_int_equal(out.created_at_ms, s.created_at_ms);
 	assert_int_equal(out.last_used_at_ms, s.last_used_at_ms);
 	assert_true(out.pinned);
