@@ -332,7 +332,8 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 		const struct route *r = c->match.route;
 
 		plan->worker = r->flags & ROUTE_LONG;
-		plan->body_stream = (r->flags & ROUTE_UPLOAD) && query_get(&c->query, "format");
+		plan->body_stream = (r->flags & ROUTE_STREAM) ||
+				    ((r->flags & ROUTE_UPLOAD) && query_get(&c->query, "format"));
 		if (r->before)
 			rc = r->before(c, &err);
 	}

@@ -7,8 +7,8 @@
 
 #include "store/base/buf.h"
 
-/* Length of the well-formed UTF-8 character at s (Unicode, table 3-7), or 0. */
-static size_t utf8_len(const unsigned char *s)
+/* Length of the well-formed UTF-8 character in s[0..max), max > 0 (Unicode, table 3-7), or 0. */
+static size_t utf8_len(const unsigned char *s, size_t max)
 {
 	size_t n = s[0] < 0x80	 ? 1
 		   : s[0] < 0xc2 ? 0
@@ -17,6 +17,8 @@ static size_t utf8_len(const unsigned char *s)
 		   : s[0] < 0xf5 ? 4
 				 : 0;
 
+	if (n > max)
+		return 0;
 	for (size_t i = 1; i < n; i++)
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
@@ -26,22 +28,29 @@ static size_t utf8_len(const unsigned char *s)
 	return n;
 }
 
-json_t *api_text(const char *s)
+json_t *api_text_n(const void *s, size_t len)
 {
 	static const char replacement[] = "\xef\xbf\xbd";
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
-	json_t *j = json_string(s);
+	const unsigned char *p = s;
+	json_t *j = json_stringn(s, len);
 
 	if (j)
 		return j;
-	while (*s) {
-		size_t n = utf8_len((const unsigned char *)s);
+	for (size_t i = 0; i < len;) {
+		size_t n = utf8_len(p + i, len - i);
 
-		if (buf_append(&b, n ? s : replacement, n ? n : sizeof(replacement) - 1) < 0)
+		if (buf_append(&b, n ? p + i : (const void *)replacement,
+			       n ? n : sizeof(replacement) - 1) < 0)
 			return NULL;
-		s += n ? n : 1;
+		i += n ? n : 1;
 	}
 	return json_stringn((const char *)b.data, b.len);
+}
+
+json_t *api_text(const char *s)
+{
+	return api_text_n(s, strlen(s));
 }
 
 /* RFC 4648, section 4. */

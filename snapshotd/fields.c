@@ -7,7 +7,9 @@ static const char *const type_names[] = {
 	[FIELD_STRING] = "a string",
 	[FIELD_BOOL] = "true or false",
 	[FIELD_U64] = "a whole number, not negative",
+	[FIELD_NUMBER] = "a number, not negative",
 	[FIELD_OBJECT] = "an object",
+	[FIELD_ARRAY] = "an array",
 };
 
 static bool field_store(const struct field *f, json_t *v)
@@ -27,6 +29,16 @@ static bool field_store(const struct field *f, json_t *v)
 		if (!json_is_integer(v) || json_integer_value(v) < 0)
 			return false;
 		*(uint64_t *)f->out = (uint64_t)json_integer_value(v);
+		return true;
+	case FIELD_NUMBER:
+		if (!json_is_number(v) || json_number_value(v) < 0)
+			return false;
+		*(double *)f->out = json_number_value(v);
+		return true;
+	case FIELD_ARRAY:
+		if (!json_is_array(v))
+			return false;
+		*(json_t **)f->out = v;
 		return true;
 	case FIELD_OBJECT:
 		if (!json_is_object(v))

@@ -15,7 +15,9 @@ enum field_type {
 	FIELD_STRING, /* const char **, borrowed from the object */
 	FIELD_BOOL,   /* bool * */
 	FIELD_U64,    /* uint64_t *, 0..2^63-1 */
+	FIELD_NUMBER, /* double *, not negative */
 	FIELD_OBJECT, /* json_t **, borrowed */
+	FIELD_ARRAY,  /* json_t **, borrowed */
 };
 
 struct field {

@@ -27,6 +27,7 @@ enum route_flags {
 	ROUTE_LONG = 1,	  /* runs in a thread of its own; may stream its reply */
 	ROUTE_OPEN = 2,	  /* needs no API key */
 	ROUTE_UPLOAD = 4, /* with ?format= the body is a stream, not JSON */
+	ROUTE_STREAM = 8, /* the body is always a stream; goes with ROUTE_LONG */
 };
 
 struct route {

@@ -297,6 +297,11 @@ static void fields_are_checked_by_name_and_type(void **state)
 		{ "{\"s\": \"x\", \"n\": 1.0}", "\"n\"" },
 		{ "{\"s\": \"x\", \"n\": \"1\"}", "\"n\"" },
 		{ "{\"s\": \"x\", \"o\": []}", "\"o\"" },
+		{ "{\"s\": \"x\", \"r\": 1.5, \"a\": [1]}", NULL },
+		{ "{\"s\": \"x\", \"r\": 2}", NULL },
+		{ "{\"s\": \"x\", \"r\": -0.5}", "\"r\"" },
+		{ "{\"s\": \"x\", \"r\": \"1\"}", "\"r\"" },
+		{ "{\"s\": \"x\", \"a\": {}}", "\"a\"" },
 		{ "{\"s\": \"x\", \"t\": 1}", "unknown field \"t\"" },
 		{ "[]", "object" },
 		{ "\"s\"", "object" },
@@ -307,11 +312,13 @@ static void fields_are_checked_by_name_and_type(void **state)
 		const char *s = NULL;
 		bool b = false;
 		uint64_t n = 0;
-		json_t *o = NULL, *j = json_loads(cases[i].json, JSON_DECODE_ANY, NULL);
-		const struct field fields[] = { { "s", FIELD_STRING, &s, true },
-						{ "b", FIELD_BOOL, &b, false },
-						{ "n", FIELD_U64, &n, false },
-						{ "o", FIELD_OBJECT, &o, false } };
+		double r = 0;
+		json_t *a = NULL, *o = NULL, *j = json_loads(cases[i].json, JSON_DECODE_ANY, NULL);
+		const struct field fields[] = {
+			{ "s", FIELD_STRING, &s, true }, { "b", FIELD_BOOL, &b, false },
+			{ "n", FIELD_U64, &n, false },	 { "r", FIELD_NUMBER, &r, false },
+			{ "a", FIELD_ARRAY, &a, false }, { "o", FIELD_OBJECT, &o, false }
+		};
 		struct error err = ERROR_INIT;
 		int rc = fields_parse(j, fields, ARRAY_SIZE(fields), &err);
 
