@@ -126,7 +126,7 @@ static int check_file(const json_t *v, const char *name, struct error *err)
 
 static int check_encoding(const json_t *v, const char *name, struct error *err)
 {
-	const char *s = json_string_value(v);
+	const char *s = manifest_text(v, 6);
 
 	if (!s || strcmp(s, "base64") != 0)
 		return error_set(err, -EINVAL, "\"%s\" must be \"base64\"", name);
