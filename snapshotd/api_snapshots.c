@@ -119,6 +119,7 @@ int api_snapshot_history(struct api_call *c, struct error *err)
 
 struct patch {
 	const char *name; /* NULL: not given */
+	bool replace;	  /* also where another snapshot has it, which is deleted */
 	bool pinned;
 	uint64_t ttl; /* seconds, or PATCH_UNSET */
 	bool has_pinned;
@@ -128,6 +129,7 @@ static int patch_parse(struct api_call *c, struct patch *p, json_t **body, struc
 {
 	const struct field fields[] = {
 		{ "name", FIELD_STRING, &p->name, false },
+		{ "replace", FIELD_BOOL, &p->replace, false },
 		{ "pinned", FIELD_BOOL, &p->pinned, false },
 		{ "ttl", FIELD_U64, &p->ttl, false },
 	};
@@ -142,6 +144,8 @@ static int patch_parse(struct api_call *c, struct patch *p, json_t **body, struc
 		rc = error_set(err, -EINVAL, "give either name, or pinned and ttl");
 	else if (!p->name && !p->has_pinned && p->ttl == PATCH_UNSET)
 		rc = error_set(err, -EINVAL, "nothing to change: give name, or pinned and ttl");
+	else if (p->replace && !p->name)
+		rc = error_set(err, -EINVAL, "replace goes with name");
 	if (rc < 0) {
 		json_decref(*body);
 		*body = NULL;
@@ -158,6 +162,15 @@ static int pin(struct api_call *c, const struct snapshot *s, const struct patch 
 	return snapshots_pin(c->api->store->snapshots, s->id, pinned, ttl, err);
 }
 
+static int rename_to(struct api_call *c, const struct snapshot *s, const struct patch *p,
+		     struct error *err)
+{
+	struct snapshots *ss = c->api->store->snapshots;
+
+	return p->replace ? snapshots_replace(ss, s->id, p->name, err)
+			  : snapshots_rename(ss, s->id, p->name, err);
+}
+
 int api_snapshot_patch(struct api_call *c, struct error *err)
 {
 	struct snapshots *ss = c->api->store->snapshots;
@@ -171,7 +184,7 @@ int api_snapshot_patch(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = snapshots_get(ss, api_capture(c, 0), &s, err);
 	if (rc == 0)
-		rc = p.name ? snapshots_rename(ss, s.id, p.name, err) : pin(c, &s, &p, err);
+		rc = p.name ? rename_to(c, &s, &p, err) : pin(c, &s, &p, err);
 	if (rc == 0)
 		rc = reply_snapshot(c, s.id, err);
 	snapshot_fini(&s);

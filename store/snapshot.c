@@ -503,6 +503,49 @@ int snapshots_delete(struct snapshots *ss, const char *name_or_id, struct error 
 	return rc;
 }
 
+static int replace_locked(struct snapshots *ss, struct snapshot *s, const struct snapshot *old,
+			  struct error *err)
+{
+	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
+	if (!b)
+		return error_set_errno(err, -ENOMEM, "cannot replace snapshot \"%s\"", old->name);
+	if (old->pinned || old->status == SNAPSHOT_BUILDING)
+		return error_set(err, -EBUSY, "snapshot \"%s\" is %s", old->name,
+				 old->pinned ? "pinned" : "still being built");
+	batch_del(ss, b, RECORD_PREFIX, old->id);
+	if (s->name[0])
+		batch_del(ss, b, NAME_PREFIX, s->name);
+	memcpy(s->name, old->name, sizeof(s->name));
+	int rc = batch_put_record(ss, b, s);
+	if (rc == 0) {
+		batch_put_name(ss, b, s->name, s->id);
+		rc = kv_write(ss->kv, b, KV_SYNC);
+	}
+	return rc == 0 ? 0 : error_set_errno(err, rc, "cannot replace snapshot \"%s\"", old->name);
+}
+
+int snapshots_replace(struct snapshots *ss, const char *name_or_id, const char *name,
+		      struct error *err)
+{
+	struct snapshot s = { 0 }, old = { 0 };
+	int rc = snapshot_name_check(name, err);
+	if (rc != 0)
+		return rc;
+	pthread_mutex_lock(&ss->lock);
+	rc = snapshots_get(ss, name_or_id, &s, err);
+	int found = rc == 0 ? load_by_name(ss, name, &old, err) : rc;
+	if (rc == 0 && found == 0 && strcmp(s.id, old.id) != 0)
+		rc = replace_locked(ss, &s, &old, err);
+	else if (rc == 0 && found == -ENOENT)
+		rc = update_locked(ss, s.id, change_name, (void *)name, NULL, KV_SYNC, NULL, err);
+	else if (rc == 0)
+		rc = found;
+	pthread_mutex_unlock(&ss->lock);
+	snapshot_fini(&old);
+	snapshot_fini(&s);
+	return rc;
+}
+
 static bool is_expired(const struct snapshot *s, int64_t now_ms)
 {
 	if (s->pinned || s->ttl_seconds <= 0 || s->status == SNAPSHOT_BUILDING)

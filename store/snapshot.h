@@ -90,6 +90,13 @@ void snapshots_list_free(struct snapshot *list, size_t n);
 /* Atomic; -ENOENT, -EEXIST, -EINVAL. */
 MUST_CHECK int snapshots_rename(struct snapshots *ss, const char *name_or_id, const char *new_name,
 				struct error *err);
+/*
+ * The same, but a snapshot that has the name already is deleted in the same
+ * batch, so that at any moment one of the two has it. -EBUSY where that one is
+ * pinned or still being built.
+ */
+MUST_CHECK int snapshots_replace(struct snapshots *ss, const char *name_or_id, const char *name,
+				 struct error *err);
 /* -ENOENT, -EBUSY where pinned. */
 MUST_CHECK int snapshots_delete(struct snapshots *ss, const char *name_or_id, struct error *err);
 MUST_CHECK int snapshots_pin(struct snapshots *ss, const char *name_or_id, bool pinned,

@@ -181,6 +181,9 @@ reply 'rename to a bad name is 400' 400 error PATCH /api/snapshots/uno '{"name":
 reply 'rename of nothing is 404' 404 error PATCH /api/snapshots/nothing '{"name":"x"}'
 reply 'an empty change is 400' 400 'nothing to change' PATCH /api/snapshots/uno '{}'
 reply 'name and pin together are 400' 400 either PATCH /api/snapshots/uno '{"name":"x","pinned":true}'
+reply 'replace alone is 400' 400 'replace goes with name' PATCH /api/snapshots/uno '{"replace":true,"pinned":true}'
+reply 'a rename that replaces' 200 '"name":"ev"' PATCH /api/snapshots/ev3 '{"name":"ev","replace":true}'
+reply '... leaves nothing of its own name' 404 error GET /api/snapshots/ev3
 reply 'a wrong type is 400' 400 pinned PATCH /api/snapshots/uno '{"pinned":1}'
 reply 'pin' 200 '"pinned":true' PATCH /api/snapshots/uno '{"pinned":true}'
 reply 'time to live' 200 '"ttl":60' PATCH /api/snapshots/uno '{"ttl":60}'

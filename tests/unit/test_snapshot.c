@@ -232,6 +232,31 @@ static void rename_moves_the_name(void **state)
 	make(f, "old");
 }
 
+static void replace_takes_over_the_name(void **state)
+{
+	struct fx *f = *state;
+	struct snapshots *ss = f->s->snapshots;
+	struct error err = ERROR_INIT;
+	struct snapshot old = make(f, "image"), s = make(f, "image.new"), out;
+	assert_int_equal(snapshots_replace(ss, "none", "image", &err), -ENOENT);
+	assert_int_equal(snapshots_replace(ss, "image.new", "no/good", &err), -EINVAL);
+	assert_int_equal(snapshots_pin(ss, "image", true, 0, &err), 0);
+	assert_int_equal(snapshots_replace(ss, "image.new", "image", &err), -EBUSY);
+	assert_int_equal(snapshots_get(ss, "image", &out, &err), 0);
+	assert_string_equal(out.id, old.id);
+	assert_int_equal(snapshots_pin(ss, "image", false, 0, &err), 0);
+	assert_int_equal(snapshots_replace(ss, "image.new", "image", &err), 0);
+	assert_int_equal(snapshots_get(ss, "image", &out, &err), 0);
+	assert_string_equal(out.id, s.id);
+	assert_int_equal(snapshots_get(ss, old.id, &out, &err), -ENOENT);
+	assert_int_equal(snapshots_get(ss, "image.new", &out, &err), -ENOENT);
+	assert_int_equal(snapshots_replace(ss, "image", "image", &err), 0);
+	assert_int_equal(snapshots_replace(ss, "image", "free", &err), 0);
+	assert_int_equal(snapshots_get(ss, "free", &out, &err), 0);
+	assert_string_equal(out.id, s.id);
+	make(f, "image");
+}
+
 static void pinned_snapshots_are_not_deleted(void **state)
 {
 	struct fx *f = *state;
@@ -449,6 +474,7 @@ int main(void)
 		WITH_STORE(also_is_written_with_the_record_or_not_at_all),
 		WITH_STORE(newest_comes_first),
 		WITH_STORE(rename_moves_the_name),
+		WITH_STORE(replace_takes_over_the_name),
 		WITH_STORE(pinned_snapshots_are_not_deleted),
 		WITH_STORE(only_unused_unpinned_snapshots_expire),
 		WITH_STORE(touching_only_goes_forward),
