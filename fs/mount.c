@@ -3,16 +3,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/child.h"
 #include "store/base/log.h"
 
 /* Load the layers a record names. */
@@ -347,19 +346,13 @@ int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
 
 void mount_flush(struct mount *m)
 {
-	/*
-	 * A process of its own: a thread of ours that waits in syncfs(2) for our
-	 * own answers could not be killed, and would keep the connection alive.
-	 */
-	char *argv[] = { "sync", "-f", m->rec.mountpoint, NULL };
-	char *envp[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
-	pid_t pid;
+	int r;
 
 	if (!m->session)
 		return;
-	if (posix_spawn(&pid, "/bin/sync", NULL, NULL, argv, envp) == 0)
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
+	r = child_syncfs(m->rec.mountpoint);
+	if (r)
+		log_warn("mount %s: cannot flush: %s", m->rec.id, strerror(-r));
 	session_drain(m->session);
 }
 
@@ -373,18 +366,17 @@ static bool wait_ended(struct mount *m, int ms)
 
 static int unmount(struct mount *m, bool lazy, struct error *err)
 {
-	if (umount2(m->rec.mountpoint, UMOUNT_NOFOLLOW) == 0)
-		return 0;
-	if (errno == EBUSY && lazy) {
+	int r = child_umount(m->rec.mountpoint, UMOUNT_NOFOLLOW);
+
+	if (r == -EBUSY && lazy) {
 		mount_flush(m);
-		if (umount2(m->rec.mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
-			return 0;
+		r = child_umount(m->rec.mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
 	}
-	if (errno == EBUSY)
+	if (r == -EBUSY)
 		return error_set(err, -EBUSY, "%s is in use", m->rec.mountpoint);
-	if (errno == EINVAL || errno == ENOENT) /* somebody else was faster */
-		return 0;
-	return error_set_errno(err, -errno, "cannot unmount %s", m->rec.mountpoint);
+	if (r && r != -EINVAL && r != -ENOENT) /* else somebody was faster */
+		return error_set_errno(err, r, "cannot unmount %s", m->rec.mountpoint);
+	return 0;
 }
 
 int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err)

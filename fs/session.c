@@ -11,11 +11,15 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <fuse_lowlevel.h>
 
+#include "fs/child.h"
 #include "store/base/log.h"
 
 #define STOP_TOKEN UINT64_MAX
@@ -244,6 +248,31 @@ static void run_syncs(struct deferred_request *q)
 	}
 }
 
+/*
+ * Up to Linux 6.15 a page being written back to FUSE was copied and at once
+ * called clean, so that waiting for it told nothing of the request.
+ */
+static bool kernel_waits_for_writes(void)
+{
+	struct utsname u;
+	unsigned major, minor;
+
+	return uname(&u) == 0 && sscanf(u.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 16));
+}
+
+/* Have the kernel's dirty pages of an inode written to us. */
+static void write_back(struct session *s, uint64_t ino)
+{
+	int r = s->dev ? child_write_back(s->mountpoint, s->dev, ino) : -ENODEV;
+
+	if (!r && !kernel_waits_for_writes())
+		session_drain(s);
+	/* Detached lazily, or hidden below another mount: there is this way, too. */
+	if (r && r != -ESTALE)
+		wire_invalidate(s, ino);
+}
+
 static void run_seeks(struct deferred_request *q)
 {
 	struct deferred_request *next;
@@ -251,7 +280,7 @@ static void run_seeks(struct deferred_request *q)
 	for (; q; q = next) {
 		next = q->next;
 		wire_set_current(q->session, NULL);
-		wire_write_back(q->session, q->ino);
+		write_back(q->session, q->ino);
 		ops_seek(q->session, q);
 		release(q->session);
 		free(q);
@@ -419,6 +448,7 @@ static int do_mount(struct session *s, const struct session_options *opt, struct
 {
 	unsigned long flags = (opt->read_only ? MS_RDONLY : 0) | (opt->allow_dev ? 0 : MS_NODEV) |
 			      (opt->allow_suid ? 0 : MS_NOSUID);
+	struct statx stx;
 	char data[128];
 
 	s->fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -429,6 +459,9 @@ static int do_mount(struct session *s, const struct session_options *opt, struct
 		 s->fd);
 	if (mount(opt->fsname, opt->mountpoint, "fuse.varve", flags, data) < 0)
 		return error_set_errno(err, -errno, "cannot mount at %s", opt->mountpoint);
+	/* Without asking the filesystem, that is us. */
+	if (statx(AT_FDCWD, opt->mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &stx) == 0)
+		s->dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
 	return 0;
 }
 
@@ -446,9 +479,11 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 	s->on_end = opt->on_end;
 	s->arg = opt->arg;
 	pthread_cond_init(&s->idle, NULL);
-	r = take_slot(sp, s);
+	s->mountpoint = strdup(opt->mountpoint);
+	r = s->mountpoint ? take_slot(sp, s) : -ENOMEM;
 	if (r) {
 		pthread_cond_destroy(&s->idle);
+		free(s->mountpoint);
 		free(s);
 		return error_set(err, r, "out of memory");
 	}
@@ -477,6 +512,7 @@ void session_stop(struct session *s)
 	if (s->fd >= 0)
 		close(s->fd); /* the last descriptor: aborts what is still mounted */
 	pthread_cond_destroy(&s->idle);
+	free(s->mountpoint);
 	free(s);
 }
 

@@ -43,6 +43,8 @@ struct session {
 	struct session_pool *pool;
 	struct view *view;
 	int fd;
+	char *mountpoint; /* owned */
+	dev_t dev;	  /* of the superblock, as stat(2) shows it; 0: unknown */
 	size_t slot;
 	uint32_t generation;
 	_Atomic bool ended;
@@ -63,8 +65,8 @@ bool wire_may_wait(const void *request, size_t n);
 bool wire_is_write(const void *request, size_t n);
 size_t wire_buffer_size(void);
 void wire_set_current(struct session *s, const void *request);
-/* Make the kernel write dirty pages of an inode back, now. Not from a serving thread. */
-void wire_write_back(struct session *s, uint64_t ino);
+/* Drop what the kernel has cached of an inode, after writing it back. Not from a serving thread. */
+void wire_invalidate(struct session *s, uint64_t ino);
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops varve_ops;

@@ -132,13 +132,9 @@ void wire_fini(struct session_pool *sp)
 		fuse_session_destroy(sp->fuse);
 }
 
-void wire_write_back(struct session *s, uint64_t ino)
+void wire_invalidate(struct session *s, uint64_t ino)
 {
-	/*
-	 * Invalidating writes dirty pages back first. It also drops the clean
-	 * ones, which costs a read where the file is read again; there is no
-	 * message that only writes back. A failure (nothing cached) is none.
-	 */
+	/* A failure (nothing cached) is none. */
 	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, ino, 0, 0);
 }
 

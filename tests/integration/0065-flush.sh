@@ -1,7 +1,7 @@
 #!/bin/bash
 # A checkpoint has what was written before it, of files that are open too. A daemon that is
-# killed while the kernel writes dirty pages back, in the flush of a checkpoint or a lazy
-# unmount, ends at once: it must not wait for its own answers.
+# killed while the kernel writes dirty pages back, in the flush of a checkpoint, a lazy
+# unmount or a search for data, ends at once: it must not wait for its own answers.
 # tags: quick asan
 # timeout: 120
 . "${0%/*}/lib.sh"
@@ -51,6 +51,19 @@ time.sleep(100)' "$1" >"$T/wrote" 2>&1 &
 	writer=$!
 	until [ -s "$T/wrote" ]; do sleep 0.01; done
 }
+# As it, but it asks where data is again and again, which writes back first.
+write_and_seek() { # FILE
+	: >"$T/wrote"
+	python3 -c 'import os, sys
+f = open(sys.argv[1], "wb", 0)
+while True:
+    f.seek(0)
+    f.write(b"x" * 30000000)
+    f.seek(0, os.SEEK_DATA)
+    print(flush=True)' "$1" >"$T/wrote" 2>/dev/null &
+	writer=$!
+	until [ -s "$T/wrote" ]; do sleep 0.01; done
+}
 end_writer() {
 	kill $writer 2>/dev/null
 	wait $writer 2>/dev/null
@@ -66,14 +79,16 @@ for r in 1 2 3; do
 done
 is "a checkpoint has all that was written to an open file" "$short" ""
 
-hung=0 rounds=${VARVE_KILL_ROUNDS:-6}
+hung=0 rounds=${VARVE_KILL_ROUNDS:-9}
 for ((r = 1; r <= rounds; r++)); do
-	write_and_stay "$m/big"
-	if [ $((r % 2)) = 0 ]; then
-		varve umount --lazy "$m" >/dev/null 2>&1 &
-	else
-		varve checkpoint "$m" "cp$r" >/dev/null 2>&1 &
-	fi
+	case $((r % 3)) in
+	0) write_and_seek "$m/big" ;;
+	*) write_and_stay "$m/big" ;;
+	esac
+	case $((r % 3)) in
+	1) varve checkpoint "$m" "cp$r" >/dev/null 2>&1 & ;;
+	2) varve umount --lazy "$m" >/dev/null 2>&1 & ;;
+	esac
 	sleep "0.0$((r * 7 % 30 + 10))"
 	killed_daemon_ends || hung=$((hung + 1))
 	end_writer
@@ -81,7 +96,7 @@ for ((r = 1; r <= rounds; r++)); do
 	start_daemon
 	is_mounted "$m" || varve attach "$(varve --json mounts | jq -r '.[0].id')" >/dev/null
 done
-is "a daemon killed in a flush ends ($rounds times)" "$hung" 0
+is "a daemon killed in a write-back ends ($rounds times)" "$hung" 0
 ok "the mount works on" sh -c "echo x >'$m/new' && cat '$m/new'"
 ok "verify" varve verify
 done_testing

@@ -1,0 +1,30 @@
+/*
+ * child.h - system calls on one of our own mounts, made by a process of their own.
+ *
+ * A thread of the daemon that waits in the kernel for the daemon's own answers
+ * cannot be killed: it never leaves, so the descriptor of the connection stays
+ * open, so nobody tells the kernel that no answer will come. A child without
+ * descriptors waits just as well, and is let go when the daemon has died.
+ */
+#ifndef VARVE_FS_CHILD_H
+#define VARVE_FS_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "store/base/macros.h"
+
+/* As umount2(2): 0 or -errno. */
+MUST_CHECK int child_umount(const char *mountpoint, int flags);
+/* syncfs(2) of what is mounted at mountpoint. 0 or -errno. */
+MUST_CHECK int child_syncfs(const char *mountpoint);
+/*
+ * Write dirty pages of a file back and wait for that. dev: the mount's st_dev;
+ * -ENODEV where something else is at mountpoint. Node ids are FUSE's, with
+ * generation 1. -ESTALE where the kernel no longer knows the inode: then it has
+ * no pages of it.
+ */
+MUST_CHECK int child_write_back(const char *mountpoint, dev_t dev, uint64_t ino);
+
+#endif
