@@ -197,6 +197,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int vali
 			set.valid |= map[i].to;
 	if (set.valid & VIEW_KILL_SUIDGID && kill_flags(req, ino) & VIEW_WRITE_KILL_SGID)
 		set.valid |= VIEW_KILL_SGID;
+	if (valid & FUSE_SET_ATTR_CTIME)
+		view_note_kernel_stamp(&set.ctime);
 	if (valid & FUSE_SET_ATTR_ATIME_NOW)
 		set.atime = view_now();
 	if (valid & FUSE_SET_ATTR_MTIME_NOW)

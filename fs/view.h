@@ -200,6 +200,8 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
 void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u);
 uint32_t mode_without_suid(uint32_t mode, bool any_sgid);
 struct timespec view_now(void);
+/* A ctime that the kernel has sent: view_now() does not go behind it. */
+void view_note_kernel_stamp(const struct timespec *stamp);
 MUST_CHECK int view_tx_begin(struct view *v, struct upper_tx *tx);
 
 #endif

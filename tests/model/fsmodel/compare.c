@@ -22,7 +22,7 @@ struct ino_pair {
 struct compare {
 	FILE *out;
 	unsigned differences;
-	bool exact;		/* inode numbers, too */
+	bool exact;		/* inode numbers and ctime, too */
 	struct ino_pair *pairs; /* of files with several links */
 	size_t n_pairs, cap_pairs;
 	uint8_t *buf_a, *buf_b;
@@ -244,9 +244,11 @@ static void compare_entry(struct compare *c, int da, int db, const char *path, c
 	}
 	stat_describe(&a, ta, sizeof(ta));
 	stat_describe(&b, tb, sizeof(tb));
-	if (c->exact && a.st_ino != b.st_ino)
-		differ(c, path, "A ino=%lu B ino=%lu", (unsigned long)a.st_ino,
-		       (unsigned long)b.st_ino);
+	if (c->exact && (a.st_ino != b.st_ino || a.st_ctim.tv_sec != b.st_ctim.tv_sec ||
+			 a.st_ctim.tv_nsec != b.st_ctim.tv_nsec))
+		differ(c, path, "A ino=%lu ctime=%lld.%09ld B ino=%lu ctime=%lld.%09ld",
+		       (unsigned long)a.st_ino, (long long)a.st_ctim.tv_sec, a.st_ctim.tv_nsec,
+		       (unsigned long)b.st_ino, (long long)b.st_ctim.tv_sec, b.st_ctim.tv_nsec);
 	if (strcmp(ta, tb)) {
 		differ(c, path, "A {%s} B {%s}", ta, tb);
 		if ((a.st_mode ^ b.st_mode) & S_IFMT)
@@ -263,10 +265,6 @@ static void compare_entry(struct compare *c, int da, int db, const char *path, c
 		compare_links(c, path, &a, &b);
 }
 
-/*
- * Without ctime: of an inode that is being written to, the kernel's clock and
- * the daemon's may differ by a tick.
- */
 static void list_dir(int dir, const char *path, FILE *out)
 {
 	struct names ns;
@@ -281,11 +279,14 @@ static void list_dir(int dir, const char *path, FILE *out)
 		if (fstatat(dir, ns.v[i], &st, AT_SYMLINK_NOFOLLOW))
 			fprintf(out, "%s: %s\n", below, strerror(errno));
 		else
-			fprintf(out, "%s: ino=%lu mode=%o nlink=%lu size=%lld mtime=%lld.%09ld\n",
+			fprintf(out,
+				"%s: ino=%lu mode=%o nlink=%lu size=%lld mtime=%lld.%09ld "
+				"ctime=%lld.%09ld\n",
 				below, (unsigned long)st.st_ino, st.st_mode,
 				(unsigned long)st.st_nlink,
 				S_ISDIR(st.st_mode) ? 0 : (long long)st.st_size,
-				(long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+				(long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
+				(long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
 		int fd = S_ISDIR(st.st_mode)
 				 ? openat(dir, ns.v[i],
 					  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
