@@ -73,6 +73,8 @@ $(BUILD)/%.o: %.c
 
 # It holds the completion script (.incbin).
 $(BUILD)/tools/cmd_completion.o: tools/completion/varve.bash
+# And the dashboard.
+$(BUILD)/snapshotd/api_dashboard.o: $(wildcard snapshotd/dashboard/*)
 
 $(STORE_A): $(STORE)
 $(FS_A): $(FS)

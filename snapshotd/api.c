@@ -35,6 +35,9 @@ const struct route api_routes[] = {
 	{ "POST", "/api/gc", api_gc, ROUTE_LONG, NULL },
 	{ "POST", "/api/verify", api_verify, ROUTE_LONG, NULL },
 	{ "GET", "/api/stats", api_stats, 0, NULL },
+	{ "GET", "/api/stats/history", api_stats_history, 0, NULL },
+	{ "GET", "/", api_dashboard, ROUTE_OPEN, api_dashboard_check },
+	{ "GET", "/dashboard/:file", api_dashboard, ROUTE_OPEN, api_dashboard_check },
 };
 const size_t api_routes_count = ARRAY_SIZE(api_routes);
 

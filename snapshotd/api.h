@@ -18,6 +18,7 @@
 #include "snapshotd/metrics.h"
 #include "snapshotd/mounts.h"
 #include "snapshotd/router.h"
+#include "snapshotd/stats_history.h"
 #include "store/progress.h"
 #include "store/store.h"
 
@@ -27,6 +28,7 @@ struct api {
 	struct session_pool *pool;
 	struct mounts *mounts;
 	struct builds *builds;
+	struct stats_history *history;
 	struct metrics metrics;
 	const char *api_key; /* or NULL */
 	int64_t started_ms;  /* CLOCK_MONOTONIC */
@@ -46,6 +48,7 @@ struct api_call {
 	struct progress progress; /* see api_progress */
 	bool events;		  /* the reply is events */
 
+	bool not_modified;  /* the client has the reply already */
 	int fail_status;    /* of a failure; 0: by its code */
 	unsigned fail_step; /* an event "error" names this step of a build; 0: none */
 };
@@ -152,5 +155,8 @@ int api_image_delete(struct api_call *c, struct error *err);
 int api_gc(struct api_call *c, struct error *err);
 int api_verify(struct api_call *c, struct error *err);
 int api_stats(struct api_call *c, struct error *err);
+int api_stats_history(struct api_call *c, struct error *err);
+int api_dashboard_check(struct api_call *c, struct error *err);
+int api_dashboard(struct api_call *c, struct error *err);
 
 #endif

@@ -101,6 +101,10 @@ static int start(struct daemon_parts *d, struct error *err)
 		return err->code ? err->code : error_set(err, -ENOMEM, "out of memory");
 	rc = mounts_open(d->api.store, d->api.pool, &d->api.mounts, err);
 	if (rc == 0)
+		rc = stats_history_open(d->api.store, &d->api.history, err);
+	if (rc == 0)
+		rc = stats_history_start(d->api.history, err);
+	if (rc == 0)
 		rc = http_server_new(&app, d->config.connection_limit, &d->http, err);
 	if (rc == 0)
 		rc = listen_all(d, err);
@@ -112,6 +116,7 @@ static void stop(struct daemon_parts *d)
 	if (d->http)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);
+	stats_history_close(d->api.history);
 	mounts_close(d->api.mounts);
 	if (d->api.pool)
 		session_pool_free(d->api.pool);

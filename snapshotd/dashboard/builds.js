@@ -1,0 +1,150 @@
+// builds.js - builds and their logs, live while they run.
+
+import { el, button, facts, setText, setHidden, toast, uid } from "./dom.js";
+import { duration, ago, when, shortId } from "./format.js";
+import { call, stream, enc } from "./api.js";
+import { confirm } from "./dialogs.js";
+import { Table } from "./table.js";
+import { Log } from "./log.js";
+import { statusCell, jsonBlock } from "./snapshots.js";
+
+const ENDED = { ready: "good", failed: "bad", cancelled: "off" };
+
+export const buildId = (b) => b.id || b.buildID;
+const stateOf = (b) => String(b.state || b.status || "");
+export const isRunning = (b) => !(stateOf(b) in ENDED);
+const begun = (b) => b.startedAt || b.createdAt;
+
+function stateText(b) {
+	const s = stateOf(b);
+	if (/^step|^running$/.test(s) && b.step && (b.steps || b.stepCount))
+		return `step ${b.step} of ${typeof b.steps === "number" ? b.steps : b.stepCount}`;
+	return s;
+}
+
+function took(b) {
+	const from = Date.parse(begun(b));
+	const to = b.endedAt || b.finishedAt ? Date.parse(b.endedAt || b.finishedAt) : isRunning(b) ? Date.now() : NaN;
+	return Number.isFinite(to - from) ? duration(to - from) : "";
+}
+
+export class BuildsView {
+	constructor(ctx) {
+		this.ctx = ctx;
+		this.wanted = null;
+		this.note = el("p", { class: "note", role: "status" });
+		this.table = new Table({
+			caption: "Builds", key: buildId, empty: "Loading",
+			columns: [
+				{ label: "Build", text: (b) => b.name || shortId(buildId(b)), tip: buildId, sort: (b) => b.name || "" },
+				{ label: "State", build: (td) => statusCell(td, (b) => [stateText(b), ENDED[stateOf(b)] || "busy"]), sort: stateOf },
+				{ label: "Reason", wide: true, cls: "grow", text: (b) => b.error || "", tip: (b) => b.error },
+				{ label: "Began", wide: true, text: (b) => ago(begun(b)), tip: (b) => when(begun(b)), sort: (b) => begun(b) || "" },
+				{ label: "Took", num: true, text: took },
+				{ label: "Cancel", unseen: true, cls: "do", build: (td, row) => {
+					const b = button("Cancel", () => this.cancel(row), { class: "danger small" });
+					td.append(b);
+					return (item) => {
+						b.classList.toggle("away", !isRunning(item));
+						b.disabled = !isRunning(item);
+						b.setAttribute("aria-label", `Cancel the build ${item.name || shortId(buildId(item))}`);
+					};
+				} },
+			],
+			detail: (box, row) => this.detail(box, row),
+		});
+		const head = uid("h");
+		this.node = el("section", { "aria-labelledby": head },
+			el("div", { class: "bar" }, el("h1", { id: head }, "Builds"),
+				el("a", { class: "button primary", href: "#new" }, "Build a snapshot")),
+			this.note, this.table.node);
+	}
+
+	show(arg) {
+		this.wanted = arg;
+		this.reveal();
+	}
+
+	hide() {
+		this.table.closeAll(); // and with them, their streams
+	}
+
+	update(state) {
+		const src = state.builds;
+		setText(this.note, src.absent ? "This daemon does not build images." : src.error || "");
+		setHidden(this.table.node, src.absent);
+		if (!src.data)
+			return;
+		this.table.setEmpty("No builds yet.");
+		this.table.update(src.data);
+		this.reveal();
+	}
+
+	reveal() {
+		if (this.wanted && this.table.reveal(this.wanted, true))
+			this.wanted = null;
+	}
+
+	detail(box, row) {
+		const error = el("p", { class: "error", hidden: true });
+		box.append(error);
+		const set = facts(box), manifest = jsonBlock(box, "Manifest");
+		const log = new Log("Log");
+		const abort = new AbortController();
+		box.append(log.node);
+		this.follow(row, log, abort.signal);
+		return {
+			update: (b) => {
+				setText(error, b.error || "");
+				setHidden(error, !b.error);
+				set([["Id", buildId(b)], ["Key", b.contentHash || b.key], ["Snapshot", b.snapshotID || b.snapshotId || b.snapshot],
+					["Began", when(begun(b))], ["Ended", when(b.endedAt || b.finishedAt)],
+					["Mount kept", b.mountID || b.keptMount || b.mountpoint]]);
+				manifest(b.manifest);
+			},
+			close: () => abort.abort(),
+		};
+	}
+
+	// The log from its start to the build's end, over again where the connection breaks.
+	async follow(row, log, signal) {
+		for (;;) {
+			try {
+				log.clear();
+				await stream("GET", `/api/builds/${enc(row.key)}/logs`, undefined, (type, e) => {
+					if (type === "build_log" || type === "message")
+						log.event(e);
+				}, signal).then((r) => Array.isArray(r) && r.forEach((e) => log.event(e)));
+				log.end("The log ends here.");
+				this.ctx.refresh("builds");
+				return;
+			} catch (e) {
+				if (e.name === "AbortError")
+					return;
+				if (e.status !== 0) {
+					log.end(e.message, e.status === 422 ? "bad" : "");
+					this.ctx.refresh("builds");
+					return;
+				}
+				log.end("The connection is lost; trying again.");
+			}
+			await new Promise((r) => setTimeout(r, 2000));
+			if (signal.aborted)
+				return;
+		}
+	}
+
+	async cancel(row) {
+		const b = row.item, name = b.name || shortId(buildId(b));
+		if (!await confirm({ title: `Cancel the build ${name}?`, verb: "Cancel the build", danger: true,
+			text: "Whoever waits for its image is told so. Steps that are done stay cached." }))
+			return;
+		try {
+			await call("DELETE", `/api/builds/${enc(buildId(b))}`);
+			toast(`The build ${name} is being cancelled.`);
+		} catch (e) {
+			toast(`${name}: ${e.message}`, true);
+		}
+		this.ctx.refresh("builds", "snapshots");
+	}
+}
