@@ -154,6 +154,8 @@ install: all
 	install -D -m 755 $(BUILD)/bin/varve $(DESTDIR)$(PREFIX)/bin/varve
 	set -e; for m in $(MAN); do \
 	install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
+	set -e; for t in $(wildcard tools/templates/*.json); do \
+	install -D -m 644 $$t $(DESTDIR)$(PREFIX)/share/varve/templates/$${t##*/}; done
 	set -e; for c in $(wildcard tools/completion/*.bash); do n=$${c##*/}; \
 	install -D -m 644 $$c $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$${n%.bash}; done
 

@@ -159,10 +159,27 @@ static size_t on_upload(char *data, size_t size, size_t count, void *arg)
 		t->failure = -errno;
 		return CURL_READFUNC_ABORT;
 	}
+	if (n == 0 && t->rq->on_end) {
+		t->failure = t->rq->on_end(t->rq->arg);
+		if (t->failure < 0)
+			return CURL_READFUNC_ABORT;
+	}
 	t->sent += (uint64_t)n;
 	if (t->rq->on_sent)
 		t->rq->on_sent(t->rq->arg, t->sent);
 	return (size_t)n;
+}
+
+static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total,
+		       curl_off_t ul)
+{
+	struct transfer *t = arg;
+
+	(void)dl_total, (void)dl, (void)ul_total, (void)ul;
+	if (!t->rq->cancelled(t->rq->arg))
+		return 0;
+	t->failure = -EINTR;
+	return 1;
 }
 
 static int status_to_code(long status)
@@ -264,6 +281,11 @@ static void set_up(struct transfer *t, struct curl_slist *headers, const char *u
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 512L << 10);
+	if (rq->cancelled) {
+		curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+		curl_easy_setopt(c, CURLOPT_XFERINFODATA, t);
+	}
 	if (rq->upload) {
 		curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
 		curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
@@ -308,7 +330,9 @@ static int perform(struct transfer *t, const char *text, json_t **out, struct er
 	if (r == 0) {
 		set_up(t, headers, (const char *)url.data, text);
 		CURLcode rc = curl_easy_perform(t->client->curl);
-		if (t->failure < 0)
+		if (t->failure == -EINTR)
+			r = error_set(err, -EINTR, "interrupted");
+		else if (t->failure < 0)
 			r = error_set_errno(err, t->failure, "%s",
 					    rc == CURLE_ABORTED_BY_CALLBACK ? "reading the input"
 					    : rq->on_data		    ? "writing the output"

@@ -34,6 +34,8 @@ struct client_request {
 	const char *upload_type; /* Content-Type */
 	/* May be NULL: bytes sent so far. */
 	void (*on_sent)(void *arg, uint64_t bytes);
+	/* May be NULL: nothing more is to be read. A failure (-errno) ends the call, unsent. */
+	int (*on_end)(void *arg);
 
 	/*
 	 * Ask for events. "result" and "error" end up as the call's result;
@@ -45,7 +47,10 @@ struct client_request {
 	/* Stream the answer here instead; a failure (-errno) ends the call. */
 	int (*on_data)(void *arg, const void *data, size_t len);
 
-	void *arg; /* of the three */
+	/* May be NULL. Asked every second, and after each signal: true ends it, -EINTR. */
+	bool (*cancelled)(void *arg);
+
+	void *arg; /* of them all */
 };
 
 /*

@@ -40,6 +40,8 @@ COMMAND(tree);
 COMMAND(verify);
 COMMAND(du);
 OPTIONS(du);
+COMMAND(template);
+OPTIONS(template);
 COMMAND(completion);
 COMMAND(complete);
 

@@ -101,6 +101,11 @@ const struct command cli_commands[] = {
 	  "LOGICAL sums up file sizes, ALLOCATED leaves out holes, STORED is what their distinct\n"
 	  "chunks take in the store, compressed.\n",
 	  1, 1, options_du, true, cmd_du },
+	{ "template", "list|show|build [TEMPLATE]", "make base images from recipes",
+	  "list tells which recipes there are, show prints one, and build makes the snapshot of\n"
+	  "its name: mmdebstrap makes a base system, and the recipe's steps are built upon it.\n"
+	  "TEMPLATE is a recipe's name, or the path of a file NAME.json. See varve-template(7).\n",
+	  1, 2, options_template, false, cmd_template },
 	{ "completion", "bash", "print the completion script for a shell",
 	  "To use it: varve completion bash > /etc/bash_completion.d/varve\n", 1, 1, NULL, false,
 	  cmd_completion },

@@ -1,0 +1,27 @@
+/* image_build.h - asking the daemon for an image, with the build's log on standard error. */
+#ifndef VARVE_TOOLS_IMAGE_BUILD_H
+#define VARVE_TOOLS_IMAGE_BUILD_H
+
+#include <stdbool.h>
+
+#include "tools/cli.h"
+
+struct image_build {
+	const char *path; /* "/api/snapshots" or what else builds */
+	const json_t *body;
+	bool force, keep_failed;      /* the query's */
+	bool quiet;		      /* no log */
+	bool (*cancelled)(void *arg); /* as in client.h; or NULL */
+	void *arg;
+};
+
+/*
+ * The call's answer, a new reference. Where the build failed because something
+ * could not be reached, err says what.
+ */
+MUST_CHECK int image_build(struct cli *cli, const struct image_build *b, json_t **out,
+			   struct error *err);
+/* A manifest from a file ("-": standard input), a new reference. */
+MUST_CHECK int image_read(const char *path, json_t **out, struct error *err);
+
+#endif
