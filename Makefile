@@ -56,8 +56,8 @@ HELPER_DIRS = $(patsubst %/,%,$(sort $(dir $(wildcard tests/model/*/*.c tests/pe
 HELPERS = $(patsubst %.c,$(BUILD)/%,$(HELPER_FILES))
 BIG_HELPERS = $(foreach d,$(HELPER_DIRS),$(BUILD)/$(d)/$(notdir $(d)))
 FUZZERS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
-ALL_C = $(wildcard */*.c */base/*.c tests/*/*.c tests/*/*/*.c)
-ALL_SOURCES = $(ALL_C) $(wildcard */*.h */base/*.h tests/*/*.h tests/*/*/*.h)
+ALL_C = $(wildcard */*.c */base/*.c */init/*.c tests/*/*.c tests/*/*/*.c)
+ALL_SOURCES = $(ALL_C) $(wildcard */*.h */base/*.h */init/*.h tests/*/*.h tests/*/*/*.h)
 
 STORE_A = $(BUILD)/libvarve-store.a
 FS_A = $(BUILD)/libvarve-fs.a
@@ -70,6 +70,18 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@$(if $(V),,echo "  CC    $<")
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+
+# The first process of containers: one static program, which a part of the daemon holds
+# (.incbin). It is never instrumented, for it runs without our libraries.
+INIT = $(BUILD)/snapshotd/init/varve-init
+INIT_C = $(wildcard snapshotd/init/*.c)
+$(INIT): $(INIT_C) $(wildcard snapshotd/init/*.h) store/base/macros.h
+	@mkdir -p $(@D)
+	@$(if $(V),,echo "  INIT  $@")
+	$(Q)$(CC) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -std=gnu11 $(WARN) $(if $(DEVELOPER),-Werror) \
+		-Os -ffunction-sections -static -s -Wl,--gc-sections -o $@ $(INIT_C)
+$(BUILD)/snapshotd/runtime_agent.o: CPPFLAGS += -DVARVE_INIT='"$(INIT)"'
+$(BUILD)/snapshotd/runtime_agent.o: $(INIT)
 
 # It holds the completion script (.incbin).
 $(BUILD)/tools/cmd_completion.o: tools/completion/varve.bash

@@ -90,7 +90,8 @@ json_t *mount_info_to_json(const struct mount_info *i);
  * is done, with the record, status "building"; sealing goes on in the
  * background and ends with status ready or failed. For an unchanged mount the
  * record is ready at once. A second checkpoint waits for the first to seal.
- * freeze_cgroup: a cgroup v2 directory to freeze from flush to swap, or NULL.
+ * freeze_cgroup: a cgroup's directory (v2, or v1's freezer) to freeze from flush
+ * to swap, or NULL.
  * -EEXIST (name taken), -ENOTCONN (detached), -EIO. Works detached as well.
  */
 MUST_CHECK int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgroup,

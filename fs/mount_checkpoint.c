@@ -19,7 +19,6 @@
 #include "fs/mount_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +26,7 @@
 #include <unistd.h>
 
 #include "fs/carry.h"
+#include "fs/freeze.h"
 #include "fs/seal.h"
 #include "store/base/log.h"
 
@@ -287,56 +287,6 @@ int mount_settle(struct mount *m, struct error *err)
 	return r;
 }
 
-/* --- freezing --- */
-
-static int write_file(const char *dir, const char *name, const char *text)
-{
-	char path[4096];
-	int fd, r = 0;
-
-	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
-		return -ENAMETOOLONG;
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
-static bool is_frozen(const char *dir)
-{
-	char path[4096], text[256];
-	ssize_t n = -1;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/cgroup.events", dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		n = read(fd, text, sizeof(text) - 1);
-		close(fd);
-	}
-	text[n > 0 ? n : 0] = 0;
-	return strstr(text, "frozen 1") != NULL;
-}
-
-static int freeze(const char *dir, struct error *err)
-{
-	int r = write_file(dir, "cgroup.freeze", "1");
-
-	if (r)
-		return error_set_errno(err, r, "cannot freeze cgroup %s", dir);
-	for (int ms = 0; !is_frozen(dir); ms++) {
-		if (ms == 2000) {
-			(void)!write_file(dir, "cgroup.freeze", "0");
-			return error_set(err, -ETIMEDOUT, "cgroup %s did not freeze", dir);
-		}
-		usleep(1000);
-	}
-	return 0;
-}
-
 /* --- the swap --- */
 
 /* layers held exclusively: is there anything to seal? */
@@ -432,7 +382,7 @@ static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap
 	if (!next)
 		return error_set(err, -ENOMEM, "out of memory");
 	if (attached && cgroup) {
-		r = freeze(cgroup, err);
+		r = cgroup_freeze(cgroup, err);
 		frozen = r == 0;
 	}
 	if (attached && !r)
@@ -443,7 +393,7 @@ static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap
 		r = snapshots_put(m->store->snapshots, snap, NULL, err);
 	if (!r && snap->status == SNAPSHOT_BUILDING)
 		r = swap(m, &next, snap->id, &changed);
-	if (frozen && write_file(cgroup, "cgroup.freeze", "0"))
+	if (frozen && cgroup_thaw(cgroup))
 		log_error("cannot thaw cgroup %s", cgroup);
 	if (r) {
 		if (snap->status == SNAPSHOT_BUILDING && r != -EEXIST)

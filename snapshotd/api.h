@@ -18,6 +18,7 @@
 #include "snapshotd/metrics.h"
 #include "snapshotd/mounts.h"
 #include "snapshotd/router.h"
+#include "snapshotd/runtime.h"
 #include "snapshotd/stats_history.h"
 #include "store/progress.h"
 #include "store/store.h"
@@ -27,6 +28,7 @@ struct api {
 	struct store *store;
 	struct session_pool *pool;
 	struct mounts *mounts;
+	struct runtime *runtime;
 	struct builds *builds;
 	struct stats_history *history;
 	struct metrics metrics;

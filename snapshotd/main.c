@@ -85,6 +85,14 @@ static int listen_all(struct daemon_parts *d, struct error *err)
 	return rc;
 }
 
+static int open_runtime(struct daemon_parts *d, struct error *err)
+{
+	const struct runtime_options opt = { .program = d->config.runtime,
+					     .state_dir = d->api.store->dir };
+
+	return runtime_open(&opt, &d->api.runtime, err);
+}
+
 static int start(struct daemon_parts *d, struct error *err)
 {
 	struct http_app app = api_app(&d->api);
@@ -100,6 +108,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	if (!d->api.pool)
 		return err->code ? err->code : error_set(err, -ENOMEM, "out of memory");
 	rc = mounts_open(d->api.store, d->api.pool, &d->api.mounts, err);
+	if (rc == 0)
+		rc = open_runtime(d, err);
 	if (rc == 0)
 		rc = stats_history_open(d->api.store, &d->api.history, err);
 	if (rc == 0)
@@ -117,6 +127,7 @@ static void stop(struct daemon_parts *d)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);
 	stats_history_close(d->api.history);
+	runtime_close(d->api.runtime);
 	mounts_close(d->api.mounts);
 	if (d->api.pool)
 		session_pool_free(d->api.pool);

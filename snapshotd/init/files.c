@@ -1,0 +1,307 @@
+/*
+ * The daemon's file work, done inside the container as a program like others:
+ * whatever a path or a symlink says, it cannot mean a file outside.
+ *
+ *   file-read PATH     the file's bytes on stdout
+ *   file-write PATH    its bytes from stdin; makes missing directories; what
+ *                      was there is replaced at once, or not at all
+ *   file-list PATH     [{"name", "path", "isDir", "size"}, ...] on stdout
+ *   file-mkdir PATH    with missing parents; one that is there is no failure
+ *   file-remove PATH   a directory with all in it
+ *
+ * Failure: exit status 1, and "ERRNO PATH: why" on stderr.
+ */
+#include "snapshotd/init/init.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define COPY_STEP (1u << 20)
+#define LINKS_MAX 40
+
+static int write_all(int fd, const char *p, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0)
+			return -errno;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* Until the end of `from`. */
+static int copy(int from, int to)
+{
+	static char room[1 << 16];
+	ssize_t n;
+
+	do
+		n = sendfile(to, from, NULL, COPY_STEP);
+	while (n > 0);
+	if (n == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	while ((n = read(from, room, sizeof(room))) > 0) {
+		int rc = write_all(to, room, (size_t)n);
+
+		if (rc < 0)
+			return rc;
+	}
+	return n < 0 ? -errno : 0;
+}
+
+static int file_read(const char *path)
+{
+	struct stat st;
+	int rc, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		rc = -errno;
+	else if (S_ISDIR(st.st_mode))
+		rc = -EISDIR;
+	else
+		rc = S_ISREG(st.st_mode) ? copy(fd, STDOUT_FILENO) : -EINVAL;
+	close(fd);
+	return rc;
+}
+
+/* mkdir -p of path's first len bytes. */
+static int make_directories(const char *path, size_t len)
+{
+	char dir[PATH_MAX];
+	struct stat st;
+
+	if (len >= sizeof(dir))
+		return -ENAMETOOLONG;
+	memcpy(dir, path, len);
+	dir[len] = 0;
+	for (size_t i = 1; i <= len; i++) {
+		if (i < len && dir[i] != '/')
+			continue;
+		dir[i] = 0;
+		if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+			return -errno;
+		if (i < len)
+			dir[i] = '/';
+	}
+	if (len == 0)
+		return 0;
+	if (stat(dir, &st) < 0)
+		return -errno;
+	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
+static size_t dir_length(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? (size_t)(slash - path) : 0;
+}
+
+/* Follow symlinks in the last place, so that what they point to is replaced. */
+static int follow(const char *path, char out[PATH_MAX])
+{
+	char link[PATH_MAX];
+
+	if (strlen(path) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	strcpy(out, path);
+	for (int i = 0; i < LINKS_MAX; i++) {
+		size_t dir = dir_length(out);
+		ssize_t n = readlink(out, link, sizeof(link) - 1);
+
+		if (n < 0)
+			return errno == EINVAL || errno == ENOENT ? 0 : -errno;
+		link[n] = 0;
+		if (link[0] == '/' || !strchr(out, '/'))
+			dir = 0;
+		else
+			dir++;
+		if (dir + (size_t)n >= PATH_MAX)
+			return -ENAMETOOLONG;
+		memcpy(out + dir, link, (size_t)n + 1);
+	}
+	return -ELOOP;
+}
+
+/* A new file beside `path`. */
+static int open_beside(const char *path, char out[PATH_MAX])
+{
+	for (int i = 0; i < 100; i++) {
+		unsigned random;
+		int fd;
+
+		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+			return -EIO;
+		if (snprintf(out, PATH_MAX, "%.*s/.varve-%08x", (int)dir_length(path), path,
+			     random) >= PATH_MAX)
+			return -ENAMETOOLONG;
+		fd = open(out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (fd >= 0 || errno != EEXIST)
+			return fd < 0 ? -errno : fd;
+	}
+	return -EEXIST;
+}
+
+static int fill(int fd, const struct stat *old, bool exists)
+{
+	int rc = copy(STDIN_FILENO, fd);
+
+	if (rc == 0 && exists && fchown(fd, old->st_uid, old->st_gid) < 0)
+		rc = -errno;
+	if (rc == 0 && fchmod(fd, exists ? old->st_mode & 07777 : 0644) < 0)
+		rc = -errno;
+	return rc;
+}
+
+static int file_write(const char *path)
+{
+	char target[PATH_MAX], temporary[PATH_MAX];
+	struct stat old;
+	bool exists;
+	int fd, rc = follow(path, target);
+
+	if (rc < 0)
+		return rc;
+	exists = stat(target, &old) == 0;
+	if (exists && !S_ISREG(old.st_mode))
+		return S_ISDIR(old.st_mode) ? -EISDIR : -EINVAL;
+	if (target[strlen(target) - 1] == '/')
+		return -EISDIR;
+	rc = make_directories(target, dir_length(target));
+	if (rc < 0)
+		return rc;
+	fd = open_beside(target, temporary);
+	if (fd < 0)
+		return fd;
+	rc = fill(fd, &old, exists);
+	if (close(fd) < 0 && rc == 0)
+		rc = -errno;
+	if (rc == 0 && rename(temporary, target) < 0)
+		rc = -errno;
+	if (rc < 0)
+		unlink(temporary);
+	return rc;
+}
+
+/* The length of the UTF-8 sequence at s; 0 where there is none. */
+static size_t utf8_length(const unsigned char *s)
+{
+	static const unsigned least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	unsigned c = s[0], v;
+	size_t n = c < 0x80 ? 1 : c >> 5 == 6 ? 2 : c >> 4 == 14 ? 3 : c >> 3 == 30 ? 4 : 0;
+
+	if (n < 2)
+		return n;
+	v = c & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++) {
+		if (s[i] >> 6 != 2)
+			return 0;
+		v = v << 6 | (s[i] & 0x3fu);
+	}
+	return v < least[n] || v > 0x10ffff || (v >> 11 == 0x1b) ? 0 : n;
+}
+
+static void print_json_text(const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+
+	while (*s) {
+		size_t n = utf8_length(s);
+
+		if (n == 0)
+			fputs("\xef\xbf\xbd", stdout);
+		else if (*s < 0x20 || *s == '"' || *s == '\\' || *s == 0x7f)
+			printf("\\u%04x", *s);
+		else
+			fwrite(s, 1, n, stdout);
+		s += n ? n : 1;
+	}
+}
+
+static int file_list(const char *path)
+{
+	const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
+	struct dirent **names;
+	bool first = true;
+	int dir, n = scandir(path, &names, NULL, alphasort);
+
+	if (n < 0)
+		return -errno;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return -errno;
+	putchar('[');
+	for (int i = 0; i < n; i++) {
+		const char *name = names[i]->d_name;
+		struct stat st;
+
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+		    fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue; /* or it has gone meanwhile */
+		fputs(first ? "{\"name\":\"" : ",{\"name\":\"", stdout);
+		print_json_text(name);
+		fputs("\",\"path\":\"", stdout);
+		print_json_text(path);
+		fputs(slash, stdout);
+		print_json_text(name);
+		printf("\",\"isDir\":%s,\"size\":%lld}", S_ISDIR(st.st_mode) ? "true" : "false",
+		       (long long)st.st_size);
+		first = false;
+	}
+	putchar(']');
+	return fflush(stdout) == EOF || ferror(stdout) ? -EIO : 0;
+}
+
+static int file_mkdir(const char *path)
+{
+	size_t len = strlen(path);
+
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	return make_directories(path, len);
+}
+
+static const struct {
+	const char *name;
+	int (*run)(const char *path);
+} commands[] = {
+	{ "file-read", file_read },   { "file-write", file_write },   { "file-list", file_list },
+	{ "file-mkdir", file_mkdir }, { "file-remove", remove_tree },
+};
+
+bool files_has_command(const char *name)
+{
+	return strncmp(name, "file-", 5) == 0;
+}
+
+int files_main(int argc, char **argv)
+{
+	int rc = -EINVAL;
+
+	umask(022);
+	if (argc != 3 || !argv[2][0]) {
+		fprintf(stderr, "%d one path that is not empty, please\n", EINVAL);
+		return 1;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			rc = commands[i].run(argv[2]);
+	if (rc == 0)
+		return 0;
+	fprintf(stderr, "%d %s: %s\n", -rc, argv[2],
+		rc == -EINVAL ? "not a regular file" : strerror(-rc));
+	return 1;
+}
