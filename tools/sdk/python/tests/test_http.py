@@ -1,0 +1,205 @@
+"""HTTP, with and without asyncio, against a server of canned bytes."""
+import asyncio
+import json
+import tempfile
+import unittest
+
+from varve import (
+    AsyncClient,
+    AsyncSandbox,
+    BuildError,
+    Client,
+    ConflictError,
+    Image,
+    NotFoundError,
+    Sandbox,
+    Snapshots,
+    TransportError,
+)
+from varve._endpoint import Call
+
+from .serve import CHUNKED, EVENTS, LAST, SANDBOX, Server, chunk, event, reply
+
+
+class Sync:
+    @staticmethod
+    def create(path, **options):
+        return Sandbox.create(client=Client(socket=path), **options)
+
+    @staticmethod
+    def write(path, data):
+        return Sandbox.create(client=Client(socket=path)).files.write("/f", data)
+
+    @staticmethod
+    def read(path):
+        with Client(socket=path).open(Call("GET", "/x")) as response:
+            return response.read()
+
+
+class Async:
+    @staticmethod
+    def create(path, **options):
+        return asyncio.run(AsyncSandbox.create(client=AsyncClient(socket=path), **options))
+
+    @staticmethod
+    def write(path, data):
+        async def go():
+            sandbox = await AsyncSandbox.create(client=AsyncClient(socket=path))
+            await sandbox.files.write("/f", data)
+
+        return asyncio.run(go())
+
+    @staticmethod
+    def read(path):
+        async def go():
+            async with await AsyncClient(socket=path).open(Call("GET", "/x")) as response:
+                return await response.read()
+
+        return asyncio.run(go())
+
+
+def both(test):
+    """Runs a test with each kind of client."""
+
+    def run(self):
+        for calls in Sync, Async:
+            with self.subTest(calls.__name__):
+                test(self, calls)
+
+    return run
+
+
+class Http(unittest.TestCase):
+    @both
+    def test_json(self, calls):
+        with Server(reply(201, SANDBOX)) as server:
+            sandbox = calls.create(server.path, timeout=5, envs={"A": "1"}, memory_mb=64)
+            self.assertEqual(sandbox.id, "sb-1")
+            self.assertEqual(sandbox.info.metadata, {"a": "b"})
+            head, body = server.last()
+        self.assertTrue(head.startswith(b"POST /api/sandboxes HTTP/1.1\r\n"))
+        wanted = {"templateID": "base", "timeout": 5, "envs": {"A": "1"}, "memoryMB": 64}
+        self.assertEqual(json.loads(body), wanted)
+
+    @both
+    def test_events(self, calls):
+        log = {"step": 2, "type": "run", "message": "caf\u00e9", "stream": "stdout"}
+        start = [EVENTS, chunk(b": hello\n\n"), event("build_log", log)]
+        pieces = start + [event("result", SANDBOX), LAST]
+        data = b"".join(pieces)
+        for sent in (pieces, [data], [data[i : i + 1] for i in range(len(data))]):
+            got = []
+            with Server(*sent) as server:
+                sandbox = calls.create(server.path, image=Image.base(), on_build_log=got.append)
+                self.assertIn(b"Accept: text/event-stream\r\n", server.last()[0] + b"\r\n")
+            self.assertEqual(sandbox.id, "sb-1")
+            told = [(g.step, g.type, str(g), g.stream) for g in got]
+            self.assertEqual(told, [(2, "run", "caf\u00e9", "stdout")])
+
+    @both
+    def test_failures(self, calls):
+        with Server(reply(409, {"error": "taken"})) as server:
+            with self.assertRaises(ConflictError) as caught:
+                calls.create(server.path, image=Image.base())
+            self.assertEqual(caught.exception.message, "taken")
+        failed = event("error", {"error": "step 2 (run): status 1", "step": 2})
+        with Server(EVENTS, failed, LAST) as server:
+            with self.assertRaises(BuildError) as caught:
+                calls.create(server.path, image=Image.base())
+            self.assertEqual(caught.exception.step, 2)
+            self.assertEqual(caught.exception.message, "step 2 (run): status 1")
+
+    @both
+    def test_connections_that_break(self, calls):
+        with self.assertRaises(TransportError):
+            calls.create("/nonexistent/socket")
+        log = event("build_log", {"message": "x"})
+        for sent in (
+            b"",
+            b"HTTP/1.1 200 OK\r\n",
+            reply(200, {"a": 1})[:-1],
+            b"SSH-2.0\r\n\r\n",
+            CHUNKED + b"5\r\nab",
+            CHUNKED + chunk(b"{}"),
+            EVENTS + log + LAST,
+            EVENTS + log,
+            reply(200, b"{"),
+        ):
+            with self.subTest(sent), Server(sent) as server:
+                with self.assertRaises(TransportError):
+                    calls.create(server.path, image=Image.base())
+
+    @both
+    def test_bodies(self, calls):
+        for sent, wanted in (
+            (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+            (reply(200, b""), b""),
+            (b"HTTP/1.1 100 Continue\r\n\r\n" + reply(200, b"x"), b"x"),
+            (CHUNKED + chunk(b"a") + b"A;ext=1\r\n0123456789\r\n" + LAST, b"a0123456789"),
+            (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end"),
+            (reply(200, b"y" * 300000), b"y" * 300000),
+        ):
+            with self.subTest(sent[:60]), Server(sent) as server:
+                self.assertEqual(calls.read(server.path), wanted)
+
+    @both
+    def test_uploads(self, calls):
+        big = bytes(range(256)) * 1000
+        with Server(reply(201, SANDBOX)) as server:
+            for data, wanted in (
+                ("gr\u00fcn", "gr\u00fcn".encode()),
+                (b"", b""),
+                (bytearray(b"ab"), b"ab"),
+                (memoryview(b"abc"), b"abc"),
+                (big, big),
+            ):
+                calls.write(server.path, data)
+                head, body = server.last()
+                self.assertTrue(head.startswith(b"PUT /api/sandboxes/sb-1/files?path=/f "))
+                self.assertEqual(body, wanted)
+            calls.write(server.path, iter([b"abc", b"", b"de"]))
+            self.assertEqual(server.last()[1], b"3\r\nabc\r\n2\r\nde\r\n" + LAST)
+            with tempfile.TemporaryFile() as file:
+                file.write(b"from a file")
+                file.seek(0)
+                calls.write(server.path, file)
+            self.assertEqual(server.last()[1].lower(), b"b\r\nfrom a file\r\n" + LAST)
+
+    @both
+    def test_a_refused_upload_says_why(self, calls):
+        with Server(reply(404, {"error": "no such sandbox"}), read_all=False) as server:
+            with self.assertRaises(NotFoundError):
+                calls.create(server.path, metadata={"x": "y" * 4_000_000})
+
+    def test_what_a_callback_raises_goes_through(self):
+        def fail(_):
+            raise KeyError("mine")
+
+        log = event("build_log", {"message": "x"})
+        with Server(EVENTS, log, event("result", SANDBOX), LAST) as server:
+            snapshots = Snapshots(Client(socket=server.path))
+            with self.assertRaises(KeyError):
+                snapshots.create("n", Image.base(), on_build_logs=fail)
+
+    def test_coroutines_as_callbacks(self):
+        got = []
+
+        async def on_log(log):
+            await asyncio.sleep(0)
+            got.append(str(log))
+
+        log = event("build_log", {"message": "x"})
+        with Server(EVENTS, log, event("result", SANDBOX), LAST) as server:
+            Async.create(server.path, image=Image.base(), on_build_log=on_log)
+        self.assertEqual(got, ["x"])
+
+    def test_arguments(self):
+        with self.assertRaises(ValueError):
+            Sandbox.create(image=Image.base(), snapshot="x", client=Client(socket="/none"))
+        with self.assertRaises(TypeError):
+            with Server(reply(201, SANDBOX)) as server:
+                Sync.create(server.path).exec.run("ls", "-l")
+
+
+if __name__ == "__main__":
+    unittest.main()

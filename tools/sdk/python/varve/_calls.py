@@ -1,0 +1,227 @@
+"""The API: what each operation sends. Both kinds of clients, with and without asyncio, use it."""
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
+
+from ._endpoint import EVENTS_TIMEOUT, Call, quote, without_none
+from .image import Image
+
+Retention = Union[int, Mapping[str, Any], None]
+# Of calls that only look something up; others take as long as their work.
+LOOKUP_TIMEOUT = 120.0
+
+
+def _get(path: str, **query: str) -> Call:
+    return Call("GET", path, query, timeout=LOOKUP_TIMEOUT)
+
+
+def _delete(path: str) -> Call:
+    return Call("DELETE", path)
+
+
+def _send(method: str, path: str, value: Any, query: Mapping[str, str] = {}) -> Call:
+    return Call(method, path, query, json.dumps(value).encode())
+
+
+def _with_events(call: Call) -> Call:
+    return Call(call.method, call.path, call.query, call.body, events=True, timeout=EVENTS_TIMEOUT)
+
+
+def _force(force: bool) -> Dict[str, str]:
+    return {"force": "true"} if force else {}
+
+
+# Sandboxes
+
+
+def sandbox_create(
+    image: Optional[Image],
+    snapshot: Optional[str],
+    options: Mapping[str, Any],
+    force: bool = False,
+) -> Call:
+    if image is not None and snapshot is not None:
+        raise ValueError("give either an image or a snapshot")
+    body: Dict[str, Any] = {"templateID": "base", **options}
+    if image is not None:
+        body["image"] = image.to_dict()
+    if snapshot is not None:
+        body["snapshot"] = snapshot
+    call = _send("POST", "/api/sandboxes", body, _force(force))
+    return call if image is None else _with_events(call)
+
+
+def sandbox_options(
+    timeout: Optional[int],
+    envs: Optional[Mapping[str, str]],
+    metadata: Optional[Mapping[str, str]],
+    memory_mb: Optional[int],
+    cpu_count: Optional[float],
+    disk_mb: Optional[int],
+) -> Dict[str, Any]:
+    return without_none(
+        timeout=timeout,
+        envs=None if envs is None else dict(envs),
+        metadata=None if metadata is None else dict(metadata),
+        memoryMB=memory_mb,
+        cpuCount=cpu_count,
+        diskMB=disk_mb,
+    )
+
+
+def sandbox_from_checkpoint(checkpoint_id: str, options: Mapping[str, Any]) -> Call:
+    path = f"/api/sandboxes/from-checkpoint/{quote(checkpoint_id)}"
+    return _send("POST", path, options)
+
+
+def _sandbox(sandbox_id: str, *rest: str) -> str:
+    return "/".join(["/api/sandboxes", quote(sandbox_id), *rest])
+
+
+def sandbox_list() -> Call:
+    return _get("/api/sandboxes")
+
+
+def sandbox_get(sandbox_id: str) -> Call:
+    return _get(_sandbox(sandbox_id))
+
+
+def sandbox_kill(sandbox_id: str) -> Call:
+    return _delete(_sandbox(sandbox_id))
+
+
+def sandbox_timeout(sandbox_id: str, seconds: int) -> Call:
+    return _send("POST", _sandbox(sandbox_id, "timeout"), {"timeout": seconds})
+
+
+def exec_run(
+    sandbox_id: str,
+    detached: bool,
+    cmd: str,
+    args: Optional[Sequence[str]],
+    env: Optional[Mapping[str, str]],
+    cwd: Optional[str],
+    timeout: Optional[float],
+) -> Call:
+    if args is None:
+        cmd, args = "sh", ["-c", cmd]
+    elif isinstance(args, str):
+        raise TypeError("args are a list of strings, not one string")
+    body = without_none(
+        cmd=cmd, args=list(args), envs=None if env is None else dict(env), cwd=cwd, timeout=timeout
+    )
+    return _send("POST", _sandbox(sandbox_id, "exec", "run-async" if detached else "run"), body)
+
+
+def exec_result(sandbox_id: str, exec_id: str) -> Call:
+    return _get(_sandbox(sandbox_id, "exec", quote(exec_id), "result"))
+
+
+def file_read(sandbox_id: str, path: str) -> Call:
+    return Call("GET", _sandbox(sandbox_id, "files"), {"path": path})
+
+
+def file_write(sandbox_id: str, path: str) -> Call:
+    """Its body is sent beside it."""
+    kind = "application/octet-stream"
+    return Call("PUT", _sandbox(sandbox_id, "files"), {"path": path}, content_type=kind)
+
+
+def file_remove(sandbox_id: str, path: str) -> Call:
+    return Call("DELETE", _sandbox(sandbox_id, "files"), {"path": path})
+
+
+def file_list(sandbox_id: str, path: str) -> Call:
+    return Call("GET", _sandbox(sandbox_id, "files", "list"), {"path": path})
+
+
+def file_mkdir(sandbox_id: str, path: str) -> Call:
+    return Call("POST", _sandbox(sandbox_id, "files", "mkdir"), {"path": path})
+
+
+# Checkpoints and patches
+
+
+def checkpoint_create(sandbox_id: str, name: str, retention: Retention) -> Call:
+    policy: Any = retention
+    if isinstance(retention, int):
+        policy = {"mode": "delete_oldest", "maxCount": retention}
+    body = without_none(name=name, retentionPolicy=policy)
+    return _send("POST", _sandbox(sandbox_id, "checkpoints"), body)
+
+
+def checkpoint_list(sandbox_id: str) -> Call:
+    return _get(_sandbox(sandbox_id, "checkpoints"))
+
+
+def checkpoint_delete(sandbox_id: str, checkpoint_id: str) -> Call:
+    return _delete(_sandbox(sandbox_id, "checkpoints", quote(checkpoint_id)))
+
+
+def checkpoint_restore(sandbox_id: str, checkpoint_id: str) -> Call:
+    return Call("POST", _sandbox(sandbox_id, "checkpoints", quote(checkpoint_id), "restore"))
+
+
+def _patches(checkpoint_id: str, *rest: str) -> str:
+    return "/".join(["/api/sandboxes/checkpoints", quote(checkpoint_id), "patches", *rest])
+
+
+def patch_create(checkpoint_id: str, script: str, description: str) -> Call:
+    body = {"script": script, "description": description}
+    return _send("POST", _patches(checkpoint_id), body)
+
+
+def patch_list(checkpoint_id: str) -> Call:
+    return _get(_patches(checkpoint_id))
+
+
+def patch_delete(checkpoint_id: str, patch_id: str) -> Call:
+    return _delete(_patches(checkpoint_id, quote(patch_id)))
+
+
+# Snapshots, images, builds
+
+
+def snapshot_create(name: str, image: Image, force: bool, wait: bool) -> Call:
+    query = _force(force)
+    if not wait:
+        query["async"] = "1"
+    call = _send("POST", "/api/snapshots", {"name": name, "image": image.to_dict()}, query)
+    return _with_events(call) if wait else call
+
+
+def snapshot_list(everything: bool) -> Call:
+    return _get("/api/snapshots", **({"all": "1"} if everything else {}))
+
+
+def snapshot_get(name: str) -> Call:
+    return _get(f"/api/snapshots/{quote(name)}")
+
+
+def snapshot_delete(name: str) -> Call:
+    return _delete(f"/api/snapshots/{quote(name)}")
+
+
+def snapshot_change(snapshot: str, /, **change: Any) -> Call:
+    return _send("PATCH", f"/api/snapshots/{quote(snapshot)}", change)
+
+
+def image_list() -> Call:
+    return _get("/api/images")
+
+
+def build_list() -> Call:
+    return _get("/api/builds")
+
+
+def build_get(build_id: str) -> Call:
+    return _get(f"/api/builds/{quote(build_id)}")
+
+
+def build_cancel(build_id: str) -> Call:
+    return _delete(f"/api/builds/{quote(build_id)}")
+
+
+def build_logs(build_id: str) -> Call:
+    return _with_events(Call("GET", f"/api/builds/{quote(build_id)}/logs"))

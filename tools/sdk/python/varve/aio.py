@@ -1,0 +1,488 @@
+"""The same for asyncio.
+
+It waits in the event loop, not in threads: any number of calls can wait at once, and a
+task that is cancelled closes its connection (a build that it waited for goes on).
+"""
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import (
+    IO,
+    Any,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Union,
+)
+
+from . import _calls
+from ._aio_http import AsyncContent, AsyncResponse, open_call
+from ._calls import Retention
+from ._endpoint import Call, Endpoint, without_none
+from ._events import ResultStream
+from .client import decode
+from .errors import ApiError, NotFoundError
+from .image import Image
+from .sandbox import (
+    Polling,
+    as_content,
+    check_result,
+    final_result,
+    find_checkpoint,
+    is_settled,
+)
+from .snapshots import is_ready
+from .types import (
+    BuildInfo,
+    BuildLog,
+    CheckpointInfo,
+    ExecResult,
+    ExecStatus,
+    FileInfo,
+    ImageInfo,
+    PatchInfo,
+    SandboxInfo,
+    SnapshotInfo,
+)
+
+AsyncData = Union[
+    str, bytes, bytearray, memoryview, IO[bytes], Iterable[bytes], AsyncIterable[bytes]
+]
+AsyncOnLog = Callable[[BuildLog], Union[None, Awaitable[None], Any]]
+
+
+class AsyncClient:
+    """Where the daemon is; the arguments and their defaults are those of Client. It holds no
+    connection, so it belongs to no event loop and needs no closing."""
+
+    def __init__(
+        self,
+        *,
+        socket: Optional[str] = None,
+        url: Optional[str] = None,
+        api_key: Optional[str] = None,
+    ) -> None:
+        self.endpoint = Endpoint.resolve(socket, url, api_key)
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self.endpoint}>"
+
+    async def open(self, call: Call, content: Optional[AsyncContent] = None) -> AsyncResponse:
+        """Send a call. A failing status is raised as an ApiError."""
+        return await open_call(self.endpoint, call, content)
+
+    async def send(self, call: Call, content: Optional[AsyncContent] = None) -> None:
+        """Send a call whose reply has nothing to say."""
+        async with await self.open(call, content) as response:
+            await response.read()
+
+    async def request(self, call: Call) -> Any:
+        """Send a call and return its JSON."""
+        async with await self.open(call) as response:
+            return decode(await response.read())
+
+    async def follow(self, call: Call, on_log: Optional[AsyncOnLog] = None) -> Any:
+        """Send a call whose reply may be a stream of events and return its result. on_log may be
+        a coroutine function; it is awaited before the next line."""
+        async with await self.open(call) as response:
+            if not response.content_type.startswith("text/event-stream"):
+                return decode(await response.read())
+            stream = ResultStream()
+            async for data in response.pieces():
+                for log in stream.feed(data):
+                    done = on_log(log) if on_log else None
+                    if inspect.isawaitable(done):
+                        await done
+            return stream.result()
+
+    async def logs(self, build_id: str) -> AsyncIterator[BuildLog]:
+        """A build's log from its start, until it ends."""
+        async with await self.open(_calls.build_logs(build_id)) as response:
+            stream = ResultStream()
+            async for data in response.pieces():
+                for log in stream.feed(data):
+                    yield log
+
+
+class AsyncProcess:
+    """A command that runs on its own, from exec.run_async()."""
+
+    def __init__(self, run: AsyncExec, exec_id: str) -> None:
+        self._exec = run
+        self.exec_id = exec_id
+
+    async def result(self) -> ExecStatus:
+        """How far it is. Does not wait."""
+        return await self._exec.result(self.exec_id)
+
+    async def wait(self, timeout: Optional[float] = None) -> ExecResult:
+        """Wait for its end. WaitTimeoutError after `timeout` seconds; it then runs on."""
+        polling = Polling(timeout, f"the command {self.exec_id}")
+        while True:
+            status = await self.result()
+            if not status.running:
+                return final_result(status)
+            await asyncio.sleep(polling.pause())
+
+
+class AsyncExec:
+    """Commands of a sandbox, as Exec."""
+
+    def __init__(self, client: AsyncClient, sandbox_id: str) -> None:
+        self._client = client
+        self._id = sandbox_id
+
+    async def run(
+        self,
+        cmd: str,
+        args: Optional[Sequence[str]] = None,
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        cwd: Optional[str] = None,
+        timeout: Optional[float] = None,
+        check: bool = False,
+    ) -> ExecResult:
+        """Run a command and wait for its end, see Exec.run."""
+        call = _calls.exec_run(self._id, False, cmd, args, env, cwd, timeout)
+        result = ExecResult.from_json(await self._client.request(call))
+        return check_result(cmd, result) if check else result
+
+    async def run_async(
+        self,
+        cmd: str,
+        args: Optional[Sequence[str]] = None,
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        cwd: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> AsyncProcess:
+        """Start a command and return at once."""
+        call = _calls.exec_run(self._id, True, cmd, args, env, cwd, timeout)
+        return AsyncProcess(self, (await self._client.request(call))["execId"])
+
+    async def result(self, exec_id: str) -> ExecStatus:
+        """How far a command is that run_async() has started, here or elsewhere."""
+        value = await self._client.request(_calls.exec_result(self._id, exec_id))
+        return ExecStatus.from_json(value)
+
+
+class AsyncFiles:
+    """Files of a sandbox, as Files."""
+
+    def __init__(self, client: AsyncClient, sandbox_id: str) -> None:
+        self._client = client
+        self._id = sandbox_id
+
+    async def read(self, path: str) -> str:
+        """A whole text file, which has to be UTF-8."""
+        return (await self.read_bytes(path)).decode("utf-8")
+
+    async def read_bytes(self, path: str) -> bytes:
+        """A whole file."""
+        return b"".join([data async for data in self.stream(path)])
+
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        """A file of any size, in pieces as they come."""
+        async with await self._client.open(_calls.file_read(self._id, path)) as response:
+            async for data in response.pieces():
+                yield data
+
+    async def write(self, path: str, data: AsyncData) -> None:
+        """Write a file whole, see Files.write; data may be an async iterable too. Reading from a
+        file or a plain iterable happens in the event loop."""
+        content = data if isinstance(data, AsyncIterable) else as_content(data)
+        await self._client.send(_calls.file_write(self._id, path), content)
+
+    async def list(self, path: str = "/") -> List[FileInfo]:
+        """The entries of a directory."""
+        entries = await self._client.request(_calls.file_list(self._id, path))
+        return [FileInfo.from_json(entry) for entry in entries]
+
+    async def make_dir(self, path: str) -> None:
+        """Make a directory and those above it."""
+        await self._client.send(_calls.file_mkdir(self._id, path))
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, or a directory with all that is in it."""
+        await self._client.send(_calls.file_remove(self._id, path))
+
+    async def exists(self, path: str) -> bool:
+        """Whether there is a file or directory, following symbolic links."""
+        try:
+            (await self._client.open(_calls.file_read(self._id, path))).close()
+            return True
+        except NotFoundError:
+            return False
+        except ApiError:
+            pass  # no file to read: a directory, or nothing that can be reached
+        try:
+            await self.list(path)
+            return True
+        except NotFoundError:
+            return False
+
+
+class AsyncSandbox:
+    """A running sandbox, as Sandbox. As an async context manager it is killed at the end:
+
+    async with await AsyncSandbox.create(image=image) as sandbox:
+        print((await sandbox.exec.run("echo hello")).stdout)
+    """
+
+    def __init__(self, client: AsyncClient, info: SandboxInfo) -> None:
+        """Not to be called: use create() or connect()."""
+        self._client = client
+        self.info = info
+        self.id = self.sandbox_id = info.sandbox_id
+        self.exec = AsyncExec(client, self.id)
+        self.files = AsyncFiles(client, self.id)
+
+    async def __aenter__(self) -> AsyncSandbox:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self.kill()
+        except NotFoundError:
+            pass
+
+    def __repr__(self) -> str:
+        return f"<AsyncSandbox {self.id} {self.info.status}>"
+
+    @classmethod
+    async def create(
+        cls,
+        *,
+        image: Optional[Image] = None,
+        snapshot: Optional[str] = None,
+        timeout: Optional[int] = None,
+        envs: Optional[Mapping[str, str]] = None,
+        metadata: Optional[Mapping[str, str]] = None,
+        memory_mb: Optional[int] = None,
+        cpu_count: Optional[float] = None,
+        disk_mb: Optional[int] = None,
+        on_build_log: Optional[AsyncOnLog] = None,
+        force: bool = False,
+        client: Optional[AsyncClient] = None,
+    ) -> AsyncSandbox:
+        """Make a sandbox of an image, of a snapshot or of the default template, see
+        Sandbox.create."""
+        client = client or AsyncClient()
+        options = _calls.sandbox_options(timeout, envs, metadata, memory_mb, cpu_count, disk_mb)
+        call = _calls.sandbox_create(image, snapshot, options, force)
+        return cls(client, SandboxInfo.from_json(await client.follow(call, on_build_log)))
+
+    @classmethod
+    async def create_from_checkpoint(
+        cls,
+        checkpoint_id: str,
+        *,
+        timeout: Optional[int] = None,
+        envs: Optional[Mapping[str, str]] = None,
+        metadata: Optional[Mapping[str, str]] = None,
+        memory_mb: Optional[int] = None,
+        cpu_count: Optional[float] = None,
+        disk_mb: Optional[int] = None,
+        client: Optional[AsyncClient] = None,
+    ) -> AsyncSandbox:
+        """Make a new sandbox that starts as a checkpoint (a fork); its patches are run in it."""
+        client = client or AsyncClient()
+        options = _calls.sandbox_options(timeout, envs, metadata, memory_mb, cpu_count, disk_mb)
+        call = _calls.sandbox_from_checkpoint(checkpoint_id, options)
+        return cls(client, SandboxInfo.from_json(await client.request(call)))
+
+    @classmethod
+    async def connect(
+        cls, sandbox_id: str, *, client: Optional[AsyncClient] = None
+    ) -> AsyncSandbox:
+        """A sandbox that exists."""
+        client = client or AsyncClient()
+        value = await client.request(_calls.sandbox_get(sandbox_id))
+        return cls(client, SandboxInfo.from_json(value))
+
+    @staticmethod
+    async def list(*, client: Optional[AsyncClient] = None) -> List[SandboxInfo]:
+        """All sandboxes of the daemon."""
+        values = await (client or AsyncClient()).request(_calls.sandbox_list())
+        return [SandboxInfo.from_json(v) for v in values]
+
+    @property
+    def status(self) -> str:
+        """As last heard of; is_running() asks."""
+        return self.info.status
+
+    async def is_running(self) -> bool:
+        """Whether it exists and runs, right now."""
+        try:
+            value = await self._client.request(_calls.sandbox_get(self.id))
+        except NotFoundError:
+            return False
+        self.info = SandboxInfo.from_json(value)
+        return self.info.status == "running"
+
+    async def set_timeout(self, seconds: int) -> None:
+        """Kill it after this many seconds without a call; 0 for never."""
+        await self._client.send(_calls.sandbox_timeout(self.id, seconds))
+
+    async def kill(self) -> None:
+        """End it. What it has written is gone, except for its checkpoints."""
+        await self._client.send(_calls.sandbox_kill(self.id))
+
+    async def create_checkpoint(
+        self, name: str, *, retention: Retention = None, wait: bool = True
+    ) -> CheckpointInfo:
+        """Keep the filesystem as it is now, see Sandbox.create_checkpoint."""
+        value = await self._client.request(_calls.checkpoint_create(self.id, name, retention))
+        checkpoint = CheckpointInfo.from_json(value)
+        return await self.wait_for_checkpoint(checkpoint.id) if wait else checkpoint
+
+    async def wait_for_checkpoint(
+        self, checkpoint_id: str, *, timeout: Optional[float] = None
+    ) -> CheckpointInfo:
+        """Wait until a checkpoint is ready. VarveError where it fails."""
+        polling = Polling(timeout, f"checkpoint {checkpoint_id}")
+        while True:
+            checkpoint = find_checkpoint(await self.list_checkpoints(), checkpoint_id)
+            if is_settled(checkpoint):
+                return checkpoint
+            await asyncio.sleep(polling.pause())
+
+    async def list_checkpoints(self) -> List[CheckpointInfo]:
+        """The checkpoints of this sandbox."""
+        values = await self._client.request(_calls.checkpoint_list(self.id))
+        return [CheckpointInfo.from_json(v) for v in values]
+
+    async def restore_checkpoint(self, checkpoint_id: str) -> None:
+        """Put the filesystem back. Processes of the sandbox end."""
+        await self._client.send(_calls.checkpoint_restore(self.id, checkpoint_id))
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> None:
+        await self._client.send(_calls.checkpoint_delete(self.id, checkpoint_id))
+
+    @staticmethod
+    async def create_checkpoint_patch(
+        checkpoint_id: str,
+        script: str,
+        description: str = "",
+        *,
+        client: Optional[AsyncClient] = None,
+    ) -> PatchInfo:
+        """Add a script that runs in every sandbox made from a checkpoint, after those before."""
+        client = client or AsyncClient()
+        value = await client.request(_calls.patch_create(checkpoint_id, script, description))
+        return PatchInfo.from_json(value.get("patch", value))
+
+    @staticmethod
+    async def list_checkpoint_patches(
+        checkpoint_id: str, *, client: Optional[AsyncClient] = None
+    ) -> List[PatchInfo]:
+        """The patches of a checkpoint, in the order in which they run."""
+        client = client or AsyncClient()
+        values: List[Any] = await client.request(_calls.patch_list(checkpoint_id))
+        return [PatchInfo.from_json(v) for v in values]
+
+    @staticmethod
+    async def delete_checkpoint_patch(
+        checkpoint_id: str, patch_id: str, *, client: Optional[AsyncClient] = None
+    ) -> None:
+        await (client or AsyncClient()).send(_calls.patch_delete(checkpoint_id, patch_id))
+
+
+class AsyncSnapshots:
+    """Snapshots of the daemon's store, as Snapshots."""
+
+    def __init__(self, client: Optional[AsyncClient] = None) -> None:
+        self._client = client or AsyncClient()
+
+    async def create(
+        self,
+        name: str,
+        image: Image,
+        *,
+        on_build_logs: Optional[AsyncOnLog] = None,
+        force: bool = False,
+    ) -> SnapshotInfo:
+        """Build an image, unless it is cached, and name it, see Snapshots.create."""
+        call = _calls.snapshot_create(name, image, force, wait=True)
+        return SnapshotInfo.from_json(await self._client.follow(call, on_build_logs))
+
+    async def start(self, name: str, image: Image, *, force: bool = False) -> SnapshotInfo:
+        """The same, without waiting: wait_until_ready() does that."""
+        call = _calls.snapshot_create(name, image, force, wait=False)
+        return SnapshotInfo.from_json(await self._client.request(call))
+
+    async def list(self, *, everything: bool = False) -> List[SnapshotInfo]:
+        """Newest first. everything: those of cached images too, which have no name."""
+        values = await self._client.request(_calls.snapshot_list(everything))
+        return [SnapshotInfo.from_json(v) for v in values]
+
+    async def get(self, name: str) -> SnapshotInfo:
+        """By name or id."""
+        return SnapshotInfo.from_json(await self._client.request(_calls.snapshot_get(name)))
+
+    async def delete(self, name: str) -> None:
+        """Sandboxes that were made of it are not affected."""
+        await self._client.send(_calls.snapshot_delete(name))
+
+    async def rename(self, name: str, new_name: str) -> SnapshotInfo:
+        call = _calls.snapshot_change(name, name=new_name)
+        return SnapshotInfo.from_json(await self._client.request(call))
+
+    async def pin(
+        self, name: str, pinned: bool = True, *, ttl_seconds: Optional[int] = None
+    ) -> SnapshotInfo:
+        """Protect a snapshot from deletion, or let it expire."""
+        change = without_none(pinned=pinned, ttl=ttl_seconds)
+        call = _calls.snapshot_change(name, **change)
+        return SnapshotInfo.from_json(await self._client.request(call))
+
+    async def wait_until_ready(
+        self, name: str, *, timeout: Optional[float] = None
+    ) -> SnapshotInfo:
+        """Wait for the end of its build, see Snapshots.wait_until_ready."""
+        polling = Polling(timeout, f"snapshot {name}")
+        while True:
+            snapshot = await self.get(name)
+            if is_ready(snapshot):
+                return snapshot
+            await asyncio.sleep(polling.pause())
+
+
+class AsyncImages:
+    """Cached images, named or not."""
+
+    def __init__(self, client: Optional[AsyncClient] = None) -> None:
+        self._client = client or AsyncClient()
+
+    async def list(self) -> List[ImageInfo]:
+        values = await self._client.request(_calls.image_list())
+        return [ImageInfo.from_json(v) for v in values]
+
+
+class AsyncBuilds:
+    """Builds that run, and those that have ended."""
+
+    def __init__(self, client: Optional[AsyncClient] = None) -> None:
+        self._client = client or AsyncClient()
+
+    async def list(self) -> List[BuildInfo]:
+        values = await self._client.request(_calls.build_list())
+        return [BuildInfo.from_json(v) for v in values]
+
+    async def get(self, build_id: str) -> BuildInfo:
+        return BuildInfo.from_json(await self._client.request(_calls.build_get(build_id)))
+
+    def logs(self, build_id: str) -> AsyncIterator[BuildLog]:
+        """A build's log from its start; while it runs, as it comes. BuildError at the end of one
+        that has failed."""
+        return self._client.logs(build_id)
+
+    async def cancel(self, build_id: str) -> None:
+        await self._client.send(_calls.build_cancel(build_id))

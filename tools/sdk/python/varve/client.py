@@ -1,0 +1,170 @@
+"""The connection to a daemon. One request is one connection, so a client may be used from any
+number of threads at once."""
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from typing import Any, Callable, Iterable, Iterator, Optional, Union
+
+from . import _calls
+from ._endpoint import CONNECT_TIMEOUT, Call, Endpoint
+from ._events import ResultStream
+from .errors import TransportError, api_error
+from .types import BuildLog
+
+CHUNK = 1 << 16
+OnLog = Callable[[BuildLog], Any]
+Content = Union[bytes, bytearray, memoryview, Iterable[bytes]]
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint.host, endpoint.port or None)
+        self._endpoint = endpoint
+
+    def connect(self) -> None:
+        where = self._endpoint
+        if where.socket:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(CONNECT_TIMEOUT)
+            self.sock.connect(where.socket)
+            return
+        self.sock = socket.create_connection((where.host, where.port), CONNECT_TIMEOUT)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if where.tls:
+            context = ssl.create_default_context()
+            self.sock = context.wrap_socket(self.sock, server_hostname=where.host)
+
+
+class Response:
+    """A reply with a good status, whose body is still to be read. Close it, or use `with`."""
+
+    def __init__(self, connection: _Connection, reply: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._reply = reply
+        self.content_type = reply.headers.get("Content-Type", "")
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._reply.close()
+        self._connection.close()
+
+    def read(self) -> bytes:
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it comes. Raises TransportError where it is not whole."""
+        while True:
+            try:
+                data = self._reply.read1(CHUNK)
+            except (OSError, http.client.HTTPException) as e:
+                raise TransportError(f"the reply broke off: {e!r}") from e
+            if not data:
+                if self._reply.length:
+                    raise TransportError(f"the reply broke off, {self._reply.length} bytes short")
+                return
+            yield data
+
+
+class Client:
+    """Where the daemon is.
+
+    Without arguments: VARVE_API_URL with VARVE_API_KEY, else the unix socket that VARVE_SOCKET or
+    SNAPSHOTD_SOCKET names, else /run/snapshotd.sock. `url` may be http:, https: or unix:.
+    """
+
+    def __init__(
+        self,
+        *,
+        socket: Optional[str] = None,
+        url: Optional[str] = None,
+        api_key: Optional[str] = None,
+    ) -> None:
+        self.endpoint = Endpoint.resolve(socket, url, api_key)
+
+    def __repr__(self) -> str:
+        return f"<Client {self.endpoint}>"
+
+    def _begin(
+        self, connection: _Connection, call: Call, content: Optional[Content]
+    ) -> http.client.HTTPResponse:
+        where = self.endpoint
+        body = call.body if content is None else content
+        try:
+            connection.connect()
+            connection.sock.settimeout(call.timeout)
+        except OSError as e:
+            raise TransportError(f"cannot reach the daemon at {where}: {e}") from e
+        try:
+            connection.putrequest(
+                call.method, call.target(where), skip_host=True, skip_accept_encoding=True
+            )
+            headers = call.headers(where) + call.body_headers(body)
+            for name, value in headers:
+                connection.putheader(name, value)
+            chunked = ("Transfer-Encoding", "chunked") in headers
+            try:
+                connection.endheaders(body, encode_chunked=chunked)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # refused while it was being sent: the reply says why
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as e:
+            raise TransportError(f"the call to {where} broke off: {e!r}") from e
+
+    def open(self, call: Call, content: Optional[Content] = None) -> Response:
+        """Send a call. A failing status is raised as an ApiError."""
+        connection = _Connection(self.endpoint)
+        try:
+            reply = self._begin(connection, call, content)
+            response = Response(connection, reply)
+            if not 200 <= reply.status < 300:
+                raise api_error(reply.status, response.read())
+            return response
+        except BaseException:
+            connection.close()
+            raise
+
+    def send(self, call: Call, content: Optional[Content] = None) -> None:
+        """Send a call whose reply has nothing to say."""
+        with self.open(call, content) as response:
+            response.read()
+
+    def request(self, call: Call) -> Any:
+        """Send a call and return its JSON."""
+        with self.open(call) as response:
+            return decode(response.read())
+
+    def follow(self, call: Call, on_log: Optional[OnLog] = None) -> Any:
+        """Send a call whose reply may be a stream of events and return its result. What on_log
+        raises ends it (a build goes on)."""
+        with self.open(call) as response:
+            if not response.content_type.startswith("text/event-stream"):
+                return decode(response.read())
+            stream = ResultStream()
+            for data in response.pieces():
+                for log in stream.feed(data):
+                    if on_log:
+                        on_log(log)
+            return stream.result()
+
+    def logs(self, build_id: str) -> Iterator[BuildLog]:
+        """A build's log from its start, until it ends."""
+        with self.open(_calls.build_logs(build_id)) as response:
+            stream = ResultStream()
+            for data in response.pieces():
+                yield from stream.feed(data)
+
+
+def decode(body: bytes) -> Any:
+    """The JSON of a reply."""
+    try:
+        return json.loads(body)
+    except ValueError as e:
+        raise TransportError(f"the reply is not JSON: {body[:100]!r}") from e

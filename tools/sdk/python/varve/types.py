@@ -1,0 +1,284 @@
+"""What the daemon tells: plain values.
+
+Every one has `raw`, the whole JSON object, which also holds what has no field of its own.
+Times are ISO 8601 in UTC, as the daemon writes them.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional
+
+Json = Dict[str, Any]
+
+
+def _str(value: Mapping[str, Any], *names: str) -> str:
+    for name in names:
+        if isinstance(value.get(name), str):
+            return str(value[name])
+    return ""
+
+
+def _int(value: Mapping[str, Any], name: str) -> int:
+    number = value.get(name)
+    return number if isinstance(number, int) else 0
+
+
+def _opt_int(value: Mapping[str, Any], name: str) -> Optional[int]:
+    number = value.get(name)
+    return number if isinstance(number, int) else None
+
+
+@dataclass(frozen=True)
+class BuildLog:
+    """A line of a build's log. str() of it is the message, so `print` shows a log."""
+
+    message: str
+    step: int = 0
+    """The step it belongs to."""
+    type: str = ""
+    """The step's type, such as "run"."""
+    stream: str = ""
+    """"stdout" or "stderr" of a command; something else or nothing for progress."""
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> BuildLog:
+        return cls(
+            _str(value, "message"),
+            _int(value, "step"),
+            _str(value, "type"),
+            _str(value, "stream"),
+            value,
+        )
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """How a command ended. A signal's exit code is 128 and its number."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> ExecResult:
+        return cls(_int(value, "exitCode"), _str(value, "stdout"), _str(value, "stderr"), value)
+
+
+@dataclass(frozen=True)
+class ExecStatus:
+    """How far a command is that was started with run_async. `error` says why it could not run."""
+
+    running: bool
+    exit_code: Optional[int]
+    stdout: str
+    stderr: str
+    error: str = ""
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> ExecStatus:
+        return cls(
+            value.get("running") is True,
+            _opt_int(value, "exitCode"),
+            _str(value, "stdout"),
+            _str(value, "stderr"),
+            _str(value, "error"),
+            value,
+        )
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """An entry of a directory."""
+
+    name: str
+    path: str
+    is_dir: bool
+    size: int
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> FileInfo:
+        return cls(
+            _str(value, "name"),
+            _str(value, "path"),
+            value.get("isDir") is True,
+            _int(value, "size"),
+            value,
+        )
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """A sandbox, as the daemon describes it."""
+
+    sandbox_id: str
+    status: str
+    template_id: str = ""
+    from_checkpoint_id: str = ""
+    started_at: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> SandboxInfo:
+        return cls(
+            _str(value, "sandboxID", "sandboxId"),
+            _str(value, "status"),
+            _str(value, "templateID"),
+            _str(value, "fromCheckpointId"),
+            _str(value, "startedAt"),
+            value.get("metadata") or {},
+            value,
+        )
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A checkpoint of a sandbox. `status` is "processing", "ready" or "failed"."""
+
+    id: str
+    sandbox_id: str
+    name: str
+    status: str
+    size_bytes: int = 0
+    created_at: str = ""
+    error: str = ""
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> CheckpointInfo:
+        return cls(
+            _str(value, "id"),
+            _str(value, "sandboxId"),
+            _str(value, "name"),
+            _str(value, "status"),
+            _int(value, "sizeBytes"),
+            _str(value, "createdAt"),
+            _str(value, "errorMsg"),
+            value,
+        )
+
+
+@dataclass(frozen=True)
+class PatchInfo:
+    """A script that runs in every sandbox that is made from its checkpoint."""
+
+    id: str
+    checkpoint_id: str
+    sequence: int
+    script: str
+    description: str = ""
+    created_at: str = ""
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> PatchInfo:
+        return cls(
+            _str(value, "id"),
+            _str(value, "checkpointId"),
+            _int(value, "sequence"),
+            _str(value, "script"),
+            _str(value, "description"),
+            _str(value, "createdAt"),
+            value,
+        )
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """A snapshot. `status` is "building", "ready" or "failed" (then `error` says why)."""
+
+    id: str
+    name: str
+    status: str
+    content_hash: str = ""
+    """The cache key of the image that it was made from; empty for other snapshots."""
+    checkpoint_id: str = ""
+    manifest: Optional[Json] = None
+    created_at: str = ""
+    last_used_at: str = ""
+    error: str = ""
+    build_id: str = ""
+    root: str = ""
+    """The digest of its tree."""
+    size_bytes: int = 0
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> SnapshotInfo:
+        manifest = value.get("manifest")
+        return cls(
+            id=_str(value, "id"),
+            name=_str(value, "name"),
+            status=_str(value, "status"),
+            content_hash=_str(value, "contentHash"),
+            checkpoint_id=_str(value, "checkpointId"),
+            manifest=manifest if isinstance(manifest, dict) else None,
+            created_at=_str(value, "createdAt"),
+            last_used_at=_str(value, "lastUsedAt"),
+            error=_str(value, "error"),
+            build_id=_str(value, "buildID"),
+            root=_str(value, "root"),
+            size_bytes=_int(value, "sizeBytes"),
+            raw=value,
+        )
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """A cached image."""
+
+    content_hash: str
+    snapshot_id: str
+    manifest: Optional[Json] = None
+    created_at: str = ""
+    last_used_at: str = ""
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> ImageInfo:
+        manifest = value.get("manifest")
+        return cls(
+            _str(value, "contentHash", "key"),
+            _str(value, "snapshot", "snapshotId"),
+            manifest if isinstance(manifest, dict) else None,
+            _str(value, "createdAt"),
+            _str(value, "lastUsedAt"),
+            value,
+        )
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """A build. `state` is "queued", "preparing", "running", "checkpointing", or at its end
+    "ready", "failed" (then `error` says why) or "cancelled"."""
+
+    id: str
+    state: str
+    content_hash: str = ""
+    name: str = ""
+    step: int = 0
+    steps: int = 0
+    error: str = ""
+    created_at: str = ""
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> BuildInfo:
+        return cls(
+            _str(value, "id", "buildID"),
+            _str(value, "state", "status"),
+            _str(value, "contentHash", "key"),
+            _str(value, "name"),
+            _int(value, "step"),
+            _int(value, "steps"),
+            _str(value, "error"),
+            _str(value, "createdAt"),
+            value,
+        )
