@@ -1,0 +1,94 @@
+/** Commands of a sandbox. */
+import { quote, type Call, type Client } from "./client.js";
+import { CommandError, VarveError } from "./errors.js";
+import { toExecResult, toExecStatus, type ExecResult, type ExecStatus, type JsonObject } from "./types.js";
+import { poll, type WaitOptions } from "./wait.js";
+
+export interface RunOptions {
+  /** Arguments, exactly these. Without them the command is a line for `sh -c`. */
+  args?: readonly string[];
+  /** Adds to what the image and the sandbox say. */
+  env?: Readonly<Record<string, string>>;
+  cwd?: string;
+  /** Seconds after which it is killed. */
+  timeout?: number;
+  /** CommandError unless it ends with 0. */
+  check?: boolean;
+  /** Stop waiting. */
+  signal?: AbortSignal;
+}
+
+function runCall(sandboxId: string, how: string, command: string, options: RunOptions): Call {
+  const { args, env, cwd, timeout, signal } = options;
+  const program = args ? { cmd: command, args } : { cmd: "sh", args: ["-c", command] };
+  return {
+    method: "POST",
+    path: `/api/sandboxes/${quote(sandboxId)}/exec/${how}`,
+    json: { ...program, envs: env, cwd, timeout },
+    signal,
+  };
+}
+
+/** A command that runs on its own, from exec.runAsync(). */
+export class Process {
+  readonly execId: string;
+  readonly #exec: Exec;
+
+  constructor(exec: Exec, execId: string) {
+    this.#exec = exec;
+    this.execId = execId;
+  }
+
+  /** How far it is. Does not wait. */
+  result(): Promise<ExecStatus> {
+    return this.#exec.result(this.execId);
+  }
+
+  /** Wait for its end. After WaitTimeoutError it runs on. */
+  wait(options: WaitOptions = {}): Promise<ExecResult> {
+    const ask = async (): Promise<ExecResult | undefined> => {
+      const status = await this.result();
+      if (status.running) return undefined;
+      if (status.error) throw new VarveError(`the command could not be run: ${status.error}`);
+      return status;
+    };
+    return poll(`the command ${this.execId}`, ask, options);
+  }
+}
+
+/** Commands of a sandbox: `sandbox.exec`. */
+export class Exec {
+  readonly #client: Client;
+  readonly #id: string;
+
+  constructor(client: Client, sandboxId: string) {
+    this.#client = client;
+    this.#id = sandboxId;
+  }
+
+  /**
+   * Run a command and wait for its end. Without `args` it is a line for `sh -c`; with `args` (an
+   * empty array will do) it is a program that gets exactly these.
+   */
+  async run(command: string, options: RunOptions = {}): Promise<ExecResult> {
+    const call = runCall(this.#id, "run", command, options);
+    const result = toExecResult(await this.#client.request<JsonObject>(call));
+    if (options.check && result.exitCode !== 0) {
+      throw new CommandError(command, result.exitCode, result.stdout, result.stderr);
+    }
+    return result;
+  }
+
+  /** Start a command and return at once. */
+  async runAsync(command: string, options: Omit<RunOptions, "check"> = {}): Promise<Process> {
+    const call = runCall(this.#id, "run-async", command, options);
+    const { execId } = await this.#client.request<{ execId: string }>(call);
+    return new Process(this, execId);
+  }
+
+  /** How far a command is that runAsync() has started, here or elsewhere. */
+  async result(execId: string): Promise<ExecStatus> {
+    const path = `/api/sandboxes/${quote(this.#id)}/exec/${quote(execId)}/result`;
+    return toExecStatus(await this.#client.request<JsonObject>({ method: "GET", path }));
+  }
+}

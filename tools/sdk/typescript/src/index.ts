@@ -1,0 +1,50 @@
+/**
+ * Images in code, sandboxes and snapshots of a Varve daemon.
+ *
+ *     import { Image, Sandbox } from "varve";
+ *
+ *     const image = Image.base().aptInstall(["jq"]).env({ MODE: "test" });
+ *     const sandbox = await Sandbox.create({ image, onBuildLog: (log) => console.log(log.message) });
+ *     console.log((await sandbox.exec.run("jq --version")).stdout);
+ *     await sandbox.kill();
+ */
+export { Client, type ClientOptions, type Content, type OnLog } from "./client.js";
+export {
+  ApiError,
+  AuthenticationError,
+  BuildError,
+  CommandError,
+  ConflictError,
+  InvalidRequestError,
+  NoSpaceError,
+  NotFoundError,
+  TransportError,
+  VarveError,
+  WaitTimeoutError,
+} from "./errors.js";
+export { Exec, Process, type RunOptions } from "./exec.js";
+export { Files } from "./files.js";
+export { Image, type DirEntry, type DirFile, type Manifest, type Step } from "./image.js";
+export {
+  Sandbox,
+  type CheckpointOptions,
+  type Retention,
+  type SandboxOptions,
+  type SandboxSettings,
+  type Via,
+} from "./sandbox.js";
+export { Builds, Images, Snapshots, type SnapshotOptions } from "./snapshots.js";
+export type {
+  BuildInfo,
+  BuildLog,
+  CheckpointInfo,
+  ExecResult,
+  ExecStatus,
+  FileInfo,
+  ImageInfo,
+  JsonObject,
+  PatchInfo,
+  SandboxInfo,
+  SnapshotInfo,
+} from "./types.js";
+export type { WaitOptions } from "./wait.js";

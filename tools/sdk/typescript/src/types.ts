@@ -1,0 +1,246 @@
+/**
+ * What the daemon tells: plain values. Every one has `raw`, the whole JSON object, which also
+ * holds what has no member of its own. Times are ISO 8601 in UTC.
+ */
+
+export type JsonObject = Record<string, unknown>;
+
+function str(value: JsonObject, ...names: string[]): string {
+  for (const name of names) {
+    const member = value[name];
+    if (typeof member === "string") return member;
+  }
+  return "";
+}
+
+function num(value: JsonObject, name: string): number {
+  const member = value[name];
+  return typeof member === "number" ? member : 0;
+}
+
+function obj(value: JsonObject, name: string): JsonObject | undefined {
+  const member = value[name];
+  return typeof member === "object" && member !== null ? (member as JsonObject) : undefined;
+}
+
+/** A line of a build's log. */
+export interface BuildLog {
+  readonly message: string;
+  /** The number of the step it belongs to. */
+  readonly step: number;
+  /** The step's type, such as "run". */
+  readonly type: string;
+  /** "stdout" or "stderr" of a command; something else or nothing for progress. */
+  readonly stream: string;
+  readonly raw: JsonObject;
+}
+
+export function toBuildLog(raw: JsonObject): BuildLog {
+  return {
+    message: str(raw, "message"),
+    step: num(raw, "step"),
+    type: str(raw, "type"),
+    stream: str(raw, "stream"),
+    raw,
+  };
+}
+
+/** How a command ended. A signal's exit code is 128 and its number. */
+export interface ExecResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly raw: JsonObject;
+}
+
+export function toExecResult(raw: JsonObject): ExecResult {
+  return { exitCode: num(raw, "exitCode"), stdout: str(raw, "stdout"), stderr: str(raw, "stderr"), raw };
+}
+
+/** How far a command is that was started with runAsync. `error` says why it could not run. */
+export interface ExecStatus extends ExecResult {
+  readonly running: boolean;
+  readonly error: string;
+}
+
+export function toExecStatus(raw: JsonObject): ExecStatus {
+  return { ...toExecResult(raw), running: raw["running"] === true, error: str(raw, "error") };
+}
+
+/** An entry of a directory. */
+export interface FileInfo {
+  readonly name: string;
+  readonly path: string;
+  readonly isDir: boolean;
+  readonly size: number;
+  readonly raw: JsonObject;
+}
+
+export function toFileInfo(raw: JsonObject): FileInfo {
+  return {
+    name: str(raw, "name"),
+    path: str(raw, "path"),
+    isDir: raw["isDir"] === true,
+    size: num(raw, "size"),
+    raw,
+  };
+}
+
+/** A sandbox, as the daemon describes it. */
+export interface SandboxInfo {
+  readonly sandboxId: string;
+  readonly status: string;
+  readonly templateId: string;
+  readonly fromCheckpointId: string;
+  readonly startedAt: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly raw: JsonObject;
+}
+
+export function toSandboxInfo(raw: JsonObject): SandboxInfo {
+  return {
+    sandboxId: str(raw, "sandboxID", "sandboxId"),
+    status: str(raw, "status"),
+    templateId: str(raw, "templateID"),
+    fromCheckpointId: str(raw, "fromCheckpointId"),
+    startedAt: str(raw, "startedAt"),
+    metadata: (obj(raw, "metadata") ?? {}) as Record<string, string>,
+    raw,
+  };
+}
+
+/** A checkpoint of a sandbox. `status` is "processing", "ready" or "failed". */
+export interface CheckpointInfo {
+  readonly id: string;
+  readonly sandboxId: string;
+  readonly name: string;
+  readonly status: string;
+  readonly sizeBytes: number;
+  readonly createdAt: string;
+  readonly error: string;
+  readonly raw: JsonObject;
+}
+
+export function toCheckpointInfo(raw: JsonObject): CheckpointInfo {
+  return {
+    id: str(raw, "id"),
+    sandboxId: str(raw, "sandboxId"),
+    name: str(raw, "name"),
+    status: str(raw, "status"),
+    sizeBytes: num(raw, "sizeBytes"),
+    createdAt: str(raw, "createdAt"),
+    error: str(raw, "errorMsg"),
+    raw,
+  };
+}
+
+/** A script that runs in every sandbox that is made from its checkpoint. */
+export interface PatchInfo {
+  readonly id: string;
+  readonly checkpointId: string;
+  readonly sequence: number;
+  readonly script: string;
+  readonly description: string;
+  readonly createdAt: string;
+  readonly raw: JsonObject;
+}
+
+export function toPatchInfo(raw: JsonObject): PatchInfo {
+  return {
+    id: str(raw, "id"),
+    checkpointId: str(raw, "checkpointId"),
+    sequence: num(raw, "sequence"),
+    script: str(raw, "script"),
+    description: str(raw, "description"),
+    createdAt: str(raw, "createdAt"),
+    raw,
+  };
+}
+
+/** A snapshot. `status` is "building", "ready" or "failed" (then `error` says why). */
+export interface SnapshotInfo {
+  readonly id: string;
+  readonly name: string;
+  readonly status: string;
+  /** The cache key of the image that it was made from; empty for other snapshots. */
+  readonly contentHash: string;
+  readonly checkpointId: string;
+  readonly manifest: JsonObject | undefined;
+  readonly createdAt: string;
+  readonly lastUsedAt: string;
+  readonly error: string;
+  readonly buildId: string;
+  /** The digest of its tree. */
+  readonly root: string;
+  readonly sizeBytes: number;
+  readonly raw: JsonObject;
+}
+
+export function toSnapshotInfo(raw: JsonObject): SnapshotInfo {
+  return {
+    id: str(raw, "id"),
+    name: str(raw, "name"),
+    status: str(raw, "status"),
+    contentHash: str(raw, "contentHash"),
+    checkpointId: str(raw, "checkpointId"),
+    manifest: obj(raw, "manifest"),
+    createdAt: str(raw, "createdAt"),
+    lastUsedAt: str(raw, "lastUsedAt"),
+    error: str(raw, "error"),
+    buildId: str(raw, "buildID"),
+    root: str(raw, "root"),
+    sizeBytes: num(raw, "sizeBytes"),
+    raw,
+  };
+}
+
+/** A cached image. */
+export interface ImageInfo {
+  readonly contentHash: string;
+  readonly snapshotId: string;
+  readonly manifest: JsonObject | undefined;
+  readonly createdAt: string;
+  readonly lastUsedAt: string;
+  readonly raw: JsonObject;
+}
+
+export function toImageInfo(raw: JsonObject): ImageInfo {
+  return {
+    contentHash: str(raw, "contentHash", "key"),
+    snapshotId: str(raw, "snapshot", "snapshotId"),
+    manifest: obj(raw, "manifest"),
+    createdAt: str(raw, "createdAt"),
+    lastUsedAt: str(raw, "lastUsedAt"),
+    raw,
+  };
+}
+
+/**
+ * A build. `state` is "queued", "preparing", "running", "checkpointing", or at its end "ready",
+ * "failed" (then `error` says why) or "cancelled".
+ */
+export interface BuildInfo {
+  readonly id: string;
+  readonly state: string;
+  readonly contentHash: string;
+  readonly name: string;
+  readonly step: number;
+  readonly steps: number;
+  readonly error: string;
+  readonly createdAt: string;
+  readonly raw: JsonObject;
+}
+
+export function toBuildInfo(raw: JsonObject): BuildInfo {
+  return {
+    id: str(raw, "id", "buildID"),
+    state: str(raw, "state", "status"),
+    contentHash: str(raw, "contentHash", "key"),
+    name: str(raw, "name"),
+    step: num(raw, "step"),
+    steps: num(raw, "steps"),
+    error: str(raw, "error"),
+    createdAt: str(raw, "createdAt"),
+    raw,
+  };
+}

@@ -1,0 +1,248 @@
+/** What goes over the wire: event streams, HTTP, addresses, errors. */
+import assert from "node:assert/strict";
+import { Readable } from "node:stream";
+import { describe, test } from "node:test";
+import {
+  ApiError,
+  AuthenticationError,
+  BuildError,
+  Client,
+  ConflictError,
+  Image,
+  InvalidRequestError,
+  NoSpaceError,
+  NotFoundError,
+  Sandbox,
+  Snapshots,
+  TransportError,
+  VarveError,
+  type Content,
+} from "../src/index.js";
+import { apiError } from "../src/errors.js";
+import { EventParser, type ServerEvent } from "../src/events.js";
+import { CHUNKED, EVENTS, LAST, SANDBOX, chunk, event, reply, serving } from "./serve.js";
+
+describe("event streams", () => {
+  const STREAM = Buffer.from(
+    "\ufeff: a comment\n\n" +
+      'event: build_log\ndata: {"message": "caf\u00e9"}\n\n' +
+      "event:two\r\ndata:one\r\ndata: two\r\ndata:  three\r\n\r\n" +
+      "data\rid: 7\rretry: 5\rdata: x:y\r\r" +
+      "event: nothing\n\n" +
+      ": again\nunknown: x\ndata: last\n: inside\n\n" +
+      "data: not ended\n",
+  );
+  const WANTED = [
+    { name: "build_log", data: '{"message": "caf\u00e9"}' },
+    { name: "two", data: "one\ntwo\n three" },
+    { name: "message", data: "\nx:y" },
+    { name: "message", data: "last" },
+  ];
+  const parse = (pieces: Uint8Array[]): ServerEvent[] => {
+    const parser = new EventParser();
+    return pieces.flatMap((piece) => [...parser.feed(piece)]);
+  };
+
+  test("whole", () => assert.deepEqual(parse([STREAM]), WANTED));
+
+  test("cut anywhere", () => {
+    for (let at = 0; at <= STREAM.length; at++) {
+      assert.deepEqual(parse([STREAM.subarray(0, at), STREAM.subarray(at)]), WANTED, `at ${at}`);
+    }
+    assert.deepEqual(parse([...STREAM].map((byte) => Buffer.from([byte]))), WANTED);
+  });
+
+  test("an event is told as soon as it is whole", () => {
+    const parser = new EventParser();
+    const feed = (text: string): ServerEvent[] => [...parser.feed(Buffer.from(text))];
+    assert.equal(feed("data: a\n\n").length, 1);
+    assert.equal(feed("data: b\r\n\r\n").length, 1);
+    assert.equal(feed("data: c\r\r").length, 1);
+    assert.deepEqual(feed("\ndata: d\n\n"), [{ name: "message", data: "d" }]);
+  });
+});
+
+test("errors by their status", () => {
+  const kinds: [number, unknown][] = [
+    [400, InvalidRequestError],
+    [401, AuthenticationError],
+    [404, NotFoundError],
+    [409, ConflictError],
+    [413, ApiError],
+    [422, BuildError],
+    [500, ApiError],
+    [507, NoSpaceError],
+  ];
+  for (const [status, kind] of kinds) {
+    const e = apiError(status, '{"error": "what and why"}');
+    assert.equal(e.constructor, kind);
+    assert.deepEqual([e.status, e.reason], [status, "what and why"]);
+    assert.ok(e instanceof VarveError && e.message.includes("what and why"));
+  }
+  assert.equal(apiError(502, "<html>").reason, "<html>");
+  assert.equal(apiError(502, "").reason, "the daemon gave no reason");
+  assert.equal((apiError(422, '{"error": "x", "step": 3}') as BuildError).step, 3);
+});
+
+describe("addresses", () => {
+  const NAMES = ["VARVE_API_URL", "VARVE_SOCKET", "SNAPSHOTD_SOCKET"];
+  const resolve = (values: (string | undefined)[], given = {}): string => {
+    const before = NAMES.map((name) => process.env[name]);
+    const set = (all: (string | undefined)[]): void =>
+      NAMES.forEach((name, i) => {
+        if (all[i] === undefined) delete process.env[name];
+        else process.env[name] = all[i];
+      });
+    set(values);
+    try {
+      return new Client(given).address;
+    } finally {
+      set(before);
+    }
+  };
+
+  test("in this order", () => {
+    const all = ["http://h:1", "/v", "/s"];
+    assert.equal(resolve(all, { socket: "/given" }), "/given");
+    assert.equal(resolve(all, { url: "http://x/api/" }), "http://x");
+    assert.equal(resolve(all), "http://h:1");
+    assert.equal(resolve([undefined, "/v", "/s"]), "/v");
+    assert.equal(resolve([undefined, undefined, "/s"]), "/s");
+    assert.equal(resolve([]), "/run/snapshotd.sock");
+    assert.equal(resolve(all, { url: "unix:///run/x" }), "/run/x");
+  });
+
+  test("that are none", () => {
+    for (const url of ["ftp://h", "h:80", "nonsense"]) assert.throws(() => new Client({ url }), TypeError);
+    assert.throws(() => new Client({ url: "http://h", socket: "/s" }), TypeError);
+  });
+});
+
+function create(socket: string, options = {}): Promise<Sandbox> {
+  return Sandbox.create({ client: new Client({ socket }), ...options });
+}
+
+describe("HTTP", () => {
+  test("JSON both ways", () =>
+    serving([reply(201, SANDBOX)], async (socket, requests) => {
+      const client = new Client({ socket, apiKey: "secret" });
+      const sandbox = await Sandbox.create({ client, timeout: 5, envs: { A: "1" }, memoryMB: 64 });
+      assert.equal(sandbox.id, "sb-1");
+      assert.deepEqual(sandbox.info.metadata, { a: "b" });
+      const [head, body] = requests[0]!.toString().split("\r\n\r\n");
+      assert.match(head!, /^POST \/api\/sandboxes HTTP\/1.1\r\n/);
+      assert.match(head!, /\r\nX-API-Key: secret\r\n/i);
+      const wanted = { templateID: "base", timeout: 5, envs: { A: "1" }, memoryMB: 64 };
+      assert.deepEqual(JSON.parse(body!), wanted);
+    }));
+
+  test("events, cut in several ways", async () => {
+    const log = { step: 2, type: "run", message: "caf\u00e9", stream: "stdout" };
+    const pieces = [EVENTS, chunk(": hello\n\n"), event("build_log", log), event("result", SANDBOX), LAST];
+    const bytes = [...Buffer.from(pieces.join(""))].map((byte) => Buffer.from([byte]));
+    for (const sent of [pieces, [pieces.join("")], bytes]) {
+      await serving(sent, async (socket, requests) => {
+        const got: unknown[] = [];
+        const onBuildLog = ({ raw, ...rest }: { raw: unknown }): void => void got.push(rest);
+        const sandbox = await create(socket, { image: Image.base(), onBuildLog });
+        assert.equal(sandbox.id, "sb-1");
+        assert.deepEqual(got, [log]);
+        assert.match(requests[0]!.toString(), /\r\nAccept: text\/event-stream\r\n/i);
+      });
+    }
+  });
+
+  test("failures, as a status and as an event", async () => {
+    await serving([reply(409, { error: "taken" })], async (socket) => {
+      const made = create(socket, { image: Image.base() });
+      await assert.rejects(made, (e) => e instanceof ConflictError && e.reason === "taken");
+    });
+    const failed = event("error", { error: "step 2 (run): status 1", step: 2 });
+    await serving([EVENTS, failed, LAST], async (socket) => {
+      const made = create(socket, { image: Image.base() });
+      await assert.rejects(made, (e) => e instanceof BuildError && e.step === 2);
+    });
+  });
+
+  test("connections that break", async () => {
+    await assert.rejects(create("/nonexistent/socket"), TransportError);
+    const log = event("build_log", { message: "x" });
+    for (const sent of [
+      "",
+      "HTTP/1.1 200 OK\r\n",
+      reply(200, { a: 1 }).slice(0, -1),
+      "SSH-2.0\r\n\r\n",
+      `${CHUNKED}5\r\nab`,
+      CHUNKED + chunk("{}"),
+      EVENTS + log + LAST,
+      EVENTS + log,
+      reply(200, "{"),
+    ]) {
+      await serving([sent], (socket) =>
+        assert.rejects(create(socket, { image: Image.base() }), TransportError, sent),
+      );
+    }
+  });
+
+  test("uploads", () =>
+    serving([reply(201, SANDBOX)], async (socket, requests) => {
+      const { files } = await create(socket);
+      const big = Buffer.alloc(256000, "0123456789abcdef");
+      const plain: [Content, Uint8Array][] = [
+        ["gr\u00fcn", Buffer.from("gr\u00fcn")],
+        ["", Buffer.alloc(0)],
+        [new Uint8Array([1, 2, 3]).subarray(1), Buffer.from([2, 3])],
+        [big, big],
+      ];
+      const body = (): Buffer => requests.at(-1)!.subarray(requests.at(-1)!.indexOf("\r\n\r\n") + 4);
+      for (const [content, wanted] of plain) {
+        await files.write("/a b", content);
+        assert.match(requests.at(-1)!.toString(), /^PUT \/api\/sandboxes\/sb-1\/files\?path=%2Fa%20b /);
+        assert.deepEqual(body(), Buffer.from(wanted));
+      }
+      const pieces = [Buffer.from("abc"), Buffer.from("de")];
+      for (const content of [pieces, Readable.from(pieces, { objectMode: false })]) {
+        await files.write("/f", content);
+        assert.equal(body().toString(), `3\r\nabc\r\n2\r\nde\r\n${LAST}`);
+      }
+      async function* failing(): AsyncGenerator<Uint8Array> {
+        yield Buffer.from("abc");
+        throw new RangeError("mine");
+      }
+      await assert.rejects(files.write("/f", failing()), RangeError);
+    }));
+
+  test("a refused upload says why", () =>
+    serving(
+      [reply(404, { error: "no such sandbox" })],
+      async (socket) => {
+        await assert.rejects(create(socket, { metadata: { x: "y".repeat(4e6) } }), NotFoundError);
+        const client = new Client({ socket });
+        const content = new Array<Uint8Array>(100).fill(Buffer.alloc(100_000));
+        const call = { method: "PUT", path: "/x", content } as const;
+        await assert.rejects(client.send(call), NotFoundError);
+      },
+      false,
+    ));
+
+  test("what a callback throws goes through", () =>
+    serving([EVENTS, event("build_log", { message: "x" }), event("result", {}), LAST], async (socket) => {
+      const snapshots = new Snapshots(new Client({ socket }));
+      const onBuildLogs = (): void => {
+        throw new RangeError("mine");
+      };
+      await assert.rejects(snapshots.create({ name: "n", image: Image.base(), onBuildLogs }), RangeError);
+    }));
+
+  test("a signal ends the call", () =>
+    serving([EVENTS, event("build_log", { message: "x" })], async (socket) => {
+      const abort = new AbortController();
+      const onBuildLog = (): void => abort.abort(new RangeError("enough"));
+      const options = { image: Image.base(), onBuildLog, signal: abort.signal };
+      await assert.rejects(create(socket, options), RangeError);
+      await assert.rejects(create(socket, options), RangeError);
+    }));
+
+  test("either an image or a snapshot", () =>
+    assert.rejects(create("/none", { image: Image.base(), snapshot: "x" }), TypeError));
+});
