@@ -16,7 +16,7 @@ import { StoreView } from "./store.js";
 const POLL_MS = 2000, ABSENT_MS = 60000;
 
 const state = {};
-let range = 86400, current = null, allWorks = true;
+let range = 86400, current = null, allWorks = true, started = false;
 
 // `when`: the view that it is for, else always.
 const sources = {
@@ -169,9 +169,16 @@ async function fetchOne(name) {
 		ctx.refresh(name);
 }
 
+// The first call goes alone: it finds out whether a key is needed.
+async function begin() {
+	await fetchOne("snapshots");
+	started = true;
+	poll();
+}
+
 // Ask for what is due. What is asked for already is asked again after, if it was to be fresh.
 function poll() {
-	if (document.hidden)
+	if (document.hidden || !started)
 		return;
 	const now = Date.now();
 	for (const [name, source] of Object.entries(sources)) {
@@ -193,3 +200,4 @@ window.addEventListener("hashchange", route);
 document.addEventListener("visibilitychange", poll);
 setInterval(poll, 500);
 route();
+begin();

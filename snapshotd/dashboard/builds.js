@@ -10,22 +10,25 @@ import { statusCell, jsonBlock } from "./snapshots.js";
 
 const ENDED = { ready: "good", failed: "bad", cancelled: "off" };
 
-export const buildId = (b) => b.id || b.buildID;
-const stateOf = (b) => String(b.state || b.status || "");
-export const isRunning = (b) => !(stateOf(b) in ENDED);
+export const isRunning = (b) => !(b.state in ENDED);
 const begun = (b) => b.startedAt || b.createdAt;
+const title = (b) => b.name || shortId(b.key || b.id);
 
 function stateText(b) {
-	const s = stateOf(b);
-	if (/^step|^running$/.test(s) && b.step && (b.steps || b.stepCount))
-		return `step ${b.step} of ${typeof b.steps === "number" ? b.steps : b.stepCount}`;
-	return s;
+	return b.state === "step" ? `step ${b.step} of ${b.stepCount}` : String(b.state);
 }
 
 function took(b) {
 	const from = Date.parse(begun(b));
-	const to = b.endedAt || b.finishedAt ? Date.parse(b.endedAt || b.finishedAt) : isRunning(b) ? Date.now() : NaN;
+	const to = b.endedAt ? Date.parse(b.endedAt) : isRunning(b) ? Date.now() : NaN;
 	return Number.isFinite(to - from) ? duration(to - from) : "";
+}
+
+function steps(b) {
+	const n = b.stepCount;
+	if (!Number.isFinite(n))
+		return "";
+	return b.cachedSteps ? `${n}, ${b.cachedSteps} from the cache` : String(n);
 }
 
 export class BuildsView {
@@ -34,10 +37,10 @@ export class BuildsView {
 		this.wanted = null;
 		this.note = el("p", { class: "note", role: "status" });
 		this.table = new Table({
-			caption: "Builds", key: buildId, empty: "Loading",
+			caption: "Builds", key: (b) => b.id, empty: "Loading",
 			columns: [
-				{ label: "Build", text: (b) => b.name || shortId(buildId(b)), tip: buildId, sort: (b) => b.name || "" },
-				{ label: "State", build: (td) => statusCell(td, (b) => [stateText(b), ENDED[stateOf(b)] || "busy"]), sort: stateOf },
+				{ label: "Build", text: title, tip: (b) => b.id, sort: title },
+				{ label: "State", build: (td) => statusCell(td, (b) => [stateText(b), ENDED[b.state] || "busy"]), sort: stateText },
 				{ label: "Reason", wide: true, cls: "grow", text: (b) => b.error || "", tip: (b) => b.error },
 				{ label: "Began", wide: true, text: (b) => ago(begun(b)), tip: (b) => when(begun(b)), sort: (b) => begun(b) || "" },
 				{ label: "Took", num: true, text: took },
@@ -47,7 +50,7 @@ export class BuildsView {
 					return (item) => {
 						b.classList.toggle("away", !isRunning(item));
 						b.disabled = !isRunning(item);
-						b.setAttribute("aria-label", `Cancel the build ${item.name || shortId(buildId(item))}`);
+						b.setAttribute("aria-label", `Cancel the build ${title(item)}`);
 					};
 				} },
 			],
@@ -88,7 +91,7 @@ export class BuildsView {
 	detail(box, row) {
 		const error = el("p", { class: "error", hidden: true });
 		box.append(error);
-		const set = facts(box), manifest = jsonBlock(box, "Manifest");
+		const set = facts(box), failure = jsonBlock(box, "The failure in figures");
 		const log = new Log("Log");
 		const abort = new AbortController();
 		box.append(log.node);
@@ -97,10 +100,10 @@ export class BuildsView {
 			update: (b) => {
 				setText(error, b.error || "");
 				setHidden(error, !b.error);
-				set([["Id", buildId(b)], ["Key", b.contentHash || b.key], ["Snapshot", b.snapshotID || b.snapshotId || b.snapshot],
-					["Began", when(begun(b))], ["Ended", when(b.endedAt || b.finishedAt)],
-					["Mount kept", b.mountID || b.keptMount || b.mountpoint]]);
-				manifest(b.manifest);
+				set([["Base", b.base], ["Steps", steps(b)], ["Failed in", b.failedStep ? `step ${b.failedStep}` : ""],
+					["Began", when(begun(b))], ["Ended", when(b.endedAt)],
+					["Mount kept", b.mountID, true], ["Snapshot", b.snapshotID, true], ["Id", b.id, true], ["Key", b.key, true]]);
+				failure(b.failure);
 			},
 			close: () => abort.abort(),
 		};
@@ -135,12 +138,12 @@ export class BuildsView {
 	}
 
 	async cancel(row) {
-		const b = row.item, name = b.name || shortId(buildId(b));
+		const b = row.item, name = title(b);
 		if (!await confirm({ title: `Cancel the build ${name}?`, verb: "Cancel the build", danger: true,
 			text: "Whoever waits for its image is told so. Steps that are done stay cached." }))
 			return;
 		try {
-			await call("DELETE", `/api/builds/${enc(buildId(b))}`);
+			await call("DELETE", `/api/builds/${enc(b.id)}`);
 			toast(`The build ${name} is being cancelled.`);
 		} catch (e) {
 			toast(`${name}: ${e.message}`, true);

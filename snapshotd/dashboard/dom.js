@@ -58,16 +58,17 @@ export function uid(prefix) {
 	return `${prefix}-${++ids}`;
 }
 
-// A list of terms: returns what sets them from [[term, text], ...]; empty texts are left out.
+// A list of terms: returns what sets them from [[term, text, long?], ...]; empty texts are
+// left out, long ones have a line of their own.
 export function facts(container) {
 	const dl = el("dl", { class: "facts" });
 	const rows = new Map();
 	container.append(dl);
 	return (pairs) => {
-		for (const [term, text] of pairs) {
+		for (const [term, text, long] of pairs) {
 			let row = rows.get(term);
 			if (!row) {
-				row = el("div", null, el("dt", null, term), el("dd"));
+				row = el("div", { class: long ? "long" : null }, el("dt", null, term), el("dd"));
 				rows.set(term, row);
 				dl.append(row);
 			}

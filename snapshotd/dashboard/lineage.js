@@ -38,7 +38,9 @@ export function layout(snapshots) {
 			if (!n.children.length)
 				continue;
 			const older = n.children.slice().sort((a, b) => (a.s.createdAt || "") < (b.s.createdAt || "") ? -1 : 1);
-			const main = older.reduce((best, c) => c.height > best.height ? c : best);
+			// Among equals, what the same mount went on to, else the newest.
+			const rank = (c) => c.height * 2 + (c.s.mountID && c.s.mountID === n.s.mountID ? 1 : 0);
+			const main = older.reduce((best, c) => rank(c) >= rank(best) ? c : best);
 			// What is pushed first is drawn last.
 			stack.push({ n: main, lane, parent: at });
 			for (const c of older.slice().reverse())

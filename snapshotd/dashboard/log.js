@@ -6,7 +6,8 @@ import { el, button, setText, setHidden, uid } from "./dom.js";
 const LINES_MAX = 5000;
 
 export class Log {
-	constructor(title) {
+	// quiet: the heading is for those who do not see the page.
+	constructor(title, quiet) {
 		const heading = uid("log");
 		this.lines = el("div", { class: "lines", role: "log", "aria-live": "polite",
 			"aria-labelledby": heading, tabindex: "0", on: { scroll: () => this.scrolled() } });
@@ -14,7 +15,7 @@ export class Log {
 		this.follow = true;
 		this.down = button("Jump to the end", () => this.toEnd(), { class: "quiet jump", hidden: true });
 		this.node = el("div", { class: "log" },
-			el("div", { class: "loghead" }, el("h3", { id: heading }, title), this.down),
+			el("div", { class: "loghead" }, el("h3", { id: heading, class: quiet ? "unseen" : null }, title), this.down),
 			this.lines, this.note);
 		this.count = 0;
 		this.pending = [];
@@ -33,8 +34,8 @@ export class Log {
 	// An event build_log; anything else that has a message.
 	event(e) {
 		const text = typeof e.message === "string" ? e.message : "";
-		const step = e.step === undefined || e.step === null ? "" : String(e.step);
-		const kind = e.stream === "stderr" ? "err" : e.stream === "stdout" || e.stream ? "out" : "say";
+		const step = e.step ? String(e.step) : "";
+		const kind = e.stream === "stderr" ? "err" : e.stream === "stdout" ? "out" : "say";
 		const heads = step !== this.step;
 		this.step = step;
 		text.replace(/\n$/, "").split("\n").forEach((line, i) => {

@@ -59,9 +59,10 @@ export class MountsView {
 		const set = facts(box);
 		const diff = diffSection(box, "Show what has changed", () => `/api/mounts/${enc(row.item.id)}/diff`);
 		return {
-			update: (m) => set([["Id", m.id], ["Snapshot", m.snapshot ? `${m.snapshot} (${m.snapshotId})` : m.snapshotId],
+			update: (m) => set([["Snapshot", m.snapshot || shortId(m.snapshotId)],
 				["Mode", modes(m) || "read-write, private cache"], ["Quota", m.quotaBytes ? bytes(m.quotaBytes) : "none"],
-				["Checkpoints taken", count(m.epoch)], ["Created", when(m.createdAt)], ["Base tree", m.base]]),
+				["Epoch", count(m.epoch)], ["Created", when(m.createdAt)], ["Mounted on", m.mountpoint, true],
+				["Id", m.id, true], ["Snapshot's id", m.snapshotId, true], ["Base tree", m.base, true]]),
 			close: () => diff.close(),
 		};
 	}

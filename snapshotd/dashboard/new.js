@@ -26,10 +26,10 @@ export class NewView {
 		this.force = el("input", { type: "checkbox", id: "new-force" });
 		this.keep = el("input", { type: "checkbox", id: "new-keep" });
 		this.submit = el("button", { type: "submit", class: "primary", id: "new-build" }, "Build");
-		this.state = el("p", { id: "new-state", role: "status", class: "state" });
+		this.state = el("p", { id: "new-state", role: "status", class: "state" }, "Build log");
 		this.cancel = button("Cancel the build", () => this.stop(), { hidden: true, class: "danger" });
 		this.open = el("a", { class: "button", hidden: true, href: "#snapshots" }, "Show the snapshot");
-		this.log = new Log("Build log");
+		this.log = new Log("Build log", true);
 		const head = uid("h");
 		this.node = el("section", { "aria-labelledby": head },
 			el("div", { class: "bar" }, el("h1", { id: head }, "Build a snapshot"),
@@ -43,7 +43,7 @@ export class NewView {
 					el("div", { class: "actions left" }, this.submit,
 						button("Fill in an example", () => this.example()))),
 				el("div", { class: "watch" },
-					el("div", { class: "line state-line" }, this.state, this.open, this.cancel), this.log.node)));
+					el("div", { class: "line watchhead" }, this.state, this.open, this.cancel), this.log.node)));
 	}
 
 	update() {}

@@ -8,7 +8,7 @@ import { Table } from "./table.js";
 import { diffSection } from "./diff.js";
 import { statusCell, jsonBlock } from "./snapshots.js";
 
-const idOf = (s) => s.sandboxID || s.id;
+const idOf = (s) => s.sandboxID;
 const KINDS = { running: "good", failed: "bad", stopped: "off", killed: "off" };
 
 export class SandboxesView {
@@ -20,19 +20,20 @@ export class SandboxesView {
 		this.table = new Table({
 			caption: "Sandboxes", key: idOf, empty: "Loading",
 			columns: [
-				{ label: "Sandbox", text: (s) => shortId(idOf(s)), tip: idOf, sort: idOf },
-				{ label: "Status", build: (td) => statusCell(td, (s) => [String(s.status || s.state || ""),
-					KINDS[s.status || s.state] || "busy"]) },
+				{ label: "Sandbox", text: idOf, sort: idOf },
+				{ label: "Status", build: (td) => statusCell(td, (s) => [String(s.status), KINDS[s.status] || "busy"]),
+					tip: (s) => s.reason, sort: (s) => s.status },
 				{ label: "Image", text: (s) => this.imageOf(s), wide: true, cls: "grow" },
-				{ label: "Changed", num: true, text: (s) => this.changed(s), title: "Files and directories that differ from its image" },
-				{ label: "Written", num: true, text: (s) => bytes(this.mountOf(s)?.upperBytes), sort: (s) => this.mountOf(s)?.upperBytes || 0,
+				{ label: "Changed", num: true, text: (s) => count(s.changedInodes), sort: (s) => s.changedInodes || 0,
+					title: "Files and directories that differ from its image" },
+				{ label: "Written", num: true, text: (s) => bytes(s.upperBytes), sort: (s) => s.upperBytes || 0,
 					title: "Bytes that it holds beside its image" },
-				{ label: "Started", wide: true, text: (s) => ago(s.startedAt || s.createdAt), tip: (s) => when(s.startedAt || s.createdAt),
-					sort: (s) => s.startedAt || s.createdAt || "" },
+				{ label: "Started", wide: true, text: (s) => ago(s.startedAt), tip: (s) => when(s.startedAt),
+					sort: (s) => s.startedAt || "" },
 				{ label: "Kill", unseen: true, cls: "do", build: (td, row) => {
 					const b = button("Kill", () => this.kill(row), { class: "danger small" });
 					td.append(b);
-					return (item) => b.setAttribute("aria-label", `Kill the sandbox ${shortId(idOf(item))}`);
+					return (item) => b.setAttribute("aria-label", `Kill the sandbox ${idOf(item)}`);
 				} },
 			],
 			detail: (box, row) => this.detail(box, row),
@@ -43,19 +44,12 @@ export class SandboxesView {
 	}
 
 	mountOf(s) {
-		const id = s.mountID || s.mountId;
-		return this.mounts.find((m) => id ? m.id === id : m.mountpoint.includes(`/${idOf(s)}/`));
-	}
-
-	changed(s) {
-		const m = this.mountOf(s);
-		return m ? count(m.changedInodes) : "–";
+		return this.mounts.find((m) => m.id === s.mountID);
 	}
 
 	imageOf(s) {
-		const id = s.snapshotID || s.snapshotId || s.fromCheckpointId || s.snapshot;
-		const known = this.snapshots.find((x) => x.id === id || x.name === id);
-		return s.snapshotName || known?.name || this.mountOf(s)?.snapshot || (id ? shortId(id) : s.templateID || "");
+		const known = this.snapshots.find((x) => x.id === s.fromCheckpointId);
+		return known?.name || s.snapshot || shortId(s.contentHash || s.fromCheckpointId);
 	}
 
 	show(arg) {
@@ -81,35 +75,41 @@ export class SandboxesView {
 	}
 
 	detail(box, row) {
+		const why = el("p", { class: "error", hidden: true });
+		box.append(why);
 		const set = facts(box), metadata = jsonBlock(box, "Metadata");
 		const changes = el("div");
 		box.append(changes);
-		const diff = diffSection(changes, "Show what has changed", () => `/api/mounts/${enc(this.mountOf(row.item).id)}/diff`);
+		const diff = diffSection(changes, "Show what has changed", () => `/api/mounts/${enc(row.item.mountID)}/diff`);
 		return {
 			update: (s) => {
 				const m = this.mountOf(s);
-				set([["Id", idOf(s)], ["Started", when(s.startedAt || s.createdAt)], ["Image", s.fromCheckpointId || s.snapshotID],
+				setText(why, s.reason || "");
+				setHidden(why, !s.reason);
+				set([["Started", when(s.startedAt)],
 					["Ends after", s.timeout === undefined ? "" : s.timeout ? `${seconds(s.timeout)} without a call` : "only when killed"],
+					["Then at", when(s.endAt)],
 					["CPUs", s.cpuCount], ["Memory", s.memoryMB ? bytes(s.memoryMB * 1048576) : ""],
-					["Disk", s.diskMB ? bytes(s.diskMB * 1048576) : ""], ["Mount", m ? m.mountpoint : ""]]);
+					["Disk", s.diskMB ? bytes(s.diskMB * 1048576) : ""], ["Mount", m ? m.mountpoint : "", true],
+					["Snapshot", s.fromCheckpointId, true], ["Id", idOf(s), true]]);
 				metadata(s.metadata && Object.keys(s.metadata).length ? s.metadata : null);
-				setHidden(changes, !m);
+				setHidden(changes, !s.mountID);
 			},
 			close: () => diff.close(),
 		};
 	}
 
 	async kill(row) {
-		const id = idOf(row.item), m = this.mountOf(row.item);
-		if (!await confirm({ title: `Kill the sandbox ${shortId(id)}?`, verb: "Kill", danger: true,
+		const id = idOf(row.item), written = row.item.upperBytes;
+		if (!await confirm({ title: `Kill the sandbox ${id}?`, verb: "Kill", danger: true,
 			text: "Its processes end, and what it has written is lost" +
-				(m && m.upperBytes ? ` (${bytes(m.upperBytes)})` : "") + ". Its checkpoints stay." }))
+				(written ? ` (${bytes(written)})` : "") + ". Its checkpoints stay." }))
 			return;
 		try {
 			await call("DELETE", `/api/sandboxes/${enc(id)}`);
-			toast(`The sandbox ${shortId(id)} is gone.`);
+			toast(`The sandbox ${id} is gone.`);
 		} catch (e) {
-			toast(`${shortId(id)}: ${e.message}`, true);
+			toast(`${id}: ${e.message}`, true);
 		}
 		this.ctx.refresh("sandboxes", "mounts");
 	}

@@ -120,11 +120,12 @@ export class SnapshotsView {
 				const parent = (this.state.snapshots.data || []).find((x) => x.id === s.parent);
 				setText(error, s.error || "");
 				setHidden(error, !s.error);
-				set([["Id", s.id], ["Source", s.source], ["Files", count(s.fileCount)], ["Root", s.root],
-					["Parent", s.parent ? parent ? `${label(parent)} (${shortId(s.parent)})` : `${s.parent} (gone)` : "none"],
-					["Content hash", s.contentHash], ["Created", when(s.createdAt)], ["Last used", when(s.lastUsedAt)],
-					["Shared", s.root ? bytes(shared(s)) : ""], ["Mount", s.mountID], ["Build", s.buildID],
-					["Lifetime", s.ttl ? `removed when unused for ${seconds(s.ttl)}` : "until deleted"]]);
+				set([["Source", s.source], ["Files", count(s.fileCount)], ["Shared", s.root ? bytes(shared(s)) : ""],
+					["Parent", s.parent ? parent ? label(parent) : `${shortId(s.parent)}, deleted` : "none"],
+					["Created", when(s.createdAt)], ["Last used", when(s.lastUsedAt)],
+					["Lifetime", s.ttl ? `removed when unused for ${seconds(s.ttl)}` : "until deleted"],
+					["Mount", shortId(s.mountID)], ["Build", shortId(s.buildID)],
+					["Id", s.id, true], ["Tree root", s.root, true], ["Content hash", s.contentHash, true]]);
 				manifest(s.manifest);
 				config(s.config);
 				setText(pin, s.pinned ? "Unpin" : "Pin");

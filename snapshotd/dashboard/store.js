@@ -51,12 +51,11 @@ export class StoreView {
 		const s = state.stats.data, h = state.history;
 		setText(this.note, state.stats.absent ? "This daemon has no figures." : state.stats.error || "");
 		if (s)
-			this.set([["Snapshots", count(s.snapshotCount)], ["Logical", bytes(s.logicalBytes)],
-				["Unique", bytes(s.uniqueBytes)], ["Stored", bytes(s.storedBytes)],
+			this.set([["Logical", bytes(s.logicalBytes)], ["Unique", bytes(s.uniqueBytes)], ["Stored", bytes(s.storedBytes)],
 				["Deduplication", ratio(s.logicalBytes, s.uniqueBytes)], ["Compression", ratio(s.uniqueBytes, s.storedBytes)],
-				["Together", ratio(s.logicalBytes, s.storedBytes)], ["Chunks", count(s.chunkCount)],
-				["Tree nodes", count(s.nodeCount)], ["Node cache", bytes(s.nodeCacheBytes)],
-				["Mounts", s.mounts ? `${count(s.mounts.attached)}${s.mounts.detached ? `, ${count(s.mounts.detached)} detached` : ""}` : ""],
+				["Together", ratio(s.logicalBytes, s.storedBytes)], ["Snapshots", count(s.snapshotCount)],
+				["Mounts", s.mounts ? count(s.mounts.attached) + (s.mounts.detached ? `, ${count(s.mounts.detached)} off` : "") : ""],
+				["Chunks", count(s.chunkCount)], ["Tree nodes", count(s.nodeCount)], ["Node cache", bytes(s.nodeCacheBytes)],
 				["File requests", count(s.fuseRequests)]]);
 		setHidden(this.noHistory, !h.absent);
 		setHidden(this.plot.node, h.absent);
