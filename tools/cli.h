@@ -35,6 +35,8 @@ struct cli {
 	struct client *client; /* owned; made by cli_client */
 	struct store *store;   /* owned; made by cli_store */
 	char *state_dir;       /* owned; the daemon's, once asked */
+	int status;	       /* exit status of a command that succeeded: that of what it ran */
+	int failure_status;    /* exit status of one that failed, instead of CLI_FAILED; or 0 */
 };
 
 struct command {

@@ -14,6 +14,7 @@
 
 #include "tools/commands.h"
 #include "tools/inspect.h"
+#include "tools/recipe.h"
 #include "tools/snapshots_view.h"
 #include "tools/text.h"
 
@@ -136,6 +137,31 @@ static void offer_mounts(struct cli *cli, const char *last)
 	json_decref(list);
 }
 
+static void offer_ids(struct cli *cli, const char *path, const char *key, const char *last)
+{
+	struct error ignored = ERROR_INIT;
+	json_t *list = NULL, *o;
+	size_t i;
+
+	if (cli->store_dir || cli_call(cli, "GET", path, NULL, NULL, &list, &ignored) < 0)
+		return;
+	json_array_foreach(list, i, o)
+		offer(last, cli_str(o, key), "");
+	json_decref(list);
+}
+
+static void offer_templates(const char *last)
+{
+	struct error ignored = ERROR_INIT;
+	char *dir = NULL, **names = NULL;
+
+	if (recipe_dir(NULL, &dir, &ignored) == 0 && recipe_names(dir, &names, &ignored) == 0)
+		for (size_t i = 0; names[i]; i++)
+			offer(last, names[i], "");
+	recipe_names_free(names);
+	free(dir);
+}
+
 /* Only names that look the same on the line as they are. */
 static bool is_plain(const char *name)
 {
@@ -200,9 +226,16 @@ static void offer_kind(struct cli *cli, const char *what, const char *last)
 	}
 	if (strstr(what, "MOUNT"))
 		offer_mounts(cli, last);
-	if (strstr(what, "DIR") || strstr(what, "MOUNT") || strcmp(what, "CGROUP") == 0)
+	if (strstr(what, "SANDBOX"))
+		offer_ids(cli, "/api/sandboxes", "sandboxID", last);
+	else if (strcmp(what, "BUILD") == 0)
+		offer_ids(cli, "/api/builds", "id", last);
+	else if (strstr(what, "TEMPLATE"))
+		offer_templates(last);
+	if (strcmp(what, "DIR") == 0 || strcmp(what, "[DIR]") == 0 || strstr(what, "MOUNT") ||
+	    strcmp(what, "CGROUP") == 0)
 		puts("@dirs");
-	else if (strncmp(what, "PATH", 4) == 0)
+	else if (strncmp(what, "PATH", 4) == 0 || strcmp(what, "FILE") == 0)
 		puts("@files");
 	else if (strchr(what, '|') || strcmp(what, "bash") == 0)
 		offer_choices(what, last);

@@ -79,17 +79,12 @@ const char *snapshot_label(const json_t *o)
 
 static void add_row(struct table *t, const json_t *o)
 {
-	char created[TEXT_TIME_MAX] = "-";
-	int64_t seconds;
-
-	if (text_parse_time_iso(cli_str(o, "createdAt"), &seconds) == 0)
-		text_time(seconds, created);
 	table_name(t, snapshot_label(o), strlen(snapshot_label(o)));
 	table_cell(t, "%s%s", cli_str(o, "status"), cli_flag(o, "pinned") ? ", pinned" : "");
 	table_size(t, cli_num(o, "sizeBytes"));
 	table_size(t, cli_num(o, "newBytes"));
 	table_cell(t, "%llu", (unsigned long long)cli_num(o, "fileCount"));
-	table_cell(t, "%s", created);
+	table_time(t, cli_str(o, "createdAt"));
 	const char *source = cli_str(o, "source");
 	table_name(t, source, strlen(source));
 }
@@ -133,7 +128,13 @@ int snapshot_print(const struct cli *cli, const json_t *o)
 	json_object_foreach((json_t *)(uintptr_t)o, key, v) {
 		bool empty = json_is_null(v) || (json_is_string(v) && !json_string_length(v));
 		/* checkpointId repeats the id, for the sake of API clients. */
-		if (!json_object_get(copy, key) && !empty && strcmp(key, "checkpointId") != 0)
+		if (json_object_get(copy, key) || empty || strcmp(key, "checkpointId") == 0)
+			continue;
+		if (strcmp(key, "manifest") == 0) /* has whole files in it */
+			json_object_set_new(copy, "steps",
+					    json_integer((json_int_t)json_array_size(
+						    json_object_get(v, "steps"))));
+		else
 			json_object_set(copy, key, v);
 	}
 	int r = cli_print_fields(copy);

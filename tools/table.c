@@ -97,6 +97,16 @@ void table_size(struct table *t, uint64_t bytes)
 	table_cell(t, "%s", s);
 }
 
+void table_time(struct table *t, const char *iso)
+{
+	char text[TEXT_TIME_MAX] = "-";
+	int64_t seconds;
+
+	if (text_parse_time_iso(iso, &seconds) == 0)
+		text_time(seconds, text);
+	table_cell(t, "%s", text);
+}
+
 size_t table_rows(const struct table *t)
 {
 	return t->count / t->columns;

@@ -30,6 +30,8 @@ void table_cell(struct table *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Any bytes: a name. Escaped on a terminal, as they are elsewhere. */
 void table_name(struct table *t, const char *s, size_t len);
 void table_size(struct table *t, uint64_t bytes);
+/* Local time; "-" where iso is no time. */
+void table_time(struct table *t, const char *iso);
 size_t table_rows(const struct table *t);
 
 /* Print and empty it; `escape`: names are shown with text_escape. 0, -ENOMEM, or why f cannot be

@@ -1,0 +1,64 @@
+#include "tools/id_ref.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SANDBOX_PREFIX "sb-"
+#define MIN_LENGTH 2 /* of the start of an id */
+
+bool is_sandbox_id(const char *word)
+{
+	return strncmp(word, SANDBOX_PREFIX, strlen(SANDBOX_PREFIX)) == 0;
+}
+
+int id_match(const json_t *list, const char *key, const char *prefix, const char *word,
+	     const char *what, json_t **out, struct error *err)
+{
+	size_t skip = strncmp(word, prefix, strlen(prefix)) == 0 ? 0 : strlen(prefix), i, n = 0;
+	json_t *found = NULL, *o;
+
+	json_array_foreach(list, i, o) {
+		const char *id = cli_str(o, key);
+		if (strcmp(id, word) == 0) {
+			*out = o;
+			return 0;
+		}
+		if (strlen(id) >= skip && strncmp(id + skip, word, strlen(word)) == 0) {
+			found = o;
+			n++;
+		}
+	}
+	if (strlen(word) < MIN_LENGTH || (skip == 0 && strlen(word) < strlen(prefix) + MIN_LENGTH))
+		n = 0;
+	if (n == 0)
+		return error_set(err, -ENOENT, "no %s has the id \"%s\"", what, word);
+	if (n > 1)
+		return error_set(err, -EINVAL, "%zu %ss have an id that begins with \"%s\"", n,
+				 what, word);
+	*out = found;
+	return 0;
+}
+
+static int find(struct cli *cli, const char *path, const char *key, const char *prefix,
+		const char *word, const char *what, json_t **out, struct error *err)
+{
+	json_t *list = NULL, *o = NULL;
+	int r = cli_call(cli, "GET", path, NULL, NULL, &list, err);
+
+	if (r == 0)
+		r = id_match(list, key, prefix, word, what, &o, err);
+	if (r == 0)
+		*out = json_incref(o);
+	json_decref(list);
+	return r;
+}
+
+int build_find(struct cli *cli, const char *word, json_t **out, struct error *err)
+{
+	return find(cli, "/api/builds", "id", "", word, "build", out, err);
+}
+
+int sandbox_find(struct cli *cli, const char *word, json_t **out, struct error *err)
+{
+	return find(cli, "/api/sandboxes", "sandboxID", SANDBOX_PREFIX, word, "sandbox", out, err);
+}
