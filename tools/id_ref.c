@@ -19,7 +19,7 @@ int id_match(const json_t *list, const char *key, const char *prefix, const char
 
 	json_array_foreach(list, i, o) {
 		const char *id = cli_str(o, key);
-		if (strcmp(id, word) == 0) {
+		if (strcmp(id, word) == 0 || (strlen(id) > skip && strcmp(id + skip, word) == 0)) {
 			*out = o;
 			return 0;
 		}
