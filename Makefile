@@ -1,5 +1,5 @@
 # Varve. Targets:
-#   all (default)  build/bin/snapshotd and build/bin/varve
+#   all (default)  build/bin/snapshotd, build/bin/varve and build/lib/libvarve.*
 #   check          unit tests and the quick integration tests
 #   unit helpers   the test programs only
 #   lint format    style and layers; rewrite with clang-format
@@ -14,6 +14,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 CC ?= cc
+OBJCOPY ?= objcopy
 PKGS = fuse3 libzstd libcrypto jansson libmicrohttpd libarchive libcurl
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
 CFLAGS ?= -O2 -g
@@ -56,20 +57,32 @@ HELPER_DIRS = $(patsubst %/,%,$(sort $(dir $(wildcard tests/model/*/*.c tests/pe
 HELPERS = $(patsubst %.c,$(BUILD)/%,$(HELPER_FILES))
 BIG_HELPERS = $(foreach d,$(HELPER_DIRS),$(BUILD)/$(d)/$(notdir $(d)))
 FUZZERS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
-ALL_C = $(wildcard */*.c */base/*.c */init/*.c tests/*/*.c tests/*/*/*.c)
-ALL_SOURCES = $(ALL_C) $(wildcard */*.h */base/*.h */init/*.h tests/*/*.h tests/*/*/*.h)
+ALL_C = $(wildcard */*.c */*/*.c tests/*/*/*.c)
+ALL_SOURCES = $(ALL_C) $(wildcard */*.h */*/*.h tests/*/*/*.h)
 
 STORE_A = $(BUILD)/libvarve-store.a
 FS_A = $(BUILD)/libvarve-fs.a
 DAEMON_A = $(BUILD)/libvarve-daemon.a
 TOOLS_A = $(BUILD)/libvarve-tools.a
 
-all: $(BUILD)/bin/snapshotd $(BUILD)/bin/varve
+# libvarve, for other programs, is made of few sources, compiled to go anywhere.
+LIB = $(BUILD)/lib/libvarve
+LIB_PKGS = libcurl jansson libcrypto
+LIB_O = $(patsubst %.c,$(BUILD)/pic/%.o,$(wildcard tools/image/*.c) tools/events.c \
+	$(addprefix store/,jcs.c hash.c base/base64.c base/buf.c base/error.c))
 
+all: $(BUILD)/bin/snapshotd $(BUILD)/bin/varve $(LIB).so.0 $(LIB).a $(BUILD)/lib/varve.pc
+
+define compile
+@mkdir -p $(@D)
+@$(if $(V),,echo "  CC    $<")
+$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+endef
 $(BUILD)/%.o: %.c
-	@mkdir -p $(@D)
-	@$(if $(V),,echo "  CC    $<")
-	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+	$(compile)
+$(BUILD)/pic/%.o: ALL_CFLAGS += -fPIC -fvisibility=hidden
+$(BUILD)/pic/%.o: %.c
+	$(compile)
 
 # The first process of containers: one static program, which a part of the daemon holds
 # (.incbin). It is never instrumented, for it runs without our libraries.
@@ -108,9 +121,27 @@ $(BUILD)/bin/snapshotd: $(BUILD)/snapshotd/main.o $(DAEMON_A) $(FS_A) $(STORE_A)
 $(BUILD)/bin/varve: $(BUILD)/tools/varve.o $(TOOLS_A) $(STORE_A)
 	$(link) $(LDLIBS)
 
+$(LIB).so.0: $(LIB_O)
+	$(link) -shared -Wl,-soname,$(@F) $(shell pkg-config --libs $(LIB_PKGS)) -pthread
+	@ln -sf $(@F) $(LIB).so
+# One object, in which all names but varve_* are local.
+$(LIB).a: $(LIB_O)
+	@mkdir -p $(@D)
+	@rm -f $@
+	@$(if $(V),,echo "  AR    $@")
+	$(Q)$(CC) -r -nostdlib -o $(BUILD)/pic/libvarve.o $^
+	$(Q)$(OBJCOPY) --localize-hidden $(BUILD)/pic/libvarve.o
+	$(Q)$(AR) rcs $@ $(BUILD)/pic/libvarve.o
+# Always: it holds the PREFIX of now.
+$(BUILD)/lib/varve.pc: tools/image/varve.pc.in
+	@mkdir -p $(@D)
+	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@PKGS@|$(LIB_PKGS)|' \
+		-e "s|@VERSION@|$$(sed -n 's/.*VARVE_VERSION "\(.*\)"/\1/p' store/base/version.h)|" $< >$@
+
 # A test program links the layers whose headers it includes, and those below.
 includes = $(shell grep -q '^#include "$(1)/' $(2) && echo yes)
-libs_of = $(if $(call includes,tools,$(1)),$(TOOLS_A)) \
+libs_of = $(if $(call includes,tools/image,$(1)),$(LIB).a) \
+	$(if $(call includes,tools,$(1)),$(TOOLS_A)) \
 	$(if $(call includes,snapshotd,$(1)),$(DAEMON_A) $(FS_A)) \
 	$(if $(call includes,fs,$(1)),$(FS_A)) $(STORE_A)
 comma := ,
@@ -160,10 +191,14 @@ $(BUILD)/compile_commands.json: Makefile $(ALL_C)
 format:
 	clang-format -i $(ALL_SOURCES)
 
-MAN = $(foreach s,1 5 7 8,$(wildcard tools/man/*.$(s)))
+MAN = $(foreach s,1 3 5 7 8,$(wildcard tools/man/*.$(s)))
 install: all
 	install -D -m 755 $(BUILD)/bin/snapshotd $(DESTDIR)$(PREFIX)/bin/snapshotd
 	install -D -m 755 $(BUILD)/bin/varve $(DESTDIR)$(PREFIX)/bin/varve
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(LIB).so.0 $(LIB).a
+	ln -sf libvarve.so.0 $(DESTDIR)$(PREFIX)/lib/libvarve.so
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/pkgconfig $(BUILD)/lib/varve.pc
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include tools/image/varve.h
 	set -e; for m in $(MAN); do \
 	install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
 	set -e; for t in $(wildcard tools/templates/*.json); do \
@@ -174,6 +209,6 @@ install: all
 clean:
 	rm -rf $(BUILD)
 
--include $(patsubst %.c,$(BUILD)/%.d,$(ALL_C))
-.PHONY: all unit helpers fuzzers check fuzz coverage bench lint format install clean
+-include $(patsubst %.c,$(BUILD)/%.d,$(ALL_C)) $(LIB_O:.o=.d)
+.PHONY: $(BUILD)/lib/varve.pc all unit helpers fuzzers check fuzz coverage bench lint format install clean
 .SECONDARY:
