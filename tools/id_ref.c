@@ -19,6 +19,8 @@ int id_match(const json_t *list, const char *key, const char *prefix, const char
 
 	json_array_foreach(list, i, o) {
 		const char *id = cli_str(o, key);
+		if (!*id)
+			continue;
 		if (strcmp(id, word) == 0 || (strlen(id) > skip && strcmp(id + skip, word) == 0)) {
 			*out = o;
 			return 0;
@@ -33,8 +35,7 @@ int id_match(const json_t *list, const char *key, const char *prefix, const char
 	if (n == 0)
 		return error_set(err, -ENOENT, "no %s has the id \"%s\"", what, word);
 	if (n > 1)
-		return error_set(err, -EINVAL, "%zu %ss have an id that begins with \"%s\"", n,
-				 what, word);
+		return error_set(err, -EINVAL, "%zu ids of a %s begin with \"%s\"", n, what, word);
 	*out = found;
 	return 0;
 }
