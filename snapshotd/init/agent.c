@@ -14,6 +14,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -228,6 +229,15 @@ static void null_stdio(void)
 	close(fd);
 }
 
+/* All of them, the C library's own included, which signal() does not touch. */
+static void default_signals(void)
+{
+	char action[64] = { 0 }; /* the kernel's struct: SIG_DFL, nothing masked */
+
+	for (int sig = 1; sig <= 64; sig++)
+		(void)!syscall(SYS_rt_sigaction, sig, action, NULL, 8);
+}
+
 static void prepare(struct agent *a)
 {
 	struct init_message hello = { .op = INIT_HELLO };
@@ -239,6 +249,7 @@ static void prepare(struct agent *a)
 	null_stdio();
 	(void)!close_range(INIT_CONTROL_FD + 1, ~0u, 0);
 	(void)!setsid();
+	default_signals();
 	sigfillset(&set);
 	sigprocmask(SIG_SETMASK, &set, NULL);
 	sigemptyset(&set);

@@ -5,6 +5,7 @@
 #ifndef VARVE_TEST_CONTAINER_FIXTURE_H
 #define VARVE_TEST_CONTAINER_FIXTURE_H
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,11 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 #include <errno.h>
+#include <jansson.h>
 
 #include "snapshotd/container_internal.h"
 
@@ -44,6 +47,28 @@ static inline void cf_sh(const char *fmt, ...)
 	va_end(ap);
 	if (system(cmd) != 0) /* NOLINT(bugprone-command-processor) */
 		fail_msg("%s", cmd);
+}
+
+/*
+ * crun refuses v1 with controllers left to v2 beside it, as some virtual machines have;
+ * out of sight, the rest of v1 is fine.
+ */
+static inline void cf_hide_unified(void)
+{
+	static bool done;
+	FILE *f = done ? NULL : fopen("/sys/fs/cgroup/unified/cgroup.controllers", "re");
+	int c = f ? fgetc(f) : EOF;
+
+	done = true;
+	if (f)
+		fclose(f);
+	if (c == EOF || c == '\n')
+		return;
+	assert_int_equal(unshare(CLONE_NEWNS), 0);
+	assert_int_equal(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	assert_int_equal(umount2("/sys/fs/cgroup/unified", MNT_DETACH), 0);
+	/* It makes directories there nevertheless. */
+	assert_int_equal(mount("tmpfs", "/sys/fs/cgroup/unified", "tmpfs", 0, NULL), 0);
 }
 
 static inline bool cf_can(void)
@@ -88,6 +113,8 @@ static inline void cf_open(struct cf *f)
 {
 	if (!cf_can())
 		skip();
+	if (strcmp(cf_program(), "crun") == 0)
+		cf_hide_unified();
 	memset(f, 0, sizeof(*f));
 	strcpy(f->dir, "/tmp/varve-container.XXXXXX");
 	assert_non_null(mkdtemp(f->dir));
@@ -162,7 +189,7 @@ static inline void cf_run(struct cf *f, const struct exec_request *rq, const cha
 	const char *const argv[] = { "/bin/sh", "-c", script, NULL };
 	struct exec_request r = *rq;
 
-	memset(out, 0, sizeof(*out));
+	*out = (struct cf_output){ 0 };
 	if (!r.argv)
 		r.argv = (char *const *)argv;
 	if (!r.env)
