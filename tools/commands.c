@@ -97,6 +97,11 @@ const struct command cli_commands[] = {
 	{ "cancel", "BUILD", "end a build", NULL, 1, 1, NULL, false, cmd_cancel },
 	{ "images", "", "list cached images, last used first", NULL, 0, 0, NULL, false,
 	  cmd_images },
+	{ "cachekey", "FILE", "print the key that an image is cached by",
+	  "FILE is a manifest as JSON (- is standard input). Nothing but its base and steps is\n"
+	  "looked at, and no daemon is asked. The key is the contentHash of the image's\n"
+	  "snapshot.\n",
+	  1, 1, NULL, false, cmd_cachekey },
 	{ "run", "COMMAND...", "run a command in a new sandbox",
 	  "Makes a sandbox of an image, a snapshot or the default template, runs the command in "
 	  "it\n"

@@ -47,6 +47,7 @@ COMMAND(logs);
 OPTIONS(logs);
 COMMAND(cancel);
 COMMAND(images);
+COMMAND(cachekey);
 COMMAND(run);
 OPTIONS(run);
 COMMAND(exec);

@@ -29,8 +29,16 @@ struct varve_image {
 };
 
 static struct varve_error no_memory_error = { -ENOMEM, 0, "out of memory" };
-/* What a call returns that has no memory for anything else; is never freed. */
+static struct varve_error no_image_error = { -EINVAL, 0, "the image is NULL" };
+/* Never freed: what a call returns that has no memory for anything else, and what NULL counts as.
+ */
 static struct varve_image no_memory = { .error = &no_memory_error };
+static struct varve_image no_image = { .error = &no_image_error };
+
+static bool is_constant(const struct varve_image *img)
+{
+	return img == &no_memory || img == &no_image;
+}
 
 const char *varve_version(void)
 {
@@ -51,7 +59,9 @@ int image_report(const struct error *err, int code, struct varve_error *out)
 
 struct varve_image *varve_image_ref(struct varve_image *img)
 {
-	if (img != &no_memory)
+	if (!img)
+		return &no_image;
+	if (!is_constant(img))
 		atomic_fetch_add_explicit(&img->refs, 1, memory_order_relaxed);
 	return img;
 }
@@ -59,7 +69,7 @@ struct varve_image *varve_image_ref(struct varve_image *img)
 void varve_image_unref(struct varve_image *img)
 {
 	/* A loop: a chain may be longer than the stack is deep. */
-	while (img && img != &no_memory &&
+	while (img && !is_constant(img) &&
 	       atomic_fetch_sub_explicit(&img->refs, 1, memory_order_acq_rel) == 1) {
 		struct varve_image *parent = img->parent;
 		json_decref(img->base);
@@ -80,7 +90,7 @@ void varve_image_set(struct varve_image **img, struct varve_image *next)
 
 const struct varve_error *varve_image_error(const struct varve_image *img)
 {
-	return img->error;
+	return img ? img->error : &no_image_error;
 }
 
 /* A node upon parent (NULL: a base), or NULL. */
@@ -118,7 +128,7 @@ struct varve_image *image_append(struct varve_image *img, const char *type, json
 {
 	struct varve_image *next;
 
-	if (img->error) {
+	if (varve_image_error(img)) {
 		json_decref(args);
 		return varve_image_ref(img);
 	}
@@ -252,7 +262,7 @@ static struct varve_image *with_memory(struct varve_image *img, json_int_t mb)
 {
 	struct varve_image *next;
 
-	if (img->error)
+	if (varve_image_error(img))
 		return varve_image_ref(img);
 	next = node_new(img);
 	if (!next)
@@ -322,7 +332,7 @@ struct varve_image *varve_image_from_json(const char *text, size_t len)
 static struct varve_image *append_one(struct varve_image *img, const char *type, const char *name,
 				      json_t *value, int r, const struct error *err)
 {
-	if (img->error) {
+	if (varve_image_error(img)) {
 		if (r == 0)
 			json_decref(value);
 		return varve_image_ref(img);
@@ -402,7 +412,7 @@ struct varve_image *varve_image_add_file(struct varve_image *img, const char *pa
 	struct error err = ERROR_INIT;
 	json_t *args = NULL;
 
-	if (img->error)
+	if (varve_image_error(img))
 		return varve_image_ref(img);
 	if (file_args(path, content, len, mode, &args, &err) < 0)
 		return image_failed(&err);
@@ -440,10 +450,11 @@ static int collect(const struct varve_image *img, json_t *steps, json_t **base)
 int image_manifest(const struct varve_image *img, bool with_memory, json_t **out, struct error *err)
 {
 	CLEANUP(json_decref_p) json_t *steps = json_array();
+	const struct varve_error *why = varve_image_error(img);
 	json_t *base = NULL;
 
-	if (img->error)
-		return error_set(err, img->error->code, "%s", img->error->message);
+	if (why)
+		return error_set(err, why->code, "%s", why->message);
 	int r = steps ? collect(img, steps, &base) : -ENOMEM;
 	json_t *j = r == 0 ? json_pack("{s:O, s:O}", "base", base, "steps", steps) : NULL;
 	if (j && with_memory && img->memory_mb)
