@@ -482,6 +482,7 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 	pthread_rwlock_rdlock(&m->view.layers);
 	struct upper *layers[2] = { m->view.cur, m->view.sealed };
 
+	out->no_space = atomic_load_explicit(&m->view.no_space, memory_order_relaxed);
 	for (int i = 0; i < 2; i++) {
 		if (!layers[i])
 			continue;

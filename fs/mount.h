@@ -49,6 +49,11 @@ struct mount_info {
 	struct digest base;	 /* root of the base tree */
 	uint64_t changed_inodes; /* inodes with a record in the upper */
 	uint64_t upper_bytes;	 /* file data held by the upper */
+	/*
+	 * Writes refused so far for the quota or a full disk: a program that writes
+	 * behind the page cache and does not ask fsync or close misses that.
+	 */
+	uint64_t no_space;
 	uint64_t epoch;
 	bool sealing; /* a checkpoint is being sealed */
 };

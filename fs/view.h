@@ -35,7 +35,8 @@ struct view {
 	struct live *live;
 	bool read_only;
 	bool is_volatile;
-	uint64_t quota_bytes; /* 0: none */
+	uint64_t quota_bytes;	   /* 0: none */
+	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
 	_Atomic uint64_t next_ino;
 	pthread_rwlock_t layers;
 	struct tree_fs base; /* guarded by layers, as the next two */

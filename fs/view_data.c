@@ -255,6 +255,8 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 		r = staging_alloc(v->staging, x.len, &x.pos);
 	if (!r)
 		r = staging_write(v->staging, x.pos, data, x.len);
+	if (r == -EDQUOT || r == -ENOSPC)
+		atomic_fetch_add_explicit(&v->no_space, 1, memory_order_relaxed);
 	if (r)
 		return r;
 	rec->size = MAX(rec->size, upto);
