@@ -149,32 +149,58 @@ static int call_outcome(const struct runtime *rt, const char *verb, int status, 
 	return error_set(err, -EIO, "%s %s: %s", rt->program, verb, reason(said));
 }
 
-int runtime_call(struct runtime *rt, const char *const *args, int control, struct error *err)
+/* argv[2] becomes our process's id. */
+static int run_agent(struct runtime *rt, const char **argv, int control, struct buf *said,
+		     int *out_status)
 {
-	CLEANUP(buf_fini_p) struct buf said = BUF_INIT;
-	const char *argv[ARGS_MAX] = { "varve-init", "launch", NULL,
-				       rt->program,  "--root", rt->oci_dir };
 	char parent[16];
-	size_t n = 6;
-	int fds[2], rc, status = 0;
+	int fds[2], rc;
 	pid_t pid;
 
 	snprintf(parent, sizeof(parent), "%d", (int)getpid());
 	argv[2] = parent;
-	for (size_t i = 0; args[i] && n + 1 < ARGS_MAX; i++)
-		argv[n++] = args[i];
 	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
-		return error_set_errno(err, -errno, "cannot make a pipe");
+		return -errno;
 	/* Its end of the pipe blocks, as a program expects. */
 	(void)!fcntl(fds[1], F_SETFL, 0);
 	rc = spawn_call(rt, (char *const *)argv, control, fds[1], &pid);
 	close(fds[1]);
 	if (rc == 0)
-		rc = wait_call(pid, fds[0], &said, &status);
+		rc = wait_call(pid, fds[0], said, out_status);
 	close(fds[0]);
+	return rc;
+}
+
+int runtime_call(struct runtime *rt, const char *const *args, int control, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf said = BUF_INIT;
+	const char *argv[ARGS_MAX] = { "varve-init", "launch", NULL,
+				       rt->program,  "--root", rt->oci_dir };
+	size_t n = 6;
+	int rc, status = 0;
+
+	for (size_t i = 0; args[i] && n + 1 < ARGS_MAX; i++)
+		argv[n++] = args[i];
+	rc = run_agent(rt, argv, control, &said, &status);
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot run %s", rt->program);
 	return call_outcome(rt, args[0], status, &said, err);
+}
+
+int runtime_helper(struct runtime *rt, const char *const *args, struct buf *said, struct error *err)
+{
+	const char *argv[ARGS_MAX] = { "varve-init", args[0], NULL };
+	size_t n = 3;
+	int rc, status = 0;
+
+	for (size_t i = 1; args[i] && n + 1 < ARGS_MAX; i++)
+		argv[n++] = args[i];
+	rc = run_agent(rt, argv, -1, said, &status);
+	if (rc < 0)
+		return error_set_errno(err, rc, "cannot run %s", rt->agent);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return error_set(err, -EIO, "%s: %s", args[0], reason(said));
+	return 0;
 }
 
 /* --- files --- */

@@ -3,10 +3,16 @@
  * whatever a path or a symlink says, it cannot mean a file outside.
  *
  *   file-read PATH     the file's bytes on stdout
- *   file-write PATH    its bytes from stdin; makes missing directories; what
- *                      was there is replaced at once, or not at all
+ *   file-write PATH [MODE]
+ *                      its bytes from stdin; makes missing directories; what
+ *                      was there is replaced at once, or not at all, and keeps
+ *                      its mode unless one is given (octal)
  *   file-list PATH     [{"name", "path", "isDir", "size"}, ...] on stdout
- *   file-mkdir PATH    with missing parents; one that is there is no failure
+ *   file-mkdir PATH [MODE]
+ *                      with missing parents; one that is there is no failure,
+ *                      and gets the mode, too
+ *   file-symlink PATH TARGET
+ *                      makes missing directories; replaces all but a directory
  *   file-remove PATH   a directory with all in it
  *
  * Failure: exit status 1, and "ERRNO PATH: why" on stderr.
@@ -17,6 +23,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -60,11 +67,12 @@ static int copy(int from, int to)
 	return n < 0 ? -errno : 0;
 }
 
-static int file_read(const char *path)
+static int file_read(const char *path, const char *unused)
 {
 	struct stat st;
 	int rc, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
+	(void)unused;
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, &st) < 0)
@@ -110,8 +118,7 @@ static size_t dir_length(const char *path)
 	return slash ? (size_t)(slash - path) : 0;
 }
 
-/* Follow symlinks in the last place, so that what they point to is replaced. */
-static int follow(const char *path, char out[PATH_MAX])
+int follow_links(const char *path, char *out)
 {
 	char link[PATH_MAX];
 
@@ -155,23 +162,24 @@ static int open_beside(const char *path, char out[PATH_MAX])
 	return -EEXIST;
 }
 
-static int fill(int fd, const struct stat *old, bool exists)
+static int fill(int fd, const struct stat *old, bool exists, const char *mode)
 {
+	mode_t m = mode ? (mode_t)strtoul(mode, NULL, 8) : exists ? old->st_mode : 0644;
 	int rc = copy(STDIN_FILENO, fd);
 
 	if (rc == 0 && exists && fchown(fd, old->st_uid, old->st_gid) < 0)
 		rc = -errno;
-	if (rc == 0 && fchmod(fd, exists ? old->st_mode & 07777 : 0644) < 0)
+	if (rc == 0 && fchmod(fd, m & 07777) < 0)
 		rc = -errno;
 	return rc;
 }
 
-static int file_write(const char *path)
+static int file_write(const char *path, const char *mode)
 {
 	char target[PATH_MAX], temporary[PATH_MAX];
 	struct stat old;
 	bool exists;
-	int fd, rc = follow(path, target);
+	int fd, rc = follow_links(path, target);
 
 	if (rc < 0)
 		return rc;
@@ -186,7 +194,7 @@ static int file_write(const char *path)
 	fd = open_beside(target, temporary);
 	if (fd < 0)
 		return fd;
-	rc = fill(fd, &old, exists);
+	rc = fill(fd, &old, exists, mode);
 	if (close(fd) < 0 && rc == 0)
 		rc = -errno;
 	if (rc == 0 && rename(temporary, target) < 0)
@@ -231,13 +239,14 @@ static void print_json_text(const char *text)
 	}
 }
 
-static int file_list(const char *path)
+static int file_list(const char *path, const char *unused)
 {
 	const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
 	struct dirent **names;
 	bool first = true;
 	int dir, n = scandir(path, &names, NULL, alphasort);
 
+	(void)unused;
 	if (n < 0)
 		return -errno;
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -265,21 +274,60 @@ static int file_list(const char *path)
 	return fflush(stdout) == EOF || ferror(stdout) ? -EIO : 0;
 }
 
-static int file_mkdir(const char *path)
+static int file_mkdir(const char *path, const char *mode)
 {
 	size_t len = strlen(path);
+	int rc;
 
 	while (len > 1 && path[len - 1] == '/')
 		len--;
-	return make_directories(path, len);
+	rc = make_directories(path, len);
+	if (rc == 0 && mode && chmod(path, (mode_t)strtoul(mode, NULL, 8) & 07777) < 0)
+		rc = -errno;
+	return rc;
+}
+
+static int file_symlink(const char *path, const char *target)
+{
+	char temporary[PATH_MAX];
+	struct stat old;
+	int fd, rc;
+
+	if (!target)
+		return -EINVAL;
+	if (lstat(path, &old) == 0 && S_ISDIR(old.st_mode))
+		return -EISDIR;
+	rc = make_directories(path, dir_length(path));
+	if (rc < 0)
+		return rc;
+	/* A name that is free, then the link in its place, then at the path at once. */
+	fd = open_beside(path, temporary);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	if (unlink(temporary) < 0 || symlink(target, temporary) < 0)
+		return -errno;
+	if (rename(temporary, path) < 0) {
+		rc = -errno;
+		unlink(temporary);
+	}
+	return rc;
+}
+
+static int file_remove(const char *path, const char *unused)
+{
+	(void)unused;
+	return remove_tree(path);
 }
 
 static const struct {
 	const char *name;
-	int (*run)(const char *path);
+	int (*run)(const char *path, const char *more);
+	bool has_more; /* takes a second argument */
 } commands[] = {
-	{ "file-read", file_read },   { "file-write", file_write },   { "file-list", file_list },
-	{ "file-mkdir", file_mkdir }, { "file-remove", remove_tree },
+	{ "file-read", file_read, false },     { "file-write", file_write, true },
+	{ "file-list", file_list, false },     { "file-mkdir", file_mkdir, true },
+	{ "file-remove", file_remove, false }, { "file-symlink", file_symlink, true },
 };
 
 bool files_has_command(const char *name)
@@ -292,13 +340,13 @@ int files_main(int argc, char **argv)
 	int rc = -EINVAL;
 
 	umask(022);
-	if (argc != 3 || !argv[2][0]) {
+	if (argc < 3 || argc > 4 || !argv[2][0]) {
 		fprintf(stderr, "%d one path that is not empty, please\n", EINVAL);
 		return 1;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		if (strcmp(argv[1], commands[i].name) == 0)
-			rc = commands[i].run(argv[2]);
+		if (strcmp(argv[1], commands[i].name) == 0 && (argc == 3 || commands[i].has_more))
+			rc = commands[i].run(argv[2], argv[3]);
 	if (rc == 0)
 		return 0;
 	fprintf(stderr, "%d %s: %s\n", -rc, argv[2],

@@ -7,13 +7,15 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-/* launch PARENT PROGRAM ARGS...: exec the program, to be killed when the parent ends. */
-static int launch(int argc, char **argv)
+/* To be killed when the parent, argv[2], ends. */
+static bool die_with_parent(int argc, char **argv)
 {
-	if (argc < 4 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-		return 126;
-	if (getppid() != atoi(argv[2])) /* it has ended meanwhile */
-		return 126;
+	return argc >= 4 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == atoi(argv[2]);
+}
+
+/* launch PARENT PROGRAM ARGS...: exec the program. */
+static int launch(char **argv)
+{
 	execvp(argv[3], argv + 3);
 	fprintf(stderr, "%s: %s\n", argv[3], strerror(errno));
 	return errno == ENOENT ? 127 : 126;
@@ -26,7 +28,9 @@ int main(int argc, char **argv)
 	if (argc > 1 && files_has_command(argv[1]))
 		return files_main(argc, argv);
 	if (argc > 1 && strcmp(argv[1], "launch") == 0)
-		return launch(argc, argv);
+		return die_with_parent(argc, argv) ? launch(argv) : 126;
+	if (argc > 1 && strncmp(argv[1], "points-", 7) == 0)
+		return die_with_parent(argc, argv) ? points_main(argc, argv) : 126;
 	fprintf(stderr, "%d this is the first process of a container\n", EINVAL);
 	return 2;
 }
