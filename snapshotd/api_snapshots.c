@@ -3,12 +3,23 @@
 #include <errno.h>
 #include <string.h>
 
-static json_t *list_to_json(const struct snapshot *list, size_t n)
+#include "snapshotd/image_cache.h"
+
+/* What the image cache keeps is no snapshot of anybody's; nor are the checkpoints of a build. */
+static bool is_cache_entry(struct api_call *c, const struct snapshot *s)
+{
+	return image_cache_owns(s) ||
+	       (!s->name[0] && builds_owns_mount(c->api->builds, s->mount_id));
+}
+
+static json_t *list_to_json(struct api_call *c, const struct snapshot *list, size_t n, bool all)
 {
 	json_t *a = json_array();
 
 	for (size_t i = 0; i < n && a; i++) {
-		if (json_array_append_new(a, snapshot_to_json(&list[i]))) {
+		if (!all && is_cache_entry(c, &list[i]))
+			continue;
+		if (json_array_append_new(a, api_snapshot_json(c, &list[i]))) {
 			json_decref(a);
 			a = NULL;
 		}
@@ -16,9 +27,10 @@ static json_t *list_to_json(const struct snapshot *list, size_t n)
 	return a;
 }
 
-static int reply_list(struct api_call *c, struct snapshot *list, size_t n, struct error *err)
+static int reply_list(struct api_call *c, struct snapshot *list, size_t n, bool all,
+		      struct error *err)
 {
-	json_t *a = list_to_json(list, n);
+	json_t *a = list_to_json(c, list, n, all);
 
 	snapshots_list_free(list, n);
 	return api_result(c, 200, a, err);
@@ -32,7 +44,7 @@ static int reply_snapshot(struct api_call *c, const char *name_or_id, struct err
 
 	if (rc < 0)
 		return rc;
-	j = snapshot_to_json(&s);
+	j = api_snapshot_json(c, &s);
 	snapshot_fini(&s);
 	return api_result(c, 200, j, err);
 }
@@ -89,12 +101,15 @@ int api_name_free(struct api_call *c, const char *name, struct error *err)
 int api_snapshots_list(struct api_call *c, struct error *err)
 {
 	struct snapshot *list = NULL;
+	bool all = false;
 	size_t n = 0;
-	int rc = api_query(c, err, NULL);
+	int rc = api_query(c, err, "all", NULL);
 
 	if (rc == 0)
+		rc = query_bool(&c->query, "all", &all, err);
+	if (rc == 0)
 		rc = snapshots_list(c->api->store->snapshots, &list, &n, err);
-	return rc < 0 ? rc : reply_list(c, list, n, err);
+	return rc < 0 ? rc : reply_list(c, list, n, all, err);
 }
 
 int api_snapshot_get(struct api_call *c, struct error *err)
@@ -112,7 +127,7 @@ int api_snapshot_history(struct api_call *c, struct error *err)
 
 	if (rc == 0)
 		rc = snapshots_history(c->api->store->snapshots, api_capture(c, 0), &list, &n, err);
-	return rc < 0 ? rc : reply_list(c, list, n, err);
+	return rc < 0 ? rc : reply_list(c, list, n, true, err);
 }
 
 #define PATCH_UNSET UINT64_MAX
@@ -220,6 +235,8 @@ int api_snapshot_delete(struct api_call *c, struct error *err)
 		rc = error_set(err, -EBUSY, "snapshot %s is still being built", api_capture(c, 0));
 	else
 		rc = snapshots_delete(ss, s.id, err);
+	if (rc == 0 && s.name[0])
+		image_cache_release(c->api->store, s.content_hash);
 	snapshot_fini(&s);
 	return rc < 0 ? rc : api_no_content(c);
 }

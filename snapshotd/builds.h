@@ -98,13 +98,25 @@ MUST_CHECK int builds_wait(struct builds *b, const char *build_id, const struct 
  */
 MUST_CHECK int builds_template(struct builds *b, struct snapshot *out, struct error *err);
 
-/* Records as the API shows them (a new reference): all, newest first; one (-ENOENT). */
+/*
+ * Records as the API shows them (a new reference): all, newest first; one
+ * (-ENOENT). {"id", "key", "name" or null, "base", "state" (build_state.h), "step"
+ * (1-based; 0: before the first), "stepCount", "stepType" or null, "cachedSteps",
+ * "force", "keepFailed", "error" or null, "failedStep" or null, "failure" or null:
+ * {"step", "type", "kind" ("exit", "signal", "timeout", "memory", "space", "start",
+ * "container"), "command", "exitCode", "signal"}, "snapshotID" or null: the image,
+ * "mountID" or null: the mount that keepFailed left, "createdAt", "startedAt" and
+ * "endedAt" or null}.
+ */
 MUST_CHECK int builds_list(struct builds *b, json_t **out, struct error *err);
 MUST_CHECK int builds_get(struct builds *b, const char *id, json_t **out, struct error *err);
 /* -ENOENT; -ENOTCONN where it has ended. Returns before the build has. */
 MUST_CHECK int builds_cancel(struct builds *b, const char *id, struct error *err);
 /* The log so far, an array of events (a new reference). -ENOENT. */
 MUST_CHECK int builds_log(struct builds *b, const char *id, json_t **out, struct error *err);
+
+/* Whether a running build works on the mount of that id. */
+bool builds_owns_mount(struct builds *b, const char *mount_id);
 
 /* Cached images as the API shows them (a new reference), last used first. */
 MUST_CHECK int builds_images(struct builds *b, json_t **out, struct error *err);

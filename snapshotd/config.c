@@ -18,6 +18,9 @@
 #define BUILD_CONCURRENCY_MAX 256
 #define BUILD_MEMORY_MB_DEFAULT 4096
 #define BUILD_MEMORY_MB_MAX (1u << 24)
+#define BUILD_PIDS_DEFAULT 4096
+#define BUILD_PIDS_MAX (1u << 22)
+#define BUILD_DISK_MB_MAX (1ull << 40)
 #define BUILD_STEP_TIMEOUT_DEFAULT 1800
 #define BUILD_TIMEOUT_DEFAULT 7200
 #define TIMEOUT_MAX (30 * 86400)
@@ -51,6 +54,7 @@ struct file_values {
 	const char *runtime, *default_template, *build_network, *sandbox_network;
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, threads, connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
+	uint64_t build_pids, build_disk_mb;
 	json_t *build_env;
 };
 
@@ -148,6 +152,8 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "buildEnv", FIELD_OBJECT, &v->build_env, false },
 		{ "buildConcurrency", FIELD_U64, &v->build_concurrency, false },
 		{ "buildMemoryMB", FIELD_U64, &v->build_memory_mb, false },
+		{ "buildPids", FIELD_U64, &v->build_pids, false },
+		{ "buildDiskMB", FIELD_U64, &v->build_disk_mb, false },
 		{ "buildStepTimeout", FIELD_U64, &v->build_step_timeout, false },
 		{ "buildTimeout", FIELD_U64, &v->build_timeout, false },
 		{ "buildNetwork", FIELD_STRING, &v->build_network, false },
@@ -242,6 +248,10 @@ static int build_numbers_set(struct config *c, const struct file_values *v, stru
 	if (rc == 0)
 		rc = in_range("buildMemoryMB", v->build_memory_mb, BUILD_MEMORY_MB_MAX, err);
 	if (rc == 0)
+		rc = in_range("buildPids", v->build_pids, BUILD_PIDS_MAX, err);
+	if (rc == 0 && v->build_disk_mb) /* 0: no limit */
+		rc = in_range("buildDiskMB", v->build_disk_mb, BUILD_DISK_MB_MAX, err);
+	if (rc == 0)
 		rc = in_range("buildStepTimeout", v->build_step_timeout, TIMEOUT_MAX, err);
 	if (rc == 0)
 		rc = in_range("buildTimeout", v->build_timeout, TIMEOUT_MAX, err);
@@ -249,6 +259,8 @@ static int build_numbers_set(struct config *c, const struct file_values *v, stru
 		return rc;
 	c->build_concurrency = (unsigned)v->build_concurrency;
 	c->build_memory_mb = v->build_memory_mb;
+	c->build_pids = v->build_pids;
+	c->build_disk_mb = v->build_disk_mb;
 	c->build_step_timeout_s = (unsigned)v->build_step_timeout;
 	c->build_timeout_s = (unsigned)v->build_timeout;
 	return 0;
@@ -348,6 +360,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .default_template = "ubuntu-22.04",
 				 .build_concurrency = BUILD_CONCURRENCY_DEFAULT,
 				 .build_memory_mb = BUILD_MEMORY_MB_DEFAULT,
+				 .build_pids = BUILD_PIDS_DEFAULT,
 				 .build_step_timeout = BUILD_STEP_TIMEOUT_DEFAULT,
 				 .build_timeout = BUILD_TIMEOUT_DEFAULT };
 	json_t *file = NULL;

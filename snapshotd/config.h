@@ -27,6 +27,8 @@
  *   "buildEnv"                    object of strings: environment of build steps only
  *   "buildConcurrency"            builds at a time (default 2)
  *   "buildMemoryMB"               of a build container (default 4096)
+ *   "buildPids"                   processes of a build (default 4096)
+ *   "buildDiskMB"                 that one step may write (default 0: no limit)
  *   "buildStepTimeout", "buildTimeout"  seconds (default 1800 and 7200)
  *   "buildNetwork", "sandboxNetwork"    "host" (default) or "none"
  */
@@ -46,7 +48,8 @@ struct config {
 	char *default_template;
 	json_t *build_env; /* object of strings; NULL: empty */
 	unsigned build_concurrency;
-	uint64_t build_memory_mb;
+	uint64_t build_memory_mb, build_pids;
+	uint64_t build_disk_mb; /* 0: no limit */
 	unsigned build_step_timeout_s, build_timeout_s;
 	bool build_network_none, sandbox_network_none;
 	bool help, version; /* asked for; nothing else was checked */

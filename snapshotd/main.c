@@ -93,6 +93,28 @@ static int open_runtime(struct daemon_parts *d, struct error *err)
 	return runtime_open(&opt, &d->api.runtime, err);
 }
 
+static int open_builds(struct daemon_parts *d, struct error *err)
+{
+	const struct config *c = &d->config;
+	const struct builds_options opt = {
+		.store = d->api.store,
+		.mounts = d->api.mounts,
+		.runtime = d->api.runtime,
+		.state_dir = d->api.store->dir,
+		.default_template = c->default_template,
+		.max_concurrent = c->build_concurrency,
+		.memory_mb = c->build_memory_mb,
+		.pids = c->build_pids,
+		.quota_bytes = c->build_disk_mb << 20,
+		.step_timeout_s = c->build_step_timeout_s,
+		.total_timeout_s = c->build_timeout_s,
+		.network_none = c->build_network_none,
+		.env = c->build_env,
+	};
+
+	return builds_open(&opt, &d->api.builds, err);
+}
+
 static int start(struct daemon_parts *d, struct error *err)
 {
 	struct http_app app = api_app(&d->api);
@@ -111,6 +133,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	if (rc == 0)
 		rc = open_runtime(d, err);
 	if (rc == 0)
+		rc = open_builds(d, err);
+	if (rc == 0)
 		rc = stats_history_open(d->api.store, &d->api.history, err);
 	if (rc == 0)
 		rc = stats_history_start(d->api.history, err);
@@ -127,6 +151,7 @@ static void stop(struct daemon_parts *d)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);
 	stats_history_close(d->api.history);
+	builds_close(d->api.builds);
 	runtime_close(d->api.runtime);
 	mounts_close(d->api.mounts);
 	if (d->api.pool)

@@ -68,6 +68,8 @@ static void defaults_hold_without_arguments(void **state)
 	assert_null(c.build_env);
 	assert_int_equal(c.build_concurrency, 2);
 	assert_int_equal(c.build_memory_mb, 4096);
+	assert_int_equal(c.build_pids, 4096);
+	assert_int_equal(c.build_disk_mb, 0);
 	assert_int_equal(c.build_step_timeout_s, 1800);
 	assert_int_equal(c.build_timeout_s, 7200);
 	assert_false(c.build_network_none);
@@ -83,7 +85,9 @@ static void builds_and_sandboxes_are_configured(void **state)
 	(void)state;
 	write_file("{\"runtime\": \"runc\", \"defaultTemplate\": \"debian-12\","
 		   "\"buildEnv\": {\"http_proxy\": \"http://127.0.0.1:3128\"},"
-		   "\"buildConcurrency\": 7, \"buildMemoryMB\": 512, \"buildStepTimeout\": 60,"
+		   "\"buildConcurrency\": 7, \"buildMemoryMB\": 512, \"buildPids\": 99, "
+		   "\"buildDiskMB\": 5,"
+		   "\"buildStepTimeout\": 60,"
 		   "\"buildTimeout\": 600, \"buildNetwork\": \"none\","
 		   "\"sandboxNetwork\": \"host\"}");
 	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path, "--runtime", "/usr/bin/crun"),
@@ -94,6 +98,8 @@ static void builds_and_sandboxes_are_configured(void **state)
 			    "http://127.0.0.1:3128");
 	assert_int_equal(c.build_concurrency, 7);
 	assert_int_equal(c.build_memory_mb, 512);
+	assert_int_equal(c.build_pids, 99);
+	assert_int_equal(c.build_disk_mb, 5);
 	assert_int_equal(c.build_step_timeout_s, 60);
 	assert_int_equal(c.build_timeout_s, 600);
 	assert_true(c.build_network_none);
@@ -207,6 +213,8 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"buildEnv\": []}", "buildEnv" },
 		{ "{\"buildConcurrency\": 0}", "buildConcurrency" },
 		{ "{\"buildMemoryMB\": 0}", "buildMemoryMB" },
+		{ "{\"buildPids\": 0}", "buildPids" },
+		{ "{\"buildDiskMB\": 9000000000000}", "buildDiskMB" },
 		{ "{\"buildStepTimeout\": 99999999}", "buildStepTimeout" },
 		{ "{\"buildTimeout\": 0}", "buildTimeout" },
 		{ "{\"buildNetwork\": \"bridge\"}", "bridge" },
