@@ -2,7 +2,7 @@
 
 import { el, button, facts, setText, setHidden, toast, uid } from "./dom.js";
 import { duration, ago, when, shortId } from "./format.js";
-import { call, stream, enc } from "./api.js";
+import { call, get, stream, enc } from "./api.js";
 import { confirm } from "./dialogs.js";
 import { Table } from "./table.js";
 import { Log } from "./log.js";
@@ -91,11 +91,13 @@ export class BuildsView {
 	detail(box, row) {
 		const error = el("p", { class: "error", hidden: true });
 		box.append(error);
-		const set = facts(box), failure = jsonBlock(box, "The failure in figures");
+		const set = facts(box), failure = jsonBlock(box, "The failure in figures"), manifest = jsonBlock(box, "Manifest");
 		const log = new Log("Log");
 		const abort = new AbortController();
 		box.append(log.node);
 		this.follow(row, log, abort.signal);
+		manifest(null);
+		get(`/api/builds/${enc(row.key)}`, abort.signal).then((b) => manifest(b.manifest), () => {});
 		return {
 			update: (b) => {
 				setText(error, b.error || "");

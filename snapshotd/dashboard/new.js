@@ -19,7 +19,7 @@ export class NewView {
 		this.buildId = null;
 		this.running = false;
 		this.name = el("input", { id: "new-name", required: true, autocomplete: "off", autocapitalize: "off",
-			spellcheck: "false", pattern: "[A-Za-z0-9][A-Za-z0-9._-]{0,127}", title: "Letters, digits, and . _ - inside" });
+			spellcheck: "false", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,127}", title: "Letters, digits, and . _ - inside" });
 		this.manifest = el("textarea", { id: "new-manifest", rows: 16, required: true, spellcheck: "false",
 			"aria-describedby": "new-why", autocapitalize: "off" });
 		this.why = el("p", { id: "new-why", class: "hint", "aria-live": "polite" });
@@ -120,7 +120,7 @@ export class NewView {
 			return;
 		setText(this.state, `Building ${this.current}${this.last ? `, ${this.last}` : ""}`);
 		this.state.className = "state busy";
-		if (!this.buildId)
+		if (!this.buildId && Date.now() - this.since > 500)
 			this.findBuild();
 	}
 

@@ -45,6 +45,7 @@ export class StoreView {
 
 	show() {
 		this.ctx.setRange(this.range);
+		this.ctx.refresh("stats");
 	}
 
 	update(state) {
@@ -53,7 +54,7 @@ export class StoreView {
 		if (s)
 			this.set([["Logical", bytes(s.logicalBytes)], ["Unique", bytes(s.uniqueBytes)], ["Stored", bytes(s.storedBytes)],
 				["Deduplication", ratio(s.logicalBytes, s.uniqueBytes)], ["Compression", ratio(s.uniqueBytes, s.storedBytes)],
-				["Together", ratio(s.logicalBytes, s.storedBytes)], ["Snapshots", count(s.snapshotCount)],
+				["Overall", ratio(s.logicalBytes, s.storedBytes)], ["Snapshots", count(s.snapshotCount)],
 				["Mounts", s.mounts ? count(s.mounts.attached) + (s.mounts.detached ? `, ${count(s.mounts.detached)} off` : "") : ""],
 				["Chunks", count(s.chunkCount)], ["Tree nodes", count(s.nodeCount)], ["Node cache", bytes(s.nodeCacheBytes)],
 				["File requests", count(s.fuseRequests)]]);
