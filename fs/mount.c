@@ -108,6 +108,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	r = staging_open(s->dir_fd, name, s->kv, &st, err);
 	view_init(&m->view, s, &m->rec.base, st);
 	m->view.read_only = m->rec.read_only;
+	m->view.container_root = m->rec.container_root;
 	m->view.is_volatile = m->rec.is_volatile;
 	m->view.quota_bytes = m->rec.quota_bytes;
 	if (!r)
@@ -231,6 +232,7 @@ static int fill_record(struct mount_record *rec, const struct snapshot *snap,
 	rec->is_volatile = opt->is_volatile;
 	rec->allow_dev = opt->allow_dev;
 	rec->allow_suid = opt->allow_suid;
+	rec->container_root = opt->container_root;
 	rec->cache = opt->cache;
 	rec->quota_bytes = opt->quota_bytes;
 	rec->created_at_ms = now_ms();

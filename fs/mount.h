@@ -33,6 +33,12 @@ struct mount_options {
 	bool is_volatile;	/* fsync does nothing */
 	enum mount_cache cache; /* SHARED is served as PRIVATE for now */
 	bool allow_dev, allow_suid;
+	/*
+	 * For a container's root: /proc, /sys, /dev and the file /etc/resolv.conf can be
+	 * mounted upon, and leave nothing in checkpoints, where they are missing (or
+	 * resolv.conf is a symlink). They are in no listing and cannot be made or written.
+	 */
+	bool container_root;
 	uint64_t quota_bytes; /* of the upper's data; 0: none */
 };
 

@@ -16,7 +16,7 @@ struct mount_record {
 	struct digest base;
 	char *mountpoint; /* owned */
 	char *fsname;	  /* owned */
-	bool read_only, is_volatile, allow_dev, allow_suid;
+	bool read_only, is_volatile, allow_dev, allow_suid, container_root;
 	enum mount_cache cache;
 	uint64_t quota_bytes;
 	int64_t created_at_ms;

@@ -20,18 +20,18 @@ static json_t *to_json(const struct mount_record *r)
 	char base[DIGEST_HEX_SIZE];
 
 	digest_to_hex(&r->base, base);
-	return json_pack("{s:i s:s s:s s:s s:s s:s% s:s% s:b s:b s:b s:b s:i s:I s:I s:b s:b s:I "
-			 "s:I s:I s:s}",
+	return json_pack("{s:i s:s s:s s:s s:s s:s% s:s% s:b s:b s:b s:b s:b s:i s:I s:I s:b s:b "
+			 "s:I s:I s:I s:s}",
 			 "version", 1, "id", r->id, "snapshot", r->snapshot_id, "snapshotName",
 			 r->snapshot_name, "base", base, "mountpoint", r->mountpoint,
 			 strlen(r->mountpoint), "fsname", r->fsname, strlen(r->fsname), "readOnly",
 			 r->read_only, "volatile", r->is_volatile, "dev", r->allow_dev, "suid",
-			 r->allow_suid, "cache", (int)r->cache, "quotaBytes",
-			 (json_int_t)r->quota_bytes, "createdAtMs", (json_int_t)r->created_at_ms,
-			 "attached", r->attached, "discarding", r->discarding, "epoch",
-			 (json_int_t)r->epoch, "sealingEpoch", (json_int_t)r->sealing_epoch,
-			 "sealingNextIno", (json_int_t)r->sealing_next_ino, "sealingSnapshot",
-			 r->sealing_snapshot);
+			 r->allow_suid, "containerRoot", r->container_root, "cache", (int)r->cache,
+			 "quotaBytes", (json_int_t)r->quota_bytes, "createdAtMs",
+			 (json_int_t)r->created_at_ms, "attached", r->attached, "discarding",
+			 r->discarding, "epoch", (json_int_t)r->epoch, "sealingEpoch",
+			 (json_int_t)r->sealing_epoch, "sealingNextIno",
+			 (json_int_t)r->sealing_next_ino, "sealingSnapshot", r->sealing_snapshot);
 }
 
 static int copy_text(const char *from, char *to, size_t size)
@@ -42,19 +42,19 @@ static int copy_text(const char *from, char *to, size_t size)
 static int from_json(json_t *j, struct mount_record *out)
 {
 	const char *id, *snapshot, *name, *base, *mountpoint, *fsname, *sealing;
-	int version, ro, vol, dev, suid, cache, attached, discarding;
+	int version, ro, vol, dev, suid, cache, attached, discarding, container_root = 0;
 	json_int_t quota, created, epoch, sealing_epoch, sealing_next;
 
 	if (json_unpack(j,
 			"{s:i s:s s:s s:s s:s s:s s:s s:b s:b s:b s:b s:i s:I s:I s:b s:b s:I s:I "
-			"s:I s:s}",
+			"s:I s:s s?b}",
 			"version", &version, "id", &id, "snapshot", &snapshot, "snapshotName",
 			&name, "base", &base, "mountpoint", &mountpoint, "fsname", &fsname,
 			"readOnly", &ro, "volatile", &vol, "dev", &dev, "suid", &suid, "cache",
 			&cache, "quotaBytes", &quota, "createdAtMs", &created, "attached",
 			&attached, "discarding", &discarding, "epoch", &epoch, "sealingEpoch",
 			&sealing_epoch, "sealingNextIno", &sealing_next, "sealingSnapshot",
-			&sealing) < 0)
+			&sealing, "containerRoot", &container_root) < 0)
 		return -EBADMSG;
 	if (version != 1 || copy_text(id, out->id, sizeof(out->id)) ||
 	    copy_text(snapshot, out->snapshot_id, sizeof(out->snapshot_id)) ||
@@ -66,6 +66,7 @@ static int from_json(json_t *j, struct mount_record *out)
 	out->is_volatile = vol;
 	out->allow_dev = dev;
 	out->allow_suid = suid;
+	out->container_root = container_root;
 	out->cache = cache == MOUNT_CACHE_SHARED ? MOUNT_CACHE_SHARED : MOUNT_CACHE_PRIVATE;
 	out->quota_bytes = (uint64_t)quota;
 	out->created_at_ms = created;

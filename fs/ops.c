@@ -81,10 +81,21 @@ static int lookup_handle(struct view *v, uint64_t ino, const char *name, struct 
 	return r;
 }
 
+static void reply_place(fuse_req_t req, uint64_t ino)
+{
+	struct fuse_entry_param e = {
+		.ino = ino, .generation = 1, .attr_timeout = FOREVER, .entry_timeout = FOREVER
+	};
+
+	ops_place_attr(ino, &e.attr);
+	fuse_reply_entry(req, &e);
+}
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct view *v = view_of_request();
 	struct view_attr a;
+	uint64_t place;
 	int r;
 
 	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
@@ -94,7 +105,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 			r = view_lookup(v, parent, name, &a);
 		while (r == -EAGAIN);
 	}
-	if (r == -ENOENT) {
+	place = !r || r == -ENOENT ? ops_place_find(v, parent, name, r ? NULL : &a) : 0;
+	if (place) {
+		reply_place(req, place);
+	} else if (r == -ENOENT) {
 		struct fuse_entry_param none = { .entry_timeout = FOREVER };
 
 		fuse_reply_entry(req, &none);
@@ -107,14 +121,16 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	view_forget(view_of_request(), ino, nlookup);
+	if (!ops_place_is(ino))
+		view_forget(view_of_request(), ino, nlookup);
 	fuse_reply_none(req);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		view_forget(view_of_request(), forgets[i].ino, forgets[i].nlookup);
+		if (!ops_place_is(forgets[i].ino))
+			view_forget(view_of_request(), forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -135,6 +151,13 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct view_attr a;
 
 	(void)fi;
+	if (ops_place_is(ino)) {
+		struct stat st;
+
+		ops_place_attr(ino, &st);
+		fuse_reply_attr(req, &st, FOREVER);
+		return;
+	}
 	int r = view_getattr(view_of_request(), ino, &a);
 
 	reply_attr(req, ino, r, &a);

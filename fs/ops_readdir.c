@@ -77,7 +77,7 @@ static size_t add_name(struct listing *l, struct view *v, char *out, size_t room
 	if (r)
 		return add_damaged(l, out, room, name, cookie, ino, type, r);
 	ops_fill_entry(&e, &a);
-	if (cookie <= COOKIE_DOTDOT)
+	if (cookie <= COOKIE_DOTDOT || ops_place_hides(v, name))
 		e.ino = 0; /* "." and ".." are no lookups */
 	else if (!(l->counted = live_add(v->live, ino, 1) == 0))
 		e.ino = 0;

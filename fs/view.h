@@ -35,6 +35,7 @@ struct view {
 	struct live *live;
 	bool read_only;
 	bool is_volatile;
+	bool container_root;	   /* see mount_options; for ops alone */
 	uint64_t quota_bytes;	   /* 0: none */
 	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
 	_Atomic uint64_t next_ino;

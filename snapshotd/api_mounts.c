@@ -83,6 +83,7 @@ static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mo
 		{ "volatile", FIELD_BOOL, &o->is_volatile, false },
 		{ "allowDev", FIELD_BOOL, &o->allow_dev, false },
 		{ "allowSuid", FIELD_BOOL, &o->allow_suid, false },
+		{ "containerRoot", FIELD_BOOL, &o->container_root, false },
 		{ "quotaBytes", FIELD_U64, &o->quota_bytes, false },
 		{ "fsname", FIELD_STRING, &o->fsname, false },
 		{ "cache", FIELD_STRING, &mr->cache, false },

@@ -45,7 +45,7 @@ static int check_id(const char *id, struct error *err)
 
 static int write_bundle(struct container *c, const struct container_options *o, struct error *err)
 {
-	char *resolv = o->resolv_conf && !o->network_none ? realpath(HOST_RESOLV_CONF, NULL) : NULL;
+	char *resolv = o->resolv_conf ? realpath(HOST_RESOLV_CONF, NULL) : NULL;
 	const struct oci_host host = { .agent = c->rt->agent,
 				       .cgroup = c->name,
 				       .resolv_conf = resolv,

@@ -20,13 +20,13 @@
 
 struct container_options {
 	const char *id;	       /* letters, digits, '-', '_', '.'; no other container's */
-	const char *rootfs;    /* a mount's path */
+	const char *rootfs;    /* a mount's path; one with container_root (fs/mount.h) */
 	const char *hostname;  /* NULL: the id */
 	uint64_t memory_bytes; /* with swap; 0: no limit */
 	double cpus;	       /* 0: no limit */
 	uint64_t pids;	       /* 0: 4096 */
 	bool network_none;     /* else the host's network */
-	bool resolv_conf;      /* the host's over /etc/resolv.conf, without a trace in the root */
+	bool resolv_conf;      /* the host's over /etc/resolv.conf */
 };
 
 struct container;

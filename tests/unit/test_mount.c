@@ -330,6 +330,7 @@ static void a_record_is_read_as_it_was_written(void **state)
 	struct mf *f = *state;
 	struct mount_record r = { .read_only = true,
 				  .allow_suid = true,
+				  .container_root = true,
 				  .quota_bytes = 1ull << 40,
 				  .epoch = 4000000000u,
 				  .sealing_epoch = 3999999999u,
@@ -356,7 +357,8 @@ static void a_record_is_read_as_it_was_written(void **state)
 	assert_string_equal(got.mountpoint, r.mountpoint);
 	assert_string_equal(got.fsname, r.fsname);
 	assert_string_equal(got.sealing_snapshot, r.sealing_snapshot);
-	assert_true(got.read_only && got.allow_suid && !got.allow_dev && !got.is_volatile);
+	assert_true(got.read_only && got.allow_suid && got.container_root && !got.allow_dev &&
+		    !got.is_volatile);
 	assert_int_equal(got.quota_bytes, r.quota_bytes);
 	assert_int_equal(got.epoch, r.epoch);
 	assert_int_equal(got.sealing_epoch, r.sealing_epoch);
