@@ -177,6 +177,7 @@ static int make_mount(struct build *bd, const struct plan *p, struct error *err)
 	struct builds *b = bd->owner;
 	struct mount_options o = { .is_volatile = true, /* it is of no use after a power cut */
 				   .allow_suid = true,
+				   .container_root = true,
 				   .quota_bytes = b->opt.quota_bytes };
 	struct mount_info info;
 	int rc;
@@ -205,7 +206,7 @@ int build_start_container(struct build *bd, struct error *err)
 				       .memory_bytes = mb << 20,
 				       .pids = o->pids,
 				       .network_none = o->network_none,
-				       .resolv_conf = !o->network_none };
+				       .resolv_conf = true };
 	int rc;
 
 	if (buf_printf(&root, "%s/root", bd->dir) < 0 || buf_printf(&id, "build-%s", bd->id) < 0 ||
@@ -312,7 +313,7 @@ static int checkpoint(struct build *bd, const struct plan *p, struct error *err)
 
 	if (bd->container)
 		end_leftovers(bd);
-	if (bd->step == bd->m.n_steps || (bd->container && container_has_marks(bd->container)))
+	if (bd->step == bd->m.n_steps)
 		container_stop(STEAL(bd->container));
 	rc = enter(bd, BUILD_CHECKPOINTING, err);
 	if (rc < 0)

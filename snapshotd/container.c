@@ -71,42 +71,6 @@ static int write_bundle(struct container *c, const struct container_options *o, 
 	return rc;
 }
 
-/* --- mount points --- */
-
-#define MARKS_MAX 16 /* no root lacks more: three directories, and a file in a few */
-
-static int make_marks(struct container *c, const struct container_options *o, struct error *err)
-{
-	bool resolv = o->resolv_conf && !o->network_none && access(HOST_RESOLV_CONF, F_OK) == 0;
-	const char *const args[] = { "points-make", c->rootfs, "d/proc",
-				     "d/dev",	    "d/sys",   resolv ? "f" HOST_RESOLV_CONF : NULL,
-				     NULL };
-	int rc = runtime_helper(c->rt, args, &c->marks, err);
-
-	if (rc < 0)
-		c->marks.len = 0;
-	return rc;
-}
-
-static void remove_marks(struct container *c)
-{
-	CLEANUP(buf_fini_p) struct buf said = BUF_INIT;
-	const char *args[MARKS_MAX + 3] = { "points-remove", c->rootfs };
-	const char *p = (const char *)c->marks.data, *end = p + c->marks.len;
-	struct error err = ERROR_INIT;
-	size_t n = 2;
-
-	for (; p && p < end && n < MARKS_MAX + 2; p += strlen(p) + 1)
-		args[n++] = p;
-	if (n > 2 && runtime_helper(c->rt, args, &said, &err) < 0)
-		log_warn("container %s: %s", c->name, error_text(&err));
-}
-
-bool container_has_marks(const struct container *c)
-{
-	return c->marks.len > 0;
-}
-
 /* --- the agent's first word --- */
 
 /* *out_pid: the agent's, in our PID namespace. */
@@ -189,14 +153,12 @@ static int run(struct container *c, struct error *err)
 
 /* --- start and stop --- */
 
-static struct container *container_new(struct runtime *rt, const char *id, const char *rootfs)
+static struct container *container_new(struct runtime *rt, const char *id)
 {
 	struct container *c = calloc(1, sizeof(*c));
 
-	if (!c || !(c->rootfs = strdup(rootfs))) {
-		free(c);
+	if (!c)
 		return NULL;
-	}
 	c->rt = rt;
 	c->control = c->pidfd = -1;
 	snprintf(c->name, sizeof(c->name), CONTAINER_PREFIX "%s", id);
@@ -212,8 +174,6 @@ static void container_free(struct container *c)
 	if (c->pidfd >= 0)
 		close(c->pidfd);
 	free(c->cgroup);
-	free(c->rootfs);
-	buf_fini(&c->marks);
 	pthread_cond_destroy(&c->idle);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -227,7 +187,7 @@ int container_start(struct runtime *rt, const struct container_options *o, struc
 
 	if (rc < 0)
 		return rc;
-	c = container_new(rt, o->id, o->rootfs);
+	c = container_new(rt, o->id);
 	if (!c)
 		return error_set(err, -ENOMEM, "out of memory");
 	rc = write_bundle(c, o, err);
@@ -235,8 +195,6 @@ int container_start(struct runtime *rt, const struct container_options *o, struc
 		container_free(c);
 		return error_prefix(err, rc, "there is a container %s", o->id);
 	}
-	if (rc == 0)
-		rc = make_marks(c, o, err);
 	if (rc == 0)
 		rc = run(c, err);
 	if (rc == 0)
@@ -278,7 +236,6 @@ void container_stop(struct container *c)
 		pthread_cond_wait(&c->idle, &c->lock);
 	pthread_mutex_unlock(&c->lock);
 	runtime_remove(c->rt, c->name);
-	remove_marks(c);
 	container_free(c);
 }
 

@@ -51,11 +51,6 @@ bool container_is_running(struct container *c);
  * long as c. NULL where there is neither.
  */
 const char *container_cgroup(const struct container *c);
-/*
- * Whether the root lacked a place that is mounted upon: it is there while the
- * container runs, and container_stop removes it.
- */
-bool container_has_marks(const struct container *c);
 /* How often the kernel has killed a process of it for memory, so far. */
 uint64_t container_oom_kills(struct container *c);
 

@@ -28,13 +28,6 @@ struct runtime {
  */
 MUST_CHECK int runtime_call(struct runtime *rt, const char *const *args, int control,
 			    struct error *err);
-/*
- * Run the agent's program here, outside a container, with argv[1] and what
- * comes after it, its parent's id between. What it says goes to *said. -EIO
- * where it fails.
- */
-MUST_CHECK int runtime_helper(struct runtime *rt, const char *const *args, struct buf *said,
-			      struct error *err);
 /* End and remove whatever there is of a container: processes, cgroups, state, bundle. */
 void runtime_remove(struct runtime *rt, const char *name);
 /* A file for STATE/run/bundles/NAME/FILE; malloc'd, NULL: out of memory. */
@@ -47,8 +40,6 @@ struct container {
 	int pidfd;   /* of the first process */
 	pid_t pid;
 	char *cgroup; /* or NULL */
-	char *rootfs;
-	struct buf marks; /* paths of mount points that the root lacked, each with its NUL */
 
 	pthread_mutex_t lock;
 	pthread_cond_t idle;

@@ -187,22 +187,6 @@ int runtime_call(struct runtime *rt, const char *const *args, int control, struc
 	return call_outcome(rt, args[0], status, &said, err);
 }
 
-int runtime_helper(struct runtime *rt, const char *const *args, struct buf *said, struct error *err)
-{
-	const char *argv[ARGS_MAX] = { "varve-init", args[0], NULL };
-	size_t n = 3;
-	int rc, status = 0;
-
-	for (size_t i = 1; args[i] && n + 1 < ARGS_MAX; i++)
-		argv[n++] = args[i];
-	rc = run_agent(rt, argv, -1, said, &status);
-	if (rc < 0)
-		return error_set_errno(err, rc, "cannot run %s", rt->agent);
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return error_set(err, -EIO, "%s: %s", args[0], reason(said));
-	return 0;
-}
-
 /* --- files --- */
 
 static char *join(const char *dir, const char *name)

@@ -118,7 +118,8 @@ static size_t dir_length(const char *path)
 	return slash ? (size_t)(slash - path) : 0;
 }
 
-int follow_links(const char *path, char *out)
+/* Follow symlinks in the last place, so that what they point to is replaced. */
+static int follow_links(const char *path, char out[PATH_MAX])
 {
 	char link[PATH_MAX];
 

@@ -6,9 +6,8 @@
  * trusted: it takes nothing from them, and they cannot trace it.
  *
  * Called by name inside the container it does the daemon's file work, so that
- * every path means what it means inside (files.c); outside it starts the
- * runtime such that it dies with the daemon (`launch`), and makes and removes
- * the places that the runtime mounts upon (points.c).
+ * every path means what it means inside (files.c); outside, `launch`, it
+ * starts the runtime such that it dies with the daemon.
  */
 #ifndef VARVE_INIT_INIT_H
 #define VARVE_INIT_INIT_H
@@ -43,13 +42,6 @@ void sweep(int proc, pid_t leader, int sig);
 /* files.c: argv[1] is a command. Exit status. */
 int files_main(int argc, char **argv);
 bool files_has_command(const char *name);
-/*
- * The path with symlinks in its last place followed, for as long as there are;
- * the file may be missing. out has PATH_MAX bytes. 0 or -errno.
- */
-MUST_CHECK int follow_links(const char *path, char *out);
-/* points.c: argv[1] is points-make or points-remove. Exit status. */
-int points_main(int argc, char **argv);
 /* remove.c: a file, or a directory with all in it. 0 or -errno. */
 MUST_CHECK int remove_tree(const char *path);
 

@@ -29,8 +29,6 @@ int main(int argc, char **argv)
 		return files_main(argc, argv);
 	if (argc > 1 && strcmp(argv[1], "launch") == 0)
 		return die_with_parent(argc, argv) ? launch(argv) : 126;
-	if (argc > 1 && strncmp(argv[1], "points-", 7) == 0)
-		return die_with_parent(argc, argv) ? points_main(argc, argv) : 126;
 	fprintf(stderr, "%d this is the first process of a container\n", EINVAL);
 	return 2;
 }
