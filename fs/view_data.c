@@ -397,6 +397,25 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
 	rec->size = size;
 }
 
+/*
+ * Is there room for the holes of [off, off + len)? It is not set aside: they
+ * read as zeros and take what a write needs when it comes.
+ */
+static int check_room(struct view *v, uint64_t ino, uint64_t off, uint64_t len)
+{
+	struct statvfs st;
+	uint64_t had;
+	int r = allocated(v, ino, off, off + len, &had);
+
+	if (!r)
+		r = check_quota(v, len - had);
+	if (!r && fstatvfs(v->store->dir_fd, &st) < 0)
+		r = -errno;
+	if (!r && (len - had) / st.f_frsize > st.f_bavail)
+		r = -ENOSPC;
+	return r;
+}
+
 int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
 		   unsigned kill)
 {
@@ -415,12 +434,13 @@ int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_
 	r = view_rec_locked(v, ino, &rec);
 	if (!r && !S_ISREG(rec.rec.mode))
 		r = S_ISDIR(rec.rec.mode) ? -EISDIR : -ENODEV;
+	if (!r && !(mode & FALLOC_FL_PUNCH_HOLE))
+		r = check_room(v, ino, off, len);
 	struct unode *u = r ? NULL : upper_get(v->cur, ino);
 
 	if (!r)
 		r = u ? view_tx_begin(v, &tx) : -ENOMEM;
 	if (!r) {
-		/* Space is not set aside: holes read as zeros and take what a write needs. */
 		if (zero && off < rec.rec.size)
 			r = make_hole(v, &tx, u, &rec.rec, off, MIN(off + len, rec.rec.size));
 		if (!(mode & FALLOC_FL_KEEP_SIZE))

@@ -71,6 +71,7 @@ ok "writes below it" dd if=/dev/urandom of="$m/some" bs=1M count=8 conv=fsync st
 like "more than it fails" "$(errno_of dd if=/dev/urandom of="$m/more" bs=1M count=40 conv=fsync)" \
 	'Disk quota exceeded|No space left|copied'
 not_ok "and says so" dd if=/dev/urandom of="$m/more2" bs=1M count=40 conv=fsync status=none
+like "nor is there room to set aside" "$(errno_of fallocate -l 40M "$m/more3")" 'Disk quota exceeded'
 is "what was there is readable" "$(cat "$m/file")" data
 is "size of what was written" "$(stat -c %s "$m/some")" 8388608
 ok "removing works" rm -f "$m/more" "$m/more2"

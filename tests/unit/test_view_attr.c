@@ -229,6 +229,9 @@ static void operations_on_the_wrong_kind_of_inode_fail(void **state)
 	assert_int_equal(view_setattr(f->v, file, &cut, &a), -EFBIG);
 	assert_int_equal(view_write(f->v, file, INT64_MAX, "xx", 2, 0), -EFBIG);
 	assert_int_equal(view_fallocate(f->v, file, 0, INT64_MAX, 2, 0), -EFBIG);
+	assert_int_equal(view_fallocate(f->v, file, 0, 0, 1ull << 60, 0), -ENOSPC);
+	assert_int_equal(view_fallocate(f->v, file, 1, 0, 1ull << 60, 0), -ENOSPC);
+	assert_int_equal(mf_stat(f, file).size, 0);
 	memset(name, 'n', 256);
 	assert_int_equal(view_lookup(f->v, ROOT_INO, name, &a), -ENAMETOOLONG);
 	assert_int_equal(view_create(f->v, ROOT_INO, name, S_IFREG, 0, NULL, &mf_root, &a),
