@@ -179,14 +179,18 @@ static bool is_of_group(fuse_req_t req, gid_t gid)
 /*
  * What a write, truncate or chown that loses setuid takes away: only members of
  * the group keep setgid on a file that the group may not execute (Linux,
- * setattr_should_drop_sgid).
+ * setattr_should_drop_sgid). 0: there is nothing to take.
  */
 static unsigned kill_flags(fuse_req_t req, fuse_ino_t ino)
 {
 	struct view_attr a;
 
-	if (fuse_req_ctx(req)->uid == 0 || view_getattr(view_of_request(), ino, &a) ||
-	    (a.rec.mode & (S_ISGID | S_IXGRP)) != S_ISGID || is_of_group(req, a.rec.gid))
+	if (view_getattr(view_of_request(), ino, &a))
+		return VIEW_WRITE_KILL;
+	if (!(a.rec.mode & (S_ISUID | S_ISGID)))
+		return 0;
+	if (fuse_req_ctx(req)->uid == 0 || (a.rec.mode & (S_ISGID | S_IXGRP)) != S_ISGID ||
+	    is_of_group(req, a.rec.gid))
 		return VIEW_WRITE_KILL;
 	return VIEW_WRITE_KILL | VIEW_WRITE_KILL_SGID;
 }
@@ -336,6 +340,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 		flags |= kill_flags(req, ino);
 	int64_t n = view_write(view_of_request(), ino, (uint64_t)off, data, size, flags);
 
+	if (flags & VIEW_WRITE_KILL)
+		wire_invalidate_attr(ino); /* or the kernel runs it setuid from its cache */
 	if (n < 0)
 		ops_reply_err(req, ino, (int)n);
 	else
@@ -425,10 +431,12 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 	/* The kernel does not say whether the caller may keep setuid; root may. */
 	unsigned kill = fuse_req_ctx(req)->uid ? kill_flags(req, ino) : 0;
 
+	int r = view_fallocate(view_of_request(), ino, mode, (uint64_t)off, (uint64_t)len, kill);
+
 	(void)fi;
-	ops_reply_err(
-		req, ino,
-		view_fallocate(view_of_request(), ino, mode, (uint64_t)off, (uint64_t)len, kill));
+	if (kill)
+		wire_invalidate_attr(ino); /* as op_write */
+	ops_reply_err(req, ino, r);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,

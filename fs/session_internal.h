@@ -67,6 +67,8 @@ size_t wire_buffer_size(void);
 void wire_set_current(struct session *s, const void *request);
 /* Drop what the kernel has cached of an inode, after writing it back. Not from a serving thread. */
 void wire_invalidate(struct session *s, uint64_t ino);
+/* Have the kernel ask for an inode's attributes again. From the thread of a request to it. */
+void wire_invalidate_attr(uint64_t ino);
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops varve_ops;

@@ -138,6 +138,11 @@ void wire_invalidate(struct session *s, uint64_t ino)
 	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, ino, 0, 0);
 }
 
+void wire_invalidate_attr(uint64_t ino)
+{
+	(void)!fuse_lowlevel_notify_inval_inode(current->pool->fuse, ino, -1, 0);
+}
+
 int session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len)
 {
 	struct fuse_out_header out = { .error = error, .unique = in->unique };
