@@ -5,8 +5,8 @@
 import { el, setText, setAttr, setHidden } from "./dom.js";
 import { get, onKeyNeeded, ApiError } from "./api.js";
 import { askKey } from "./dialogs.js";
-import { bytes, count } from "./format.js";
-import { SnapshotsView, isBuildStep } from "./snapshots.js";
+import { bytes, count, isBuildStep } from "./format.js";
+import { SnapshotsView } from "./snapshots.js";
 import { NewView } from "./new.js";
 import { BuildsView, isRunning } from "./builds.js";
 import { SandboxesView } from "./sandboxes.js";
@@ -140,7 +140,7 @@ function showAll() {
 	const lost = Object.values(state).some((s) => s.lost);
 	const known = Object.values(state).some((s) => s.data);
 	setText(connection, lost ? "No answer, trying again" : known ? "Connected" : "Connecting");
-	connection.classList.toggle("bad", lost);
+	connection.className = `link ${lost ? "bad" : known ? "good" : ""}`;
 	setHidden(connection, false);
 	views[current].view.update(state);
 }

@@ -76,6 +76,11 @@ export function shortId(id) {
 	return (id || "").slice(0, 8);
 }
 
+// A step of a build that is kept for the next one: unnamed, so that it is no user's.
+export function isBuildStep(s) {
+	return !s.name && s.source === "build";
+}
+
 // What a person calls a snapshot.
 export function label(s) {
 	return s.name || shortId(s.id);

@@ -3,13 +3,24 @@
 // are only as many as branches are nested, and a name has room beside its node.
 
 import { svg, el, setText } from "./dom.js";
-import { bytes, label } from "./format.js";
+import { bytes, isBuildStep, label } from "./format.js";
 
 const ROW = 24, LANE = 14, LEFT = 10, TREE_GAP = 10, NODES_MAX = 1000;
 
+// Without the steps of builds; what came from one comes from the nearest that is left. Pure.
+export function withoutSteps(snapshots) {
+	const byId = new Map(snapshots.map((s) => [s.id, s]));
+	return snapshots.filter((s) => !isBuildStep(s)).map((s) => {
+		let parent = s.parent;
+		for (let n = 0; n < snapshots.length && byId.has(parent) && isBuildStep(byId.get(parent)); n++)
+			parent = byId.get(parent).parent;
+		return parent === s.parent ? s : { ...s, parent };
+	});
+}
+
 // [{id, parent, createdAt, ...}] -> [{snapshot, lane, parent: index or -1, tree}] in drawing order. Pure.
 export function layout(snapshots) {
-	const byId = new Map(snapshots.map((s) => [s.id, { s, children: [], height: 1, newest: s.createdAt || "" }]));
+	const byId = new Map(snapshots.map((s) => [s.id, { s, children: [], height: isBuildStep(s) ? 0 : 1, newest: s.createdAt || "" }]));
 	const roots = [];
 	for (const n of byId.values()) {
 		const parent = n.s.parent && n.s.parent !== n.s.id ? byId.get(n.s.parent) : null;
@@ -24,7 +35,7 @@ export function layout(snapshots) {
 		order.push(...order[i].children);
 	for (const n of order.slice().reverse()) {
 		for (const c of n.children) {
-			n.height = Math.max(n.height, c.height + 1);
+			n.height = Math.max(n.height, c.height + (isBuildStep(n.s) ? 0 : 1));
 			n.newest = c.newest > n.newest ? c.newest : n.newest;
 		}
 	}
@@ -113,7 +124,7 @@ export class Lineage {
 		const size = s.status === "ready" && Number.isFinite(s.sizeBytes) ? bytes(s.sizeBytes) : String(s.status);
 		const room = Math.floor((this.width - x - 14 - 74) / 7.2);
 		const kind = ["ready", "building", "failed"].includes(s.status) ? s.status : "ready";
-		const step = !s.name && s.source === "build";
+		const step = isBuildStep(s);
 		return svg("a", { href: `#snapshots/${encodeURIComponent(s.id)}`, class: `node ${kind}${step ? " step" : ""}`,
 			"aria-label": `${label(s)}, ${size}${s.pinned ? ", pinned" : ""}` },
 		svg("title", null, `${label(s)}\n${s.id}`),

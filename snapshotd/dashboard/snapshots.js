@@ -1,16 +1,15 @@
 // snapshots.js - the table of snapshots and their lineage.
 
 import { el, button, facts, setText, setHidden, toast, uid } from "./dom.js";
-import { bytes, count, ago, when, seconds, label, shortId } from "./format.js";
+import { bytes, count, ago, when, seconds, isBuildStep, label, shortId } from "./format.js";
 import { call, enc } from "./api.js";
 import { confirm, prompt } from "./dialogs.js";
 import { Table } from "./table.js";
-import { Lineage } from "./lineage.js";
+import { Lineage, withoutSteps } from "./lineage.js";
 import { diffSection } from "./diff.js";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-export const isBuildStep = (s) => !s.name && s.source === "build";
 const shared = (s) => Math.max(0, (s.sizeBytes || 0) - (s.newBytes || 0));
 
 export function statusCell(td, of) {
@@ -92,7 +91,7 @@ export class SnapshotsView {
 			this.table.setEmpty(words ? "No snapshot fits the filter." : "Only build steps; tick the box to see them.");
 		setHidden(this.stepsBox, !all.some(isBuildStep));
 		this.table.update(shown);
-		this.lineage.update(all);
+		this.lineage.update(this.steps.checked ? all : withoutSteps(all));
 		if (this.wanted) {
 			const s = all.find((x) => x.id === this.wanted || x.name === this.wanted);
 			if (s && this.table.reveal(s.id, true))
