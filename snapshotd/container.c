@@ -222,15 +222,20 @@ static void kill_all(struct container *c)
 		(void)!waitpid(c->pid, NULL, WNOHANG);
 }
 
-void container_stop(struct container *c)
+void container_kill(struct container *c)
 {
-	if (!c)
-		return;
 	pthread_mutex_lock(&c->lock);
 	c->stopping = true;
 	pthread_mutex_unlock(&c->lock);
 	if (c->pidfd >= 0)
 		kill_all(c);
+}
+
+void container_stop(struct container *c)
+{
+	if (!c)
+		return;
+	container_kill(c);
 	pthread_mutex_lock(&c->lock);
 	while (c->execs > 0)
 		pthread_cond_wait(&c->idle, &c->lock);

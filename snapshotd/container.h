@@ -38,6 +38,11 @@ struct container;
 MUST_CHECK int container_start(struct runtime *rt, const struct container_options *o,
 			       struct container **out, struct error *err);
 /*
+ * Kill everything inside: execs under way and to come end with -ESRCH. c stays
+ * what it is until container_stop; for who must first see that nobody uses it.
+ */
+void container_kill(struct container *c);
+/*
  * Kill everything inside, delete it, and wait until no process, mount or
  * cgroup of it is left. Execs under way end with -ESRCH; returns after them.
  * Frees c. NULL is accepted.

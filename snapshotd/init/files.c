@@ -7,6 +7,9 @@
  *                      its bytes from stdin; makes missing directories; what
  *                      was there is replaced at once, or not at all, and keeps
  *                      its mode unless one is given (octal)
+ *   file-put PATH      the same, from frames on stdin (snapshotd/upload.h): the
+ *                      file is replaced only after the last one, so that an
+ *                      input that is broken off (ECANCELED) leaves it alone
  *   file-list PATH     [{"name", "path", "isDir", "size"}, ...] on stdout
  *   file-mkdir PATH [MODE]
  *                      with missing parents; one that is there is no failure,
@@ -163,10 +166,52 @@ static int open_beside(const char *path, char out[PATH_MAX])
 	return -EEXIST;
 }
 
-static int fill(int fd, const struct stat *old, bool exists, const char *mode)
+static int read_all(int fd, void *out, size_t len)
+{
+	char *p = out;
+
+	while (len > 0) {
+		ssize_t n = read(fd, p, len);
+
+		if (n <= 0)
+			return n < 0 ? -errno : -ECANCELED;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* Until the frame of length 0. */
+static int copy_frames(int from, int to)
+{
+	static char room[1 << 16];
+	unsigned char head[4];
+
+	for (;;) {
+		int rc = read_all(from, head, sizeof(head));
+		uint32_t left = head[0] | head[1] << 8 | head[2] << 16 | (uint32_t)head[3] << 24;
+
+		if (rc < 0 || left == 0)
+			return rc;
+		while (rc == 0 && left > 0) {
+			size_t step = left < sizeof(room) ? left : sizeof(room);
+
+			rc = read_all(from, room, step);
+			if (rc == 0)
+				rc = write_all(to, room, step);
+			left -= (uint32_t)step;
+		}
+		if (rc < 0)
+			return rc;
+	}
+}
+
+/* take: copies stdin to a descriptor. */
+static int fill(int fd, const struct stat *old, bool exists, const char *mode,
+		int (*take)(int from, int to))
 {
 	mode_t m = mode ? (mode_t)strtoul(mode, NULL, 8) : exists ? old->st_mode : 0644;
-	int rc = copy(STDIN_FILENO, fd);
+	int rc = take(STDIN_FILENO, fd);
 
 	if (rc == 0 && exists && fchown(fd, old->st_uid, old->st_gid) < 0)
 		rc = -errno;
@@ -175,7 +220,7 @@ static int fill(int fd, const struct stat *old, bool exists, const char *mode)
 	return rc;
 }
 
-static int file_write(const char *path, const char *mode)
+static int replace(const char *path, const char *mode, int (*take)(int from, int to))
 {
 	char target[PATH_MAX], temporary[PATH_MAX];
 	struct stat old;
@@ -195,7 +240,7 @@ static int file_write(const char *path, const char *mode)
 	fd = open_beside(target, temporary);
 	if (fd < 0)
 		return fd;
-	rc = fill(fd, &old, exists, mode);
+	rc = fill(fd, &old, exists, mode, take);
 	if (close(fd) < 0 && rc == 0)
 		rc = -errno;
 	if (rc == 0 && rename(temporary, target) < 0)
@@ -203,6 +248,17 @@ static int file_write(const char *path, const char *mode)
 	if (rc < 0)
 		unlink(temporary);
 	return rc;
+}
+
+static int file_write(const char *path, const char *mode)
+{
+	return replace(path, mode, copy);
+}
+
+static int file_put(const char *path, const char *unused)
+{
+	(void)unused;
+	return replace(path, NULL, copy_frames);
 }
 
 /* The length of the UTF-8 sequence at s; 0 where there is none. */
@@ -326,9 +382,10 @@ static const struct {
 	int (*run)(const char *path, const char *more);
 	bool has_more; /* takes a second argument */
 } commands[] = {
-	{ "file-read", file_read, false },     { "file-write", file_write, true },
-	{ "file-list", file_list, false },     { "file-mkdir", file_mkdir, true },
-	{ "file-remove", file_remove, false }, { "file-symlink", file_symlink, true },
+	{ "file-read", file_read, false },	{ "file-write", file_write, true },
+	{ "file-put", file_put, false },	{ "file-list", file_list, false },
+	{ "file-mkdir", file_mkdir, true },	{ "file-remove", file_remove, false },
+	{ "file-symlink", file_symlink, true },
 };
 
 bool files_has_command(const char *name)
