@@ -85,6 +85,41 @@ int byte_queue_write(struct byte_queue *q, const void *data, size_t len)
 	return rc;
 }
 
+static struct timespec deadline_in(int timeout_ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += timeout_ms / 1000;
+	t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000;
+	}
+	return t;
+}
+
+ssize_t byte_queue_write_some(struct byte_queue *q, const void *data, size_t len, int timeout_ms)
+{
+	struct timespec until = deadline_in(timeout_ms);
+	ssize_t rc = 0;
+
+	pthread_mutex_lock(&q->lock);
+	while (rc == 0) {
+		if (q->abandoned || q->ended)
+			rc = -EPIPE;
+		else if (q->len < q->cap)
+			rc = (ssize_t)put_locked(q, data, len);
+		else if (pthread_cond_timedwait(&q->changed, &q->lock, &until) == ETIMEDOUT &&
+			 q->len == q->cap)
+			rc = -EAGAIN;
+	}
+	if (rc > 0)
+		pthread_cond_broadcast(&q->changed);
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}
+
 int byte_queue_try_write(struct byte_queue *q, const void *data, size_t len)
 {
 	int rc = 0;
@@ -127,20 +162,6 @@ static size_t take_locked(struct byte_queue *q, uint8_t *out, size_t max)
 		done += run;
 	}
 	return done;
-}
-
-static struct timespec deadline_in(int timeout_ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += timeout_ms / 1000;
-	t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000;
-	}
-	return t;
 }
 
 ssize_t byte_queue_read(struct byte_queue *q, void *out, size_t max, int timeout_ms)

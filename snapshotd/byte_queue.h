@@ -20,6 +20,9 @@ void byte_queue_free(struct byte_queue *q);
 
 /* Waits for room until all of it is in. -EPIPE: the reader has gone. */
 MUST_CHECK int byte_queue_write(struct byte_queue *q, const void *data, size_t len);
+/* As much as there is room for within timeout_ms: bytes (> 0), -EAGAIN, -EPIPE. */
+MUST_CHECK ssize_t byte_queue_write_some(struct byte_queue *q, const void *data, size_t len,
+					 int timeout_ms);
 /* All or nothing, without waiting; leaves half of the queue free. -EAGAIN, -EPIPE. */
 MUST_CHECK int byte_queue_try_write(struct byte_queue *q, const void *data, size_t len);
 /* No more bytes. failed: the reader gets -EIO instead of the end. First call counts. */

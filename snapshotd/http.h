@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "snapshotd/listener.h"
 #include "store/base/error.h"
@@ -87,6 +88,9 @@ MUST_CHECK int http_stream_begin(struct http_request *rq, int status, const char
 bool http_stream_begun(const struct http_request *rq);
 /* Waits for room. -EPIPE: the client has gone. */
 MUST_CHECK int http_stream_write(struct http_request *rq, const void *data, size_t len);
+/* As much as there is room for within timeout_ms: bytes (> 0), -EAGAIN, -EPIPE. */
+MUST_CHECK ssize_t http_stream_write_some(struct http_request *rq, const void *data, size_t len,
+					  int timeout_ms);
 /* Drops the data where it would have to wait. */
 void http_stream_offer(struct http_request *rq, const void *data, size_t len);
 /* Break the connection off, so that the client can tell that the stream is not whole. */

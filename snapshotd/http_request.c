@@ -199,6 +199,12 @@ int http_stream_write(struct http_request *rq, const void *data, size_t len)
 	return byte_queue_write(rq->stream, data, len);
 }
 
+ssize_t http_stream_write_some(struct http_request *rq, const void *data, size_t len,
+			       int timeout_ms)
+{
+	return byte_queue_write_some(rq->stream, data, len, timeout_ms);
+}
+
 void http_stream_offer(struct http_request *rq, const void *data, size_t len)
 {
 	if (byte_queue_try_write(rq->stream, data, len) == -EPIPE)
