@@ -19,6 +19,7 @@
 #include "snapshotd/mounts.h"
 #include "snapshotd/router.h"
 #include "snapshotd/runtime.h"
+#include "snapshotd/sandboxes.h"
 #include "snapshotd/stats_history.h"
 #include "store/progress.h"
 #include "store/store.h"
@@ -30,6 +31,7 @@ struct api {
 	struct mounts *mounts;
 	struct runtime *runtime;
 	struct builds *builds;
+	struct sandboxes *sandboxes;
 	struct stats_history *history;
 	struct metrics metrics;
 	const char *api_key; /* or NULL */
@@ -154,6 +156,28 @@ int api_build_cancel(struct api_call *c, struct error *err);
 int api_build_logs(struct api_call *c, struct error *err);
 int api_images_list(struct api_call *c, struct error *err);
 int api_image_delete(struct api_call *c, struct error *err);
+int api_sandboxes_list(struct api_call *c, struct error *err);
+int api_sandbox_create(struct api_call *c, struct error *err);
+int api_sandbox_fork(struct api_call *c, struct error *err);
+int api_sandbox_get(struct api_call *c, struct error *err);
+int api_sandbox_delete(struct api_call *c, struct error *err);
+int api_sandbox_timeout(struct api_call *c, struct error *err);
+int api_exec_run(struct api_call *c, struct error *err);
+int api_exec_run_async(struct api_call *c, struct error *err);
+int api_exec_result(struct api_call *c, struct error *err);
+int api_file_get(struct api_call *c, struct error *err);
+int api_file_put_check(struct api_call *c, struct error *err);
+int api_file_put(struct api_call *c, struct error *err);
+int api_file_delete(struct api_call *c, struct error *err);
+int api_file_list(struct api_call *c, struct error *err);
+int api_file_mkdir(struct api_call *c, struct error *err);
+int api_checkpoint_create(struct api_call *c, struct error *err);
+int api_checkpoints_list(struct api_call *c, struct error *err);
+int api_checkpoint_delete(struct api_call *c, struct error *err);
+int api_checkpoint_restore(struct api_call *c, struct error *err);
+int api_patch_create(struct api_call *c, struct error *err);
+int api_patches_list(struct api_call *c, struct error *err);
+int api_patch_delete(struct api_call *c, struct error *err);
 int api_gc(struct api_call *c, struct error *err);
 int api_verify(struct api_call *c, struct error *err);
 int api_stats(struct api_call *c, struct error *err);

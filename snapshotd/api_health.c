@@ -84,6 +84,19 @@ static int put_mounts(struct api *a, struct buf *out)
 	return rc;
 }
 
+static int put_sandboxes(struct api *a, struct buf *out)
+{
+	size_t running, stopped;
+
+	sandboxes_count(a->sandboxes, &running, &stopped);
+	return buf_printf(out,
+			  "# HELP snapshotd_sandboxes Sandboxes by state.\n"
+			  "# TYPE snapshotd_sandboxes gauge\n"
+			  "snapshotd_sandboxes{state=\"running\"} %zu\n"
+			  "snapshotd_sandboxes{state=\"stopped\"} %zu\n",
+			  running, stopped);
+}
+
 int api_metrics(struct api_call *c, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
@@ -92,6 +105,8 @@ int api_metrics(struct api_call *c, struct error *err)
 
 	if (rc == 0)
 		rc = put_mounts(c->api, &b);
+	if (rc == 0)
+		rc = put_sandboxes(c->api, &b);
 	if (rc == 0)
 		rc = put_store(c->api->store, &b);
 	if (rc == 0)

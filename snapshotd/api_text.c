@@ -12,7 +12,7 @@
 json_t *api_text_n(const void *s, size_t len)
 {
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
-	json_t *j = json_stringn(s, len);
+	json_t *j = json_stringn(len ? s : "", len); /* an empty buffer has no data */
 
 	if (j)
 		return j;

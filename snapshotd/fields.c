@@ -10,6 +10,7 @@ static const char *const type_names[] = {
 	[FIELD_NUMBER] = "a number, not negative",
 	[FIELD_OBJECT] = "an object",
 	[FIELD_ARRAY] = "an array",
+	[FIELD_ANY] = "anything",
 };
 
 static bool field_store(const struct field *f, json_t *v)
@@ -34,6 +35,9 @@ static bool field_store(const struct field *f, json_t *v)
 		if (!json_is_number(v) || json_number_value(v) < 0)
 			return false;
 		*(double *)f->out = json_number_value(v);
+		return true;
+	case FIELD_ANY:
+		*(json_t **)f->out = v;
 		return true;
 	case FIELD_ARRAY:
 		if (!json_is_array(v))

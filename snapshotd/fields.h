@@ -18,6 +18,7 @@ enum field_type {
 	FIELD_NUMBER, /* double *, not negative */
 	FIELD_OBJECT, /* json_t **, borrowed */
 	FIELD_ARRAY,  /* json_t **, borrowed */
+	FIELD_ANY,    /* json_t **, borrowed */
 };
 
 struct field {

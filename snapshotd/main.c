@@ -115,6 +115,16 @@ static int open_builds(struct daemon_parts *d, struct error *err)
 	return builds_open(&opt, &d->api.builds, err);
 }
 
+static int open_sandboxes(struct daemon_parts *d, struct error *err)
+{
+	const struct sandboxes_options opt = { .store = d->api.store,
+					       .mounts = d->api.mounts,
+					       .runtime = d->api.runtime,
+					       .network_none = d->config.sandbox_network_none };
+
+	return sandboxes_open(&opt, &d->api.sandboxes, err);
+}
+
 static int start(struct daemon_parts *d, struct error *err)
 {
 	struct http_app app = api_app(&d->api);
@@ -135,6 +145,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	if (rc == 0)
 		rc = open_builds(d, err);
 	if (rc == 0)
+		rc = open_sandboxes(d, err);
+	if (rc == 0)
 		rc = stats_history_open(d->api.store, &d->api.history, err);
 	if (rc == 0)
 		rc = stats_history_start(d->api.history, err);
@@ -151,6 +163,7 @@ static void stop(struct daemon_parts *d)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);
 	stats_history_close(d->api.history);
+	sandboxes_close(d->api.sandboxes);
 	builds_close(d->api.builds);
 	runtime_close(d->api.runtime);
 	mounts_close(d->api.mounts);

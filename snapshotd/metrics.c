@@ -13,9 +13,10 @@ static const struct {
 	{ 25000, "0.025" }, { 100000, "0.1" }, { 1000000, "1" },   { INT64_MAX, "+Inf" },
 };
 static const char *const work_names[METRICS_WORK_COUNT] = {
-	[METRICS_IMPORT] = "import", [METRICS_EXPORT] = "export",
-	[METRICS_MOUNT] = "mount",   [METRICS_CHECKPOINT] = "checkpoint",
-	[METRICS_GC] = "gc",	     [METRICS_VERIFY] = "verify",
+	[METRICS_IMPORT] = "import",   [METRICS_EXPORT] = "export",
+	[METRICS_MOUNT] = "mount",     [METRICS_CHECKPOINT] = "checkpoint",
+	[METRICS_GC] = "gc",	       [METRICS_VERIFY] = "verify",
+	[METRICS_SANDBOX] = "sandbox",
 };
 
 static void add(atomic_ullong *v, uint64_t n)

@@ -20,6 +20,7 @@ enum metrics_work {
 	METRICS_CHECKPOINT,
 	METRICS_GC,
 	METRICS_VERIFY,
+	METRICS_SANDBOX, /* starts */
 	METRICS_WORK_COUNT
 };
 

@@ -1,0 +1,170 @@
+#include "snapshotd/api.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "snapshotd/sandbox_exec.h"
+#include "snapshotd/sandboxes.h"
+
+#define TIMEOUT_MAX_S (30.0 * 86400)
+/* A result that is about to come is waited for: this spares the client a poll. */
+#define RESULT_WAIT_MS 300
+
+/* What a body says of a program; *body owns the strings, argv is the caller's to free. */
+struct exec_body {
+	json_t *body;
+	const char **argv;
+	struct exec_spec spec;
+};
+
+static void exec_body_fini(struct exec_body *b)
+{
+	free(b->argv);
+	json_decref(b->body);
+}
+
+static int argv_make(struct exec_body *b, const char *cmd, const json_t *args, struct error *err)
+{
+	size_t n = json_array_size(args);
+
+	b->argv = calloc(n + 2, sizeof(char *));
+	if (!b->argv)
+		return error_set(err, -ENOMEM, "out of memory");
+	b->argv[0] = cmd;
+	for (size_t i = 0; i < n; i++) {
+		b->argv[i + 1] = json_string_value(json_array_get(args, i));
+		if (!b->argv[i + 1])
+			return error_set(err, -EINVAL, "args: [%zu] must be a string", i);
+	}
+	b->spec.argv = (char *const *)b->argv;
+	return 0;
+}
+
+static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err)
+{
+	const char *cmd = NULL, *cwd = NULL;
+	json_t *args = NULL, *envs = NULL;
+	double timeout = 0;
+	const struct field fields[] = {
+		{ "cmd", FIELD_STRING, &cmd, true },	      { "args", FIELD_ARRAY, &args, false },
+		{ "envs", FIELD_OBJECT, &envs, false },	      { "cwd", FIELD_STRING, &cwd, false },
+		{ "timeout", FIELD_NUMBER, &timeout, false },
+	};
+	int rc;
+
+	*b = (struct exec_body){ 0 };
+	rc = api_body(c, fields, ARRAY_SIZE(fields), &b->body, err);
+	if (rc == 0 && !*cmd)
+		rc = error_set(err, -EINVAL, "cmd is empty");
+	if (rc == 0 && cwd && *cwd && cwd[0] != '/')
+		rc = error_set(err, -EINVAL, "cwd \"%.100s\" is not an absolute path", cwd);
+	if (rc == 0 && timeout > TIMEOUT_MAX_S)
+		rc = error_set(err, -EINVAL, "timeout is at most %.0f seconds", TIMEOUT_MAX_S);
+	if (rc == 0 && envs)
+		rc = envs_check(envs, err);
+	if (rc == 0)
+		rc = argv_make(b, cmd, args, err);
+	if (rc < 0)
+		return rc;
+	b->spec.envs = envs;
+	b->spec.cwd = cwd && *cwd ? cwd : NULL;
+	b->spec.timeout_ms = (int64_t)(timeout * 1000);
+	if (timeout > 0 && b->spec.timeout_ms == 0)
+		b->spec.timeout_ms = 1;
+	return 0;
+}
+
+static json_t *output_to_json(const struct exec_output *o)
+{
+	return json_pack("{s:i, s:o, s:o}", "exitCode", o->exit_code, "stdout",
+			 api_text_n(o->out.data, o->out.len), "stderr",
+			 api_text_n(o->err.data, o->err.len));
+}
+
+static bool is_cancelled(void *arg)
+{
+	struct api_call *c = arg;
+
+	return http_cancelled(c->rq);
+}
+
+int api_exec_run(struct api_call *c, struct error *err)
+{
+	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
+	struct exec_output out;
+	struct exec_body b = { 0 };
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
+	if (rc == 0)
+		rc = exec_parse(c, &b, err);
+	if (rc == 0)
+		rc = sandbox_exec(sb, &b.spec, is_cancelled, c, &out, err);
+	exec_body_fini(&b);
+	if (rc < 0)
+		return rc;
+	rc = api_result(c, 200, output_to_json(&out), err);
+	exec_output_fini(&out);
+	return rc;
+}
+
+int api_exec_run_async(struct api_call *c, struct error *err)
+{
+	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
+	char id[SNAPSHOT_ID_SIZE];
+	struct exec_body b = { 0 };
+	struct container *container;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
+	if (rc == 0)
+		rc = exec_parse(c, &b, err);
+	if (rc == 0) /* one that does not run is told at once */
+		rc = sandbox_enter(sb, &container, err);
+	if (rc == 0) {
+		rc = sandbox_exec_start(sb, &b.spec, id, err);
+		sandbox_leave(sb);
+	}
+	exec_body_fini(&b);
+	return rc < 0 ? rc : api_result(c, 200, json_pack("{s:s}", "execId", id), err);
+}
+
+static json_t *outcome_to_json(struct async_exec *e)
+{
+	const struct exec_output *out;
+	const struct error *why;
+	json_t *j;
+
+	if (async_exec_outcome(e, &out, &why) < 0)
+		return json_pack("{s:b, s:o}", "running", 0, "error", api_text(error_text(why)));
+	j = output_to_json(out);
+	if (j && json_object_set_new(j, "running", json_false()) < 0) {
+		json_decref(j);
+		j = NULL;
+	}
+	return j;
+}
+
+int api_exec_result(struct api_call *c, struct error *err)
+{
+	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
+	struct async_exec *e;
+	json_t *j;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
+	if (rc == 0)
+		rc = sandbox_exec_get(sb, api_capture(c, 1), &e, err);
+	if (rc < 0)
+		return rc;
+	if (async_exec_wait(e, RESULT_WAIT_MS))
+		j = outcome_to_json(e);
+	else
+		j = json_pack("{s:b}", "running", 1);
+	async_exec_put(e);
+	return api_result(c, 200, j, err);
+}

@@ -1,0 +1,158 @@
+#!/bin/bash
+# Sandboxes and the end of their daemon: SIGTERM, kill -9 at rest and in the middle of things.
+# timeout: 600
+. "${0%/*}/lib.sh"
+need root fuse curl jq tar runc mmdebstrap
+need_space 2000
+tar=$("$SRC/scripts/debian-root" "$BUILD/debian-root.tar" 2>"$T/root.err") ||
+	skip_all "no Debian root: $(tail -n 1 "$T/root.err")"
+
+create() { # [JSON]: the new one's id
+	api POST /api/sandboxes "${1:-{\}}" | field .sandboxID
+}
+run() { # SANDBOX SHELL-COMMAND
+	api POST "/api/sandboxes/$1/exec/run" "$(jq -n --arg c "$2" '{cmd: "sh", args: ["-c", $c], timeout: 60}')" |
+		jq -j '.stdout + .stderr // .error'
+}
+checkpoint() { # SANDBOX NAME
+	api POST "/api/sandboxes/$1/checkpoints" "{\"name\":\"$2\"}" | field .id
+}
+list() {
+	api GET /api/sandboxes | jq -r '.[].sandboxID' | sort | tr '\n' ' '
+}
+# Containers, mounts and directories of sandboxes that the daemon does not know.
+strays() {
+	local known
+	known=$(list)
+	{
+		find /sys/fs/cgroup -type d -name 'varve-sb-*' 2>/dev/null | sed 's|.*/varve-||'
+		awk -v d="$STATE/sandboxes/" 'index($2, d) == 1 { sub(d, "", $2); sub("/.*", "", $2); print $2 }' /proc/self/mounts
+		ls "$STATE/sandboxes"
+	} | sort -u | while read -r id; do
+		[[ " $known" == *" $id "* ]] || echo "$id"
+	done
+}
+no_strays() {
+	local i found
+	for ((i = 0; i < 50; i++)); do
+		found=$(strays)
+		[ -n "$found" ] || return 0
+		sleep 0.1
+	done
+	echo "$found"
+	return 1
+}
+one_mount_each() {
+	is "$1" "$(grep -c " $STATE/sandboxes/" /proc/self/mounts)" "$(api GET /api/sandboxes | jq length)"
+}
+
+start_daemon
+varve import ubuntu-22.04 tar "$tar" >/dev/null || bail 'the template cannot be imported'
+
+# --- SIGTERM ---
+a=$(create '{"envs":{"WHO":"me"},"metadata":{"k":"v"},"memoryMB":200,"timeout":3600}')
+b=$(create)
+run "$a" 'echo a >/srv/kept; sleep 10000 >/dev/null 2>&1 &'
+run "$b" 'echo b >/srv/kept'
+cp=$(checkpoint "$a" before)
+run "$a" 'echo later >>/srv/kept'
+before=$(api GET "/api/sandboxes/$a" | jq -cS 'del(.changedInodes, .upperBytes, .endAt)')
+busy=$(api POST "/api/sandboxes/$a/exec/run-async" '{"cmd":"sleep","args":["1000"]}' | field .execId)
+ok 'programs run' [ -n "$busy" ]
+from=$(date +%s%N)
+stop_daemon
+at_most 'the daemon ends soon' $((($(date +%s%N) - from) / 1000000)) 8000
+ok '... and well' daemon_ended_well
+is 'no mount is left meanwhile' "$(grep -c " $STATE/" /proc/self/mounts)" 0
+is '... and no container' "$(find /sys/fs/cgroup -type d -name "varve-$a" -o -type d -name "varve-$b" | wc -l)" 0
+start_daemon
+is 'both are there again' "$(list)" "$(printf '%s\n' "$a" "$b" | sort | tr '\n' ' ')"
+is 'as they were' "$(api GET "/api/sandboxes/$a" | jq -cS 'del(.changedInodes, .upperBytes, .endAt)')" "$before"
+is 'their files are kept' "$(run "$a" 'cat /srv/kept')$(run "$b" 'cat /srv/kept')" $'a\nlaterb'
+is 'their environment too' "$(run "$a" 'echo $WHO')" me
+is 'their processes are gone' "$(run "$a" 'cat /proc/[0-9]*/comm | grep -c sleep')" 0
+like 'results too' "$(api GET "/api/sandboxes/$a/exec/$busy/result")" error
+is 'checkpoints are kept' "$(api GET "/api/sandboxes/$a/checkpoints" | jq -c '[.[] | [.name, .status]]')" '[["before","ready"]]'
+api POST "/api/sandboxes/$a/checkpoints/$cp/restore" >/dev/null
+is '... and can be restored' "$(run "$a" 'cat /srv/kept')" a
+one_mount_each 'one mount each'
+
+# --- kill -9 ---
+run "$a" 'echo again >>/srv/kept; sync; sleep 10000 >/dev/null 2>&1 &'
+kill_daemon
+start_daemon
+is 'after kill -9 both are there' "$(list)" "$(printf '%s\n' "$a" "$b" | sort | tr '\n' ' ')"
+is '... with their files' "$(run "$a" 'cat /srv/kept')" $'a\nagain'
+is '... without their processes' "$(run "$a" 'cat /proc/[0-9]*/comm | grep -c sleep')" 0
+ok 'nothing else is there' no_strays
+one_mount_each '... one mount each'
+# Twice, at once.
+kill_daemon
+start_daemon
+kill_daemon
+start_daemon
+is 'killed again before it was up' "$(run "$a" 'cat /srv/kept')" $'a\nagain'
+
+# --- in the middle of things ---
+# Sandboxes are made, checkpointed, restored and killed without a pause; what the daemon has
+# answered for must hold after it was killed.
+for round in 1 2 3 4; do
+	for i in 1 2 3; do
+		(while id=$(create 2>/dev/null) && [ -n "$id" ] && [ "$id" != null ]; do
+			api DELETE "/api/sandboxes/$id" >/dev/null || echo "$id" >>"$T/perhaps"
+		done) 2>/dev/null &
+		workers[i]=$!
+	done
+	(n=0; while c=$(checkpoint "$b" "r$round-$n" 2>/dev/null) && [ -n "$c" ] && [ "$c" != null ]; do
+		echo "r$round-$n" >>"$T/answered"
+		[ $((n % 2)) = 0 ] || api POST "/api/sandboxes/$b/checkpoints/$c/restore" >/dev/null
+		n=$((n + 1))
+	done) 2>/dev/null &
+	workers[4]=$!
+	sleep 1.$((RANDOM % 1000))
+	kill_daemon
+	wait "${workers[@]}" 2>/dev/null
+	start_daemon
+	ok "round $round: no stray mount, container or directory" no_strays
+	is '... the sandbox is there' "$(run "$b" 'cat /srv/kept')" b
+	one_mount_each '... one mount each'
+done
+names=$(api GET "/api/sandboxes/$b/checkpoints" | field '.[].name' | sort)
+diag "$(wc -l <"$T/answered") checkpoints were answered for"
+is 'every checkpoint that was answered for is there' "$(comm -13 <(echo "$names") <(sort "$T/answered"))" ''
+for ((i = 0; i < 100; i++)); do
+	[ "$(api GET "/api/sandboxes/$b/checkpoints" | field '[.[] | select(.status == "processing")] | length')" != 0 ] || break
+	sleep 0.1
+done
+is '... and ready' "$(api GET "/api/sandboxes/$b/checkpoints" | field '[.[] | select(.status != "ready")] | length')" 0
+is 'every unnamed checkpoint of a sandbox is known' "$(api GET '/api/snapshots?all=1' |
+	jq '[.[] | select(.source == "checkpoint") | .id] | length')" \
+	"$(for s in "$a" "$b"; do api GET "/api/sandboxes/$s/checkpoints" | field '.[].id'; done | wc -l)"
+
+# --- a stopped one stays stopped; a mount that is gone is told ---
+init=$(grep -l "varve-$a" /proc/[0-9]*/cgroup | cut -d/ -f3 | sort -n | while read -r p; do
+	[ "$(awk '/^NSpid/ { print $NF }' "/proc/$p/status")" = 1 ] && echo "$p"
+done | head -n 1)
+kill -9 "$init"
+sleep 2.5
+is 'one stops' "$(api GET "/api/sandboxes/$a" | field .status)" stopped
+restart_daemon
+is '... and stays so' "$(api GET "/api/sandboxes/$a" | field .status)" stopped
+api POST "/api/sandboxes/$a/checkpoints/$cp/restore" >/dev/null
+is '... until it is restored' "$(run "$a" 'cat /srv/kept')" a
+
+# --- idleness is counted anew, and goes on ---
+c=$(create '{"timeout":2}')
+restart_daemon
+for ((i = 0; i < 60; i++)); do
+	[[ " $(list)" == *" $c "* ]] || break
+	sleep 0.25
+done
+ok 'one that is idle after the restart is killed' [ "$i" -lt 60 ]
+
+for id in $(list); do
+	api DELETE "/api/sandboxes/$id" >/dev/null
+done
+ok 'nothing is left in the end' no_strays
+is '... no mount' "$(grep -c " $STATE/sandboxes/" /proc/self/mounts)" 0
+done_testing
