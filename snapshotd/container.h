@@ -65,9 +65,12 @@ struct exec_request {
 	const char *cwd;   /* NULL: / */
 	/* "name", "uid", "name:group" or "uid:gid", by the files inside; NULL or "": root */
 	const char *user;
-	int stdin_fd;		  /* -1: /dev/null. Stays the caller's */
-	int stdout_fd, stderr_fd; /* given to the process itself; -1: goes to on_output */
-	int64_t timeout_ms;	  /* 0: none; then everything of its session is killed */
+	/*
+	 * Given to the program itself, and still the caller's: pipes, or what a
+	 * container's root may do anything to. -1: /dev/null; on_output.
+	 */
+	int stdin_fd, stdout_fd, stderr_fd;
+	int64_t timeout_ms; /* 0: none; then everything of its session is killed */
 	/*
 	 * On the calling thread. While it does not return, the program's writes
 	 * block once the pipe is full. NULL: dropped.

@@ -100,13 +100,13 @@ static int request_memfd(const struct exec_request *rq)
 }
 
 /* To the agent, which does not listen while its cgroup is frozen. */
-static int send_start(struct container *c, const int fds[INIT_START_FDS])
+static int send_start(struct container *c, const int fds[INIT_START_FDS], bool no_stdin)
 {
 	union {
 		struct cmsghdr align;
 		char room[CMSG_SPACE(INIT_START_FDS * sizeof(int))];
 	} control = { 0 };
-	struct init_message m = { .op = INIT_START };
+	struct init_message m = { .op = INIT_START, .value = no_stdin ? INIT_NO_STDIN : 0 };
 	struct iovec iov = { &m, sizeof(m) };
 	struct msghdr msg = { .msg_iov = &iov,
 			      .msg_iovlen = 1,
@@ -127,14 +127,21 @@ static int send_start(struct container *c, const int fds[INIT_START_FDS])
 	return 0;
 }
 
+static int copy_fd(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	return copy < 0 ? -errno : copy;
+}
+
 /* A pipe for a stream that the caller did not give; theirs[] is closed by start(). */
 static int open_stream(int given, int *out_ours, int *out_theirs)
 {
 	int fds[2];
 
 	if (given >= 0) {
-		*out_theirs = fcntl(given, F_DUPFD_CLOEXEC, 3);
-		return *out_theirs < 0 ? -errno : 0;
+		*out_theirs = copy_fd(given);
+		return *out_theirs < 0 ? *out_theirs : 0;
 	}
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return -errno;
@@ -143,17 +150,10 @@ static int open_stream(int given, int *out_ours, int *out_theirs)
 	return 0;
 }
 
-static int open_stdin(int given)
-{
-	int fd = given >= 0 ? fcntl(given, F_DUPFD_CLOEXEC, 3)
-			    : open("/dev/null", O_RDONLY | O_CLOEXEC);
-
-	return fd < 0 ? -errno : fd;
-}
-
 static int start(struct container *c, struct exec *x)
 {
 	int theirs[INIT_START_FDS] = { -1, -1, -1, -1, -1 }, pair[2];
+	bool no_stdin = x->rq->stdin_fd < 0;
 	int rc = theirs[0] = request_memfd(x->rq);
 
 	if (rc >= 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
@@ -161,14 +161,14 @@ static int start(struct container *c, struct exec *x)
 	} else if (rc >= 0) {
 		x->fds[SOCK].fd = pair[0];
 		theirs[1] = pair[1];
-		rc = theirs[2] = open_stdin(x->rq->stdin_fd);
+		rc = theirs[2] = copy_fd(no_stdin ? theirs[0] : x->rq->stdin_fd);
 	}
 	if (rc >= 0)
 		rc = open_stream(x->rq->stdout_fd, &x->fds[OUT].fd, &theirs[3]);
 	if (rc >= 0)
 		rc = open_stream(x->rq->stderr_fd, &x->fds[ERR].fd, &theirs[4]);
 	if (rc >= 0)
-		rc = send_start(c, theirs);
+		rc = send_start(c, theirs, no_stdin);
 	for (int i = 0; i < INIT_START_FDS; i++)
 		if (theirs[i] >= 0)
 			close(theirs[i]);

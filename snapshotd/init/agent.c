@@ -98,8 +98,9 @@ static int spawn(struct agent *a, const struct request *rq, int sock, const int 
 	return 0;
 }
 
-static void start_job(struct agent *a, const int fds[INIT_START_FDS])
+static void start_job(struct agent *a, const int fds[INIT_START_FDS], bool no_stdin)
 {
+	const int stdio[] = { no_stdin ? -1 : fds[2], fds[3], fds[4] };
 	enum init_stage stage = INIT_STAGE_REQUEST;
 	struct request rq;
 	char *data = NULL;
@@ -110,7 +111,7 @@ static void start_job(struct agent *a, const int fds[INIT_START_FDS])
 		rc = request_parse(data, len, &rq);
 	if (rc == 0) {
 		stage = INIT_STAGE_FORK;
-		rc = spawn(a, &rq, fds[1], fds + 2);
+		rc = spawn(a, &rq, fds[1], stdio);
 		free(rq.argv);
 	}
 	free(data);
@@ -201,7 +202,7 @@ static void hear_control(struct agent *a)
 	if (got > 0)
 		memcpy(fds, CMSG_DATA(c), got * sizeof(int));
 	if (got == INIT_START_FDS) {
-		start_job(a, fds);
+		start_job(a, fds, m.value & INIT_NO_STDIN);
 		return;
 	}
 	/* Out of descriptors. The daemon sees that the socket is closed. */

@@ -62,8 +62,9 @@ static int set_up(const int stdio[3])
 	int rc;
 
 	setsid(); /* a child that has just been forked leads no group */
+	/* Stdin is the container's /dev/null already, as the agent's. */
 	for (int i = 0; i < 3; i++)
-		if (dup2(stdio[i], i) < 0)
+		if (stdio[i] >= 0 && dup2(stdio[i], i) < 0)
 			return -errno;
 	rc = reset_oom_score();
 	if (rc == 0)

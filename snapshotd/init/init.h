@@ -21,7 +21,10 @@
 /* agent.c: serve the control socket. Does not return. */
 __attribute__((noreturn)) void agent_main(void);
 
-/* exec.c: in the forked child; become the program. Says on `sock` why it could not. */
+/*
+ * exec.c: in the forked child; become the program. stdio[0] may be -1, for
+ * /dev/null. Says on `sock` why it could not.
+ */
 __attribute__((noreturn)) void child_main(const struct request *rq, int sock, const int stdio[3]);
 /* A message on a program's socket; a peer that has gone is no matter. */
 void say(int sock, enum init_op op, uint32_t value, int error);

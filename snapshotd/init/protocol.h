@@ -4,7 +4,9 @@
  * The control socket (SOCK_SEQPACKET, the agent's fd 3) carries one message
  * each way: the agent's INIT_HELLO, and any number of INIT_START with these
  * descriptors: a memfd with the request, a socket of this program's own, its
- * stdin, stdout and stderr. All else is said on the program's own socket:
+ * stdin, stdout and stderr. Without stdin (INIT_NO_STDIN) any descriptor stands
+ * in its place, and the program gets the container's /dev/null: of the host's,
+ * its root could change owner and mode. All else is said on the program's own socket:
  * INIT_KILL by the daemon; by the agent INIT_FAILED (it could not be started)
  * or INIT_EXITED. When the daemon closes that socket, the program is killed;
  * when it closes the control socket, the agent exits and all end with it.
@@ -35,9 +37,11 @@ enum init_stage {
 	INIT_STAGE_EXEC,
 };
 
+#define INIT_NO_STDIN 1u
+
 struct init_message {
 	uint32_t op;
-	/* KILL: signal. FAILED: stage. EXITED: status as of wait(2). */
+	/* START: INIT_NO_STDIN or 0. KILL: signal. FAILED: stage. EXITED: status as of wait(2). */
 	uint32_t value;
 	uint32_t error; /* FAILED: errno */
 };

@@ -238,6 +238,23 @@ static void the_host_is_out_of_reach(void **state)
 	cf_close(&f);
 }
 
+/* What a program is given of the host. */
+static void descriptors_are_no_way_out(void **state)
+{
+	struct stat before, after;
+	struct cf f;
+
+	(void)state;
+	cf_open_started(&f);
+	assert_int_equal(stat("/dev/null", &before), 0);
+	cf_expect(&f, "chmod 600 /proc/self/fd/0; chown 5 /proc/self/fd/0; stat -c %a:%u /dev/null",
+		  "600:5\n");
+	assert_int_equal(stat("/dev/null", &after), 0);
+	assert_int_equal(after.st_mode, before.st_mode);
+	assert_int_equal(after.st_uid, before.st_uid);
+	cf_close(&f);
+}
+
 static void the_agent_cannot_be_killed_from_inside(void **state)
 {
 	struct cf f;
@@ -301,6 +318,7 @@ int main(void)
 		cmocka_unit_test(directories_are_listed),
 		cmocka_unit_test(directories_are_made_and_removed),
 		cmocka_unit_test(the_host_is_out_of_reach),
+		cmocka_unit_test(descriptors_are_no_way_out),
 		cmocka_unit_test(the_agent_cannot_be_killed_from_inside),
 		cmocka_unit_test(capabilities_are_the_defaults),
 		cmocka_unit_test(namespaces_are_its_own),
