@@ -61,6 +61,7 @@ static int mount_at_place(struct sandbox *sb, const struct snapshot *snap, struc
 {
 	struct mount_options opt = { .fsname = sb->id,
 				     .allow_suid = true,
+				     .container_root = true,
 				     .quota_bytes = sb->rec.config.disk_mb << 20 };
 	char path[4096];
 
@@ -101,7 +102,7 @@ int sandbox_up(struct sandbox *sb, struct error *err)
 					 .cpus = c->cpus,
 					 .pids = SANDBOX_PIDS,
 					 .network_none = ss->network_none,
-					 .resolv_conf = !ss->network_none };
+					 .resolv_conf = true };
 	struct container *container;
 	struct mount_info info;
 	int rc;
