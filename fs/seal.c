@@ -173,7 +173,11 @@ static int seal_data(struct seal *s, struct file_chunks *small, struct unode *u,
 	struct file_chunks *big CLEANUP(file_chunks_free_p) = NULL;
 	int r;
 
-	if (!S_ISREG(rec->mode) || (!has_extents(u) && base_size == rec->size))
+	if (!S_ISREG(rec->mode))
+		return 0;
+	/* The view counts zeros that an earlier seal made holes, if it had the record by then. */
+	rec->alloc_bytes = was ? was->alloc_bytes : 0;
+	if (!has_extents(u) && base_size == rec->size)
 		return 0;
 	if (rec->size > BIG_FILE) {
 		struct file_chunks_options opt = { s->v->base.chunks, s->pool, seal_file_emit,
@@ -188,7 +192,7 @@ static int seal_data(struct seal *s, struct file_chunks *small, struct unode *u,
 	pthread_mutex_lock(&s->lock);
 	s->new_bytes += file_chunks_new_bytes(fc) - before;
 	pthread_mutex_unlock(&s->lock);
-	rec->alloc_bytes = (was ? was->alloc_bytes : 0) + (uint64_t)f->alloc_delta;
+	rec->alloc_bytes += (uint64_t)f->alloc_delta;
 	return r;
 }
 

@@ -367,6 +367,32 @@ static void a_file_that_only_grew_or_shrank_is_sealed(void **state)
 	}
 }
 
+/* The record is that of before the seal, which makes holes of zeros. */
+static void a_mode_changed_during_a_seal_keeps_the_seals_count(void **state)
+{
+	struct view_setattr set = { .valid = VIEW_SET_MODE, .mode = 0600 };
+	struct mf *f = *state;
+	struct inode_rec rec;
+	struct tree_value pin;
+	struct view_attr a;
+	struct file t;
+
+	file_new(&t, f, "f", 16000 * KIB, 5);
+	mf_noise(&t.random, t.data, t.max - 1000 * KIB);
+	do_write(&t, 0, t.max);
+	mf_swap(f);
+	assert_int_equal(view_setattr(f->v, t.ino, &set, &a), 0);
+	mf_wait_sealed(f);
+	mf_checkpoint(f);
+	t.is->bytes = t.is->n = 0;
+	assert_int_equal(tree_fs_extents(&f->v->base, t.ino, 0, UINT64_MAX, collect, t.is), 0);
+	assert_int_equal(tree_fs_inode(&f->v->base, t.ino, &rec, &pin), 0);
+	assert_int_equal(rec.mode, S_IFREG | 0600);
+	assert_int_equal(rec.alloc_bytes, t.is->bytes);
+	tree_value_release(&pin);
+	file_end(&t);
+}
+
 /* A checkpoint costs what changed: most chunks of a large file are kept. */
 static void a_small_change_rechunks_little(void **state)
 {
@@ -411,6 +437,7 @@ int main(void)
 		T(large_files_are_sealed_as_imported),
 		T(changes_meet_where_cuts_never_do),
 		T(a_file_that_only_grew_or_shrank_is_sealed),
+		T(a_mode_changed_during_a_seal_keeps_the_seals_count),
 		T(a_small_change_rechunks_little),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
