@@ -289,6 +289,9 @@ is 'cpuCount is a limit' "$(find /sys/fs/cgroup -path "*$one*" \( -name cpu.max 
 	awk '{ print $1 }' | grep -vx max | sort -u)" 100000
 
 # --- checkpoints ---
+checkpoint "$two" untouched
+is 'one of a sandbox that has changed nothing is the same tree' "$(root_of "$cp")" "$(root_of ubuntu-22.04)"
+call DELETE "/$two/checkpoints/$cp"
 run "$two" 'mkdir /srv/cp; echo 1 >/srv/cp/n'
 checkpoint "$two" first
 is 'a checkpoint' "$code" 201
