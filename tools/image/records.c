@@ -22,7 +22,7 @@ static struct record *record_of(const void *visible)
 /* The text of v, which the record keeps. NULL: out of memory. */
 static const char *keep_text(struct record *r, const json_t *v)
 {
-	char *text = json_dumps(v, JSON_COMPACT);
+	char *text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
 	json_t *kept = text ? json_string(text) : NULL;
 
 	free(text);
@@ -37,7 +37,7 @@ static int fill(struct record *r, const struct record_field *f)
 
 	switch (f->type) {
 	case RECORD_JSON:
-		text = v ? keep_text(r, v) : "";
+		text = v && !json_is_null(v) ? keep_text(r, v) : "";
 		*(const char **)to = text;
 		return text ? 0 : -ENOMEM;
 	case RECORD_TEXT:

@@ -125,7 +125,7 @@ struct varve_log {
 	int step;	     /* from 1; 0: none */
 	const char *type;    /* of the step or the event; "" where there is none */
 	const char *message; /* a line */
-	const char *stream;  /* "stdout", "stderr", or "" for the build's own words */
+	const char *stream;  /* "stdout", "stderr", or "info": the build's own words */
 };
 /* Not 0: stop waiting (-ECANCELED); the build goes on. */
 typedef int (*varve_log_fn)(void *arg, const struct varve_log *log);
