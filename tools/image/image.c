@@ -1,8 +1,8 @@
 /*
  * image.c - images. One is a node that points to the image it was made of; what
- * it adds (a step, or the builder's memory) never changes once it is made, so
- * nodes are shared without a lock and only counted. The manifest is put together
- * when somebody asks for it.
+ * it adds (a step as canonical JSON, or the builder's memory) never changes once
+ * it is made, so nodes are shared without a lock and only counted. The manifest
+ * is put together of these texts when somebody asks for it.
  */
 #include "tools/image/image.h"
 
@@ -21,8 +21,8 @@
 struct varve_image {
 	atomic_uint refs;
 	struct varve_image *parent; /* a reference; NULL at the base */
-	json_t *base;		    /* a string; only at the base */
-	json_t *step;		    /* or NULL: this node adds none */
+	char *base;		    /* canonical JSON, a string; only at the base */
+	char *step;		    /* canonical JSON, or NULL: this node adds none */
 	size_t n_steps;		    /* of the whole chain */
 	json_int_t memory_mb;	    /* of the chain; 0: unset */
 	struct varve_error *error;  /* or NULL */
@@ -72,8 +72,8 @@ void varve_image_unref(struct varve_image *img)
 	while (img && !is_constant(img) &&
 	       atomic_fetch_sub_explicit(&img->refs, 1, memory_order_acq_rel) == 1) {
 		struct varve_image *parent = img->parent;
-		json_decref(img->base);
-		json_decref(img->step);
+		free(img->base);
+		free(img->step);
 		free(img->error);
 		free(img);
 		img = parent;
@@ -124,25 +124,40 @@ struct varve_image *image_failed(const struct error *err)
 	return img;
 }
 
+/* The canonical text of j, which is given up to it; NULL for j means that memory ran out. */
+static int text_of(json_t *j, char **out, struct error *err)
+{
+	CLEANUP(json_decref_p) json_t *owned = j;
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	int r = j ? jcs_dump(j, &b, err) : -ENOMEM;
+
+	if (r == 0 && !buf_cstr(&b))
+		r = -ENOMEM;
+	if (r == 0)
+		*out = (char *)STEAL(b.data);
+	return r == -ENOMEM ? error_set(err, r, "out of memory") : r;
+}
+
 struct varve_image *image_append(struct varve_image *img, const char *type, json_t *args)
 {
+	struct error err = ERROR_INIT;
 	struct varve_image *next;
+	char *step = NULL;
 
 	if (varve_image_error(img)) {
 		json_decref(args);
 		return varve_image_ref(img);
 	}
-	next = args ? node_new(img) : NULL;
+	if (text_of(args ? json_pack("{s:s, s:o}", "type", type, "args", args) : NULL, &step,
+		    &err) < 0)
+		return image_failed(&err);
+	next = node_new(img);
 	if (!next) {
-		json_decref(args);
+		free(step);
 		return &no_memory;
 	}
-	next->step = json_pack("{s:s, s:o}", "type", type, "args", args);
+	next->step = step;
 	next->n_steps++;
-	if (!next->step) {
-		varve_image_unref(next);
-		return &no_memory;
-	}
 	return next;
 }
 
@@ -224,6 +239,7 @@ static struct varve_image *on_base(const char *prefix, const char *name)
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
 	struct error err = ERROR_INIT;
 	struct varve_image *img;
+	char *text = NULL;
 	json_t *base;
 
 	if (!name) {
@@ -232,14 +248,15 @@ static struct varve_image *on_base(const char *prefix, const char *name)
 	}
 	if (buf_printf(&b, "%s%s", prefix, name) < 0)
 		return &no_memory;
-	if (image_text((const char *)b.data, "the image's base", &base, &err) < 0)
+	if (image_text((const char *)b.data, "the image's base", &base, &err) < 0 ||
+	    text_of(base, &text, &err) < 0)
 		return image_failed(&err);
 	img = node_new(NULL);
 	if (!img) {
-		json_decref(base);
+		free(text);
 		return &no_memory;
 	}
-	img->base = base;
+	img->base = text;
 	return img;
 }
 
@@ -426,43 +443,66 @@ struct varve_image *varve_image_builder_memory(struct varve_image *img, unsigned
 
 /* ---- manifests ---- */
 
-/* The steps in order, and the base at the end of the chain. */
-static int collect(const struct varve_image *img, json_t *steps, json_t **base)
+/* The steps in order; *base is what is at the end of the chain. */
+static int list_steps(const struct varve_image *img, const char ***out, const char **base)
 {
 	size_t n = img->n_steps;
-	json_t **list = calloc(n + 1, sizeof(json_t *));
-	int r = list ? 0 : -ENOMEM;
+	const char **list = calloc(n + 1, sizeof(*list));
 
-	for (; r == 0; img = img->parent) {
+	if (!list)
+		return -ENOMEM;
+	for (; img->parent; img = img->parent)
 		if (img->step)
 			list[--n] = img->step;
-		if (!img->parent)
-			break;
-	}
-	for (n = 0; r == 0 && list[n]; n++)
-		if (json_array_append(steps, list[n]) < 0)
-			r = -ENOMEM;
 	*base = img->base;
-	free(list);
-	return r;
+	*out = list;
+	return 0;
 }
 
-int image_manifest(const struct varve_image *img, bool with_memory, json_t **out, struct error *err)
+/* Its members come in the order that RFC 8785 wants, so that this is canonical as a whole. */
+static int put_manifest(const struct varve_image *img, bool with_memory, struct buf *out)
 {
-	CLEANUP(json_decref_p) json_t *steps = json_array();
+	const char **steps, *base;
+	int r = list_steps(img, &steps, &base);
+
+	if (r < 0)
+		return r;
+	r = buf_printf(out, "{\"base\":%s,", base);
+	if (r == 0 && with_memory && img->memory_mb)
+		r = buf_printf(out, "\"builderMemoryMB\":%lld,", (long long)img->memory_mb);
+	if (r == 0)
+		r = buf_append_str(out, "\"steps\":[");
+	for (size_t i = 0; steps[i] && r == 0; i++) {
+		r = i > 0 ? buf_append_str(out, ",") : 0;
+		if (r == 0)
+			r = buf_append_str(out, steps[i]);
+	}
+	free(steps);
+	return r < 0 ? r : buf_append_str(out, "]}");
+}
+
+static int make_text(const struct varve_image *img, bool with_memory, struct buf *out,
+		     struct error *err)
+{
 	const struct varve_error *why = varve_image_error(img);
-	json_t *base = NULL;
 
 	if (why)
 		return error_set(err, why->code, "%s", why->message);
-	int r = steps ? collect(img, steps, &base) : -ENOMEM;
-	json_t *j = r == 0 ? json_pack("{s:O, s:O}", "base", base, "steps", steps) : NULL;
-	if (j && with_memory && img->memory_mb)
-		r = json_object_set_new(j, "builderMemoryMB", json_integer(img->memory_mb));
-	if (r < 0 || !j) {
-		json_decref(j);
+	if (put_manifest(img, with_memory, out) < 0 || !buf_cstr(out))
 		return error_set(err, -ENOMEM, "out of memory");
-	}
+	return 0;
+}
+
+int image_manifest(const struct varve_image *img, json_t **out, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	int r = make_text(img, true, &b, err);
+
+	if (r < 0)
+		return r;
+	json_t *j = json_loadb((const char *)b.data, b.len, JSON_ALLOW_NUL, NULL);
+	if (!j)
+		return error_set(err, -ENOMEM, "out of memory");
 	*out = j;
 	return 0;
 }
@@ -470,14 +510,9 @@ int image_manifest(const struct varve_image *img, bool with_memory, json_t **out
 int varve_image_to_json(const struct varve_image *img, char **out, struct varve_error *err)
 {
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
-	CLEANUP(json_decref_p) json_t *j = NULL;
 	struct error why = ERROR_INIT;
-	int r = image_manifest(img, true, &j, &why);
+	int r = make_text(img, true, &b, &why);
 
-	if (r == 0)
-		r = jcs_dump(j, &b, &why);
-	if (r == 0 && !buf_cstr(&b))
-		r = -ENOMEM;
 	if (r == 0)
 		*out = (char *)STEAL(b.data);
 	return image_report(&why, r, err);
@@ -486,11 +521,14 @@ int varve_image_to_json(const struct varve_image *img, char **out, struct varve_
 int varve_image_cache_key(const struct varve_image *img, char out[VARVE_KEY_SIZE],
 			  struct varve_error *err)
 {
-	CLEANUP(json_decref_p) json_t *j = NULL;
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
 	struct error why = ERROR_INIT;
-	int r = image_manifest(img, false, &j, &why);
+	struct digest d;
+	int r = make_text(img, false, &b, &why);
 
 	if (r == 0)
-		r = jcs_hash(j, out, &why);
+		r = hash_bytes(b.data, b.len, &d);
+	if (r == 0)
+		digest_to_hex(&d, out);
 	return image_report(&why, r, err);
 }

@@ -2,8 +2,6 @@
 #ifndef VARVE_IMAGE_IMAGE_H
 #define VARVE_IMAGE_IMAGE_H
 
-#include <stdbool.h>
-
 #include <jansson.h>
 
 #include "store/base/error.h"
@@ -20,12 +18,8 @@ struct varve_image *image_append(struct varve_image *img, const char *type, json
 /* An image with this error. */
 struct varve_image *image_failed(const struct error *err);
 
-/*
- * The manifest: {"base", "steps"} and, where asked for and set, builderMemoryMB.
- * A new reference. -errno of a failed image.
- */
-MUST_CHECK int image_manifest(const struct varve_image *img, bool with_memory, json_t **out,
-			      struct error *err);
+/* The manifest, builderMemoryMB included: a new reference. -errno of a failed image. */
+MUST_CHECK int image_manifest(const struct varve_image *img, json_t **out, struct error *err);
 
 /* A JSON string of s. -EINVAL where it is NULL, -EILSEQ where it is not UTF-8; `what` says which.
  */

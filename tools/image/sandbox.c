@@ -78,7 +78,7 @@ static int put_source(json_t *o, const struct varve_sandbox_options *opt, struct
 	if (opt->image && opt->snapshot)
 		return error_set(err, -EINVAL, "a sandbox is of an image or of a snapshot");
 	if (opt->image)
-		r = image_manifest(opt->image, true, &v, err);
+		r = image_manifest(opt->image, &v, err);
 	else if (opt->snapshot)
 		r = image_text(opt->snapshot, "the snapshot's name", &v, err);
 	return r == 0 && v ? put(o, opt->image ? "image" : "snapshot", v) : r;

@@ -40,7 +40,7 @@ static int make_body(const char *name, const struct varve_image *image, json_t *
 	int r = image_text(name, "the snapshot's name", &text, err);
 
 	if (r == 0)
-		r = image_manifest(image, true, &manifest, err);
+		r = image_manifest(image, &manifest, err);
 	if (r < 0) {
 		json_decref(text);
 		return r;
