@@ -1,6 +1,9 @@
 /*
  * deferred.h - a queue of requests that wait for something and so are answered
- * by a thread of their own. The thread takes all that is queued at once.
+ * by threads of their own. A thread takes all that is queued for one session at
+ * once, and no other thread serves that session meanwhile: so what comes while
+ * it waits is answered together, and a session that waits for long delays
+ * others only where as many do as there are threads.
  */
 #ifndef VARVE_FS_DEFERRED_H
 #define VARVE_FS_DEFERRED_H
@@ -22,25 +25,34 @@ struct deferred_request {
 	int whence;	   /* seek */
 };
 
-struct deferred {
+#define DEFERRED_THREADS 4
+
+struct deferred;
+struct deferred_worker {
+	struct deferred *owner;
 	pthread_t thread;
-	bool started;
-	/* Answers and frees every request of the list. */
+	const struct session *serving; /* guarded by the owner's lock; NULL: idle */
+};
+
+struct deferred {
+	struct deferred_worker workers[DEFERRED_THREADS];
+	unsigned n_started;
+	/* Answers and frees every request of the list, which are of one session. */
 	void (*run)(struct deferred_request *list);
 	const char *name;
 	pthread_mutex_t lock; /* guards what follows */
-	pthread_cond_t cond;
+	pthread_cond_t cond;  /* something may be taken, or stop */
 	struct deferred_request *head, **tail;
 	bool stop;
 };
 
 void deferred_init(struct deferred *d, const char *name,
 		   void (*run)(struct deferred_request *list));
-/* -errno. The thread inherits the signal mask. */
+/* -errno. The threads inherit the signal mask. */
 MUST_CHECK int deferred_start(struct deferred *d);
 /* Takes ownership of q (malloc'd). */
 void deferred_push(struct deferred *d, struct deferred_request *q);
-/* Answers what is queued, ends the thread. */
+/* Answers what is queued, ends the threads. */
 void deferred_fini(struct deferred *d);
 
 #endif

@@ -233,17 +233,14 @@ static void *serving_thread(void *arg)
 static void run_syncs(struct deferred_request *q)
 {
 	struct deferred_request *next;
-	struct session *last = NULL;
-	int r = 0;
+	struct session *s = q->session;
+	int r = view_sync(s->view);
 
+	wire_set_current(s, NULL);
 	for (; q; q = next) {
 		next = q->next;
-		if (q->session != last)
-			r = view_sync(q->session->view);
-		last = q->session;
-		wire_set_current(q->session, NULL);
 		fuse_reply_err(q->req, r ? EIO : 0);
-		release(q->session);
+		release(s);
 		free(q);
 	}
 }
