@@ -273,8 +273,10 @@ int api_body(const struct api_call *c, const struct field *fields, size_t n, jso
 	json_error_t jerr;
 	size_t len;
 	const char *text = http_body(c->rq, &len);
-	json_t *j = len ? json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &jerr)
-			: json_object();
+	json_t *j =
+		len ? json_loadb(text, len,
+				 JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &jerr)
+		    : json_object();
 	int rc;
 
 	if (!j && !len)

@@ -81,7 +81,7 @@ static int creation_parse(struct api_call *c, struct creation *cr, json_t **body
 {
 	const struct field fields[] = {
 		{ "name", FIELD_STRING, &cr->name, true },
-		{ "image", FIELD_OBJECT, &cr->image, true },
+		{ "image", FIELD_IMAGE, &cr->image, true },
 		{ "force", FIELD_BOOL, &cr->rq.force, false },
 		{ "keepFailed", FIELD_BOOL, &cr->rq.keep_failed, false },
 	};

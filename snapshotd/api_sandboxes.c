@@ -156,7 +156,7 @@ static int create_parse(struct api_call *c, bool with_source, struct create *cr,
 		{ "sandboxFamily", FIELD_ANY, &ignored, false },
 		{ "templateID", FIELD_STRING, &s->template_id, false }, /* the last three */
 		{ "snapshot", FIELD_STRING, &cr->snapshot, false },
-		{ "image", FIELD_OBJECT, &cr->image, false },
+		{ "image", FIELD_IMAGE, &cr->image, false },
 	};
 	int rc;
 

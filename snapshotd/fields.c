@@ -11,6 +11,7 @@ static const char *const type_names[] = {
 	[FIELD_OBJECT] = "an object",
 	[FIELD_ARRAY] = "an array",
 	[FIELD_ANY] = "anything",
+	[FIELD_IMAGE] = "an image",
 };
 
 static bool field_store(const struct field *f, json_t *v)
@@ -37,6 +38,7 @@ static bool field_store(const struct field *f, json_t *v)
 		*(double *)f->out = json_number_value(v);
 		return true;
 	case FIELD_ANY:
+	case FIELD_IMAGE:
 		*(json_t **)f->out = v;
 		return true;
 	case FIELD_ARRAY:
@@ -50,6 +52,24 @@ static bool field_store(const struct field *f, json_t *v)
 		*(json_t **)f->out = v;
 		return true;
 	}
+	return false;
+}
+
+/* A string that C would take for a shorter one. The parser bounds the depth. */
+static bool has_nul(const json_t *j)
+{
+	const char *name;
+	json_t *v;
+	size_t i;
+
+	if (json_is_string(j))
+		return strlen(json_string_value(j)) != json_string_length(j);
+	json_array_foreach(j, i, v)
+		if (has_nul(v))
+			return true;
+	json_object_foreach((json_t *)j, name, v)
+		if (has_nul(v))
+			return true;
 	return false;
 }
 
@@ -76,6 +96,8 @@ int fields_parse(const json_t *object, const struct field *fields, size_t n, str
 		if (!json_is_null(v) && !field_store(f, v))
 			return error_set(err, -EINVAL, "field \"%s\" must be %s", name,
 					 type_names[f->type]);
+		if (f->type != FIELD_IMAGE && has_nul(v))
+			return error_set(err, -EINVAL, "field \"%s\" has a NUL character", name);
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (!fields[i].required)

@@ -19,6 +19,7 @@ enum field_type {
 	FIELD_OBJECT, /* json_t **, borrowed */
 	FIELD_ARRAY,  /* json_t **, borrowed */
 	FIELD_ANY,    /* json_t **, borrowed */
+	FIELD_IMAGE,  /* the same, but strings in it may have U+0000: for manifest_parse */
 };
 
 struct field {
@@ -28,7 +29,10 @@ struct field {
 	bool required;
 };
 
-/* -EINVAL, naming the member that is unknown, missing or of another type. */
+/*
+ * -EINVAL, naming the member that is unknown, missing or of another type, or has
+ * U+0000 in a string at any depth.
+ */
 MUST_CHECK int fields_parse(const json_t *object, const struct field *fields, size_t n,
 			    struct error *err);
 

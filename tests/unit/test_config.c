@@ -311,6 +311,10 @@ static void fields_are_checked_by_name_and_type(void **state)
 		{ "{\"s\": \"x\", \"r\": \"1\"}", "\"r\"" },
 		{ "{\"s\": \"x\", \"a\": {}}", "\"a\"" },
 		{ "{\"s\": \"x\", \"t\": 1}", "unknown field \"t\"" },
+		{ "{\"s\": \"x\\u0000y\"}", "\"s\" has a NUL" },
+		{ "{\"s\": \"x\", \"a\": [\"\", {\"b\": [\"\\u0000\"]}]}", "\"a\" has a NUL" },
+		{ "{\"s\": \"x\", \"o\": {\"b\": \"x\\u0000\"}}", "\"o\" has a NUL" },
+		{ "{\"s\": \"x\", \"i\": {\"b\": \"x\\u0000\"}}", NULL },
 		{ "[]", "object" },
 		{ "\"s\"", "object" },
 	};
@@ -321,11 +325,13 @@ static void fields_are_checked_by_name_and_type(void **state)
 		bool b = false;
 		uint64_t n = 0;
 		double r = 0;
-		json_t *a = NULL, *o = NULL, *j = json_loads(cases[i].json, JSON_DECODE_ANY, NULL);
+		json_t *a = NULL, *o = NULL, *image = NULL;
+		json_t *j = json_loads(cases[i].json, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 		const struct field fields[] = {
-			{ "s", FIELD_STRING, &s, true }, { "b", FIELD_BOOL, &b, false },
-			{ "n", FIELD_U64, &n, false },	 { "r", FIELD_NUMBER, &r, false },
-			{ "a", FIELD_ARRAY, &a, false }, { "o", FIELD_OBJECT, &o, false }
+			{ "s", FIELD_STRING, &s, true },    { "b", FIELD_BOOL, &b, false },
+			{ "n", FIELD_U64, &n, false },	    { "r", FIELD_NUMBER, &r, false },
+			{ "a", FIELD_ARRAY, &a, false },    { "o", FIELD_OBJECT, &o, false },
+			{ "i", FIELD_IMAGE, &image, false }
 		};
 		struct error err = ERROR_INIT;
 		int rc = fields_parse(j, fields, ARRAY_SIZE(fields), &err);
