@@ -218,8 +218,9 @@ static void kill_all(struct container *c)
 	(void)!syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
 	if (poll(&fd, 1, DEATH_TIMEOUT_MS) == 0)
 		log_error("container %s: processes do not end", c->name);
-	else /* ours to bury only where the daemon stands in for init */
+	else if (c->pid) /* ours to bury only where the daemon stands in for init */
 		(void)!waitpid(c->pid, NULL, WNOHANG);
+	c->pid = 0;
 }
 
 void container_kill(struct container *c)
