@@ -60,12 +60,12 @@ class Varve:
 
 
 def limits():
-    """Not above our own, as podman's defaults may be."""
+    """Well below our own, which podman's defaults may be above."""
     argv = []
     for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
         hard = resource.getrlimit(number)[1]
         if hard != resource.RLIM_INFINITY:
-            argv += ["--ulimit", f"{name}={hard}:{hard}"]
+            argv += ["--ulimit", f"{name}={min(hard, 4096)}:{min(hard, 4096)}"]
     return argv
 
 
