@@ -30,10 +30,11 @@ export function duration(ms) {
 		return `${s.toFixed(1)} s`;
 	if (s < 60)
 		return `${Math.floor(s)} s`;
+	const two = (big, unit, small, rest) => small ? `${big} ${unit} ${small} ${rest}` : `${big} ${unit}`;
 	if (s < 3600)
-		return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
+		return two(Math.floor(s / 60), "min", Math.floor(s % 60), "s");
 	if (s < 86400)
-		return `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
+		return two(Math.floor(s / 3600), "h", Math.floor(s % 3600 / 60), "min");
 	return `${Math.floor(s / 86400)} d`;
 }
 

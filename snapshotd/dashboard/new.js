@@ -27,8 +27,8 @@ export class NewView {
 		this.keep = el("input", { type: "checkbox", id: "new-keep" });
 		this.submit = el("button", { type: "submit", class: "primary", id: "new-build" }, "Build");
 		this.state = el("p", { id: "new-state", role: "status", class: "state" }, "Build log");
-		this.cancel = button("Cancel the build", () => this.stop(), { hidden: true, class: "danger" });
-		this.open = el("a", { class: "button", hidden: true, href: "#snapshots" }, "Show the snapshot");
+		this.cancel = button("Cancel the build", () => this.stop(), { hidden: true, class: "danger small" });
+		this.open = el("a", { class: "button small", hidden: true, href: "#snapshots" }, "Show the snapshot");
 		this.log = new Log("Build log", true);
 		const head = uid("h");
 		this.node = el("section", { "aria-labelledby": head },

@@ -24,7 +24,7 @@ export class SandboxesView {
 				{ label: "Status", build: (td) => statusCell(td, (s) => [String(s.status), KINDS[s.status] || "busy"]),
 					tip: (s) => s.reason, sort: (s) => s.status },
 				{ label: "Image", text: (s) => this.imageOf(s), wide: true, cls: "grow" },
-				{ label: "Changed", num: true, text: (s) => count(s.changedInodes), sort: (s) => s.changedInodes || 0,
+				{ label: "Changed", num: true, wide: true, text: (s) => count(s.changedInodes), sort: (s) => s.changedInodes || 0,
 					title: "Files and directories that differ from its image" },
 				{ label: "Written", num: true, text: (s) => bytes(s.upperBytes), sort: (s) => s.upperBytes || 0,
 					title: "Bytes that it holds beside its image" },
@@ -86,7 +86,7 @@ export class SandboxesView {
 				const m = this.mountOf(s);
 				setText(why, s.reason || "");
 				setHidden(why, !s.reason);
-				set([["Started", when(s.startedAt)],
+				set([["Started", when(s.startedAt)], ["Changed", `${count(s.changedInodes)} files and directories`],
 					["Ends after", s.timeout === undefined ? "" : s.timeout ? `${seconds(s.timeout)} without a call` : "only when killed"],
 					["Then at", when(s.endAt)],
 					["CPUs", s.cpuCount], ["Memory", s.memoryMB ? bytes(s.memoryMB * 1048576) : ""],
