@@ -152,6 +152,7 @@ async function fetchOne(name) {
 	try {
 		s.data = await sources[name].fetch();
 		s.error = "";
+		s.at = Date.now();
 		s.absent = s.lost = false;
 		s.due = Date.now() + sources[name].every;
 	} catch (e) {

@@ -55,6 +55,13 @@ export class BuildsView {
 				} },
 			],
 			detail: (box, row) => this.detail(box, row),
+			// One at a time: each log is a connection, and a browser has only six.
+			onToggle: (row) => {
+				if (!row.open)
+					return;
+				this.table.closeAll(row.key);
+				row.tr.scrollIntoView({ block: "nearest" });
+			},
 		});
 		const head = uid("h");
 		this.node = el("section", { "aria-labelledby": head },

@@ -81,7 +81,7 @@ export class Plot {
 	}
 
 	update(samples, from, to) {
-		const sign = JSON.stringify([samples, Math.floor(from / 10000)]);
+		const sign = JSON.stringify([samples, from, to]);
 		if (sign === this.drawn)
 			return;
 		this.drawn = sign;

@@ -61,12 +61,12 @@ export class StoreView {
 		setHidden(this.noHistory, !h.absent);
 		setHidden(this.plot.node, h.absent);
 		if (h.data)
-			this.draw(h.data, s, h.range);
+			this.draw(h.data, s, h.range, state.stats.at || h.at);
 	}
 
-	draw(history, now, range) {
-		const samples = history.map((x) => ({ t: Date.parse(x.time), logical: x.logicalBytes, unique: x.uniqueBytes, stored: x.storedBytes }));
-		const to = Date.now();
+	draw(history, now, range, to) {
+		const samples = history.map((x) => ({ t: Date.parse(x.time), logical: x.logicalBytes, unique: x.uniqueBytes, stored: x.storedBytes }))
+			.filter((x) => x.t < to);
 		if (now)
 			samples.push({ t: to, logical: now.logicalBytes, unique: now.uniqueBytes, stored: now.storedBytes });
 		const first = samples.length ? samples[0].t : to;

@@ -337,12 +337,14 @@ def store():
         .find((d) => d.textContent === "Snapshots").nextSibling.textContent""") ==
             str(api("GET", "/api/stats")["snapshotCount"]))
     assert facts["Deduplication"].endswith("×"), facts
-    line = b.until("the line", lambda: b.find("svg.plot .line.logical"))
-    assert line.attribute("d").startswith("M")
-    ticks = [t.text() for t in b.all("svg.plot .tick.end")]
+    # At once, as the plot may be drawn anew meanwhile.
+    line = b.until("the line", lambda: b.js("return document.querySelector('svg.plot .line.logical')?.getAttribute('d')"))
+    assert line.startswith("M")
+    texts = lambda css: b.js("return [...document.querySelectorAll(arguments[0])].map((t) => t.textContent)", css)
+    ticks = texts("svg.plot .tick.end")
     same(ticks[0], "0")
     assert len(ticks) >= 3 and all(re.fullmatch(r"\d+ [KMGT]?i?B", t) for t in ticks[1:]), ticks
-    assert all(re.fullmatch(r"\d\d[:-]\d\d", t.text()) for t in b.all("svg.plot .tick.mid"))
+    assert all(re.fullmatch(r"\d\d[:-]\d\d", t) for t in texts("svg.plot .tick.mid"))
     b.js("arguments[0].focus()", b.find("svg.plot"))
     b.keys(Keys.LEFT)
     assert re.match(r"\d{4}-\d\d-\d\d .*: Logical", b.find(".readout").text()), b.find(".readout").text()
@@ -350,7 +352,7 @@ def store():
     b.until("a line goes", lambda: not b.find("svg.plot .line.unique"))
     b.wait("#view-store .series", "Unique").click()
     b.wait("#view-store .seg button", "Hour").click()
-    b.until("the span changes", lambda: all(":" in t.text() for t in b.all("svg.plot .tick.mid")))
+    b.until("the span changes", lambda: all(":" in t for t in texts("svg.plot .tick.mid")))
 
 
 def gc():
@@ -612,6 +614,68 @@ def sandboxes():
     assert not b.js("return window.owned")
 
 
+# ---- parts ----
+
+PARTS = r"""
+const done = arguments[0];
+(async () => {
+    const [api, fmt, plot, lin] = await Promise.all(["api", "format", "plot", "lineage"].map(
+        (m) => import(`/dashboard/${m}.js`)));
+    const events = (...chunks) => {
+        const out = [];
+        const feed = api.eventParser((type, data) => out.push([type, data]));
+        chunks.forEach((c) => feed(c));
+        return out;
+    };
+    const snap = (id, parent, more) => ({ id, parent, name: id, createdAt: id, ...more });
+    const places = (list) => lin.layout(list).map((n) => [n.snapshot.id, n.lane, n.parent]);
+    const step = { name: "", source: "build" };
+    const chain = Array.from({ length: 20000 }, (_, i) => snap(String(i).padStart(6, "0"), String(i - 1).padStart(6, "0")));
+    return {
+        split: events("event: a\nda", "ta: 1\n", "\nevent: b\ndata: 2\ndata: 3\n\ndata: 4\n\n"),
+        crlf: events("event: a\r", "\ndata: 1\r\n\r\n", "data: 2\r\r", ": a comment\n\n"),
+        cut: events("data: never ended\n"),
+        bytes: [0, 1023, 1024, 1536, 10240, 102400, 1048575, 2 ** 40].map(fmt.bytes),
+        durations: [0, 9999, 61000, 120000, 7200000, 7260000, 2 * 86400000].map(fmt.duration),
+        ratios: [[10, 4], [100, 4], [1, 0]].map(([a, c]) => fmt.ratio(a, c)),
+        ticks: [1, 1000, 1500, 5e6].map((n) => plot.byteTicks(n)),
+        hours: plot.timeTicks(3600000 * 0.5, 3600000 * 4.5, 5),
+        zone: plot.timeTicks(0, 86400000 * 2, 2, 7200000).ticks,
+        branch: places([snap("d", "b"), snap("c", "b"), snap("e", "c"), snap("b", "a"), snap("a", null)]),
+        orphan: places([snap("x", "gone"), snap("y", "y")]),
+        steps: lin.withoutSteps([snap("a", null), snap("s", "a", step), snap("t", "s", step), snap("b", "t")])
+            .map((s) => [s.id, s.parent]),
+        chain: Math.max(...lin.layout(chain).map((n) => n.lane)),
+        cycle: lin.layout([snap("p", "q"), snap("q", "p")]).length,
+    };
+})().then(done, (e) => done(String(e)));
+"""
+
+
+def parts():
+    got = b.js_async(PARTS)
+    assert isinstance(got, dict), got
+    wanted = {
+        "split": [["a", "1"], ["b", "2\n3"], ["message", "4"]],
+        "crlf": [["a", "1"], ["message", "2"]],
+        "cut": [],
+        "bytes": ["0 B", "1023 B", "1.00 KiB", "1.50 KiB", "10.0 KiB", "100 KiB", "1024 KiB", "1.00 TiB"],
+        "durations": ["0.0 s", "10.0 s", "1 min 1 s", "2 min", "2 h", "2 h 1 min", "2 d"],
+        "ratios": ["2.50×", "25.0×", "–"],
+        "ticks": [[0, 1], [0, 200, 400, 600, 800, 1000], [0, 500, 1000, 1500],
+                  [0, 1048576, 2097152, 3145728, 4194304, 5242880]],
+        "hours": {"step": 3600000, "ticks": [3600000, 7200000, 10800000, 14400000]},
+        "zone": [86400000 - 7200000, 2 * 86400000 - 7200000],
+        "branch": [["a", 0, -1], ["b", 0, 0], ["d", 1, 1], ["c", 0, 1], ["e", 0, 3]],
+        "orphan": [["y", 0, -1], ["x", 0, -1]],
+        "steps": [["a", None], ["b", "a"]],
+        "chain": 0,
+        "cycle": 0,
+    }
+    for name, value in wanted.items():
+        assert got[name] == value, f"{name}: got {got[name]}, wanted {value}"
+
+
 # ---- other daemons ----
 
 def older_daemon():
@@ -666,6 +730,7 @@ def asks_for_key():
 STEPS = [
     ("the page loads and says nothing on the console", loads),
     ("a policy keeps markup and script out", policy),
+    ("events, sizes, axes and lineages of all kinds", parts),
     ("snapshots are listed with their sizes", row_values),
     ("the lineage is a picture that leads to the rows", lineage),
     ("a row opens to the record and its changes, Escape closes it", details),
