@@ -38,6 +38,7 @@ const struct route api_routes[] = {
 	{ "DELETE", "/api/builds/:id", api_build_cancel, 0, NULL },
 	{ "GET", "/api/builds/:id/logs", api_build_logs, ROUTE_LONG, NULL },
 	{ "GET", "/api/images", api_images_list, 0, NULL },
+	{ "POST", "/api/images", api_image_create, ROUTE_LONG, NULL },
 	{ "DELETE", "/api/images/:key", api_image_delete, 0, NULL },
 	/* These two before what has an id there. */
 	{ "POST", "/api/sandboxes/from-checkpoint/:checkpoint", api_sandbox_fork, ROUTE_LONG,

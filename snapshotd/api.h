@@ -155,6 +155,7 @@ int api_build_get(struct api_call *c, struct error *err);
 int api_build_cancel(struct api_call *c, struct error *err);
 int api_build_logs(struct api_call *c, struct error *err);
 int api_images_list(struct api_call *c, struct error *err);
+int api_image_create(struct api_call *c, struct error *err);
 int api_image_delete(struct api_call *c, struct error *err);
 int api_sandboxes_list(struct api_call *c, struct error *err);
 int api_sandbox_create(struct api_call *c, struct error *err);

@@ -6,6 +6,7 @@
 
 #include "snapshotd/sandbox_exec.h"
 #include "snapshotd/sandboxes.h"
+#include "store/base/base64.h"
 
 #define TIMEOUT_MAX_S (30.0 * 86400)
 /* A result that is about to come is waited for: this spares the client a poll. */
@@ -89,6 +90,51 @@ static bool is_cancelled(void *arg)
 	return http_cancelled(c->rq);
 }
 
+/*
+ * For a client that takes events: "output" {"stream", "data"}, or "dataBase64"
+ * where it is not UTF-8 or has a NUL in it.
+ */
+static int send_output(void *arg, int stream, const void *data, size_t len)
+{
+	CLEANUP(buf_fini_p) struct buf base64 = BUF_INIT;
+	json_t *text = memchr(data, '\0', len) ? NULL : json_stringn(data, len);
+	const char *key = text ? "data" : "dataBase64";
+
+	if (!text) {
+		if (base64_encode(data, len, &base64) < 0)
+			return -ENOMEM;
+		text = json_stringn((const char *)base64.data, base64.len);
+	}
+	return api_event(
+		arg, "output",
+		json_pack("{s:s, s:o}", "stream", stream == 1 ? "stdout" : "stderr", key, text));
+}
+
+/* What is left of the output, where that went out as events, is what we said ourselves. */
+static int send_notes(struct api_call *c, struct exec_output *out)
+{
+	int rc = out->out.len ? send_output(c, 1, out->out.data, out->out.len) : 0;
+
+	if (rc == 0 && out->err.len)
+		rc = send_output(c, 2, out->err.data, out->err.len);
+	buf_clear(&out->out);
+	buf_clear(&out->err);
+	return rc;
+}
+
+static int run_with_events(struct api_call *c, struct sandbox *sb, struct exec_spec *spec,
+			   struct exec_output *out, struct error *err)
+{
+	int rc;
+
+	if (!api_progress(c, err))
+		return err->code;
+	spec->on_output = send_output;
+	spec->output_arg = c;
+	rc = sandbox_exec(sb, spec, is_cancelled, c, out, err);
+	return rc < 0 ? rc : send_notes(c, out);
+}
+
 int api_exec_run(struct api_call *c, struct error *err)
 {
 	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
@@ -100,7 +146,9 @@ int api_exec_run(struct api_call *c, struct error *err)
 		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
 	if (rc == 0)
 		rc = exec_parse(c, &b, err);
-	if (rc == 0)
+	if (rc == 0 && http_wants_events(c->rq))
+		rc = run_with_events(c, sb, &b.spec, &out, err);
+	else if (rc == 0)
 		rc = sandbox_exec(sb, &b.spec, is_cancelled, c, &out, err);
 	exec_body_fini(&b);
 	if (rc < 0)

@@ -40,7 +40,10 @@ int exec_code_of_failure(int rc)
 
 struct run {
 	struct sandbox *sb;
+	const struct exec_spec *spec;
 	struct exec_output *out;
+	int failure;	 /* of spec->on_output */
+	bool in_line[2]; /* what was passed on has not ended its line */
 	bool cut[2];
 	bool no_memory;
 	bool (*cancelled)(void *arg);
@@ -53,6 +56,13 @@ static void run_output(void *arg, int stream, const void *data, size_t len)
 	struct buf *b = stream == 1 ? &r->out->out : &r->out->err;
 	size_t room = EXEC_OUTPUT_MAX - b->len;
 
+	if (r->spec->on_output) {
+		if (!r->failure && len)
+			r->failure = r->spec->on_output(r->spec->output_arg, stream, data, len);
+		if (len)
+			r->in_line[stream - 1] = ((const char *)data)[len - 1] != '\n';
+		return;
+	}
 	if (len > room)
 		r->cut[stream - 1] = true;
 	if (buf_append(b, data, MIN(len, room)) < 0)
@@ -63,13 +73,17 @@ static bool run_is_cancelled(void *arg)
 {
 	struct run *r = arg;
 
-	return r->no_memory || sandbox_is_closing(r->sb) || (r->cancelled && r->cancelled(r->arg));
+	return r->no_memory || r->failure || sandbox_is_closing(r->sb) ||
+	       (r->cancelled && r->cancelled(r->arg));
 }
 
 /* A line of our own begins on a line of its own. */
-static int begin_note(struct buf *b)
+static int begin_note(const struct run *r, int stream)
 {
-	return buf_append_str(b, b->len && b->data[b->len - 1] != '\n' ? "\nvarve: " : "varve: ");
+	struct buf *b = stream == 1 ? &r->out->out : &r->out->err;
+	bool in_line = b->len ? b->data[b->len - 1] != '\n' : r->in_line[stream - 1];
+
+	return buf_append_str(b, in_line ? "\nvarve: " : "varve: ");
 }
 
 static int note_cuts(const struct run *r)
@@ -80,7 +94,7 @@ static int note_cuts(const struct run *r)
 	for (int i = 0; i < 2 && rc == 0; i++) {
 		if (!r->cut[i])
 			continue;
-		rc = begin_note(streams[i]);
+		rc = begin_note(r, i + 1);
 		if (rc == 0)
 			rc = buf_printf(streams[i], "output cut after %u bytes\n", EXEC_OUTPUT_MAX);
 	}
@@ -95,7 +109,7 @@ static int note_end(struct run *r, const struct exec_spec *spec, const struct ex
 	r->out->exit_code = res->timed_out ? 124 : res->exit_code;
 	if (rc < 0 || (!res->timed_out && !res->oom_killed))
 		return rc;
-	rc = begin_note(b);
+	rc = begin_note(r, 2);
 	if (rc < 0)
 		return rc;
 	if (res->timed_out)
@@ -111,13 +125,15 @@ static int note_failure(struct run *r, int rc, struct error *err)
 
 	if (r->no_memory)
 		return error_set(err, -ENOMEM, "out of memory for the program's output");
+	if (r->failure)
+		return error_set_errno(err, r->failure, "passing on the program's output");
 	if (rc == -ESRCH || sandbox_is_closing(r->sb))
 		return error_set(err, -ENOTCONN, "sandbox %s has been stopped meanwhile",
 				 r->sb->id);
 	if (!code)
 		return rc;
 	r->out->exit_code = code;
-	rc = begin_note(&r->out->err);
+	rc = begin_note(r, 2);
 	if (rc == 0)
 		rc = buf_printf(&r->out->err, "%s\n", error_text(err));
 	return rc < 0 ? error_set(err, -ENOMEM, "out of memory") : 0;
@@ -145,7 +161,7 @@ static int run_inside(struct sandbox *sb, struct container *c, const struct exec
 	rc = container_exec(c, &rq, &res, err);
 	if (rc == 0 && res.cancelled)
 		rc = error_set(err, -ECANCELED, "cancelled");
-	if (rc == 0 && !r->no_memory)
+	if (rc == 0 && !r->no_memory && !r->failure)
 		return note_end(r, spec, &res) < 0 ? error_set(err, -ENOMEM, "out of memory") : 0;
 	return note_failure(r, rc, err);
 }
@@ -153,7 +169,7 @@ static int run_inside(struct sandbox *sb, struct container *c, const struct exec
 int sandbox_exec(struct sandbox *sb, const struct exec_spec *spec, bool (*cancelled)(void *arg),
 		 void *arg, struct exec_output *out, struct error *err)
 {
-	struct run r = { .sb = sb, .out = out, .cancelled = cancelled, .arg = arg };
+	struct run r = { .sb = sb, .spec = spec, .out = out, .cancelled = cancelled, .arg = arg };
 	struct container *c;
 	int rc = sandbox_enter(sb, &c, err);
 
@@ -300,7 +316,9 @@ static void *async_exec_main(void *arg)
 {
 	struct async_exec *e = arg;
 	struct sandbox *sb = e->sb;
-	struct exec_spec spec = { e->argv, e->envs, e->cwd, e->timeout_ms };
+	struct exec_spec spec = {
+		.argv = e->argv, .envs = e->envs, .cwd = e->cwd, .timeout_ms = e->timeout_ms
+	};
 
 	pthread_setname_np(pthread_self(), "varve-exec");
 	async_exec_end(e, sandbox_exec(sb, &spec, NULL, NULL, &e->out, &e->error));

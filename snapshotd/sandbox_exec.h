@@ -35,6 +35,13 @@ struct exec_spec {
 	const json_t *envs; /* object of strings, or NULL */
 	const char *cwd;    /* absolute; NULL: the image's */
 	int64_t timeout_ms; /* 0: none */
+	/*
+	 * Gets the output as it comes, which is then not kept, but for our own lines;
+	 * on the caller's thread, and while it does not return the program waits. Not
+	 * of asynchronous ones. A failure (-errno) ends the program.
+	 */
+	int (*on_output)(void *arg, int stream /* 1, 2 */, const void *data, size_t len);
+	void *output_arg;
 };
 
 struct exec_output {

@@ -99,7 +99,7 @@ int client_path(struct buf *out, const char *fmt, ...)
 static int on_stream_event(void *arg, const char *type, const char *data, size_t len)
 {
 	struct transfer *t = arg;
-	json_t *o = json_loadb(data, len, JSON_DECODE_ANY, NULL);
+	json_t *o = json_loadb(data, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 
 	if (!o)
 		return -EBADMSG;
@@ -247,7 +247,8 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 			return error_set(err, -EIO, "snapshotd ended before it had a result");
 		o = STEAL(t->result);
 	} else if (t->answer.len > 0) {
-		o = json_loadb((const char *)t->answer.data, t->answer.len, JSON_DECODE_ANY, NULL);
+		o = json_loadb((const char *)t->answer.data, t->answer.len,
+			       JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 	} else {
 		o = json_null();
 	}
