@@ -421,6 +421,17 @@ int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err)
 	return r;
 }
 
+void mount_cut_off(struct mount *m)
+{
+	pthread_mutex_lock(&m->op);
+	end_session(m);
+	pthread_mutex_lock(&m->state);
+	m->attached = false;
+	m->rec.attached = false;
+	pthread_mutex_unlock(&m->state);
+	pthread_mutex_unlock(&m->op);
+}
+
 int mount_discard(struct mount *m, struct error *err)
 {
 	char id[SNAPSHOT_ID_SIZE];

@@ -88,6 +88,12 @@ MUST_CHECK int mount_attach(struct mount *m, const char *mountpoint, struct erro
  * next daemon attaches it again (used at shutdown).
  */
 MUST_CHECK int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err);
+/*
+ * After a lazy detach: end it for whoever still has it, by an open file or in
+ * another mount namespace (a runtime that starts a container copies all
+ * mounts); they get -ENOTCONN.
+ */
+void mount_cut_off(struct mount *m);
 /* Delete a detached mount with its upper and record, and free m. */
 MUST_CHECK int mount_discard(struct mount *m, struct error *err);
 /* Detach if needed (lazily), keep everything on disk, free m. NULL is accepted. */

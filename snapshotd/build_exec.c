@@ -224,9 +224,12 @@ static int record_failure(struct build *bd, const struct build_command *c, const
 	if (one_line(text, strlen(text), SHOWN_MAX, &shown) < 0)
 		return error_set(err, -ENOMEM, "out of memory");
 	json_decref(bd->failure);
-	bd->failure = json_pack("{s:i, s:s, s:s, s:s, s:i?, s:i?}", "step", (int)bd->step, "type",
+	bd->failure = json_pack("{s:i, s:s, s:s, s:s, s:o, s:o}", "step", (int)bd->step, "type",
 				s->type_name, "command", (char *)shown.data, "kind", kind,
-				"exitCode", r ? r->exit_code : -1, "signal", r ? r->signal : 0);
+				"exitCode", r ? json_integer(r->exit_code) : json_null(), "signal",
+				r && r->signal ? json_integer(r->signal) : json_null());
+	if (!bd->failure)
+		log_debug("build %s: out of memory: the failure has no details", bd->id);
 	return error_set(err, -ECHILD, "`%s` %s", (char *)shown.data, reason);
 }
 
@@ -253,7 +256,7 @@ static int fail_start(struct build *bd, const struct build_command *c, int rc,
 		      const struct error *why, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf reason = BUF_INIT;
-	struct exec_result memory = { .oom_killed = true };
+	const struct exec_result memory = { .oom_killed = true };
 	bool died = rc == -ESRCH || !container_is_running(bd->container);
 
 	if (rc == -ENOMEM)

@@ -26,23 +26,17 @@ static void json_freep(json_t **j)
 void builds_drop_mount(struct builds *b, struct mount_entry *e)
 {
 	struct error err = ERROR_INIT;
-	struct mount_info info;
-	int rc = 0;
 
-	mount_get_info(mount_entry_mount(e), &info);
-	if (info.attached)
-		rc = mounts_detach(b->opt.mounts, e, true, &err);
-	if (rc == 0)
-		rc = mounts_discard(b->opt.mounts, e, &err);
-	if (rc < 0) {
-		log_error("mount %s of a build stays: %s", info.id, error_text(&err));
+	if (mounts_drop(b->opt.mounts, e, &err) < 0) {
+		log_error("the mount of a build stays: %s", error_text(&err));
 		mounts_put(b->opt.mounts, e);
 	}
 }
 
 struct recovery {
 	struct builds *b;
-	json_t *kept_ids;  /* a set: builds whose mounts are kept */
+	json_t *kept_ids;  /* a set: builds whose mounts are to be kept */
+	json_t *mounted;   /* a set: those that have one */
 	json_t *mount_ids; /* a set: mounts that were discarded */
 };
 
@@ -66,6 +60,26 @@ static int end_record(struct recovery *r, const char *id, const json_t *record, 
 	return meta_put(r->b->opt.store->kv, PREFIX, id, j, KV_LOG);
 }
 
+/* Whether a build that has ended has left a mount, which may be discarded since. */
+static bool is_kept(struct recovery *r, const char *id, const json_t *record)
+{
+	CLEANUP(json_freep) json_t *j = NULL;
+	const char *mount_id = meta_text(record, "mountID");
+	struct mount_entry *e;
+
+	if (!mount_id[0])
+		return false;
+	if (mounts_get(r->b->opt.mounts, mount_id, &e, NULL) == 0) {
+		mounts_put(r->b->opt.mounts, e);
+		return true;
+	}
+	j = json_copy((json_t *)record);
+	if (!j || json_object_set_new(j, "mountID", json_null()) ||
+	    meta_put(r->b->opt.store->kv, PREFIX, id, j, KV_LOG) < 0)
+		log_debug("build %s names a mount that is gone", id);
+	return false;
+}
+
 static int recover_record(void *arg, const char *id, const json_t *j)
 {
 	struct recovery *r = arg;
@@ -78,7 +92,7 @@ static int recover_record(void *arg, const char *id, const json_t *j)
 	if (build_state_after_crash(s) != s)
 		rc = end_record(r, id, j, keep);
 	else
-		keep = meta_text(j, "mountID")[0] != '\0';
+		keep = is_kept(r, id, j);
 	if (rc == 0 && keep && json_object_set_new(r->kept_ids, id, json_true()))
 		rc = -ENOMEM;
 	return rc;
@@ -124,6 +138,8 @@ static int recover_mounts(struct recovery *r)
 		id = build_of_place(r->b, info.mountpoint);
 		if (id && json_object_get(r->kept_ids, id)) {
 			note_kept(r, id, info.id);
+			if (json_object_set_new(r->mounted, id, json_true()))
+				rc = -ENOMEM;
 		} else if (id) {
 			if (json_object_set_new(r->mount_ids, info.id, json_true()))
 				rc = -ENOMEM;
@@ -148,7 +164,7 @@ static void remove_directories(struct recovery *r)
 		char *root, *dir;
 
 		if (e->d_name[0] == '.' || strchr(e->d_name, '.') ||
-		    json_object_get(r->kept_ids, e->d_name))
+		    json_object_get(r->mounted, e->d_name))
 			continue;
 		root = builds_path(r->b, e->d_name, "/root");
 		dir = builds_path(r->b, e->d_name, "");
@@ -200,9 +216,12 @@ static int recover_snapshots(struct recovery *r)
 int builds_recover(struct builds *b, struct error *err)
 {
 	CLEANUP(json_freep) json_t *kept = json_object();
-	CLEANUP(json_freep) json_t *mounts = json_object();
-	struct recovery r = { b, kept, mounts };
-	int rc = kept && mounts ? meta_each(b->opt.store->kv, PREFIX, recover_record, &r) : -ENOMEM;
+	CLEANUP(json_freep) json_t *mounted = json_object();
+	CLEANUP(json_freep) json_t *discarded = json_object();
+	struct recovery r = { b, kept, mounted, discarded };
+	int rc = kept && mounted && discarded
+			 ? meta_each(b->opt.store->kv, PREFIX, recover_record, &r)
+			 : -ENOMEM;
 
 	if (rc == 0)
 		rc = recover_mounts(&r);

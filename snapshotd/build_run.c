@@ -4,9 +4,8 @@
  * step run it and take a checkpoint, which goes into the cache.
  *
  * While the container runs it is frozen for the checkpoint. It is ended before
- * that where no step follows, where the runtime had to make mount points in
- * the image (which go with it), and after a step that left processes: none of
- * that is to be in the image.
+ * that where no step follows, and after a step that left processes: they are
+ * not to go on behind the next one.
  */
 #include "snapshotd/builds_internal.h"
 
@@ -207,13 +206,11 @@ int build_start_container(struct build *bd, struct error *err)
 				       .pids = o->pids,
 				       .network_none = o->network_none,
 				       .resolv_conf = true };
-	int rc;
 
 	if (buf_printf(&root, "%s/root", bd->dir) < 0 || buf_printf(&id, "build-%s", bd->id) < 0 ||
 	    !(c.rootfs = buf_cstr(&root)) || !(c.id = buf_cstr(&id)))
 		return error_set(err, -ENOMEM, "out of memory");
-	rc = container_start(o->runtime, &c, &bd->container, err);
-	return rc < 0 ? error_prefix(err, rc, "cannot start the build's container") : 0;
+	return container_start(o->runtime, &c, &bd->container, err);
 }
 
 static int prepare(struct build *bd, const struct plan *p, struct error *err)

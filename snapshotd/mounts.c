@@ -552,3 +552,14 @@ int mounts_discard(struct mounts *ms, struct mount_entry *e, struct error *err)
 		entry_free(e);
 	return rc;
 }
+
+int mounts_drop(struct mounts *ms, struct mount_entry *e, struct error *err)
+{
+	int rc = entry_is_attached(e) ? mount_detach(e->m, true, false, err) : 0;
+
+	if (rc < 0)
+		return rc;
+	if (entry_is_attached(e))
+		mount_cut_off(e->m);
+	return mounts_discard(ms, e, err);
+}

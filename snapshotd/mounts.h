@@ -51,6 +51,12 @@ MUST_CHECK int mounts_detach(struct mounts *ms, struct mount_entry *e, bool lazy
  */
 MUST_CHECK int mounts_discard(struct mounts *ms, struct mount_entry *e, struct error *err);
 
+/*
+ * The end of a mount that only the daemon has a use for: detach it, cut off
+ * whoever still is inside, discard it. As mounts_discard otherwise.
+ */
+MUST_CHECK int mounts_drop(struct mounts *ms, struct mount_entry *e, struct error *err);
+
 /* Whether a directory can be mounted upon now; errors as of mounts_create. */
 MUST_CHECK int mounts_check_place(struct mounts *ms, const char *mountpoint, struct error *err);
 

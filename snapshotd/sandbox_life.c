@@ -75,15 +75,12 @@ void sandbox_discard_mount(struct sandboxes *ss, struct mount_entry *e)
 {
 	struct error err = ERROR_INIT;
 	struct mount_info info;
-	int rc = 0;
+	int rc;
 
 	if (!e)
 		return;
 	mount_get_info(mount_entry_mount(e), &info);
-	if (info.attached)
-		rc = mounts_detach(ss->mounts, e, true, &err);
-	if (rc == 0)
-		rc = mounts_discard(ss->mounts, e, &err);
+	rc = mounts_drop(ss->mounts, e, &err);
 	if (rc == 0)
 		return;
 	log_error("mount %s at %s is left until the next start: %s", info.id, info.mountpoint,

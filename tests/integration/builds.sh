@@ -1,0 +1,147 @@
+# shellcheck shell=bash
+# builds.sh - for tests that build images: a template from a real Debian root, manifests,
+# requests, and whether anything of a build is left. After lib.sh:
+#
+#   . "${0%/*}/builds.sh"
+#   need_builds                          # else the whole test is skipped
+#   start_builds '{"buildMemoryMB": 64}' # a daemon with the template "base"
+#   create NAME "$(image "$(run 'make all')")" [QUERY]   # $code, $body
+
+# What the functions below set.
+# shellcheck disable=SC2034
+code='' body='' build=''
+
+need_builds() {
+	need root fuse curl jq tar runc "$@"
+	need_space 2000
+	ROOT_TAR=$SRC/build/debian-root.tar
+	[ -s "$ROOT_TAR" ] || "$SRC/scripts/debian-root" "$ROOT_TAR" >"$T/root.log" 2>&1 || {
+		sed 's/^/# /' "$T/root.log"
+		skip_all "needs a Debian root (scripts/debian-root)"
+	}
+}
+# The settings are kept for further starts. The template comes with the first one.
+start_builds() { # [JSON: settings]
+	jq -c '{defaultTemplate: "base"} + .' <<<"${1:-{\}}" >"$T/config.json"
+	start_daemon --config "$T/config.json"
+	varve show base >/dev/null 2>&1 || varve import base tar "$ROOT_TAR" >/dev/null ||
+		bail "the template cannot be imported"
+}
+
+# --- manifests ---
+image() { # STEP... as JSON
+	jq -cn '{base: "base", steps: $ARGS.positional | map(fromjson)}' --args "$@"
+}
+run() { # COMMAND...
+	jq -cn '{type: "run", args: {commands: $ARGS.positional}}' --args "$@"
+}
+env_step() { # NAME VALUE
+	jq -cn --arg k "$1" --arg v "$2" '{type: "env", args: {vars: {($k): $v}}}'
+}
+workdir() { # PATH
+	jq -cn --arg p "$1" '{type: "workdir", args: {path: $p}}'
+}
+add_file() { # PATH CONTENT [MODE]
+	jq -cn --arg p "$1" --arg c "$2" --arg m "${3:-0644}" '{type: "add_file",
+		args: {path: $p, content: ($c | @base64), encoding: "base64", mode: $m}}'
+}
+
+# --- requests ---
+# call METHOD PATH [CURL-ARGUMENT...]: $code and $body of the reply.
+call() {
+	local method=$1 path=$2
+	shift 2
+	# shellcheck disable=SC2034
+	code=$(curl -sS --max-time $((300 * SLOW)) --unix-socket "$SOCK" -X "$method" -o "$T/body" \
+		-w '%{http_code}' "$@" "http://localhost$path" 2>"$T/curl.err")
+	body=$(head -c 1000000 "$T/body")
+}
+request() { # NAME IMAGE: the body of a request
+	jq -cn --arg n "$1" --argjson i "$2" '{name: $n, image: $i}'
+}
+create() { # NAME IMAGE [QUERY]
+	call POST "/api/snapshots${3:+?$3}" -d "$(request "$1" "$2")"
+}
+# The same with events, into FILE.
+create_events() { # NAME IMAGE FILE [QUERY]
+	curl -sSN --max-time $((300 * SLOW)) --unix-socket "$SOCK" -X POST -o "$3" \
+		-H 'Accept: text/event-stream' -d "$(request "$1" "$2")" \
+		"http://localhost/api/snapshots${4:+?$4}"
+}
+# Events of a type in FILE, one JSON object a line.
+events() { # TYPE FILE
+	awk -v t="event: $1" '$0 == t { getline; sub(/^data: /, ""); print }' "$2"
+}
+messages() { # FILE
+	events build_log "$1" | jq -r .message
+}
+get() { # JQ-FILTER of the last body
+	jq -r "$1" <<<"$body"
+}
+last_build() { # JQ-FILTER
+	api GET /api/builds | jq -r ".[0] | $1"
+}
+build_count() {
+	api GET /api/builds | jq length
+}
+until_true() { # SECONDS COMMAND...
+	local i n=$(($1 * 20 * SLOW))
+	shift
+	for ((i = 0; i < n; i++)); do
+		"$@" >/dev/null 2>&1 && return
+		sleep 0.05
+	done
+	return 1
+}
+# What the last build has failed with: "KIND STEP TYPE EXITCODE SIGNAL".
+failure() {
+	last_build '.state + " " + (.failure | "\(.kind) \(.step) \(.type) \(.exitCode) \(.signal)")'
+}
+build_is() { # ID STATE
+	[ "$(api GET "/api/builds/$1" | jq -r .state)" = "$2" ]
+}
+# What a step that runs says, in the log so far.
+log_has() { # ID TEXT
+	api GET "/api/builds/$1/logs" | jq -e --arg t "$2" 'any(.[]; .message == $t)'
+}
+# Build an image that goes on until it is stopped; its id is in $build.
+start_endless() { # NAME
+	create "$1" "$(image "$(run "echo $1; exec sleep 1000")")" async=1
+	build=$(get .buildID)
+	until_true 60 log_has "$build" "$1"
+}
+
+# --- what may be left ---
+# No mount, container, bundle, cgroup (and so no process), directory or helper.
+nothing_left() {
+	local id found
+	found=$(
+		grep -F "$STATE/builds/" /proc/mounts
+		find "$STATE/run/oci" "$STATE/run/bundles" -mindepth 1 2>/dev/null
+		find "$STATE/builds" -mindepth 1 -type d
+		for id in $(api GET /api/builds | jq -r '.[].id'); do
+			find /sys/fs/cgroup -maxdepth 3 -name "*$id*" 2>/dev/null
+		done
+		api GET /api/mounts | jq -r --arg d "$STATE/builds/" \
+			'.[] | select(.mountpoint | startswith($d)) | "mount " + .id + " at " + .mountpoint'
+	)
+	[ -z "$found" ] || {
+		echo "$found"
+		return 1
+	}
+}
+# A snapshot's files, beside nothing.
+look_at() { # SNAPSHOT DIR
+	mount_at "$1" "$2" --read-only
+}
+at_most_ms() { # MILLISECONDS COMMAND...
+	local from to limit=$(($1 * SLOW))
+	shift
+	from=$(date +%s%N)
+	"$@" || return
+	to=$(date +%s%N)
+	[ $(((to - from) / 1000000)) -le "$limit" ] || {
+		echo "took $(((to - from) / 1000000)) ms"
+		return 1
+	}
+}
