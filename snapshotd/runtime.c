@@ -206,7 +206,6 @@ char *runtime_bundle_path(const struct runtime *rt, const char *name, const char
 static int write_agent(const struct runtime *rt, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
-	size_t len = (size_t)(runtime_agent_end - runtime_agent_start);
 	int fd, rc = buf_printf(&path, "%s.new", rt->agent);
 	const char *temporary = rc < 0 ? NULL : buf_cstr(&path);
 
@@ -216,8 +215,8 @@ static int write_agent(const struct runtime *rt, struct error *err)
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
 	if (fd < 0)
 		return error_set_errno(err, -errno, "%s", temporary);
-	for (size_t done = 0; rc == 0 && done < len;) {
-		ssize_t n = write(fd, runtime_agent_start + done, len - done);
+	for (size_t done = 0; rc == 0 && done < runtime_agent_size;) {
+		ssize_t n = write(fd, runtime_agent + done, runtime_agent_size - done);
 
 		if (n < 0)
 			rc = -errno;

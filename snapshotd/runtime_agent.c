@@ -6,10 +6,12 @@
 #endif
 
 __asm__(".pushsection .rodata\n"
-	".global runtime_agent_start\n"
-	".global runtime_agent_end\n"
-	"runtime_agent_start:\n"
+	".global runtime_agent\n"
+	".global runtime_agent_size\n"
+	"runtime_agent:\n"
 	".incbin \"" VARVE_INIT "\"\n"
-	"runtime_agent_end:\n"
-	".byte 0\n"
+	"1:\n"
+	".balign 8\n"
+	"runtime_agent_size:\n"
+	".quad 1b - runtime_agent\n"
 	".popsection\n");

@@ -2,6 +2,9 @@
 #ifndef VARVE_SNAPSHOTD_RUNTIME_AGENT_H
 #define VARVE_SNAPSHOTD_RUNTIME_AGENT_H
 
-extern const char runtime_agent_start[], runtime_agent_end[];
+#include <stdint.h>
+
+extern const char runtime_agent[];
+extern const uint64_t runtime_agent_size;
 
 #endif
