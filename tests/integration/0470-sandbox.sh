@@ -2,6 +2,7 @@
 # Sandboxes over HTTP: their lives, programs, files, checkpoints, patches and limits, with a
 # Debian root as the default template.
 # timeout: 900
+# tags: sandbox
 . "${0%/*}/lib.sh"
 need root fuse curl jq tar runc mmdebstrap
 need_space 2000

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Sandboxes and the end of their daemon: SIGTERM, kill -9 at rest and in the middle of things.
 # timeout: 600
+# tags: sandbox
 . "${0%/*}/lib.sh"
 need root fuse curl jq tar runc mmdebstrap
 need_space 2000

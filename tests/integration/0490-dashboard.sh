@@ -1,6 +1,6 @@
 #!/bin/bash
 # The dashboard in a real Chromium: what it shows, what it does, by pointer and keyboard.
-# tags:
+# tags: sandbox
 # timeout: 900
 . "${0%/*}/lib.sh"
 need root fuse chromium chromedriver python3 jq curl

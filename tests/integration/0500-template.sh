@@ -1,6 +1,6 @@
 #!/bin/bash
 # The debian-12 template, built for real from Debian's packages and npm, and what is in it.
-# tags: template
+# tags: sandbox template
 # timeout: 900
 . "${0%/*}/lib.sh"
 need root fuse jq runc mmdebstrap

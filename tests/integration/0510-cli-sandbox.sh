@@ -2,6 +2,7 @@
 # Images and sandboxes from the command line: build, builds, logs, cancel, images; run, exec,
 # sandboxes, kill, files, checkpoints and restore; template's mistakes.
 # timeout: 600
+# tags: sandbox
 . "${0%/*}/lib.sh"
 need root fuse jq runc mmdebstrap
 need_space 3000

@@ -1,6 +1,6 @@
 #!/bin/bash
 # A mount as a container's root: the runtime finds its places and leaves no trace.
-# tags: quick asan tsan
+# tags: sandbox quick asan tsan
 # timeout: 120
 . "${0%/*}/lib.sh"
 need root fuse curl jq runc busybox
