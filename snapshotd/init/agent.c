@@ -248,7 +248,7 @@ static void prepare(struct agent *a)
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || fcntl(INIT_CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0)
 		_exit(1);
 	null_stdio();
-	(void)!close_range(INIT_CONTROL_FD + 1, ~0u, 0);
+	(void)!syscall(SYS_close_range, INIT_CONTROL_FD + 1, ~0u, 0);
 	(void)!setsid();
 	default_signals();
 	sigfillset(&set);
