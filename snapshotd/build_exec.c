@@ -17,7 +17,7 @@
 
 #define SHOWN_MAX 200	     /* bytes of a command in messages */
 #define QUIET_MAX (1u << 20) /* bytes of output that are kept */
-#define SAID_MAX 300	     /* bytes of a quiet command's stderr in messages */
+#define SAID_MAX 240	     /* bytes of stderr in messages */
 
 static void json_freep(json_t **j)
 {
@@ -82,13 +82,53 @@ struct output {
 	struct line_splitter lines[2];
 	struct buf said;	  /* a quiet command's stderr */
 	enum build_stream stream; /* of the lines that are being emitted */
+	char why[SAID_MAX + 4];	  /* the line of stderr that says best why it fails */
+	int why_rank;
 };
+
+static bool contains(const char *text, size_t len, const char *what)
+{
+	return memmem(text, len, what, strlen(what)) != NULL;
+}
+
+/*
+ * How well a line says why a program fails: apt and pip end with a summary, after
+ * lines that name what they did not find or reach.
+ */
+static int rank_of(const char *text, size_t len)
+{
+	if (len == 0)
+		return 0;
+	if (contains(text, len, "Failed to fetch") || contains(text, len, "Unable to locate") ||
+	    contains(text, len, "Could not resolve") || contains(text, len, "Could not connect"))
+		return 3;
+	return contains(text, MIN(len, (size_t)7), "E: ") ||
+			       contains(text, MIN(len, (size_t)7), "ERROR: ")
+		       ? 2
+		       : 1;
+}
+
+/* The first of the best rank: what comes after is often its consequence; of plain lines the last.
+ */
+static void note_reason(struct output *o, const char *text, size_t len)
+{
+	int rank = rank_of(text, len);
+
+	if (rank == 0 || rank < o->why_rank || (rank == o->why_rank && rank > 1))
+		return;
+	o->why_rank = rank;
+	len = MIN(len, (size_t)SAID_MAX);
+	memcpy(o->why, text, len);
+	o->why[len] = '\0';
+}
 
 static void emit_line(void *arg, const char *text, size_t len)
 {
 	struct output *o = arg;
 	const struct build *bd = o->bd;
 
+	if (o->stream == BUILD_STDERR)
+		note_reason(o, text, len);
 	build_log_add(bd->log, bd->step, bd->m.steps[bd->step - 1].type_name, o->stream, text, len);
 }
 
@@ -121,13 +161,13 @@ static void output_init(struct output *o, struct build *bd, const struct build_c
 		o->lines[i] = (struct line_splitter){ .emit = emit_line, .arg = o };
 }
 
-static void output_fini(struct output *o)
+/* The last lines may have no end. */
+static void output_end(struct output *o)
 {
 	for (int i = 0; i < 2; i++) {
 		o->stream = i == 0 ? BUILD_STDOUT : BUILD_STDERR;
 		line_splitter_fini(&o->lines[i]);
 	}
-	buf_fini(&o->said);
 }
 
 /* ---- how it ended ---- */
@@ -239,14 +279,19 @@ static int fail_exec(struct build *bd, const struct output *o, const struct exec
 	CLEANUP(buf_fini_p) struct buf reason = BUF_INIT;
 	CLEANUP(buf_fini_p) struct buf said = BUF_INIT;
 	const char *kind = explain(bd, r, no_space, &reason);
+	int rc = 0;
 
-	/* A quiet command tells in words why it exits. */
-	if (o->c->quiet && o->said.len && strcmp(kind, "exit") == 0 &&
+	/* A quiet command tells in words why it exits; others may have. */
+	if (strcmp(kind, "exit") == 0 && o->c->quiet && o->said.len &&
 	    one_line((const char *)o->said.data, o->said.len, SAID_MAX, &said) == 0) {
 		buf_clear(&reason);
-		if (buf_printf(&reason, "failed: %s", (char *)said.data) < 0)
-			return error_set(err, -ENOMEM, "out of memory");
+		rc = buf_printf(&reason, "failed: %s", (char *)said.data);
+	} else if (strcmp(kind, "exit") == 0 && o->why[0] &&
+		   one_line(o->why, strlen(o->why), SAID_MAX, &said) == 0) {
+		rc = buf_printf(&reason, ": %s", (char *)said.data);
 	}
+	if (rc < 0)
+		return error_set(err, -ENOMEM, "out of memory");
 	return record_failure(bd, o->c, kind, r, buf_cstr(&reason) ? (char *)reason.data : "failed",
 			      err);
 }
@@ -322,6 +367,7 @@ int build_exec(struct build *bd, const struct build_command *c, struct error *er
 		rc = error_set(err, -ENOMEM, "cannot prepare a command: out of memory");
 	else if ((rc = run(bd, &o, env, stdin_fd, &res, &why)) < 0)
 		rc = fail_start(bd, c, rc, &why, err);
+	output_end(&o);
 	/* A shell exits with a status where its command was killed. */
 	res.oom_killed = res.oom_killed || container_oom_kills(bd->container) > oom_kills;
 	if (rc < 0)
@@ -332,7 +378,7 @@ int build_exec(struct build *bd, const struct build_command *c, struct error *er
 		rc = fail_exec(bd, &o, &res, ran_out_of_space(bd, before.no_space), err);
 	else if (ran_out_of_space(bd, before.no_space))
 		rc = fail_exec(bd, &o, &res, true, err); /* it has not noticed */
-	output_fini(&o);
+	buf_fini(&o.said);
 	if (stdin_fd >= 0)
 		close(stdin_fd);
 	strv_free(env);

@@ -230,7 +230,8 @@ static int run_with(struct build *bd, const char *const *first, const json_t *mo
 /* What apt and its like leave that only costs space, or tells when the image was built. */
 static const char apt_clean[] =
 	"rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb"
-	" /var/cache/apt/archives/partial/* /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache"
+	" /var/cache/apt/archives/lock /var/cache/apt/archives/partial/* /var/cache/apt/*.bin "
+	"/var/cache/ldconfig/aux-cache"
 	" /var/log/apt/history.log /var/log/apt/term.log /var/log/apt/eipp.log.xz"
 	" /var/log/dpkg.log /var/log/alternatives.log";
 
