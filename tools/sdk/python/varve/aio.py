@@ -28,7 +28,7 @@ from ._calls import Retention
 from ._endpoint import Call, Endpoint, without_none
 from ._events import ResultStream
 from .client import decode
-from .errors import ApiError, NotFoundError
+from .errors import ApiError, InvalidRequestError, NotFoundError
 from .image import Image
 from .sandbox import (
     Polling,
@@ -214,7 +214,10 @@ class AsyncFiles:
         await self._client.send(_calls.file_remove(self._id, path))
 
     async def exists(self, path: str) -> bool:
-        """Whether there is a file or directory, following symbolic links."""
+        """Whether there is a file or directory, following symbolic links. The path is
+        absolute."""
+        if not path.startswith("/"):
+            raise ValueError(f"{path!r} is not an absolute path")
         try:
             (await self._client.open(_calls.file_read(self._id, path))).close()
             return True
@@ -225,8 +228,8 @@ class AsyncFiles:
         try:
             await self.list(path)
             return True
-        except NotFoundError:
-            return False
+        except (NotFoundError, InvalidRequestError):
+            return False  # the latter where something above it is no directory
 
 
 class AsyncSandbox:

@@ -7,7 +7,14 @@ from typing import IO, Any, Iterable, Iterator, List, Mapping, Optional, Sequenc
 from . import _calls
 from ._calls import Retention
 from .client import CHUNK, Client, Content, OnLog
-from .errors import ApiError, CommandError, NotFoundError, VarveError, WaitTimeoutError
+from .errors import (
+    ApiError,
+    CommandError,
+    InvalidRequestError,
+    NotFoundError,
+    VarveError,
+    WaitTimeoutError,
+)
 from .image import Image
 from .types import CheckpointInfo, ExecResult, ExecStatus, FileInfo, PatchInfo, SandboxInfo
 
@@ -187,7 +194,10 @@ class Files:
         self._client.send(_calls.file_remove(self._id, path))
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file or directory, following symbolic links."""
+        """Whether there is a file or directory, following symbolic links. The path is
+        absolute."""
+        if not path.startswith("/"):
+            raise ValueError(f"{path!r} is not an absolute path")
         try:
             self._client.open(_calls.file_read(self._id, path)).close()
             return True
@@ -198,8 +208,8 @@ class Files:
         try:
             self.list(path)
             return True
-        except NotFoundError:
-            return False
+        except (NotFoundError, InvalidRequestError):
+            return False  # the latter where something above it is no directory
 
 
 class Sandbox:

@@ -6,7 +6,7 @@ Times are ISO 8601 in UTC, as the daemon writes them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 Json = Dict[str, Any]
 
@@ -232,22 +232,28 @@ class SnapshotInfo:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """A cached image."""
+    """A cached image. `names` are those of snapshots that are this image."""
 
     content_hash: str
     snapshot_id: str
-    manifest: Optional[Json] = None
+    base: str = ""
+    names: Tuple[str, ...] = ()
+    size_bytes: int = 0
+    new_bytes: int = 0
+    """Of its size: what its steps have added."""
     created_at: str = ""
     last_used_at: str = ""
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, value: Json) -> ImageInfo:
-        manifest = value.get("manifest")
         return cls(
-            _str(value, "contentHash", "key"),
-            _str(value, "snapshot", "snapshotId"),
-            manifest if isinstance(manifest, dict) else None,
+            _str(value, "key"),
+            _str(value, "snapshotID"),
+            _str(value, "base"),
+            tuple(value.get("names") or ()),
+            _int(value, "sizeBytes"),
+            _int(value, "newBytes"),
             _str(value, "createdAt"),
             _str(value, "lastUsedAt"),
             value,
@@ -256,29 +262,31 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class BuildInfo:
-    """A build. `state` is "queued", "preparing", "running", "checkpointing", or at its end
-    "ready", "failed" (then `error` says why) or "cancelled"."""
+    """A build. `state` is "queued", "preparing", "step" (number `step` of `step_count`),
+    "checkpointing", or at its end "ready", "failed" (then `error` says why) or "cancelled"."""
 
     id: str
     state: str
     content_hash: str = ""
     name: str = ""
     step: int = 0
-    steps: int = 0
+    step_count: int = 0
     error: str = ""
+    snapshot_id: str = ""
     created_at: str = ""
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, value: Json) -> BuildInfo:
         return cls(
-            _str(value, "id", "buildID"),
-            _str(value, "state", "status"),
-            _str(value, "contentHash", "key"),
+            _str(value, "id"),
+            _str(value, "state"),
+            _str(value, "key"),
             _str(value, "name"),
             _int(value, "step"),
-            _int(value, "steps"),
+            _int(value, "stepCount"),
             _str(value, "error"),
+            _str(value, "snapshotID"),
             _str(value, "createdAt"),
             value,
         )

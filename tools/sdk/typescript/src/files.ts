@@ -57,8 +57,9 @@ export class Files {
     await this.#client.send(this.#call("DELETE", "", path));
   }
 
-  /** Whether there is a file or directory, following symbolic links. */
+  /** Whether there is a file or directory, following symbolic links. The path is absolute. */
   async exists(path: string): Promise<boolean> {
+    if (!path.startsWith("/")) throw new TypeError(`${JSON.stringify(path)} is not an absolute path`);
     try {
       await (await this.#client.open(this.#call("GET", "", path))).body.return(undefined);
       return true;
@@ -70,7 +71,8 @@ export class Files {
       await this.list(path); // no file to read: a directory, or nothing that can be reached
       return true;
     } catch (e) {
-      if (isStatus(e, 404)) return false;
+      // 400 where something above it is no directory
+      if (isStatus(e, 404) || isStatus(e, 400)) return false;
       throw e;
     }
   }

@@ -198,7 +198,12 @@ export function toSnapshotInfo(raw: JsonObject): SnapshotInfo {
 export interface ImageInfo {
   readonly contentHash: string;
   readonly snapshotId: string;
-  readonly manifest: JsonObject | undefined;
+  readonly base: string;
+  /** Of snapshots that are this image. */
+  readonly names: readonly string[];
+  readonly sizeBytes: number;
+  /** Of its size: what its steps have added. */
+  readonly newBytes: number;
   readonly createdAt: string;
   readonly lastUsedAt: string;
   readonly raw: JsonObject;
@@ -206,9 +211,12 @@ export interface ImageInfo {
 
 export function toImageInfo(raw: JsonObject): ImageInfo {
   return {
-    contentHash: str(raw, "contentHash", "key"),
-    snapshotId: str(raw, "snapshot", "snapshotId"),
-    manifest: obj(raw, "manifest"),
+    contentHash: str(raw, "key"),
+    snapshotId: str(raw, "snapshotID"),
+    base: str(raw, "base"),
+    names: Array.isArray(raw["names"]) ? (raw["names"] as string[]) : [],
+    sizeBytes: num(raw, "sizeBytes"),
+    newBytes: num(raw, "newBytes"),
     createdAt: str(raw, "createdAt"),
     lastUsedAt: str(raw, "lastUsedAt"),
     raw,
@@ -216,8 +224,8 @@ export function toImageInfo(raw: JsonObject): ImageInfo {
 }
 
 /**
- * A build. `state` is "queued", "preparing", "running", "checkpointing", or at its end "ready",
- * "failed" (then `error` says why) or "cancelled".
+ * A build. `state` is "queued", "preparing", "step" (number `step` of `stepCount`),
+ * "checkpointing", or at its end "ready", "failed" (then `error` says why) or "cancelled".
  */
 export interface BuildInfo {
   readonly id: string;
@@ -225,21 +233,23 @@ export interface BuildInfo {
   readonly contentHash: string;
   readonly name: string;
   readonly step: number;
-  readonly steps: number;
+  readonly stepCount: number;
   readonly error: string;
+  readonly snapshotId: string;
   readonly createdAt: string;
   readonly raw: JsonObject;
 }
 
 export function toBuildInfo(raw: JsonObject): BuildInfo {
   return {
-    id: str(raw, "id", "buildID"),
-    state: str(raw, "state", "status"),
-    contentHash: str(raw, "contentHash", "key"),
+    id: str(raw, "id"),
+    state: str(raw, "state"),
+    contentHash: str(raw, "key"),
     name: str(raw, "name"),
     step: num(raw, "step"),
-    steps: num(raw, "steps"),
+    stepCount: num(raw, "stepCount"),
     error: str(raw, "error"),
+    snapshotId: str(raw, "snapshotID"),
     createdAt: str(raw, "createdAt"),
     raw,
   };
