@@ -173,6 +173,33 @@ start_daemon() {
 	tail -n 20 "$T/daemon.log" | sed 's/^/# /'
 	bail "the daemon does not answer"
 }
+# A daemon whose default template is a real Debian root (scripts/debian-root; made once and
+# kept in the build directory), the snapshot "debian". JSON has more members of its config.
+start_debian_daemon() { # JSON [ARGUMENT...]
+	local tar=$BUILD/debian-root.tar config=$T/config.json
+	need flock mmdebstrap
+	if ! flock "$tar.lock" "$SRC/scripts/debian-root" "$tar" >"$T/.root" 2>&1; then
+		tail -n 5 "$T/.root" | sed 's/^/# /'
+		skip_all "cannot make a Debian root (no mirror?)"
+	fi
+	# Build steps reach the network as the host does.
+	jq -n --argjson more "$1" '$more + {defaultTemplate: "debian", buildEnv: (env |
+		with_entries(select(.key | test("^(https?|no)_proxy$"; "i"))))}' >"$config" || bail "bad config"
+	start_daemon --config "$config" "${@:2}"
+	varve import debian tar "$tar" >"$T/.out" 2>&1 || bail "import of the root: $(cat "$T/.out")"
+}
+# Whether the mirror that the Debian root's apt uses answers.
+mirror_reachable() {
+	local uri suite
+	read -r _ uri suite _ < <(tar -xOf "$BUILD/debian-root.tar" ./etc/apt/sources.list |
+		sed 's/\[[^]]*\]//' | grep -m 1 '^deb ')
+	curl -fsSI --max-time 30 -o /dev/null "${uri%/}/dists/$suite/Release"
+}
+# The base address of the daemon's TCP listener, started with --listen 127.0.0.1:0.
+daemon_url() {
+	sed -n 's/.*listening on \(127[.0-9]*\) port \([0-9]*\).*/http:\/\/\1:\2/p' "$T/daemon.log" |
+		tail -n 1
+}
 daemon_status=
 # Waits for the daemon's end; its status is in daemon_status.
 _reap_daemon() {
