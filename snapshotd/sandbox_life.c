@@ -90,6 +90,21 @@ void sandbox_discard_mount(struct sandboxes *ss, struct mount_entry *e)
 
 /* ---- its container ---- */
 
+/* That of a runtime which is not installed, say, is nothing that the caller has asked for. */
+static int start_failure(int rc)
+{
+	switch (rc) {
+	case -ENOMEM:
+	case -ENOSPC:
+	case -EAGAIN:
+	case -EMFILE:
+	case -ENFILE:
+		return rc;
+	default:
+		return -EIO;
+	}
+}
+
 int sandbox_up(struct sandbox *sb, struct error *err)
 {
 	struct sandboxes *ss = sb->owner;
@@ -108,7 +123,7 @@ int sandbox_up(struct sandbox *sb, struct error *err)
 	opt.rootfs = info.mountpoint;
 	rc = container_start(ss->runtime, &opt, &container, err);
 	if (rc < 0)
-		return error_prefix(err, rc, "sandbox %s cannot be started", sb->id);
+		return error_prefix(err, start_failure(rc), "sandbox %s", sb->id);
 	pthread_mutex_lock(&sb->lock);
 	sb->container = container;
 	sb->closing = false;

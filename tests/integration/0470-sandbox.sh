@@ -430,21 +430,22 @@ done
 is '... nothing is left of them' $n 0
 
 # --- timeouts and death ---
-create '{"timeout":2}'
+limit=$((4 * SLOW))
+create "{\"timeout\":$limit}"
 idle=$sb
 reply 'a timeout is set' 204 '' POST "/$fork/timeout" '{"timeout":0}'
 is '... and told' "$(api GET "/api/sandboxes/$fork" | jq -c '[.timeout, .endAt]')" '[0,null]'
 reply 'a bad one is 400' 400 error POST "/$fork/timeout" '{"timeout":"x"}'
 reply 'of nobody: 404' 404 error POST /sb-0000000000000000/timeout '{"timeout":1}'
-for i in 1 2 3 4; do
+for ((i = 0; i < limit + 2; i++)); do
 	sleep 1
 	run "$idle" true
 done
 is 'one that is used stays' "$?" 0
-api POST "/api/sandboxes/$idle/exec/run-async" '{"cmd":"sleep","args":["4"]}' >/dev/null
-sleep 3.5
+api POST "/api/sandboxes/$idle/exec/run-async" "{\"cmd\":\"sleep\",\"args\":[\"$((2 * limit))\"]}" >/dev/null
+sleep $((limit + limit / 2))
 ok 'one whose program runs stays' curl -fsS -o /dev/null --unix-socket "$SOCK" "http://x/api/sandboxes/$idle"
-for ((i = 0; i < 80; i++)); do
+for ((i = 0; i < 80 * SLOW; i++)); do
 	[ "$(api GET /api/sandboxes | jq --arg id "$idle" 'map(select(.sandboxID == $id)) | length')" = 1 ] || break
 	sleep 0.25
 done

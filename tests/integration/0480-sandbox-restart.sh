@@ -1,6 +1,6 @@
 #!/bin/bash
 # Sandboxes and the end of their daemon: SIGTERM, kill -9 at rest and in the middle of things.
-# timeout: 600
+# timeout: 900
 # tags: sandbox
 . "${0%/*}/lib.sh"
 need root fuse curl jq tar runc mmdebstrap
@@ -9,7 +9,7 @@ tar=$("$SRC/scripts/debian-root" "$BUILD/debian-root.tar" 2>"$T/root.err") ||
 	skip_all "no Debian root: $(tail -n 1 "$T/root.err")"
 
 create() { # [JSON]: the new one's id
-	api POST /api/sandboxes "${1:-{\}}" | field .sandboxID
+	api POST /api/sandboxes "${1:-{\}}" | field .sandboxID | tee -a "$T/created"
 }
 run() { # SANDBOX SHELL-COMMAND
 	api POST "/api/sandboxes/$1/exec/run" "$(jq -n --arg c "$2" '{cmd: "sh", args: ["-c", $c], timeout: 60}')" |
@@ -21,12 +21,15 @@ checkpoint() { # SANDBOX NAME
 list() {
 	api GET /api/sandboxes | jq -r '.[].sandboxID' | sort | tr '\n' ' '
 }
-# Containers, mounts and directories of sandboxes that the daemon does not know.
+# Containers, mounts and directories of sandboxes that the daemon does not know. (There may
+# be containers of other daemons.)
 strays() {
 	local known
 	known=$(list)
 	{
-		find /sys/fs/cgroup -type d -name 'varve-sb-*' 2>/dev/null | sed 's|.*/varve-||'
+		find /sys/fs/cgroup -type d -name 'varve-sb-*' 2>/dev/null | sed 's|.*/varve-||' |
+			grep -Fx -f "$T/created"
+		ls "$STATE/run/bundles" | sed 's/^varve-//'
 		awk -v d="$STATE/sandboxes/" 'index($2, d) == 1 { sub(d, "", $2); sub("/.*", "", $2); print $2 }' /proc/self/mounts
 		ls "$STATE/sandboxes"
 	} | sort -u | while read -r id; do
@@ -141,6 +144,21 @@ restart_daemon
 is '... and stays so' "$(api GET "/api/sandboxes/$a" | field .status)" stopped
 api POST "/api/sandboxes/$a/checkpoints/$cp/restore" >/dev/null
 is '... until it is restored' "$(run "$a" 'cat /srv/kept')" a
+
+# --- a daemon that cannot start containers ---
+stop_daemon
+start_daemon --runtime /nothere
+for ((i = 0; i < 50; i++)); do
+	[ "$(api GET "/api/sandboxes/$b" | field .status)" != failed ] || break
+	sleep 0.1
+done
+like 'without a runtime they have failed, and why' "$(api GET "/api/sandboxes/$b")" '"status":"failed".*|/nothere'
+is 'a new one: 500, and why' "$(curl -sS --unix-socket "$SOCK" -d '{}' -o "$T/body" -w '%{http_code}' http://x/api/sandboxes
+	) $(grep -c nothere "$T/body")" '500 1'
+ok '... and nothing is left of it' no_strays
+stop_daemon
+start_daemon --runtime runc
+is 'with one they are there again' "$(run "$b" 'cat /srv/kept')" b
 
 # --- idleness is counted anew, and goes on ---
 c=$(create '{"timeout":2}')

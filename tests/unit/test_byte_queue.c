@@ -108,6 +108,24 @@ static void try_write_leaves_half_of_the_queue(void **state)
 	byte_queue_free(q);
 }
 
+static void write_some_takes_what_fits_and_then_times_out(void **state)
+{
+	struct byte_queue *q = byte_queue_new(10);
+	char out[10];
+
+	(void)state;
+	assert_int_equal(byte_queue_write_some(q, "abcdefg", 7, 0), 7);
+	assert_int_equal(byte_queue_write_some(q, "hijklm", 6, 0), 3);
+	assert_int_equal(byte_queue_write_some(q, "klm", 3, 20), -EAGAIN);
+	assert_int_equal(byte_queue_read(q, out, 4, 0), 4);
+	assert_int_equal(byte_queue_write_some(q, "klm", 3, 20), 3);
+	assert_int_equal(byte_queue_read(q, out, sizeof(out), 0), 9);
+	assert_memory_equal(out, "efghijklm", 9);
+	byte_queue_abandon(q);
+	assert_int_equal(byte_queue_write_some(q, "x", 1, 20), -EPIPE);
+	byte_queue_free(q);
+}
+
 static void reading_an_empty_queue_times_out(void **state)
 {
 	struct byte_queue *q = byte_queue_new(10);
@@ -128,6 +146,7 @@ int main(void)
 		cmocka_unit_test(a_reader_that_leaves_wakes_the_writer),
 		cmocka_unit_test(a_failed_end_is_told_after_the_bytes),
 		cmocka_unit_test(try_write_leaves_half_of_the_queue),
+		cmocka_unit_test(write_some_takes_what_fits_and_then_times_out),
 		cmocka_unit_test(reading_an_empty_queue_times_out),
 	};
 
