@@ -10,6 +10,7 @@
 #include "store/base/log.h"
 #include "store/hash.h"
 
+#define STOP_POLL_MS 50	       /* while a client takes nothing */
 #define STATUS_CLIENT_GONE 499 /* seen by nobody but the log and the metrics */
 
 const struct route api_routes[] = {
@@ -126,6 +127,37 @@ int api_event(struct api_call *c, const char *type, json_t *j)
 		return event_send(c, type, j);
 	json_decref(j);
 	return 0;
+}
+
+int api_stream_write(struct api_call *c, const void *data, size_t len, bool (*stop)(void *arg),
+		     void *arg)
+{
+	const char *p = data;
+
+	while (len > 0) {
+		ssize_t n = http_stream_write_some(c->rq, p, len, STOP_POLL_MS);
+
+		if (n == -EAGAIN && stop(arg)) {
+			http_stream_abort(c->rq);
+			return -ENOTCONN;
+		}
+		if (n < 0 && n != -EAGAIN)
+			return (int)n;
+		if (n > 0) {
+			p += n;
+			len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+int api_event_until(struct api_call *c, const char *type, json_t *j, bool (*stop)(void *arg),
+		    void *arg)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	int rc = event_text(type, j, &b);
+
+	return rc < 0 ? rc : api_stream_write(c, b.data, b.len, stop, arg);
 }
 
 int api_result(struct api_call *c, int status, json_t *j, struct error *err)

@@ -95,6 +95,16 @@ struct progress *api_cancellation(struct api_call *c);
  * where the client asked for no events. -EPIPE: the client has gone; -ENOMEM.
  */
 MUST_CHECK int api_event(struct api_call *c, const char *type, json_t *j);
+/*
+ * Write to a stream that has begun, for who must not wait for a slow client
+ * without an end: stop (of arg) is asked several times a second, and true breaks
+ * the connection off: -ENOTCONN. -EPIPE.
+ */
+MUST_CHECK int api_stream_write(struct api_call *c, const void *data, size_t len,
+				bool (*stop)(void *arg), void *arg);
+/* An event written like that. */
+MUST_CHECK int api_event_until(struct api_call *c, const char *type, json_t *j,
+			       bool (*stop)(void *arg), void *arg);
 
 /* A string of any bytes as JSON; what is not UTF-8 becomes U+FFFD. */
 json_t *api_text(const char *s);

@@ -90,12 +90,24 @@ static bool is_cancelled(void *arg)
 	return http_cancelled(c->rq);
 }
 
+/* Where output goes as it comes. */
+struct output_to {
+	struct api_call *c;
+	struct sandbox *sb;
+};
+
+static bool is_closing(void *arg)
+{
+	return sandbox_is_closing(arg);
+}
+
 /*
  * For a client that takes events: "output" {"stream", "data"}, or "dataBase64"
  * where it is not UTF-8 or has a NUL in it.
  */
 static int send_output(void *arg, int stream, const void *data, size_t len)
 {
+	struct output_to *to = arg;
 	CLEANUP(buf_fini_p) struct buf base64 = BUF_INIT;
 	json_t *text = memchr(data, '\0', len) ? NULL : json_stringn(data, len);
 	const char *key = text ? "data" : "dataBase64";
@@ -105,18 +117,19 @@ static int send_output(void *arg, int stream, const void *data, size_t len)
 			return -ENOMEM;
 		text = json_stringn((const char *)base64.data, base64.len);
 	}
-	return api_event(
-		arg, "output",
-		json_pack("{s:s, s:o}", "stream", stream == 1 ? "stdout" : "stderr", key, text));
+	return api_event_until(
+		to->c, "output",
+		json_pack("{s:s, s:o}", "stream", stream == 1 ? "stdout" : "stderr", key, text),
+		is_closing, to->sb);
 }
 
 /* What is left of the output, where that went out as events, is what we said ourselves. */
-static int send_notes(struct api_call *c, struct exec_output *out)
+static int send_notes(struct output_to *to, struct exec_output *out)
 {
-	int rc = out->out.len ? send_output(c, 1, out->out.data, out->out.len) : 0;
+	int rc = out->out.len ? send_output(to, 1, out->out.data, out->out.len) : 0;
 
 	if (rc == 0 && out->err.len)
-		rc = send_output(c, 2, out->err.data, out->err.len);
+		rc = send_output(to, 2, out->err.data, out->err.len);
 	buf_clear(&out->out);
 	buf_clear(&out->err);
 	return rc;
@@ -125,14 +138,15 @@ static int send_notes(struct api_call *c, struct exec_output *out)
 static int run_with_events(struct api_call *c, struct sandbox *sb, struct exec_spec *spec,
 			   struct exec_output *out, struct error *err)
 {
+	struct output_to to = { c, sb };
 	int rc;
 
 	if (!api_progress(c, err))
 		return err->code;
 	spec->on_output = send_output;
-	spec->output_arg = c;
+	spec->output_arg = &to;
 	rc = sandbox_exec(sb, spec, is_cancelled, c, out, err);
-	return rc < 0 ? rc : send_notes(c, out);
+	return rc < 0 ? rc : send_notes(&to, out);
 }
 
 int api_exec_run(struct api_call *c, struct error *err)

@@ -17,7 +17,6 @@
 
 #define LIST_MAX (64u << 20) /* bytes of a directory's list */
 #define SAID_MAX 1024	     /* bytes of what went wrong */
-#define CLOSING_POLL_MS 50   /* while the client takes nothing */
 
 struct file_call {
 	struct api_call *c;
@@ -46,27 +45,20 @@ static int check_path(struct api_call *c, const char **out, struct error *err)
 	return 0;
 }
 
+static bool is_closing(void *arg)
+{
+	return sandbox_is_closing(arg);
+}
+
 /* A client that is slow must not keep the sandbox from being stopped. */
-static int pass_on(struct file_call *f, const char *data, size_t len)
+static int pass_on(struct file_call *f, const void *data, size_t len)
 {
 	struct http_request *rq = f->c->rq;
 	int rc = 0;
 
 	if (!http_stream_begun(rq))
 		rc = http_stream_begin(rq, 200, "application/octet-stream");
-	while (rc == 0 && len > 0) {
-		ssize_t n = http_stream_write_some(rq, data, len, CLOSING_POLL_MS);
-
-		if (n > 0) {
-			data += n;
-			len -= (size_t)n;
-		} else if (n != -EAGAIN) {
-			rc = (int)n;
-		} else if (sandbox_is_closing(f->sb)) {
-			rc = -ENOTCONN;
-		}
-	}
-	return rc;
+	return rc == 0 ? api_stream_write(f->c, data, len, is_closing, f->sb) : rc;
 }
 
 static void on_output(void *arg, int stream, const void *data, size_t len)

@@ -139,6 +139,10 @@ for json in '{}' '{"cmd":""}' '{"cmd":["x"]}' '{"cmd":"x","args":"y"}' '{"cmd":"
 	reply "exec 400: $json" 400 error POST "/$one/exec/run" "$json"
 done
 
+call POST "/$one/exec/run" -H 'Accept: text/event-stream' -d '{"cmd":"sh","args":["-c","echo out; sleep 0.2; echo err >&2; exit 3"]}'
+is 'output as events, as it comes' "$(sed -n 's/^data: //p' <<<"$body" | jq -c .)" \
+	$'{"stream":"stdout","data":"out\\n"}\n{"stream":"stderr","data":"err\\n"}\n{"exitCode":3,"stdout":"","stderr":""}'
+
 async=$(api POST "/api/sandboxes/$one/exec/run-async" '{"cmd":"sh","args":["-c","sleep 1; echo done; exit 4"]}' | field .execId)
 reply 'asynchronous: it runs' 200 '"running":true' GET "/$one/exec/$async/result"
 sleep 1.2
@@ -265,11 +269,15 @@ put "$four" /srv/large2 "$T/large"
 put "$four" /srv/large3 "$T/large"
 is 'beyond diskMB: 507' "$code" 507
 rm -f "$T/large" "$T/large.back"
-# A client that stops reading does not keep the sandbox.
+# A client that stops reading does not keep the sandbox, neither from a file nor from a program.
 curl -sS --unix-socket "$SOCK" --limit-rate 1k "http://x/api/sandboxes/$four/files?path=/srv/large" -o /dev/null 2>/dev/null &
 slow=$!
+curl -sS --unix-socket "$SOCK" --limit-rate 1k -H 'Accept: text/event-stream' -d '{"cmd":"yes"}' \
+	"http://x/api/sandboxes/$four/exec/run" -o /dev/null 2>/dev/null &
+slow="$slow $!"
 sleep 0.3
 at_most 'a slow reader does not keep a sandbox alive' "$(millis api DELETE "/api/sandboxes/$four")" 3000
+# shellcheck disable=SC2086 # two of them
 kill $slow 2>/dev/null
 ok '... and nothing of it is left' nothing_left_of "$four"
 
