@@ -79,15 +79,31 @@ uint64_t staging_end(struct staging *st)
 	return atomic_load(&st->end);
 }
 
-static int check_space(struct staging *st, uint64_t want)
+int staging_room(struct staging *st, uint64_t *out)
 {
 	struct statvfs v;
 
 	if (fstatvfs(st->fd, &v) < 0)
 		return -errno;
-	if ((uint64_t)v.f_bavail * v.f_frsize < RESERVE_BYTES + want)
-		return -ENOSPC;
+	pthread_mutex_lock(&st->lock);
+	uint64_t avail = (uint64_t)v.f_bavail * v.f_frsize + st->dead_bytes;
+	pthread_mutex_unlock(&st->lock);
+
+	*out = avail - MIN(avail, RESERVE_BYTES);
 	return 0;
+}
+
+static int check_space(struct staging *st, uint64_t want)
+{
+	uint64_t room = 0;
+	int r = staging_room(st, &room);
+
+	if (r)
+		return r;
+	/* Near the end, what is dead is given back before it is counted on. */
+	if (room < want + RECLAIM_BYTES)
+		staging_reclaim(st);
+	return room < want ? -ENOSPC : 0;
 }
 
 int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos)

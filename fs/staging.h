@@ -27,6 +27,8 @@ void staging_close(struct staging *st);
 void staging_set_end(struct staging *st, uint64_t end);
 uint64_t staging_end(struct staging *st);
 
+/* Bytes that may still be handed out: what is free but for a reserve for the database. */
+MUST_CHECK int staging_room(struct staging *st, uint64_t *out);
 /* Hand out len bytes. -ENOSPC where the disk is nearly full. */
 MUST_CHECK int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos);
 MUST_CHECK int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len);

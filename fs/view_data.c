@@ -403,17 +403,14 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
  */
 static int check_room(struct view *v, uint64_t ino, uint64_t off, uint64_t len)
 {
-	struct statvfs st;
-	uint64_t had;
+	uint64_t had, room = 0;
 	int r = allocated(v, ino, off, off + len, &had);
 
 	if (!r)
 		r = check_quota(v, len - had);
-	if (!r && fstatvfs(v->store->dir_fd, &st) < 0)
-		r = -errno;
-	if (!r && (len - had) / st.f_frsize > st.f_bavail)
-		r = -ENOSPC;
-	return r;
+	if (!r)
+		r = staging_room(v->staging, &room);
+	return !r && room < len - had ? -ENOSPC : r;
 }
 
 int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
@@ -513,11 +510,13 @@ int view_sync(struct view *v)
 int view_statfs(struct view *v, struct statvfs *out)
 {
 	struct super_rec sup;
-	uint64_t used;
-	int r;
+	uint64_t used, avail = 0;
+	int r = staging_room(v->staging, &avail);
 
-	if (fstatvfs(v->store->dir_fd, out) < 0)
-		return -errno;
+	if (!r && fstatvfs(v->store->dir_fd, out) < 0)
+		r = -errno;
+	if (r)
+		return r;
 	pthread_rwlock_rdlock(&v->layers);
 	r = tree_fs_super(&v->base, &sup);
 	used = atomic_load(&v->cur->data_bytes) +
@@ -525,8 +524,6 @@ int view_statfs(struct view *v, struct statvfs *out)
 	pthread_rwlock_unlock(&v->layers);
 	if (r)
 		return r == -ENOENT ? -EBADMSG : r;
-	uint64_t avail = (uint64_t)out->f_bavail * out->f_frsize;
-
 	if (v->quota_bytes)
 		avail = MIN(avail, v->quota_bytes - MIN(used, v->quota_bytes));
 	out->f_bsize = out->f_frsize = 4096;
