@@ -7,7 +7,7 @@
 need root fuse
 mkdir "$T/disk"
 mount -t tmpfs -o size=160M none "$T/disk" || skip_all "cannot mount a tmpfs"
-STATE=$T/disk/state
+ln -s disk "$STATE"
 start_daemon
 import_empty empty >/dev/null
 m=$T/m
