@@ -7,7 +7,9 @@ import { pathToFileURL } from "node:url";
 
 const require = createRequire(`${process.cwd()}/`);
 const load = (name) => import(pathToFileURL(require.resolve(name)).href);
-const { Sandbox, Image, Snapshots } = await load(`${process.cwd()}/node_modules/@opencomputer/sdk/dist/node.js`);
+const { Sandbox, Image, Snapshots } = await load(
+  `${process.cwd()}/node_modules/@opencomputer/sdk/dist/node.js`,
+);
 
 const api = process.env.OPENCOMPUTER_API_URL;
 const headers = { "X-API-Key": process.env.OPENCOMPUTER_API_KEY };
@@ -17,10 +19,15 @@ const killed = [];
 const keep = (sandbox) => (killed.push(sandbox), sandbox);
 
 const pass = (what) => console.log(`PASS ${what}`);
-const fail = (what, why) => console.log(`FAIL ${what}: ${String(why).replaceAll("\n", "\\n").slice(0, 600)}`);
+const fail = (what, why) =>
+  console.log(`FAIL ${what}: ${String(why).replaceAll("\n", "\\n").slice(0, 600)}`);
 const check = (what, holds, why = "") => (holds ? pass(what) : fail(what, why));
 const equal = (what, got, wanted) =>
-  check(what, JSON.stringify(got) === JSON.stringify(wanted), `got ${JSON.stringify(got)}, wanted ${JSON.stringify(wanted)}`);
+  check(
+    what,
+    JSON.stringify(got) === JSON.stringify(wanted),
+    `got ${JSON.stringify(got)}, wanted ${JSON.stringify(wanted)}`,
+  );
 async function refused(what, call, wanted) {
   try {
     await call();
@@ -31,8 +38,9 @@ async function refused(what, call, wanted) {
 }
 
 const aptAt = process.argv.indexOf("--apt");
-const apt = aptAt < 0 ? undefined : { name: process.argv[aptAt + 1], command: process.argv[aptAt + 2] };
-const GREETING = "gr\u00fc\u00df \"gott\" $HOME `id`";
+const apt =
+  aptAt < 0 ? undefined : { name: process.argv[aptAt + 1], command: process.argv[aptAt + 2] };
+const GREETING = 'gr\u00fc\u00df "gott" $HOME `id`';
 const config = JSON.stringify({ key: "value", text: "\u{1f600}\u2028\u0000" });
 
 function describeImage() {
@@ -56,10 +64,21 @@ async function build() {
   );
   const end = Date.now();
   const at = (marker) => seen.find(({ line }) => line.trim() === marker)?.at ?? NaN;
-  check("a build's log has its commands' output", at("marker-late") && at("marker-stderr"), seen.map((s) => s.line).join("|"));
-  check("the log comes while it is built", at("marker-late") - at("marker-early") >= 1800,
-    `the lines are ${at("marker-late") - at("marker-early")} ms apart`);
-  check("and before the sandbox is there", end - at("marker-early") >= 1800, `${end - at("marker-early")} ms`);
+  check(
+    "a build's log has its commands' output",
+    at("marker-late") && at("marker-stderr"),
+    seen.map((s) => s.line).join("|"),
+  );
+  check(
+    "the log comes while it is built",
+    at("marker-late") - at("marker-early") >= 1800,
+    `the lines are ${at("marker-late") - at("marker-early")} ms apart`,
+  );
+  check(
+    "and before the sandbox is there",
+    end - at("marker-early") >= 1800,
+    `${end - at("marker-early")} ms`,
+  );
   equal("the sandbox runs", [sandbox.status, await sandbox.isRunning()], ["running", true]);
   equal("addFile", await sandbox.files.read("/workspace/config.json"), config);
   equal("runCommands saw env", await sandbox.files.read("/workspace/app/greeting"), GREETING);
@@ -70,7 +89,9 @@ async function build() {
     const { exitCode, stderr } = await sandbox.exec.run(apt.command);
     equal(`aptInstall: ${apt.name} runs`, exitCode, 0);
     if (exitCode) fail("its error", stderr);
-    const lists = await sandbox.exec.run("ls /var/lib/apt/lists | grep -c _Packages; ls /var/cache/apt/archives/*.deb");
+    const lists = await sandbox.exec.run(
+      "ls /var/lib/apt/lists | grep -c _Packages; ls /var/cache/apt/archives/*.deb",
+    );
     equal("aptInstall leaves no lists and archives", lists.stdout.trim(), "0");
   }
   return image;
@@ -80,7 +101,9 @@ async function buildAgain(image) {
   const before = await buildCount();
   const lines = [];
   const start = Date.now();
-  const sandbox = keep(await Sandbox.create({ image: describeImage(), onBuildLog: (line) => lines.push(line) }));
+  const sandbox = keep(
+    await Sandbox.create({ image: describeImage(), onBuildLog: (line) => lines.push(line) }),
+  );
   const took = Date.now() - start;
   check("the second creation is quick", took < 1800, `${took} ms`);
   equal("no build was made", await buildCount(), before);
@@ -91,51 +114,98 @@ async function buildAgain(image) {
   const more = image.runCommands("echo marker-more");
   const moreLines = [];
   keep(await Sandbox.create({ image: more, onBuildLog: (line) => moreLines.push(line.trim()) }));
-  check("one more step runs only itself",
-    moreLines.includes("marker-more") && !moreLines.includes("marker-early"), moreLines.join("|"));
+  check(
+    "one more step runs only itself",
+    moreLines.includes("marker-more") && !moreLines.includes("marker-early"),
+    moreLines.join("|"),
+  );
 }
 
 async function failedBuild() {
   const image = Image.base().runCommands("echo marker-before; exit 3");
   const lines = [];
-  await refused("a build that fails says why",
-    () => Sandbox.create({ image, onBuildLog: (line) => lines.push(line.trim()) }), /Build failed: .*3/);
+  await refused(
+    "a build that fails says why",
+    () => Sandbox.create({ image, onBuildLog: (line) => lines.push(line.trim()) }),
+    /Build failed: .*3/,
+  );
   check("after its log", lines.includes("marker-before"), lines.join("|"));
-  await refused("a manifest that is none is refused", () => Sandbox.create({ image: Image.base().workdir("relative") }), /400/);
+  await refused(
+    "a manifest that is none is refused",
+    () => Sandbox.create({ image: Image.base().workdir("relative") }),
+    /400/,
+  );
 }
 
 async function snapshots() {
   const all = new Snapshots();
   const image = Image.base().addFile("/snap", "in the snapshot").runCommands("echo marker-snap");
   const lines = [];
-  const info = await all.create({ name: "oc-snap", image, onBuildLogs: (line) => lines.push(line.trim()) });
+  const info = await all.create({
+    name: "oc-snap",
+    image,
+    onBuildLogs: (line) => lines.push(line.trim()),
+  });
   equal("snapshot: created", [info.name, info.status], ["oc-snap", "ready"]);
   const members = ["id", "contentHash", "checkpointId", "manifest", "createdAt", "lastUsedAt"];
-  equal("snapshot: all members are there", members.filter((name) => !info[name]), []);
-  equal("snapshot: its manifest", JSON.stringify(info.manifest.steps), JSON.stringify(image.toJSON().steps));
+  equal(
+    "snapshot: all members are there",
+    members.filter((name) => !info[name]),
+    [],
+  );
+  equal(
+    "snapshot: its manifest",
+    JSON.stringify(info.manifest.steps),
+    JSON.stringify(image.toJSON().steps),
+  );
   check("snapshot: build log", lines.includes("marker-snap"), lines.join("|"));
-  check("snapshot: listed", (await all.list()).some((s) => s.name === "oc-snap"));
+  check(
+    "snapshot: listed",
+    (await all.list()).some((s) => s.name === "oc-snap"),
+  );
   equal("snapshot: get", (await all.get("oc-snap")).id, info.id);
-  equal("snapshot: waitUntilReady", (await all.waitUntilReady("oc-snap", { timeoutMs: 10000 })).id, info.id);
+  equal(
+    "snapshot: waitUntilReady",
+    (await all.waitUntilReady("oc-snap", { timeoutMs: 10000 })).id,
+    info.id,
+  );
   await refused("snapshot: a taken name", () => all.create({ name: "oc-snap", image }), /409/);
   const sandbox = keep(await Sandbox.create({ snapshot: "oc-snap" }));
   equal("snapshot: used", await sandbox.files.read("/snap"), "in the snapshot");
   await all.delete("oc-snap");
   await refused("snapshot: deleted", () => all.get("oc-snap"), /404/);
-  await refused("snapshot: one that is not there", () => Sandbox.create({ snapshot: "oc-snap" }), /404/);
+  await refused(
+    "snapshot: one that is not there",
+    () => Sandbox.create({ snapshot: "oc-snap" }),
+    /404/,
+  );
   await all.delete("oc-snap");
   equal("snapshot: its sandboxes stay", await sandbox.files.read("/snap"), "in the snapshot");
 }
 
 async function sandboxes() {
-  const sandbox = keep(await Sandbox.create({
-    envs: { MINE: "yes" }, metadata: { who: "test" }, memoryMB: 512, cpuCount: 1, diskMB: 1024, timeout: 300,
-  }));
-  equal("the default template", (await sandbox.exec.run(". /etc/os-release; echo $ID $MINE")).stdout, "debian yes\n");
+  const sandbox = keep(
+    await Sandbox.create({
+      envs: { MINE: "yes" },
+      metadata: { who: "test" },
+      memoryMB: 512,
+      cpuCount: 1,
+      diskMB: 1024,
+      timeout: 300,
+    }),
+  );
+  equal(
+    "the default template",
+    (await sandbox.exec.run(". /etc/os-release; echo $ID $MINE")).stdout,
+    "debian yes\n",
+  );
   const ran = await sandbox.exec.run("echo out; echo err >&2; exit 7");
   equal("exec.run", ran, { exitCode: 7, stdout: "out\n", stderr: "err\n" });
-  equal("exec.run: env and cwd",
-    (await sandbox.exec.run('pwd; printf %s "$A"', { cwd: "/usr", env: { A: "x y" } })).stdout, "/usr\nx y");
+  equal(
+    "exec.run: env and cwd",
+    (await sandbox.exec.run('pwd; printf %s "$A"', { cwd: "/usr", env: { A: "x y" } })).stdout,
+    "/usr\nx y",
+  );
   equal("exec.run: a longer one", (await sandbox.exec.run("sleep 3; echo done")).stdout, "done\n");
   const timed = await sandbox.exec.run("sleep 60", { timeout: 1 });
   check("exec.run: timeout", timed.exitCode !== 0, JSON.stringify(timed));
@@ -150,7 +220,11 @@ async function sandboxes() {
   await short.kill();
   equal("kill", [short.status, await short.isRunning()], ["stopped", false]);
   await refused("kill again", () => short.kill(), /404/);
-  await refused("what is not supported is said", () => Sandbox.create({ previewAuth: {} }), /400.*not supported/);
+  await refused(
+    "what is not supported is said",
+    () => Sandbox.create({ previewAuth: {} }),
+    /400.*not supported/,
+  );
   return sandbox;
 }
 
@@ -172,10 +246,25 @@ async function files({ files }) {
   await files.write("/data/stream", source);
   const list = await files.list("/data");
   const seen = Object.fromEntries(list.map((e) => [e.name, [e.isDir, e.path, e.size]]));
-  equal("files: list", [seen.deep?.slice(0, 2), seen.stream], [[true, "/data/deep"], [false, "/data/stream", 8 << 20]]);
+  equal(
+    "files: list",
+    [seen.deep?.slice(0, 2), seen.stream],
+    [
+      [true, "/data/deep"],
+      [false, "/data/stream", 8 << 20],
+    ],
+  );
   await files.makeDir("/data/made/below");
-  equal("files: makeDir", (await files.list("/data/made")).map((e) => e.name), ["below"]);
-  equal("files: exists", [await files.exists(name), await files.exists("/data/none")], [true, false]);
+  equal(
+    "files: makeDir",
+    (await files.list("/data/made")).map((e) => e.name),
+    ["below"],
+  );
+  equal(
+    "files: exists",
+    [await files.exists(name), await files.exists("/data/none")],
+    [true, false],
+  );
   await files.remove("/data");
   equal("files: remove", await files.exists(name), false);
   await refused("files: one that is not there", () => files.read("/data/none"), /404/);
@@ -185,15 +274,28 @@ async function checkpoints(sandbox) {
   await sandbox.files.write("/state", "one");
   const first = await sandbox.createCheckpoint("first");
   const members = ["id", "sandboxId", "name", "status", "createdAt"];
-  equal("checkpoint: its members", members.filter((name) => !first[name]), []);
+  equal(
+    "checkpoint: its members",
+    members.filter((name) => !first[name]),
+    [],
+  );
   await refused("checkpoint: a taken name", () => sandbox.createCheckpoint("first"), /409/);
   await ready(sandbox, first.id);
   await sandbox.files.write("/state", "two");
   const second = await sandbox.createCheckpoint("second");
   await ready(sandbox, second.id);
-  equal("checkpoint: list", (await sandbox.listCheckpoints()).map((c) => c.name).sort(), ["first", "second"]);
-  const fork = keep(await Sandbox.createFromCheckpoint(first.id, { timeout: 300, envs: { F: "1" } }));
-  equal("checkpoint: fork", [await fork.files.read("/state"), (await fork.exec.run("echo $F")).stdout], ["one", "1\n"]);
+  equal("checkpoint: list", (await sandbox.listCheckpoints()).map((c) => c.name).sort(), [
+    "first",
+    "second",
+  ]);
+  const fork = keep(
+    await Sandbox.createFromCheckpoint(first.id, { timeout: 300, envs: { F: "1" } }),
+  );
+  equal(
+    "checkpoint: fork",
+    [await fork.files.read("/state"), (await fork.exec.run("echo $F")).stdout],
+    ["one", "1\n"],
+  );
   await fork.files.write("/state", "fork");
   await sandbox.restoreCheckpoint(first.id);
   equal("checkpoint: restore", await sandbox.files.read("/state"), "one");
@@ -201,15 +303,32 @@ async function checkpoints(sandbox) {
   equal("checkpoint: restore the later one", (await sandbox.exec.run("cat /state")).stdout, "two");
   await patches(first.id);
   await sandbox.deleteCheckpoint(first.id);
-  equal("checkpoint: delete", (await sandbox.listCheckpoints()).map((c) => c.name), ["second"]);
-  await refused("checkpoint: restore one that is gone", () => sandbox.restoreCheckpoint(first.id), /404/);
-  await refused("checkpoint: fork one that is gone", () => Sandbox.createFromCheckpoint(first.id), /404/);
+  equal(
+    "checkpoint: delete",
+    (await sandbox.listCheckpoints()).map((c) => c.name),
+    ["second"],
+  );
+  await refused(
+    "checkpoint: restore one that is gone",
+    () => sandbox.restoreCheckpoint(first.id),
+    /404/,
+  );
+  await refused(
+    "checkpoint: fork one that is gone",
+    () => Sandbox.createFromCheckpoint(first.id),
+    /404/,
+  );
   await sandbox.deleteCheckpoint(first.id);
   equal("checkpoint: the fork is its own", await fork.files.read("/state"), "fork");
   for (let i = 0; i < 4; i++) {
-    await sandbox.createCheckpoint(`r${i}`, { retentionPolicy: { mode: "delete_oldest", maxCount: 2 } });
+    await sandbox.createCheckpoint(`r${i}`, {
+      retentionPolicy: { mode: "delete_oldest", maxCount: 2 },
+    });
   }
-  equal("checkpoint: retention", (await sandbox.listCheckpoints()).map((c) => c.name).sort(), ["r2", "r3"]);
+  equal("checkpoint: retention", (await sandbox.listCheckpoints()).map((c) => c.name).sort(), [
+    "r2",
+    "r3",
+  ]);
 }
 
 async function ready(sandbox, id) {
@@ -222,15 +341,33 @@ async function ready(sandbox, id) {
 }
 
 async function patches(id) {
-  const { patch: one } = await Sandbox.createCheckpointPatch(id, { script: "echo one >>/order", description: "1st" });
+  const { patch: one } = await Sandbox.createCheckpointPatch(id, {
+    script: "echo one >>/order",
+    description: "1st",
+  });
   const { patch: two } = await Sandbox.createCheckpointPatch(id, { script: "echo two >>/order" });
-  equal("patch: list", (await Sandbox.listCheckpointPatches(id)).map((p) => [p.id, p.description]), [[one.id, "1st"], [two.id, ""]]);
+  equal(
+    "patch: list",
+    (await Sandbox.listCheckpointPatches(id)).map((p) => [p.id, p.description]),
+    [
+      [one.id, "1st"],
+      [two.id, ""],
+    ],
+  );
   const fork = keep(await Sandbox.createFromCheckpoint(id));
   equal("patch: run in order", await fork.files.read("/order"), "one\ntwo\n");
   await Sandbox.deleteCheckpointPatch(id, one.id);
-  equal("patch: delete", (await Sandbox.listCheckpointPatches(id)).map((p) => p.id), [two.id]);
+  equal(
+    "patch: delete",
+    (await Sandbox.listCheckpointPatches(id)).map((p) => p.id),
+    [two.id],
+  );
   await Sandbox.createCheckpointPatch(id, { script: "echo broken >&2; exit 5" });
-  await refused("patch: a failing one is reported", () => Sandbox.createFromCheckpoint(id), /broken|5/);
+  await refused(
+    "patch: a failing one is reported",
+    () => Sandbox.createFromCheckpoint(id),
+    /broken|5/,
+  );
 }
 
 async function keys() {

@@ -68,6 +68,13 @@ class LiveAsync(AsyncLive):
         self.assertEqual((await process.wait(timeout=60)).stdout, "done\n")
         with self.assertRaises(CommandError):
             await box.exec.run("exit 1", check=True)
+        told = []
+
+        async def tell(output):
+            told.append(output.data)
+
+        await box.exec.run("echo one; sleep 0.5; echo two", on_output=tell)
+        self.assertEqual((told[0], b"".join(told)), (b"one\n", b"one\ntwo\n"))
         with self.assertRaises(asyncio.TimeoutError):
             await asyncio.wait_for(box.exec.run("sleep 60"), 0.5)
         self.assertTrue(await box.is_running())
@@ -133,6 +140,7 @@ class LiveAsync(AsyncLive):
         ready = await snapshots.wait_until_ready(name, timeout=60)
         self.assertEqual((ready.status, ready.content_hash), ("ready", image.cache_key()))
         self.assertEqual((await AsyncBuilds().get(info.build_id)).state, "ready")
+        self.assertTrue((await AsyncImages().build(image)).cached)
         with self.assertRaises(ConflictError):
             await snapshots.create(name, image)
         self.assertEqual((await snapshots.rename(name, name + "-2")).name, name + "-2")

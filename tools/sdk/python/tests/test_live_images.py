@@ -57,6 +57,22 @@ class LiveImages(Live):
         self.assertNotEqual(second.id, sandbox.id)
         self.assertIn(image.cache_key(), [i.content_hash for i in Images().list()])
 
+    def test_without_a_name(self):
+        image, images = Image.base().run_commands(f"echo nameless {RUN}"), Images()
+        log = Log()
+        built = images.build(image, on_build_log=log)
+        self.assertEqual((built.content_hash, built.cached), (image.cache_key(), False))
+        self.assertEqual(Builds().get(built.build_id).snapshot_id, built.snapshot_id)
+        self.assertEqual(len(log.find(f"nameless {RUN}")), 1)
+        again = images.build(image)
+        self.assertEqual((again.snapshot_id, again.cached), (built.snapshot_id, True))
+        forced = images.build(image, force=True)
+        self.assertFalse(forced.cached)
+        images.delete(image.cache_key())
+        self.assertNotIn(image.cache_key(), [i.content_hash for i in images.list()])
+        with self.assertRaises(NotFoundError):
+            images.delete(image.cache_key())
+
     def test_what_the_steps_leave_behind(self):
         sandbox = self.sandbox(image=common_image())
         result = sandbox.exec.run('pwd; ./hello.sh world; printf %s "$GREETING"', check=True)

@@ -88,6 +88,23 @@ class LiveCommands(Live):
         with self.assertRaises(InvalidRequestError):
             run("true", cwd="relative")
 
+    def test_output_as_it_comes(self):
+        run, told = self.sandbox().exec.run, []
+
+        def tell(output):
+            told.append((time.monotonic(), output.stream, output.data))
+
+        result = run("echo one; sleep 1; echo two >&2; printf 'a\\0\\377'; exit 3", on_output=tell)
+        self.assertEqual((result.exit_code, result.stdout, result.stderr), (3, "", ""))
+        self.assertEqual(told[0][1:], ("stdout", b"one\n"))
+        self.assertGreaterEqual(told[-1][0] - told[0][0], 0.9)
+        out = b"".join(data for _, stream, data in told if stream == "stdout")
+        err = b"".join(data for _, stream, data in told if stream == "stderr")
+        self.assertEqual((out, err), (b"one\na\0\xff", b"two\n"))
+        told.clear()
+        run("head -c 30000000 /dev/zero | tr '\\0' x", on_output=tell)
+        self.assertEqual(sum(len(data) for _, _, data in told), 30000000)
+
     def test_timeout(self):
         start = time.monotonic()
         result = self.sandbox().exec.run("echo before; sleep 60", timeout=1)

@@ -114,6 +114,11 @@ def exec_run(
     return _send("POST", _sandbox(sandbox_id, "exec", "run-async" if detached else "run"), body)
 
 
+def with_output(call: Call) -> Call:
+    """exec_run, with its output as events."""
+    return _with_events(call)
+
+
 def exec_result(sandbox_id: str, exec_id: str) -> Call:
     return _get(_sandbox(sandbox_id, "exec", quote(exec_id), "result"))
 
@@ -205,6 +210,15 @@ def snapshot_delete(name: str) -> Call:
 
 def snapshot_change(snapshot: str, /, **change: Any) -> Call:
     return _send("PATCH", f"/api/snapshots/{quote(snapshot)}", change)
+
+
+def image_build(image: Image, force: bool) -> Call:
+    body = {"image": image.to_dict()}
+    return _with_events(_send("POST", "/api/images", body, _force(force)))
+
+
+def image_delete(key: str) -> Call:
+    return _delete(f"/api/images/{quote(key)}")
 
 
 def image_list() -> Call:

@@ -4,12 +4,13 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from typing import Any, Iterator, List, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, Generic, Iterator, List, NamedTuple, Optional, TypeVar
 
 from .errors import ApiError, BuildError, TransportError
-from .types import BuildLog
+from .types import BuildLog, Output
 
-
+T = TypeVar("T")
 _LINE_END = re.compile("\r\n|\r|\n")
 
 
@@ -72,29 +73,13 @@ class EventParser:
         return None  # a comment (an empty field), or a field that means nothing here
 
 
-class ResultStream:
-    """Follows the events of one call up to its result."""
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """A kind of stream: the events that are told while the work goes on, and its failure."""
 
-    def __init__(self) -> None:
-        self._parser = EventParser()
-        self._result: Any = None
-        self._done = False
-
-    def feed(self, data: bytes) -> Iterator[BuildLog]:
-        """The log events in data. Raises BuildError or ApiError at an error event."""
-        for event in self._parser.feed(data):
-            if event.name == "build_log":
-                yield BuildLog.from_json(_object(event.data))
-            elif event.name == "error":
-                raise _failure(_object(event.data))
-            elif event.name == "result":
-                self._result, self._done = json.loads(event.data), True
-
-    def result(self) -> Any:
-        """At the stream's end: the result."""
-        if not self._done:
-            raise TransportError("the stream of events ended before its result")
-        return self._result
+    event: str
+    convert: Callable[[Any], T]
+    failure: Callable[[Any], ApiError]
 
 
 def _object(data: str) -> Any:
@@ -105,10 +90,44 @@ def _object(data: str) -> Any:
     return value if isinstance(value, dict) else {"error": data, "message": data}
 
 
-def _failure(value: Any) -> ApiError:
-    message, step, status = value.get("error"), value.get("step"), value.get("status")
-    return BuildError(
-        message if isinstance(message, str) else json.dumps(value),
-        step if isinstance(step, int) else None,
-        status if isinstance(status, int) else 422,
-    )
+def _reason(value: Any) -> str:
+    reason = value.get("error")
+    return reason if isinstance(reason, str) else json.dumps(value)
+
+
+def _build_failure(value: Any) -> ApiError:
+    return BuildError(_reason(value), value["step"] if isinstance(value.get("step"), int) else None)
+
+
+def _other_failure(value: Any) -> ApiError:
+    return ApiError(0, _reason(value))
+
+
+BUILD = Kind("build_log", BuildLog.from_json, _build_failure)
+OUTPUT = Kind("output", Output.from_json, _other_failure)
+
+
+class ResultStream(Generic[T]):
+    """Follows the events of one call up to its result."""
+
+    def __init__(self, kind: Kind[T]) -> None:
+        self._kind = kind
+        self._parser = EventParser()
+        self._result: Any = None
+        self._done = False
+
+    def feed(self, data: bytes) -> Iterator[T]:
+        """What is told in data. Raises an ApiError at an error event."""
+        for event in self._parser.feed(data):
+            if event.name == self._kind.event:
+                yield self._kind.convert(_object(event.data))
+            elif event.name == "error":
+                raise self._kind.failure(_object(event.data))
+            elif event.name == "result":
+                self._result, self._done = json.loads(event.data), True
+
+    def result(self) -> Any:
+        """At the stream's end: the result."""
+        if not self._done:
+            raise TransportError("the stream of events ended before its result")
+        return self._result

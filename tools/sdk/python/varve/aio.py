@@ -19,6 +19,7 @@ from typing import (
     Mapping,
     Optional,
     Sequence,
+    TypeVar,
     Union,
 )
 
@@ -26,7 +27,7 @@ from . import _calls
 from ._aio_http import AsyncContent, AsyncResponse, open_call
 from ._calls import Retention
 from ._endpoint import Call, Endpoint, without_none
-from ._events import ResultStream
+from ._events import BUILD, OUTPUT, Kind, ResultStream
 from .client import decode
 from .errors import ApiError, InvalidRequestError, NotFoundError
 from .image import Image
@@ -42,11 +43,13 @@ from .snapshots import is_ready
 from .types import (
     BuildInfo,
     BuildLog,
+    BuiltImage,
     CheckpointInfo,
     ExecResult,
     ExecStatus,
     FileInfo,
     ImageInfo,
+    Output,
     PatchInfo,
     SandboxInfo,
     SnapshotInfo,
@@ -55,7 +58,9 @@ from .types import (
 AsyncData = Union[
     str, bytes, bytearray, memoryview, IO[bytes], Iterable[bytes], AsyncIterable[bytes]
 ]
+T = TypeVar("T")
 AsyncOnLog = Callable[[BuildLog], Union[None, Awaitable[None], Any]]
+AsyncOnOutput = Callable[[Output], Union[None, Awaitable[None], Any]]
 
 
 class AsyncClient:
@@ -88,16 +93,18 @@ class AsyncClient:
         async with await self.open(call) as response:
             return decode(await response.read())
 
-    async def follow(self, call: Call, on_log: Optional[AsyncOnLog] = None) -> Any:
-        """Send a call whose reply may be a stream of events and return its result. on_log may be
-        a coroutine function; it is awaited before the next line."""
+    async def follow(
+        self, call: Call, kind: Kind[T], tell: Optional[Callable[[T], Any]] = None
+    ) -> Any:
+        """Send a call whose reply may be a stream of events and return its result. tell may be a
+        coroutine function; it is awaited before the next event."""
         async with await self.open(call) as response:
             if not response.content_type.startswith("text/event-stream"):
                 return decode(await response.read())
-            stream = ResultStream()
+            stream = ResultStream(kind)
             async for data in response.pieces():
-                for log in stream.feed(data):
-                    done = on_log(log) if on_log else None
+                for told in stream.feed(data):
+                    done = tell(told) if tell else None
                     if inspect.isawaitable(done):
                         await done
             return stream.result()
@@ -105,7 +112,7 @@ class AsyncClient:
     async def logs(self, build_id: str) -> AsyncIterator[BuildLog]:
         """A build's log from its start, until it ends."""
         async with await self.open(_calls.build_logs(build_id)) as response:
-            stream = ResultStream()
+            stream = ResultStream(BUILD)
             async for data in response.pieces():
                 for log in stream.feed(data):
                     yield log
@@ -148,10 +155,16 @@ class AsyncExec:
         cwd: Optional[str] = None,
         timeout: Optional[float] = None,
         check: bool = False,
+        on_output: Optional[AsyncOnOutput] = None,
     ) -> ExecResult:
-        """Run a command and wait for its end, see Exec.run."""
+        """Run a command and wait for its end, see Exec.run. on_output may be a coroutine
+        function."""
         call = _calls.exec_run(self._id, False, cmd, args, env, cwd, timeout)
-        result = ExecResult.from_json(await self._client.request(call))
+        if on_output is None:
+            result = ExecResult.from_json(await self._client.request(call))
+        else:
+            call = _calls.with_output(call)
+            result = ExecResult.from_json(await self._client.follow(call, OUTPUT, on_output))
         return check_result(cmd, result) if check else result
 
     async def run_async(
@@ -280,7 +293,7 @@ class AsyncSandbox:
         client = client or AsyncClient()
         options = _calls.sandbox_options(timeout, envs, metadata, memory_mb, cpu_count, disk_mb)
         call = _calls.sandbox_create(image, snapshot, options, force)
-        return cls(client, SandboxInfo.from_json(await client.follow(call, on_build_log)))
+        return cls(client, SandboxInfo.from_json(await client.follow(call, BUILD, on_build_log)))
 
     @classmethod
     async def create_from_checkpoint(
@@ -414,7 +427,7 @@ class AsyncSnapshots:
     ) -> SnapshotInfo:
         """Build an image, unless it is cached, and name it, see Snapshots.create."""
         call = _calls.snapshot_create(name, image, force, wait=True)
-        return SnapshotInfo.from_json(await self._client.follow(call, on_build_logs))
+        return SnapshotInfo.from_json(await self._client.follow(call, BUILD, on_build_logs))
 
     async def start(self, name: str, image: Image, *, force: bool = False) -> SnapshotInfo:
         """The same, without waiting: wait_until_ready() does that."""
@@ -463,6 +476,17 @@ class AsyncImages:
 
     def __init__(self, client: Optional[AsyncClient] = None) -> None:
         self._client = client or AsyncClient()
+
+    async def build(
+        self, image: Image, *, on_build_log: Optional[AsyncOnLog] = None, force: bool = False
+    ) -> BuiltImage:
+        """Build an image, unless it is cached, see Images.build."""
+        call = _calls.image_build(image, force)
+        return BuiltImage.from_json(await self._client.follow(call, BUILD, on_build_log))
+
+    async def delete(self, content_hash: str) -> None:
+        """Forget a cached image. What was made of it is not affected."""
+        await self._client.send(_calls.image_delete(content_hash))
 
     async def list(self) -> List[ImageInfo]:
         values = await self._client.request(_calls.image_list())

@@ -6,15 +6,16 @@ import http.client
 import json
 import socket
 import ssl
-from typing import Any, Callable, Iterable, Iterator, Optional, Union
+from typing import Any, Callable, Iterable, Iterator, Optional, TypeVar, Union
 
 from . import _calls
 from ._endpoint import CONNECT_TIMEOUT, Call, Endpoint
-from ._events import ResultStream
+from ._events import BUILD, Kind, ResultStream
 from .errors import TransportError, api_error
 from .types import BuildLog
 
 CHUNK = 1 << 16
+T = TypeVar("T")
 OnLog = Callable[[BuildLog], Any]
 Content = Union[bytes, bytearray, memoryview, Iterable[bytes]]
 
@@ -141,23 +142,23 @@ class Client:
         with self.open(call) as response:
             return decode(response.read())
 
-    def follow(self, call: Call, on_log: Optional[OnLog] = None) -> Any:
-        """Send a call whose reply may be a stream of events and return its result. What on_log
+    def follow(self, call: Call, kind: Kind[T], tell: Optional[Callable[[T], Any]] = None) -> Any:
+        """Send a call whose reply may be a stream of events and return its result. What tell
         raises ends it (a build goes on)."""
         with self.open(call) as response:
             if not response.content_type.startswith("text/event-stream"):
                 return decode(response.read())
-            stream = ResultStream()
+            stream = ResultStream(kind)
             for data in response.pieces():
-                for log in stream.feed(data):
-                    if on_log:
-                        on_log(log)
+                for told in stream.feed(data):
+                    if tell:
+                        tell(told)
             return stream.result()
 
     def logs(self, build_id: str) -> Iterator[BuildLog]:
         """A build's log from its start, until it ends."""
         with self.open(_calls.build_logs(build_id)) as response:
-            stream = ResultStream()
+            stream = ResultStream(BUILD)
             for data in response.pieces():
                 yield from stream.feed(data)
 

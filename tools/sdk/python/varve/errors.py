@@ -14,10 +14,11 @@ class TransportError(VarveError):
 
 
 class ApiError(VarveError):
-    """The daemon refused or failed. `status` is HTTP's, `message` says what and why."""
+    """The daemon refused or failed. `status` is HTTP's (0 for what failed once a reply had begun),
+    `message` says what and why."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{message} (status {status})")
+        super().__init__(f"{message} (status {status})" if status else message)
         self.status = status
         self.message = message
 

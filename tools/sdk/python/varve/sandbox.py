@@ -2,10 +2,23 @@
 from __future__ import annotations
 
 import time
-from typing import IO, Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Union, cast
+from typing import (
+    IO,
+    Any,
+    Callable,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Union,
+    cast,
+)
 
 from . import _calls
 from ._calls import Retention
+from ._events import BUILD, OUTPUT
 from .client import CHUNK, Client, Content, OnLog
 from .errors import (
     ApiError,
@@ -16,9 +29,10 @@ from .errors import (
     WaitTimeoutError,
 )
 from .image import Image
-from .types import CheckpointInfo, ExecResult, ExecStatus, FileInfo, PatchInfo, SandboxInfo
+from .types import CheckpointInfo, ExecResult, ExecStatus, FileInfo, Output, PatchInfo, SandboxInfo
 
 Data = Union[str, bytes, bytearray, memoryview, IO[bytes], Iterable[bytes]]
+OnOutput = Callable[[Output], Any]
 # How often something is asked for again that is waited for, in seconds.
 POLL_FIRST = 0.02
 POLL_MOST = 1.0
@@ -126,15 +140,21 @@ class Exec:
         cwd: Optional[str] = None,
         timeout: Optional[float] = None,
         check: bool = False,
+        on_output: Optional[OnOutput] = None,
     ) -> ExecResult:
         """Run a command and wait for its end.
 
         Without args, cmd is a line for `sh -c`; with args (an empty list will do) it is a program
         that gets exactly these. env and cwd add to what the image and the sandbox say. After
-        `timeout` seconds it is killed. With check, CommandError unless it ends with 0.
+        `timeout` seconds it is killed. With check, CommandError unless it ends with 0. on_output
+        gets the output as it comes, any amount of it, and the result has none then.
         """
         call = _calls.exec_run(self._id, False, cmd, args, env, cwd, timeout)
-        result = ExecResult.from_json(self._client.request(call))
+        if on_output is None:
+            result = ExecResult.from_json(self._client.request(call))
+        else:
+            call = _calls.with_output(call)
+            result = ExecResult.from_json(self._client.follow(call, OUTPUT, on_output))
         return check_result(cmd, result) if check else result
 
     def run_async(
@@ -265,7 +285,7 @@ class Sandbox:
         client = client or Client()
         options = _calls.sandbox_options(timeout, envs, metadata, memory_mb, cpu_count, disk_mb)
         call = _calls.sandbox_create(image, snapshot, options, force)
-        return cls(client, SandboxInfo.from_json(client.follow(call, on_build_log)))
+        return cls(client, SandboxInfo.from_json(client.follow(call, BUILD, on_build_log)))
 
     @classmethod
     def create_from_checkpoint(

@@ -6,11 +6,12 @@ from typing import Iterator, List, Optional
 
 from . import _calls
 from ._endpoint import without_none
+from ._events import BUILD
 from .client import Client, OnLog
 from .errors import BuildError
 from .image import Image
 from .sandbox import Polling
-from .types import BuildInfo, BuildLog, ImageInfo, SnapshotInfo
+from .types import BuildInfo, BuildLog, BuiltImage, ImageInfo, SnapshotInfo
 
 
 def is_ready(snapshot: SnapshotInfo) -> bool:
@@ -37,7 +38,7 @@ class Snapshots:
         """Build an image, unless it is cached, and name it. ConflictError: the name is taken;
         BuildError: it cannot be built."""
         call = _calls.snapshot_create(name, image, force, wait=True)
-        return SnapshotInfo.from_json(self._client.follow(call, on_build_logs))
+        return SnapshotInfo.from_json(self._client.follow(call, BUILD, on_build_logs))
 
     def start(self, name: str, image: Image, *, force: bool = False) -> SnapshotInfo:
         """The same, without waiting: wait_until_ready() does that."""
@@ -86,6 +87,18 @@ class Images:
 
     def __init__(self, client: Optional[Client] = None) -> None:
         self._client = client or Client()
+
+    def build(
+        self, image: Image, *, on_build_log: Optional[OnLog] = None, force: bool = False
+    ) -> BuiltImage:
+        """Build an image, unless it is cached, without giving it a name: what is made of it later
+        does not wait. BuildError: it cannot be built."""
+        call = _calls.image_build(image, force)
+        return BuiltImage.from_json(self._client.follow(call, BUILD, on_build_log))
+
+    def delete(self, content_hash: str) -> None:
+        """Forget a cached image. What was made of it is not affected."""
+        self._client.send(_calls.image_delete(content_hash))
 
     def list(self) -> List[ImageInfo]:
         return [ImageInfo.from_json(v) for v in self._client.request(_calls.image_list())]

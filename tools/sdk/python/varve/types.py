@@ -5,6 +5,7 @@ Times are ISO 8601 in UTC, as the daemon writes them.
 """
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
@@ -53,6 +54,21 @@ class BuildLog:
 
     def __str__(self) -> str:
         return self.message
+
+
+@dataclass(frozen=True)
+class Output:
+    """A piece of a command's output as it came; it may end inside of a character."""
+
+    stream: str
+    """"stdout" or "stderr"."""
+    data: bytes
+
+    @classmethod
+    def from_json(cls, value: Json) -> Output:
+        if isinstance(value.get("dataBase64"), str):
+            return cls(_str(value, "stream"), base64.b64decode(value["dataBase64"]))
+        return cls(_str(value, "stream"), _str(value, "data").encode("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -256,6 +272,27 @@ class ImageInfo:
             _int(value, "newBytes"),
             _str(value, "createdAt"),
             _str(value, "lastUsedAt"),
+            value,
+        )
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """An image that is ready to be used. `build_id` is empty where it was `cached`."""
+
+    content_hash: str
+    snapshot_id: str
+    build_id: str
+    cached: bool
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> BuiltImage:
+        return cls(
+            _str(value, "key"),
+            _str(value, "snapshotID"),
+            _str(value, "buildID"),
+            value.get("cached") is True,
             value,
         )
 

@@ -4,7 +4,7 @@ import * as https from "node:https";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { ApiError, TransportError, apiError } from "./errors.js";
-import { ResultStream } from "./events.js";
+import { BUILD, ResultStream, type Kind } from "./events.js";
 import type { BuildLog } from "./types.js";
 
 export const DEFAULT_SOCKET = "/run/snapshotd.sock";
@@ -88,7 +88,10 @@ function broken(where: string, cause: unknown): TransportError {
 }
 
 /** The same, and what reading it throws is told first. */
-async function* watched(content: Pieces, onError: (e: unknown) => void): AsyncGenerator<Uint8Array> {
+async function* watched(
+  content: Pieces,
+  onError: (e: unknown) => void,
+): AsyncGenerator<Uint8Array> {
   try {
     yield* content;
   } catch (e) {
@@ -161,7 +164,12 @@ export class Client {
       request.on("error", (e: Error) => {
         if (call.signal?.aborted) fail(call.signal.reason);
         else if (connected) fail(broken(this.address, e));
-        else fail(new TransportError(`cannot reach the daemon at ${this.address}: ${e.message}`, { cause: e }));
+        else
+          fail(
+            new TransportError(`cannot reach the daemon at ${this.address}: ${e.message}`, {
+              cause: e,
+            }),
+          );
       });
       this.#sendBody(request, call, failOnce);
     });
@@ -216,23 +224,23 @@ export class Client {
   }
 
   /**
-   * Send a call whose reply may be a stream of events and return its result. What onLog throws
+   * Send a call whose reply may be a stream of events and return its result. What tell throws
    * ends it (a build goes on).
    */
-  async follow<T = unknown>(call: Call, onLog?: OnLog): Promise<T> {
+  async follow<R, T>(call: Call, kind: Kind<T>, tell?: (told: T) => void): Promise<R> {
     const { contentType, body } = await this.open(withEvents(call));
-    if (!contentType.startsWith("text/event-stream")) return decode(await collect(body)) as T;
-    const stream = new ResultStream();
+    if (!contentType.startsWith("text/event-stream")) return decode(await collect(body)) as R;
+    const stream = new ResultStream(kind);
     for await (const data of body) {
-      for (const log of stream.feed(data)) onLog?.(log);
+      for (const told of stream.feed(data)) tell?.(told);
     }
-    return stream.result() as T;
+    return stream.result() as R;
   }
 
   /** The log events of a call's reply. */
   async *logs(call: Call): AsyncGenerator<BuildLog> {
     const { body } = await this.open(withEvents(call));
-    const stream = new ResultStream();
+    const stream = new ResultStream(BUILD);
     for await (const data of body) yield* stream.feed(data);
   }
 }

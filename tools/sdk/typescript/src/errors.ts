@@ -11,13 +11,16 @@ export class VarveError extends Error {
 /** The daemon could not be reached, or the connection broke off. */
 export class TransportError extends VarveError {}
 
-/** The daemon refused or failed. `status` is HTTP's, `reason` says what and why. */
+/**
+ * The daemon refused or failed. `status` is HTTP's (0 for what failed once a reply had begun),
+ * `reason` says what and why.
+ */
 export class ApiError extends VarveError {
   readonly status: number;
   readonly reason: string;
 
   constructor(status: number, reason: string) {
-    super(`${reason} (status ${status})`);
+    super(status ? `${reason} (status ${status})` : reason);
     this.status = status;
     this.reason = reason;
   }

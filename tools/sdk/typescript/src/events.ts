@@ -1,6 +1,6 @@
 /** Server-sent events (the HTML standard's event streams), and what the daemon says with them. */
-import { BuildError, TransportError } from "./errors.js";
-import { toBuildLog, type BuildLog, type JsonObject } from "./types.js";
+import { ApiError, BuildError, TransportError } from "./errors.js";
+import { toBuildLog, toOutput, type BuildLog, type JsonObject, type Output } from "./types.js";
 
 /** One event: its name ("message" where none is given) and its data. */
 export interface ServerEvent {
@@ -71,25 +71,45 @@ function parseObject(data: string): JsonObject {
   return { error: data, message: data };
 }
 
-function failure(value: JsonObject): BuildError {
-  const { error, step, status } = value;
-  return new BuildError(
-    typeof error === "string" ? error : JSON.stringify(value),
-    typeof step === "number" ? step : undefined,
-    typeof status === "number" ? status : 422,
-  );
+function reason(value: JsonObject): string {
+  return typeof value["error"] === "string" ? value["error"] : JSON.stringify(value);
 }
 
+/** A kind of stream: the events that are told while the work goes on, and its failure. */
+export interface Kind<T> {
+  readonly event: string;
+  readonly convert: (value: JsonObject) => T;
+  readonly failure: (value: JsonObject) => ApiError;
+}
+
+export const BUILD: Kind<BuildLog> = {
+  event: "build_log",
+  convert: toBuildLog,
+  failure: (value) =>
+    new BuildError(reason(value), typeof value["step"] === "number" ? value["step"] : undefined),
+};
+
+export const OUTPUT: Kind<Output> = {
+  event: "output",
+  convert: toOutput,
+  failure: (value) => new ApiError(0, reason(value)),
+};
+
 /** Follows the events of one call up to its result. */
-export class ResultStream {
+export class ResultStream<T> {
   readonly #parser = new EventParser();
+  readonly #kind: Kind<T>;
   #result: { value: unknown } | undefined;
 
-  /** The log events in data. Throws BuildError at an error event. */
-  *feed(data: Uint8Array): Generator<BuildLog> {
+  constructor(kind: Kind<T>) {
+    this.#kind = kind;
+  }
+
+  /** What is told in data. Throws an ApiError at an error event. */
+  *feed(data: Uint8Array): Generator<T> {
     for (const event of this.#parser.feed(data)) {
-      if (event.name === "build_log") yield toBuildLog(parseObject(event.data));
-      else if (event.name === "error") throw failure(parseObject(event.data));
+      if (event.name === this.#kind.event) yield this.#kind.convert(parseObject(event.data));
+      else if (event.name === "error") throw this.#kind.failure(parseObject(event.data));
       else if (event.name === "result") this.#result = { value: JSON.parse(event.data) };
     }
   }

@@ -1,7 +1,15 @@
 /** Commands of a sandbox. */
 import { quote, type Call, type Client } from "./client.js";
 import { CommandError, VarveError } from "./errors.js";
-import { toExecResult, toExecStatus, type ExecResult, type ExecStatus, type JsonObject } from "./types.js";
+import { OUTPUT } from "./events.js";
+import {
+  toExecResult,
+  toExecStatus,
+  type ExecResult,
+  type ExecStatus,
+  type JsonObject,
+  type Output,
+} from "./types.js";
 import { poll, type WaitOptions } from "./wait.js";
 
 export interface RunOptions {
@@ -14,6 +22,8 @@ export interface RunOptions {
   timeout?: number;
   /** CommandError unless it ends with 0. */
   check?: boolean;
+  /** Gets the output as it comes, any amount of it; the result has none then. */
+  onOutput?: (output: Output) => void;
   /** Stop waiting. */
   signal?: AbortSignal;
 }
@@ -72,7 +82,11 @@ export class Exec {
    */
   async run(command: string, options: RunOptions = {}): Promise<ExecResult> {
     const call = runCall(this.#id, "run", command, options);
-    const result = toExecResult(await this.#client.request<JsonObject>(call));
+    const { onOutput } = options;
+    const running = onOutput
+      ? this.#client.follow<JsonObject, Output>(call, OUTPUT, onOutput)
+      : this.#client.request<JsonObject>(call);
+    const result = toExecResult(await running);
     if (options.check && result.exitCode !== 0) {
       throw new CommandError(command, result.exitCode, result.stdout, result.stderr);
     }
@@ -80,7 +94,10 @@ export class Exec {
   }
 
   /** Start a command and return at once. */
-  async runAsync(command: string, options: Omit<RunOptions, "check"> = {}): Promise<Process> {
+  async runAsync(
+    command: string,
+    options: Omit<RunOptions, "check" | "onOutput"> = {},
+  ): Promise<Process> {
     const call = runCall(this.#id, "run-async", command, options);
     const { execId } = await this.#client.request<{ execId: string }>(call);
     return new Process(this, execId);

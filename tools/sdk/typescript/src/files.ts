@@ -19,7 +19,9 @@ export class Files {
 
   /** A whole text file, which has to be UTF-8. */
   async read(path: string): Promise<string> {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(await this.readBytes(path));
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(
+      await this.readBytes(path),
+    );
   }
 
   /** A whole file. */
@@ -44,7 +46,9 @@ export class Files {
 
   /** The entries of a directory. */
   async list(path = "/"): Promise<FileInfo[]> {
-    return (await this.#client.request<JsonObject[]>(this.#call("GET", "/list", path))).map(toFileInfo);
+    return (await this.#client.request<JsonObject[]>(this.#call("GET", "/list", path))).map(
+      toFileInfo,
+    );
   }
 
   /** Make a directory and those above it. */
@@ -59,7 +63,8 @@ export class Files {
 
   /** Whether there is a file or directory, following symbolic links. The path is absolute. */
   async exists(path: string): Promise<boolean> {
-    if (!path.startsWith("/")) throw new TypeError(`${JSON.stringify(path)} is not an absolute path`);
+    if (!path.startsWith("/"))
+      throw new TypeError(`${JSON.stringify(path)} is not an absolute path`);
     try {
       await (await this.#client.open(this.#call("GET", "", path))).body.return(undefined);
       return true;

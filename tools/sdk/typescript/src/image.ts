@@ -16,7 +16,10 @@ export type DirEntry = string | { readonly relativePath: string; readonly mode?:
 
 /** A step of a manifest, as the daemon takes it. */
 export type Step =
-  | { readonly type: "apt_install" | "pip_install"; readonly args: { readonly packages: readonly string[] } }
+  | {
+      readonly type: "apt_install" | "pip_install";
+      readonly args: { readonly packages: readonly string[] };
+    }
   | { readonly type: "run"; readonly args: { readonly commands: readonly string[] } }
   | { readonly type: "env"; readonly args: { readonly vars: Readonly<Record<string, string>> } }
   | { readonly type: "workdir"; readonly args: { readonly path: string } }

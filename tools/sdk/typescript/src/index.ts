@@ -33,16 +33,18 @@ export {
   type SandboxSettings,
   type Via,
 } from "./sandbox.js";
-export { Builds, Images, Snapshots, type SnapshotOptions } from "./snapshots.js";
+export { Builds, Images, Snapshots, type ImageOptions, type SnapshotOptions } from "./snapshots.js";
 export type {
   BuildInfo,
   BuildLog,
+  BuiltImage,
   CheckpointInfo,
   ExecResult,
   ExecStatus,
   FileInfo,
   ImageInfo,
   JsonObject,
+  Output,
   PatchInfo,
   SandboxInfo,
   SnapshotInfo,

@@ -4,7 +4,8 @@
  */
 
 /** What JSON has. */
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [name: string]: Json };
+export type Json =
+  null | boolean | number | string | readonly Json[] | { readonly [name: string]: Json };
 
 const INTEGER_MAX = 2 ** 53;
 

@@ -1,6 +1,7 @@
 /** Sandboxes: programs and files in a root filesystem of their own. */
 import { Client, isStatus, quote, type Call, type OnLog } from "./client.js";
 import { NotFoundError, VarveError } from "./errors.js";
+import { BUILD } from "./events.js";
 import { Exec } from "./exec.js";
 import { Files } from "./files.js";
 import type { Image } from "./image.js";
@@ -8,6 +9,7 @@ import {
   toCheckpointInfo,
   toPatchInfo,
   toSandboxInfo,
+  type BuildLog,
   type CheckpointInfo,
   type JsonObject,
   type PatchInfo,
@@ -98,12 +100,17 @@ export class Sandbox {
       json: { templateID: "base", ...settings(options), image, snapshot },
       signal,
     };
-    const made = image ? client.follow<JsonObject>(call, onBuildLog) : client.request<JsonObject>(call);
+    const made = image
+      ? client.follow<JsonObject, BuildLog>(call, BUILD, onBuildLog)
+      : client.request<JsonObject>(call);
     return new Sandbox(client, await made);
   }
 
   /** Make a new sandbox that starts as a checkpoint (a fork); its patches are run in it. */
-  static async createFromCheckpoint(checkpointId: string, options: SandboxSettings = {}): Promise<Sandbox> {
+  static async createFromCheckpoint(
+    checkpointId: string,
+    options: SandboxSettings = {},
+  ): Promise<Sandbox> {
     const { client = new Client(), signal } = options;
     const path = `/api/sandboxes/from-checkpoint/${quote(checkpointId)}`;
     const call: Call = { method: "POST", path, json: settings(options), signal };
@@ -225,8 +232,16 @@ export class Sandbox {
     return (await client.request<JsonObject[]>(call)).map(toPatchInfo);
   }
 
-  static async deleteCheckpointPatch(checkpointId: string, patchId: string, via: Via = {}): Promise<void> {
+  static async deleteCheckpointPatch(
+    checkpointId: string,
+    patchId: string,
+    via: Via = {},
+  ): Promise<void> {
     const { client = new Client(), signal } = via;
-    await client.send({ method: "DELETE", path: patchesPath(checkpointId, quote(patchId)), signal });
+    await client.send({
+      method: "DELETE",
+      path: patchesPath(checkpointId, quote(patchId)),
+      signal,
+    });
   }
 }

@@ -1,13 +1,16 @@
 /** Named snapshots, cached images and builds. */
 import { Client, quote, type Call, type OnLog } from "./client.js";
 import { BuildError } from "./errors.js";
+import { BUILD } from "./events.js";
 import type { Image } from "./image.js";
 import {
   toBuildInfo,
+  toBuiltImage,
   toImageInfo,
   toSnapshotInfo,
   type BuildInfo,
   type BuildLog,
+  type BuiltImage,
   type ImageInfo,
   type JsonObject,
   type SnapshotInfo,
@@ -20,6 +23,15 @@ export interface SnapshotOptions {
   /** Gets each line of the build's log as it comes. */
   onBuildLogs?: OnLog;
   /** Build the image even where it is cached. */
+  force?: boolean;
+  /** Give up waiting (the build goes on). */
+  signal?: AbortSignal;
+}
+
+export interface ImageOptions {
+  /** Gets each line of the build's log as it comes. */
+  onBuildLog?: OnLog;
+  /** Build it even where it is cached. */
   force?: boolean;
   /** Give up waiting (the build goes on). */
   signal?: AbortSignal;
@@ -54,7 +66,9 @@ export class Snapshots {
    */
   async create(options: SnapshotOptions): Promise<SnapshotInfo> {
     const call = this.#create(options, {});
-    return toSnapshotInfo(await this.#client.follow<JsonObject>(call, options.onBuildLogs));
+    return toSnapshotInfo(
+      await this.#client.follow<JsonObject, BuildLog>(call, BUILD, options.onBuildLogs),
+    );
   }
 
   /** The same, without waiting: waitUntilReady() does that. */
@@ -114,6 +128,27 @@ export class Images {
 
   constructor(client: Client = new Client()) {
     this.#client = client;
+  }
+
+  /**
+   * Build an image, unless it is cached, without giving it a name: what is made of it later does
+   * not wait. BuildError: it cannot be built.
+   */
+  async build(image: Image, options: ImageOptions = {}): Promise<BuiltImage> {
+    const { onBuildLog, force, signal } = options;
+    const call: Call = {
+      method: "POST",
+      path: "/api/images",
+      query: force ? { force: "true" } : {},
+      json: { image },
+      signal,
+    };
+    return toBuiltImage(await this.#client.follow<JsonObject, BuildLog>(call, BUILD, onBuildLog));
+  }
+
+  /** Forget a cached image. What was made of it is not affected. */
+  async delete(contentHash: string): Promise<void> {
+    await this.#client.send({ method: "DELETE", path: `/api/images/${quote(contentHash)}` });
   }
 
   async list(): Promise<ImageInfo[]> {

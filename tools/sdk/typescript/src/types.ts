@@ -45,6 +45,19 @@ export function toBuildLog(raw: JsonObject): BuildLog {
   };
 }
 
+/** A piece of a command's output as it came; it may end inside of a character. */
+export interface Output {
+  readonly stream: "stdout" | "stderr";
+  readonly data: Uint8Array;
+}
+
+export function toOutput(raw: JsonObject): Output {
+  const base64 = raw["dataBase64"];
+  const data =
+    typeof base64 === "string" ? Buffer.from(base64, "base64") : Buffer.from(str(raw, "data"));
+  return { stream: raw["stream"] === "stderr" ? "stderr" : "stdout", data };
+}
+
 /** How a command ended. A signal's exit code is 128 and its number. */
 export interface ExecResult {
   readonly exitCode: number;
@@ -54,7 +67,12 @@ export interface ExecResult {
 }
 
 export function toExecResult(raw: JsonObject): ExecResult {
-  return { exitCode: num(raw, "exitCode"), stdout: str(raw, "stdout"), stderr: str(raw, "stderr"), raw };
+  return {
+    exitCode: num(raw, "exitCode"),
+    stdout: str(raw, "stdout"),
+    stderr: str(raw, "stderr"),
+    raw,
+  };
 }
 
 /** How far a command is that was started with runAsync. `error` says why it could not run. */
@@ -219,6 +237,25 @@ export function toImageInfo(raw: JsonObject): ImageInfo {
     newBytes: num(raw, "newBytes"),
     createdAt: str(raw, "createdAt"),
     lastUsedAt: str(raw, "lastUsedAt"),
+    raw,
+  };
+}
+
+/** An image that is ready to be used. `buildId` is empty where it was `cached`. */
+export interface BuiltImage {
+  readonly contentHash: string;
+  readonly snapshotId: string;
+  readonly buildId: string;
+  readonly cached: boolean;
+  readonly raw: JsonObject;
+}
+
+export function toBuiltImage(raw: JsonObject): BuiltImage {
+  return {
+    contentHash: str(raw, "key"),
+    snapshotId: str(raw, "snapshotID"),
+    buildId: str(raw, "buildID"),
+    cached: raw["cached"] === true,
     raw,
   };
 }

@@ -14,7 +14,9 @@ interface Vectors {
 }
 
 const inTree = new URL("../../../../../tests/vectors/manifests.json", import.meta.url);
-const vectors = JSON.parse(fs.readFileSync(process.env["VARVE_VECTORS"] ?? inTree, "utf8")) as Vectors;
+const vectors = JSON.parse(
+  fs.readFileSync(process.env["VARVE_VECTORS"] ?? inTree, "utf8"),
+) as Vectors;
 
 /** apt_install is aptInstall here. */
 function method(name: string): string {
@@ -56,7 +58,17 @@ describe("the file that all implementations are tested with", () => {
 });
 
 test("canonical JSON refuses what has no one form", () => {
-  for (const bad of [1.5, NaN, Infinity, 2 ** 53 + 2, "\ud800", { "\udfff": 1 }, undefined, () => 1, 1n]) {
+  for (const bad of [
+    1.5,
+    NaN,
+    Infinity,
+    2 ** 53 + 2,
+    "\ud800",
+    { "\udfff": 1 },
+    undefined,
+    () => 1,
+    1n,
+  ]) {
     assert.throws(() => canonicalize(bad as Json), TypeError);
   }
   assert.equal(canonicalize(-0), "0");
@@ -131,7 +143,9 @@ describe("arguments", () => {
 
   test("modes", () => {
     const mode = (given: number | string): unknown => {
-      const step = Image.base().addFile("/f", "", given).toJSON().steps[0] as { args: { mode?: string } };
+      const step = Image.base().addFile("/f", "", given).toJSON().steps[0] as {
+        args: { mode?: string };
+      };
       return step.args.mode;
     };
     assert.equal(mode(0o755), "0755");
@@ -139,7 +153,8 @@ describe("arguments", () => {
     assert.equal(mode("0644"), "0644");
     assert.equal(mode(0), "0000");
     assert.equal(mode(0o4755), "4755");
-    for (const bad of [0o10000, -1, 1.5, "8", "rwx", ""]) assert.throws(() => mode(bad), RangeError);
+    for (const bad of [0o10000, -1, 1.5, "8", "rwx", ""])
+      assert.throws(() => mode(bad), RangeError);
   });
 
   test("text and bytes", () => {

@@ -17,7 +17,9 @@ import { GREETING, Log, NO_ID, RUN, builds, common, sandbox, skip, snapshots } f
 
 describe("images", { skip }, () => {
   test("logs come while it is built, and then it is cached", async () => {
-    const image = Image.base().env({ FIRST: RUN }).runCommands("echo early; echo wrong >&2", "sleep 1.5", "echo late");
+    const image = Image.base()
+      .env({ FIRST: RUN })
+      .runCommands("echo early; echo wrong >&2", "sleep 1.5", "echo late");
     const log = new Log();
     const box = await sandbox({ image, onBuildLog: log.add });
     const { log: early, at } = log.find("early");
@@ -38,9 +40,26 @@ describe("images", { skip }, () => {
     assert.ok(keys.includes(image.cacheKey()));
   });
 
+  test("without a name", async () => {
+    const image = Image.base().runCommands(`echo nameless ${RUN}`);
+    const images = new Images();
+    const log = new Log();
+    const built = await images.build(image, { onBuildLog: log.add });
+    assert.deepEqual([built.contentHash, built.cached], [image.cacheKey(), false]);
+    assert.equal((await builds.get(built.buildId)).snapshotId, built.snapshotId);
+    log.find(`nameless ${RUN}`);
+    const again = await images.build(image);
+    assert.deepEqual([again.snapshotId, again.cached], [built.snapshotId, true]);
+    assert.equal((await images.build(image, { force: true })).cached, false);
+    await images.delete(image.cacheKey());
+    await assert.rejects(images.delete(image.cacheKey()), NotFoundError);
+  });
+
   test("what the steps leave behind", async () => {
     const box = await sandbox({ image: common });
-    const { stdout } = await box.exec.run('pwd; ./hello.sh world; printf %s "$GREETING"', { check: true });
+    const { stdout } = await box.exec.run('pwd; ./hello.sh world; printf %s "$GREETING"', {
+      check: true,
+    });
     assert.equal(stdout, `/srv/app\nhello world\n${GREETING}`);
     assert.equal(await box.files.read("/srv/app/greeting"), GREETING);
   });
@@ -51,7 +70,9 @@ describe("images", { skip }, () => {
     fs.writeFileSync(`${top}/sub/run`, "#!/bin/sh\necho ran\n", { mode: 0o700 });
     fs.symlinkSync("sub/run", `${top}/link`);
     fs.chmodSync(`${top}/sub`, 0o2750);
-    const image = Image.base().addLocalDir(top, "/opt/tree").addLocalFile(`${top}/link`, "/opt/alone");
+    const image = Image.base()
+      .addLocalDir(top, "/opt/tree")
+      .addLocalFile(`${top}/link`, "/opt/alone");
     fs.rmSync(top, { recursive: true });
     const box = await sandbox({ image });
     const command = 'cd /opt/tree && stat -c "%A %n" sub sub/* ../alone && readlink link && ./link';
@@ -70,7 +91,10 @@ describe("images", { skip }, () => {
     const image = Image.base().runCommands(`echo ${RUN}`).runCommands("echo last words; exit 3");
     const log = new Log();
     const building = sandbox({ image, onBuildLog: log.add });
-    await assert.rejects(building, (e) => e instanceof BuildError && e.step === 2 && /3/.test(e.reason));
+    await assert.rejects(
+      building,
+      (e) => e instanceof BuildError && e.step === 2 && /3/.test(e.reason),
+    );
     log.find("last words");
     const build = (await builds.list()).find((b) => b.contentHash === image.cacheKey())!;
     assert.deepEqual([build.state, build.stepCount], ["failed", 2]);
@@ -85,7 +109,8 @@ describe("images", { skip }, () => {
 
   test("manifests that are refused", async () => {
     const relative = Image.base().workdir("/ok").workdir("relative");
-    const named = (e: unknown): boolean => e instanceof InvalidRequestError && /step 2/.test(e.reason);
+    const named = (e: unknown): boolean =>
+      e instanceof InvalidRequestError && /step 2/.test(e.reason);
     await assert.rejects(sandbox({ image: relative }), named);
     const gone = sandbox({ image: Image.fromSnapshot(`none-${RUN}`) });
     await assert.rejects(gone, (e) => e instanceof BuildError && e.reason.includes(`none-${RUN}`));

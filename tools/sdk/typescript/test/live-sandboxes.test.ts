@@ -12,15 +12,24 @@ import {
   Sandbox,
   VarveError,
   WaitTimeoutError,
+  type Output,
 } from "../src/index.js";
 import { NO_ID, RUN, common, forked, sandbox, skip } from "./live.js";
 
 describe("sandboxes", { skip }, () => {
   test("a life", async () => {
-    const box = await sandbox({ metadata: { run: RUN }, envs: { MINE: "1" }, memoryMB: 256, timeout: 60 });
+    const box = await sandbox({
+      metadata: { run: RUN },
+      envs: { MINE: "1" },
+      memoryMB: 256,
+      timeout: 60,
+    });
     assert.ok(box.status === "running" && (await box.isRunning()));
     assert.deepEqual([box.info.templateId, box.info.metadata], ["base", { run: RUN }]);
-    assert.equal((await box.exec.run("echo $MINE; . /etc/os-release; echo $ID")).stdout, "1\ndebian\n");
+    assert.equal(
+      (await box.exec.run("echo $MINE; . /etc/os-release; echo $ID")).stdout,
+      "1\ndebian\n",
+    );
     const same = await Sandbox.connect(box.id);
     assert.equal((await same.exec.run("echo same")).stdout, "same\n");
     assert.ok((await Sandbox.list()).some((s) => s.sandboxId === box.id));
@@ -41,12 +50,18 @@ describe("sandboxes", { skip }, () => {
     assert.deepEqual(result, { exitCode: 3, stdout: "out\n", stderr: "err\n" });
     assert.equal((await exec.run('printf %s "$A"', { env: { A: "x y\nz" } })).stdout, "x y\nz");
     assert.equal((await exec.run("pwd", { cwd: "/usr/lib" })).stdout, "/usr/lib\n");
-    assert.equal((await exec.run("printf", { args: ["%s|", "a b", "$HOME", "*"] })).stdout, "a b|$HOME|*|");
+    assert.equal(
+      (await exec.run("printf", { args: ["%s|", "a b", "$HOME", "*"] })).stdout,
+      "a b|$HOME|*|",
+    );
     assert.equal((await exec.run("kill -9 $$")).exitCode, 137);
     assert.equal((await exec.run("/nonexistent", { args: [] })).exitCode, 127);
     assert.equal((await exec.run("sleep 60", { timeout: 1 })).exitCode, 124);
     const failing = exec.run("echo why >&2; exit 7", { check: true });
-    await assert.rejects(failing, (e) => e instanceof CommandError && e.exitCode === 7 && /why/.test(e.message));
+    await assert.rejects(
+      failing,
+      (e) => e instanceof CommandError && e.exitCode === 7 && /why/.test(e.message),
+    );
     const lasting = exec.run("sleep 60", { signal: AbortSignal.timeout(300) });
     await assert.rejects(lasting, { name: "TimeoutError" });
 
@@ -56,6 +71,20 @@ describe("sandboxes", { skip }, () => {
     const end = await process.wait({ timeoutMs: 60_000 });
     assert.deepEqual([end.exitCode, end.stdout], [5, "begun\n"]);
     await assert.rejects(exec.result(NO_ID), NotFoundError);
+  });
+
+  test("output as it comes", async () => {
+    const { exec } = await sandbox();
+    const told: { at: number; stream: string; data: Uint8Array }[] = [];
+    const onOutput = (output: Output): void => void told.push({ at: Date.now(), ...output });
+    const of = (stream: string): string =>
+      Buffer.concat(told.filter((t) => t.stream === stream).map((t) => t.data)).toString("latin1");
+    const command = "echo one; sleep 1; echo two >&2; printf 'a\\0\\377'; exit 3";
+    const { exitCode, stdout } = await exec.run(command, { onOutput });
+    assert.deepEqual([exitCode, stdout], [3, ""]);
+    assert.equal(Buffer.from(told[0]!.data).toString(), "one\n");
+    assert.ok(told.at(-1)!.at - told[0]!.at >= 900);
+    assert.deepEqual([of("stdout"), of("stderr")], ["one\na\0\xff", "two\n"]);
   });
 
   test("files", async () => {
@@ -96,7 +125,9 @@ describe("sandboxes", { skip }, () => {
     assert.deepEqual([...entries.keys()].sort(), ["e", "file"]);
     assert.ok(entries.get("e")!.isDir && !entries.get("file")!.isDir);
     assert.deepEqual([entries.get("file")!.path, entries.get("file")!.size], ["/d/file", 5]);
-    const exist = ["/", "/d", "/d/file", "/d/none", "/none/x", "/d/file/x"].map((p) => files.exists(p));
+    const exist = ["/", "/d", "/d/file", "/d/none", "/none/x", "/d/file/x"].map((p) =>
+      files.exists(p),
+    );
     assert.deepEqual(await Promise.all(exist), [true, true, true, false, false, false]);
     await files.remove("/d");
     assert.equal(await files.exists("/d/file"), false);
@@ -119,13 +150,19 @@ describe("sandboxes", { skip }, () => {
     const fork = await forked(first.id, { envs: { MORE: "1" } });
     assert.equal(fork.info.fromCheckpointId, first.id);
     assert.equal(await fork.files.read("/state"), "one");
-    assert.equal((await fork.exec.run('echo "$KEPT $MORE $RUN"; pwd')).stdout, `yes 1 ${RUN}\n/srv/app\n`);
+    assert.equal(
+      (await fork.exec.run('echo "$KEPT $MORE $RUN"; pwd')).stdout,
+      `yes 1 ${RUN}\n/srv/app\n`,
+    );
     assert.equal(await box.files.read("/state"), "two");
     await box.restoreCheckpoint(first.id);
     assert.equal(await box.files.read("/state"), "one");
 
     await box.deleteCheckpoint(first.id);
-    assert.deepEqual((await box.listCheckpoints()).map((c) => c.name), ["second"]);
+    assert.deepEqual(
+      (await box.listCheckpoints()).map((c) => c.name),
+      ["second"],
+    );
     await assert.rejects(box.deleteCheckpoint(first.id), NotFoundError);
     await assert.rejects(box.restoreCheckpoint(first.id), NotFoundError);
     await assert.rejects(forked(first.id), NotFoundError);
@@ -136,10 +173,16 @@ describe("sandboxes", { skip }, () => {
   test("patches", async () => {
     const box = await sandbox();
     const { id } = await box.createCheckpoint("patched");
-    const one = await Sandbox.createCheckpointPatch(id, { script: "echo one >>/order", description: "first" });
+    const one = await Sandbox.createCheckpointPatch(id, {
+      script: "echo one >>/order",
+      description: "first",
+    });
     const two = await Sandbox.createCheckpointPatch(id, { script: "echo two >>/order" });
     assert.deepEqual([one.description, one.checkpointId], ["first", id]);
-    assert.deepEqual((await Sandbox.listCheckpointPatches(id)).map((p) => p.id), [one.id, two.id]);
+    assert.deepEqual(
+      (await Sandbox.listCheckpointPatches(id)).map((p) => p.id),
+      [one.id, two.id],
+    );
     assert.equal(await (await forked(id)).files.read("/order"), "one\ntwo\n");
     await Sandbox.deleteCheckpointPatch(id, one.id);
     await assert.rejects(Sandbox.deleteCheckpointPatch(id, one.id), NotFoundError);

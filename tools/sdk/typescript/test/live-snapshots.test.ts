@@ -23,7 +23,9 @@ describe("snapshots", { skip }, () => {
 
     const box = await sandbox({ snapshot: name });
     assert.equal(await box.files.read("/snap"), "in the snapshot");
-    const derived = await sandbox({ image: Image.fromSnapshot(name).runCommands("cp /snap /copy") });
+    const derived = await sandbox({
+      image: Image.fromSnapshot(name).runCommands("cp /snap /copy"),
+    });
     assert.equal(await derived.files.read("/copy"), "in the snapshot");
 
     assert.equal((await snapshots.rename(name, other)).name, other);

@@ -6,7 +6,14 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after } from "node:test";
-import { Builds, Image, Sandbox, Snapshots, type BuildLog, type SandboxOptions } from "../src/index.js";
+import {
+  Builds,
+  Image,
+  Sandbox,
+  Snapshots,
+  type BuildLog,
+  type SandboxOptions,
+} from "../src/index.js";
 
 export const skip = process.env["VARVE_LIVE"] ? false : "needs a daemon (VARVE_LIVE)";
 // A part of names and images that no other run of the tests has.

@@ -113,7 +113,8 @@ describe("addresses", () => {
   });
 
   test("that are none", () => {
-    for (const url of ["ftp://h", "h:80", "nonsense"]) assert.throws(() => new Client({ url }), TypeError);
+    for (const url of ["ftp://h", "h:80", "nonsense"])
+      assert.throws(() => new Client({ url }), TypeError);
     assert.throws(() => new Client({ url: "http://h", socket: "/s" }), TypeError);
   });
 });
@@ -138,7 +139,13 @@ describe("HTTP", () => {
 
   test("events, cut in several ways", async () => {
     const log = { step: 2, type: "run", message: "caf\u00e9", stream: "stdout" };
-    const pieces = [EVENTS, chunk(": hello\n\n"), event("build_log", log), event("result", SANDBOX), LAST];
+    const pieces = [
+      EVENTS,
+      chunk(": hello\n\n"),
+      event("build_log", log),
+      event("result", SANDBOX),
+      LAST,
+    ];
     const bytes = [...Buffer.from(pieces.join(""))].map((byte) => Buffer.from([byte]));
     for (const sent of [pieces, [pieces.join("")], bytes]) {
       await serving(sent, async (socket, requests) => {
@@ -194,10 +201,14 @@ describe("HTTP", () => {
         [new Uint8Array([1, 2, 3]).subarray(1), Buffer.from([2, 3])],
         [big, big],
       ];
-      const body = (): Buffer => requests.at(-1)!.subarray(requests.at(-1)!.indexOf("\r\n\r\n") + 4);
+      const body = (): Buffer =>
+        requests.at(-1)!.subarray(requests.at(-1)!.indexOf("\r\n\r\n") + 4);
       for (const [content, wanted] of plain) {
         await files.write("/a b", content);
-        assert.match(requests.at(-1)!.toString(), /^PUT \/api\/sandboxes\/sb-1\/files\?path=%2Fa%20b /);
+        assert.match(
+          requests.at(-1)!.toString(),
+          /^PUT \/api\/sandboxes\/sb-1\/files\?path=%2Fa%20b /,
+        );
         assert.deepEqual(body(), Buffer.from(wanted));
       }
       const pieces = [Buffer.from("abc"), Buffer.from("de")];
@@ -226,13 +237,19 @@ describe("HTTP", () => {
     ));
 
   test("what a callback throws goes through", () =>
-    serving([EVENTS, event("build_log", { message: "x" }), event("result", {}), LAST], async (socket) => {
-      const snapshots = new Snapshots(new Client({ socket }));
-      const onBuildLogs = (): void => {
-        throw new RangeError("mine");
-      };
-      await assert.rejects(snapshots.create({ name: "n", image: Image.base(), onBuildLogs }), RangeError);
-    }));
+    serving(
+      [EVENTS, event("build_log", { message: "x" }), event("result", {}), LAST],
+      async (socket) => {
+        const snapshots = new Snapshots(new Client({ socket }));
+        const onBuildLogs = (): void => {
+          throw new RangeError("mine");
+        };
+        await assert.rejects(
+          snapshots.create({ name: "n", image: Image.base(), onBuildLogs }),
+          RangeError,
+        );
+      },
+    ));
 
   test("a signal ends the call", () =>
     serving([EVENTS, event("build_log", { message: "x" })], async (socket) => {
