@@ -204,7 +204,7 @@ int builds_join(struct builds *b, const struct manifest *m, const struct build_r
 	pthread_mutex_lock(&b->lock);
 	bd = find_key_locked(b, m->key, rq->force);
 	if (atomic_load(&b->stopping))
-		rc = error_set(err, -ESHUTDOWN, "snapshotd is stopping");
+		rc = error_set(err, -ECANCELED, "snapshotd is stopping");
 	else if (!bd && !rq->force && is_cached(b, m, base, oc))
 		rc = 1;
 	else if (!bd)

@@ -90,7 +90,7 @@ struct build *builds_find(struct builds *b, const char *id);
 /*
  * Join the build of m's key or start one, with a reference. named: a snapshot
  * that it is to make ready (may be NULL). 1: it is in the cache meanwhile, and
- * *oc says which. -EAGAIN: too many; -ESHUTDOWN.
+ * *oc says which. -EAGAIN: too many; -ECANCELED: the daemon stops.
  */
 MUST_CHECK int builds_join(struct builds *b, const struct manifest *m,
 			   const struct build_request *rq, const struct snapshot *base,

@@ -1,5 +1,6 @@
 #!/bin/bash
 # timeout: 900
+# tags: sandbox
 # Images from manifests: the cache, one build for many, logs, names, what later steps see.
 # tags: sandbox
 . "${0%/*}/lib.sh"
@@ -112,6 +113,16 @@ is 'upon a snapshot' "$code" 201
 look_at viasnap "$T/via"
 is '... has both' "$(cat "$T/via/one" "$T/via/x")" $'one\ny'
 is '... and its environment' "$(get .config.Env[0])" "FOO=it's \$HOME"
+
+varve export bare oci "$T/bare.oci" >/dev/null
+varve import lib-bare-1.0 oci "$T/bare.oci" >/dev/null
+create viaoci "$(image "$(add_file /x y)" | jq -c '.base = "oci:lib/bare:1.0"')"
+is 'upon an OCI image that was imported' "$code" 201
+create nooci "$(image "$(add_file /x y)" | jq -c '.base = "oci:lib/none:1"')"
+is '... or was not' "$code" 422
+like '... which says how' "$(get .error)" 'varve import lib-none-1 oci'
+create nooci "$(image "$(add_file /x y)" | jq -c '.base = "oci:base"')"
+is '... or is another kind of snapshot' "$code" 422
 
 # --- refused before anything is built ---
 n=$(build_count)

@@ -1,5 +1,6 @@
 #!/bin/bash
 # timeout: 600
+# tags: sandbox
 # Builds that fail: told as what they failed with, with nothing left and the host unharmed.
 # tags: sandbox
 . "${0%/*}/lib.sh"

@@ -1,5 +1,6 @@
 #!/bin/bash
 # timeout: 900
+# tags: sandbox
 # kill -9 of the daemon in every state of a build: the next one finds nothing that is stuck,
 # and the same request builds.
 # tags: sandbox

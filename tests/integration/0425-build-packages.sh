@@ -1,5 +1,6 @@
 #!/bin/bash
 # timeout: 900
+# tags: sandbox
 # Packages: pip from an index on loopback, apt from a real mirror, and what is said where
 # either cannot be reached. Two builds upon clean stores give the same files.
 . "${0%/*}/lib.sh"
