@@ -36,7 +36,10 @@ static void set_reason(struct reach *r, const char *reason)
 {
 	while (isspace((unsigned char)*reason))
 		reason++;
-	snprintf(r->reason, sizeof(r->reason), "%s", reason);
+	/* pip shows objects: X('<...>: REASON')) */
+	const char *end = strstr(reason, "')");
+	snprintf(r->reason, sizeof(r->reason), "%.*s",
+		 end ? (int)(end - reason) : (int)strlen(reason), reason);
 	for (size_t n = strlen(r->reason); n > 0 && strchr(" .)", r->reason[n - 1]); n--)
 		r->reason[n - 1] = '\0';
 }
@@ -129,9 +132,11 @@ static bool pip_failed(struct reach *r, const char *line)
 	p = strstr(line, "after connection broken by ");
 	if (!p)
 		return false;
-	char host[sizeof(r->from)];
-	snprintf(host, sizeof(host), "%s", r->from[0] ? r->from : "the-package-index");
-	found(r, host, why ? why : p + strlen("after connection broken by "));
+	if (!r->host[0]) {
+		snprintf(r->host, sizeof(r->host), "%s",
+			 r->from[0] ? r->from : "the package index");
+		set_reason(r, why ? why : p + strlen("after connection broken by "));
+	}
 	return true;
 }
 

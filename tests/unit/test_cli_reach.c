@@ -64,8 +64,8 @@ static const struct {
 	{ "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by "
 	  "'NewConnectionError('<pip._vendor.X object at 0x7f>: Failed to establish a new "
 	  "connection: [Errno 111] Connection refused')': /simple/foo/\n",
-	  "could not reach the-package-index: Failed to establish a new connection: [Errno 111] "
-	  "Connection refused')': /simple/foo/" },
+	  "could not reach the package index: Failed to establish a new connection: [Errno 111] "
+	  "Connection refused" },
 	{ "Looking in indexes: http://127.0.0.1:9/simple\n"
 	  "WARNING: Retrying (Retry(total=0)) after connection broken by 'ProtocolError'\n",
 	  "could not reach 127.0.0.1:9: 'ProtocolError'" },
@@ -73,7 +73,7 @@ static const struct {
 	  "url: /simple (Caused by NewConnectionError('<x>: Failed to establish a new "
 	  "connection: [Errno -3] Temporary failure in name resolution'))\n",
 	  "could not reach index.example: Failed to establish a new connection: [Errno -3] "
-	  "Temporary failure in name resolution'" },
+	  "Temporary failure in name resolution" },
 	{ "fatal: unable to access 'https://git.example/x/': Could not resolve host: git.example\n",
 	  "could not reach git.example: Could not resolve host: git.example" },
 	{ "curl: (7) Failed to connect to 127.0.0.1 port 9 after 0 ms: Couldn't connect\n",
