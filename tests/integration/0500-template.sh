@@ -1,7 +1,7 @@
 #!/bin/bash
 # The debian-12 template, built for real from Debian's packages and npm, and what is in it.
 # tags: sandbox template
-# timeout: 900
+# timeout: 1500
 . "${0%/*}/lib.sh"
 need root fuse jq runc mmdebstrap
 need_space 6000
