@@ -321,7 +321,8 @@ like "which is told" "$err" 'No space left'
 run bash -c 'varve ls -R a | head -1; exit ${PIPESTATUS[0]}'
 is "a reader that leaves is not told of" "$err" ""
 like "progress shows on a terminal" "$(TERM=xterm on_terminal varve import p1 dir src)" $'\033'
-complete() { varve __complete -- "$@" | sort | xargs; }
+# Without snapshots that have no name: their ids may begin with anything.
+complete() { varve __complete -- "$@" | grep -vE '^[0-9a-f]{8}(-[0-9a-f]{4}){3}' | sort | xargs; }
 is "commands are completed" "$(complete hi)" history
 is "options are" "$(complete umount --)" "--discard --help --json --lazy --socket --store --version"
 is "choices are" "$(complete mount --cache '')" "private shared"
@@ -336,7 +337,7 @@ ok "and works in bash" bash -ec '
 	. <(varve completion bash)
 	COMP_WORDS=(varve show c) COMP_CWORD=2
 	_varve
-	[ "${COMPREPLY[*]}" = "c2 c1" ]'
+	[ "$(printf "%s\n" "${COMPREPLY[@]}" | grep -x "c[12]" | xargs)" = "c2 c1" ]'
 
 ok "umount at last" varve umount mnt
 done_testing
