@@ -81,9 +81,7 @@ static bool is_cancelled(void *arg)
 {
 	struct file_call *f = arg;
 
-	/* A client that still sends is watched by the connection itself. */
-	return f->failure || sandbox_is_closing(f->sb) ||
-	       (http_body_fd(f->c->rq) < 0 && http_cancelled(f->c->rq));
+	return f->failure || sandbox_is_closing(f->sb) || http_cancelled(f->c->rq);
 }
 
 static int status_of_errno(int code)

@@ -41,6 +41,18 @@ static ssize_t body_read(struct upload *u)
 	}
 }
 
+/* Until the program takes more. False: it has ended; another may hold its stdin still. */
+static bool wait_taker(struct upload *u)
+{
+	struct pollfd p[] = { { .fd = u->to[1], .events = POLLOUT },
+			      { .fd = u->stop[0], .events = POLLIN } };
+
+	while (poll(p, 2, -1) < 0)
+		if (errno != EINTR)
+			return false;
+	return !p[1].revents;
+}
+
 /* The n bytes at hand; 0: the last frame. */
 static bool frame_write(struct upload *u, size_t n)
 {
@@ -52,7 +64,7 @@ static bool frame_write(struct upload *u, size_t n)
 	while (left > 0) {
 		ssize_t k = write(u->to[1], p, left);
 
-		if (k < 0 && errno == EINTR)
+		if (k < 0 && errno == EAGAIN && wait_taker(u))
 			continue;
 		if (k < 0)
 			return false; /* EPIPE: the program has ended */
@@ -98,6 +110,8 @@ int upload_start(struct http_request *rq, struct upload **out, int *out_fd, stru
 	u->to[0] = u->to[1] = u->stop[0] = u->stop[1] = -1;
 	if (pipe2(u->to, O_CLOEXEC) < 0 || pipe2(u->stop, O_CLOEXEC) < 0)
 		rc = error_set_errno(err, -errno, "cannot make a pipe");
+	else if (fcntl(u->to[1], F_SETFL, O_NONBLOCK) < 0)
+		rc = error_set_errno(err, -errno, "cannot set up a pipe");
 	else if ((rc = -pthread_create(&u->thread, NULL, upload_main, u)) < 0)
 		error_set_errno(err, rc, "cannot start a thread");
 	if (rc < 0) {
