@@ -225,6 +225,13 @@ static int resolve(struct api_call *c, struct create *cr, struct snapshot *out, 
 	return rc;
 }
 
+static bool is_cancelled(void *arg)
+{
+	struct api_call *c = arg;
+
+	return http_cancelled(c->rq);
+}
+
 /* Make it of a ready snapshot and reply. */
 static int create_from(struct api_call *c, const struct snapshot *snap, struct sandbox_spec *spec,
 		       struct error *err)
@@ -234,6 +241,8 @@ static int create_from(struct api_call *c, const struct snapshot *snap, struct s
 
 	if (!spec->template_id)
 		spec->template_id = "base";
+	spec->cancelled = is_cancelled;
+	spec->arg = c;
 	rc = sandboxes_create(c->api->sandboxes, snap, spec, &sb, err);
 	metrics_work(&c->api->metrics, METRICS_SANDBOX, rc < 0);
 	if (rc == 0 && http_cancelled(c->rq)) {

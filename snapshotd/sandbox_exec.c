@@ -125,11 +125,11 @@ static int note_failure(struct run *r, int rc, struct error *err)
 
 	if (r->no_memory)
 		return error_set(err, -ENOMEM, "out of memory for the program's output");
-	if (r->failure)
-		return error_set_errno(err, r->failure, "passing on the program's output");
 	if (rc == -ESRCH || sandbox_is_closing(r->sb))
 		return error_set(err, -ENOTCONN, "sandbox %s has been stopped meanwhile",
 				 r->sb->id);
+	if (r->failure)
+		return error_set_errno(err, r->failure, "passing on the program's output");
 	if (!code)
 		return rc;
 	r->out->exit_code = code;

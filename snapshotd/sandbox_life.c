@@ -194,7 +194,8 @@ static void record_fill(struct sandbox_record *r, const struct snapshot *snap,
 }
 
 /* Mount, container and patches. */
-static int make_whole(struct sandbox *sb, const struct snapshot *snap, struct error *err)
+static int make_whole(struct sandbox *sb, const struct snapshot *snap,
+		      const struct sandbox_spec *spec, struct error *err)
 {
 	struct mount_info info;
 	int rc = sandbox_make_place(sb, err);
@@ -206,7 +207,7 @@ static int make_whole(struct sandbox *sb, const struct snapshot *snap, struct er
 	mount_get_info(mount_entry_mount(sb->mount), &info);
 	memcpy(sb->rec.mount_id, info.id, sizeof(sb->rec.mount_id));
 	rc = sandbox_up(sb, err);
-	return rc == 0 ? patches_run(sb, snap->id, err) : rc;
+	return rc == 0 ? patches_run(sb, snap->id, spec->cancelled, spec->arg, err) : rc;
 }
 
 /* What make_whole has made; what is not there is not minded. */
@@ -229,7 +230,7 @@ int sandboxes_create(struct sandboxes *ss, const struct snapshot *snap,
 	sb = sandbox_new(ss, &rec, err);
 	if (!sb)
 		return -ENOMEM;
-	rc = make_whole(sb, snap, err);
+	rc = make_whole(sb, snap, spec, err);
 	if (rc == 0 && (rc = sandbox_put_record(sb)) < 0)
 		error_set_errno(err, rc, "cannot write the sandbox's record");
 	if (rc < 0) {

@@ -237,12 +237,13 @@ static int report(const struct patch_record *p, const struct exec_output *o, str
 			 *p->description ? ", " : "", p->id, o->exit_code, len ? ": " : "", text);
 }
 
-static int run_one(struct sandbox *sb, const struct patch_record *p, struct error *err)
+static int run_one(struct sandbox *sb, const struct patch_record *p, bool (*cancelled)(void *arg),
+		   void *arg, struct error *err)
 {
 	char *argv[] = { "/bin/sh", "-c", p->script, NULL };
 	struct exec_spec spec = { .argv = argv, .timeout_ms = PATCH_TIMEOUT_S * 1000 };
 	struct exec_output out;
-	int rc = sandbox_exec(sb, &spec, NULL, NULL, &out, err);
+	int rc = sandbox_exec(sb, &spec, cancelled, arg, &out, err);
 
 	if (rc < 0)
 		return error_prefix(err, rc, "patch %llu", (unsigned long long)p->sequence);
@@ -252,7 +253,8 @@ static int run_one(struct sandbox *sb, const struct patch_record *p, struct erro
 	return rc;
 }
 
-int patches_run(struct sandbox *sb, const char *snapshot_id, struct error *err)
+int patches_run(struct sandbox *sb, const char *snapshot_id, bool (*cancelled)(void *arg),
+		void *arg, struct error *err)
 {
 	struct patch_list l;
 	int rc = load(sb->owner, snapshot_id, &l, err);
@@ -260,7 +262,7 @@ int patches_run(struct sandbox *sb, const char *snapshot_id, struct error *err)
 	if (rc < 0)
 		return rc;
 	for (size_t i = 0; i < l.n && rc == 0; i++)
-		rc = run_one(sb, &l.list[i], err);
+		rc = run_one(sb, &l.list[i], cancelled, arg, err);
 	patch_list_fini(&l);
 	return rc;
 }

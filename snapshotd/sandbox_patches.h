@@ -5,6 +5,8 @@
 #ifndef VARVE_SNAPSHOTD_SANDBOX_PATCHES_H
 #define VARVE_SNAPSHOTD_SANDBOX_PATCHES_H
 
+#include <stdbool.h>
+
 #include <jansson.h>
 
 #include "store/base/error.h"
@@ -30,7 +32,9 @@ void patches_drop(struct sandboxes *ss, const char *snapshot_id);
 /*
  * Run those of the snapshot in a sandbox that runs. The first that does not end
  * with 0 ends it: -ECHILD, with which it was and the end of what it said.
+ * cancelled (may be NULL) is polled: -ECANCELED.
  */
-MUST_CHECK int patches_run(struct sandbox *sb, const char *snapshot_id, struct error *err);
+MUST_CHECK int patches_run(struct sandbox *sb, const char *snapshot_id,
+			   bool (*cancelled)(void *arg), void *arg, struct error *err);
 
 #endif

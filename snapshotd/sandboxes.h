@@ -53,16 +53,18 @@ void sandboxes_close(struct sandboxes *ss);
 
 /* What a new sandbox is to be. Borrowed. */
 struct sandbox_spec {
-	const char *template_id;     /* or NULL */
-	json_t *envs, *metadata;     /* objects (envs: of strings), or NULL */
-	uint64_t timeout_s;	     /* of idleness; 0: none */
-	uint64_t memory_mb, disk_mb; /* 0: SANDBOX_MEMORY_MB, no quota */
-	double cpus;		     /* 0: no limit */
+	const char *template_id;      /* or NULL */
+	json_t *envs, *metadata;      /* objects (envs: of strings), or NULL */
+	uint64_t timeout_s;	      /* of idleness; 0: none */
+	uint64_t memory_mb, disk_mb;  /* 0: SANDBOX_MEMORY_MB, no quota */
+	double cpus;		      /* 0: no limit */
+	bool (*cancelled)(void *arg); /* polled while it is made; may be NULL */
+	void *arg;
 };
 
 /*
  * Make a sandbox of a ready snapshot: mounted, started, and the patches of that
- * snapshot applied. -ECHILD: a patch has failed. The sandbox is in use:
+ * snapshot applied. -ECHILD: a patch has failed. -ECANCELED. The sandbox is in use:
  * sandbox_put it.
  */
 MUST_CHECK int sandboxes_create(struct sandboxes *ss, const struct snapshot *snap,
