@@ -22,6 +22,8 @@
 #include "snapshotd/sandbox_patches.h"
 #include "store/base/log.h"
 
+#define LET_GO_MS 5000 /* for a mount that is restored to be let go */
+
 /* ---- its place and mount ---- */
 
 /* DIR/sandboxes/ID, and with root its mountpoint in it. */
@@ -154,7 +156,7 @@ void sandbox_down(struct sandbox *sb)
 	container_stop(container);
 }
 
-void sandbox_set_status(struct sandbox *sb, enum sandbox_status status, const char *reason)
+int sandbox_set_status(struct sandbox *sb, enum sandbox_status status, const char *reason)
 {
 	int rc;
 
@@ -167,6 +169,7 @@ void sandbox_set_status(struct sandbox *sb, enum sandbox_status status, const ch
 	rc = sandbox_put_record(sb);
 	if (rc < 0)
 		log_error("sandbox %s: its record cannot be written: %s", sb->id, strerror(-rc));
+	return rc;
 }
 
 /* ---- making ---- */
@@ -290,8 +293,12 @@ int sandbox_kill(struct sandbox *sb, struct error *err)
 static void restore_undo(struct sandbox *sb)
 {
 	struct error err = ERROR_INIT;
-	int rc = mounts_attach(sb->owner->mounts, sb->mount, NULL, &err);
+	struct mount_info info;
+	int rc = 0;
 
+	mount_get_info(mount_entry_mount(sb->mount), &info);
+	if (!info.attached) /* else it could not be detached */
+		rc = mounts_attach(sb->owner->mounts, sb->mount, NULL, &err);
 	if (rc == 0)
 		rc = sandbox_up(sb, &err);
 	if (rc < 0) {
@@ -328,8 +335,10 @@ static int restore_mount(struct sandbox *sb, const struct snapshot *snap, struct
 	rc = sandbox_up(sb, err);
 	if (rc == 0) {
 		restore_note(sb, e, snap);
-		sandbox_set_status(sb, SANDBOX_RUNNING, NULL);
-		sandbox_discard_mount(sb->owner, old);
+		if (sandbox_set_status(sb, SANDBOX_RUNNING, NULL) == 0)
+			sandbox_discard_mount(sb->owner, old);
+		else /* the record names it still, also at the next start */
+			mounts_put(sb->owner->mounts, old);
 		return 0;
 	}
 	restore_note(sb, old, NULL);
@@ -337,10 +346,34 @@ static int restore_mount(struct sandbox *sb, const struct snapshot *snap, struct
 	return rc;
 }
 
+/*
+ * What the container has held of it the kernel lets go some time after its end,
+ * and others may look into it: then they are cut off, so that its place is free.
+ */
+static int restore_detach(struct sandbox *sb, struct error *err)
+{
+	struct mount *m = mount_entry_mount(sb->mount);
+	struct mount_info info;
+	int rc = 0;
+
+	mount_get_info(m, &info);
+	if (info.attached)
+		rc = mounts_detach(sb->owner->mounts, sb->mount, true, err);
+	if (rc < 0)
+		return rc;
+	for (int ms = 0; mount_get_info(m, &info), info.attached; ms++) {
+		if (ms == LET_GO_MS) {
+			log_warn("sandbox %s: who still has its old mount is cut off", sb->id);
+			mount_cut_off(m);
+			break;
+		}
+		usleep(1000);
+	}
+	return 0;
+}
+
 int sandbox_restore(struct sandbox *sb, const struct snapshot *snap, struct error *err)
 {
-	struct mounts *ms = sb->owner->mounts;
-	struct mount_info info;
 	int rc = 0;
 
 	pthread_mutex_lock(&sb->change);
@@ -350,9 +383,7 @@ int sandbox_restore(struct sandbox *sb, const struct snapshot *snap, struct erro
 		rc = error_set(err, -ENOTCONN, "sandbox %s: %s", sb->id, sb->rec.reason);
 	if (rc == 0) {
 		sandbox_down(sb);
-		mount_get_info(mount_entry_mount(sb->mount), &info);
-		if (info.attached)
-			rc = mounts_detach(ms, sb->mount, true, err);
+		rc = restore_detach(sb, err);
 		if (rc == 0)
 			rc = restore_mount(sb, snap, err);
 		if (rc < 0)

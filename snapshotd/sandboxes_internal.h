@@ -92,8 +92,8 @@ MUST_CHECK int sandbox_put_record(struct sandbox *sb);
 MUST_CHECK int sandbox_up(struct sandbox *sb, struct error *err);
 /* Stop it, once nobody is inside. Leaves closing set. */
 void sandbox_down(struct sandbox *sb);
-/* Change the status and write the record. reason may be NULL. */
-void sandbox_set_status(struct sandbox *sb, enum sandbox_status status, const char *reason);
+/* Change the status and write the record; a failure of that is logged. reason may be NULL. */
+int sandbox_set_status(struct sandbox *sb, enum sandbox_status status, const char *reason);
 /* Make the directory that it is mounted upon, or see that it is there. */
 MUST_CHECK int sandbox_make_place(struct sandbox *sb, struct error *err);
 void sandbox_remove_place(const struct sandboxes *ss, const char *id);
