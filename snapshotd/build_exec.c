@@ -68,7 +68,7 @@ static char **make_environ(const struct build *bd, const json_t *extra)
 
 	json_object_foreach((json_t *)bd->owner->opt.env, name, value)
 		if (!image_sets(&bd->config, name))
-			rc |= json_object_set(all, name, value);
+			rc |= json_object_set_new(all, name, json_string(json_string_value(value)));
 	if (extra)
 		rc |= json_object_update(all, (json_t *)extra);
 	return rc ? NULL : image_config_environ(&bd->config, all);
@@ -83,7 +83,7 @@ struct output {
 	struct buf said;	  /* a quiet command's stderr */
 	enum build_stream stream; /* of the lines that are being emitted */
 	char why[SAID_MAX + 4];	  /* the line of stderr that says best why it fails */
-	int why_rank;
+	unsigned why_rank;	  /* enum rank */
 };
 
 static bool contains(const char *text, size_t len, const char *what)
@@ -91,30 +91,30 @@ static bool contains(const char *text, size_t len, const char *what)
 	return memmem(text, len, what, strlen(what)) != NULL;
 }
 
-/*
- * How well a line says why a program fails: apt and pip end with a summary, after
- * lines that name what they did not find or reach.
- */
-static int rank_of(const char *text, size_t len)
+/* How well a line of stderr says why a program fails. */
+enum rank { NO_REASON, CONTINUATION, PLAIN, SUMMARY, CAUSE };
+
+/* apt and pip end with a summary, after lines that name what they did not find or reach. */
+static enum rank rank_of(const char *text, size_t len)
 {
+	size_t start = MIN(len, (size_t)7);
+
 	if (len == 0)
-		return 0;
+		return NO_REASON;
 	if (contains(text, len, "Failed to fetch") || contains(text, len, "Unable to locate") ||
 	    contains(text, len, "Could not resolve") || contains(text, len, "Could not connect"))
-		return 3;
-	return contains(text, MIN(len, (size_t)7), "E: ") ||
-			       contains(text, MIN(len, (size_t)7), "ERROR: ")
-		       ? 2
-		       : 1;
+		return CAUSE;
+	if (contains(text, start, "E: ") || contains(text, start, "ERROR: "))
+		return SUMMARY;
+	return text[0] == ' ' || text[0] == '\t' ? CONTINUATION : PLAIN;
 }
 
-/* The first of the best rank: what comes after is often its consequence; of plain lines the last.
- */
+/* Of plain lines the last; of better ones the first, as what follows is often its consequence. */
 static void note_reason(struct output *o, const char *text, size_t len)
 {
-	int rank = rank_of(text, len);
+	enum rank rank = rank_of(text, len);
 
-	if (rank == 0 || rank < o->why_rank || (rank == o->why_rank && rank > 1))
+	if (rank < o->why_rank || (rank == o->why_rank && rank != PLAIN))
 		return;
 	o->why_rank = rank;
 	len = MIN(len, (size_t)SAID_MAX);

@@ -74,11 +74,13 @@ static int add_named_locked(struct build *bd, const char *snapshot_id)
 static int build_new(struct builds *b, const struct manifest *m, const struct build_request *rq,
 		     struct build **out, struct error *err)
 {
-	struct build *bd = calloc(1, sizeof(*bd));
+	/* Its own: another thread's references to what it uses are no business of jansson's. */
+	json_t *own = json_deep_copy(m->json);
+	struct build *bd = own ? calloc(1, sizeof(*bd)) : NULL;
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
-	int rc = bd ? manifest_parse(m->json, &bd->m, err)
-		    : error_set(err, -ENOMEM, "out of memory");
+	int rc = bd ? manifest_parse(own, &bd->m, err) : error_set(err, -ENOMEM, "out of memory");
 
+	json_decref(own);
 	if (rc < 0) {
 		free(bd);
 		return rc;
