@@ -134,7 +134,8 @@ is 'every unnamed checkpoint of a sandbox is known' "$(api GET '/api/snapshots?a
 	"$(for s in "$a" "$b"; do api GET "/api/sandboxes/$s/checkpoints" | field '.[].id'; done | wc -l)"
 
 # --- a stopped one stays stopped; a mount that is gone is told ---
-init=$(grep -l "varve-$a" /proc/[0-9]*/cgroup | cut -d/ -f3 | sort -n | while read -r p; do
+run "$a" true # it has been started
+init=$(grep -ls "varve-$a" /proc/[0-9]*/cgroup | cut -d/ -f3 | sort -n | while read -r p; do
 	[ "$(awk '/^NSpid/ { print $NF }' "/proc/$p/status")" = 1 ] && echo "$p"
 done | head -n 1)
 kill -9 "$init"
