@@ -1,8 +1,7 @@
 #!/bin/bash
 # timeout: 900
-# tags: sandbox
+# tags: sandbox asan
 # Images from manifests: the cache, one build for many, logs, names, what later steps see.
-# tags: sandbox
 . "${0%/*}/lib.sh"
 . "${0%/*}/builds.sh"
 code='' body=''

@@ -1,8 +1,7 @@
 #!/bin/bash
 # timeout: 600
-# tags: sandbox
+# tags: sandbox asan
 # Builds that fail: told as what they failed with, with nothing left and the host unharmed.
-# tags: sandbox
 . "${0%/*}/lib.sh"
 . "${0%/*}/builds.sh"
 code='' build=''

@@ -3,7 +3,6 @@
 # tags: sandbox
 # kill -9 of the daemon in every state of a build: the next one finds nothing that is stuck,
 # and the same request builds.
-# tags: sandbox
 . "${0%/*}/lib.sh"
 . "${0%/*}/builds.sh"
 code='' build=''

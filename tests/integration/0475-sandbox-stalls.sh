@@ -1,7 +1,7 @@
 #!/bin/bash
 # Sandboxes whose programs, clients or patches stall, and calls that meet: everything ends when
 # it is told to, and nothing is left. With a root of one static program.
-# tags: quick asan tsan
+# tags: sandbox asan tsan
 # timeout: 200
 . "${0%/*}/lib.sh"
 need root fuse curl jq runc busybox
