@@ -118,7 +118,7 @@ MUST_CHECK int view_link(struct view *v, uint64_t ino, uint64_t dir, const char 
 			 struct view_attr *out);
 MUST_CHECK int view_unlink(struct view *v, uint64_t dir, const char *name);
 MUST_CHECK int view_rmdir(struct view *v, uint64_t dir, const char *name);
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT. */
 MUST_CHECK int view_rename(struct view *v, uint64_t dir, const char *name, uint64_t to_dir,
 			   const char *to_name, unsigned flags);
 MUST_CHECK int view_parent(struct view *v, uint64_t dir, struct view_attr *out); /* ".." */

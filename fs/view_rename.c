@@ -12,7 +12,8 @@ struct rename_op {
 	uint64_t dir[2]; /* from, to */
 	const char *name[2];
 	size_t len[2];
-	uint64_t ino[2]; /* moved, victim or partner (0: none) */
+	uint64_t ino[2];   /* moved, victim or partner (0: none) */
+	uint64_t whiteout; /* the inode to leave at the old place, or 0 */
 	struct unode *du[2], *u[2];
 	struct view_rec dr[2], r[2];
 	struct timespec now;
@@ -154,12 +155,38 @@ static int exchange(struct rename_op *op)
 	return r ? r : put_places(op, (const struct dirent_rec *[]){ &e[0], &e[1] });
 }
 
+/*
+ * What RENAME_WHITEOUT leaves behind: a character device 0:0, as overlayfs has
+ * them. Root's, for who may not make devices may not ask for it.
+ */
+static int put_whiteout(struct rename_op *op, struct dirent_rec *e)
+{
+	struct unode *u = upper_get(op->v->cur, op->whiteout);
+	struct inode_rec rec = { .mode = S_IFCHR,
+				 .nlink = 1,
+				 .parent = op->dir[0],
+				 .name_hash = name_hash(op->name[0], op->len[0]),
+				 .atime = op->now,
+				 .mtime = op->now,
+				 .ctime = op->now };
+
+	if (!u)
+		return -ENOMEM;
+	u->fresh = true;
+	u->caps_checked = true;
+	upper_tx_rec(&op->tx, u, &rec);
+	*e = (struct dirent_rec){ op->whiteout, mode_to_dtype(rec.mode), (uint8_t)op->len[0],
+				  op->name[0] };
+	return 0;
+}
+
 static int replace(struct rename_op *op)
 {
 	struct inode_rec *to = to_dir_rec(op);
 	bool is_dir = S_ISDIR(op->r[0].rec.mode);
 	struct dirent_rec e = { op->ino[0], mode_to_dtype(op->r[0].rec.mode), (uint8_t)op->len[1],
 				op->name[1] };
+	struct dirent_rec white;
 	int r = 0;
 
 	if (op->ino[1]) {
@@ -178,7 +205,11 @@ static int replace(struct rename_op *op)
 		to->nlink++;
 	}
 	r = move_link(op, 0);
-	return r ? r : put_places(op, (const struct dirent_rec *[]){ NULL, &e });
+	if (!r && op->whiteout)
+		r = put_whiteout(op, &white);
+	return r ? r
+		 : put_places(op,
+			      (const struct dirent_rec *[]){ op->whiteout ? &white : NULL, &e });
 }
 
 static int rename_locked(struct rename_op *op, unsigned flags)
@@ -223,14 +254,23 @@ static int rename_once(struct rename_op *op, unsigned flags)
 		memset(&op->dr[i], 0, sizeof(op->dr[i]));
 		memset(&op->r[i], 0, sizeof(op->r[i]));
 	}
-	uint64_t inos[4] = { op->dir[0], op->dir[1], op->ino[0],
-			     op->ino[1] ? op->ino[1] : op->ino[0] };
+	/* Relaxed: numbers only need to be distinct. */
+	op->whiteout = flags & RENAME_WHITEOUT
+			       ? atomic_fetch_add_explicit(&v->next_ino, 1, memory_order_relaxed)
+			       : 0;
+	uint64_t inos[5] = { op->dir[0], op->dir[1], op->ino[0],
+			     op->ino[1] ? op->ino[1] : op->ino[0],
+			     op->whiteout ? op->whiteout : op->ino[0] };
 
 	op->now = view_now();
-	view_lock(v, &l, true, 4, inos);
+	view_lock(v, &l, true, 5, inos);
 	r = view_tx_begin(v, &op->tx);
 	if (!r)
 		r = rename_locked(op, flags);
+	struct unode *white = r && op->whiteout ? upper_find(v->cur, op->whiteout) : NULL;
+
+	if (white)
+		upper_remove(v->cur, white);
 	for (int i = 0; i < 2; i++) {
 		view_rec_fini(&op->dr[i]);
 		view_rec_fini(&op->r[i]);
@@ -249,7 +289,8 @@ int view_rename(struct view *v, uint64_t dir, const char *name, uint64_t to_dir,
 				.len = { strlen(name), strlen(to_name) } };
 	int r;
 
-	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) ||
+	    (flags & RENAME_EXCHANGE && flags != RENAME_EXCHANGE))
 		return -EINVAL;
 	if (op.len[0] > NAME_LEN_MAX || op.len[1] > NAME_LEN_MAX)
 		return -ENAMETOOLONG;

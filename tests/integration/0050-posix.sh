@@ -36,6 +36,21 @@ mkdir "$m/again"
 tap_through "after a checkpoint" "$posixset" "$m/again" rename times default_acl setuid unlinked
 ok "umount" varve umount --discard "$m"
 
+# Containers within: overlayfs takes a mount as its upper.
+ok "mount" mount_at empty "$m"
+mkdir "$m/lower" "$m/upper" "$m/work" "$m/over"
+echo low >"$m/lower/gone"
+echo low >"$m/lower/moved"
+if mount -t overlay -o "lowerdir=$m/lower,upperdir=$m/upper,workdir=$m/work" over "$m/over"; then
+	ok "overlayfs deletes" rm "$m/over/gone"
+	ok "and moves" mv "$m/over/moved" "$m/over/here"
+	is "and shows what is left" "$(ls "$m/over")" here
+	ok "umount of it" umount "$m/over"
+else
+	skip "overlayfs over a mount" "this kernel has none"
+fi
+ok "umount" varve umount --discard "$m"
+
 # What /proc/mounts says, and what the options do.
 ok "mount" mount_at empty "$m"
 options=$(awk -v d="$m" '$2 == d { print $4 }' /proc/self/mounts)

@@ -38,6 +38,27 @@ static int rename_exchange_swaps(void)
 	return CASE_PASS;
 }
 
+static bool is_whiteout(const char *name)
+{
+	struct stat st = stat_of(name);
+
+	return S_ISCHR(st.st_mode) && st.st_rdev == 0 && st.st_nlink == 1;
+}
+
+static int rename_whiteout_leaves_a_device(void)
+{
+	CHECK(put_text("f", "F") && put_text("g", "G") && !mkdir("d", 0755));
+	CHECK(!rename2("f", "f2", RENAME_WHITEOUT));
+	CHECK(has_text("f2", "F") && is_whiteout("f"));
+	CHECK(!rename2("f2", "d/g", RENAME_WHITEOUT) && !rename2("g", "d/g", RENAME_WHITEOUT));
+	CHECK(has_text("d/g", "G") && is_whiteout("f2") && is_whiteout("g"));
+	CHECK_ERR(rename2("d/g", "g", RENAME_WHITEOUT | RENAME_NOREPLACE), EEXIST);
+	CHECK(has_text("d/g", "G"));
+	CHECK(!unlink("f") && !unlink("f2") && !unlink("g") && put_text("f", "new"));
+	CHECK_ERR(rename2("f", "d/g", RENAME_WHITEOUT | RENAME_EXCHANGE), EINVAL);
+	return CASE_PASS;
+}
+
 static int rename_refuses_what_posix_says(void)
 {
 	CHECK(!mkdir("d", 0755) && !mkdir("full", 0755) && put_text("full/x", "") &&
@@ -273,6 +294,7 @@ static int special_files_keep_their_kind(void)
 const struct posix_case names_cases[] = {
 	CASE(rename_noreplace_refuses_an_existing_name),
 	CASE(rename_exchange_swaps),
+	CASE(rename_whiteout_leaves_a_device),
 	CASE(rename_refuses_what_posix_says),
 	CASE(rename_over_an_open_file_keeps_it_readable),
 	CASE(rename_of_two_links_of_a_file_does_nothing),
