@@ -275,6 +275,60 @@ void runtime_remove(struct runtime *rt, const char *name)
 	free(state);
 }
 
+/* Whether a process is a call of the runtime with our --root. */
+static bool is_call_of(const struct buf *mark, const char *pid)
+{
+	char path[64], text[4096];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/cmdline", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text));
+	close(fd);
+	return n > 0 && memmem(text, (size_t)n, mark->data, mark->len);
+}
+
+static size_t kill_calls(const struct buf *mark)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	size_t n = 0;
+
+	while (d && (e = readdir(d))) {
+		if (e->d_name[0] < '1' || e->d_name[0] > '9' || !is_call_of(mark, e->d_name))
+			continue;
+		kill(atoi(e->d_name), SIGKILL);
+		n++;
+	}
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/*
+ * A former daemon's calls were told to die with it, but may still be dying, and
+ * in the middle of making what is to be removed now.
+ */
+static int end_former_calls(const struct runtime *rt, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf mark = BUF_INIT;
+	int rc = buf_append(&mark, "--root", sizeof("--root"));
+
+	if (rc == 0)
+		rc = buf_append(&mark, rt->oci_dir, strlen(rt->oci_dir) + 1);
+	if (rc < 0)
+		return error_set(err, rc, "out of memory");
+	for (int ms = 0; kill_calls(&mark) > 0; ms += 5) {
+		if (ms >= DESTROY_TIMEOUT_MS)
+			return error_set(err, -EBUSY, "a call of %s does not end", rt->program);
+		usleep(5000);
+	}
+	return 0;
+}
+
 static void remove_leftovers(struct runtime *rt, const char *dir)
 {
 	struct dirent **names;
@@ -345,6 +399,8 @@ int runtime_open(const struct runtime_options *o, struct runtime **out, struct e
 		rc = write_agent(rt, err);
 	if (rc == 0)
 		rc = cgroups_load("/proc/self/mountinfo", "/sys/fs/cgroup", &rt->cgroups, err);
+	if (rc == 0)
+		rc = end_former_calls(rt, err);
 	if (rc < 0) {
 		runtime_close(rt);
 		return rc;

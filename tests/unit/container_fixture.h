@@ -71,6 +71,17 @@ static inline void cf_hide_unified(void)
 	assert_int_equal(mount("tmpfs", "/sys/fs/cgroup/unified", "tmpfs", 0, NULL), 0);
 }
 
+/* The group with runc, and once more with crun; VARVE_TEST_RUNTIME: with that one alone. */
+#define cf_run_group(tests)                                                               \
+	({                                                                                \
+		bool both = !getenv("VARVE_TEST_RUNTIME");                                \
+		int failed = cmocka_run_group_tests(tests, NULL, NULL);                   \
+                                                                                          \
+		if (both && setenv("VARVE_TEST_RUNTIME", "crun", 1) == 0)                 \
+			failed += cmocka_run_group_tests_name("crun", tests, NULL, NULL); \
+		failed;                                                                   \
+	})
+
 static inline bool cf_can(void)
 {
 	char cmd[256];

@@ -324,5 +324,5 @@ int main(void)
 		cmocka_unit_test(namespaces_are_its_own),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cf_run_group(tests);
 }
