@@ -359,6 +359,20 @@ static void memory_kills_are_told(void **state)
 	cf_close(&f);
 }
 
+/*
+ * A script with our process id in place of "ID", as a second number that sleep adds:
+ * other tests of this host may sleep as long.
+ */
+static const char *marked(const char *script)
+{
+	static char text[256];
+	const char *id = strstr(script, "ID");
+
+	assert_non_null(id);
+	snprintf(text, sizeof(text), "%.*s%d%s", (int)(id - script), script, (int)getpid(), id + 2);
+	return text;
+}
+
 static void fork_bombs_meet_the_limit(void **state)
 {
 	struct exec_request rq = EXEC_REQUEST_INIT;
@@ -375,13 +389,14 @@ static void fork_bombs_meet_the_limit(void **state)
 	cf_output_fini(&o);
 	/* in sessions of their own, so that nothing but the container's end ends them */
 	cf_run(&f, &rq,
-	       "trap '' HUP; f() { while :; do setsid sh -c 'sleep 100' & done; }; f 2>/dev/null",
+	       marked("trap '' HUP; f() { while :; do setsid sh -c 'sleep 100 ID' & done; }; "
+		      "f 2>/dev/null"),
 	       &o);
 	assert_true(o.rc == 0 || o.rc == -EAGAIN); /* where the first has left many */
 	cf_output_fini(&o);
 	assert_true(container_is_running(f.c));
 	cf_close(&f);
-	cf_sh("! pgrep -f 'sleep [1]00$'");
+	cf_sh("! pgrep -f 'sleep [1]00 %d$'", (int)getpid());
 }
 
 /* ---- many ---- */
@@ -478,12 +493,12 @@ static void nothing_is_left_of_a_container(void **state)
 	(void)state;
 	cf_open_started(&f);
 	snprintf(name, sizeof(name), "%s", f.c->name);
-	cf_expect(&f, "setsid sleep 1009 & setsid sleep 1009 &", "");
+	cf_expect(&f, marked("setsid sleep 1009 & setsid sleep 1009 ID &"), "");
 	cf_sh("find /sys/fs/cgroup -maxdepth 3 -not -path '*/unified/*' -name %s | grep -q .",
 	      name);
 	container_stop(f.c);
 	f.c = NULL;
-	cf_sh("! pgrep -f 'sleep [1]009'");
+	cf_sh("! pgrep -f 'sleep [1]009 %d$'", (int)getpid());
 	cf_sh("! find /sys/fs/cgroup -maxdepth 3 -not -path '*/unified/*' -name %s | grep .", name);
 	cf_sh("! ls %s/run/oci %s/run/bundles | grep %s", f.dir, f.dir, name);
 	cf_sh("! grep %s /proc/mounts", f.root);
@@ -521,13 +536,13 @@ static void the_agent_ends_with_its_socket(void **state)
 
 	(void)state;
 	cf_open_started(&f);
-	cf_expect(&f, "setsid sleep 1008 &", "");
+	cf_expect(&f, marked("setsid sleep 1008 ID &"), "");
 	close(f.c->control);
 	f.c->control = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int i = 0; i < 5000 && container_is_running(f.c); i++)
 		usleep(1000);
 	assert_false(container_is_running(f.c));
-	cf_sh("! pgrep -f 'sleep [1]008'");
+	cf_sh("! pgrep -f 'sleep [1]008 %d$'", (int)getpid());
 	cf_close(&f);
 }
 
@@ -538,7 +553,7 @@ static void a_former_daemons_containers_are_removed(void **state)
 
 	(void)state;
 	cf_open_started(&f);
-	cf_expect(&f, "setsid sleep 1007 &", "");
+	cf_expect(&f, marked("setsid sleep 1007 ID &"), "");
 	cf_start(&f, &(struct container_options){ .id = "b" }, &other);
 	/* What a daemon that is killed does not do. */
 	c = f.c;
@@ -547,7 +562,7 @@ static void a_former_daemons_containers_are_removed(void **state)
 	cf_open_runtime(&f);
 	assert_false(container_is_running(c));
 	assert_false(container_is_running(other));
-	cf_sh("! pgrep -f 'sleep [1]007'");
+	cf_sh("! pgrep -f 'sleep [1]007 %d$'", (int)getpid());
 	cf_sh("! find /sys/fs/cgroup -maxdepth 3 -not -path '*/unified/*' -name 'varve-test-%d*' | "
 	      "grep .",
 	      (int)getpid());
