@@ -323,7 +323,7 @@ static int checkpoint(struct build *bd, const struct plan *p, struct error *err)
 		rc = error_prefix(err, rc, "cannot checkpoint");
 	if (rc == 0)
 		rc = record_step(bd, p, &s, err);
-	else if (s.id[0] && snapshots_delete(bd->owner->opt.store->snapshots, s.id, NULL) < 0)
+	if (rc < 0 && s.id[0] && snapshots_delete(bd->owner->opt.store->snapshots, s.id, NULL) < 0)
 		log_debug("snapshot %s is gone already", s.id);
 	snapshot_fini(&s);
 	return rc;

@@ -138,8 +138,12 @@ run "$a" true # it has been started
 init=$(grep -ls "varve-$a" /proc/[0-9]*/cgroup | cut -d/ -f3 | sort -n | while read -r p; do
 	[ "$(awk '/^NSpid/ { print $NF }' "/proc/$p/status")" = 1 ] && echo "$p"
 done | head -n 1)
+[ -n "$a" ] && [ -n "$init" ] || bail "the first process of sandbox '$a' is not found"
 kill -9 "$init"
-sleep 2.5
+for ((i = 0; i < 100 * SLOW; i++)); do
+	[ "$(api GET "/api/sandboxes/$a" | field .status)" != stopped ] || break
+	sleep 0.1
+done
 is 'one stops' "$(api GET "/api/sandboxes/$a" | field .status)" stopped
 restart_daemon
 is '... and stays so' "$(api GET "/api/sandboxes/$a" | field .status)" stopped
