@@ -141,6 +141,20 @@ int api_mount_create(struct api_call *c, struct error *err)
 	return rc;
 }
 
+/* Mounts that somebody else of the daemon works on and ends. */
+static int check_free(struct api_call *c, const struct mount_info *info, struct error *err)
+{
+	const char *dir = c->api->store->dir, *below = "/sandboxes/";
+	size_t len = strlen(dir);
+
+	if (strncmp(info->mountpoint, dir, len) == 0 &&
+	    strncmp(info->mountpoint + len, below, strlen(below)) == 0)
+		return error_set(err, -EBUSY, "mount %s is a sandbox's: it goes with it", info->id);
+	if (builds_owns_mount(c->api->builds, info->id))
+		return error_set(err, -EBUSY, "mount %s is that of a build: cancel that", info->id);
+	return 0;
+}
+
 int api_mount_delete(struct api_call *c, struct error *err)
 {
 	struct mounts *ms = c->api->mounts;
@@ -158,9 +172,10 @@ int api_mount_delete(struct api_call *c, struct error *err)
 	if (rc < 0)
 		return rc;
 	mount_get_info(mount_entry_mount(e), &info);
-	if (info.attached)
+	rc = check_free(c, &info, err);
+	if (rc == 0 && info.attached)
 		rc = mounts_detach(ms, e, lazy, err);
-	else if (!discard)
+	else if (rc == 0 && !discard)
 		rc = error_set(err, -ENOTCONN,
 			       "mount %s is detached already; ?discard=1 deletes what it holds",
 			       info.id);

@@ -79,6 +79,7 @@ ok '... as it was asked for' jq -e '(.sandboxID | test("^sb-[0-9a-f]{16}$")) and
 	and (.startedAt | test("Z$")) and (has("envs") | not) and (.mountID | length) == 36' "$T/body"
 is '... from the snapshot that it names' "$(get .fromCheckpointId)" "$(varve --json show ubuntu-22.04 | field .id)"
 one=$sb
+like 'its mount cannot be taken from under it' "$(api DELETE "/api/mounts/$(get .mountID)?lazy=1")" "is a sandbox's"
 reply 'it can be asked for' 200 "$one" GET "/$one"
 reply '... is in the list' 200 "$one" GET ''
 create '{"snapshot":"ubuntu-22.04"}'
