@@ -2,6 +2,7 @@
 # The Python library: its unit tests, and all of it against a daemon whose default
 # template is a Debian root, with and without asyncio, on the socket and on TCP.
 # timeout: 1200
+# tags: sandbox
 . "${0%/*}/lib.sh"
 need root fuse runc python3 curl jq
 need_space 3000

@@ -3,6 +3,7 @@
 # daemon whose default template is a Debian root, and as a package. Its keys are those of the C and
 # the Python library.
 # timeout: 1200
+# tags: sandbox
 . "${0%/*}/lib.sh"
 need root fuse runc node npm python3 curl jq
 need_space 3000

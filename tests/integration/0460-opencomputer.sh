@@ -2,6 +2,7 @@
 # The published OpenComputer SDK (npm @opencomputer/sdk), unchanged, against the daemon on loopback
 # TCP with an API key: images, snapshots, sandboxes, commands, files, checkpoints, patches.
 # timeout: 1200
+# tags: sandbox
 . "${0%/*}/lib.sh"
 need root fuse runc node npm curl jq
 need_space 3000
