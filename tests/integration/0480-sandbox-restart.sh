@@ -135,8 +135,10 @@ is 'every unnamed checkpoint of a sandbox is known' "$(api GET '/api/snapshots?a
 
 # --- a stopped one stays stopped; a mount that is gone is told ---
 run "$a" true # it has been started
-init=$(grep -ls "varve-$a" /proc/[0-9]*/cgroup | cut -d/ -f3 | sort -n | while read -r p; do
-	[ "$(awk '/^NSpid/ { print $NF }' "/proc/$p/status")" = 1 ] && echo "$p"
+# Those of former daemons may be there as zombies, where the host's first process is slow.
+init=$(grep -ls "varve-$a" /proc/[0-9]*/cgroup | cut -d/ -f3 | while read -r p; do
+	[ "$(awk '/^State/ { print $2 } /^NSpid/ { print $NF }' "/proc/$p/status" | tr -d '\n')" != Z1 ] &&
+		[ "$(awk '/^NSpid/ { print $NF }' "/proc/$p/status")" = 1 ] && echo "$p"
 done | head -n 1)
 [ -n "$a" ] && [ -n "$init" ] || bail "the first process of sandbox '$a' is not found"
 kill -9 "$init"
