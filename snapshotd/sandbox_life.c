@@ -395,8 +395,7 @@ int sandbox_restore(struct sandbox *sb, const struct snapshot *snap, struct erro
 
 /* ---- tending ---- */
 
-/* change held. */
-static void note_death(struct sandbox *sb)
+void sandbox_note_death(struct sandbox *sb)
 {
 	bool dead;
 	uint64_t kills = 0;
@@ -434,7 +433,7 @@ void sandbox_tend(struct sandbox *sb)
 	sandbox_execs_expire(sb->execs);
 	if (pthread_mutex_trylock(&sb->change) != 0)
 		return; /* the next time */
-	note_death(sb);
+	sandbox_note_death(sb);
 	if (is_idle(sb)) {
 		log_info("sandbox %s has not been used for its %llu s", sb->id,
 			 (unsigned long long)sb->rec.timeout_s);

@@ -490,6 +490,7 @@ static void stop_one(void *arg)
 	struct sandbox *sb = arg;
 
 	pthread_mutex_lock(&sb->change);
+	sandbox_note_death(sb); /* of itself: the next daemon is not to start it */
 	sandbox_down(sb);
 	pthread_mutex_unlock(&sb->change);
 }

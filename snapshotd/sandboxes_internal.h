@@ -100,6 +100,8 @@ void sandbox_remove_place(const struct sandboxes *ss, const char *id);
 /* Detach and delete a mount; what fails is logged and left to the next start. */
 void sandbox_discard_mount(struct sandboxes *ss, struct mount_entry *e);
 
+/* change held: where its container has died by itself, it is stopped from now on. */
+void sandbox_note_death(struct sandbox *sb);
 /* From the reaper: note that its container has died; kill it where it has been idle. */
 void sandbox_tend(struct sandbox *sb);
 
