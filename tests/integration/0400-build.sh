@@ -217,7 +217,7 @@ call DELETE "/api/builds/${ends[1]}"
 ok 'a running one is cancelled' until_true 10 build_is "${ends[1]}" cancelled
 create_events waiting "$(image "$(run "echo endless2; exec sleep 1000")")" "$T/waiting" &
 wait_pid=$!
-sleep 0.5
+ok 'another joins it' until_true 20 grep -q endless2 "$T/waiting"
 call DELETE "/api/builds/${ends[2]}"
 wait $wait_pid
 is 'who waits is told' "$(events error "$T/waiting")" '{"error":"the build was cancelled","step":1}'
