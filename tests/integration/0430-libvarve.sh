@@ -1,7 +1,7 @@
 #!/bin/bash
 # libvarve as a program uses it: installed, found by pkg-config, against a daemon on its socket
 # and on TCP with a key.
-# tags: sandbox quick asan
+# tags: sandbox asan
 # timeout: 300
 . "${0%/*}/lib.sh"
 need root fuse curl jq runc helper:libvarve_demo
