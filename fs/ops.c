@@ -5,6 +5,12 @@
  * negative entries and attributes for ever, data and directories across opens.
  * OPEN and OPENDIR are answered with ENOSYS once; after that the kernel opens
  * without asking. No lock operation is registered: the kernel's own are right.
+ *
+ * The kernel's writeback cache is not asked for: with it every close is followed
+ * by a GETATTR, and every close after a write and every unlink by a SETATTR with
+ * the kernel's times (Linux 6.18), which costs more than its gathering of small
+ * writes saves. So what write(2) returned for is here, and only what is written
+ * through a mapping waits in the kernel.
  */
 #include <errno.h>
 #include <linux/fuse.h>
@@ -60,10 +66,9 @@ static void reply_entry(fuse_req_t req, const struct view_attr *a)
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	const unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK |
-			      FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE |
-			      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
-			      FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPEN_SUPPORT |
-			      FUSE_CAP_NO_OPENDIR_SUPPORT;
+			      FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+			      FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS |
+			      FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT;
 
 	(void)userdata;
 	conn->want = want & conn->capable;
@@ -203,8 +208,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int vali
 				    .gid = st->st_gid,
 				    .size = (uint64_t)st->st_size,
 				    .atime = st->st_atim,
-				    .mtime = st->st_mtim,
-				    .ctime = st->st_ctim };
+				    .mtime = st->st_mtim };
 	static const struct {
 		int from;
 		unsigned to;
@@ -214,7 +218,6 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int vali
 		    { FUSE_SET_ATTR_SIZE, VIEW_SET_SIZE },
 		    { FUSE_SET_ATTR_ATIME, VIEW_SET_ATIME },
 		    { FUSE_SET_ATTR_MTIME, VIEW_SET_MTIME },
-		    { FUSE_SET_ATTR_CTIME, VIEW_SET_CTIME },
 		    { FUSE_SET_ATTR_KILL_SUID, VIEW_KILL_SUIDGID } };
 	struct view_attr a;
 
@@ -224,8 +227,6 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int vali
 			set.valid |= map[i].to;
 	if (set.valid & VIEW_KILL_SUIDGID && kill_flags(req, ino) & VIEW_WRITE_KILL_SGID)
 		set.valid |= VIEW_KILL_SGID;
-	if (valid & FUSE_SET_ATTR_CTIME)
-		view_note_kernel_stamp(&set.ctime);
 	if (valid & FUSE_SET_ATTR_ATIME_NOW)
 		set.atime = view_now();
 	if (valid & FUSE_SET_ATTR_MTIME_NOW)

@@ -40,40 +40,13 @@ void view_fini(struct view *v)
 		pthread_rwlock_destroy(&v->stripes[i]);
 }
 
-/* How far a stamp of the kernel's may be ahead of its coarse clock: a tick at 100 Hz. */
-#define TICK_NS 10000000
-
-/* The last of the kernel's stamps that came to us, in ns. */
-static _Atomic int64_t kernel_stamp_ns;
-
-static int64_t to_ns(const struct timespec *t)
-{
-	return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
-}
-
 struct timespec view_now(void)
 {
-	int64_t stamp = atomic_load_explicit(&kernel_stamp_ns, memory_order_relaxed), ahead;
 	struct timespec t;
 
-	/*
-	 * The clock the kernel stamps with, so that its times and ours are in order.
-	 * Since Linux 6.13 its stamps may be ahead of that clock by less than a tick
-	 * (multigrain timestamps): not to be behind those that we have seen is as
-	 * close as we come.
-	 */
+	/* The clock that the kernel's own filesystems stamp with. */
 	clock_gettime(CLOCK_REALTIME_COARSE, &t);
-	ahead = stamp - to_ns(&t);
-	if (ahead > 0 && ahead <= TICK_NS)
-		t = (struct timespec){ stamp / 1000000000, stamp % 1000000000 };
 	return t;
-}
-
-void view_note_kernel_stamp(const struct timespec *stamp)
-{
-	/* Relaxed, and a later one may be lost to an earlier one: it is a hint. */
-	if (stamp->tv_sec > 0 && stamp->tv_sec < INT64_MAX / 1000000000)
-		atomic_store_explicit(&kernel_stamp_ns, to_ns(stamp), memory_order_relaxed);
 }
 
 int view_tx_begin(struct view *v, struct upper_tx *tx)

@@ -139,14 +139,13 @@ MUST_CHECK int view_readdir(struct view *v, uint64_t dir, uint64_t cookie, view_
 #define VIEW_SET_SIZE (1u << 3)
 #define VIEW_SET_ATIME (1u << 4)
 #define VIEW_SET_MTIME (1u << 5)
-#define VIEW_SET_CTIME (1u << 6)
-#define VIEW_KILL_SUIDGID (1u << 7)
-#define VIEW_KILL_SGID (1u << 8) /* as VIEW_WRITE_KILL_SGID */
+#define VIEW_KILL_SUIDGID (1u << 6)
+#define VIEW_KILL_SGID (1u << 7) /* as VIEW_WRITE_KILL_SGID */
 struct view_setattr {
 	unsigned valid; /* VIEW_SET_* */
 	uint32_t mode, uid, gid;
 	uint64_t size;
-	struct timespec atime, mtime, ctime;
+	struct timespec atime, mtime;
 };
 MUST_CHECK int view_getattr(struct view *v, uint64_t ino, struct view_attr *out);
 MUST_CHECK int view_setattr(struct view *v, uint64_t ino, const struct view_setattr *set,
@@ -159,13 +158,9 @@ MUST_CHECK int view_setxattr(struct view *v, uint64_t ino, const char *name, con
 			     size_t size, int flags, bool kill_sgid);
 MUST_CHECK int view_removexattr(struct view *v, uint64_t ino, const char *name);
 
-/*
- * --- data (view_data.c) ---
- * With the writeback cache the kernel keeps the times of regular files and
- * sends them with SETATTR; stamping them here as well would race with that.
- */
+/* --- data (view_data.c) --- */
 MUST_CHECK int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t len);
-#define VIEW_WRITE_CACHED (1u << 0)    /* from the page cache, not from a system call */
+#define VIEW_WRITE_CACHED (1u << 0)    /* from a mapping's pages, not from a system call */
 #define VIEW_WRITE_KILL (1u << 1)      /* clear setuid, and setgid of what the group may execute */
 #define VIEW_WRITE_KILL_SGID (1u << 2) /* with it: any setgid; the caller is not of the group */
 MUST_CHECK int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data,
@@ -202,8 +197,6 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
 void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u);
 uint32_t mode_without_suid(uint32_t mode, bool any_sgid);
 struct timespec view_now(void);
-/* A ctime that the kernel has sent: view_now() does not go behind it. */
-void view_note_kernel_stamp(const struct timespec *stamp);
 MUST_CHECK int view_tx_begin(struct view *v, struct upper_tx *tx);
 
 #endif

@@ -133,7 +133,7 @@ static void apply_set(struct view *v, struct upper_tx *tx, struct unode *u, stru
 		rec->atime = set->atime;
 	if (set->valid & VIEW_SET_MTIME)
 		rec->mtime = set->mtime;
-	rec->ctime = set->valid & VIEW_SET_CTIME ? set->ctime : now;
+	rec->ctime = now;
 }
 
 static int setattr_locked(struct view *v, uint64_t ino, const struct view_setattr *set,

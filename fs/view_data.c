@@ -10,6 +10,9 @@
  * A write into an extent of the current epoch goes in place. Any other write
  * takes new space in the staging file: what a sealed epoch or the base refers
  * to never changes.
+ *
+ * A write's times are those of the coarse clock, so of many in one tick only the
+ * first changes the record.
  */
 #include "fs/view_internal.h"
 
@@ -292,11 +295,22 @@ static int commit_rec(struct view *v, struct unode *u, const struct inode_rec *r
 	return r;
 }
 
+/* True where that changed the times. */
+static bool stamp_write(struct inode_rec *rec)
+{
+	struct timespec now = view_now();
+	bool same = rec->mtime.tv_sec == now.tv_sec && rec->mtime.tv_nsec == now.tv_nsec &&
+		    rec->ctime.tv_sec == now.tv_sec && rec->ctime.tv_nsec == now.tv_nsec;
+
+	rec->mtime = rec->ctime = now;
+	return !same;
+}
+
 static int64_t write_locked(struct view *v, struct unode *u, struct inode_rec *rec, uint64_t off,
 			    const uint8_t *data, size_t len, unsigned flags)
 {
 	uint64_t at = off, end = off + len;
-	bool rec_dirty = (flags & VIEW_WRITE_KILL) || !u->caps_checked;
+	bool rec_dirty = stamp_write(rec) || (flags & VIEW_WRITE_KILL) || !u->caps_checked;
 	int r = 0;
 
 	if (flags & VIEW_WRITE_KILL)
@@ -442,6 +456,7 @@ int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_
 			r = make_hole(v, &tx, u, &rec.rec, off, MIN(off + len, rec.rec.size));
 		if (!(mode & FALLOC_FL_KEEP_SIZE))
 			rec.rec.size = MAX(rec.rec.size, off + len);
+		stamp_write(&rec.rec);
 		if (kill)
 			rec.rec.mode = mode_without_suid(rec.rec.mode, kill & VIEW_WRITE_KILL_SGID);
 		if (!r) {
