@@ -15,7 +15,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 CC ?= cc
 OBJCOPY ?= objcopy
-PKGS = fuse3 libzstd libcrypto jansson libmicrohttpd libarchive libcurl
+PKGS = fuse3 libzstd libcrypto jansson libmicrohttpd libarchive libcurl zlib
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
 CFLAGS ?= -O2 -g
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -I.

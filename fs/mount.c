@@ -35,7 +35,10 @@ static int load_layers(struct mount *m, bool fresh, struct error *err)
 	atomic_store(&v->next_ino, MAX(sup.next_ino, m->rec.sealing_next_ino));
 	if (fresh)
 		return 0;
-	r = upper_load(v->cur, m->store->kv, err);
+	r = journal_recover(v->journal, m->rec.sealing_epoch ? m->rec.sealing_epoch : m->rec.epoch,
+			    err);
+	if (!r)
+		r = upper_load(v->cur, m->store->kv, err);
 	if (!r && m->rec.sealing_epoch) {
 		v->sealed = upper_new(id, m->rec.sealing_epoch);
 		r = v->sealed ? upper_load(v->sealed, m->store->kv, err)
@@ -85,12 +88,34 @@ static void nobody_is_inside(struct mount *m)
 		log_warn("mount %s: inodes without a name are left: %s", m->rec.id, strerror(-r));
 }
 
+/* The view, and where its changes are kept; the view is initialised in any case. */
+static int open_files(struct mount *m, struct error *err)
+{
+	char name[64 + SNAPSHOT_ID_SIZE];
+	uint8_t id[UPPER_ID_SIZE];
+	struct staging *st = NULL;
+	struct journal *j = NULL;
+	int r = mount_id_bytes(m->rec.id, id);
+
+	if (r)
+		error_set(err, r, "mount id %s is not one", m->rec.id);
+	snprintf(name, sizeof(name), "journal/%s", m->rec.id);
+	if (!r) {
+		j = journal_new(m->store->dir_fd, name, id, m->store->kv);
+		r = j ? 0 : error_set(err, -ENOMEM, "out of memory");
+	}
+	snprintf(name, sizeof(name), "staging/%s", m->rec.id);
+	if (!r)
+		r = staging_open(m->store->dir_fd, name, j, &st, err);
+	view_init(&m->view, m->store, &m->rec.base, j, st);
+	view_note_record(&m->view); /* of the mount: nothing of it counts without */
+	return r;
+}
+
 int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec, bool fresh,
 	      struct mount **out, struct error *err)
 {
 	struct mount *m = calloc(1, sizeof(*m));
-	struct staging *st = NULL;
-	char name[64 + SNAPSHOT_ID_SIZE];
 	int r;
 
 	if (!m) {
@@ -104,9 +129,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	pthread_mutex_init(&m->op, NULL);
 	pthread_mutex_init(&m->state, NULL);
 	pthread_cond_init(&m->seal_done, NULL);
-	snprintf(name, sizeof(name), "staging/%s", m->rec.id);
-	r = staging_open(s->dir_fd, name, s->kv, &st, err);
-	view_init(&m->view, s, &m->rec.base, st);
+	r = open_files(m, err);
 	m->view.read_only = m->rec.read_only;
 	m->view.container_root = m->rec.container_root;
 	m->view.is_volatile = m->rec.is_volatile;
@@ -130,10 +153,12 @@ void mount_free(struct mount *m)
 	if (!m)
 		return;
 	struct staging *st = m->view.staging;
+	struct journal *j = m->view.journal;
 	struct live *live = m->view.live;
 
 	view_fini(&m->view);
 	staging_close(st);
+	journal_free(j);
 	live_free(live);
 	mount_record_fini(&m->rec);
 	pthread_cond_destroy(&m->seal_done);
@@ -253,12 +278,15 @@ static void remove_mount_data(struct store *s, const char *id)
 		return;
 	upper_delete_range(s->kv, b, raw, 0, true);
 	mount_record_del(s, b, id);
-	/* Its staging file last: it tells of the rest. */
-	snprintf(name, sizeof(name), "staging/%s", id);
-	if (kv_write(s->kv, b, KV_LOG))
+	if (kv_write(s->kv, b, KV_LOG)) {
 		log_error("mount %s: its record could not be deleted", id);
-	else
-		unlinkat(s->dir_fd, name, 0);
+		return;
+	}
+	/* Its staging file last: it tells of the rest. */
+	snprintf(name, sizeof(name), "journal/%s", id);
+	unlinkat(s->dir_fd, name, 0);
+	snprintf(name, sizeof(name), "staging/%s", id);
+	unlinkat(s->dir_fd, name, 0);
 }
 
 /*
@@ -485,6 +513,8 @@ void mount_close(struct mount *m)
 	session_stop(m->session);
 	m->session = NULL;
 	staging_reclaim(m->view.staging);
+	if (journal_settle(m->view.journal))
+		log_error("mount %s: its journal is kept for the next start", m->rec.id);
 	pthread_mutex_unlock(&m->op);
 	mount_free(m);
 }

@@ -140,7 +140,10 @@ static int write_adopted(struct mount *m, struct seal_result *res, struct kv_bat
 	m->rec.sealing_next_ino = 0;
 	m->rec.sealing_snapshot[0] = 0;
 	upper_delete_range(m->store->kv, b, m->view.cur->id, was.sealing_epoch, false);
+	/* What the journal has of the old epoch must not come after its deletion. */
+	journal_hold(m->view.journal);
 	r = put_adopted(m, was.sealing_snapshot, res, b, err);
+	journal_release(m->view.journal, r ? 0 : m->rec.epoch);
 	if (r)
 		m->rec = was;
 	pthread_mutex_unlock(&m->state);
@@ -316,6 +319,7 @@ static int swap(struct mount *m, struct upper **next, const char *snapshot_id, b
 			m->rec.sealing_epoch = 0;
 			m->rec.sealing_snapshot[0] = 0;
 		} else {
+			view_note_record(v);
 			m->sealing_end = staging_end(v->staging);
 			v->sealed = v->cur;
 			v->cur = *next;

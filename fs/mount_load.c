@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,6 +206,15 @@ static bool has_record(struct store *s, const char *id)
 	return n >= (int)sizeof(key) || kv_has(s->kv, KV_META, key, (size_t)n) != 0;
 }
 
+static void remove_files(struct store *s, int staging_fd, const char *id)
+{
+	char name[NAME_MAX + sizeof("journal/")];
+
+	snprintf(name, sizeof(name), "journal/%s", id);
+	unlinkat(s->dir_fd, name, 0);
+	unlinkat(staging_fd, id, 0);
+}
+
 /* Delete what is left of a mount; its staging file last, as that tells of the rest. */
 static void remove_one(struct store *s, int staging_fd, const char *id)
 {
@@ -220,7 +230,7 @@ static void remove_one(struct store *s, int staging_fd, const char *id)
 	if (r)
 		log_error("what is left of mount %s could not be deleted: %s", id, strerror(-r));
 	else
-		unlinkat(staging_fd, id, 0);
+		remove_files(s, staging_fd, id);
 }
 
 /* Uppers, records and staging files of no mount. */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -13,8 +14,10 @@
 #define RESERVE_BYTES (96ull << 20)
 /* Bytes handed out between two looks at the free space. */
 #define SPACE_CHECK_BYTES (16ull << 20)
-#define RECLAIM_BATCH 1024u
+/* Dead ranges, and bytes of them, from which on they are punched; ranges kept at most. */
+#define RECLAIM_RANGES (16u << 10)
 #define RECLAIM_BYTES (64ull << 20)
+#define RANGES_MAX (256u << 10)
 /* Punching less than a block gives nothing back. */
 #define PUNCH_MIN 4096u
 
@@ -22,19 +25,28 @@ struct dead_range {
 	uint64_t pos, len;
 };
 
+struct dead_list {
+	struct dead_range *r;
+	size_t n, cap;
+	uint64_t bytes;
+};
+
 struct staging {
 	int fd;
-	struct kv *kv;
+	struct journal *journal;
 	_Atomic uint64_t end;
 	_Atomic uint64_t checked_at;	 /* value of end at the last look at free space */
 	_Atomic uint64_t writes, synced; /* counts: dirty while they differ */
-	pthread_mutex_t lock;		 /* guards the list of dead ranges */
-	struct dead_range dead[RECLAIM_BATCH];
-	unsigned n_dead;
-	uint64_t dead_bytes;
+
+	pthread_mutex_t lock; /* guards what follows */
+	struct dead_list dead;
+	bool reclaiming; /* the thread is at it */
+	bool has_thread; /* to be joined */
+	pthread_t thread;
+	pthread_mutex_t punching; /* before lock: one at a time */
 };
 
-int staging_open(int dir_fd, const char *name, struct kv *kv, struct staging **out,
+int staging_open(int dir_fd, const char *name, struct journal *j, struct staging **out,
 		 struct error *err)
 {
 	struct staging *st = calloc(1, sizeof(*st));
@@ -48,8 +60,9 @@ int staging_open(int dir_fd, const char *name, struct kv *kv, struct staging **o
 		free(st);
 		return error_set_errno(err, e, "cannot open staging file %s", name);
 	}
-	st->kv = kv;
+	st->journal = j;
 	pthread_mutex_init(&st->lock, NULL);
+	pthread_mutex_init(&st->punching, NULL);
 	*out = st;
 	return 0;
 }
@@ -58,7 +71,11 @@ void staging_close(struct staging *st)
 {
 	if (!st)
 		return;
+	if (st->has_thread)
+		pthread_join(st->thread, NULL);
 	close(st->fd);
+	free(st->dead.r);
+	pthread_mutex_destroy(&st->punching);
 	pthread_mutex_destroy(&st->lock);
 	free(st);
 }
@@ -86,7 +103,7 @@ int staging_room(struct staging *st, uint64_t *out)
 	if (fstatvfs(st->fd, &v) < 0)
 		return -errno;
 	pthread_mutex_lock(&st->lock);
-	uint64_t avail = (uint64_t)v.f_bavail * v.f_frsize + st->dead_bytes;
+	uint64_t avail = (uint64_t)v.f_bavail * v.f_frsize + st->dead.bytes;
 	pthread_mutex_unlock(&st->lock);
 
 	*out = avail - MIN(avail, RESERVE_BYTES);
@@ -171,42 +188,98 @@ void staging_punch(struct staging *st, uint64_t from, uint64_t to)
 				 (off_t)(to - from));
 }
 
-static void reclaim_locked(struct staging *st)
+static int by_pos(const void *a, const void *b)
 {
-	if (!st->n_dead)
-		return;
-	/* A power cut must not bring a file back whose data is gone already. */
-	if (kv_sync_log(st->kv) == 0)
-		for (unsigned i = 0; i < st->n_dead; i++)
-			staging_punch(st, st->dead[i].pos, st->dead[i].pos + st->dead[i].len);
-	st->n_dead = 0;
-	st->dead_bytes = 0;
+	const struct dead_range *x = a, *y = b;
+
+	return x->pos < y->pos ? -1 : x->pos > y->pos;
+}
+
+/* Files that were written together mostly go together: neighbours are punched as one. */
+static void punch_all(struct staging *st, struct dead_list *l)
+{
+	uint64_t from = 0, to = 0;
+
+	qsort(l->r, l->n, sizeof(*l->r), by_pos);
+	for (size_t i = 0; i < l->n; i++) {
+		if (l->r[i].pos != to) {
+			if (to - from >= PUNCH_MIN)
+				staging_punch(st, from, to);
+			from = l->r[i].pos;
+		}
+		to = l->r[i].pos + l->r[i].len;
+	}
+	if (to - from >= PUNCH_MIN)
+		staging_punch(st, from, to);
 }
 
 void staging_reclaim(struct staging *st)
 {
+	struct dead_list l;
+
+	/* I/O under the lock: who reclaims waits for what another one has begun. */
+	pthread_mutex_lock(&st->punching);
 	pthread_mutex_lock(&st->lock);
-	reclaim_locked(st);
+	l = st->dead;
+	st->dead = (struct dead_list){ NULL, 0, 0, 0 };
 	pthread_mutex_unlock(&st->lock);
+	/* A power cut must not bring a file back whose data is gone already. */
+	if (l.n && journal_sync(st->journal) == 0)
+		punch_all(st, &l);
+	free(l.r);
+	pthread_mutex_unlock(&st->punching);
+}
+
+static void *reclaim_main(void *arg)
+{
+	struct staging *st = arg;
+
+	staging_reclaim(st);
+	pthread_mutex_lock(&st->lock);
+	st->reclaiming = false;
+	pthread_mutex_unlock(&st->lock);
+	return NULL;
+}
+
+/* lock held. Without a thread the next one tries again. */
+static void start_reclaim(struct staging *st)
+{
+	if (st->has_thread) /* it has ended, but for letting go of the lock */
+		pthread_join(st->thread, NULL);
+	st->has_thread = pthread_create(&st->thread, NULL, reclaim_main, st) == 0;
+	st->reclaiming = st->has_thread;
+	if (st->has_thread)
+		pthread_setname_np(st->thread, "varve-punch");
+}
+
+/* Without room the range is forgotten: it is given back when the mount's layers go. */
+static void add_dead(struct dead_list *l, uint64_t pos, uint64_t len)
+{
+	/* A neighbour of the last one (a file deleted extent by extent) joins it. */
+	if (l->n && l->r[l->n - 1].pos + l->r[l->n - 1].len == pos) {
+		l->r[l->n - 1].len += len;
+		l->bytes += len;
+		return;
+	}
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 64;
+		struct dead_range *p = cap > RANGES_MAX ? NULL : realloc(l->r, cap * sizeof(*p));
+
+		if (!p)
+			return;
+		l->r = p;
+		l->cap = cap;
+	}
+	l->r[l->n++] = (struct dead_range){ pos, len };
+	l->bytes += len;
 }
 
 void staging_free(struct staging *st, uint64_t pos, uint64_t len)
 {
-	if (len < PUNCH_MIN)
-		return;
 	pthread_mutex_lock(&st->lock);
-	/* A neighbour of the last one (a file deleted extent by extent) joins it. */
-	if (st->n_dead && st->dead[st->n_dead - 1].pos + st->dead[st->n_dead - 1].len == pos) {
-		st->dead[st->n_dead - 1].len += len;
-	} else {
-		/* I/O under the lock: only freers wait, once in a thousand ranges. */
-		if (st->n_dead == RECLAIM_BATCH)
-			reclaim_locked(st);
-		st->dead[st->n_dead++] = (struct dead_range){ pos, len };
-	}
-	st->dead_bytes += len;
-	if (st->dead_bytes >= RECLAIM_BYTES)
-		reclaim_locked(st);
+	add_dead(&st->dead, pos, len);
+	if (!st->reclaiming && (st->dead.n >= RECLAIM_RANGES || st->dead.bytes >= RECLAIM_BYTES))
+		start_reclaim(st);
 	pthread_mutex_unlock(&st->lock);
 }
 

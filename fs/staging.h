@@ -5,7 +5,8 @@
  * Space is handed out at the end of the file and never again, so an extent that
  * a metadata record names holds what was written to it or, after a power cut,
  * zeros; never another file's bytes. Space of dead extents is punched out
- * later, after the records that dropped them are safe on disk. Thread-safe.
+ * later, by a thread, after the records that dropped them are safe on disk.
+ * Thread-safe.
  */
 #ifndef VARVE_FS_STAGING_H
 #define VARVE_FS_STAGING_H
@@ -15,12 +16,13 @@
 
 #include "store/base/error.h"
 #include "store/base/macros.h"
-#include "store/kv.h"
+#include "fs/journal.h"
 
 struct staging;
-/* Opens or creates `name` below dir_fd. kv is borrowed: its log is synced before punching. */
-MUST_CHECK int staging_open(int dir_fd, const char *name, struct kv *kv, struct staging **out,
+/* Opens or creates `name` below dir_fd. j is borrowed: it is synced before punching. */
+MUST_CHECK int staging_open(int dir_fd, const char *name, struct journal *j, struct staging **out,
 			    struct error *err);
+/* Waits for a thread that punches. NULL is accepted. */
 void staging_close(struct staging *st);
 
 /* Where new space starts, and the file ends: set once after the extents were loaded. */
@@ -33,9 +35,9 @@ MUST_CHECK int staging_room(struct staging *st, uint64_t *out);
 MUST_CHECK int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos);
 MUST_CHECK int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len);
 MUST_CHECK int staging_read(struct staging *st, uint64_t pos, void *out, size_t len);
-/* Remember that a range is dead. May punch what was remembered before. */
+/* Remember that a range is dead. Once there is much, a thread punches it. */
 void staging_free(struct staging *st, uint64_t pos, uint64_t len);
-/* Punch everything remembered (syncs the log first). */
+/* Punch everything remembered (syncs the journal first). */
 void staging_reclaim(struct staging *st);
 /* Punch [from, to) now: only for ranges no record has named since the last sync. */
 void staging_punch(struct staging *st, uint64_t from, uint64_t to);

@@ -3,9 +3,10 @@
  *
  * In memory: a table of changed inodes (struct unode), each with its record and
  * an ordered map of changed entries whose keys are the tree's keys without the
- * inode number. In the `upper` family: the same, written first. So the
- * database is only read when a mount is loaded, and memory grows with what was
- * touched since the last checkpoint.
+ * inode number. In the mount's journal (journal.h), and from there in the
+ * `upper` family: the same, written first. So the database is only read when a
+ * mount is loaded, and memory grows with what was touched since the last
+ * checkpoint.
  *
  * Format in the family, version 1:
  *   key    mount id[16], u32 epoch (big-endian), tree key (store/key.h)
@@ -23,6 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fs/journal.h"
 #include "fs/omap.h"
 #include "fs/staging.h"
 #include "store/base/buf.h"
@@ -102,23 +104,23 @@ struct omap_entry *upper_extent_next(const struct unode *u, const struct upper_e
 				     struct upper_extent *out);
 
 /*
- * The changes of one operation: staged, then written to the database and
- * applied in memory, both or neither. A zeroed struct that was begun must be
- * ended. -ENOMEM sticks until commit, so staging calls need no checks.
+ * The changes of one operation: staged, then written to the journal and
+ * applied in memory, both or neither. What was begun must be ended. -ENOMEM
+ * sticks until commit, so neither begin nor staging calls need checks.
  */
 struct tx_change;
 struct upper_tx {
 	struct upper *up;
-	struct kv *kv;
+	struct journal *journal;
 	struct staging *staging;
-	struct kv_batch *batch;
+	struct buf op; /* as it is logged */
 	struct tx_change *changes;
 	size_t n, cap;
 	struct buf scratch;
 	int error; /* first failure of a staging call */
 };
-MUST_CHECK int upper_tx_begin(struct upper_tx *tx, struct upper *up, struct kv *kv,
-			      struct staging *staging);
+void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,
+		    struct staging *staging);
 /* 0: all of it happened; a failure: none of it. */
 MUST_CHECK int upper_tx_commit(struct upper_tx *tx);
 /* Frees; without a commit the changes are dropped. */

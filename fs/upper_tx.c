@@ -2,10 +2,10 @@
  * The changes of one operation.
  *
  * Staging a change does everything that can fail: it allocates the entry and
- * puts the record into the write batch. Commit writes the batch and then links
- * the entries in, which cannot fail, so database and memory never differ.
- * What the transaction replaces in memory is freed, and its staged file space
- * is handed to staging_free, only after the write.
+ * puts it into what will be logged. Commit logs that and then links the entries
+ * in, which cannot fail, so journal and memory never differ. What the
+ * transaction replaces in memory is freed, and its staged file space is handed
+ * to staging_free, only after it was logged.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,27 +23,31 @@ struct tx_change {
 	struct inode_rec rec;	  /* REC: target owned */
 };
 
-#define FULL_KEY_MAX (UPPER_ID_SIZE + 4 + 8 + sizeof(((struct subkey *)0)->bytes))
+#define LOG_KEY_MAX (4 + 8 + sizeof(((struct subkey *)0)->bytes))
 
-static size_t full_key(const struct upper *up, uint64_t ino, const uint8_t *sub, size_t sub_len,
-		       uint8_t out[FULL_KEY_MAX])
+static void put_epoch(uint8_t *out, uint32_t epoch)
 {
-	memcpy(out, up->id, UPPER_ID_SIZE);
 	for (int i = 0; i < 4; i++)
-		out[UPPER_ID_SIZE + i] = (uint8_t)(up->epoch >> (24 - 8 * i));
-	wire_set64be(out + UPPER_ID_SIZE + 4, ino);
-	memcpy(out + UPPER_ID_SIZE + 12, sub, sub_len);
-	return UPPER_ID_SIZE + 12 + sub_len;
+		out[i] = (uint8_t)(epoch >> (24 - 8 * i));
 }
 
-int upper_tx_begin(struct upper_tx *tx, struct upper *up, struct kv *kv, struct staging *staging)
+/* The family's key without the mount's id. */
+static size_t log_key(const struct upper *up, uint64_t ino, const uint8_t *sub, size_t sub_len,
+		      uint8_t out[LOG_KEY_MAX])
+{
+	put_epoch(out, up->epoch);
+	wire_set64be(out + 4, ino);
+	memcpy(out + 12, sub, sub_len);
+	return 12 + sub_len;
+}
+
+void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,
+		    struct staging *staging)
 {
 	memset(tx, 0, sizeof(*tx));
 	tx->up = up;
-	tx->kv = kv;
+	tx->journal = j;
 	tx->staging = staging;
-	tx->batch = kv_batch_new();
-	return tx->batch ? 0 : -ENOMEM;
 }
 
 static struct tx_change *add_change(struct upper_tx *tx, enum change_kind kind, struct unode *u)
@@ -71,20 +75,23 @@ static struct tx_change *add_change(struct upper_tx *tx, enum change_kind kind, 
 	return c;
 }
 
-static void batch_put(struct upper_tx *tx, uint64_t ino, const uint8_t *sub, size_t sub_len)
+/* What is in scratch is logged as the value. */
+static void log_put(struct upper_tx *tx, uint64_t ino, const uint8_t *sub, size_t sub_len)
 {
-	uint8_t key[FULL_KEY_MAX];
-	size_t n = full_key(tx->up, ino, sub, sub_len, key);
+	uint8_t key[LOG_KEY_MAX];
+	size_t n = log_key(tx->up, ino, sub, sub_len, key);
 
-	kv_batch_put(tx->kv, tx->batch, KV_UPPER, key, n, tx->scratch.data, tx->scratch.len);
+	if (journal_change(&tx->op, key, n, tx->scratch.data, tx->scratch.len))
+		tx->error = -ENOMEM;
 }
 
-static void batch_del(struct upper_tx *tx, uint64_t ino, const uint8_t *sub, size_t sub_len)
+static void log_del(struct upper_tx *tx, uint64_t ino, const uint8_t *sub, size_t sub_len)
 {
-	uint8_t key[FULL_KEY_MAX];
-	size_t n = full_key(tx->up, ino, sub, sub_len, key);
+	uint8_t key[LOG_KEY_MAX];
+	size_t n = log_key(tx->up, ino, sub, sub_len, key);
 
-	kv_batch_del(tx->kv, tx->batch, KV_UPPER, key, n);
+	if (journal_change(&tx->op, key, n, NULL, 0))
+		tx->error = -ENOMEM;
 }
 
 void upper_tx_rec(struct upper_tx *tx, struct unode *u, const struct inode_rec *rec)
@@ -112,7 +119,7 @@ void upper_tx_rec(struct upper_tx *tx, struct unode *u, const struct inode_rec *
 		tx->error = -ENOMEM;
 		return;
 	}
-	batch_put(tx, u->ino, sub, 1);
+	log_put(tx, u->ino, sub, 1);
 }
 
 void upper_tx_put(struct upper_tx *tx, struct unode *u, const struct subkey *k, const void *val,
@@ -128,7 +135,7 @@ void upper_tx_put(struct upper_tx *tx, struct unode *u, const struct subkey *k, 
 		tx->error = -ENOMEM;
 		return;
 	}
-	batch_put(tx, u->ino, k->bytes, k->len);
+	log_put(tx, u->ino, k->bytes, k->len);
 }
 
 void upper_tx_del(struct upper_tx *tx, struct unode *u, const struct subkey *k, bool tombstone)
@@ -144,9 +151,9 @@ void upper_tx_del(struct upper_tx *tx, struct unode *u, const struct subkey *k, 
 		return;
 	}
 	if (tombstone)
-		batch_put(tx, u->ino, k->bytes, k->len);
+		log_put(tx, u->ino, k->bytes, k->len);
 	else
-		batch_del(tx, u->ino, k->bytes, k->len);
+		log_del(tx, u->ino, k->bytes, k->len);
 }
 
 void upper_tx_drop(struct upper_tx *tx, struct unode *u)
@@ -158,9 +165,9 @@ void upper_tx_drop(struct upper_tx *tx, struct unode *u)
 		return;
 	for (struct omap_entry *e = omap_seek_ge(&u->entries, "", 0); e;
 	     e = omap_seek_gt(&u->entries, omap_key(e), e->key_len))
-		batch_del(tx, u->ino, omap_key(e), e->key_len);
+		log_del(tx, u->ino, omap_key(e), e->key_len);
 	if (u->fresh) {
-		batch_del(tx, u->ino, sub, 1);
+		log_del(tx, u->ino, sub, 1);
 		return;
 	}
 	buf_clear(&tx->scratch);
@@ -168,7 +175,7 @@ void upper_tx_drop(struct upper_tx *tx, struct unode *u)
 		tx->error = -ENOMEM;
 		return;
 	}
-	batch_put(tx, u->ino, sub, 1);
+	log_put(tx, u->ino, sub, 1);
 }
 
 void upper_tx_place(struct upper_tx *tx, struct unode *u, const struct upper_extent *x)
@@ -347,7 +354,7 @@ int upper_tx_commit(struct upper_tx *tx)
 
 	if (r || !tx->n)
 		return r;
-	r = kv_write(tx->kv, tx->batch, KV_LOG);
+	r = journal_append(tx->journal, &tx->op);
 	if (r)
 		return r;
 	atomic_store_explicit(&tx->up->changed, true, memory_order_relaxed);
@@ -374,7 +381,7 @@ void upper_tx_end(struct upper_tx *tx)
 	}
 	free(tx->changes);
 	buf_fini(&tx->scratch);
-	kv_batch_free(tx->batch);
+	buf_fini(&tx->op);
 	memset(tx, 0, sizeof(*tx));
 }
 
@@ -385,10 +392,8 @@ void upper_delete_range(struct kv *kv, struct kv_batch *b, const uint8_t id[UPPE
 
 	memcpy(from, id, UPPER_ID_SIZE);
 	memcpy(to, id, UPPER_ID_SIZE);
-	for (int i = 0; i < 4; i++) {
-		from[UPPER_ID_SIZE + i] = all_epochs ? 0 : (uint8_t)(epoch >> (24 - 8 * i));
-		to[UPPER_ID_SIZE + i] = all_epochs ? 0xff : (uint8_t)((epoch + 1) >> (24 - 8 * i));
-	}
+	put_epoch(from + UPPER_ID_SIZE, all_epochs ? 0 : epoch);
+	put_epoch(to + UPPER_ID_SIZE, all_epochs ? UINT32_MAX : epoch + 1);
 	kv_batch_del_range(kv, b, KV_UPPER, from, sizeof(from), to, sizeof(to));
 }
 
@@ -468,13 +473,15 @@ static int load_entry(struct upper *up, const uint8_t *key, size_t klen, const u
 
 int upper_load(struct upper *up, struct kv *kv, struct error *err)
 {
-	uint8_t prefix[FULL_KEY_MAX];
-	size_t n = full_key(up, 0, (const uint8_t *)"", 0, prefix) - 8;
+	uint8_t prefix[UPPER_ID_SIZE + 4];
+	const size_t n = sizeof(prefix);
 	struct kv_iter *it CLEANUP(kv_iter_free_p) = kv_iter_new(kv, KV_UPPER);
 	int r;
 
 	if (!it)
 		return error_set(err, -ENOMEM, "out of memory");
+	memcpy(prefix, up->id, UPPER_ID_SIZE);
+	put_epoch(prefix + UPPER_ID_SIZE, up->epoch);
 	for (kv_iter_seek(it, prefix, n); kv_iter_valid(it); kv_iter_next(it)) {
 		size_t klen, vlen;
 		const uint8_t *key = kv_iter_key(it, &klen);

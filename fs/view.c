@@ -13,12 +13,14 @@
 
 #include "store/base/wire.h"
 
-void view_init(struct view *v, struct store *s, const struct digest *base, struct staging *st)
+void view_init(struct view *v, struct store *s, const struct digest *base, struct journal *j,
+	       struct staging *st)
 {
 	pthread_rwlockattr_t attr;
 
 	memset(v, 0, sizeof(*v));
 	v->store = s;
+	v->journal = j;
 	v->staging = st;
 	v->base = store_tree(s, base);
 	/* A checkpoint must not wait for a gap between readers. */
@@ -51,7 +53,8 @@ struct timespec view_now(void)
 
 int view_tx_begin(struct view *v, struct upper_tx *tx)
 {
-	return upper_tx_begin(tx, v->cur, v->store->kv, v->staging);
+	upper_tx_begin(tx, v->cur, v->journal, v->staging);
+	return 0;
 }
 
 void view_lock(struct view *v, struct view_lock *l, bool write, unsigned n, const uint64_t *inos)

@@ -31,6 +31,7 @@
 
 struct view {
 	struct store *store;
+	struct journal *journal;
 	struct staging *staging;
 	struct live *live;
 	bool read_only;
@@ -39,6 +40,8 @@ struct view {
 	uint64_t quota_bytes;	   /* 0: none */
 	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
 	_Atomic uint64_t next_ino;
+	/* Counts of what an fsync has to make permanent in the database, see view_sync. */
+	_Atomic uint64_t records, records_synced;
 	pthread_rwlock_t layers;
 	struct tree_fs base; /* guarded by layers, as the next two */
 	struct upper *cur;
@@ -46,8 +49,9 @@ struct view {
 	pthread_rwlock_t stripes[UPPER_SHARDS];
 };
 
-void view_init(struct view *v, struct store *s, const struct digest *base, struct staging *st);
-void view_fini(struct view *v); /* frees the layers; not the staging file */
+void view_init(struct view *v, struct store *s, const struct digest *base, struct journal *j,
+	       struct staging *st);
+void view_fini(struct view *v); /* frees the layers; not the journal and the staging file */
 
 /* Take layers (shared) and the stripes of n inodes; n <= 6; duplicates are fine. */
 struct view_lock {
@@ -172,6 +176,11 @@ MUST_CHECK int64_t view_seek(struct view *v, uint64_t ino, uint64_t off, int whe
 MUST_CHECK int view_statfs(struct view *v, struct statvfs *out);
 /* Everything that returned so far survives a power cut. */
 MUST_CHECK int view_sync(struct view *v);
+/* A record was logged without which what comes after it in the journal is lost. */
+static inline void view_note_record(struct view *v)
+{
+	atomic_fetch_add(&v->records, 1);
+}
 
 /* A piece of a file in effect. */
 enum piece_kind { PIECE_HOLE, PIECE_STAGED, PIECE_CHUNK, PIECE_INLINE };

@@ -513,13 +513,19 @@ int64_t view_seek(struct view *v, uint64_t ino, uint64_t off, int whence)
 
 int view_sync(struct view *v)
 {
+	uint64_t records = atomic_load(&v->records);
 	int r;
 
 	if (v->is_volatile)
 		return 0;
-	/* Data first: what the log names must be there. */
+	/* Data first: what the journal names must be there. */
 	r = staging_sync(v->staging);
-	return r ? r : kv_sync_log(v->store->kv);
+	if (!r && records != atomic_load(&v->records_synced)) {
+		r = kv_sync_log(v->store->kv);
+		if (!r)
+			atomic_store(&v->records_synced, records);
+	}
+	return r ? r : journal_sync(v->journal);
 }
 
 int view_statfs(struct view *v, struct statvfs *out)

@@ -177,10 +177,13 @@ static int prepare_read_write(struct store *s, struct error *err)
 		if (rc != 0)
 			return error_set_errno(err, rc, "cannot create a store in %s", s->dir);
 	}
-	if (rc == 0 && mkdirat(s->dir_fd, "staging", 0700) != 0 && errno != EEXIST) {
-		rc = -errno;
-		return error_set_errno(err, rc, "cannot make %s/staging", s->dir);
-	}
+	static const char *const dirs[] = { "staging", "journal" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(dirs) && rc == 0; i++)
+		if (mkdirat(s->dir_fd, dirs[i], 0700) != 0 && errno != EEXIST) {
+			rc = -errno;
+			error_set_errno(err, rc, "cannot make %s/%s", s->dir, dirs[i]);
+		}
 	return rc;
 }
 

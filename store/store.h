@@ -1,7 +1,8 @@
 /*
  * store.h - the facade: opens a store's directory and hands out its parts.
  *
- * Layout of a store: DIR/db (RocksDB), DIR/staging/ (mounts' data), DIR/FORMAT
+ * Layout of a store: DIR/db (RocksDB), DIR/staging/ and DIR/journal/ (mounts'
+ * data and changes), DIR/FORMAT
  * ("varve store 1\n"). A read-write store holds an exclusive lock on DIR/LOCK.
  */
 #ifndef VARVE_STORE_H

@@ -158,9 +158,11 @@ static void half_created_stores_open(void **state)
 	assert_int_equal(try_open(f->dir, false, &err), 0);
 	remove_in(f, "db");
 	remove_in(f, "staging");
+	remove_in(f, "journal");
 	assert_int_equal(try_open(f->dir, false, &err), 0);
 	remove_in(f, "db");
 	remove_in(f, "staging");
+	remove_in(f, "journal");
 	remove_in(f, "FORMAT");
 	write_file(f, "FORMAT.tmp", "varve st");
 	assert_int_equal(try_open(f->dir, false, &err), 0);

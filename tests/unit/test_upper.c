@@ -1,6 +1,6 @@
 /*
  * upper: transactions on what a mount has changed, in memory and in the database.
- * wrap: kv_write staging_free
+ * wrap: journal_append staging_free
  */
 #include "tests/unit/mount_fixture.h"
 #include "tests/unit/upper_dump.h"
@@ -16,8 +16,8 @@ static int fail_write;
 
 void __real_staging_free(struct staging *st, uint64_t pos, uint64_t len);
 void __wrap_staging_free(struct staging *st, uint64_t pos, uint64_t len);
-int __real_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
-int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
+int __real_journal_append(struct journal *j, const struct buf *op);
+int __wrap_journal_append(struct journal *j, const struct buf *op);
 
 void __wrap_staging_free(struct staging *st, uint64_t pos, uint64_t len)
 {
@@ -27,19 +27,20 @@ void __wrap_staging_free(struct staging *st, uint64_t pos, uint64_t len)
 		freed[i] = 1;
 }
 
-int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
+int __wrap_journal_append(struct journal *j, const struct buf *op)
 {
 	if (fail_write) {
 		fail_write--;
 		return -EIO;
 	}
-	return __real_kv_write(kv, b, d);
+	return __real_journal_append(j, op);
 }
 
 static const uint8_t some_id[UPPER_ID_SIZE] = "sixteen bytes id";
 
 struct fixture {
 	struct fx fx;
+	struct journal *journal;
 	struct upper *up;
 	uint64_t random;
 };
@@ -50,6 +51,8 @@ static int setup(void **state)
 
 	assert_non_null(f);
 	fx_open(&f->fx);
+	f->journal = journal_new(f->fx.s->dir_fd, "journal/test", some_id, f->fx.s->kv);
+	assert_non_null(f->journal);
 	f->up = upper_new(some_id, 7);
 	f->random = mf_seed();
 	memset(freed, 0, sizeof(freed));
@@ -63,6 +66,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	upper_free(f->up);
+	journal_free(f->journal);
 	fx_close(&f->fx);
 	free(f);
 	return 0;
@@ -70,7 +74,7 @@ static int teardown(void **state)
 
 static void begin(struct fixture *f, struct upper_tx *tx)
 {
-	assert_int_equal(upper_tx_begin(tx, f->up, f->fx.s->kv, NULL), 0);
+	upper_tx_begin(tx, f->up, f->journal, NULL);
 }
 
 static void commit(struct upper_tx *tx)
@@ -85,6 +89,7 @@ static void assert_reload_is_the_same(struct fixture *f)
 	struct error err = ERROR_INIT;
 	char *is, *was = ud_dump(f->up);
 
+	assert_int_equal(journal_settle(f->journal), 0);
 	assert_int_equal(upper_load(again, f->fx.s->kv, &err), 0);
 	is = ud_dump(again);
 	assert_string_equal(is, was);
@@ -378,12 +383,16 @@ static void epochs_and_mounts_are_apart(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct upper *up = upper_new(cases[i].id, cases[i].epoch);
+		struct journal *j =
+			journal_new(f->fx.s->dir_fd, "journal/other", cases[i].id, f->fx.s->kv);
 		struct upper_tx tx;
 
-		assert_int_equal(upper_tx_begin(&tx, up, f->fx.s->kv, NULL), 0);
+		upper_tx_begin(&tx, up, j, NULL);
 		upper_tx_rec(&tx, upper_get(up, UINT64_MAX - 1), &rec);
 		upper_tx_rec(&tx, upper_get(up, 1), &rec);
 		commit(&tx);
+		assert_int_equal(journal_settle(j), 0);
+		journal_free(j);
 		upper_free(up);
 	}
 	for (int all = 0; all < 2; all++) {
