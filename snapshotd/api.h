@@ -17,6 +17,7 @@
 #include "snapshotd/http.h"
 #include "snapshotd/metrics.h"
 #include "snapshotd/mounts.h"
+#include "snapshotd/recompressor.h"
 #include "snapshotd/router.h"
 #include "snapshotd/runtime.h"
 #include "snapshotd/sandboxes.h"
@@ -33,6 +34,7 @@ struct api {
 	struct builds *builds;
 	struct sandboxes *sandboxes;
 	struct stats_history *history;
+	struct recompressor *recompressor;
 	struct metrics metrics;
 	const char *api_key; /* or NULL */
 	int64_t started_ms;  /* CLOCK_MONOTONIC */

@@ -7,10 +7,21 @@
 
 #define PROBLEMS_MAX 1000 /* told in words; all are counted */
 
+static json_t *recompress_to_json(const struct recompress_result *r)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "triedChunks", (json_int_t)r->tried_chunks,
+			 "replacedChunks", (json_int_t)r->replaced_chunks, "beforeBytes",
+			 (json_int_t)r->before_bytes, "afterBytes", (json_int_t)r->after_bytes,
+			 "damagedChunks", (json_int_t)r->damaged_chunks);
+}
+
 int api_gc(struct api_call *c, struct error *err)
 {
 	struct gc_options opt = { .compact = true };
-	const struct field fields[] = { { "compact", FIELD_BOOL, &opt.compact, false } };
+	bool recompress = false;
+	const struct field fields[] = { { "compact", FIELD_BOOL, &opt.compact, false },
+					{ "recompress", FIELD_BOOL, &recompress, false } };
+	struct recompress_result rr = { 0 };
 	struct metrics *m = &c->api->metrics;
 	struct progress *p = NULL;
 	struct gc_result r = { 0 };
@@ -30,15 +41,17 @@ int api_gc(struct api_call *c, struct error *err)
 		return rc;
 	atomic_fetch_add_explicit(&m->gc_removed_bytes, r.removed_bytes, memory_order_relaxed);
 	atomic_fetch_add_explicit(&m->gc_removed_chunks, r.removed_chunks, memory_order_relaxed);
-	return api_result(c, 200,
-			  json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "expiredSnapshots",
-				    (json_int_t)r.expired_snapshots, "markedNodes",
-				    (json_int_t)r.marked_nodes, "markedChunks",
-				    (json_int_t)r.marked_chunks, "removedNodes",
-				    (json_int_t)r.removed_nodes, "removedChunks",
-				    (json_int_t)r.removed_chunks, "removedBytes",
-				    (json_int_t)r.removed_bytes),
-			  err);
+	if (recompress && (rc = recompressor_run(c->api->recompressor, p, &rr, err)) < 0)
+		return rc;
+	return api_result(
+		c, 200,
+		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o*}", "expiredSnapshots",
+			  (json_int_t)r.expired_snapshots, "markedNodes",
+			  (json_int_t)r.marked_nodes, "markedChunks", (json_int_t)r.marked_chunks,
+			  "removedNodes", (json_int_t)r.removed_nodes, "removedChunks",
+			  (json_int_t)r.removed_chunks, "removedBytes", (json_int_t)r.removed_bytes,
+			  "recompressed", recompress ? recompress_to_json(&rr) : NULL),
+		err);
 }
 
 static void verify_problem(void *arg, const char *snapshot, const char *path, const char *problem)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "snapshotd/fields.h"
+#include "store/recompress.h"
 
 #define CONFIG_FILE_MAX (1u << 20)
 #define CONNECTION_LIMIT_DEFAULT 512
@@ -26,6 +27,7 @@
 #define TIMEOUT_MAX (30 * 86400)
 #define THREADS_MAX 1024
 #define ZSTD_LEVEL_MAX 19
+#define RECOMPRESS_QUIET_DEFAULT 60
 
 const char config_usage[] =
 	"usage: snapshotd [--state DIR] [--socket PATH] [--listen HOST:PORT] [--config FILE]\n"
@@ -52,6 +54,7 @@ struct flags {
 struct file_values {
 	const char *state, *socket, *listen, *socket_group, *api_key, *log_level;
 	const char *runtime, *default_template, *build_network, *sandbox_network;
+	uint64_t recompress_level, recompress_quiet;
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, threads, connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
 	uint64_t build_pids, build_disk_mb;
@@ -142,6 +145,8 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "apiKey", FIELD_STRING, &v->api_key, false },
 		{ "logLevel", FIELD_STRING, &v->log_level, false },
 		{ "zstdLevel", FIELD_U64, &v->zstd_level, false },
+		{ "recompressLevel", FIELD_U64, &v->recompress_level, false },
+		{ "recompressQuiet", FIELD_U64, &v->recompress_quiet, false },
 		{ "nodeCacheBytes", FIELD_U64, &v->node_cache, false },
 		{ "chunkCacheBytes", FIELD_U64, &v->chunk_cache, false },
 		{ "blockCacheBytes", FIELD_U64, &v->block_cache, false },
@@ -209,12 +214,19 @@ static int numbers_set(struct config *c, const struct file_values *v, struct err
 {
 	if (v->zstd_level > ZSTD_LEVEL_MAX)
 		return error_set(err, -EINVAL, "zstdLevel must be 1 to %d", ZSTD_LEVEL_MAX);
+	if (v->recompress_level > RECOMPRESS_LEVEL_MAX)
+		return error_set(err, -EINVAL, "recompressLevel must be 0 to %d",
+				 RECOMPRESS_LEVEL_MAX);
+	if (v->recompress_quiet > TIMEOUT_MAX)
+		return error_set(err, -EINVAL, "recompressQuiet must be at most %d", TIMEOUT_MAX);
 	if (v->threads > THREADS_MAX)
 		return error_set(err, -EINVAL, "threads must be at most %d", THREADS_MAX);
 	if (v->connection_limit < 1 || v->connection_limit > CONNECTION_LIMIT_MAX)
 		return error_set(err, -EINVAL, "connectionLimit must be 1 to %d",
 				 CONNECTION_LIMIT_MAX);
 	c->zstd_level = (int)v->zstd_level;
+	c->recompress_level = (int)v->recompress_level;
+	c->recompress_quiet_s = (unsigned)v->recompress_quiet;
 	c->node_cache_bytes = v->node_cache;
 	c->chunk_cache_bytes = v->chunk_cache;
 	c->block_cache_bytes = v->block_cache;
@@ -355,6 +367,8 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 	struct flags f = { 0 };
 	struct file_values v = { .state = "/var/lib/snapshotd",
 				 .socket = "/run/snapshotd.sock",
+				 .recompress_level = RECOMPRESS_LEVEL_DEFAULT,
+				 .recompress_quiet = RECOMPRESS_QUIET_DEFAULT,
 				 .connection_limit = CONNECTION_LIMIT_DEFAULT,
 				 .runtime = "runc",
 				 .default_template = "ubuntu-22.04",

@@ -19,6 +19,9 @@
  *   "apiKey"                      SNAPSHOTD_API_KEY in the environment goes before it
  *   "logLevel"                    "error", "warn", "info" (default), "debug"
  *   "zstdLevel"                   1..19
+ *   "recompressLevel"             1..19 (default 15): chunks are stored anew at it
+ *                                 while nothing else goes on; 0: never
+ *   "recompressQuiet"             seconds that nothing goes on before (default 60)
  *   "nodeCacheBytes", "chunkCacheBytes", "blockCacheBytes"
  *   "threads"                     that serve the mounts; 0: two a core
  *   "connectionLimit"             HTTP connections at a time (default 512)
@@ -40,7 +43,9 @@ struct config {
 	uint16_t listen_port;
 	char *api_key; /* NULL: none */
 	enum log_level log_level;
-	int zstd_level; /* 0: the store's default */
+	int zstd_level;	      /* 0: the store's default */
+	int recompress_level; /* 0: never */
+	unsigned recompress_quiet_s;
 	uint64_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes; /* 0: default */
 	unsigned threads;
 	unsigned connection_limit;

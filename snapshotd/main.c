@@ -125,6 +125,16 @@ static int open_sandboxes(struct daemon_parts *d, struct error *err)
 	return sandboxes_open(&opt, &d->api.sandboxes, err);
 }
 
+static int open_recompressor(struct daemon_parts *d, struct error *err)
+{
+	const struct recompressor_options opt = { .store = d->api.store,
+						  .pool = d->api.pool,
+						  .level = d->config.recompress_level,
+						  .quiet_s = d->config.recompress_quiet_s };
+
+	return recompressor_open(&opt, &d->api.recompressor, err);
+}
+
 static int start(struct daemon_parts *d, struct error *err)
 {
 	struct http_app app = api_app(&d->api);
@@ -151,6 +161,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	if (rc == 0)
 		rc = stats_history_start(d->api.history, err);
 	if (rc == 0)
+		rc = open_recompressor(d, err);
+	if (rc == 0)
 		rc = http_server_new(&app, d->config.connection_limit, &d->http, err);
 	if (rc == 0)
 		rc = listen_all(d, err);
@@ -159,9 +171,12 @@ static int start(struct daemon_parts *d, struct error *err)
 
 static void stop(struct daemon_parts *d)
 {
+	if (d->api.store)
+		kv_compact_stop(d->api.store->kv);
 	if (d->http)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);
+	recompressor_close(d->api.recompressor);
 	stats_history_close(d->api.history);
 	sandboxes_close(d->api.sandboxes);
 	builds_close(d->api.builds);

@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "store/base/buf.h"
@@ -20,6 +21,7 @@ struct chunk_store {
 	struct guard *guard; /* borrowed */
 	int zstd_level;
 	struct chunk_cache *cache;
+	_Atomic uint64_t stored; /* relaxed: a statistic */
 };
 
 struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
@@ -63,6 +65,7 @@ static int write_new(struct chunk_store *cs, const struct digest *d, const void 
 	if (r < 0)
 		return r;
 	*out_stored = (uint32_t)frame.len;
+	atomic_fetch_add_explicit(&cs->stored, 1, memory_order_relaxed);
 	return 0;
 }
 
@@ -168,6 +171,11 @@ int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t 
 int chunk_store_has(struct chunk_store *cs, const struct digest *d)
 {
 	return kv_has(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE);
+}
+
+uint64_t chunk_store_stored(const struct chunk_store *cs)
+{
+	return atomic_load_explicit(&cs->stored, memory_order_relaxed);
 }
 
 size_t chunk_store_cached_bytes(struct chunk_store *cs)

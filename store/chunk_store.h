@@ -69,6 +69,9 @@ MUST_CHECK int chunk_store_verify(struct chunk_store *cs, const struct digest *d
 /* 1 present, 0 absent, or a failure. */
 MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);
 
+/* Chunks newly stored so far, since it was opened. */
+uint64_t chunk_store_stored(const struct chunk_store *cs);
+
 /* Bytes that the cache holds (chunks in use elsewhere only are not counted). */
 size_t chunk_store_cached_bytes(struct chunk_store *cs);
 

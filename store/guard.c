@@ -106,6 +106,17 @@ void guard_session_end(struct guard *g, struct guard_session *s)
 	pthread_mutex_unlock(&g->lock);
 }
 
+bool guard_is_busy(struct guard *g)
+{
+	bool busy = false;
+
+	pthread_mutex_lock(&g->lock);
+	for (int i = 0; i < GENERATIONS; i++)
+		busy |= g->active[i] > 0;
+	pthread_mutex_unlock(&g->lock);
+	return busy;
+}
+
 /* The last word of a digest; the first ones choose the filter's bits. */
 static pthread_mutex_t *stripe_of(struct guard *g, const struct digest *d)
 {

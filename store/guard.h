@@ -30,6 +30,8 @@ struct guard_session {
 };
 void guard_session_begin(struct guard *g, struct guard_session *s);
 void guard_session_end(struct guard *g, struct guard_session *s);
+/* Whether a session is under way at this moment. */
+bool guard_is_busy(struct guard *g);
 
 /*
  * Around a writer's "is it there? else put": touch_lock records the digest

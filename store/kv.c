@@ -3,7 +3,8 @@
  * iterator and for every test of presence. So a chunk is two entries of the
  * chunk family, written by one batch and thus in one memtable and one file:
  *
- *   0x00 key -> u32 length of the value, its first KV_HEAD_SIZE bytes   (head)
+ *   0x00 key -> u32 length of the value, its first KV_HEAD_SIZE bytes,
+ *               u8 note (absent: 0)                                     (head)
  *   0x01 key -> value                                                   (blob)
  *
  * kv_has and kv_iter_new_heads look only at heads. Callers see plain keys.
@@ -17,10 +18,16 @@
  * a checkpoint of little would leave a small file in either family each time,
  * and pay for several syncs. So the first LOGGED_CONTENT_MAX bytes after a
  * flush go to the log all the same, and while nothing exceeds that, a flush is
- * one sync of the log. Counters say what is not permanent yet; a writer counts
- * its write after it is done and before it returns, so whoever flushes after
- * that sees it. Flushes wait for each other: the second finds that the first
- * has done its work.
+ * one sync of the log. Counters say what is not permanent yet: writes begun and
+ * writes done. A flush makes permanent what was done when it began; there is
+ * something to do while more has begun than that. So whoever found a value there
+ * and flushes then has it permanent, even where its writer has not returned yet.
+ * Flushes wait for each other: the second finds that the first has done its work.
+ *
+ * KV_REPLACE is counted by neither. Its value takes the place of an equivalent
+ * one, which is in the same memtable or an older place, and was counted: a flush
+ * for that one's sake writes out both, and a crash before it leaves the old one,
+ * whose blob file cannot go before a compaction has seen the new one in a file.
  *
  * Locks: compact_lock, then flush_lock; both are held during I/O, which is
  * their purpose, and readers and writers take neither.
@@ -46,6 +53,7 @@
 
 enum { HEAD_PREFIX = 0, BLOB_PREFIX = 1 };
 #define HEAD_LENGTH_SIZE 4
+#define HEAD_SIZE_MAX (HEAD_LENGTH_SIZE + KV_HEAD_SIZE + 1)
 
 /* A chunk's key with its prefix. */
 struct chunk_key {
@@ -150,6 +158,22 @@ void kv_value_release(struct kv_value *v)
 	*v = (struct kv_value){ 0 };
 }
 
+/* A head's value; -EBADMSG where it is none. */
+static int head_parse(const uint8_t *p, size_t len, struct kv_head *out)
+{
+	if (len < HEAD_LENGTH_SIZE)
+		return -EBADMSG;
+	*out = (struct kv_head){ .value_len = wire_get32(p) };
+	out->len = MIN((size_t)out->value_len, (size_t)KV_HEAD_SIZE);
+	p += HEAD_LENGTH_SIZE;
+	len -= HEAD_LENGTH_SIZE;
+	if (len < out->len || len > out->len + 1)
+		return -EBADMSG;
+	memcpy(out->bytes, p, out->len);
+	out->note = len > out->len ? p[out->len] : 0;
+	return 0;
+}
+
 int kv_has(struct kv *kv, enum kv_family f, const void *key, size_t klen)
 {
 	rocksdb_pinnableslice_t *pin;
@@ -194,6 +218,24 @@ void kv_batch_clear(struct kv_batch *b)
 	memset(b->has_content, 0, sizeof(b->has_content));
 }
 
+int kv_get_head(struct kv *kv, const void *key, size_t klen, struct kv_head *out)
+{
+	struct chunk_key k;
+	rocksdb_pinnableslice_t *pin;
+
+	make_chunk_key(&k, HEAD_PREFIX, key, klen);
+	int r = lookup(kv, kv->read, KV_CHUNK, k.b, k.len, &pin);
+	if (r < 0)
+		return r;
+	if (!pin)
+		return -ENOENT;
+	size_t len;
+	const uint8_t *p = (const uint8_t *)rocksdb_pinnableslice_value(pin, &len);
+	r = head_parse(p, len, out);
+	rocksdb_pinnableslice_destroy(pin);
+	return r;
+}
+
 static void count_entry(struct kv_batch *b, enum kv_family f, size_t bytes)
 {
 	b->bytes += bytes;
@@ -205,24 +247,57 @@ static void count_entry(struct kv_batch *b, enum kv_family f, size_t bytes)
 void kv_batch_put(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key, size_t klen,
 		  const void *val, size_t vlen)
 {
-	count_entry(b, f, klen + vlen);
 	if (f != KV_CHUNK) {
+		count_entry(b, f, klen + vlen);
 		rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[f], key, klen, val, vlen);
 		return;
 	}
-	uint8_t head[HEAD_LENGTH_SIZE + KV_HEAD_SIZE];
-	size_t head_len = MIN(vlen, (size_t)KV_HEAD_SIZE);
+	kv_batch_put_noted(kv, b, key, klen, val, vlen, 0);
+}
+
+static void put_head(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
+		     const struct kv_head *head)
+{
+	uint8_t value[HEAD_SIZE_MAX];
+	size_t len = HEAD_LENGTH_SIZE;
+	struct chunk_key k;
+
+	wire_set32(value, head->value_len);
+	if (head->len > 0)
+		memcpy(value + len, head->bytes, head->len);
+	len += head->len;
+	if (head->note)
+		value[len++] = head->note;
+	make_chunk_key(&k, HEAD_PREFIX, key, klen);
+	rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[KV_CHUNK], k.b, k.len,
+				  (const char *)value, len);
+	count_entry(b, KV_CHUNK, k.len + len);
+}
+
+void kv_batch_put_noted(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
+			const void *val, size_t vlen, uint8_t note)
+{
+	struct kv_head head = { .len = MIN(vlen, (size_t)KV_HEAD_SIZE),
+				.value_len = (uint32_t)vlen,
+				.note = note };
 	struct chunk_key k;
 
 	assert(vlen <= UINT32_MAX);
-	wire_set32(head, (uint32_t)vlen);
-	if (head_len > 0)
-		memcpy(head + HEAD_LENGTH_SIZE, val, head_len);
-	make_chunk_key(&k, HEAD_PREFIX, key, klen);
-	rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[f], k.b, k.len, (const char *)head,
-				  HEAD_LENGTH_SIZE + head_len);
-	k.b[0] = BLOB_PREFIX;
-	rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[f], k.b, k.len, val, vlen);
+	if (head.len > 0)
+		memcpy(head.bytes, val, head.len);
+	put_head(kv, b, key, klen, &head);
+	make_chunk_key(&k, BLOB_PREFIX, key, klen);
+	rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[KV_CHUNK], k.b, k.len, val, vlen);
+	b->bytes += vlen;
+}
+
+void kv_batch_note(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
+		   const struct kv_head *head, uint8_t note)
+{
+	struct kv_head noted = *head;
+
+	noted.note = note;
+	put_head(kv, b, key, klen, &noted);
 }
 
 void kv_batch_del(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key, size_t klen)
@@ -282,16 +357,23 @@ static bool fits_in_log(struct kv *kv, const struct kv_batch *b)
 	return used + b->bytes <= LOGGED_CONTENT_MAX;
 }
 
-/* Release: pairs with the acquire in kv_flush_content, after the write itself. */
-static void count_content_write(struct kv *kv, const struct kv_batch *b, enum kv_durability d)
+/*
+ * One write more, begun or done. Whoever reads the value has, through RocksDB,
+ * seen what came before its write: the count of begun writes among it. Release
+ * pairs with the acquire in flush_content_locked: what was done is there.
+ */
+static void count_content_write(struct content_count *logged, struct content_count *unlogged,
+				const struct kv_batch *b, enum kv_durability d, bool is_done)
 {
-	if (d != KV_NO_LOG) {
-		atomic_fetch_add_explicit(&kv->logged, 1, memory_order_release);
+	if (d == KV_REPLACE || !batch_has_content(b))
 		return;
-	}
 	for (int f = 0; f < KV_CONTENT_COUNT; f++) {
-		if (b->has_content[f])
-			atomic_fetch_add_explicit(&kv->unlogged[f], 1, memory_order_release);
+		struct content_count *c = d == KV_NO_LOG ? &unlogged[f] : logged;
+		if (d == KV_NO_LOG && !b->has_content[f])
+			continue;
+		atomic_fetch_add_explicit(is_done ? &c->done : &c->begun, 1, memory_order_acq_rel);
+		if (d != KV_NO_LOG)
+			return;
 	}
 }
 
@@ -302,12 +384,17 @@ static void count_content_write(struct kv *kv, const struct kv_batch *b, enum kv
  */
 static void throttle(struct kv *kv, const struct kv_batch *b)
 {
-	const struct kv_db *db = kv_current(kv);
 	uint64_t before =
 		atomic_fetch_add_explicit(&kv->unlogged_bytes, b->bytes, memory_order_relaxed);
 
-	if (before / THROTTLE_EVERY == (before + b->bytes) / THROTTLE_EVERY)
-		return;
+	if (before / THROTTLE_EVERY != (before + b->bytes) / THROTTLE_EVERY)
+		kv_throttle(kv);
+}
+
+void kv_throttle(struct kv *kv)
+{
+	const struct kv_db *db = kv_current(kv);
+
 	for (int waited = 0; waited < THROTTLE_WAITS_MAX; waited++) {
 		uint64_t full = 0;
 		for (int f = 0; f < KV_CONTENT_COUNT; f++) {
@@ -324,7 +411,6 @@ static void throttle(struct kv *kv, const struct kv_batch *b)
 
 int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 {
-	bool content = batch_has_content(b);
 	char *text = NULL;
 
 	if (kv->mode == KV_READ_ONLY)
@@ -333,12 +419,11 @@ int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 		d = KV_LOG;
 	if (d == KV_NO_LOG)
 		throttle(kv, b);
+	count_content_write(&kv->logged, kv->unlogged, b, d, false);
 	rocksdb_write(kv_current(kv)->db, kv->write[d], b->wb, &text);
-	if (text)
-		return kv_failure(kv, "write", text);
-	if (content)
-		count_content_write(kv, b, d);
-	return 0;
+	/* One that failed is done, too: nobody is to wait for it. */
+	count_content_write(&kv->logged, kv->unlogged, b, d, true);
+	return text ? kv_failure(kv, "write", text) : 0;
 }
 
 static int flush_family(struct kv *kv, enum kv_family f)
@@ -354,22 +439,24 @@ static int flush_family(struct kv *kv, enum kv_family f)
 
 static int flush_content_locked(struct kv *kv)
 {
-	uint64_t logged = atomic_load_explicit(&kv->logged, memory_order_acquire);
+	uint64_t log_done = atomic_load_explicit(&kv->logged.done, memory_order_acquire);
+	uint64_t log_begun = atomic_load_explicit(&kv->logged.begun, memory_order_acquire);
 
 	for (int f = 0; f < KV_CONTENT_COUNT; f++) {
-		uint64_t now = atomic_load_explicit(&kv->unlogged[f], memory_order_acquire);
-		if (now == kv->flushed[f])
+		struct content_count *c = &kv->unlogged[f];
+		uint64_t now = atomic_load_explicit(&c->done, memory_order_acquire);
+		if (atomic_load_explicit(&c->begun, memory_order_acquire) == kv->flushed[f])
 			continue;
 		int r = flush_family(kv, (enum kv_family)f);
 		if (r < 0)
 			return r;
 		kv->flushed[f] = now;
 	}
-	if (logged == kv->log_synced)
+	if (log_begun == kv->log_synced)
 		return 0;
 	int r = kv_sync_log(kv);
 	if (r == 0)
-		kv->log_synced = logged;
+		kv->log_synced = log_done;
 	return r;
 }
 
@@ -472,8 +559,9 @@ const uint8_t *kv_iter_value(const struct kv_iter *it, size_t *len)
 		return value;
 	if (it->family == KV_CHUNK) {
 		size_t skip = MIN(*len, (size_t)HEAD_LENGTH_SIZE);
+		size_t value_len = skip == HEAD_LENGTH_SIZE ? wire_get32(value) : 0;
 		value += skip;
-		*len -= skip;
+		*len = MIN(*len - skip, value_len); /* a note may follow */
 	}
 	*len = MIN(*len, (size_t)KV_HEAD_SIZE);
 	return value;

@@ -53,6 +53,17 @@ MUST_CHECK int kv_get(struct kv *kv, enum kv_family f, const void *key, size_t k
 /* 1 present, 0 absent, or a failure. Reads no chunk's value. */
 MUST_CHECK int kv_has(struct kv *kv, enum kv_family f, const void *key, size_t klen);
 
+/* What is known of a chunk's value without reading it. */
+#define KV_HEAD_SIZE 8
+struct kv_head {
+	uint8_t bytes[KV_HEAD_SIZE]; /* its first ones */
+	size_t len;		     /* of bytes: fewer where the value is shorter */
+	uint32_t value_len;
+	uint8_t note; /* kv_batch_put_noted */
+};
+/* 0, -ENOENT, -EBADMSG or a failure. */
+MUST_CHECK int kv_get_head(struct kv *kv, const void *key, size_t klen, struct kv_head *out);
+
 /*
  * A group of writes that is applied whole or not at all. Not thread-safe. Keys
  * of the chunk family have at most KV_CHUNK_KEY_MAX bytes.
@@ -68,6 +79,16 @@ void kv_batch_put(struct kv *kv, struct kv_batch *b, enum kv_family f, const voi
 		  const void *val, size_t vlen);
 void kv_batch_del(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key,
 		  size_t klen);
+/*
+ * A chunk's value with a note, a byte that is kept beside it and read without it
+ * (kv_get_head); kv_batch_put notes 0. And a new note alone, for the value that
+ * head was read of.
+ */
+struct kv_head;
+void kv_batch_put_noted(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
+			const void *val, size_t vlen, uint8_t note);
+void kv_batch_note(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
+		   const struct kv_head *head, uint8_t note);
 /* Delete keys in [from, to). */
 void kv_batch_del_range(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *from,
 			size_t from_len, const void *to, size_t to_len);
@@ -76,8 +97,13 @@ size_t kv_batch_count(const struct kv_batch *b);
 
 enum kv_durability {
 	KV_NO_LOG, /* lost in any crash until kv_flush_content(); chunk and node only */
-	KV_LOG,	   /* survives a crash of the process */
-	KV_SYNC,   /* survives a power cut */
+	/*
+	 * Lost in a crash until RocksDB has written it out some time; nobody waits for
+	 * that. Only for a value in place of one that means the same: either will do.
+	 */
+	KV_REPLACE,
+	KV_LOG,	 /* survives a crash of the process */
+	KV_SYNC, /* survives a power cut */
 };
 MUST_CHECK int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
 
@@ -86,6 +112,8 @@ MUST_CHECK int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
  * was written since the last call (kv.c says how), else memtables to synced files.
  */
 MUST_CHECK int kv_flush_content(struct kv *kv);
+/* Wait while several write buffers of content are full, as KV_NO_LOG writes do now and then. */
+void kv_throttle(struct kv *kv);
 /* Make every KV_LOG write so far survive a power cut. */
 MUST_CHECK int kv_sync_log(struct kv *kv);
 
@@ -105,15 +133,24 @@ const uint8_t *kv_iter_value(const struct kv_iter *it, size_t *len);
  * the first KV_HEAD_SIZE bytes of a value (fewer where it is shorter). For the
  * chunk family this reads no chunk, which kv_iter_new does at every step.
  */
-#define KV_HEAD_SIZE 8
 struct kv_iter *kv_iter_new_heads(struct kv *kv, enum kv_family f);
 /* Length of the whole value, for either kind of iterator. */
 size_t kv_iter_value_len(const struct kv_iter *it);
 /* 0, or the failure that ended the iteration. */
 MUST_CHECK int kv_iter_status(const struct kv_iter *it);
 
-/* Reclaim the space of deleted values of chunk and node (compaction; slow). */
+/*
+ * Reclaim the space of deleted and replaced values of chunk and node
+ * (compaction; slow). -ECANCELED after kv_compact_stop.
+ */
 MUST_CHECK int kv_compact_content(struct kv *kv);
+/*
+ * The quick part of it: only where a whole file of values has become garbage, as
+ * it does when values are replaced in the order in which they were written.
+ */
+MUST_CHECK int kv_compact_replaced(struct kv *kv);
+/* Ends what runs of the two and lets none begin any more: the store is to be closed. */
+void kv_compact_stop(struct kv *kv);
 
 struct kv_stats {
 	uint64_t live_bytes[KV_FAMILY_COUNT]; /* estimated, files and blobs */

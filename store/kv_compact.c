@@ -43,6 +43,8 @@ static int set_blob_gc(struct kv *kv, bool on, const char *age_cutoff)
 /* The C interface drops the status of a compaction, so ask for failures afterwards. */
 static int compact_family(struct kv *kv, enum kv_family f)
 {
+	if (atomic_load(&kv->compact_stopping))
+		return -ECANCELED;
 	uint64_t errors = property(kv, f, "rocksdb.background-errors");
 	rocksdb_compactoptions_t *opt = rocksdb_compactoptions_create();
 
@@ -51,6 +53,8 @@ static int compact_family(struct kv *kv, enum kv_family f)
 	rocksdb_compact_range_cf_opt(kv_current(kv)->db, kv_current(kv)->cf[f], opt, NULL, 0, NULL,
 				     0);
 	rocksdb_compactoptions_destroy(opt);
+	if (atomic_load(&kv->compact_stopping))
+		return -ECANCELED;
 	return property(kv, f, "rocksdb.background-errors") != errors ? -EIO : 0;
 }
 
@@ -83,6 +87,22 @@ int kv_compact_content(struct kv *kv)
 		r = collect_blobs(kv);
 	pthread_mutex_unlock(&kv->compact_lock);
 	return r;
+}
+
+int kv_compact_replaced(struct kv *kv)
+{
+	if (kv->mode == KV_READ_ONLY)
+		return -EROFS;
+	pthread_mutex_lock(&kv->compact_lock); /* as above */
+	int r = compact_family(kv, KV_CHUNK);
+	pthread_mutex_unlock(&kv->compact_lock);
+	return r;
+}
+
+void kv_compact_stop(struct kv *kv)
+{
+	atomic_store(&kv->compact_stopping, true);
+	rocksdb_disable_manual_compaction(kv_current(kv)->db);
 }
 
 void kv_stats(struct kv *kv, struct kv_stats *out)

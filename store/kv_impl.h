@@ -12,6 +12,11 @@
 #define KV_CONTENT_COUNT 2
 _Static_assert(KV_CHUNK == 0 && KV_NODE == 1, "content families come first");
 
+/* Writes that were begun, and those that were done. */
+struct content_count {
+	_Atomic uint64_t begun, done;
+};
+
 /* An opened database. A reader's is replaced when the writer removed a file of it. */
 struct kv_db {
 	rocksdb_t *db;
@@ -35,17 +40,18 @@ struct kv {
 	enum kv_mode mode;
 
 	/* How kv_flush_content knows what there is to do; see kv.c. */
-	_Atomic uint64_t unlogged[KV_CONTENT_COUNT]; /* writes without the log so far */
+	struct content_count unlogged[KV_CONTENT_COUNT]; /* writes without the log so far */
 	_Atomic uint64_t unlogged_bytes; /* of them; says when to look at the throttle */
-	_Atomic uint64_t logged;	 /* content writes to the log so far */
+	struct content_count logged;	 /* content writes to the log so far */
 	_Atomic uint64_t logged_bytes;	 /* of them, since the last flush */
 	pthread_mutex_t flush_lock;
-	/* guarded by flush_lock: the counters' values that are permanent already */
+	/* guarded by flush_lock: so many of the writes done are permanent already */
 	uint64_t flushed[KV_CONTENT_COUNT];
 	uint64_t log_synced;
 
-	pthread_mutex_t compact_lock; /* one kv_compact_content at a time */
-	_Atomic int64_t last_log_s;   /* failures are logged once a second */
+	pthread_mutex_t compact_lock;  /* one kv_compact_content at a time */
+	_Atomic bool compact_stopping; /* kv_compact_stop was called */
+	_Atomic int64_t last_log_s;    /* failures are logged once a second */
 };
 
 static inline struct kv_db *kv_current(struct kv *kv)

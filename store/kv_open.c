@@ -252,6 +252,7 @@ static void create_access_options(struct kv *kv)
 	for (int d = KV_NO_LOG; d <= KV_SYNC; d++)
 		kv->write[d] = rocksdb_writeoptions_create();
 	rocksdb_writeoptions_disable_WAL(kv->write[KV_NO_LOG], 1);
+	rocksdb_writeoptions_disable_WAL(kv->write[KV_REPLACE], 1);
 	rocksdb_writeoptions_set_sync(kv->write[KV_SYNC], 1);
 }
 

@@ -11,6 +11,7 @@
 
 const struct option_spec options_gc[] = {
 	{ 0, "no-compact", NULL, "leave it to the database when to give the space back" },
+	{ 0, "recompress", NULL, "then store chunks anew, compressed as well as may be (slow)" },
 	{ 0 },
 };
 
@@ -24,7 +25,8 @@ int cmd_gc(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct progress_bar bar;
 	struct client *c = cli_client(cli, err);
-	json_t *o = NULL, *body = json_pack("{s:b}", "compact", !args_has(args, "no-compact"));
+	json_t *o = NULL, *body = json_pack("{s:b, s:b}", "compact", !args_has(args, "no-compact"),
+					    "recompress", args_has(args, "recompress"));
 	struct client_request rq = {
 		.method = "POST", .path = "/api/gc", .body = body, .on_event = gc_event, .arg = &bar
 	};

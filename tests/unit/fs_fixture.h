@@ -252,6 +252,27 @@ static inline void m_random_file(struct model *m, const char *path, uint64_t see
 	free(data);
 }
 
+/* Words in a random order: a better compressor makes less of them. */
+static inline __attribute__((unused)) void m_text_file(struct model *m, const char *path,
+						       uint64_t seed, size_t len)
+{
+	static const char *const words[] = { "sand",	"gravel",  "clay",   "silt",  "varve ",
+					     "of the ", " layer",  "summer", "lake ", ", and ",
+					     ".\n",	"winter ", "1882",   "depth" };
+	char *data = malloc(len + 16);
+	assert_non_null(data);
+	seed = seed * 0x9e3779b97f4a7c15ull + 1;
+	for (size_t n = 0; n < len;) {
+		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+		const char *w = words[(seed >> 33) % ARRAY_SIZE(words)];
+		memcpy(data + n, w, strlen(w));
+		n += strlen(w);
+	}
+	m_make(m, path, S_IFREG | 0644);
+	m_set(m, path, data, len);
+	free(data);
+}
+
 static inline void m_symlink(struct model *m, const char *path, const char *target)
 {
 	m_make(m, path, S_IFLNK | 0777);

@@ -114,13 +114,16 @@ static void flags_go_before_the_file(void **state)
 
 	(void)state;
 	write_file("{\"state\": \"/s\", \"socket\": \"/k\", \"logLevel\": \"debug\","
-		   "\"zstdLevel\": 9, \"threads\": 3, \"nodeCacheBytes\": 1000}");
+		   "\"zstdLevel\": 9, \"threads\": 3, \"nodeCacheBytes\": 1000,"
+		   "\"recompressLevel\": 0, \"recompressQuiet\": 5}");
 	assert_int_equal(
 		LOAD(&c, NULL, &err, "--config", file_path, "--state=/other", "--foreground"), 0);
 	assert_string_equal(c.state_dir, "/other");
 	assert_string_equal(c.socket_path, "/k");
 	assert_int_equal(c.log_level, LOG_DEBUG);
 	assert_int_equal(c.zstd_level, 9);
+	assert_int_equal(c.recompress_level, 0);
+	assert_int_equal(c.recompress_quiet_s, 5);
 	assert_int_equal(c.threads, 3);
 	assert_int_equal(c.node_cache_bytes, 1000);
 	config_fini(&c);
@@ -202,6 +205,8 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"zstdLevel\": 20}", "zstdLevel" },
 		{ "{\"zstdLevel\": -1}", "zstdLevel" },
 		{ "{\"zstdLevel\": 1.5}", "zstdLevel" },
+		{ "{\"recompressLevel\": 20}", "recompressLevel" },
+		{ "{\"recompressQuiet\": 1000000000}", "recompressQuiet" },
 		{ "{\"connectionLimit\": 0}", "connectionLimit" },
 		{ "{\"connectionLimit\": 1000000}", "connectionLimit" },
 		{ "{\"threads\": 5000}", "threads" },

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "store/recompress.h"
 #include "store/verify.h"
 #include "tests/unit/fs_fixture.h"
 
@@ -295,6 +296,8 @@ static void *write_and_delete(void *arg)
 		snprintf(name, sizeof(name), "w%u-%u", st->id, n);
 		m_snapshot(s, m, name);
 		m_random_file(m, "again", (seed >> 40) % 16, 3000);
+		m_text_file(m, "text", (seed >> 44) % 16, 30000);
+		m_text_file(m, "text2", (seed >> 48) % 16, 20000);
 		m_remove(m, "file-3");
 		snprintf(name, sizeof(name), "w%u-%u-next", st->id, n);
 		m_snapshot(s, m, name);
@@ -356,13 +359,32 @@ static void *keep_collecting(void *arg)
 	return NULL;
 }
 
-#define STRESS_THREADS 4
+/* Levels in turn: each notes on the chunks that it was tried, so the next goes higher. */
+static void *keep_recompressing(void *arg)
+{
+	struct stress *st = arg;
+	while (!atomic_load(&st->stop)) {
+		struct recompress_options opt = { .threads = 2 };
+		struct recompress_result res;
+		struct error err = ERROR_INIT;
+		for (opt.level = 4; opt.level <= 8; opt.level += 2) {
+			if (recompress_run(st->f->s, &opt, NULL, &res, &err) != 0)
+				fail_msg("%s", error_text(&err));
+			assert_int_equal(res.damaged_chunks, 0);
+			atomic_fetch_add(&st->written, (unsigned)res.replaced_chunks);
+		}
+	}
+	return NULL;
+}
+
+#define STRESS_THREADS 5
 
 static void start_stress(struct fx *f, unsigned first_id, struct stress st[STRESS_THREADS],
 			 pthread_t threads[STRESS_THREADS])
 {
 	void *(*const run[STRESS_THREADS])(void *) = { write_and_delete, write_and_delete,
-						       fork_and_change, keep_collecting };
+						       fork_and_change, keep_collecting,
+						       keep_recompressing };
 	for (unsigned i = 0; i < STRESS_THREADS; i++) {
 		st[i] = (struct stress){ .f = f, .id = first_id + i };
 		assert_int_equal(pthread_create(&threads[i], NULL, run[i], &st[i]), 0);
@@ -383,8 +405,9 @@ static void gc_keeps_what_writers_rely_on(void **state)
 	for (int i = 0; i < STRESS_THREADS; i++)
 		pthread_join(threads[i], NULL);
 	assert_true(atomic_load(&st[0].written) > 0 && atomic_load(&st[3].collected) > 0);
-	print_message("%u + %u imports, %u checkpoints, %u collections\n", st[0].written,
-		      st[1].written, st[2].written, st[3].collected);
+	assert_true(atomic_load(&st[4].written) > 0);
+	print_message("%u + %u imports, %u checkpoints, %u collections, %u chunks replaced\n",
+		      st[0].written, st[1].written, st[2].written, st[3].collected, st[4].written);
 	expect_sound(f);
 	collect(f);
 	fx_reopen(f);
