@@ -21,7 +21,8 @@ struct deferred_request {
 	struct deferred_request *next;
 	struct session *session; /* referenced while it waits */
 	struct fuse_req *req;
-	uint64_t ino, off; /* seek */
+	uint64_t ino, off; /* seek; stale: ino */
+	uint64_t unique;   /* stale: the request's number; req is NULL */
 	int whence;	   /* seek */
 };
 

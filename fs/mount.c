@@ -215,6 +215,7 @@ int mount_attach_locked(struct mount *m, struct error *err)
 				       .read_only = m->rec.read_only,
 				       .allow_dev = m->rec.allow_dev,
 				       .allow_suid = m->rec.allow_suid,
+				       .shared = m->rec.cache == MOUNT_CACHE_SHARED,
 				       .on_end = on_session_end,
 				       .arg = m };
 	int r = check_mountpoint(m->rec.mountpoint, err);
@@ -533,6 +534,8 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 		out->upper_bytes += atomic_load(&layers[i]->data_bytes);
 	}
 	pthread_rwlock_unlock(&m->view.layers);
+	out->shared_opens = atomic_load_explicit(&m->view.shared_opens, memory_order_relaxed);
+	out->other_opens = atomic_load_explicit(&m->view.other_opens, memory_order_relaxed);
 	pthread_mutex_lock(&m->state);
 	snprintf(out->id, sizeof(out->id), "%s", m->rec.id);
 	snprintf(out->snapshot_id, sizeof(out->snapshot_id), "%s", m->rec.snapshot_id);

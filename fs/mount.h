@@ -21,6 +21,12 @@
 struct session_pool;
 /* threads 0: 2 a core, at least 4. NULL on failure. */
 struct session_pool *session_pool_new(unsigned threads, struct error *err);
+/*
+ * Mounts of cache mode `shared` made from now on share these files, which outlive
+ * them; without them, they are `private`.
+ */
+struct shared_files;
+void session_pool_share(struct session_pool *sp, struct shared_files *files);
 /* Every mount has been closed before. */
 void session_pool_free(struct session_pool *sp);
 
@@ -30,8 +36,8 @@ struct mount_options {
 	const char *mountpoint; /* absolute; an existing directory */
 	const char *fsname;	/* source shown in /proc/mounts; NULL: the snapshot's name */
 	bool read_only;
-	bool is_volatile;	/* fsync does nothing */
-	enum mount_cache cache; /* SHARED is served as PRIVATE for now */
+	bool is_volatile; /* fsync does nothing */
+	enum mount_cache cache;
 	bool allow_dev, allow_suid;
 	/*
 	 * For a container's root: /proc, /sys, /dev and the file /etc/resolv.conf can be
@@ -60,6 +66,8 @@ struct mount_info {
 	 * behind the page cache and does not ask fsync or close misses that.
 	 */
 	uint64_t no_space;
+	/* Opens of files so far that other mounts share, and others; cache mode `shared`. */
+	uint64_t shared_opens, other_opens;
 	uint64_t epoch;
 	bool sealing; /* a checkpoint is being sealed */
 };

@@ -158,15 +158,16 @@ json_t *mount_info_to_json(const struct mount_info *i)
 	snprintf(created, sizeof(created), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900,
 		 tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
 		 (int)(i->created_at_ms % 1000));
-	j = json_pack("{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:b}", "id", i->id,
-		      "snapshotId", i->snapshot_id, "snapshot", i->snapshot_name, "status",
+	j = json_pack("{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:b s:I s:I}", "id",
+		      i->id, "snapshotId", i->snapshot_id, "snapshot", i->snapshot_name, "status",
 		      i->attached ? "mounted" : "detached", "attached", i->attached, "readOnly",
 		      i->read_only, "volatile", i->is_volatile, "cache",
 		      i->cache == MOUNT_CACHE_SHARED ? "shared" : "private", "quotaBytes",
 		      (json_int_t)i->quota_bytes, "createdAt", created, "base", base,
 		      "changedInodes", (json_int_t)i->changed_inodes, "upperBytes",
 		      (json_int_t)i->upper_bytes, "epoch", (json_int_t)i->epoch, "sealing",
-		      i->sealing);
+		      i->sealing, "sharedOpens", (json_int_t)i->shared_opens, "otherOpens",
+		      (json_int_t)i->other_opens);
 	if (j && json_object_set_new(j, "mountpoint", json_string(i->mountpoint)) < 0)
 		json_object_set_new_nocheck(j, "mountpoint", json_string_nocheck(i->mountpoint));
 	return j;

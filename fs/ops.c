@@ -41,7 +41,7 @@ void ops_reply_err(fuse_req_t req, uint64_t ino, int r)
 void ops_fill_entry(struct fuse_entry_param *e, const struct view_attr *a)
 {
 	memset(e, 0, sizeof(*e));
-	e->ino = a->ino;
+	e->ino = shared_node(session_current(), a->ino);
 	e->generation = 1; /* numbers are never given out again */
 	inode_to_stat(a->ino, &a->rec, &e->attr);
 	e->attr_timeout = FOREVER;
@@ -504,8 +504,11 @@ void ops_tmpfile(struct session *s, const void *request, size_t n)
 	out.entry.entry_valid = out.entry.attr_valid = (uint64_t)FOREVER;
 	attr_to_wire(&st, &out.entry.attr);
 	out.open.open_flags = FOPEN_KEEP_CACHE;
-	if (session_reply_raw(in, 0, &out, sizeof(out)))
+	out.open.fh = shared_open_new(s, a.ino);
+	if (session_reply_raw(in, 0, &out, sizeof(out))) {
+		shared_close_new(s, a.ino, out.open.fh);
 		view_forget(s->view, a.ino, 1);
+	}
 }
 
 const struct fuse_lowlevel_ops varve_ops = {

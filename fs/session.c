@@ -51,7 +51,7 @@ static struct session *acquire(struct session_pool *sp, uint64_t token)
 	return s;
 }
 
-static void release(struct session *s)
+void session_release(struct session *s)
 {
 	struct session_pool *sp = s->pool;
 
@@ -222,7 +222,7 @@ static void *serving_thread(void *arg)
 
 		if (s) {
 			serve(s, me, buf, size);
-			release(s);
+			session_release(s);
 		}
 	}
 	free(buf);
@@ -240,7 +240,7 @@ static void run_syncs(struct deferred_request *q)
 	for (; q; q = next) {
 		next = q->next;
 		fuse_reply_err(q->req, r ? EIO : 0);
-		release(s);
+		session_release(s);
 		free(q);
 	}
 }
@@ -261,7 +261,7 @@ static bool kernel_waits_for_writes(void)
 /* Have the kernel's dirty pages of an inode written to us. */
 static void write_back(struct session *s, uint64_t ino)
 {
-	int r = s->dev ? child_write_back(s->mountpoint, s->dev, ino) : -ENODEV;
+	int r = s->dev ? child_write_back(s->mountpoint, s->dev, shared_node(s, ino)) : -ENODEV;
 
 	if (!r && !kernel_waits_for_writes())
 		session_drain(s);
@@ -279,18 +279,19 @@ static void run_seeks(struct deferred_request *q)
 		wire_set_current(q->session, NULL);
 		write_back(q->session, q->ino);
 		ops_seek(q->session, q);
-		release(q->session);
+		session_release(q->session);
 		free(q);
 	}
 }
 
-static void defer(struct deferred *d, struct session *s, const struct deferred_request *what)
+bool session_defer(struct deferred *d, struct session *s, const struct deferred_request *what)
 {
 	struct deferred_request *q = malloc(sizeof(*q));
 
 	if (!q) {
-		fuse_reply_err(what->req, ENOMEM);
-		return;
+		if (what->req)
+			fuse_reply_err(what->req, ENOMEM);
+		return false;
 	}
 	*q = *what;
 	q->session = s;
@@ -298,18 +299,20 @@ static void defer(struct deferred *d, struct session *s, const struct deferred_r
 	s->active++;
 	pthread_mutex_unlock(&s->pool->lock);
 	deferred_push(d, q);
+	return true;
 }
 
 void session_queue_sync(struct session *s, struct fuse_req *req)
 {
-	defer(&s->pool->syncs, s, &(struct deferred_request){ .req = req });
+	(void)session_defer(&s->pool->syncs, s, &(struct deferred_request){ .req = req });
 }
 
 void session_queue_seek(struct session *s, struct fuse_req *req, uint64_t ino, uint64_t off,
 			int whence)
 {
-	defer(&s->pool->seeks, s,
-	      &(struct deferred_request){ .req = req, .ino = ino, .off = off, .whence = whence });
+	(void)session_defer(
+		&s->pool->seeks, s,
+		&(struct deferred_request){ .req = req, .ino = ino, .off = off, .whence = whence });
 }
 
 static int start_threads(struct session_pool *sp, unsigned threads)
@@ -322,6 +325,8 @@ static int start_threads(struct session_pool *sp, unsigned threads)
 	r = deferred_start(&sp->syncs);
 	if (!r)
 		r = deferred_start(&sp->seeks);
+	if (!r)
+		r = deferred_start(&sp->stales);
 	for (; !r && sp->n_threads < threads; sp->n_threads += r == 0) {
 		struct serving *t = &sp->threads[sp->n_threads];
 
@@ -354,6 +359,7 @@ struct session_pool *session_pool_new(unsigned threads, struct error *err)
 	pthread_mutex_init(&sp->init_lock, NULL);
 	deferred_init(&sp->syncs, "varve-sync", run_syncs);
 	deferred_init(&sp->seeks, "varve-seek", run_seeks);
+	deferred_init(&sp->stales, "varve-stale", shared_run_stales);
 	sp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	sp->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = sp->epoll_fd < 0 || sp->stop_fd < 0 ? -errno : 0;
@@ -382,6 +388,7 @@ void session_pool_free(struct session_pool *sp)
 		pthread_join(sp->threads[i].thread, NULL);
 	deferred_fini(&sp->syncs);
 	deferred_fini(&sp->seeks);
+	deferred_fini(&sp->stales);
 	wire_fini(sp);
 	if (sp->epoll_fd >= 0)
 		close(sp->epoll_fd);
@@ -485,6 +492,11 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 		return error_set(err, r, "out of memory");
 	}
 	r = do_mount(s, opt, err);
+	if (!r && opt->shared && sp->files) {
+		s->passthrough = passthrough_new(v, sp->files, s->fd);
+		if (!s->passthrough)
+			r = error_set(err, -ENOMEM, "out of memory");
+	}
 	if (!r) {
 		r = arm(s, EPOLL_CTL_ADD);
 		if (!r) {
@@ -506,6 +518,7 @@ void session_stop(struct session *s)
 	if (!atomic_exchange(&s->ended, true) && s->fd >= 0)
 		epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
 	leave_slot(s);
+	passthrough_free(s->passthrough);
 	if (s->fd >= 0)
 		close(s->fd); /* the last descriptor: aborts what is still mounted */
 	pthread_cond_destroy(&s->idle);

@@ -25,6 +25,7 @@ struct session_options {
 	const char *mountpoint;
 	const char *fsname;
 	bool read_only, allow_dev, allow_suid;
+	bool shared; /* cache mode; where the kernel cannot, it is `private` */
 	/* Called once, from a serving thread, when the connection has ended
 	 * (unmounted by whomever). Must not call session_stop. */
 	void (*on_end)(void *arg);

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "fs/deferred.h"
+#include "fs/passthrough.h"
 #include "fs/session.h"
 
 #define FUSE_REPLY_MAX (64u << 10)
@@ -37,11 +38,18 @@ struct session_pool {
 
 	struct deferred syncs; /* fsync: many answered with one sync */
 	struct deferred seeks; /* lseek: wait for the kernel to write back */
+
+	/* For cache mode `shared`; both set before the first session, or not at all. */
+	struct shared_files *files;
+	unsigned stacking;	/* of the files' filesystem */
+	struct deferred stales; /* opens that need another node (session_shared.c) */
 };
 
 struct session {
 	struct session_pool *pool;
 	struct view *view;
+	struct passthrough *passthrough; /* owned; NULL: cache mode `private` */
+	bool is_shared;			 /* INIT has agreed on it; set before any other request */
 	int fd;
 	char *mountpoint; /* owned */
 	dev_t dev;	  /* of the superblock, as stat(2) shows it; 0: unknown */
@@ -54,6 +62,12 @@ struct session {
 	unsigned active;     /* guarded by pool->lock: threads and queued syncs that use it */
 	pthread_cond_t idle; /* active became 0 */
 };
+
+/* session.c */
+/* A user of the session less. */
+void session_release(struct session *s);
+/* Queue a request, and use the session until it is answered. False without memory: answered. */
+bool session_defer(struct deferred *d, struct session *s, const struct deferred_request *what);
 
 /* session_wire.c */
 MUST_CHECK int wire_init(struct session_pool *sp, struct error *err);
@@ -69,6 +83,26 @@ void wire_set_current(struct session *s, const void *request);
 void wire_invalidate(struct session *s, uint64_t ino);
 /* Have the kernel ask for an inode's attributes again. From the thread of a request to it. */
 void wire_invalidate_attr(uint64_t ino);
+
+/* session_shared.c */
+struct fuse_init_in;
+struct fuse_init_out;
+/* Add to INIT's reply what the session's cache mode needs. */
+void shared_negotiate(struct session *s, const struct fuse_init_in *init,
+		      struct fuse_init_out *reply);
+/* Handle a request that libfuse cannot. False: it is for others. */
+bool shared_handle(struct session *s, void *request, size_t n);
+/* Take generations out of a request; its node id as it was. */
+uint64_t shared_strip(struct session *s, void *request, size_t n);
+/* A request to a node was handled: tell the inode's other nodes. */
+void shared_handled(struct session *s, uint32_t opcode, uint64_t node);
+/* The node id to tell the kernel of an inode. */
+uint64_t shared_node(struct session *s, uint64_t ino);
+/* Count a file that is made and opened at once; its handle. Or it was not answered. */
+uint64_t shared_open_new(struct session *s, uint64_t ino);
+void shared_close_new(struct session *s, uint64_t ino, uint64_t fh);
+/* Answer opens whose files have got other nodes. */
+void shared_run_stales(struct deferred_request *q);
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops varve_ops;

@@ -135,12 +135,13 @@ void wire_fini(struct session_pool *sp)
 void wire_invalidate(struct session *s, uint64_t ino)
 {
 	/* A failure (nothing cached) is none. */
-	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, ino, 0, 0);
+	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, shared_node(s, ino), 0, 0);
 }
 
 void wire_invalidate_attr(uint64_t ino)
 {
-	(void)!fuse_lowlevel_notify_inval_inode(current->pool->fuse, ino, -1, 0);
+	(void)!fuse_lowlevel_notify_inval_inode(current->pool->fuse, shared_node(current, ino), -1,
+						0);
 }
 
 int session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len)
@@ -189,6 +190,7 @@ static void handle_init(struct session *s, void *request, size_t n)
 		return;
 	}
 	reply.flags |= offered & ours;
+	shared_negotiate(s, init, &reply);
 	session_reply_raw(in, 0, &reply, sizeof(reply));
 }
 
@@ -241,7 +243,12 @@ void wire_handle(struct session *s, void *request, size_t n)
 	if (n < sizeof(*in))
 		return;
 	wire_set_current(s, in);
-	switch (in->opcode) {
+	if (shared_handle(s, request, n))
+		return;
+	uint64_t node = shared_strip(s, request, n);
+	uint32_t opcode = in->opcode;
+
+	switch (opcode) {
 	case FUSE_INIT:
 		handle_init(s, request, n);
 		return;
@@ -259,4 +266,5 @@ void wire_handle(struct session *s, void *request, size_t n)
 	struct fuse_buf fb = { .mem = request, .size = n };
 
 	fuse_session_process_buf(s->pool->fuse, &fb);
+	shared_handled(s, opcode, node);
 }

@@ -39,6 +39,8 @@ struct view {
 	bool container_root;	   /* see mount_options; for ops alone */
 	uint64_t quota_bytes;	   /* 0: none */
 	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
+	/* Opens, in cache mode `shared`: of files that mounts share, and others. */
+	_Atomic uint64_t shared_opens, other_opens;
 	_Atomic uint64_t next_ino;
 	/* Counts of what an fsync has to make permanent in the database, see view_sync. */
 	_Atomic uint64_t records, records_synced;
@@ -181,6 +183,16 @@ static inline void view_note_record(struct view *v)
 {
 	atomic_fetch_add(&v->records, 1);
 }
+
+/* --- for cache mode `shared` (view_shared.c) --- */
+/*
+ * 1 where the inode is a regular file whose content is the base's, whole; 0 where
+ * not; or a failure. out_base: the base of that moment.
+ */
+MUST_CHECK int view_base_file(struct view *v, uint64_t ino, struct tree_fs *out_base,
+			      uint64_t *out_size);
+/* Append every name of the inode: u64 directory (little-endian), u8 length, the bytes. */
+MUST_CHECK int view_names(struct view *v, uint64_t ino, struct buf *out);
 
 /* A piece of a file in effect. */
 enum piece_kind { PIECE_HOLE, PIECE_STAGED, PIECE_CHUNK, PIECE_INLINE };

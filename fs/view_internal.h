@@ -26,6 +26,9 @@ MUST_CHECK int links_add(struct view *v, struct upper_tx *tx, struct unode *u,
 			 struct inode_rec *rec, uint64_t dir, const char *name, size_t len);
 MUST_CHECK int links_del(struct view *v, struct upper_tx *tx, struct unode *u,
 			 struct inode_rec *rec, uint64_t dir, const char *name, size_t len);
+/* Append the name by which dir calls ino, where its hash is known. -ENOENT. */
+MUST_CHECK int links_name_of(struct view *v, uint64_t dir, uint64_t hash, uint64_t ino,
+			     struct buf *out);
 /* A directory that can take names: -ENOTDIR, -ENOENT where it is deleted. */
 MUST_CHECK int dir_rec_locked(struct view *v, uint64_t dir, struct view_rec *out);
 

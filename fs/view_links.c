@@ -4,8 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* The name by which dir calls ino, where its hash is known. */
-static int name_of(struct view *v, uint64_t dir, uint64_t hash, uint64_t ino, struct buf *out)
+int links_name_of(struct view *v, uint64_t dir, uint64_t hash, uint64_t ino, struct buf *out)
 {
 	struct view_value list;
 	struct dirent_reader rd;
@@ -48,7 +47,7 @@ int links_add(struct view *v, struct upper_tx *tx, struct unode *u, struct inode
 	}
 	if (rec->nlink == 1) {
 		struct buf first CLEANUP(buf_fini_p) = BUF_INIT;
-		int r = name_of(v, rec->parent, rec->name_hash, u->ino, &first);
+		int r = links_name_of(v, rec->parent, rec->name_hash, u->ino, &first);
 
 		if (r)
 			return r == -ENOENT ? -EIO : r;

@@ -1,0 +1,66 @@
+/*
+ * shared_files.h - files of base trees, materialised once for all mounts.
+ *
+ * Owns a directory of a store, STATE/shared/, with one file for each content
+ * that mounts of cache mode `shared` have asked for. A file is named by its key:
+ * SHA-256 of its size and of its extents (where, how long, which chunk), so equal
+ * files of different snapshots are one. FUSE passthrough (passthrough.h) then
+ * gives all mounts the pages of this one.
+ *
+ * A background thread fills it; whoever asks for what is not there yet gets NULL
+ * and reads the file otherwise. What was used least recently and is in use no
+ * more goes when the directory's bytes pass the limit. Nothing in it outlives
+ * the daemon: it is emptied at the start and at the end, so a crash leaves
+ * nothing that could be taken for a file.
+ *
+ * Thread-safe.
+ */
+#ifndef VARVE_FS_SHARED_FILES_H
+#define VARVE_FS_SHARED_FILES_H
+
+#include <stdint.h>
+
+#include "store/store.h"
+
+/* Smaller files cost one page in each mount, and an OPEN's work otherwise. */
+#define SHARED_FILE_MIN 4096u
+/* The limit where none is given: this much, or a quarter of the free disk if that is less. */
+#define SHARED_FILES_DEFAULT_BYTES (4ull << 30)
+
+struct shared_files;
+struct shared_file;
+
+/* limit_bytes 0: the default. Borrows s. Errors are those of making a directory. */
+MUST_CHECK int shared_files_open(struct store *s, uint64_t limit_bytes, struct shared_files **out,
+				 struct error *err);
+/* No file is in use. What is queued is dropped. NULL is accepted. */
+void shared_files_close(struct shared_files *sf);
+
+/*
+ * The file with the content of a regular file of a tree, in use until
+ * shared_files_put; or NULL where there is none, which has then been asked for,
+ * unless it is too small, too large, or could not be made before.
+ */
+struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_fs *fs,
+				     uint64_t ino, uint64_t size);
+void shared_files_put(struct shared_files *sf, struct shared_file *f);
+/* A new descriptor of a file in use, to read; or -errno. */
+MUST_CHECK int shared_files_fd(struct shared_files *sf, const struct shared_file *f);
+
+/* For the figures: an open of a shared file, or one that was shared and is no more. */
+void shared_files_note(struct shared_files *sf, bool unshared);
+
+/* How deep the directory's filesystem is stacked upon others: 0, or 1 (overlayfs). */
+unsigned shared_files_stacking(const struct shared_files *sf);
+
+struct shared_files_stats {
+	uint64_t files, bytes, limit_bytes; /* bytes on disk */
+	uint64_t made, evicted, failed;	    /* since the start */
+	uint64_t queued;
+	uint64_t opens, unshared; /* as noted by mounts */
+};
+void shared_files_get_stats(struct shared_files *sf, struct shared_files_stats *out);
+/* Wait until nothing is queued or being made. For tests. */
+void shared_files_settle(struct shared_files *sf);
+
+#endif

@@ -1,0 +1,423 @@
+/*
+ * Which opens are passed through, beside a kernel that refuses what Linux refuses.
+ * wrap: backing_open backing_close
+ */
+#include "tests/unit/mount_fixture.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+
+#include "fs/backing.h"
+#include "fs/passthrough.h"
+
+/* The kernel's: what is registered. */
+static struct {
+	pthread_mutex_t lock;
+	int refuse; /* -errno, or 0 */
+	int next_id, registered;
+} kernel = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+int __wrap_backing_open(int fuse_fd, int fd);
+void __wrap_backing_close(int fuse_fd, int id);
+
+int __wrap_backing_open(int fuse_fd, int fd)
+{
+	assert_int_equal(fuse_fd, 77);
+	assert_true(fcntl(fd, F_GETFD) >= 0);
+	pthread_mutex_lock(&kernel.lock);
+	int id = kernel.refuse ? kernel.refuse : ++kernel.next_id;
+
+	kernel.registered += !kernel.refuse;
+	pthread_mutex_unlock(&kernel.lock);
+	return id;
+}
+
+void __wrap_backing_close(int fuse_fd, int id)
+{
+	(void)fuse_fd;
+	assert_true(id > 0);
+	pthread_mutex_lock(&kernel.lock);
+	kernel.registered--;
+	pthread_mutex_unlock(&kernel.lock);
+}
+
+struct pfx {
+	struct mf mf;
+	struct shared_files *sf;
+	struct passthrough *pt;
+	uint64_t ino; /* of the base */
+};
+
+static int setup(void **state)
+{
+	struct pfx *f = calloc(1, sizeof(*f));
+	struct model *base = m_new();
+	struct error err = ERROR_INIT;
+
+	assert_non_null(f);
+	m_random_file(base, "file", 1, 100000);
+	m_hardlink(base, "file", "link");
+	f->ino = m_ino(base, "file");
+	mf_open_on(&f->mf, base);
+	m_free(base);
+	if (shared_files_open(f->mf.fx.s, 0, &f->sf, &err))
+		fail_msg("shared_files_open: %s", error_text(&err));
+	f->pt = passthrough_new(f->mf.v, f->sf, 77);
+	assert_non_null(f->pt);
+	kernel.refuse = 0;
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct pfx *f = *state;
+
+	passthrough_free(f->pt);
+	assert_int_equal(kernel.registered, 0);
+	shared_files_close(f->sf);
+	mf_close(&f->mf);
+	free(f);
+	return 0;
+}
+
+static int open_node(struct pfx *f, uint64_t node, unsigned flags)
+{
+	struct passthrough_open how;
+	int r = passthrough_open(f->pt, node, flags, &how);
+
+	assert_true(r || (how.kind == PASSTHROUGH_SHARED) == (how.backing_id > 0));
+	return r ? r : (int)how.kind;
+}
+
+/* The file is there for the next open. */
+static void materialise(struct pfx *f)
+{
+	int kind = open_node(f, f->ino, O_RDONLY);
+
+	passthrough_release(f->pt, f->ino, (enum passthrough_kind)kind);
+	shared_files_settle(f->sf);
+}
+
+static struct passthrough_stats stats_of(struct pfx *f)
+{
+	struct passthrough_stats s;
+
+	passthrough_get_stats(f->pt, &s);
+	return s;
+}
+
+static void a_later_open_is_passed_through(void **state)
+{
+	struct pfx *f = *state;
+
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_CACHED);
+	shared_files_settle(f->sf);
+	/* The inode is in the page cache's mode as long as that is open. */
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 1); /* one backing file an inode */
+	assert_int_equal(stats_of(f).shared_now, 2);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 1);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 0);
+	assert_int_equal(f->mf.v->shared_opens, 2);
+	assert_int_equal(f->mf.v->other_opens, 3);
+}
+
+static void to_write_is_never_passed_through(void **state)
+{
+	struct pfx *f = *state;
+
+	materialise(f);
+	for (unsigned i = 0; i < 3; i++) {
+		const unsigned flags[] = { O_RDWR, O_WRONLY, O_RDONLY | O_TRUNC };
+
+		assert_int_equal(open_node(f, f->ino, flags[i]), PASSTHROUGH_CACHED);
+		assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_CACHED);
+		passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+		passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+		assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+		passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	}
+	assert_int_equal(stats_of(f).unshared, 0);
+}
+
+static void metadata_may_change(void **state)
+{
+	struct pfx *f = *state;
+	struct view_setattr set = { .valid = VIEW_SET_MODE | VIEW_SET_MTIME, .mode = 0600 };
+	struct view_attr a;
+
+	materialise(f);
+	assert_int_equal(view_setattr(f->mf.v, f->ino, &set, &a), 0);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+}
+
+static void changed_content_is_not_shared(void **state)
+{
+	struct pfx *f = *state;
+	struct view_setattr longer = { .valid = VIEW_SET_SIZE, .size = 200000 };
+	struct view_setattr same = { .valid = VIEW_SET_SIZE, .size = 100000 };
+	struct view_attr a;
+
+	materialise(f);
+	assert_int_equal(view_setattr(f->mf.v, f->ino, &longer, &a), 0);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+	mf_truncate(&f->mf, f->ino, 10);
+	assert_int_equal(view_setattr(f->mf.v, f->ino, &same, &a), 0); /* zeros, now */
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+	mf_checkpoint(&f->mf); /* now that is the base */
+	materialise(f);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+}
+
+static void a_writer_beside_shared_opens_gets_another_node(void **state)
+{
+	struct pfx *f = *state;
+	uint64_t node;
+
+	materialise(f);
+	assert_int_equal(passthrough_node(f->pt, f->ino), f->ino);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	assert_int_equal(open_node(f, f->ino, O_RDWR), -ESTALE);
+	node = passthrough_node(f->pt, f->ino);
+	assert_true(node != f->ino);
+	assert_int_equal(passthrough_ino(node), f->ino);
+	/* Whoever was faster than the kernel's second attempt does not make it fail. */
+	assert_int_equal(open_node(f, node, O_RDONLY), PASSTHROUGH_CACHED);
+	assert_int_equal(open_node(f, node, O_RDWR), PASSTHROUGH_CACHED);
+	/* The old node: read again what is open, written never. */
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	assert_int_equal(open_node(f, f->ino, O_RDWR), -ESTALE);
+	assert_int_equal(passthrough_node(f->pt, f->ino), node);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 0);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_DIRECT);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_DIRECT);
+	passthrough_release(f->pt, node, PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, node, PASSTHROUGH_CACHED);
+	/* Not shared until there is another base, though nothing was written. */
+	assert_int_equal(open_node(f, node, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, node, PASSTHROUGH_CACHED);
+	mf_file(&f->mf, "other");
+	mf_checkpoint(&f->mf);
+	assert_int_equal(open_node(f, node, O_RDONLY), PASSTHROUGH_SHARED);
+	passthrough_release(f->pt, node, PASSTHROUGH_SHARED);
+	assert_int_equal(stats_of(f).unshared, 1);
+}
+
+static void a_truncation_by_path_ends_sharing_at_the_next_open(void **state)
+{
+	struct pfx *f = *state;
+	uint64_t node;
+
+	materialise(f);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	mf_truncate(&f->mf, f->ino, 5);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), -ESTALE);
+	node = passthrough_node(f->pt, f->ino);
+	assert_int_equal(open_node(f, node, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, node, PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+}
+
+static void add_other(void *arg, uint64_t other)
+{
+	*(uint64_t *)arg += other;
+}
+
+static void other_nodes_are_told(void **state)
+{
+	struct pfx *f = *state;
+	uint64_t sum = 0, node;
+
+	passthrough_other_nodes(f->pt, f->ino, add_other, &sum);
+	assert_int_equal(sum, 0);
+	materialise(f);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	assert_int_equal(open_node(f, f->ino, O_RDWR), -ESTALE);
+	node = passthrough_node(f->pt, f->ino);
+	passthrough_other_nodes(f->pt, f->ino, add_other, &sum);
+	assert_int_equal(sum, node);
+	sum = 0;
+	passthrough_other_nodes(f->pt, node, add_other, &sum);
+	assert_int_equal(sum, f->ino);
+}
+
+static void a_kernel_that_refuses_is_asked_once(void **state)
+{
+	struct pfx *f = *state;
+
+	materialise(f);
+	kernel.refuse = -EPERM;
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+	kernel.refuse = 0;
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+	assert_int_equal(kernel.registered, 0);
+}
+
+static void places_and_numbers_are_not_mixed_up(void **state)
+{
+	const uint64_t place = 0xfffffffffffffff1ull;
+
+	(void)state;
+	assert_true(passthrough_ino(place) == place);
+	assert_int_equal(passthrough_ino(1), 1);
+	assert_int_equal(passthrough_ino(5 | 3ull << 48), 5);
+}
+
+static void names_of_a_file_are_found(void **state)
+{
+	struct pfx *f = *state;
+	struct buf names CLEANUP(buf_fini_p) = BUF_INIT;
+	struct view_attr a;
+
+	assert_int_equal(view_names(f->mf.v, f->ino, &names), 0);
+	assert_int_equal(names.len, 2 * (9 + 4));
+	assert_int_equal(names.data[8], 4);
+	names.len = 0;
+	assert_int_equal(view_unlink(f->mf.v, ROOT_INO, "file"), 0);
+	assert_int_equal(view_rename(f->mf.v, ROOT_INO, "link", ROOT_INO, "moved", 0), 0);
+	assert_int_equal(view_names(f->mf.v, f->ino, &names), 0);
+	assert_int_equal(names.len, 9 + 5);
+	assert_memory_equal(names.data + 9, "moved", 5);
+	names.len = 0;
+	assert_int_equal(view_lookup(f->mf.v, ROOT_INO, "moved", &a), 0);
+	assert_int_equal(live_add(f->mf.v->live, f->ino, 1), 0);
+	assert_int_equal(view_unlink(f->mf.v, ROOT_INO, "moved"), 0);
+	assert_int_equal(view_names(f->mf.v, f->ino, &names), 0);
+	assert_int_equal(names.len, 0);
+	view_forget(f->mf.v, f->ino, 1);
+}
+
+/* ---- against the kernel's rules, in threads ---- */
+
+#define MODEL_NODES 64
+
+static struct {
+	pthread_mutex_t lock;
+	int mode[MODEL_NODES]; /* by generation: open files; above 0 cached, below passed through */
+	int backing[MODEL_NODES];
+	unsigned conflicts;
+} inode = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* What fuse_file_io_open does with a reply. */
+static void kernel_opens(uint64_t node, const struct passthrough_open *how)
+{
+	int *mode = &inode.mode[(node >> 48) % MODEL_NODES];
+	int *backing = &inode.backing[(node >> 48) % MODEL_NODES];
+
+	pthread_mutex_lock(&inode.lock);
+	if (how->kind == PASSTHROUGH_SHARED) {
+		inode.conflicts += *mode > 0 || (*mode < 0 && *backing != how->backing_id);
+		*backing = how->backing_id;
+		--*mode;
+	} else if (how->kind == PASSTHROUGH_CACHED) {
+		inode.conflicts += *mode < 0;
+		++*mode;
+	} else {
+		inode.conflicts += *mode < 0;
+	}
+	pthread_mutex_unlock(&inode.lock);
+}
+
+static void kernel_closes(uint64_t node, enum passthrough_kind kind)
+{
+	int *mode = &inode.mode[(node >> 48) % MODEL_NODES];
+
+	pthread_mutex_lock(&inode.lock);
+	*mode += kind == PASSTHROUGH_SHARED ? 1 : kind == PASSTHROUGH_CACHED ? -1 : 0;
+	pthread_mutex_unlock(&inode.lock);
+}
+
+struct opener {
+	struct pfx *f;
+	uint64_t seed;
+	unsigned rounds;
+};
+
+static void *open_and_close(void *arg)
+{
+	struct opener *o = arg;
+	struct passthrough_open how;
+
+	for (unsigned i = 0; i < o->rounds; i++) {
+		uint64_t node = passthrough_node(o->f->pt, o->f->ino);
+		unsigned flags = mf_below(&o->seed, 40) ? O_RDONLY : O_RDWR;
+
+		if (mf_below(&o->seed, 20) == 0)
+			node = o->f->ino | mf_below(&o->seed, (node >> 48) + 1) << 48;
+		int r = passthrough_open(o->f->pt, node, flags, &how);
+
+		if (r)
+			continue;
+		if (mf_below(&o->seed, 10)) { /* else the caller was interrupted */
+			kernel_opens(node, &how);
+			if (mf_below(&o->seed, 4) == 0)
+				sched_yield();
+			kernel_closes(node, how.kind);
+		}
+		passthrough_release(o->f->pt, node, how.kind);
+	}
+	return NULL;
+}
+
+static void the_kernel_never_sees_both_kinds(void **state)
+{
+	struct pfx *f = *state;
+	struct opener o[4];
+	pthread_t threads[4];
+
+	memset(inode.mode, 0, sizeof(inode.mode));
+	inode.conflicts = 0;
+	materialise(f);
+	for (unsigned round = 0; round < 12; round++) {
+		for (unsigned i = 0; i < 4; i++) {
+			o[i] = (struct opener){ f, mf_seed() + 4 * round + i, mf_rounds(400) };
+			assert_int_equal(pthread_create(&threads[i], NULL, open_and_close, &o[i]),
+					 0);
+		}
+		for (unsigned i = 0; i < 4; i++)
+			pthread_join(threads[i], NULL);
+		/* Another base: shared again. */
+		mf_file(&f->mf, (char[]){ 'a' + (char)round, 0 });
+		mf_checkpoint(&f->mf);
+	}
+	assert_int_equal(inode.conflicts, 0);
+	assert_int_equal(stats_of(f).shared_now, 0);
+	assert_int_equal(kernel.registered, 0);
+	assert_true(f->mf.v->shared_opens > 0);
+}
+
+int main(void)
+{
+#define PASS_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		PASS_TEST(a_later_open_is_passed_through),
+		PASS_TEST(to_write_is_never_passed_through),
+		PASS_TEST(metadata_may_change),
+		PASS_TEST(changed_content_is_not_shared),
+		PASS_TEST(a_writer_beside_shared_opens_gets_another_node),
+		PASS_TEST(a_truncation_by_path_ends_sharing_at_the_next_open),
+		PASS_TEST(other_nodes_are_told),
+		PASS_TEST(a_kernel_that_refuses_is_asked_once),
+		PASS_TEST(places_and_numbers_are_not_mixed_up),
+		PASS_TEST(names_of_a_file_are_found),
+		PASS_TEST(the_kernel_never_sees_both_kinds),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
