@@ -12,6 +12,7 @@
 
 #include <jansson.h>
 
+#include "fs/shared_files.h"
 #include "snapshotd/builds.h"
 #include "snapshotd/fields.h"
 #include "snapshotd/http.h"
@@ -29,6 +30,7 @@
 struct api {
 	struct store *store;
 	struct session_pool *pool;
+	struct shared_files *shared; /* NULL: there are none */
 	struct mounts *mounts;
 	struct runtime *runtime;
 	struct builds *builds;

@@ -84,6 +84,37 @@ static int put_mounts(struct api *a, struct buf *out)
 	return rc;
 }
 
+/* Of cache mode `shared`. */
+static int put_shared(struct api *a, struct buf *out)
+{
+	struct shared_files_stats s;
+	int rc;
+
+	if (!a->shared)
+		return 0;
+	shared_files_get_stats(a->shared, &s);
+	rc = metrics_put(out, "shared_files", "gauge", "Files that mounts share.", s.files);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_bytes", "gauge", "Their bytes on disk.", s.bytes);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_limit_bytes", "gauge", "As many may be.",
+				 s.limit_bytes);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_made_total", "counter", "Shared files written.",
+				 s.made);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_evicted_total", "counter",
+				 "Shared files removed to make room.", s.evicted);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_opens_total", "counter",
+				 "Opens of shared files in mounts.", s.opens);
+	if (rc == 0)
+		rc = metrics_put(out, "unshared_total", "counter",
+				 "Files written to in a mount while they were open as shared ones.",
+				 s.unshared);
+	return rc;
+}
+
 static int put_sandboxes(struct api *a, struct buf *out)
 {
 	size_t running, stopped;
@@ -105,6 +136,8 @@ int api_metrics(struct api_call *c, struct error *err)
 
 	if (rc == 0)
 		rc = put_mounts(c->api, &b);
+	if (rc == 0)
+		rc = put_shared(c->api, &b);
 	if (rc == 0)
 		rc = put_sandboxes(c->api, &b);
 	if (rc == 0)

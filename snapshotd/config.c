@@ -55,7 +55,8 @@ struct file_values {
 	const char *state, *socket, *listen, *socket_group, *api_key, *log_level;
 	const char *runtime, *default_template, *build_network, *sandbox_network;
 	uint64_t recompress_level, recompress_quiet;
-	uint64_t zstd_level, node_cache, chunk_cache, block_cache, threads, connection_limit;
+	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
+		connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
 	uint64_t build_pids, build_disk_mb;
 	json_t *build_env;
@@ -150,6 +151,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "nodeCacheBytes", FIELD_U64, &v->node_cache, false },
 		{ "chunkCacheBytes", FIELD_U64, &v->chunk_cache, false },
 		{ "blockCacheBytes", FIELD_U64, &v->block_cache, false },
+		{ "sharedCacheBytes", FIELD_U64, &v->shared_cache, false },
 		{ "threads", FIELD_U64, &v->threads, false },
 		{ "connectionLimit", FIELD_U64, &v->connection_limit, false },
 		{ "runtime", FIELD_STRING, &v->runtime, false },
@@ -230,6 +232,7 @@ static int numbers_set(struct config *c, const struct file_values *v, struct err
 	c->node_cache_bytes = v->node_cache;
 	c->chunk_cache_bytes = v->chunk_cache;
 	c->block_cache_bytes = v->block_cache;
+	c->shared_cache_bytes = v->shared_cache;
 	c->threads = (unsigned)v->threads;
 	c->connection_limit = (unsigned)v->connection_limit;
 	return 0;

@@ -23,6 +23,8 @@
  *                                 while nothing else goes on; 0: never
  *   "recompressQuiet"             seconds that nothing goes on before (default 60)
  *   "nodeCacheBytes", "chunkCacheBytes", "blockCacheBytes"
+ *   "sharedCacheBytes"            disk for files that mounts share (default 4 GiB, or a
+ *                                 quarter of what is free)
  *   "threads"                     that serve the mounts; 0: two a core
  *   "connectionLimit"             HTTP connections at a time (default 512)
  *   "runtime"                     OCI runtime, as --runtime (default "runc")
@@ -47,6 +49,7 @@ struct config {
 	int recompress_level; /* 0: never */
 	unsigned recompress_quiet_s;
 	uint64_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes; /* 0: default */
+	uint64_t shared_cache_bytes;					 /* 0: default */
 	unsigned threads;
 	unsigned connection_limit;
 	char *runtime;

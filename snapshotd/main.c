@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/shared_files.h"
 #include "snapshotd/api.h"
 #include "snapshotd/config.h"
 #include "store/base/log.h"
@@ -135,6 +136,17 @@ static int open_recompressor(struct daemon_parts *d, struct error *err)
 	return recompressor_open(&opt, &d->api.recompressor, err);
 }
 
+/* Without them, all mounts are private. */
+static void share_files(struct daemon_parts *d)
+{
+	struct error err = ERROR_INIT;
+
+	if (shared_files_open(d->api.store, d->config.shared_cache_bytes, &d->api.shared, &err))
+		log_warn("mounts will share no page cache: %s", error_text(&err));
+	else
+		session_pool_share(d->api.pool, d->api.shared);
+}
+
 static int start(struct daemon_parts *d, struct error *err)
 {
 	struct http_app app = api_app(&d->api);
@@ -149,6 +161,7 @@ static int start(struct daemon_parts *d, struct error *err)
 	d->api.pool = session_pool_new(d->config.threads, err);
 	if (!d->api.pool)
 		return err->code ? err->code : error_set(err, -ENOMEM, "out of memory");
+	share_files(d);
 	rc = mounts_open(d->api.store, d->api.pool, &d->api.mounts, err);
 	if (rc == 0)
 		rc = open_runtime(d, err);
@@ -184,6 +197,7 @@ static void stop(struct daemon_parts *d)
 	mounts_close(d->api.mounts);
 	if (d->api.pool)
 		session_pool_free(d->api.pool);
+	shared_files_close(d->api.shared);
 	store_close(d->api.store);
 	config_fini(&d->config);
 }
