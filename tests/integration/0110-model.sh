@@ -10,9 +10,10 @@ need root fuse curl jq helper:fsmodel
 fsmodel=$(helper fsmodel)
 seconds=${VARVE_MODEL_SECONDS:-$((LONG ? 600 : 40))}
 seed=${VARVE_MODEL_SEED:-$(($(date +%s) * 1000))}
+cache=${VARVE_MODEL_CACHE:-private}
 start_daemon
 import_empty empty >/dev/null
-mount_at empty "$T/a" || bail "no mount"
+mount_at empty "$T/a" --cache "$cache" || bail "no mount"
 mkdir "$T/b"
 id=$(mount_id "$T/a")
 case $(stat -f -c %T "$T/b") in
