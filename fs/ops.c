@@ -322,6 +322,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
 	void *buf = session_reply_buffer(size);
+
+	session_note_read(session_current(), ino, (uint64_t)off, size);
 	int64_t n = buf ? view_read(view_of_request(), ino, (uint64_t)off, buf, size) : -ENOMEM;
 
 	(void)fi;

@@ -23,17 +23,8 @@
 #include "store/base/log.h"
 
 #define STOP_TOKEN UINT64_MAX
-/* How long a thread looks for the next request before it sleeps. */
-#define POLL_NS 50000u
 /* How long a flush waits for writes at most. */
 #define DRAIN_NS 60000000000ull
-/* Requests without a pause after which other threads are called in. */
-#define POLL_STREAK 8u
-
-static uint64_t token_of(const struct session *s)
-{
-	return (uint64_t)s->generation << 32 | s->slot;
-}
 
 /* The session of an epoll event, referenced; NULL where it went meanwhile. */
 static struct session *acquire(struct session_pool *sp, uint64_t token)
@@ -61,20 +52,6 @@ void session_release(struct session *s)
 	pthread_mutex_unlock(&sp->lock);
 }
 
-static int arm(struct session *s, int op)
-{
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = token_of(s) };
-
-	return epoll_ctl(s->pool->epoll_fd, op, s->fd, &ev) < 0 ? -errno : 0;
-}
-
-static void disarm(struct session *s)
-{
-	struct epoll_event ev = { .events = 0, .data.u64 = token_of(s) };
-
-	epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_MOD, s->fd, &ev);
-}
-
 static void end(struct session *s)
 {
 	if (atomic_exchange(&s->ended, true))
@@ -82,78 +59,6 @@ static void end(struct session *s)
 	epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
 	if (s->on_end)
 		s->on_end(s->arg);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/*
- * Waking a thread for each request costs more than most requests do. So one
- * thread of the pool, when it has answered, looks for the next request for a
- * moment before it goes to sleep, and gives the processor up to whoever wants
- * it between looks. While it does, the connection is not armed, so that
- * nobody else is woken for what this thread will see.
- */
-struct poller {
-	struct session *s;
-	bool polling;	      /* this thread is the one, and the connection is disarmed */
-	unsigned streak;      /* requests since there was none */
-	uint64_t deadline_ns; /* 0: a request came since it was last set */
-};
-
-static void poll_stop(struct poller *p)
-{
-	if (!p->polling)
-		return;
-	p->polling = false;
-	atomic_store(&p->s->pool->polling, false);
-	(void)!arm(p->s, EPOLL_CTL_MOD); /* signals what has come meanwhile */
-}
-
-/* Nothing to read: true to look again. */
-static bool poll_idle(struct poller *p)
-{
-	p->streak = 0;
-	if (!p->polling) {
-		if (atomic_exchange(&p->s->pool->polling, true))
-			return false;
-		p->polling = true;
-		disarm(p->s);
-		p->deadline_ns = 0;
-		return true; /* what came before disarming may have been signalled to nobody */
-	}
-	uint64_t now = now_ns();
-
-	if (!p->deadline_ns)
-		p->deadline_ns = now + POLL_NS;
-	if (now >= p->deadline_ns) {
-		poll_stop(p);
-		return false;
-	}
-	sched_yield();
-	return true;
-}
-
-/*
- * A request has been read. Edge-triggered, what else is queued would wait for
- * this thread: arming wakes another one if there is more. Needed where this
- * request may wait for a disk, or where requests come faster than one thread
- * answers them.
- */
-static void poll_busy(struct poller *p, const void *request, size_t n)
-{
-	bool may_wait = wire_may_wait(request, n);
-
-	p->deadline_ns = 0;
-	if (p->polling && (may_wait || ++p->streak > POLL_STREAK))
-		poll_stop(p);
-	else if (may_wait)
-		(void)!arm(p->s, EPOLL_CTL_MOD);
 }
 
 /* Read a request and handle it, as one pass of the thread. As read(2). */
@@ -169,8 +74,7 @@ static ssize_t serve_one(struct session *s, struct serving *me, struct poller *p
 			atomic_fetch_add(&s->writes, 1);
 		/* Relaxed: a figure for people. */
 		atomic_fetch_add_explicit(&s->pool->requests, 1, memory_order_relaxed);
-		poll_busy(p, buf, (size_t)n);
-		wire_handle(s, buf, (size_t)n);
+		poll_handle(p, buf, (size_t)n);
 	}
 	atomic_fetch_add(&me->pass, 1);
 	errno = saved;
@@ -315,6 +219,25 @@ void session_queue_seek(struct session *s, struct fuse_req *req, uint64_t ino, u
 		&(struct deferred_request){ .req = req, .ino = ino, .off = off, .whence = whence });
 }
 
+static void run_ahead(struct session *s, const struct ahead_job *job)
+{
+	ahead_run(s->view, job);
+	session_release(s);
+}
+
+void session_note_read(struct session *s, uint64_t ino, uint64_t off, uint64_t len)
+{
+	struct ahead_job job;
+
+	if (!ahead_note(&s->ahead, ino, off, len, &job))
+		return;
+	pthread_mutex_lock(&s->pool->lock);
+	s->active++;
+	pthread_mutex_unlock(&s->pool->lock);
+	if (!ahead_pool_push(&s->pool->ahead, s, &job))
+		session_release(s);
+}
+
 static int start_threads(struct session_pool *sp, unsigned threads)
 {
 	sigset_t all, old;
@@ -327,6 +250,8 @@ static int start_threads(struct session_pool *sp, unsigned threads)
 		r = deferred_start(&sp->seeks);
 	if (!r)
 		r = deferred_start(&sp->stales);
+	if (!r)
+		r = ahead_pool_start(&sp->ahead, run_ahead);
 	for (; !r && sp->n_threads < threads; sp->n_threads += r == 0) {
 		struct serving *t = &sp->threads[sp->n_threads];
 
@@ -389,6 +314,7 @@ void session_pool_free(struct session_pool *sp)
 	deferred_fini(&sp->syncs);
 	deferred_fini(&sp->seeks);
 	deferred_fini(&sp->stales);
+	ahead_pool_stop(&sp->ahead);
 	wire_fini(sp);
 	if (sp->epoll_fd >= 0)
 		close(sp->epoll_fd);
@@ -469,6 +395,14 @@ static int do_mount(struct session *s, const struct session_options *opt, struct
 	return 0;
 }
 
+static void session_destroy(struct session *s)
+{
+	pthread_cond_destroy(&s->idle);
+	ahead_fini(&s->ahead);
+	free(s->mountpoint);
+	free(s);
+}
+
 int session_start(struct session_pool *sp, struct view *v, const struct session_options *opt,
 		  struct session **out, struct error *err)
 {
@@ -482,13 +416,13 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 	s->fd = -1;
 	s->on_end = opt->on_end;
 	s->arg = opt->arg;
+	v->before_wait = poll_before_wait;
+	ahead_init(&s->ahead);
 	pthread_cond_init(&s->idle, NULL);
 	s->mountpoint = strdup(opt->mountpoint);
 	r = s->mountpoint ? take_slot(sp, s) : -ENOMEM;
 	if (r) {
-		pthread_cond_destroy(&s->idle);
-		free(s->mountpoint);
-		free(s);
+		session_destroy(s);
 		return error_set(err, r, "out of memory");
 	}
 	r = do_mount(s, opt, err);
@@ -498,7 +432,7 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 			r = error_set(err, -ENOMEM, "out of memory");
 	}
 	if (!r) {
-		r = arm(s, EPOLL_CTL_ADD);
+		r = session_arm(s, EPOLL_CTL_ADD);
 		if (!r) {
 			*out = s;
 			return 0;
@@ -521,9 +455,7 @@ void session_stop(struct session *s)
 	passthrough_free(s->passthrough);
 	if (s->fd >= 0)
 		close(s->fd); /* the last descriptor: aborts what is still mounted */
-	pthread_cond_destroy(&s->idle);
-	free(s->mountpoint);
-	free(s);
+	session_destroy(s);
 }
 
 bool session_ended(const struct session *s)
@@ -556,9 +488,9 @@ static bool is_request_queued(const struct session *s)
  */
 void session_drain(struct session *s)
 {
-	uint64_t until = now_ns() + DRAIN_NS;
+	uint64_t until = session_now_ns() + DRAIN_NS;
 
-	while (!session_ended(s) && now_ns() < until) {
+	while (!session_ended(s) && session_now_ns() < until) {
 		uint64_t writes = atomic_load(&s->writes);
 		int quiet = 0;
 

@@ -55,6 +55,8 @@ const struct fuse_in_header *session_current_request(void);
 struct view *session_view(struct session *s);
 /* A buffer of at least the largest read or readdir reply, of this thread. */
 void *session_reply_buffer(size_t len);
+/* [off, off + len) of ino is being read: what follows may be loaded. */
+void session_note_read(struct session *s, uint64_t ino, uint64_t off, uint64_t len);
 struct fuse_req;
 /* Sync the session's view in the background, then answer req. */
 void session_queue_sync(struct session *s, struct fuse_req *req);

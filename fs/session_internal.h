@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "fs/ahead.h"
 #include "fs/deferred.h"
 #include "fs/passthrough.h"
 #include "fs/session.h"
@@ -38,6 +39,7 @@ struct session_pool {
 
 	struct deferred syncs; /* fsync: many answered with one sync */
 	struct deferred seeks; /* lseek: wait for the kernel to write back */
+	struct ahead_pool ahead;
 
 	/* For cache mode `shared`; both set before the first session, or not at all. */
 	struct shared_files *files;
@@ -57,25 +59,57 @@ struct session {
 	uint32_t generation;
 	_Atomic bool ended;
 	_Atomic uint64_t writes; /* write requests that were read */
+	struct ahead_streams ahead;
 	void (*on_end)(void *arg);
 	void *arg;
 	unsigned active;     /* guarded by pool->lock: threads and queued syncs that use it */
 	pthread_cond_t idle; /* active became 0 */
 };
 
-/* session.c */
+/* --- session.c --- */
+
 /* A user of the session less. */
 void session_release(struct session *s);
 /* Queue a request, and use the session until it is answered. False without memory: answered. */
 bool session_defer(struct deferred *d, struct session *s, const struct deferred_request *what);
 
-/* session_wire.c */
+/* --- session_poll.c --- */
+
+/*
+ * Waking a thread for each request costs more than most requests do. So one
+ * thread of the pool, when it has answered, looks for the next request for a
+ * moment before it goes to sleep, and gives the processor up to whoever wants
+ * it between looks. While it does, the connection is not armed, so that
+ * nobody else is woken for what this thread will see.
+ */
+struct poller {
+	struct session *s;
+	bool polling;	      /* this thread is the one, and the connection is disarmed */
+	bool called;	      /* others were called in for the request being handled */
+	unsigned streak;      /* requests since there was none */
+	uint64_t deadline_ns; /* 0: a request came since it was last set */
+};
+
+/* Watch the connection (EPOLL_CTL_ADD), or be told again of what is queued (EPOLL_CTL_MOD). */
+MUST_CHECK int session_arm(struct session *s, int op);
+/* Nothing to read: true to look again. */
+bool poll_idle(struct poller *p);
+void poll_stop(struct poller *p);
+/* Handle a request that was read, and call other threads in where they are needed. */
+void poll_handle(struct poller *p, void *request, size_t n);
+/* For struct view: the request that this thread handles may wait for a disk. */
+void poll_before_wait(void);
+/* CLOCK_MONOTONIC. */
+uint64_t session_now_ns(void);
+
+/* --- session_wire.c --- */
+
 MUST_CHECK int wire_init(struct session_pool *sp, struct error *err);
 void wire_fini(struct session_pool *sp);
 /* Handle one request of n bytes. */
 void wire_handle(struct session *s, void *request, size_t n);
-/* May this request wait for a disk? Then another thread should look for more. */
-bool wire_may_wait(const void *request, size_t n);
+/* Does this request take so long that another thread should look for more at once? */
+bool wire_takes_long(const void *request, size_t n);
 bool wire_is_write(const void *request, size_t n);
 size_t wire_buffer_size(void);
 void wire_set_current(struct session *s, const void *request);

@@ -25,6 +25,8 @@
 
 /* max_write of 1 MiB, and the header libfuse allows for. */
 #define REQUEST_MAX ((1u << 20) + 4096)
+/* Copying so much takes about as long as to wake another thread. */
+#define LONG_BYTES (64u << 10)
 
 static _Thread_local struct session *current;
 static _Thread_local const struct fuse_in_header *current_request;
@@ -211,18 +213,19 @@ static size_t shorten_setxattr(void *request, size_t n)
 	return n;
 }
 
-bool wire_may_wait(const void *request, size_t n)
+bool wire_takes_long(const void *request, size_t n)
 {
 	const struct fuse_in_header *in = request;
+	const struct fuse_read_in *read = (const void *)(in + 1);
 
 	if (n < sizeof(*in))
 		return false;
 	switch (in->opcode) {
 	case FUSE_READ:
-	case FUSE_WRITE:
+		return n >= sizeof(*in) + sizeof(*read) && read->size >= LONG_BYTES;
+	case FUSE_WRITE: /* the kernel makes writers wait where the disk is behind */
 	case FUSE_READDIRPLUS:
 	case FUSE_FALLOCATE:
-	case FUSE_SETATTR:
 		return true;
 	default:
 		return false;

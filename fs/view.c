@@ -57,6 +57,18 @@ int view_tx_begin(struct view *v, struct upper_tx *tx)
 	return 0;
 }
 
+static void lock_one(struct view *v, pthread_rwlock_t *lock, bool write)
+{
+	if ((write ? pthread_rwlock_trywrlock(lock) : pthread_rwlock_tryrdlock(lock)) == 0)
+		return;
+	if (v->before_wait) /* who has it may be waiting for a disk */
+		v->before_wait();
+	if (write)
+		pthread_rwlock_wrlock(lock);
+	else
+		pthread_rwlock_rdlock(lock);
+}
+
 void view_lock(struct view *v, struct view_lock *l, bool write, unsigned n, const uint64_t *inos)
 {
 	l->n = 0;
@@ -72,13 +84,9 @@ void view_lock(struct view *v, struct view_lock *l, bool write, unsigned n, cons
 		l->stripe[at] = s;
 		l->n++;
 	}
-	pthread_rwlock_rdlock(&v->layers);
-	for (unsigned i = 0; i < l->n; i++) {
-		if (write)
-			pthread_rwlock_wrlock(&v->stripes[l->stripe[i]]);
-		else
-			pthread_rwlock_rdlock(&v->stripes[l->stripe[i]]);
-	}
+	lock_one(v, &v->layers, false);
+	for (unsigned i = 0; i < l->n; i++)
+		lock_one(v, &v->stripes[l->stripe[i]], write);
 }
 
 void view_unlock(struct view *v, struct view_lock *l)

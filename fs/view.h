@@ -38,6 +38,7 @@ struct view {
 	bool is_volatile;
 	bool container_root;	   /* see mount_options; for ops alone */
 	uint64_t quota_bytes;	   /* 0: none */
+	void (*before_wait)(void); /* called where an operation may wait for a disk; or NULL */
 	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
 	/* Opens, in cache mode `shared`: of files that mounts share, and others. */
 	_Atomic uint64_t shared_opens, other_opens;

@@ -135,7 +135,10 @@ int view_read_piece(struct view *v, const struct piece *p, uint64_t off, void *o
 		memcpy(out, p->data + p->chunk_off + skip, len);
 		return 0;
 	case PIECE_CHUNK:
-		r = chunk_store_get(v->base.chunks, &p->digest, &c);
+		c = chunk_store_cached(v->base.chunks, &p->digest);
+		if (!c && v->before_wait)
+			v->before_wait();
+		r = c ? 0 : chunk_store_get(v->base.chunks, &p->digest, &c);
 		if (r) {
 			char hex[DIGEST_HEX_SIZE];
 

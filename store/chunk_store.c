@@ -153,6 +153,11 @@ int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk
 	return 0;
 }
 
+struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d)
+{
+	return chunk_cache_get(cs->cache, d);
+}
+
 int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t *out_raw,
 		       uint32_t *out_stored)
 {

@@ -56,6 +56,8 @@ struct chunk {
  * finds what disks do, and chunk_store_verify finds the rest.
  */
 MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out);
+/* The same without waiting: NULL where the cache has it not. */
+struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d);
 void chunk_unref(struct chunk *c);
 DEFINE_CLEANUP(struct chunk *, chunk_unref)
 

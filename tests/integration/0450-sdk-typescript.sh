@@ -19,7 +19,8 @@ is "no dependency at run time" "$(jq -c '[.dependencies // {}, .packages[""].dep
 not_ok "the lock file names no host" grep -nE 'resolved|https?:' package-lock.json
 npm ci --no-audit --no-fund >"$T/npm.log" 2>&1 || {
 	tail -n 5 "$T/npm.log" | sed 's/^/# /'
-	skip_all "npm cannot install the compiler (no registry?)"
+	skip "compiles, and what follows" "npm cannot install the compiler (no registry?)"
+	done_testing
 }
 PATH=$T/ts/node_modules/.bin:$PATH
 ok "compiles" tsc -p .

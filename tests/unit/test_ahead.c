@@ -1,0 +1,142 @@
+/* ahead: who reads in order is told apart from who does not; what a job names is loaded. */
+#include "tests/unit/mount_fixture.h"
+
+#include "fs/ahead.h"
+
+#define KIB 1024ull
+
+static struct ahead_streams streams;
+
+static int setup_streams(void **state)
+{
+	(void)state;
+	ahead_init(&streams);
+	return 0;
+}
+
+static int teardown_streams(void **state)
+{
+	(void)state;
+	ahead_fini(&streams);
+	return 0;
+}
+
+static void files_in_order_ask_for_those_that_follow(void **state)
+{
+	struct ahead_job job;
+	uint64_t upto = 0;
+	unsigned jobs = 0;
+
+	(void)state;
+	for (uint64_t ino = 1000; ino < 3000; ino += 1 + ino % 3) {
+		/* A second reader goes elsewhere meanwhile. */
+		if (ahead_note(&streams, 500000 + ino, 0, 4 * KIB, &job))
+			assert_true(job.from > 500000);
+		if (!ahead_note(&streams, ino, 0, 4 * KIB, &job)) {
+			assert_true(ino < 1010 || ino < upto); /* it is loaded, or just began */
+			continue;
+		}
+		jobs++;
+		assert_int_equal(job.ino, 0);
+		assert_true(job.from > ino && job.from >= upto && job.to > job.from);
+		upto = job.to;
+	}
+	assert_true(jobs > 10 && jobs < 100);
+}
+
+static void files_in_no_order_ask_for_nothing(void **state)
+{
+	uint64_t random = mf_seed();
+	struct ahead_job job;
+
+	(void)state;
+	for (unsigned i = 0; i < 5000; i++)
+		assert_false(
+			ahead_note(&streams, 2 + mf_below(&random, 1u << 30), 0, 4 * KIB, &job));
+	/* The same file again and again. */
+	for (unsigned i = 0; i < 10; i++)
+		assert_false(ahead_note(&streams, 77, 0, 0, &job));
+}
+
+static void a_file_in_order_asks_for_what_follows(void **state)
+{
+	struct ahead_job job;
+	uint64_t upto = 0, asked = 0;
+
+	(void)state;
+	for (uint64_t off = 0; off < 64 * KIB * KIB; off += 128 * KIB) {
+		/* The kernel's requests overtake each other. */
+		uint64_t at = off ^ 128 * KIB;
+
+		if (!ahead_note(&streams, 9, at, 128 * KIB, &job))
+			continue;
+		assert_int_equal(job.ino, 9);
+		assert_true(job.from >= upto && job.to > at + 128 * KIB);
+		asked += job.to - job.from;
+		upto = job.to;
+	}
+	assert_true(asked > 60 * KIB * KIB && asked < 70 * KIB * KIB);
+	for (uint64_t i = 1; i < 100; i++)
+		assert_false(ahead_note(&streams, 10, (i * 7919 % 1000) * KIB * KIB, 4096, &job));
+}
+
+static bool is_cached(struct mf *f, uint64_t ino, uint64_t at)
+{
+	struct tree_fs *base = &f->v->base;
+	struct key k;
+	CLEANUP(tree_value_release_p) struct tree_value v = { 0 };
+	struct extent_rec e;
+
+	key_extent(&k, ino, at);
+	assert_int_equal(tree_get(base->nodes, &base->root, k.bytes, k.len, &v), 0);
+	assert_int_equal(extent_decode(v.data, v.len, &e), 0);
+	assert_int_equal(e.kind, EXTENT_CHUNK);
+	struct chunk *c = chunk_store_cached(base->chunks, &e.digest);
+
+	chunk_unref(c);
+	return c != NULL;
+}
+
+static void a_job_loads_the_chunks_that_it_names(void **state)
+{
+	struct model *m = m_new();
+	struct mf *f = calloc(1, sizeof(*f));
+	uint64_t ino[10];
+
+	(void)state;
+	for (unsigned i = 0; i < 10; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "f%u", i);
+		m_random_file(m, name, i + 1, 20000);
+		ino[i] = m_ino(m, name);
+	}
+	mf_open_on(f, m);
+	mf_restart(f); /* with nothing in the cache */
+	for (unsigned i = 0; i < 10; i++)
+		assert_false(is_cached(f, ino[i], 0));
+	ahead_run(f->v, &(struct ahead_job){ 0, ino[2], ino[5] });
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(is_cached(f, ino[i], 0), i >= 2 && i < 5);
+	ahead_run(f->v, &(struct ahead_job){ ino[8], 0, 100 });
+	assert_true(is_cached(f, ino[8], 0));
+	assert_false(is_cached(f, ino[9], 0));
+	/* What is not there is no error. */
+	ahead_run(f->v, &(struct ahead_job){ 123456, 0, 1 << 20 });
+	ahead_run(f->v, &(struct ahead_job){ 0, 123456, 1 << 20 });
+	mf_close(f);
+	m_free(m);
+	free(f);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup_streams, teardown_streams)
+	const struct CMUnitTest tests[] = {
+		T(files_in_order_ask_for_those_that_follow),
+		T(files_in_no_order_ask_for_nothing),
+		T(a_file_in_order_asks_for_what_follows),
+		T(a_job_loads_the_chunks_that_it_names),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
