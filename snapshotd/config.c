@@ -11,6 +11,7 @@
 
 #include "snapshotd/fields.h"
 #include "store/recompress.h"
+#include "store/store.h"
 
 #define CONFIG_FILE_MAX (1u << 20)
 #define CONNECTION_LIMIT_DEFAULT 512
@@ -31,7 +32,7 @@
 
 const char config_usage[] =
 	"usage: snapshotd [--state DIR] [--socket PATH] [--listen HOST:PORT] [--config FILE]\n"
-	"                 [--runtime PROGRAM] [--foreground]\n"
+	"                 [--runtime PROGRAM] [--memory SIZE] [--foreground]\n"
 	"\n"
 	"Serves filesystem snapshots: keeps them in a store, mounts them copy-on-write.\n"
 	"\n"
@@ -41,12 +42,14 @@ const char config_usage[] =
 	"                      SNAPSHOTD_API_KEY or the config file\n"
 	"  --config FILE       JSON object; flags go before what it says\n"
 	"  --runtime PROGRAM   OCI runtime of sandboxes and builds (default runc)\n"
+	"  --memory SIZE       of the store's caches and write buffers: bytes, or with K, M\n"
+	"                      or G (default 320M)\n"
 	"  --foreground        accepted; it always runs in the foreground\n"
 	"  --help, --version\n";
 
 /* What the command line said; borrowed from argv. */
 struct flags {
-	const char *state, *socket, *listen, *config, *runtime;
+	const char *state, *socket, *listen, *config, *runtime, *memory;
 	bool help, version;
 };
 
@@ -54,7 +57,7 @@ struct flags {
 struct file_values {
 	const char *state, *socket, *listen, *socket_group, *api_key, *log_level;
 	const char *runtime, *default_template, *build_network, *sandbox_network;
-	uint64_t recompress_level, recompress_quiet;
+	uint64_t recompress_level, recompress_quiet, memory;
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
 		connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
@@ -90,7 +93,7 @@ static int flags_parse(struct flags *f, int argc, char *const *argv, struct erro
 	} valued[] = {
 		{ "--state", &f->state },     { "--socket", &f->socket },
 		{ "--listen", &f->listen },   { "--config", &f->config },
-		{ "--runtime", &f->runtime },
+		{ "--runtime", &f->runtime }, { "--memory", &f->memory },
 	};
 
 	for (int i = 1; i < argc; i++) {
@@ -148,6 +151,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "zstdLevel", FIELD_U64, &v->zstd_level, false },
 		{ "recompressLevel", FIELD_U64, &v->recompress_level, false },
 		{ "recompressQuiet", FIELD_U64, &v->recompress_quiet, false },
+		{ "memoryBytes", FIELD_U64, &v->memory, false },
 		{ "nodeCacheBytes", FIELD_U64, &v->node_cache, false },
 		{ "chunkCacheBytes", FIELD_U64, &v->chunk_cache, false },
 		{ "blockCacheBytes", FIELD_U64, &v->block_cache, false },
@@ -229,6 +233,7 @@ static int numbers_set(struct config *c, const struct file_values *v, struct err
 	c->zstd_level = (int)v->zstd_level;
 	c->recompress_level = (int)v->recompress_level;
 	c->recompress_quiet_s = (unsigned)v->recompress_quiet;
+	c->memory_bytes = v->memory;
 	c->node_cache_bytes = v->node_cache;
 	c->chunk_cache_bytes = v->chunk_cache;
 	c->block_cache_bytes = v->block_cache;
@@ -327,6 +332,33 @@ static int containers_fill(struct config *c, const struct flags *f, const struct
 	return rc;
 }
 
+/* SIZE with K, M or G. */
+static int size_parse(const char *s, uint64_t *out, struct error *err)
+{
+	static const char units[] = "KMG";
+	char *end;
+	const char *unit;
+
+	errno = 0;
+	unsigned long long n = strtoull(s, &end, 10);
+	unsigned shift =
+		*end && (unit = strchr(units, *end)) ? 10 * (unsigned)(unit - units + 1) : 0;
+	if (errno || end == s || *s == '-' || end[shift > 0] || n > UINT64_MAX >> shift)
+		return error_set(err, -EINVAL, "memory \"%.100s\" is not a size such as 512M", s);
+	*out = n << shift;
+	return 0;
+}
+
+static int memory_set(struct config *c, const char *flag, struct error *err)
+{
+	int rc = flag ? size_parse(flag, &c->memory_bytes, err) : 0;
+
+	if (rc == 0 && (flag || c->memory_bytes) && c->memory_bytes < STORE_MEMORY_MIN)
+		rc = error_set(err, -EINVAL, "the memory must be at least %zu bytes",
+			       STORE_MEMORY_MIN);
+	return rc;
+}
+
 static int config_fill(struct config *c, const struct flags *f, const struct file_values *v,
 		       const char *env_key, struct error *err)
 {
@@ -334,6 +366,8 @@ static int config_fill(struct config *c, const struct flags *f, const struct fil
 	const char *env = env_key && *env_key ? env_key : NULL;
 	int rc = numbers_set(c, v, err);
 
+	if (rc == 0)
+		rc = memory_set(c, f->memory, err);
 	if (rc == 0)
 		rc = copy_first(&c->state_dir, f->state, v->state, err);
 	if (rc == 0)

@@ -22,7 +22,9 @@
  *   "recompressLevel"             1..19 (default 15): chunks are stored anew at it
  *                                 while nothing else goes on; 0: never
  *   "recompressQuiet"             seconds that nothing goes on before (default 60)
- *   "nodeCacheBytes", "chunkCacheBytes", "blockCacheBytes"
+ *   "memoryBytes"                 as --memory: of all caches and write buffers of the
+ *                                 store (default 320 MiB, at least 16 MiB)
+ *   "nodeCacheBytes", "chunkCacheBytes", "blockCacheBytes"  in place of their parts of it
  *   "sharedCacheBytes"            disk for files that mounts share (default 4 GiB, or a
  *                                 quarter of what is free)
  *   "threads"                     that serve the mounts; 0: two a core
@@ -48,7 +50,8 @@ struct config {
 	int zstd_level;	      /* 0: the store's default */
 	int recompress_level; /* 0: never */
 	unsigned recompress_quiet_s;
-	uint64_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes; /* 0: default */
+	uint64_t memory_bytes; /* 0: the store's default */
+	uint64_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes; /* 0: a part of it */
 	uint64_t shared_cache_bytes;					 /* 0: default */
 	unsigned threads;
 	unsigned connection_limit;

@@ -3,6 +3,7 @@
  * until SIGTERM or SIGINT, and takes everything down in the reverse order.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "store/base/log.h"
 #include "store/base/version.h"
 
+#define ARENA_CORES 4	    /* that share one of malloc's arenas */
 #define STOP_GRACE_MS 10000 /* for requests under way */
 
 struct daemon_parts {
@@ -37,6 +39,17 @@ static void raise_open_files(void)
 		log_warn("cannot raise the limit of open files: %s", strerror(errno));
 }
 
+/*
+ * Arenas that are many and used by turns keep what caches have given up: with
+ * malloc's own limit (8 a core) a walk of a million files took 100 MiB more.
+ */
+static void limit_arenas(void)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	(void)mallopt(M_ARENA_MAX, (int)MAX(cores / ARENA_CORES, 2));
+}
+
 /* The signals that end the daemon, blocked here and so in every thread. */
 static void block_signals(sigset_t *stop)
 {
@@ -54,6 +67,7 @@ static int open_store(struct daemon_parts *d, struct error *err)
 {
 	struct store_options opt = {
 		.zstd_level = d->config.zstd_level,
+		.memory_bytes = d->config.memory_bytes,
 		.node_cache_bytes = d->config.node_cache_bytes,
 		.chunk_cache_bytes = d->config.chunk_cache_bytes,
 		.block_cache_bytes = d->config.block_cache_bytes,
@@ -208,6 +222,7 @@ static int serve(struct daemon_parts *d)
 	sigset_t stop_signals;
 	int rc, sig = 0;
 
+	limit_arenas();
 	block_signals(&stop_signals);
 	raise_open_files();
 	rc = start(d, &err);

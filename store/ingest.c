@@ -2,6 +2,7 @@
 #include "store/ingest.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 
 #define DEFAULT_MAX_ENTRIES 50000000ull
 #define QUEUE_CAP 64 /* jobs of at most CHUNK_MAX or a batch each */
+#define TRIM_ENTRIES 20000
 
 /* Half of the machine's memory, at least 1 GiB, for names and inodes. */
 static uint64_t meta_limit(void)
@@ -86,6 +88,9 @@ void ingest_fini(struct ingest *in)
 	pool_free(in->pool);
 	free_scratch(in);
 	ingest_tree_free(in->tree);
+	/* Some hundred bytes an entry, in small pieces, which malloc would keep. */
+	if (in->entries > TRIM_ENTRIES)
+		(void)malloc_trim(0);
 	guard_session_end(in->store->guard, &in->session);
 	pthread_mutex_destroy(&in->lock);
 }

@@ -277,12 +277,11 @@ static void put_head(struct kv *kv, struct kv_batch *b, const void *key, size_t 
 void kv_batch_put_noted(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
 			const void *val, size_t vlen, uint8_t note)
 {
-	struct kv_head head = { .len = MIN(vlen, (size_t)KV_HEAD_SIZE),
-				.value_len = (uint32_t)vlen,
-				.note = note };
+	struct kv_head head = { .value_len = (uint32_t)vlen, .note = note };
 	struct chunk_key k;
 
 	assert(vlen <= UINT32_MAX);
+	head.len = MIN(vlen, (size_t)KV_HEAD_SIZE);
 	if (head.len > 0)
 		memcpy(head.bytes, val, head.len);
 	put_head(kv, b, key, klen, &head);

@@ -23,8 +23,9 @@ enum kv_mode {
 
 struct kv_options {
 	enum kv_mode mode;
-	size_t block_cache_bytes; /* 0: 64 MiB */
-	const char *scratch_dir;  /* KV_READ_ONLY: a private directory for the reader's own files */
+	size_t block_cache_bytes;  /* 0: 64 MiB */
+	size_t write_buffer_bytes; /* about what they all may take; 0: 64 MiB */
+	const char *scratch_dir; /* KV_READ_ONLY: a private directory for the reader's own files */
 };
 
 struct kv;

@@ -32,6 +32,7 @@ struct kv {
 	pthread_mutex_t reopen_lock;
 	char *dir, *scratch_dir; /* what a reader opens again */
 	rocksdb_cache_t *cache;
+	size_t write_buffer_bytes; /* of all families */
 	rocksdb_readoptions_t *read;
 	rocksdb_readoptions_t *read_chunk;	    /* one value, without the database's checksum */
 	rocksdb_readoptions_t *read_scan;	    /* leaves the block cache alone */

@@ -16,7 +16,7 @@
  * every table open, so the writer may remove it; blob files are opened late, and
  * where one has gone, or a file goes during the open, it opens anew.
  *
- * One write buffer set bounds the memory of a writer; the log is bounded so
+ * One set of write buffers bounds the memory of a writer; the log is bounded so
  * that the families that are written rarely (meta, upper) get flushed, too.
  */
 #include <dirent.h>
@@ -30,6 +30,7 @@
 #include "store/kv_impl.h"
 
 #define BLOCK_CACHE_DEFAULT (64u << 20)
+#define WRITE_BUFFERS_DEFAULT (64u << 20)
 #define BLOOM_BITS_PER_KEY 10
 #define MIN_BLOB_SIZE 256
 #define BLOB_FILE_SIZE (256ull << 20)
@@ -50,11 +51,15 @@ static const char *const family_names[KV_FAMILY_COUNT] = {
 	[KV_UPPER] = "upper",
 };
 
-static const size_t write_buffer_bytes[KV_FAMILY_COUNT] = {
-	[KV_CHUNK] = 32u << 20,
-	[KV_NODE] = 16u << 20,
-	[KV_META] = 4u << 20,
-	[KV_UPPER] = 16u << 20,
+/*
+ * A family's buffer as a part of them all: content may have two full ones, which
+ * are being written out, and one that is being filled (the throttle in kv.c).
+ */
+static const size_t write_buffer_part[KV_FAMILY_COUNT] = {
+	[KV_CHUNK] = 4,
+	[KV_NODE] = 8,
+	[KV_META] = 16,
+	[KV_UPPER] = 8,
 };
 
 static bool ends_with(const char *s, const char *end)
@@ -119,6 +124,7 @@ static void set_database_options(rocksdb_options_t *o, const struct kv *kv)
 	rocksdb_options_set_create_if_missing(o, writes);
 	rocksdb_options_set_create_missing_column_families(o, writes);
 	rocksdb_options_set_max_background_jobs(o, BACKGROUND_JOBS);
+	rocksdb_options_set_db_write_buffer_size(o, kv->write_buffer_bytes);
 	rocksdb_options_set_max_total_wal_size(o, LOG_SIZE_MAX);
 	rocksdb_options_set_max_open_files(o, writes ? OPEN_FILES_MAX : -1);
 	if (!writes)
@@ -142,7 +148,7 @@ static rocksdb_options_t *new_options(const struct kv *kv, enum kv_family f)
 	set_database_options(o, kv);
 	set_table_options(o, f, kv->cache);
 	rocksdb_options_set_compression(o, rocksdb_no_compression);
-	rocksdb_options_set_write_buffer_size(o, write_buffer_bytes[f]);
+	rocksdb_options_set_write_buffer_size(o, kv->write_buffer_bytes / write_buffer_part[f]);
 	rocksdb_options_set_max_write_buffer_number(o, WRITE_BUFFERS_MAX);
 	rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
 	if (f == KV_CHUNK) {
@@ -267,6 +273,8 @@ static int init(struct kv *kv, const char *dir, const struct kv_options *opt)
 	kv->mode = opt->mode;
 	kv->cache = rocksdb_cache_create_lru(opt->block_cache_bytes ? opt->block_cache_bytes
 								    : BLOCK_CACHE_DEFAULT);
+	kv->write_buffer_bytes =
+		opt->write_buffer_bytes ? opt->write_buffer_bytes : WRITE_BUFFERS_DEFAULT;
 	create_access_options(kv);
 	kv->dir = strdup(dir);
 	kv->scratch_dir = strdup(opt->scratch_dir ? opt->scratch_dir : "");

@@ -27,10 +27,6 @@
 #define FORMAT_TEXT FORMAT_WORD "1\n"
 #define LOCK_NAME "LOCK"
 
-#define NODE_CACHE_DEFAULT ((size_t)128 << 20)
-#define CHUNK_CACHE_DEFAULT ((size_t)64 << 20)
-#define BLOCK_CACHE_DEFAULT ((size_t)64 << 20)
-
 /* store_stats looks at this many chunks at most. */
 #define SAMPLE_RUNS 256u
 #define SAMPLE_RUN_LEN 256u
@@ -223,10 +219,12 @@ static void scratch_remove(const char *dir)
 
 static int open_parts(struct store *s, const struct store_options *opt, struct error *err)
 {
-	size_t block_cache = opt->block_cache_bytes ?: BLOCK_CACHE_DEFAULT;
+	size_t memory = MAX(opt->memory_bytes ?: STORE_MEMORY_DEFAULT, STORE_MEMORY_MIN);
+	size_t fifth = memory / 5;
 	struct kv_options ko = {
 		.mode = opt->read_only ? KV_READ_ONLY : KV_READ_WRITE,
-		.block_cache_bytes = block_cache,
+		.block_cache_bytes = opt->block_cache_bytes ?: fifth,
+		.write_buffer_bytes = fifth,
 		.scratch_dir = s->scratch_dir,
 	};
 	char path[PATH_MAX];
@@ -240,9 +238,9 @@ static int open_parts(struct store *s, const struct store_options *opt, struct e
 	s->guard = guard_new();
 	if (s->guard) {
 		s->chunks = chunk_store_new(s->kv, s->guard, s->zstd_level,
-					    opt->chunk_cache_bytes ?: CHUNK_CACHE_DEFAULT);
+					    opt->chunk_cache_bytes ?: fifth);
 		s->nodes = node_store_new(s->kv, s->guard, s->zstd_level,
-					  opt->node_cache_bytes ?: NODE_CACHE_DEFAULT);
+					  opt->node_cache_bytes ?: 2 * fifth);
 		s->snapshots = snapshots_new(s->kv);
 	}
 	if (!s->guard || !s->chunks || !s->nodes || !s->snapshots)

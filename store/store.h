@@ -23,12 +23,19 @@
 #include "store/tree_fs.h"
 
 struct store_options {
-	bool read_only;		  /* for inspection; works beside a daemon that has it open */
-	int zstd_level;		  /* 0: CODEC_LEVEL_DEFAULT */
-	size_t node_cache_bytes;  /* 0: 128 MiB */
-	size_t chunk_cache_bytes; /* 0: 64 MiB */
-	size_t block_cache_bytes; /* 0: 64 MiB */
+	bool read_only; /* for inspection; works beside a daemon that has it open */
+	int zstd_level; /* 0: CODEC_LEVEL_DEFAULT */
+	/*
+	 * What all caches and write buffers may take, at least STORE_MEMORY_MIN; 0:
+	 * STORE_MEMORY_DEFAULT. Two fifths are for decoded nodes, one each for decoded
+	 * chunks, the database's blocks and its write buffers, but as below where not 0.
+	 */
+	size_t memory_bytes;
+	size_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes;
 };
+
+#define STORE_MEMORY_DEFAULT ((size_t)320 << 20)
+#define STORE_MEMORY_MIN ((size_t)16 << 20)
 
 struct store {
 	char *dir; /* absolute */

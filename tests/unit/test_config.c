@@ -115,9 +115,11 @@ static void flags_go_before_the_file(void **state)
 	(void)state;
 	write_file("{\"state\": \"/s\", \"socket\": \"/k\", \"logLevel\": \"debug\","
 		   "\"zstdLevel\": 9, \"threads\": 3, \"nodeCacheBytes\": 1000,"
-		   "\"recompressLevel\": 0, \"recompressQuiet\": 5}");
-	assert_int_equal(
-		LOAD(&c, NULL, &err, "--config", file_path, "--state=/other", "--foreground"), 0);
+		   "\"recompressLevel\": 0, \"recompressQuiet\": 5, \"memoryBytes\": 20000000}");
+	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path, "--memory", "64M",
+			      "--state=/other", "--foreground"),
+			 0);
+	assert_int_equal(c.memory_bytes, 64 << 20);
 	assert_string_equal(c.state_dir, "/other");
 	assert_string_equal(c.socket_path, "/k");
 	assert_int_equal(c.log_level, LOG_DEBUG);
@@ -127,6 +129,42 @@ static void flags_go_before_the_file(void **state)
 	assert_int_equal(c.threads, 3);
 	assert_int_equal(c.node_cache_bytes, 1000);
 	config_fini(&c);
+}
+
+static void memory_is_a_size(void **state)
+{
+	static const struct {
+		char *text;
+		uint64_t want; /* 0: refused */
+	} cases[] = {
+		{ "16M", 16 << 20 },
+		{ "20000K", 20000 << 10 },
+		{ "3G", 3ull << 30 },
+		{ "99999999", 99999999 },
+		{ "15M", 0 },
+		{ "0", 0 },
+		{ "M", 0 },
+		{ "-1", 0 },
+		{ "64m", 0 },
+		{ "64MB", 0 },
+		{ "99999999999999G", 0 },
+		{ "99999999999999999999", 0 },
+	};
+	struct config c;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct error err = ERROR_INIT;
+		int rc = LOAD(&c, NULL, &err, "--memory", cases[i].text);
+		if (!cases[i].want) {
+			assert_int_equal(rc, -EINVAL);
+			assert_non_null(strstr(err.msg, "memory"));
+			continue;
+		}
+		assert_int_equal(rc, 0);
+		assert_int_equal(c.memory_bytes, cases[i].want);
+		config_fini(&c);
+	}
 }
 
 static void tcp_needs_a_key(void **state)
@@ -205,6 +243,7 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"zstdLevel\": 20}", "zstdLevel" },
 		{ "{\"zstdLevel\": -1}", "zstdLevel" },
 		{ "{\"zstdLevel\": 1.5}", "zstdLevel" },
+		{ "{\"memoryBytes\": 1000}", "memory" },
 		{ "{\"recompressLevel\": 20}", "recompressLevel" },
 		{ "{\"recompressQuiet\": 1000000000}", "recompressQuiet" },
 		{ "{\"connectionLimit\": 0}", "connectionLimit" },
@@ -354,6 +393,7 @@ int main(void)
 		cmocka_unit_test(defaults_hold_without_arguments),
 		cmocka_unit_test(builds_and_sandboxes_are_configured),
 		cmocka_unit_test(flags_go_before_the_file),
+		cmocka_unit_test(memory_is_a_size),
 		cmocka_unit_test(tcp_needs_a_key),
 		cmocka_unit_test(key_of_the_environment_goes_before_the_file),
 		cmocka_unit_test(bad_arguments_are_named),
