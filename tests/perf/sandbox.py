@@ -1,46 +1,24 @@
 """A sandbox of a cached image until its first command's output is here, beside podman run."""
 import concurrent.futures
-import http.client
-import json
 import os
 import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import time
 
+from common import Client, Daemon, QUICK, Skip, have
+from report import Row
+
 WORDS = "ready"
-
-
-class Client(http.client.HTTPConnection):
-    """The API on a unix socket."""
-
-    def __init__(self, path):
-        super().__init__("localhost", timeout=300)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-    def call(self, method, path, body=None):
-        """The reply's object; a failure ends the benchmark."""
-        self.request(method, path, None if body is None else json.dumps(body),
-                     {"Content-Type": "application/json"})
-        reply = self.getresponse()
-        text = reply.read()
-        if reply.status >= 400:
-            raise SystemExit(f"bench: {method} {path}: {reply.status} {text.decode()}")
-        return json.loads(text) if text else None
 
 
 class Varve:
     """A daemon with one runtime."""
 
-    def __init__(self, label, daemon, image):
-        self.label, self.socket, self.image = label, daemon.socket, image
+    def __init__(self, label, runtime, daemon, image):
+        self.label, self.runtime = label, runtime
+        self.socket, self.image = daemon.socket, image
         self.total, self.create, self.together, self.last = [], [], [], []
 
     def once(self):
@@ -73,7 +51,7 @@ class Podman:
     """podman run with one runtime, on the unpacked tree: nothing is copied or protected."""
 
     def __init__(self, label, runtime, tree):
-        self.label = label
+        self.label, self.runtime = label, runtime
         self.argv = ["podman", "--cgroup-manager", "cgroupfs", "--runtime", runtime, "run", "--rm",
                      "--network", "host", *limits(), "--rootfs", tree, "echo", WORDS]
         self.total, self.create, self.together, self.last = [], [], [], []
@@ -123,15 +101,27 @@ def measure(sides, rounds, together):
             side.last.append(max(times))
 
 
-def percentile(values, part):
-    """Of values in any order."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+def rows(sides, together):
+    """Varve's sides beside podman's with the same runtime."""
+    result = []
+    for mine in (s for s in sides if isinstance(s, Varve)):
+        theirs = [s for s in sides if isinstance(s, Podman) and s.runtime == mine.runtime]
+        peer = theirs[0] if theirs else Podman("", mine.runtime, "")
+        with_runtime = f", {mine.runtime}"
+        result += [
+            Row("a sandbox to its first output" + with_runtime, mine.total, "ms", peer.label,
+                peer.total),
+            Row("of it until it is made" + with_runtime, mine.create, "ms"),
+            Row(f"{together} at once, each" + with_runtime, mine.together, "ms", peer.label,
+                peer.together),
+            Row(f"{together} at once, until the last" + with_runtime, mine.last, "ms", peer.label,
+                peer.last)]
+    return result
 
 
-def mount_times(daemon, snapshot, work, rounds):
+def mount_times(daemon, snapshot, place, rounds):
     """Milliseconds of POST /api/mounts alone."""
     client, times = Client(daemon.socket), []
-    place = os.path.join(work, "place")
     os.mkdir(place)
     for _ in range(rounds):
         start = time.monotonic()
@@ -142,14 +132,24 @@ def mount_times(daemon, snapshot, work, rounds):
     return times
 
 
-def rows(sides):
-    """Of the table."""
-    return [(s.label, f"{statistics.median(s.total):.1f}", f"{percentile(s.total, 0.95):.1f}",
-             f"{statistics.median(s.create):.1f}" if any(s.create) else "",
-             f"{statistics.median(s.together):.0f}", f"{statistics.median(s.last):.0f}")
-            for s in sides]
-
-
-def runtimes():
-    """Those that are installed."""
-    return [r for r in ("runc", "crun") if shutil.which(r)]
+def bench(lab):
+    """All of it."""
+    rounds, together = (3, 5) if QUICK else (50, 20)
+    tree, sides, daemons = lab.root(), [], []
+    image = {"base": "snapshot:debian",
+             "steps": [{"type": "run", "args": {"commands": ["echo built >/etc/built"]}}]}
+    for runtime in (r for r in ("runc", "crun") if shutil.which(r)):
+        hidden = hidden_unified() if runtime == "crun" else []
+        daemon = Daemon(lab.path("sandbox." + runtime), "--runtime", runtime, prefix=hidden)
+        daemon.varve("import", "debian", "dir", tree)
+        daemons.append(daemon)
+        sides.append(Varve("Varve", runtime, daemon, image))
+        if have("podman") and not hidden:
+            sides.append(Podman("podman run --rootfs", runtime, tree))
+    if not sides:
+        raise Skip("neither runc nor crun is installed")
+    measure(sides, rounds, together)
+    mounts = mount_times(daemons[0], "debian", lab.path("place"), rounds)
+    return ("From the request for a sandbox of a cached image to its first command's output; "
+            f"{rounds} each, in turns; a Debian root. The mount alone: "
+            f"{statistics.median(mounts):.1f} ms", rows(sides, together))

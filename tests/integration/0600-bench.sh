@@ -1,0 +1,52 @@
+#!/bin/bash
+# tags: bench
+# timeout: 600
+# Benchmarks work: each in its quick form, which says nothing of speed. Peers that are not
+# installed are left out.
+. "${0%/*}/lib.sh"
+need root fuse python3 jq mmdebstrap
+for f in maketar fileio mountbench/mountbench; do
+	[ -x "$BUILD/tests/perf/$f" ] || skip_all "needs $f (make helpers)"
+done
+need_space 4000
+
+# Their results go to a build directory of this test's own.
+mkdir -p "$T/build" "$BUILD/debs"
+for f in "$BUILD"/*; do
+	[ "${f##*/}" = bench ] || ln -s "$f" "$T/build/"
+done
+export VARVE_BUILD=$T/build BENCH_QUICK=1
+results=$T/build/bench/results.json
+
+"$SRC/scripts/debian-root" "$BUILD/debian-root.tar" >/dev/null 2>"$T/err" ||
+	skip_all "no Debian root: $(tail -n 1 "$T/err")"
+[ -e "$T/build/debian-root.tar" ] || ln -s "$BUILD/debian-root.tar" "$T/build/"
+
+groups=(mount fork checkpoint walk read write develop import size memory)
+if command -v runc >/dev/null || command -v crun >/dev/null; then groups+=(sandbox); fi
+ok "all run" "$SRC/tests/perf/run" "${groups[*]}"
+for g in "${groups[@]}"; do
+	ok "$g has rows with figures" jq -e --arg g "$g" \
+		'.groups[$g].rows | length > 0 and all(.varve | type == "number")' "$results"
+	ok "$g has a table" grep -q '^| work ' "$T/build/bench/$g.md"
+done
+ok "speed has peers and targets" jq -e \
+	'[.groups[].rows[] | select(.target and .peer == "overlayfs" and .ratio > 0)] | length > 10' \
+	"$results"
+ok "the plot is well-formed" python3 -c 'import sys, xml.dom.minidom
+assert len(xml.dom.minidom.parse(sys.argv[1]).getElementsByTagName("rect")) > 30' \
+	"$T/build/bench/bench.svg"
+is "nothing is left mounted" "$(grep -c '/varve-bench\.' /proc/self/mounts)" 0
+not_ok "an unknown benchmark is refused" "$SRC/tests/perf/run" nothing
+
+# Into a copy of the README, twice: the second time between the markers.
+cp "$SRC/README.md" "$T/README.md"
+not_ok "the README takes no quick figures" "$SRC/tests/perf/readme" "$T/README.md"
+ok "unless told to" "$SRC/tests/perf/readme" --force "$T/README.md"
+ok "the plot is linked and there" test -s "$T/tests/perf/bench.svg"
+cp "$T/README.md" "$T/once.md"
+ok "again" "$SRC/tests/perf/readme" --force "$T/README.md"
+ok "which changes nothing" cmp "$T/once.md" "$T/README.md"
+is "other sections are as they were" \
+	"$(diff <(grep '^## ' "$SRC/README.md") <(grep '^## ' "$T/README.md"))" ""
+done_testing

@@ -1,0 +1,196 @@
+"""Rows of a benchmark: a figure, a peer's figure, a target; tables of them and JSON."""
+import json
+import os
+import platform
+import statistics
+
+from common import BUILD
+
+# Why a row is not at its target, and what shows that it cannot be: {"group: work": "reason"},
+# or "group: work, peer" where a work has several.
+REASONS: dict = {}
+
+PLACE = os.path.join(BUILD, "bench")
+
+
+class Target:
+    """What a row should be: ratio to the peer, or value in the row's unit, at most `limit`."""
+
+    def __init__(self, kind, limit, text):
+        self.kind, self.limit, self.text = kind, limit, text
+
+
+def at_most(ratio):
+    """Of the peer's."""
+    return Target("ratio", ratio, f"<= {ratio:.2f} x")
+
+
+def faster(times=1):
+    """Than the peer."""
+    return Target("ratio", 1 / times, "faster than" if times == 1 else f"{times} x faster than")
+
+
+def smaller():
+    """Than the peer's."""
+    return Target("ratio", 1, "smaller than")
+
+
+def within(value, unit):
+    """Whatever a peer has."""
+    return Target("value", value, f"<= {value:g} {unit}")
+
+
+def show(value, unit):
+    """Three digits that mean something."""
+    if value is None:
+        return ""
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {unit}"
+
+
+def ratio(value):
+    """Of ours to theirs."""
+    if value is None:
+        return ""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+class Row:
+    """
+    ours and theirs: lists of values in `unit`, pairs by their index; less is better. There is
+    no ratio where some are not above 0, as a difference may be that something else disturbs.
+    """
+
+    def __init__(self, work, ours, unit, peer="", theirs=None, target=None, note=""):
+        self.group = ""
+        self.work, self.unit, self.peer, self.target, self.note = work, unit, peer, target, note
+        self.ours = statistics.median(ours)
+        self.count = len(ours)
+        self.theirs = self.ratio = None
+        self.low, self.high = min(ours), max(ours)
+        if theirs and min(*ours, *theirs) > 0:
+            self.theirs = statistics.median(theirs)
+            pairs = [a / b for a, b in zip(ours, theirs)] if len(ours) == len(theirs) \
+                else [self.ours / self.theirs]
+            self.ratio, self.low, self.high = statistics.median(pairs), min(pairs), max(pairs)
+
+    def share(self):
+        """What the plot shows: the ratio, or how much of a limit there is."""
+        if self.target and self.target.kind == "value":
+            return self.ours / self.target.limit
+        return self.ratio
+
+    def limit(self):
+        """Where the plot has the target, on the same axis; None without one."""
+        if not self.target:
+            return None
+        return 1.0 if self.target.kind == "value" else self.target.limit
+
+    def met(self):
+        """Whether it is at its target, as far as it is shown; None where nobody can say."""
+        if not self.target or self.share() is None:
+            return None
+        digits = 2 if self.limit() >= 0.1 else 4
+        strict = self.target.text in ("faster than", "smaller than")
+        share, limit = round(self.share(), digits), round(self.limit(), digits)
+        return share < limit if strict else share <= limit
+
+    def reason(self):
+        """Of a row that is not met, else "" (and "" where nobody has given one)."""
+        key = f"{self.group}: {self.work}"
+        reason = REASONS.get(f"{key}, {self.peer}") or REASONS.get(key) or ""
+        return reason if self.met() is False else ""
+
+    def cells(self):
+        """Of the group's table."""
+        if self.ratio is None:
+            spread = f"{show(self.low, self.unit)} to {show(self.high, self.unit)}"
+        else:
+            spread = f"{ratio(self.low)} to {ratio(self.high)}"
+        return [self.work, show(self.ours, self.unit), self.peer, show(self.theirs, self.unit),
+                ratio(self.ratio),
+                spread if self.count > 1 else "",
+                self.target.text.removesuffix(" than") if self.target else "",
+                {True: "yes", False: "**no**", None: ""}[self.met()]]
+
+    def to_json(self):
+        """All of it."""
+        target = self.target and {"kind": self.target.kind, "limit": self.target.limit,
+                                  "text": self.target.text}
+        return {"group": self.group, "work": self.work, "unit": self.unit, "varve": self.ours,
+                "peer": self.peer, "theirs": self.theirs, "ratio": self.ratio, "low": self.low,
+                "high": self.high, "turns": self.count, "target": target, "met": self.met(),
+                "share": self.share(), "limit": self.limit(), "note": self.note,
+                "reason": self.reason()}
+
+
+HEADER = ["work", "Varve", "peer", "peer's", "ratio", "of pairs", "target", "met"]
+
+
+def markdown(header, rows, left=("work", "peer", "target", "peers", "ratios")):
+    """A table."""
+    text = "| " + " | ".join(header) + " |\n"
+    text += "|" + "|".join("---" if h in left else "---:" for h in header) + "|\n"
+    return text + "".join("| " + " | ".join(str(c) for c in row) + " |\n" for row in rows)
+
+
+def aligned(header, rows):
+    """The same for a terminal."""
+    lines = [header, *[[str(c).replace("*", "") for c in r] for r in rows]]
+    width = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    right = {"Varve", "peer's", "ratio"}
+    return "".join("  ".join(c.rjust(w) if h in right else c.ljust(w)
+                             for c, w, h in zip(line, width, header)).rstrip() + "\n"
+                   for line in lines)
+
+
+def machine():
+    """One line on where this was measured."""
+    model = "unknown CPU"
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        for line in f:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return f"{model}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+
+
+def write(path, text):
+    """A file of build/bench."""
+    os.makedirs(PLACE, exist_ok=True)
+    with open(os.path.join(PLACE, path), "w", encoding="utf-8") as f:
+        f.write(text)
+
+
+def group(name, about, rows, seconds):
+    """Print a group's table and keep it in build/bench/NAME.md."""
+    for row in rows:
+        row.group = name
+    cells = [row.cells() for row in rows]
+    why = [f"{r.work}: {r.reason()}" for r in rows if r.reason()]
+    notes = [f"{r.work}: {r.note}" for r in rows if r.note]
+    ending = "".join(f"- {line}\n" for line in dict.fromkeys([*notes, *why]))
+    print(f"== {name}: {about} ({seconds:.0f} s)\n{aligned(HEADER, cells)}{ending}", flush=True)
+    write(name + ".md", f"{about}\n({machine()}; `make bench BENCH={name}`)\n\n"
+          + markdown(HEADER, cells) + (f"\n{ending}" if ending else ""))
+
+
+def save(groups, load, quick):
+    """
+    build/bench/results.json: groups that ran now replace those of before, the others stay.
+    groups: {name: (about, rows, seconds)}. Returns all of it.
+    """
+    path = os.path.join(PLACE, "results.json")
+    try:
+        with open(path, encoding="utf-8") as f:
+            result = json.load(f)
+    except (OSError, ValueError):
+        result = {}
+    if result.get("quick") != quick or result.get("machine") != machine():
+        result = {"groups": {}}
+    result.update({"machine": machine(), "quick": quick})
+    for name, (about, rows, seconds) in groups.items():
+        result["groups"][name] = {"about": about, "seconds": round(seconds, 1),
+                                  "load_before": load, "rows": [r.to_json() for r in rows]}
+    write("results.json", json.dumps(result, indent=1) + "\n")
+    return result

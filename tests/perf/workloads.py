@@ -1,0 +1,70 @@
+"""
+Work in the root of a mount, in turns with the same work in other mounts of the same tree.
+
+Each is a shell command, or a function of the mount's root that returns the seconds it took.
+"""
+import os
+import statistics
+import time
+
+from common import QUICK, drop_caches, in_turns, run, helper, shell
+from report import Row
+
+TURNS = 1 if QUICK else 5
+
+
+class Work:
+    """
+    before, after: shell commands that are not timed. cold: nothing is in any cache. fresh: the
+    mount is as the image is. targets: {a side's label: its target or None}, those it runs on.
+    """
+
+    def __init__(self, name, command, targets, *, before="", after="", cold=False, fresh=False,
+                 turns=TURNS):
+        self.name, self.command, self.targets = name, command, targets
+        self.before, self.after, self.cold, self.fresh = before, after, cold, fresh
+        self.turns = turns
+
+    def once(self, side):
+        """Seconds in a side."""
+        if self.fresh:
+            side.fresh()
+        if self.before:
+            shell(self.before, side.root, f"on {side.label}")
+        if self.cold:
+            side.cold()
+            drop_caches()
+        else:
+            os.sync()  # so that no side pays for what another has written
+        if callable(self.command):
+            seconds = self.command(side.root)
+        else:
+            start = time.monotonic()
+            shell(self.command, side.root, f"on {side.label}")
+            seconds = time.monotonic() - start
+        if self.after:
+            shell(self.after, side.root, f"on {side.label}")
+        return seconds
+
+    def measure(self, sides):
+        """Rows of it, one for each side that Varve (the first of sides) is compared with."""
+        ours, *others = sides
+        others = [s for s in others if s and s.label in self.targets]
+        times = {s.label: [] for s in [ours, *others]}
+        for _, side in in_turns([ours, *others], self.turns):
+            times[side.label].append(self.once(side) * 1e3)
+        unit, scale = ("ms", 1) if statistics.median(times[ours.label]) < 10000 else ("s", 1e-3)
+        mine = [t * scale for t in times[ours.label]]
+        return [Row(self.name, mine, unit, s.label, [t * scale for t in times[s.label]],
+                    self.targets[s.label]) for s in others]
+
+
+def measure(sides, works):
+    """Rows of several; BENCH_WORK: only those that have it in their name."""
+    only = os.environ.get("BENCH_WORK", "")
+    return [row for w in works if only in w.name for row in w.measure(sides)]
+
+
+def fileio(what, name, *args):
+    """Work of the helper fileio on a file in the root: it tells the seconds itself."""
+    return lambda root: int(run(helper("fileio"), what, os.path.join(root, name), *args)) / 1e9
