@@ -121,7 +121,10 @@ class Client(http.client.HTTPConnection):
 
 
 class Daemon:
-    """A snapshotd on a store of its own, below a directory."""
+    """
+    A snapshotd on a store of its own, below a directory. What it does when nothing else goes on
+    (it compresses anew) waits: it must not meet what is measured beside it.
+    """
 
     running: list = []
 
@@ -129,10 +132,13 @@ class Daemon:
         self.directory = directory
         self.state = os.path.join(directory, "state")
         self.socket = os.path.join(directory, "socket")
+        config = os.path.join(directory, "config")
         self.argv = [*prefix, os.path.join(BUILD, "bin/snapshotd"), "--state", self.state,
-                     "--socket", self.socket, *options]
+                     "--socket", self.socket, "--config", config, *options]
         self.process = None
         os.makedirs(directory, exist_ok=True)
+        with open(config, "w", encoding="utf-8") as f:
+            json.dump({"recompressQuiet": 86400}, f)
         self.start()
 
     def start(self):

@@ -1,6 +1,7 @@
 """Memory: of many mounts in which the same program runs, and of a walk of many files."""
 import os
 import subprocess
+import time
 
 from common import QUICK, drop_caches, in_turns, run
 from lab import MANY, Overlay, Squashfs, Varve, optional
@@ -9,8 +10,8 @@ from report import Row, at_most, within
 # What a program of some size maps and reads: the interpreter, its C modules, its library.
 PROGRAM = ("import asyncio, ctypes, decimal, email, hashlib, http.client, json, lzma, sqlite3, "
            "ssl, sys, unittest, xml.dom; print('ready', flush=True); sys.stdin.read()")
-# Caches of the daemon that are bounded (MiB): nodes, chunks and the database's blocks.
-BUDGET = 128 + 64 + 64
+# What the daemon's caches may take without --memory (MiB).
+BUDGET = 320
 
 
 def available():
@@ -20,31 +21,54 @@ def available():
         return next(int(line.split()[1]) for line in f if line.startswith("MemAvailable")) / 1e3
 
 
-def with_programs(sides):
-    """MB that mounts with a program in each take, which make() makes."""
-    programs = []
+def proportional(pids):
+    """MB of processes; of what several have mapped each has its part."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+            total += next(int(line.split()[1]) for line in f if line.startswith("Pss:"))
+    return total * 1024 / 1e6
+
+
+def servers(program):
+    """Processes of that name."""
+    done = subprocess.run(["pidof", program], check=False, text=True, stdout=subprocess.PIPE)
+    return done.stdout.split()
+
+
+def with_programs(sides, pids):
+    """A program in each: MB that are available then, and that all processes have."""
+    running = []
     for side in sides:
-        programs.append(subprocess.Popen(["chroot", side.root, "/usr/bin/python3", "-c", PROGRAM],
-                                         text=True, stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE))
-    for program in programs:
+        running.append(subprocess.Popen(["chroot", side.root, "/usr/bin/python3", "-c", PROGRAM],
+                                        text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE))
+    for program in running:
         if program.stdout.readline() != "ready\n":
             raise SystemExit("bench: the program does not run in a mount")
     left = available()
-    for program in programs:
+    own = proportional([*pids(), *(p.pid for p in running)])
+    for program in running:
         program.communicate()
-    return left
+    return left, own
 
 
-def once(make, count):
-    """MB for so many sides of one kind: make(i)."""
-    before, sides = available(), []
+def once(make, count, pids):
+    """
+    MB for so many sides of one kind, make(i): of the system, and of processes. One that is not
+    counted goes before, upon which Varve makes the files that its mounts share.
+    """
+    before, own, sides = available(), proportional(pids()), []
+    first = make("first")
+    with_programs([first], pids)
+    first.close()
+    time.sleep(1 if QUICK else 5)
     for i in range(count):
         sides.append(make(i))
-    used = before - with_programs(sides)
+    left, after = with_programs(sides, pids)
     for side in sides:
         side.close()
-    return used
+    return before - left, after - own
 
 
 def programs(lab, count, turns):
@@ -67,13 +91,18 @@ def programs(lab, count, turns):
     used = {kind: [] for kind in kinds}
     for _, kind in in_turns(list(kinds), turns):
         if kind.startswith("Varve"):
-            daemon.stop()
-            daemon.start()  # it counts from nothing, as the others' do
-        used[kind].append(once(kinds[kind], count))
-    what = f"memory of {count} mounts with a Python program in each, cache=shared"
-    return [Row(what, used["Varve"], "MB", kind, theirs,
-                at_most(1.2) if kind == "overlayfs" else None)
-            for kind, theirs in used.items() if kind != "Varve"]
+            daemon.restart()
+            used[kind].append(once(kinds[kind], count, lambda: [daemon.process.pid]))
+        else:
+            used[kind].append(once(kinds[kind], count, lambda k=kind: servers(k)))
+    what = f"{count} mounts with a Python program in each, cache=shared"
+    rows = []
+    for i, kind_of in enumerate((", memory of the system", ", of the processes alone")):
+        rows += [Row(what + kind_of, [u[i] for u in used["Varve"]], "MB", kind,
+                     [u[i] for u in theirs],
+                     at_most(1.2) if kind == "overlayfs" and i == 0 else None)
+                 for kind, theirs in used.items() if kind != "Varve"]
+    return rows
 
 
 def walk(lab):
@@ -96,5 +125,5 @@ def bench(lab):
     """All of it."""
     os.makedirs(lab.path("memory"), exist_ok=True)
     rows = programs(lab, 5 if QUICK else 50, 1 if QUICK else 3)
-    return ("Memory of the system (MemAvailable, caches dropped) with many mounts of one Debian "
-            "root, and of the daemon", [*rows, walk(lab)])
+    return ("Memory with many mounts of one Debian root: of the system (MemAvailable, caches "
+            "dropped), and of the programs and what serves their mounts (Pss); of the daemon", [*rows, walk(lab)])

@@ -23,8 +23,8 @@ class VarveStore:
         self.daemon.varve("import", name, "dir", tree)
 
     def bytes(self):
-        """At rest: all that it does in the background is done."""
-        self.daemon.varve("gc")
+        """At rest: what it does when there is time is done, now."""
+        self.daemon.varve("gc", "--recompress")
         self.daemon.stop()
         return disk_bytes(self.daemon.state)
 
