@@ -61,17 +61,6 @@ struct mount_request {
 	struct mount_options opt;
 };
 
-static int cache_parse(const char *s, enum mount_cache *out, struct error *err)
-{
-	if (!s || strcmp(s, "private") == 0)
-		*out = MOUNT_CACHE_PRIVATE;
-	else if (strcmp(s, "shared") == 0)
-		*out = MOUNT_CACHE_SHARED;
-	else
-		return error_set(err, -EINVAL, "field \"cache\" must be \"private\" or \"shared\"");
-	return 0;
-}
-
 /* with_snapshot: else the snapshot is not the client's to say. *body owns the strings. */
 static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mount_request *mr,
 			       json_t **body, struct error *err)
@@ -95,7 +84,7 @@ static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mo
 	rc = api_body(c, fields, ARRAY_SIZE(fields) - !with_snapshot, body, err);
 	if (rc < 0)
 		return rc;
-	rc = cache_parse(mr->cache, &o->cache, err);
+	rc = mr->cache ? mount_cache_parse(mr->cache, &o->cache, err) : 0;
 	if (rc == 0 && strlen(o->mountpoint) >= sizeof(((struct mount_info *)0)->mountpoint))
 		rc = error_set(err, -EINVAL, "the mountpoint's path is too long");
 	if (rc == 0 && o->fsname && strlen(o->fsname) > SNAPSHOT_NAME_MAX)

@@ -112,9 +112,12 @@ static int not_supported(const char *name, const json_t *v, struct error *err)
 
 static int spec_check(const struct sandbox_spec *s, struct error *err)
 {
+	enum mount_cache cache;
 	char *text;
 	size_t len = 0;
 
+	if (s->cache && mount_cache_parse(s->cache, &cache, err) < 0)
+		return -EINVAL;
 	if (s->memory_mb && (s->memory_mb < MEMORY_MB_MIN || s->memory_mb > MEMORY_MB_MAX))
 		return error_set(err, -EINVAL, "memoryMB is %d to %u", MEMORY_MB_MIN,
 				 MEMORY_MB_MAX);
@@ -149,6 +152,7 @@ static int create_parse(struct api_call *c, bool with_source, struct create *cr,
 		{ "memoryMB", FIELD_U64, &s->memory_mb, false },
 		{ "cpuCount", FIELD_NUMBER, &s->cpus, false },
 		{ "diskMB", FIELD_U64, &s->disk_mb, false },
+		{ "cache", FIELD_STRING, &s->cache, false },
 		{ "secretStore", FIELD_ANY, &secrets, false },
 		{ "webhooks", FIELD_ANY, &webhooks, false },
 		{ "previewAuth", FIELD_ANY, &preview, false },
@@ -282,6 +286,8 @@ static int inherit(struct sandbox_spec *spec, const struct sandbox_config *confi
 		spec->disk_mb = config->disk_mb;
 	if (spec->cpus == 0)
 		spec->cpus = config->cpus;
+	if (!spec->cache)
+		spec->cache = config->shared_cache ? "shared" : "private";
 	if (config->template_id[0])
 		spec->template_id = config->template_id;
 	if (!config->envs)

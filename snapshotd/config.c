@@ -56,7 +56,7 @@ struct flags {
 /* What the file said; strings are borrowed from the parsed object. */
 struct file_values {
 	const char *state, *socket, *listen, *socket_group, *api_key, *log_level;
-	const char *runtime, *default_template, *build_network, *sandbox_network;
+	const char *runtime, *default_template, *build_network, *sandbox_network, *sandbox_cache;
 	uint64_t recompress_level, recompress_quiet, memory;
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
 		connection_limit;
@@ -169,6 +169,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "buildTimeout", FIELD_U64, &v->build_timeout, false },
 		{ "buildNetwork", FIELD_STRING, &v->build_network, false },
 		{ "sandboxNetwork", FIELD_STRING, &v->sandbox_network, false },
+		{ "sandboxCache", FIELD_STRING, &v->sandbox_cache, false },
 	};
 
 	return fields_parse(j, fields, ARRAY_SIZE(fields), err);
@@ -286,11 +287,14 @@ static int build_numbers_set(struct config *c, const struct file_values *v, stru
 	return 0;
 }
 
-static int network_parse(const char *name, const char *s, bool *out_none, struct error *err)
+/* *out: whether s, if it is there, is `other` and not `usual`. */
+static int choice_parse(const char *name, const char *s, const char *usual, const char *other,
+			bool *out, struct error *err)
 {
-	if (s && strcmp(s, "host") != 0 && strcmp(s, "none") != 0)
-		return error_set(err, -EINVAL, "%s \"%.100s\" is not host or none", name, s);
-	*out_none = s && strcmp(s, "none") == 0;
+	if (s && strcmp(s, usual) != 0 && strcmp(s, other) != 0)
+		return error_set(err, -EINVAL, "%s \"%.100s\" is not %s or %s", name, s, usual,
+				 other);
+	*out = s && strcmp(s, other) == 0;
 	return 0;
 }
 
@@ -317,10 +321,14 @@ static int containers_fill(struct config *c, const struct flags *f, const struct
 	int rc = build_numbers_set(c, v, err);
 
 	if (rc == 0)
-		rc = network_parse("buildNetwork", v->build_network, &c->build_network_none, err);
+		rc = choice_parse("buildNetwork", v->build_network, "host", "none",
+				  &c->build_network_none, err);
 	if (rc == 0)
-		rc = network_parse("sandboxNetwork", v->sandbox_network, &c->sandbox_network_none,
-				   err);
+		rc = choice_parse("sandboxNetwork", v->sandbox_network, "host", "none",
+				  &c->sandbox_network_none, err);
+	if (rc == 0)
+		rc = choice_parse("sandboxCache", v->sandbox_cache, "private", "shared",
+				  &c->sandbox_cache_shared, err);
 	if (rc == 0)
 		rc = build_env_set(c, v->build_env, err);
 	if (rc == 0)

@@ -38,6 +38,7 @@
  *   "buildDiskMB"                 that one step may write (default 0: no limit)
  *   "buildStepTimeout", "buildTimeout"  seconds (default 1800 and 7200)
  *   "buildNetwork", "sandboxNetwork"    "host" (default) or "none"
+ *   "sandboxCache"                cache mode of sandboxes' mounts: "private" (default), "shared"
  */
 struct config {
 	char *state_dir;
@@ -63,6 +64,7 @@ struct config {
 	uint64_t build_disk_mb; /* 0: no limit */
 	unsigned build_step_timeout_s, build_timeout_s;
 	bool build_network_none, sandbox_network_none;
+	bool sandbox_cache_shared;
 	bool help, version; /* asked for; nothing else was checked */
 };
 

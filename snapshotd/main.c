@@ -135,7 +135,8 @@ static int open_sandboxes(struct daemon_parts *d, struct error *err)
 	const struct sandboxes_options opt = { .store = d->api.store,
 					       .mounts = d->api.mounts,
 					       .runtime = d->api.runtime,
-					       .network_none = d->config.sandbox_network_none };
+					       .network_none = d->config.sandbox_network_none,
+					       .shared_cache = d->config.sandbox_cache_shared };
 
 	return sandboxes_open(&opt, &d->api.sandboxes, err);
 }

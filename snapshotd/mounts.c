@@ -563,3 +563,13 @@ int mounts_drop(struct mounts *ms, struct mount_entry *e, struct error *err)
 		mount_cut_off(e->m);
 	return mounts_discard(ms, e, err);
 }
+
+int mount_cache_parse(const char *s, enum mount_cache *out, struct error *err)
+{
+	bool shared = strcmp(s, "shared") == 0;
+
+	if (!shared && strcmp(s, "private") != 0)
+		return error_set(err, -EINVAL, "\"cache\" must be \"private\" or \"shared\"");
+	*out = shared ? MOUNT_CACHE_SHARED : MOUNT_CACHE_PRIVATE;
+	return 0;
+}

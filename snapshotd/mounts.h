@@ -22,6 +22,9 @@ MUST_CHECK int mounts_open(struct store *s, struct session_pool *sp, struct moun
 /* Detaches every mount, so that the next daemon attaches it again. No entry is in use. */
 void mounts_close(struct mounts *ms);
 
+/* "private" or "shared"; else -EINVAL. */
+MUST_CHECK int mount_cache_parse(const char *s, enum mount_cache *out, struct error *err);
+
 /*
  * The next four give an entry in use: mounts_put it. mountpoint in opt: absolute;
  * symlinks are resolved. -EINVAL (no directory there), -EBUSY (a mount of ours

@@ -64,6 +64,8 @@ static int mount_at_place(struct sandbox *sb, const struct snapshot *snap, struc
 	struct mount_options opt = { .fsname = sb->id,
 				     .allow_suid = true,
 				     .container_root = true,
+				     .cache = sb->rec.config.shared_cache ? MOUNT_CACHE_SHARED
+									  : MOUNT_CACHE_PRIVATE,
 				     .quota_bytes = sb->rec.config.disk_mb << 20 };
 	char path[4096];
 
@@ -174,8 +176,8 @@ int sandbox_set_status(struct sandbox *sb, enum sandbox_status status, const cha
 
 /* ---- making ---- */
 
-static void record_fill(struct sandbox_record *r, const struct snapshot *snap,
-			const struct sandbox_spec *spec)
+static void record_fill(struct sandbox_record *r, const struct sandboxes *ss,
+			const struct snapshot *snap, const struct sandbox_spec *spec)
 {
 	*r = (struct sandbox_record){ .status = SANDBOX_RUNNING,
 				      .started_at_ms = clock_ms(),
@@ -187,6 +189,7 @@ static void record_fill(struct sandbox_record *r, const struct snapshot *snap,
 		.memory_mb = spec->memory_mb ? spec->memory_mb : SANDBOX_MEMORY_MB,
 		.disk_mb = spec->disk_mb,
 		.cpus = spec->cpus,
+		.shared_cache = spec->cache ? strcmp(spec->cache, "shared") == 0 : ss->shared_cache,
 		.envs = json_incref(spec->envs),
 	};
 	snprintf(r->config.template_id, sizeof(r->config.template_id), "%s",
@@ -229,7 +232,7 @@ int sandboxes_create(struct sandboxes *ss, const struct snapshot *snap,
 	struct sandbox *sb;
 	int rc;
 
-	record_fill(&rec, snap, spec);
+	record_fill(&rec, ss, snap, spec);
 	sb = sandbox_new(ss, &rec, err);
 	if (!sb)
 		return -ENOMEM;

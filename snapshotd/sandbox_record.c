@@ -71,6 +71,8 @@ static int set_config(json_t *o, const struct sandbox_config *c)
 	rc |= set_number(o, "memoryMB", c->memory_mb);
 	rc |= set_number(o, "diskMB", c->disk_mb);
 	rc |= json_object_set_new(o, "cpus", json_real(c->cpus));
+	if (c->shared_cache)
+		rc |= json_object_set_new(o, "sharedCache", json_true());
 	return rc | set_object(o, "envs", c->envs);
 }
 
@@ -181,6 +183,7 @@ static void get_config(struct reader *r, struct sandbox_config *c)
 	if (cpus && (!json_is_number(cpus) || json_number_value(cpus) < 0))
 		r->bad = true;
 	c->cpus = cpus ? json_number_value(cpus) : 0;
+	c->shared_cache = json_is_true(json_object_get(r->o, "sharedCache"));
 	c->envs = get_object(r, "envs");
 	if (c->envs && envs_check(c->envs, NULL) < 0)
 		r->bad = true;

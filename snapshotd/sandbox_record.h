@@ -8,10 +8,10 @@
  *   sandbox     {"version", "id", "status": "running", "stopped" or "failed",
  *               "reason", "mount", "snapshot", "snapshotName", "contentHash",
  *               "template", "startedAtMs", "endedAtMs", "timeout" (seconds),
- *               "memoryMB", "diskMB", "cpus", "envs", "metadata", "config" (of
+ *               "memoryMB", "diskMB", "cpus", "sharedCache", "envs", "metadata", "config" (of
  *               the image: Env, WorkingDir, User)}
  *   checkpoint  {"version", "id", "sandbox", "name", "sequence", "createdAtMs",
- *               "memoryMB", "diskMB", "cpus", "envs", "template"}
+ *               "memoryMB", "diskMB", "cpus", "sharedCache", "envs", "template"}
  *   patch       {"version", "id", "snapshot", "sequence", "createdAtMs",
  *               "script", "description"}
  *
@@ -46,6 +46,7 @@ struct sandbox_config {
 	char template_id[SNAPSHOT_NAME_MAX + 1]; /* "" for none */
 	uint64_t memory_mb, disk_mb;		 /* disk_mb 0: no quota */
 	double cpus;				 /* 0: no limit */
+	bool shared_cache;			 /* its mount's cache mode */
 	json_t *envs;				 /* owned object of strings, or NULL */
 };
 

@@ -258,6 +258,8 @@ json_t *sandbox_to_json(struct sandbox *sb)
 		      "diskMB", (json_int_t)r->config.disk_mb);
 	rc = json_object_set_new(o, "snapshot", text_or_null(r->snapshot_name));
 	rc |= json_object_set_new(o, "contentHash", text_or_null(r->content_hash));
+	rc |= json_object_set_new(o, "cache",
+				  json_string(r->config.shared_cache ? "shared" : "private"));
 	rc |= json_object_set_new(o, "metadata",
 				  r->metadata ? json_incref(r->metadata) : json_object());
 	rc |= set_state_locked(sb, o);
@@ -466,6 +468,7 @@ int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out, st
 	ss->mounts = o->mounts;
 	ss->runtime = o->runtime;
 	ss->network_none = o->network_none;
+	ss->shared_cache = o->shared_cache;
 	pthread_mutex_init(&ss->lock, NULL);
 	pthread_mutex_init(&ss->patch_lock, NULL);
 	cond_init_monotonic(&ss->changed);

@@ -40,6 +40,7 @@ struct sandboxes_options {
 	struct mounts *mounts;
 	struct runtime *runtime;
 	bool network_none; /* else the host's network */
+	bool shared_cache; /* the cache mode of mounts where nobody says */
 };
 
 /*
@@ -58,6 +59,7 @@ struct sandbox_spec {
 	uint64_t timeout_s;	      /* of idleness; 0: none */
 	uint64_t memory_mb, disk_mb;  /* 0: SANDBOX_MEMORY_MB, no quota */
 	double cpus;		      /* 0: no limit */
+	const char *cache;	      /* cache mode, or NULL: the daemon's */
 	bool (*cancelled)(void *arg); /* polled while it is made; may be NULL */
 	void *arg;
 };

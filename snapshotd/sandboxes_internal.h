@@ -47,7 +47,7 @@ struct sandboxes {
 	struct store *store;
 	struct mounts *mounts;
 	struct runtime *runtime;
-	bool network_none;
+	bool network_none, shared_cache;
 	char *dir; /* DIR/sandboxes, symlinks resolved */
 	struct checkpoints *checkpoints;
 

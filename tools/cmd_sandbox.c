@@ -22,6 +22,7 @@ const struct option_spec options_run[] = {
 	{ 'm', "memory", "SIZE", "limit on memory: 500M, 2G" },
 	{ 0, "cpus", "NUMBER", "limit on processors: 0.5, 2" },
 	{ 0, "disk", "SIZE", "limit on what may be written" },
+	{ 0, "cache", "private|shared", "one page cache a sandbox, or one of all" },
 	{ 0, "timeout", "DURATION", "kill the command after: 90s, 10m" },
 	{ 'k', "keep", NULL, "keep the sandbox, and print its id on standard error" },
 	{ 'q', "quiet", NULL, "no log where the image is built" },
@@ -92,6 +93,9 @@ static int sandbox_body(const struct args *args, json_t *o, struct error *err)
 		r = set_megabytes(o, "diskMB", args, "disk", err);
 	if (r == 0)
 		r = set_cpus(o, args_get(args, "cpus"), err);
+	if (r == 0 && args_get(args, "cache") &&
+	    json_object_set_new(o, "cache", json_string(args_get(args, "cache"))))
+		r = -ENOMEM;
 	if (r == 0)
 		r = exec_envs(args, &envs, err);
 	if (r == 0 && envs && json_object_set_new(o, "envs", envs))

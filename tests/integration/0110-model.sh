@@ -3,6 +3,7 @@
 # forks, remounts, restarts and kills of the daemon.
 # VARVE_MODEL_SECONDS (40; 600 with VARVE_LONG=1): how long in all.
 # VARVE_MODEL_SEED: the first seed (default: from the clock; it is printed).
+# VARVE_MODEL_CACHE: the mount's cache mode (default: private, then shortly shared).
 # tags: asan model
 # timeout: 900
 . "${0%/*}/lib.sh"
@@ -10,12 +11,13 @@ need root fuse curl jq helper:fsmodel
 fsmodel=$(helper fsmodel)
 seconds=${VARVE_MODEL_SECONDS:-$((LONG ? 600 : 40))}
 seed=${VARVE_MODEL_SEED:-$(($(date +%s) * 1000))}
-cache=${VARVE_MODEL_CACHE:-private}
 start_daemon
 import_empty empty >/dev/null
-mount_at empty "$T/a" --cache "$cache" || bail "no mount"
+mount_at empty "$T/a" --cache "${VARVE_MODEL_CACHE:-private}" || bail "no mount"
 mkdir "$T/b"
 id=$(mount_id "$T/a")
+cache_args=()
+[ "${VARVE_MODEL_CACHE:-}" != shared ] || cache_args=(--readers-leave)
 case $(stat -f -c %T "$T/b") in
 ext2/ext3 | xfs | btrfs) ;;
 *) diag "the other side is $(stat -f -c %T "$T/b"), not ext4" ;;
@@ -26,7 +28,7 @@ model() {
 	local name=$1 until=$((SECONDS + $2)) rc=0 ops=0 n
 	shift 2
 	while [ $SECONDS -lt $until ] && [ $rc = 0 ]; do
-		"$fsmodel" --a "$T/a" --b "$T/b" --seed "$seed" "$@" >"$T/model.out" 2>&1 || rc=$?
+		"$fsmodel" --a "$T/a" --b "$T/b" --seed "$seed" "${cache_args[@]}" "$@" >"$T/model.out" 2>&1 || rc=$?
 		n=$(sed -n 's/^\([0-9]*\) operations.*/\1/p' "$T/model.out")
 		ops=$((ops + ${n:-0}))
 		[ $rc != 0 ] || seed=$((seed + 1000))
@@ -56,7 +58,8 @@ checkpoint)
 gc) varve gc >/dev/null ;;
 fork)
 	mkdir -p "$T/fork"
-	varve fork "$FSMODEL_A" "$T/fork" >/dev/null
+	cache=$(varve --json mounts | jq -r --arg d "$FSMODEL_A" '.[] | select(.mountpoint == $d) | .cache')
+	varve fork --cache "${cache:-private}" "$FSMODEL_A" "$T/fork" >/dev/null
 	"$FSMODEL" --compare "$T/fork/$FSMODEL_DIR" "$FSMODEL_B/$FSMODEL_DIR" || status=1
 	# Of the mount it has also inode numbers and times.
 	FSMODEL_EXACT=1 FSMODEL_SINCE=99999999999 "$FSMODEL" --compare "$T/fork/$FSMODEL_DIR" \
@@ -100,7 +103,7 @@ model_with_events() { # NAME SECONDS EVENTS ARGUMENT...
 	shift 3
 	while [ $SECONDS -lt $until ] && [ $rc = 0 ]; do
 		"$fsmodel" --a "$T/a" --b "$T/b" --seed "$seed" --hook "$T/hook" --events "$events" \
-			--no-shrink "$@" >"$T/model.out" 2>&1 &
+			--no-shrink "${cache_args[@]}" "$@" >"$T/model.out" 2>&1 &
 		pid=$!
 		serve_events $pid
 		wait $pid
@@ -124,6 +127,17 @@ model_with_events "checkpoints and forks" $((seconds / 4)) checkpoint,fork,gc --
 	--hook-every 40
 model_with_events "remounts and restarts" $((seconds / 4)) remount,restart,kill,checkpoint --seeds 2 \
 	--ops 400 --hook-every 50
+if [ -z "${VARVE_MODEL_CACHE:-}" ]; then
+	ok "umount" varve umount --discard "$id"
+	mount_at empty "$T/a" --cache shared || bail "no mount"
+	cache_args=(--readers-leave)
+	id=$(mount_id "$T/a")
+	model_with_events "sharing files, with checkpoints" $((seconds / 8)) checkpoint,fork \
+		--seeds 2 --ops 400 --hook-every 20
+	like "some files were shared" "$(api GET /metrics)" 'shared_opens_total [1-9]'
+	model_with_events "sharing files, with restarts" $((seconds / 8)) kill,remount,checkpoint \
+		--seeds 2 --ops 400 --hook-every 40
+fi
 ok "verify" varve verify
 ok "umount" varve umount --discard "$id"
 done_testing

@@ -71,14 +71,15 @@ reply 'no template: 422, and how to make it' 422 'varve template build ubuntu-22
 ok 'the template is imported' varve import ubuntu-22.04 tar "$tar"
 reply 'no sandbox at first' 200 '^\[\]' GET ''
 create '{"templateID":"base","timeout":0,"envs":{"WHO":"me","EMPTY":""},"metadata":{"a":"b","n":{"x":1}},
-	"memoryMB":256,"cpuCount":1,"diskMB":512,"burst":true,"sandboxFamily":"x"}'
+	"memoryMB":256,"cpuCount":1,"diskMB":512,"cache":"shared","burst":true,"sandboxFamily":"x"}'
 is 'a sandbox of the template' "$code" 201
 ok '... as it was asked for' jq -e '(.sandboxID | test("^sb-[0-9a-f]{16}$")) and .status == "running"
 	and .templateID == "base" and .snapshot == "ubuntu-22.04" and .timeout == 0 and .endAt == null
-	and .memoryMB == 256 and .cpuCount == 1 and .diskMB == 512 and .metadata == {a: "b", n: {x: 1}}
+	and .memoryMB == 256 and .cpuCount == 1 and .diskMB == 512 and .cache == "shared" and .metadata == {a: "b", n: {x: 1}}
 	and (.startedAt | test("Z$")) and (has("envs") | not) and (.mountID | length) == 36' "$T/body"
 is '... from the snapshot that it names' "$(get .fromCheckpointId)" "$(varve --json show ubuntu-22.04 | field .id)"
 one=$sb
+is '... and its mount' "$(api GET "/api/mounts/$(get .mountID)" | field .cache)" shared
 like 'its mount cannot be taken from under it' "$(api DELETE "/api/mounts/$(get .mountID)?lazy=1")" "is a sandbox's"
 reply 'it can be asked for' 200 "$one" GET "/$one"
 reply '... is in the list' 200 "$one" GET ''

@@ -74,6 +74,8 @@ static void defaults_hold_without_arguments(void **state)
 	assert_int_equal(c.build_timeout_s, 7200);
 	assert_false(c.build_network_none);
 	assert_false(c.sandbox_network_none);
+	assert_false(c.sandbox_cache_shared);
+	assert_int_equal(c.shared_cache_bytes, 0);
 	config_fini(&c);
 }
 
@@ -89,7 +91,8 @@ static void builds_and_sandboxes_are_configured(void **state)
 		   "\"buildDiskMB\": 5,"
 		   "\"buildStepTimeout\": 60,"
 		   "\"buildTimeout\": 600, \"buildNetwork\": \"none\","
-		   "\"sandboxNetwork\": \"host\"}");
+		   "\"sandboxNetwork\": \"host\", \"sandboxCache\": \"shared\","
+		   "\"sharedCacheBytes\": 123456}");
 	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path, "--runtime", "/usr/bin/crun"),
 			 0);
 	assert_string_equal(c.runtime, "/usr/bin/crun");
@@ -104,6 +107,8 @@ static void builds_and_sandboxes_are_configured(void **state)
 	assert_int_equal(c.build_timeout_s, 600);
 	assert_true(c.build_network_none);
 	assert_false(c.sandbox_network_none);
+	assert_true(c.sandbox_cache_shared);
+	assert_int_equal(c.shared_cache_bytes, 123456);
 	config_fini(&c);
 }
 
@@ -263,6 +268,7 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"buildTimeout\": 0}", "buildTimeout" },
 		{ "{\"buildNetwork\": \"bridge\"}", "bridge" },
 		{ "{\"sandboxNetwork\": \"\"}", "sandboxNetwork" },
+		{ "{\"sandboxCache\": \"both\"}", "private or shared" },
 		{ "{\"apiKey\": \"x\", \"listen\": \"nohost\"}", "nohost" },
 	};
 

@@ -19,6 +19,7 @@ static struct sandbox_record full_sandbox(void)
 			    .memory_mb = 512,
 			    .disk_mb = 1024,
 			    .cpus = 0.5,
+			    .shared_cache = true,
 			    .envs = json_pack("{s:s}", "A", "\xc3\xa4=b") },
 		.metadata = json_pack("{s:s, s:i}", "who", "me", "n", 3),
 		.image = json_pack("{s:[s], s:s}", "Env", "X=1", "WorkingDir", "/srv"),
@@ -47,6 +48,7 @@ static void sandboxes_round_trip(void **state)
 	assert_int_equal(out.config.memory_mb, 512);
 	assert_int_equal(out.config.disk_mb, 1024);
 	assert_true(out.config.cpus == 0.5);
+	assert_true(out.config.shared_cache);
 	assert_true(json_equal(out.config.envs, in.config.envs));
 	assert_true(json_equal(out.metadata, in.metadata));
 	assert_true(json_equal(out.image, in.image));

@@ -11,7 +11,8 @@
  * The hook runs with an event's name as FSMODEL_EVENT, and FSMODEL_A, FSMODEL_B
  * and FSMODEL_DIR. Before "remount", "restart" and "kill" all files are closed,
  * before "kill" the data have been given to the filesystem (syncfs); other
- * events find files open.
+ * events find files open. What a held map has changed is written back before
+ * an event, as its file gets its times only then.
  */
 #include "tests/model/fsmodel/model.h"
 
@@ -127,6 +128,7 @@ static int hook_run(const struct run *run, const char *event)
 static int event_run(struct run *run, const struct op *op, FILE *out)
 {
 	bool closes = event_needs_close(op->name);
+	side_sync_maps(&run->a);
 	char *before = tree_list(run->a.dir);
 
 	if (!strcmp(op->name, "kill") && syncfs(run->a.dir_fd))
@@ -154,6 +156,14 @@ static int event_run(struct run *run, const struct op *op, FILE *out)
 	return rc ? 1 : tree_compare(run->a.dir, run->b.dir, out ? out : stderr);
 }
 
+static bool opens_to_write(const struct op *op)
+{
+	exec_fn e = op->type->exec;
+
+	return e == exec_write_file || e == exec_truncate ||
+	       (e == exec_open && (op->flags & O_TRUNC || (op->flags & O_ACCMODE) != O_RDONLY));
+}
+
 /* Run one operation on both sides; 0 they agree, 1 not. */
 static int step(struct run *run, const struct op *op, FILE *out)
 {
@@ -171,6 +181,10 @@ static int step(struct run *run, const struct op *op, FILE *out)
 		return 0;
 	}
 	op_run(&run->b, op, run->rb);
+	if (run->cfg->readers_leave && opens_to_write(op)) {
+		side_close_readers(&run->a);
+		side_close_readers(&run->b);
+	}
 	return !op_agree(op, run->ra, run->rb, out);
 }
 
@@ -376,8 +390,10 @@ static int usage(void)
 		"usage: fsmodel --a DIR --b DIR [--seed N] [--seeds N] [--ops N]\n"
 		"               [--compare-every N] [--hook CMD --events a,b --hook-every N]\n"
 		"               [--root-only] [--without op,op] [--no-shrink] [--keep] [--replay]\n"
+		"               [--readers-leave]\n"
 		"       fsmodel --compare DIR DIR\n"
 		"  --replay prints every operation with its result\n"
+		"  --readers-leave closes what is open to be read when a file is opened to write\n"
 		"  events: checkpoint fork gc (files stay open), remount restart kill\n");
 	return 2;
 }
@@ -397,7 +413,8 @@ enum {
 	OPT_KEEP,
 	OPT_REPLAY,
 	OPT_COMPARE,
-	OPT_WITHOUT
+	OPT_WITHOUT,
+	OPT_READERS_LEAVE
 };
 
 static const struct option options[] = {
@@ -416,6 +433,7 @@ static const struct option options[] = {
 	{ "replay", 0, NULL, OPT_REPLAY },
 	{ "compare", 0, NULL, OPT_COMPARE },
 	{ "without", 1, NULL, OPT_WITHOUT },
+	{ "readers-leave", 0, NULL, OPT_READERS_LEAVE },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -462,6 +480,9 @@ static void option_set(struct model_config *cfg, int o)
 		break;
 	case OPT_WITHOUT:
 		cfg->without = optarg;
+		break;
+	case OPT_READERS_LEAVE:
+		cfg->readers_leave = true;
 		break;
 	case OPT_REPLAY:
 		cfg->verbose = true;

@@ -96,6 +96,11 @@ struct model_config {
 	bool shrink;
 	bool root_only;
 	const char *without; /* kinds of operation to leave out, comma-separated */
+	/*
+	 * In cache mode `shared` a file that is open to be read keeps its content when
+	 * another open writes: such descriptors go when anything is opened to write.
+	 */
+	bool readers_leave;
 };
 
 /* The generator and what it believes to exist (side B's results tell). */
@@ -226,6 +231,10 @@ void exec_dirstream(struct side *s, const struct op *op, struct result *r);
 int side_open(struct side *s, const char *top, const char *name);
 /* Close everything that is open below the sequence's directory. */
 void side_close_files(struct side *s);
+/* Close files that are open to be read alone, and maps of such. */
+void side_close_readers(struct side *s);
+/* Have what was written to held maps written back. */
+void side_sync_maps(struct side *s);
 void side_close(struct side *s);
 /* Open the directory again after side_close_files() and side_close_dir(). */
 void side_close_dir(struct side *s);

@@ -88,6 +88,39 @@ void side_close_files(struct side *s)
 	}
 }
 
+/* Directories stay. */
+static bool is_reader(int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY && !fstat(fd, &st) &&
+	       S_ISREG(st.st_mode);
+}
+
+void side_close_readers(struct side *s)
+{
+	for (int i = 0; i < MODEL_SLOTS; i++) {
+		if (!is_reader(s->fd[i]))
+			continue;
+		close(s->fd[i]);
+		s->fd[i] = -1;
+	}
+	for (int i = 0; i < MODEL_MAPS; i++) {
+		if (!s->map[i].addr || !is_reader(s->map[i].fd))
+			continue;
+		munmap(s->map[i].addr, s->map[i].len);
+		close(s->map[i].fd);
+		s->map[i].addr = NULL;
+	}
+}
+
+void side_sync_maps(struct side *s)
+{
+	for (int i = 0; i < MODEL_MAPS; i++)
+		if (s->map[i].addr && s->map[i].shared)
+			(void)!msync(s->map[i].addr, s->map[i].len, MS_SYNC);
+}
+
 void side_close_dir(struct side *s)
 {
 	if (s->dir_fd >= 0)
