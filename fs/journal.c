@@ -24,8 +24,10 @@
 struct journal {
 	struct kv *kv;
 	int dir_fd;
+	int data_fd; /* -1: no data is logged */
 	char *name;
 	uint8_t id[JOURNAL_ID_SIZE];
+	uint8_t boot[JOURNAL_BOOT_SIZE];
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t idle;  /* not applying, or not held any more */
@@ -36,6 +38,7 @@ struct journal {
 	size_t zeroed[2]; /* bytes of each segment that the file has */
 	uint64_t applied; /* number of the last segment in the database */
 	size_t full_len;  /* of the one before `number`, where that is not applied */
+	bool has_data;	  /* logged data may be nowhere else on disk */
 	bool applying;	  /* the thread is at it */
 	bool has_thread;  /* to be joined */
 	bool held;	  /* see journal_hold */
@@ -61,7 +64,8 @@ struct journal *journal_new(int dir_fd, const char *name, const uint8_t id[JOURN
 	}
 	j->kv = kv;
 	j->dir_fd = dir_fd;
-	j->fd = -1;
+	j->fd = j->data_fd = -1;
+	journal_boot_id(j->boot);
 	memcpy(j->id, id, sizeof(j->id));
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_cond_init(&j->idle, NULL);
@@ -91,6 +95,14 @@ static void wait_idle(struct journal *j)
 	if (j->has_thread) /* it has let go of the lock for the last time */
 		pthread_join(j->thread, NULL);
 	j->has_thread = false;
+}
+
+void journal_set_data_file(struct journal *j, int fd)
+{
+	pthread_mutex_lock(&j->lock);
+	wait_idle(j);
+	j->data_fd = fd;
+	pthread_mutex_unlock(&j->lock);
 }
 
 void journal_free(struct journal *j)
@@ -142,6 +154,7 @@ static int make_blocks(struct journal *j, size_t upto)
 
 static int start_segment(struct journal *j, uint64_t number, size_t before)
 {
+	struct journal_head head = { .number = number, .before = before };
 	uint64_t was = j->number;
 	int r;
 
@@ -151,7 +164,8 @@ static int start_segment(struct journal *j, uint64_t number, size_t before)
 		j->number = was;
 		return r;
 	}
-	journal_head_put(segment(j, number), number, before);
+	memcpy(head.boot, j->boot, sizeof(head.boot));
+	journal_head_put(segment(j, number), &head);
 	j->at = JOURNAL_HEAD;
 	return 0;
 }
@@ -181,6 +195,18 @@ static int create_file(struct journal *j)
 
 /* ---- to the database ---- */
 
+/*
+ * Bring a segment to the database, after which it is gone: data that it may have
+ * is to be on disk in its place before.
+ */
+static int apply_segment(struct journal *j, uint64_t number, size_t len, uint32_t min_epoch,
+			 bool has_data)
+{
+	if (has_data && fdatasync(j->data_fd) < 0)
+		return -errno;
+	return journal_apply(j->kv, j->id, number, segment(j, number), len, min_epoch);
+}
+
 static void *apply_main(void *arg)
 {
 	struct journal *j = arg;
@@ -189,9 +215,10 @@ static void *apply_main(void *arg)
 	uint64_t number = j->applied + 1;
 	size_t len = j->full_len;
 	uint32_t min_epoch = j->min_epoch;
+	bool has_data = j->has_data;
 
 	pthread_mutex_unlock(&j->lock);
-	int r = journal_apply(j->kv, j->id, number, segment(j, number), len, min_epoch);
+	int r = apply_segment(j, number, len, min_epoch, has_data);
 
 	if (r)
 		log_error("a mount's journal cannot be brought to the database: %s", strerror(-r));
@@ -212,7 +239,7 @@ static int apply_former(struct journal *j)
 
 	if (!j->map || number == j->number)
 		return 0;
-	r = journal_apply(j->kv, j->id, number, segment(j, number), j->full_len, j->min_epoch);
+	r = apply_segment(j, number, j->full_len, j->min_epoch, j->has_data);
 	if (!r)
 		j->applied = number;
 	return r;
@@ -228,8 +255,7 @@ static int apply_all(struct journal *j)
 	wait_idle(j);
 	r = apply_former(j);
 	if (!r && j->map && j->at > JOURNAL_HEAD) {
-		r = journal_apply(j->kv, j->id, j->number, segment(j, j->number), j->at,
-				  j->min_epoch);
+		r = apply_segment(j, j->number, j->at, j->min_epoch, j->has_data);
 		if (!r)
 			j->applied = j->number;
 	}
@@ -273,9 +299,9 @@ static int append_large(struct journal *j, const struct buf *op)
 	return r;
 }
 
-static int append_record(struct journal *j, const struct buf *op)
+static int append_record(struct journal *j, const void *payload, size_t len)
 {
-	size_t need = journal_align(JOURNAL_RECORD + op->len);
+	size_t need = journal_align(JOURNAL_RECORD + len);
 	int r = j->map ? 0 : create_file(j);
 
 	if (!r && j->at + need > JOURNAL_SEGMENT)
@@ -286,9 +312,9 @@ static int append_record(struct journal *j, const struct buf *op)
 		return r;
 	uint8_t *p = segment(j, j->number) + j->at;
 
-	memcpy(p + JOURNAL_RECORD, op->data, op->len);
-	wire_set32(p + 4, journal_record_crc(j->number, op->data, op->len));
-	wire_set32(p, (uint32_t)op->len);
+	memcpy(p + JOURNAL_RECORD, payload, len);
+	wire_set32(p + 4, journal_record_crc(j->number, payload, len));
+	wire_set32(p, (uint32_t)len);
 	j->at += need;
 	j->appended++;
 	return 0;
@@ -301,7 +327,39 @@ int journal_append(struct journal *j, const struct buf *op)
 	if (!op->len)
 		return 0;
 	pthread_mutex_lock(&j->lock);
-	r = op->len > OPERATION_MAX ? append_large(j, op) : append_record(j, op);
+	r = op->len > OPERATION_MAX ? append_large(j, op) : append_record(j, op->data, op->len);
+	pthread_mutex_unlock(&j->lock);
+	return r;
+}
+
+int journal_append_data(struct journal *j, uint64_t pos, const void *data, size_t len)
+{
+	struct buf payload CLEANUP(buf_fini_p) = BUF_INIT;
+	int r = wire_put_u8(&payload, JOURNAL_DATA);
+
+	if (!r)
+		r = wire_put_u64(&payload, pos);
+	if (!r)
+		r = buf_append(&payload, data, len);
+	if (r)
+		return r;
+	pthread_mutex_lock(&j->lock);
+	j->has_data = true; /* before: room may be made by applying what came before */
+	r = append_record(j, payload.data, payload.len);
+	pthread_mutex_unlock(&j->lock);
+	return r;
+}
+
+int journal_data_synced(struct journal *j)
+{
+	static const uint8_t payload[1] = { JOURNAL_DATA_SYNCED };
+	int r = 0;
+
+	pthread_mutex_lock(&j->lock);
+	if (j->has_data)
+		r = append_record(j, payload, sizeof(payload));
+	if (!r)
+		j->has_data = false;
 	pthread_mutex_unlock(&j->lock);
 	return r;
 }
@@ -379,6 +437,7 @@ int journal_settle(struct journal *j)
 	if (!r && j->map) {
 		r = remove_file(j);
 		j->synced = j->appended;
+		j->has_data = false;
 	}
 	pthread_mutex_unlock(&j->lock);
 	return r;
@@ -406,36 +465,79 @@ static int read_segment(int fd, uint64_t number, uint8_t *out)
 	return 0;
 }
 
+/* What is left of former processes: segments that count, in order. */
+struct leftover {
+	uint8_t *data[2]; /* owned */
+	uint64_t first;	  /* number of data[0] */
+	size_t len[2];
+	unsigned n;
+	bool other_boot; /* the machine was down meanwhile */
+};
+
 /* Segments from the first that is not in the database, each if the one before is whole. */
-static int recover_segments(struct journal *j, int fd, uint8_t *data)
+static int read_leftover(struct journal *j, int fd, struct leftover *l)
 {
-	size_t end = 0;
+	l->first = j->applied + 1;
+	for (unsigned i = 0; i < 2; i++) {
+		struct journal_head h;
+		int r;
 
-	for (int i = 0; i < 2; i++) {
-		uint64_t number = j->applied + 1, before;
-		int r = read_segment(fd, number, data);
-
+		l->data[i] = malloc(JOURNAL_SEGMENT);
+		if (!l->data[i])
+			return -ENOMEM;
+		r = read_segment(fd, l->first + i, l->data[i]);
 		if (r)
 			return r;
-		if (journal_head_get(data, &before) != number)
+		if (!journal_head_get(l->data[i], &h) || h.number != l->first + i)
 			return 0;
-		if (i && before != end) {
+		if (i && h.before != l->len[0]) {
 			log_warn("a mount's journal ends early: what was not synced is lost");
 			return 0;
 		}
-		end = journal_segment_end(data, number);
-		r = journal_apply(j->kv, j->id, number, data, end, j->min_epoch);
-		if (r)
-			return r;
-		j->applied = number;
+		l->len[i] = journal_segment_end(l->data[i], h.number);
+		l->other_boot |= memcmp(h.boot, j->boot, sizeof(h.boot)) != 0;
+		l->n++;
 	}
 	return 0;
+}
+
+static int recover_data(struct journal *j, const struct leftover *l)
+{
+	struct journal_data_scan s = { 0 };
+	int r = 0;
+
+	for (unsigned i = 0; i < l->n && !r; i++)
+		r = journal_scan_data(l->data[i], l->first + i, l->len[i], &s, -1);
+	if (r || !s.any || j->data_fd < 0)
+		return r;
+	/* While the machine runs, the data file is newer than what was logged. */
+	for (unsigned i = 0; i < l->n && !r && l->other_boot; i++)
+		r = journal_scan_data(l->data[i], l->first + i, l->len[i], &s, j->data_fd);
+	if (!r && fdatasync(j->data_fd) < 0)
+		r = -errno;
+	return r;
+}
+
+static int recover(struct journal *j, int fd)
+{
+	struct leftover l = { .n = 0 };
+	int r = read_leftover(j, fd, &l);
+
+	if (!r)
+		r = recover_data(j, &l);
+	for (unsigned i = 0; i < l.n && !r; i++) {
+		r = journal_apply(j->kv, j->id, l.first + i, l.data[i], l.len[i], j->min_epoch);
+		if (!r)
+			j->applied = l.first + i;
+	}
+	free(l.data[0]);
+	free(l.data[1]);
+	return r;
 }
 
 int journal_recover(struct journal *j, uint32_t epoch, struct error *err)
 {
 	int fd, r = journal_applied(j->kv, j->id, &j->applied);
-	uint8_t *data = NULL;
 
 	j->min_epoch = epoch;
 	if (r)
@@ -445,9 +547,7 @@ int journal_recover(struct journal *j, uint32_t epoch, struct error *err)
 		return 0;
 	if (fd < 0)
 		return error_set_errno(err, -errno, "cannot open %s", j->name);
-	data = malloc(JOURNAL_SEGMENT);
-	r = data ? recover_segments(j, fd, data) : -ENOMEM;
-	free(data);
+	r = recover(j, fd);
 	close(fd);
 	if (!r)
 		r = remove_file(j);

@@ -5,8 +5,11 @@
 #include "fs/journal_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <zlib.h>
 
@@ -16,22 +19,45 @@
 
 static const char magic[8] = "VARVEJ1";
 
-void journal_head_put(uint8_t *segment, uint64_t number, uint64_t before)
+void journal_head_put(uint8_t *segment, const struct journal_head *h)
 {
 	memcpy(segment, magic, sizeof(magic));
-	wire_set64(segment + 8, number);
-	wire_set64(segment + 16, before);
-	wire_set32(segment + 24, (uint32_t)crc32(0, segment, 24));
-	wire_set32(segment + 28, 0);
+	wire_set64(segment + 8, h->number);
+	wire_set64(segment + 16, h->before);
+	memcpy(segment + 24, h->boot, JOURNAL_BOOT_SIZE);
+	wire_set32(segment + 40, (uint32_t)crc32(0, segment, 40));
+	wire_set32(segment + 44, 0);
 }
 
-uint64_t journal_head_get(const uint8_t *segment, uint64_t *out_before)
+bool journal_head_get(const uint8_t *segment, struct journal_head *out)
 {
 	if (memcmp(segment, magic, sizeof(magic)) != 0 ||
-	    wire_get32(segment + 24) != (uint32_t)crc32(0, segment, 24))
-		return 0;
-	*out_before = wire_get64(segment + 16);
-	return wire_get64(segment + 8);
+	    wire_get32(segment + 40) != (uint32_t)crc32(0, segment, 40))
+		return false;
+	out->number = wire_get64(segment + 8);
+	out->before = wire_get64(segment + 16);
+	memcpy(out->boot, segment + 24, JOURNAL_BOOT_SIZE);
+	return true;
+}
+
+void journal_boot_id(uint8_t out[JOURNAL_BOOT_SIZE])
+{
+	char text[64] = "";
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	unsigned n = 0, digit;
+
+	memset(out, 0, JOURNAL_BOOT_SIZE);
+	if (fd < 0)
+		return;
+	ssize_t len = read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	for (ssize_t i = 0; i < len && n < 2 * JOURNAL_BOOT_SIZE; i++) {
+		if (sscanf((char[]){ text[i], 0 }, "%1x", &digit) != 1)
+			continue;
+		out[n / 2] = (uint8_t)(out[n / 2] << 4 | digit);
+		n++;
+	}
 }
 
 uint32_t journal_record_crc(uint64_t number, const void *payload, size_t len)
@@ -66,7 +92,7 @@ int journal_change(struct buf *op, const void *key, size_t klen, const void *val
 		return r;
 	uint8_t *p = op->data + op->len;
 
-	p[0] = val != NULL;
+	p[0] = val ? JOURNAL_PUT : JOURNAL_DELETE;
 	p[1] = (uint8_t)klen;
 	p[2] = (uint8_t)(klen >> 8);
 	wire_set32(p + 3, (uint32_t)vlen);
@@ -75,6 +101,53 @@ int journal_change(struct buf *op, const void *key, size_t klen, const void *val
 		memcpy(p + 7 + klen, val, vlen);
 	op->len += 7 + klen + vlen;
 	return 0;
+}
+
+/* ---- data ---- */
+
+static int write_data(int fd, const uint8_t *payload, size_t len)
+{
+	off_t pos = (off_t)wire_get64(payload + 1);
+	const uint8_t *p = payload + 9, *end = payload + len;
+
+	while (p < end) {
+		ssize_t n = pwrite(fd, p, (size_t)(end - p), pos);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		p += n > 0 ? n : 0;
+		pos += n > 0 ? n : 0;
+	}
+	return 0;
+}
+
+int journal_scan_data(const uint8_t *segment, uint64_t number, size_t len,
+		      struct journal_data_scan *s, int fd)
+{
+	size_t at = JOURNAL_HEAD;
+	int r = 0;
+
+	while (!r && at + JOURNAL_RECORD < len) {
+		uint32_t n = wire_get32(segment + at);
+		const uint8_t *payload = segment + at + JOURNAL_RECORD;
+		bool after = !s->synced_at || number > s->synced_number ||
+			     (number == s->synced_number && at > s->synced_at);
+
+		if (payload[0] == JOURNAL_DATA_SYNCED && fd < 0) {
+			s->synced_number = number;
+			s->synced_at = at;
+			s->any = false;
+		}
+		if (payload[0] == JOURNAL_DATA && n < 9)
+			return -EBADMSG;
+		if (payload[0] == JOURNAL_DATA && after) {
+			s->any = true;
+			if (fd >= 0)
+				r = write_data(fd, payload, n);
+		}
+		at = journal_align(at + JOURNAL_RECORD + n);
+	}
+	return r;
 }
 
 /* ---- the last change of each key ---- */
@@ -123,7 +196,8 @@ static int add_records(struct entries *all, const uint8_t *segment, size_t len)
 	while (!r && at + JOURNAL_RECORD <= len) {
 		uint32_t n = wire_get32(segment + at);
 
-		r = add_payload(all, segment + at + JOURNAL_RECORD, n);
+		if (segment[at + JOURNAL_RECORD] <= JOURNAL_PUT)
+			r = add_payload(all, segment + at + JOURNAL_RECORD, n);
 		at = journal_align(at + JOURNAL_RECORD + n);
 	}
 	return r;

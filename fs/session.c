@@ -206,8 +206,27 @@ bool session_defer(struct deferred *d, struct session *s, const struct deferred_
 	return true;
 }
 
+/* One thread may do it itself, which is faster; more would leave too few to serve. */
+static bool sync_here(struct session *s, struct fuse_req *req)
+{
+	struct session_pool *sp = s->pool;
+	bool mine = false;
+
+	if (atomic_fetch_add(&sp->syncs_here, 1) < sp->n_threads / 2 &&
+	    !atomic_exchange(&s->syncing, true)) {
+		poll_before_wait();
+		fuse_reply_err(req, view_sync(s->view) ? EIO : 0);
+		atomic_store(&s->syncing, false);
+		mine = true;
+	}
+	atomic_fetch_sub(&sp->syncs_here, 1);
+	return mine;
+}
+
 void session_queue_sync(struct session *s, struct fuse_req *req)
 {
+	if (sync_here(s, req))
+		return;
 	(void)session_defer(&s->pool->syncs, s, &(struct deferred_request){ .req = req });
 }
 

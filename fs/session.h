@@ -58,7 +58,7 @@ void *session_reply_buffer(size_t len);
 /* [off, off + len) of ino is being read: what follows may be loaded. */
 void session_note_read(struct session *s, uint64_t ino, uint64_t off, uint64_t len);
 struct fuse_req;
-/* Sync the session's view in the background, then answer req. */
+/* Sync the session's view, here or in the background, then answer req. */
 void session_queue_sync(struct session *s, struct fuse_req *req);
 /*
  * Answer an lseek for data or a hole once the kernel has written the inode's

@@ -26,7 +26,8 @@ struct session_pool {
 	unsigned n_threads;
 	struct serving *threads;
 	_Atomic uint64_t requests;
-	_Atomic bool polling; /* some thread looks for requests without sleeping */
+	_Atomic bool polling;	     /* some thread looks for requests without sleeping */
+	_Atomic unsigned syncs_here; /* serving threads that sync */
 
 	pthread_mutex_t lock; /* guards slots and what follows */
 	struct session **slots;
@@ -59,6 +60,7 @@ struct session {
 	uint32_t generation;
 	_Atomic bool ended;
 	_Atomic uint64_t writes; /* write requests that were read */
+	_Atomic bool syncing;	 /* a serving thread is at it */
 	struct ahead_streams ahead;
 	void (*on_end)(void *arg);
 	void *arg;

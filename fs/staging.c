@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -21,6 +22,10 @@
 /* Punching less than a block gives nothing back. */
 #define PUNCH_MIN 4096u
 
+/* A sync of so little logs the data, instead of syncing the file as well. */
+#define RECENT_RANGES 64u
+#define RECENT_BYTES (64u << 10)
+
 struct dead_range {
 	uint64_t pos, len;
 };
@@ -35,10 +40,16 @@ struct staging {
 	int fd;
 	struct journal *journal;
 	_Atomic uint64_t end;
-	_Atomic uint64_t checked_at;	 /* value of end at the last look at free space */
-	_Atomic uint64_t writes, synced; /* counts: dirty while they differ */
+	_Atomic uint64_t checked_at; /* value of end at the last look at free space */
+	_Atomic uint64_t writes;     /* count */
+	uint64_t synced;	     /* of these; guarded by syncing */
+	pthread_mutex_t syncing;     /* one at a time; before lock */
 
-	pthread_mutex_t lock; /* guards what follows */
+	pthread_mutex_t lock;			 /* guards what follows */
+	struct dead_range recent[RECENT_RANGES]; /* written since the last sync */
+	unsigned n_recent;
+	uint64_t recent_bytes;
+	bool recent_overflow; /* more than that */
 	struct dead_list dead;
 	bool reclaiming; /* the thread is at it */
 	bool has_thread; /* to be joined */
@@ -63,6 +74,8 @@ int staging_open(int dir_fd, const char *name, struct journal *j, struct staging
 	st->journal = j;
 	pthread_mutex_init(&st->lock, NULL);
 	pthread_mutex_init(&st->punching, NULL);
+	pthread_mutex_init(&st->syncing, NULL);
+	journal_set_data_file(j, st->fd);
 	*out = st;
 	return 0;
 }
@@ -73,9 +86,11 @@ void staging_close(struct staging *st)
 		return;
 	if (st->has_thread)
 		pthread_join(st->thread, NULL);
+	journal_set_data_file(st->journal, -1);
 	close(st->fd);
 	free(st->dead.r);
 	pthread_mutex_destroy(&st->punching);
+	pthread_mutex_destroy(&st->syncing);
 	pthread_mutex_destroy(&st->lock);
 	free(st);
 }
@@ -140,8 +155,29 @@ int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos)
 	return 0;
 }
 
+static void note_recent(struct staging *st, uint64_t pos, uint64_t len)
+{
+	struct dead_range *last;
+
+	pthread_mutex_lock(&st->lock);
+	last = st->n_recent ? &st->recent[st->n_recent - 1] : NULL;
+	st->recent_bytes += len;
+	if (st->recent_bytes > RECENT_BYTES)
+		st->recent_overflow = true;
+	if (st->recent_overflow)
+		;
+	else if (last && last->pos + last->len == pos)
+		last->len += len;
+	else if (st->n_recent < RECENT_RANGES)
+		st->recent[st->n_recent++] = (struct dead_range){ pos, len };
+	else
+		st->recent_overflow = true;
+	pthread_mutex_unlock(&st->lock);
+}
+
 int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len)
 {
+	const uint64_t from = pos;
 	const char *p = data;
 	int r = 0;
 
@@ -156,6 +192,7 @@ int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len
 		pos += (uint64_t)n;
 		len -= (size_t)n;
 	}
+	note_recent(st, from, pos - from);
 	/* Counted once it is there: a sync that runs beside it may have missed it. */
 	atomic_fetch_add(&st->writes, 1);
 	return r;
@@ -283,14 +320,65 @@ void staging_free(struct staging *st, uint64_t pos, uint64_t len)
 	pthread_mutex_unlock(&st->lock);
 }
 
+/* Log what was written since the last sync: -E2BIG where that is too much. */
+static int log_recent(struct staging *st)
+{
+	struct dead_range r[RECENT_RANGES];
+	bool overflow;
+	unsigned n;
+	int res = 0;
+
+	pthread_mutex_lock(&st->lock);
+	n = st->n_recent;
+	overflow = st->recent_overflow;
+	if (n)
+		memcpy(r, st->recent, n * sizeof(r[0]));
+	st->n_recent = 0;
+	st->recent_bytes = 0;
+	st->recent_overflow = false;
+	pthread_mutex_unlock(&st->lock);
+	if (overflow)
+		return -E2BIG;
+	uint8_t *bytes = malloc(JOURNAL_DATA_MAX);
+
+	if (!bytes)
+		return -E2BIG;
+	for (unsigned i = 0; i < n && !res; i++) {
+		res = staging_read(st, r[i].pos, bytes, r[i].len);
+		if (!res)
+			res = journal_append_data(st->journal, r[i].pos, bytes, r[i].len);
+	}
+	free(bytes);
+	return res ? -E2BIG : 0;
+}
+
+static int sync_file(struct staging *st)
+{
+	int r = fdatasync(st->fd) < 0 ? -errno : journal_data_synced(st->journal);
+
+	if (r) { /* the list was given up: the next one must not trust it */
+		pthread_mutex_lock(&st->lock);
+		st->recent_overflow = true;
+		pthread_mutex_unlock(&st->lock);
+	}
+	return r;
+}
+
 int staging_sync(struct staging *st)
 {
+	int r = 0;
+
+	/* I/O under the lock: what one logs and another one calls synced must have an order. */
+	pthread_mutex_lock(&st->syncing);
 	uint64_t writes = atomic_load(&st->writes);
 
-	if (writes == atomic_load(&st->synced))
-		return 0;
-	if (fdatasync(st->fd) < 0)
-		return -errno;
-	atomic_store(&st->synced, writes);
-	return 0;
+	if (writes != st->synced) {
+		r = log_recent(st);
+		if (r)
+			r = sync_file(st);
+		if (!r)
+			st->synced = writes;
+	}
+	pthread_mutex_unlock(&st->syncing);
+	return r;
 }

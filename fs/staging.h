@@ -41,7 +41,10 @@ void staging_free(struct staging *st, uint64_t pos, uint64_t len);
 void staging_reclaim(struct staging *st);
 /* Punch [from, to) now: only for ranges no record has named since the last sync. */
 void staging_punch(struct staging *st, uint64_t from, uint64_t to);
-/* fdatasync, where there were writes since the last one. */
+/*
+ * What was written survives a power cut once the journal is synced: little goes
+ * to the journal, else the file is synced.
+ */
 MUST_CHECK int staging_sync(struct staging *st);
 
 #endif

@@ -1,13 +1,14 @@
 /*
  * journal: what was appended is in the database after a restart, whatever ended
  * the process: its last value for each key, in order, up to where the file ends.
- * wrap: kv_write
+ * wrap: kv_write journal_boot_id fdatasync
  */
 #include "tests/unit/mount_fixture.h"
 
 #include <fcntl.h>
 
-#include "fs/journal.h"
+#include "fs/journal_internal.h"
+#include "fs/staging.h"
 #include "store/base/wire.h"
 
 static const uint8_t some_id[JOURNAL_ID_SIZE] = "sixteen bytes id";
@@ -20,6 +21,28 @@ int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
 int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 {
 	return fail_writes ? -EIO : __real_kv_write(kv, b, d);
+}
+
+static uint8_t boots; /* how often the machine was started */
+void __wrap_journal_boot_id(uint8_t out[JOURNAL_BOOT_SIZE]);
+void __wrap_journal_boot_id(uint8_t out[JOURNAL_BOOT_SIZE])
+{
+	memset(out, boots, JOURNAL_BOOT_SIZE);
+}
+
+/* The data file as the disk has it: what it was at the last sync of it. */
+#define DATA_SIZE (1u << 20)
+static int data_fd = -1;
+static uint8_t on_disk[DATA_SIZE];
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+int __wrap_fdatasync(int fd)
+{
+	struct stat a, b;
+
+	if (data_fd >= 0 && fstat(fd, &a) == 0 && fstat(data_fd, &b) == 0 && a.st_ino == b.st_ino)
+		assert_int_equal(pread(fd, on_disk, DATA_SIZE, 0), DATA_SIZE);
+	return __real_fdatasync(fd);
 }
 
 #define KEYS 200
@@ -274,7 +297,7 @@ static void what_follows_damage_does_not_count(void **state)
 	uint64_t before[EPOCHS][KEYS];
 	struct buf op CLEANUP(buf_fini_p) = BUF_INIT;
 	uint64_t now[EPOCHS][KEYS];
-	size_t used = 32;
+	size_t used = JOURNAL_HEAD;
 
 	/* Segment 1 is at the second place. */
 	for (unsigned i = 0; i < 100; i++) {
@@ -304,6 +327,95 @@ static void what_follows_damage_does_not_count(void **state)
 	crash(f, 1);
 	assert_database(f, 1);
 	assert_database(f, 2);
+}
+
+/* ---- data ---- */
+
+struct data_model {
+	uint8_t now[DATA_SIZE], synced[DATA_SIZE];
+	struct staging *st;
+};
+
+static void open_data(struct fixture *f, struct data_model *d)
+{
+	struct error err = ERROR_INIT;
+
+	if (staging_open(f->fx.s->dir_fd, "staging/test", f->j, &d->st, &err))
+		fail_msg("staging_open: %s", error_text(&err));
+}
+
+static void write_some(struct fixture *f, struct data_model *d)
+{
+	static const unsigned lengths[] = { 10, 500, 5000, 100000 };
+	static uint8_t bytes[100000];
+	uint64_t len = 1 + mf_below(&f->random, lengths[mf_below(&f->random, 4)]);
+	/* Few places, so that some are written again and again. */
+	uint64_t pos = mf_below(&f->random, 8) * 100000;
+
+	mf_noise(&f->random, bytes, len);
+	assert_int_equal(staging_write(d->st, pos, bytes, len), 0);
+	memcpy(d->now + pos, bytes, len);
+}
+
+/* The machine goes down (or just the process), and everything starts again. */
+static void data_crash(struct fixture *f, struct data_model *d, bool power)
+{
+	static uint8_t is[DATA_SIZE];
+	struct error err = ERROR_INIT;
+
+	staging_close(d->st);
+	journal_free(f->j);
+	fx_reopen(&f->fx);
+	if (power) {
+		boots++;
+		assert_int_equal(pwrite(data_fd, on_disk, DATA_SIZE, 0), DATA_SIZE);
+	}
+	f->j = open_journal(f);
+	open_data(f, d);
+	if (journal_recover(f->j, 1, &err))
+		fail_msg("journal_recover: %s", error_text(&err));
+	assert_int_equal(pread(data_fd, is, DATA_SIZE, 0), DATA_SIZE);
+	for (size_t i = 0; i < DATA_SIZE; i++)
+		if (is[i] != d->now[i] && (!power || is[i] != d->synced[i]))
+			fail_msg("byte %zu is %02x, was %02x, synced %02x", i, is[i], d->now[i],
+				 d->synced[i]);
+	/* What a recovery leaves is on disk, or the next power cut would lose what was synced. */
+	for (size_t i = 0; i < DATA_SIZE; i++)
+		if (d->now[i] == d->synced[i])
+			assert_int_equal(on_disk[i], d->now[i]);
+	memcpy(d->now, is, DATA_SIZE);
+	memcpy(d->synced, is, DATA_SIZE);
+	memcpy(on_disk, is, DATA_SIZE);
+}
+
+static void what_was_synced_survives_a_power_cut(void **state)
+{
+	struct fixture *f = *state;
+	struct data_model *d = calloc(1, sizeof(*d));
+
+	open_data(f, d);
+	data_fd = openat(f->fx.s->dir_fd, "staging/test", O_RDWR);
+	assert_true(data_fd >= 0);
+	assert_int_equal(ftruncate(data_fd, DATA_SIZE), 0);
+	memset(on_disk, 0, sizeof(on_disk));
+	for (unsigned i = 0; i < mf_rounds(60); i++) {
+		for (uint64_t n = mf_below(&f->random, 60); n > 0; n--) {
+			write_some(f, d);
+			if (mf_below(&f->random, 3))
+				continue;
+			assert_int_equal(staging_sync(d->st), 0);
+			assert_int_equal(journal_sync(f->j), 0);
+			memcpy(d->synced, d->now, DATA_SIZE);
+		}
+		/* Sometimes segments go to the database meanwhile. */
+		append_some(f, mf_below(&f->random, 4) ? 0 : 2000);
+		data_crash(f, d, mf_below(&f->random, 2));
+		assert_database(f, 1);
+	}
+	staging_close(d->st);
+	close(data_fd);
+	data_fd = -1;
+	free(d);
 }
 
 /* ---- threads ---- */
@@ -358,6 +470,7 @@ int main(void)
 		T(old_epochs_are_left_out),
 		T(failures_lose_nothing),
 		T(what_follows_damage_does_not_count),
+		T(what_was_synced_survives_a_power_cut),
 		T(threads_append_beside_each_other),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

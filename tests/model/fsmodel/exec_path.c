@@ -94,6 +94,9 @@ void exec_utimes(struct side *s, const struct op *op, struct result *r)
 	struct stat st;
 	int at = side_at(s, op);
 
+	/* What is written back later changes the times again on a FUSE filesystem. */
+	if (s->label == 'A')
+		side_sync_maps(s);
 	result_set(r, utimensat(at, op->path, op->times, op->flags));
 	if (r->ret || fstatat(at, op->path, &st, op->flags) || op->times[0].tv_nsec >= 1000000000)
 		return;
