@@ -26,8 +26,10 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "fs/file_content.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
 
@@ -37,8 +39,10 @@
 #define BUCKETS 16384u
 /* Up to this size the key is computed at once: some hundred extents at most. */
 #define KEY_AT_ONCE_MAX (8u << 20)
-/* Disk that is left to others: a file that would leave less is not made. */
+/* Disk that is left to others: a file that would leave less is not made, and files go ... */
 #define DISK_RESERVE (256ull << 20)
+/* ... when somebody looks. */
+#define DISK_LOOK_S 2
 
 struct shared_file {
 	struct digest key;
@@ -55,12 +59,6 @@ struct file_name {
 	bool has_key;
 	bool asked; /* queued, or could not be made */
 	struct file_name *next;
-};
-
-/* What a file holds. */
-struct content {
-	struct digest key;
-	uint64_t bytes; /* of data, on disk */
 };
 
 struct job {
@@ -167,6 +165,30 @@ static void remove_file(struct shared_files *sf, struct shared_file *f)
 	free(f);
 }
 
+/* Bytes that are free; 0 where nobody knows. */
+static uint64_t room_on_disk(const struct shared_files *sf)
+{
+	struct statvfs vfs;
+
+	return fstatvfs(sf->dir_fd, &vfs) < 0 ? 0 : (uint64_t)vfs.f_bavail * vfs.f_frsize;
+}
+
+/* Lock held. Others need the disk: what is not in use goes, until enough is free. */
+static void yield_disk(struct shared_files *sf)
+{
+	struct shared_file *f = TAILQ_FIRST(&sf->lru);
+
+	while (f && room_on_disk(sf) < DISK_RESERVE) {
+		struct shared_file *next = TAILQ_NEXT(f, lru);
+
+		if (!f->refs) {
+			remove_file(sf, f);
+			sf->stats.evicted++;
+		}
+		f = next;
+	}
+}
+
 /* Make room for `more` bytes. False where what is in use leaves none. */
 static bool evict(struct shared_files *sf, uint64_t more)
 {
@@ -191,114 +213,22 @@ static void use_file(struct shared_files *sf, struct shared_file *f)
 	TAILQ_INSERT_TAIL(&sf->lru, f, lru);
 }
 
-/* --- content --- */
-
-struct hashing {
-	struct hasher *h;
-	uint64_t bytes;
-};
-
-static int hash_extent(void *arg, uint64_t offset, const struct extent_rec *e)
-{
-	struct hashing *x = arg;
-	uint8_t head[8 + 1 + 4];
-
-	x->bytes += (e->len + 4095) & ~4095ull;
-	wire_set64(head, offset);
-	head[8] = (uint8_t)e->kind;
-	wire_set32(head + 9, e->len);
-	int r = hasher_update(x->h, head, sizeof(head));
-
-	if (r)
-		return r;
-	return e->kind == EXTENT_CHUNK ? hasher_update(x->h, e->digest.b, DIGEST_SIZE)
-				       : hasher_update(x->h, e->data, e->len);
-}
-
-static int look_at(const struct tree_fs *fs, uint64_t ino, uint64_t size, struct content *out)
-{
-	struct hasher *h CLEANUP(hasher_free_p) = hasher_new();
-	struct hashing x = { h, 0 };
-	uint8_t head[8];
-
-	if (!h)
-		return -ENOMEM;
-	wire_set64(head, size);
-	int r = hasher_update(h, head, sizeof(head));
-
-	if (!r)
-		r = tree_fs_extents(fs, ino, 0, size, hash_extent, &x);
-	if (!r)
-		r = hasher_final(h, &out->key);
-	out->bytes = x.bytes;
-	return r;
-}
-
-struct writing {
-	const struct tree_fs *fs;
-	int fd;
-	uint64_t size;
-};
-
-static int write_all(int fd, const uint8_t *p, size_t len, uint64_t off)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, p, len, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		p += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-static int write_extent(void *arg, uint64_t offset, const struct extent_rec *e)
-{
-	struct writing *w = arg;
-	struct chunk *c CLEANUP(chunk_unref_p) = NULL;
-	const uint8_t *data = e->data;
-
-	if (offset + e->len > w->size)
-		return -EBADMSG;
-	if (e->kind == EXTENT_CHUNK) {
-		int r = chunk_store_get(w->fs->chunks, &e->digest, &c);
-
-		if (r)
-			return r;
-		if (c->len != e->len)
-			return -EBADMSG;
-		data = c->data;
-	}
-	return write_all(w->fd, data, e->len, offset);
-}
+/* --- filling --- */
 
 /* Write the file under its key's name. */
 static int write_file(struct shared_files *sf, const struct tree_fs *fs, const struct job *j,
-		      const struct content *c)
+		      const struct file_content *c)
 {
 	char tmp[32], name[DIGEST_HEX_SIZE];
-	struct writing w = { .fs = fs, .size = j->size };
-	struct statvfs vfs;
-	int r = 0;
+	int fd, r;
 
-	if (fstatvfs(sf->dir_fd, &vfs) < 0)
-		return -errno;
-	if ((uint64_t)vfs.f_bavail * vfs.f_frsize < c->bytes + DISK_RESERVE)
-		return -ENOSPC;
 	snprintf(tmp, sizeof(tmp), "tmp.%llu", (unsigned long long)sf->tmp_number++);
 	digest_to_hex(&c->key, name);
-	w.fd = openat(sf->dir_fd, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (w.fd < 0)
+	fd = openat(sf->dir_fd, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
 		return -errno;
-	if (ftruncate(w.fd, (off_t)j->size) < 0)
-		r = -errno;
-	if (!r)
-		r = tree_fs_extents(fs, j->ino, 0, j->size, write_extent, &w);
-	if (close(w.fd) < 0 && !r)
+	r = file_content_write(fs, j->ino, j->size, fd);
+	if (close(fd) < 0 && !r)
 		r = -errno;
 	if (!r && renameat(sf->dir_fd, tmp, sf->dir_fd, name) < 0)
 		r = -errno;
@@ -308,7 +238,7 @@ static int write_file(struct shared_files *sf, const struct tree_fs *fs, const s
 }
 
 /* A file was written: put it into the tables. */
-static int add_file(struct shared_files *sf, const struct content *c, const struct job *j)
+static int add_file(struct shared_files *sf, const struct file_content *c, const struct job *j)
 {
 	struct shared_file *f = calloc(1, sizeof(*f));
 	char name[DIGEST_HEX_SIZE];
@@ -332,14 +262,15 @@ static int add_file(struct shared_files *sf, const struct content *c, const stru
 }
 
 /* 1: the file is to be written; 0: it is there, or there is no room for it now. */
-static int make_room(struct shared_files *sf, const struct content *c, const struct job *j)
+static int make_room(struct shared_files *sf, const struct file_content *c, const struct job *j)
 {
+	bool fits = room_on_disk(sf) >= c->bytes + DISK_RESERVE;
 	int r = 0;
 
 	if (c->bytes > sf->limit_bytes)
 		return 0; /* it stays asked for */
 	pthread_mutex_lock(&sf->lock);
-	if (!*file_slot(sf, &c->key) && evict(sf, c->bytes))
+	if (fits && !*file_slot(sf, &c->key) && evict(sf, c->bytes))
 		r = 1;
 	else
 		set_key(sf, &j->hold.root, j->ino, &c->key);
@@ -350,8 +281,8 @@ static int make_room(struct shared_files *sf, const struct content *c, const str
 static int do_job(struct shared_files *sf, const struct job *j)
 {
 	struct tree_fs fs = store_tree(sf->store, &j->hold.root);
-	struct content c;
-	int r = look_at(&fs, j->ino, j->size, &c);
+	struct file_content c;
+	int r = file_content_look(&fs, j->ino, j->size, &c);
 
 	if (!r)
 		r = make_room(sf, &c, j);
@@ -361,6 +292,21 @@ static int do_job(struct shared_files *sf, const struct job *j)
 			r = add_file(sf, &c, j);
 	}
 	return r;
+}
+
+/* Lock held. Looks at the disk meanwhile. */
+static void wait_for_job(struct shared_files *sf)
+{
+	struct timespec until;
+
+	if (TAILQ_EMPTY(&sf->lru)) {
+		pthread_cond_wait(&sf->wake, &sf->lock);
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += DISK_LOOK_S;
+	if (pthread_cond_timedwait(&sf->wake, &sf->lock, &until) == ETIMEDOUT)
+		yield_disk(sf);
 }
 
 static void *filling_thread(void *arg)
@@ -374,7 +320,7 @@ static void *filling_thread(void *arg)
 
 		if (!j) {
 			pthread_cond_broadcast(&sf->idle);
-			pthread_cond_wait(&sf->wake, &sf->lock);
+			wait_for_job(sf);
 			continue;
 		}
 		STAILQ_REMOVE_HEAD(&sf->jobs, link);
@@ -426,7 +372,7 @@ struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_
 				     uint64_t ino, uint64_t size)
 {
 	struct shared_file *f = NULL;
-	struct content c;
+	struct file_content c;
 
 	if (size < SHARED_FILE_MIN)
 		return NULL;
@@ -435,7 +381,7 @@ struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_
 
 	if (!n && size <= KEY_AT_ONCE_MAX) {
 		pthread_mutex_unlock(&sf->lock);
-		int r = look_at(fs, ino, size, &c);
+		int r = file_content_look(fs, ino, size, &c);
 
 		pthread_mutex_lock(&sf->lock);
 		n = *name_slot(sf, &fs->root, ino);

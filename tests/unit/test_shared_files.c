@@ -1,9 +1,29 @@
-/* Files of trees, materialised: content, names, eviction, what a start finds. */
+/*
+ * Files of trees, materialised: content, names, eviction, what a start finds.
+ * wrap: fstatvfs64
+ */
 #include "tests/unit/fs_fixture.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/statvfs.h>
 
 #include "fs/shared_files.h"
+
+/* What is free on the disk; 0: as it is. */
+static _Atomic uint64_t pretend_free;
+
+int __real_fstatvfs64(int fd, struct statvfs *out);
+int __wrap_fstatvfs64(int fd, struct statvfs *out);
+
+int __wrap_fstatvfs64(int fd, struct statvfs *out)
+{
+	int r = __real_fstatvfs64(fd, out);
+
+	if (pretend_free)
+		out->f_bavail = pretend_free / out->f_frsize;
+	return r;
+}
 
 struct sfx {
 	struct fx fx;
@@ -239,6 +259,37 @@ static void what_does_not_fit_is_not_made(void **state)
 	m_free(m);
 }
 
+static void a_full_disk_takes_files_away(void **state)
+{
+	struct sfx *f = *state;
+	struct model *m = m_new();
+	struct shared_file *used, *sf;
+
+	m_random_file(m, "used", 1, 40960);
+	m_random_file(m, "other", 2, 40960);
+	struct digest root = m_snapshot(f->fx.s, m, "base");
+
+	used = make(f, &root, m, "used");
+	sf = make(f, &root, m, "other");
+	assert_non_null(used);
+	assert_non_null(sf);
+	shared_files_put(f->sf, sf);
+	pretend_free = 10 << 20;
+	for (int i = 0; i < 200 && stats_of(f).files > 1; i++)
+		usleep(100000);
+	assert_int_equal(stats_of(f).files, 1);
+	assert_holds(f, used, m_at(m, "used"));
+	assert_null(make(f, &root, m, "other"));
+	assert_int_equal(files_in_dir(f), 1);
+	pretend_free = 0;
+	sf = make(f, &root, m, "other"); /* there is room again */
+	assert_non_null(sf);
+	assert_int_equal(stats_of(f).failed, 0);
+	shared_files_put(f->sf, sf);
+	shared_files_put(f->sf, used);
+	m_free(m);
+}
+
 static void a_start_drops_what_it_finds(void **state)
 {
 	struct sfx *f = *state;
@@ -289,6 +340,7 @@ int main(void)
 		FILES_TEST(equal_chunks_at_other_places_make_another_file),
 		FILES_TEST(what_is_in_use_is_not_evicted),
 		FILES_TEST(what_does_not_fit_is_not_made),
+		FILES_TEST(a_full_disk_takes_files_away),
 		FILES_TEST(a_start_drops_what_it_finds),
 		FILES_TEST(a_damaged_tree_makes_no_file),
 	};
