@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -15,6 +16,7 @@
 #include "store/chunk_cache.h"
 #include "store/chunker.h"
 #include "store/codec.h"
+#include "store/dict.h"
 
 struct chunk_store {
 	struct kv *kv;	     /* borrowed */
@@ -22,6 +24,9 @@ struct chunk_store {
 	int zstd_level;
 	struct chunk_cache *cache;
 	_Atomic uint64_t stored; /* relaxed: a statistic */
+	/* Written under dict_lock with release, read with acquire; then it stays. */
+	_Atomic(struct codec_dict *) dicts[DICT_COUNT_MAX];
+	pthread_mutex_t dict_lock;
 };
 
 struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
@@ -34,9 +39,10 @@ struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd
 	cs->kv = kv;
 	cs->guard = guard;
 	cs->zstd_level = zstd_level;
+	pthread_mutex_init(&cs->dict_lock, NULL);
 	cs->cache = chunk_cache_new(cache_bytes);
 	if (!cs->cache) {
-		free(cs);
+		chunk_store_free(cs);
 		return NULL;
 	}
 	return cs;
@@ -47,6 +53,9 @@ void chunk_store_free(struct chunk_store *cs)
 	if (!cs)
 		return;
 	chunk_cache_free(cs->cache);
+	for (size_t i = 0; i < ARRAY_SIZE(cs->dicts); i++)
+		codec_dict_free(atomic_load_explicit(&cs->dicts[i], memory_order_relaxed));
+	pthread_mutex_destroy(&cs->dict_lock);
 	free(cs);
 }
 
@@ -112,6 +121,39 @@ static int check_hash(const struct chunk *c, const struct digest *d)
 	return digest_equal(&actual, d) ? 0 : -EBADMSG;
 }
 
+/* Read the dictionary in, unless another thread has meanwhile. */
+static int load_dict(struct chunk_store *cs, uint32_t id, struct codec_dict **out)
+{
+	_Atomic(struct codec_dict *) *slot = &cs->dicts[id - DICT_FIRST_ID];
+	int r = 0;
+
+	pthread_mutex_lock(&cs->dict_lock); /* held during I/O: all who come want the same */
+	struct codec_dict *d = atomic_load_explicit(slot, memory_order_relaxed);
+	if (!d)
+		r = dict_load(cs->kv, id, 0, &d);
+	if (r == 0)
+		atomic_store_explicit(slot, d, memory_order_release);
+	pthread_mutex_unlock(&cs->dict_lock);
+	if (r == 0)
+		*out = d;
+	return r == -ENOENT ? -EBADMSG : r;
+}
+
+int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, void *out,
+		       size_t out_len)
+{
+	uint32_t id = codec_frame_dict(frame, len);
+	struct codec_dict *d = NULL;
+
+	if (id == 0)
+		return codec_decode(frame, len, out, out_len);
+	if (id - DICT_FIRST_ID >= DICT_COUNT_MAX)
+		return -EBADMSG;
+	d = atomic_load_explicit(&cs->dicts[id - DICT_FIRST_ID], memory_order_acquire);
+	int r = d ? 0 : load_dict(cs, id, &d);
+	return r < 0 ? r : codec_decode_dict(frame, len, d, out, out_len);
+}
+
 /* Read and decode d's chunk; it has one reference and is not in the cache. */
 static int load(struct chunk_store *cs, const struct digest *d, struct chunk **out,
 		size_t *out_stored)
@@ -128,7 +170,7 @@ static int load(struct chunk_store *cs, const struct digest *d, struct chunk **o
 	c = chunk_new(d, (size_t)len, &data);
 	if (!c)
 		return -ENOMEM;
-	r = codec_decode(frame.data, frame.len, data, (size_t)len);
+	r = chunk_store_decode(cs, frame.data, frame.len, data, (size_t)len);
 	if (r == 0 && !codec_has_checksum(frame.data, frame.len))
 		r = check_hash(c, d);
 	if (r < 0)

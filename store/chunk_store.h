@@ -68,6 +68,13 @@ DEFINE_CLEANUP(struct chunk *, chunk_unref)
 MUST_CHECK int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t *out_raw,
 				  uint32_t *out_stored);
 
+/*
+ * Decode a frame of this store, as codec_decode: with the dictionary that it
+ * names. -EBADMSG where that is missing or damaged, too.
+ */
+MUST_CHECK int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, void *out,
+				  size_t out_len);
+
 /* 1 present, 0 absent, or a failure. */
 MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);
 

@@ -1,13 +1,13 @@
 /*
  * codec.h - compressed frames (zstd); the only module that calls zstd.
  *
- * Format of a frame, version 1:
- *   u8  codec      0 raw, 1 zstd
+ * Format of a frame, version 2:
+ *   u8  codec      0 raw, 1 zstd, 2 zstd with a dictionary (not in version 1)
  *   u32 raw_len    little-endian
  *   u8  payload[]
  * A frame is raw where zstd does not save at least 1/32. A zstd payload ends
  * with zstd's checksum of the content, which codec_decode verifies; a raw one
- * has none.
+ * has none. Its header has the number of its dictionary (RFC 8878), not 0.
  */
 #ifndef VARVE_CODEC_H
 #define VARVE_CODEC_H
@@ -24,6 +24,33 @@
 
 /* Append the frame of raw[0..len) to out. len < 2^32. 0, -ENOMEM, -EINVAL. */
 MUST_CHECK int codec_encode(int level, const void *raw, size_t len, struct buf *out);
+
+/* A dictionary that both ends have. Immutable; from any thread. */
+struct codec_dict;
+#define CODEC_DICT_MAX (1u << 20)
+/*
+ * Copies bytes. level 0: only to decode. -EBADMSG where they are not a zstd
+ * dictionary of at most CODEC_DICT_MAX bytes with a number of its own; -ENOMEM.
+ */
+MUST_CHECK int codec_dict_new(const void *bytes, size_t len, int level, struct codec_dict **out);
+void codec_dict_free(struct codec_dict *d);
+DEFINE_CLEANUP(struct codec_dict *, codec_dict_free)
+uint32_t codec_dict_id(const struct codec_dict *d);
+/*
+ * Make one with this number (below 2^31, at least 2^15) out of samples, which lie
+ * one behind the other. It is appended to out. -EINVAL where they are too few or
+ * have nothing in common; -ENOMEM.
+ */
+MUST_CHECK int codec_dict_train(uint32_t id, int level, const void *samples, const size_t *sizes,
+				unsigned count, struct buf *out);
+/* As codec_encode with a dictionary made for that level; NULL: without. */
+MUST_CHECK int codec_encode_dict(int level, const struct codec_dict *dict, const void *raw,
+				 size_t len, struct buf *out);
+/* The number of the dictionary that decoding the frame needs; 0: none. */
+uint32_t codec_frame_dict(const void *frame, size_t len);
+/* As codec_decode with the frame's dictionary; NULL: it needs none. */
+MUST_CHECK int codec_decode_dict(const void *frame, size_t len, const struct codec_dict *dict,
+				 void *out, size_t out_len);
 
 /* Raw length that the frame claims, or -EBADMSG for a malformed header. */
 MUST_CHECK int64_t codec_raw_len(const void *frame, size_t len);

@@ -28,6 +28,7 @@
 #include "store/base/pool.h"
 #include "store/chunker.h"
 #include "store/codec.h"
+#include "store/dict.h"
 #include "store/digest_set.h"
 #include "store/store_root.h"
 
@@ -57,6 +58,8 @@ struct recompress {
 	struct progress *p;
 	struct recompress_result res;
 	struct digest_set visited; /* nodes */
+	struct codec_dict *dict;   /* or NULL */
+	uint8_t note;		   /* of what is tried now */
 	struct pool *pool;
 	struct kv_batch *batch;
 	struct item *items;
@@ -81,7 +84,8 @@ static void become_idle(void)
 		(void)!setpriority(PRIO_PROCESS, 0, 19); /* 0: this thread */
 }
 
-static int decode_checked(const void *frame, size_t len, const struct digest *d, struct buf *out)
+static int decode_checked(struct chunk_store *cs, const void *frame, size_t len,
+			  const struct digest *d, struct buf *out)
 {
 	int64_t raw_len = codec_raw_len(frame, len);
 	struct digest actual;
@@ -91,7 +95,7 @@ static int decode_checked(const void *frame, size_t len, const struct digest *d,
 	buf_clear(out);
 	int r = buf_reserve(out, (size_t)raw_len);
 	if (r == 0)
-		r = codec_decode(frame, len, out->data, (size_t)raw_len);
+		r = chunk_store_decode(cs, frame, len, out->data, (size_t)raw_len);
 	if (r == 0)
 		r = hash_bytes(out->data, (size_t)raw_len, &actual);
 	if (r < 0)
@@ -103,10 +107,12 @@ static int decode_checked(const void *frame, size_t len, const struct digest *d,
 static int compress_item(struct item *it)
 {
 	CLEANUP(buf_fini_p) struct buf raw = BUF_INIT;
-	int r = decode_checked(it->frame.data, it->frame.len, &it->digest, &raw);
+	const struct recompress *run = it->run;
+	struct chunk_store *cs = run->s->chunks;
+	int r = decode_checked(cs, it->frame.data, it->frame.len, &it->digest, &raw);
 
 	if (r == 0)
-		r = codec_encode(it->run->opt.level, raw.data, raw.len, &it->better);
+		r = codec_encode_dict(run->opt.level, run->dict, raw.data, raw.len, &it->better);
 	if (r < 0)
 		return r;
 	if (it->better.len >= it->frame.len) {
@@ -114,7 +120,7 @@ static int compress_item(struct item *it)
 		return 0;
 	}
 	/* A bit that flipped in memory is not to become what is stored. */
-	return decode_checked(it->better.data, it->better.len, &it->digest, &raw);
+	return decode_checked(cs, it->better.data, it->better.len, &it->digest, &raw);
 }
 
 static void compress_job(void *arg)
@@ -152,10 +158,17 @@ static int wait_turn(struct recompress *run)
 	return -ECANCELED;
 }
 
-/* Whether it is the frame that was read; the note may be another run's. */
-static bool is_still(const struct item *it, const struct kv_head *head, int level)
+static bool was_tried(const struct recompress *run, uint8_t note)
 {
-	return head->value_len == it->frame.len && head->note < level &&
+	bool with_dict = note & RECOMPRESS_WITH_DICT;
+
+	return (note & ~RECOMPRESS_WITH_DICT) >= run->opt.level && (with_dict || !run->dict);
+}
+
+/* Whether it is the frame that was read, and not tried by this run already. */
+static bool is_still(const struct item *it, const struct kv_head *head)
+{
+	return head->value_len == it->frame.len && !was_tried(it->run, head->note) &&
 	       memcmp(head->bytes, it->frame.data, head->len) == 0;
 }
 
@@ -163,20 +176,19 @@ static int replace_locked(struct recompress *run, const struct item *it)
 {
 	struct kv *kv = run->s->kv;
 	const uint8_t *key = it->digest.b;
-	uint8_t level = (uint8_t)run->opt.level;
 	struct kv_head head;
 	int r = kv_get_head(kv, key, DIGEST_SIZE, &head);
 
 	if (r < 0)
 		return r;
-	if (!is_still(it, &head, level))
+	if (!is_still(it, &head))
 		return -ESTALE;
 	kv_batch_clear(run->batch);
 	if (it->better.len > 0)
 		kv_batch_put_noted(kv, run->batch, key, DIGEST_SIZE, it->better.data,
-				   it->better.len, level);
+				   it->better.len, run->note);
 	else
-		kv_batch_note(kv, run->batch, key, DIGEST_SIZE, &head, level);
+		kv_batch_note(kv, run->batch, key, DIGEST_SIZE, &head, run->note);
 	return kv_write(kv, run->batch, KV_REPLACE);
 }
 
@@ -251,7 +263,7 @@ static int add_chunk(struct recompress *run, const struct digest *d)
 	if (run->p)
 		run->p->done_items++;
 	int r = kv_get_head(run->s->kv, d->b, DIGEST_SIZE, &head);
-	if (r == 0 && head.note >= run->opt.level)
+	if (r == 0 && was_tried(run, head.note))
 		return 0;
 	if (r == 0)
 		r = kv_get(run->s->kv, KV_CHUNK, d->b, DIGEST_SIZE, &it->frame);
@@ -327,9 +339,14 @@ static int work(struct recompress *run, struct error *err)
 
 	kv_stats(run->s->kv, &st);
 	uint64_t stored = st.live_bytes[KV_CHUNK];
+	begin_phase(run, "looking for what is common", 0);
+	int r = dict_newest(run->s, run->opt.level, &run->dict, err);
+	if (r < 0)
+		return r;
+	run->note = (uint8_t)(run->opt.level | (run->dict ? RECOMPRESS_WITH_DICT : 0));
 	run->compact_bytes = MAX(COMPACT_BYTES_MIN, stored / COMPACT_FRACTION);
 	begin_phase(run, "recompressing", st.keys[KV_CHUNK]);
-	int r = walk_all(run, err);
+	r = walk_all(run, err);
 	if (r == 0 && run->res.before_bytes > MIN(WORTH_BYTES, stored / WORTH_FRACTION)) {
 		begin_phase(run, "compacting", 0);
 		r = kv_compact_content(run->s->kv);
@@ -364,6 +381,7 @@ static void fini(struct recompress *run)
 	}
 	free(run->items);
 	kv_batch_free(run->batch);
+	codec_dict_free(run->dict);
 	digest_set_fini(&run->visited);
 }
 

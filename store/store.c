@@ -24,7 +24,8 @@
 #define FORMAT_NAME "FORMAT"
 #define FORMAT_TMP "FORMAT.tmp"
 #define FORMAT_WORD "varve store "
-#define FORMAT_TEXT FORMAT_WORD "1\n"
+#define FORMAT_FIRST 1
+#define FORMAT_LAST STORE_FORMAT_DICT
 #define LOCK_NAME "LOCK"
 
 /* store_stats looks at this many chunks at most. */
@@ -62,14 +63,15 @@ static int dir_is_vacant(int dir_fd)
 	return vacant;
 }
 
-static int format_write(int dir_fd)
+static int format_write(int dir_fd, int format)
 {
+	char text[sizeof(FORMAT_WORD) + 16];
 	CLEANUP(close_fd_p)
 	int fd = openat(dir_fd, FORMAT_TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	size_t len = strlen(FORMAT_TEXT);
-	ssize_t n = write(fd, FORMAT_TEXT, len);
+	size_t len = (size_t)snprintf(text, sizeof(text), FORMAT_WORD "%d\n", format);
+	ssize_t n = write(fd, text, len);
 	if (n != (ssize_t)len)
 		return n < 0 ? -errno : -ENOSPC;
 	if (fsync(fd) != 0 || renameat(dir_fd, FORMAT_TMP, dir_fd, FORMAT_NAME) != 0 ||
@@ -78,8 +80,19 @@ static int format_write(int dir_fd)
 	return 0;
 }
 
+int store_need_format(struct store *s, int format, struct error *err)
+{
+	if (s->format >= format)
+		return 0;
+	int rc = format_write(s->dir_fd, format);
+	if (rc < 0)
+		return error_set_errno(err, rc, "cannot write %s/" FORMAT_NAME, s->dir);
+	s->format = format;
+	return 0;
+}
+
 /* 0, -ENOENT where there is no FORMAT, -EINVAL where it is not ours. */
-static int format_check(const struct store *s, struct error *err)
+static int format_check(struct store *s, struct error *err)
 {
 	CLEANUP(close_fd_p) int fd = openat(s->dir_fd, FORMAT_NAME, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 && errno == ENOENT)
@@ -91,8 +104,14 @@ static int format_check(const struct store *s, struct error *err)
 		return error_set_errno(err, rc, "cannot read %s/" FORMAT_NAME, s->dir);
 	}
 	text[n] = '\0';
-	if (strcmp(text, FORMAT_TEXT) == 0)
+	for (int f = FORMAT_FIRST; f <= FORMAT_LAST; f++) {
+		char known[sizeof(FORMAT_WORD) + 16];
+		snprintf(known, sizeof(known), FORMAT_WORD "%d\n", f);
+		if (strcmp(text, known) != 0)
+			continue;
+		s->format = f;
 		return 0;
+	}
 	text[strcspn(text, "\n")] = '\0';
 	if (strncmp(text, FORMAT_WORD, strlen(FORMAT_WORD)) == 0)
 		return error_set(err, -EINVAL,
@@ -169,7 +188,8 @@ static int prepare_read_write(struct store *s, struct error *err)
 		return rc;
 	rc = format_check(s, err); /* again: the process before us may have made it */
 	if (rc == -ENOENT) {
-		rc = format_write(s->dir_fd);
+		s->format = FORMAT_FIRST;
+		rc = format_write(s->dir_fd, s->format);
 		if (rc != 0)
 			return error_set_errno(err, rc, "cannot create a store in %s", s->dir);
 	}

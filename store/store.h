@@ -3,7 +3,8 @@
  *
  * Layout of a store: DIR/db (RocksDB), DIR/staging/ and DIR/journal/ (mounts'
  * data and changes), DIR/FORMAT
- * ("varve store 1\n"). A read-write store holds an exclusive lock on DIR/LOCK.
+ * ("varve store 1\n", or 2 where a chunk may need a dictionary: dict.h). A read-write store holds
+ * an exclusive lock on DIR/LOCK.
  */
 #ifndef VARVE_STORE_H
 #define VARVE_STORE_H
@@ -46,6 +47,7 @@ struct store {
 	struct node_store *nodes;
 	struct snapshots *snapshots;
 	int zstd_level;
+	int format; /* as FORMAT says; only store_need_format changes it */
 	/* private */
 	int lock_fd;
 	char *scratch_dir;
@@ -62,6 +64,13 @@ MUST_CHECK int store_open(const char *dir, const struct store_options *opt, stru
 			  struct error *err);
 void store_close(struct store *s);
 DEFINE_CLEANUP(struct store *, store_close)
+
+/*
+ * Before something is written that a program which knows only older formats would
+ * take for damage: after this, such a one refuses to open the store.
+ */
+#define STORE_FORMAT_DICT 2
+MUST_CHECK int store_need_format(struct store *s, int format, struct error *err);
 
 /* A tree of this store as a filesystem. */
 static inline struct tree_fs store_tree(const struct store *s, const struct digest *root)

@@ -12,10 +12,10 @@ config() { # LEVEL
 config 0
 start_daemon --config "$T/config.json"
 
-# 30 MB of programs and documents.
+# Programs and documents: enough chunks for a dictionary.
 mkdir "$T/tree"
-find /usr/bin /usr/sbin /usr/lib /usr/share -xdev -type f -size +3k -size -3000k 2>/dev/null | sort |
-	awk 'NR % 3 == 0' | while read -r f && [ "$(du -sm "$T/tree" | cut -f 1)" -lt 30 ]; do
+find /usr/bin /usr/sbin /usr/lib /usr/share -xdev -type f -size +3k -size -100k 2>/dev/null | sort |
+	awk 'NR % 3 == 0' | head -n 1600 | while read -r f; do
 	cp "$f" "$T/tree/$((n = ${n:-0} + 1))-${f##*/}" 2>/dev/null
 done
 sums() { # DIR: of all files, on stdout
@@ -40,10 +40,16 @@ before=$(store_kib)
 start_daemon
 is "nothing is done in the background at level 0" "$(grep -c recompressed "$T/daemon.log")" 0
 
+# While it makes the dictionary, and after that.
 for how in kill_daemon stop_daemon; do
 	varve gc --recompress >"$T/gc.out" 2>&1 &
 	client=$!
-	sleep 0.7
+	sleep 0.5
+	for ((i = 0; i < 300 * SLOW; i++)); do
+		[ $how = kill_daemon ] || grep -q 'a dictionary was made' "$T/daemon.log" && break
+		sleep 0.1
+	done
+	sleep 0.5
 	at_most "$how in the middle" "$(millis $how)" 3000
 	not_ok "the client is told" wait $client
 	start_daemon
@@ -62,6 +68,7 @@ done
 ok "the mount reads right meanwhile, $rounds times" test ! -s "$T/right.out"
 ok "gc --recompress" wait $client
 diag "$(jq -c .recompressed "$T/gc.json")"
+is "with a dictionary" "$(grep -c 'a dictionary was made' "$T/daemon.log")" 1
 ok "it has made chunks smaller" jq -e \
 	'.recompressed | .replacedChunks > 100 and .afterBytes < .beforeBytes' "$T/gc.json"
 is "another gc runs, but does not do that unasked" "$(varve --json gc | jq .recompressed)" null

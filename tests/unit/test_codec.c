@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,7 +118,7 @@ static void malformed_frames_are_refused(void **state)
 		assert_int_equal(codec_decode(b.data, len, out, sizeof(out)), -EBADMSG);
 	}
 	assert_int_equal(codec_decode(b.data, b.len, out, sizeof(out) - 1), -EBADMSG);
-	b.data[0] = 2;
+	b.data[0] = 3;
 	assert_int_equal(codec_raw_len(b.data, b.len), -EBADMSG);
 	b.data[0] = 0; /* raw, but shorter than it says */
 	assert_int_equal(codec_raw_len(b.data, b.len), -EBADMSG);
@@ -127,6 +128,81 @@ static void malformed_frames_are_refused(void **state)
 	wire_set32(b.data + 1, 4097); /* claims more */
 	uint8_t more[4097];
 	assert_int_equal(codec_decode(b.data, b.len, more, sizeof(more)), -EBADMSG);
+}
+
+#define SAMPLES 400u
+#define SAMPLE_SIZE 2000u
+
+/* Samples of lines that each has, with a number of its own. */
+static uint8_t *common_samples(size_t sizes[SAMPLES])
+{
+	uint8_t *all = calloc(SAMPLES, SAMPLE_SIZE);
+	uint64_t x = 1;
+
+	for (unsigned i = 0; i < SAMPLES; i++) {
+		char *p = (char *)all + i * SAMPLE_SIZE;
+		for (unsigned n = 0, line = 0; n + 100 < SAMPLE_SIZE; line++) {
+			x = x * 6364136223846793005ull + 1442695040888963407ull;
+			n += (unsigned)snprintf(p + n, 100, "layer %x is of the year %u: %u\n",
+						line * 2654435761u, line * 7919 % 2000,
+						(unsigned)(x >> 48));
+		}
+		sizes[i] = SAMPLE_SIZE;
+	}
+	return all;
+}
+
+static void a_dictionary_helps_and_is_needed(void **state)
+{
+	size_t sizes[SAMPLES];
+	uint8_t *all = common_samples(sizes), out[SAMPLE_SIZE];
+	CLEANUP(buf_fini_p) struct buf bytes = BUF_INIT, plain = BUF_INIT, frame = BUF_INIT;
+	CLEANUP(codec_dict_free_p) struct codec_dict *both = NULL, *reader = NULL, *other = NULL;
+	(void)state;
+
+	assert_int_equal(codec_dict_train(40000, 9, all, sizes, SAMPLES, &bytes), 0);
+	assert_int_equal(codec_dict_new(bytes.data, bytes.len, 9, &both), 0);
+	assert_int_equal(codec_dict_new(bytes.data, bytes.len, 0, &reader), 0);
+	assert_int_equal(codec_dict_id(both), 40000);
+	assert_int_equal(codec_encode(9, all, SAMPLE_SIZE, &plain), 0);
+	assert_int_equal(codec_encode_dict(9, both, all, SAMPLE_SIZE, &frame), 0);
+	assert_true(frame.len < plain.len * 3 / 4);
+	assert_int_equal(codec_frame_dict(frame.data, frame.len), 40000);
+	assert_int_equal(codec_frame_dict(plain.data, plain.len), 0);
+	assert_true(codec_has_checksum(frame.data, frame.len));
+	assert_int_equal(codec_decode_dict(frame.data, frame.len, reader, out, SAMPLE_SIZE), 0);
+	assert_memory_equal(out, all, SAMPLE_SIZE);
+	/* Not without it, nor with another, nor what needs none with it. */
+	assert_int_equal(codec_decode(frame.data, frame.len, out, SAMPLE_SIZE), -EBADMSG);
+	assert_int_equal(codec_decode_dict(plain.data, plain.len, reader, out, SAMPLE_SIZE),
+			 -EBADMSG);
+	buf_clear(&bytes);
+	assert_int_equal(codec_dict_train(40001, 9, all, sizes, SAMPLES / 2, &bytes), 0);
+	assert_int_equal(codec_dict_new(bytes.data, bytes.len, 0, &other), 0);
+	assert_int_equal(codec_decode_dict(frame.data, frame.len, other, out, SAMPLE_SIZE),
+			 -EBADMSG);
+	/* What was compressed without one afterwards needs none. */
+	buf_clear(&plain);
+	assert_int_equal(codec_encode(9, all, SAMPLE_SIZE, &plain), 0);
+	assert_int_equal(codec_decode(plain.data, plain.len, out, SAMPLE_SIZE), 0);
+	free(all);
+}
+
+static void bad_dictionaries_are_refused(void **state)
+{
+	size_t sizes[SAMPLES];
+	uint8_t *all = common_samples(sizes);
+	CLEANUP(buf_fini_p) struct buf bytes = BUF_INIT;
+	struct codec_dict *d;
+	(void)state;
+
+	assert_int_equal(codec_dict_train(40000, 9, all, sizes, 2, &bytes), -EINVAL);
+	assert_int_equal(codec_dict_new("", 0, 9, &d), -EBADMSG);
+	assert_int_equal(codec_dict_new(all, SAMPLE_SIZE, 9, &d), -EBADMSG);
+	assert_int_equal(codec_dict_train(40000, 9, all, sizes, SAMPLES, &bytes), 0);
+	memset(bytes.data + 8, 0xff, 64); /* its tables */
+	assert_int_equal(codec_dict_new(bytes.data, bytes.len, 9, &d), -EBADMSG);
+	free(all);
 }
 
 static void every_flipped_byte_is_refused_or_harmless(void **state)
@@ -177,6 +253,8 @@ int main(void)
 		cmocka_unit_test(only_compressed_frames_carry_a_checksum),
 		cmocka_unit_test(saving_less_than_a_thirty_second_is_stored_raw),
 		cmocka_unit_test(malformed_frames_are_refused),
+		cmocka_unit_test(a_dictionary_helps_and_is_needed),
+		cmocka_unit_test(bad_dictionaries_are_refused),
 		cmocka_unit_test(every_flipped_byte_is_refused_or_harmless),
 		cmocka_unit_test(threads_keep_their_own_contexts),
 	};

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "store/gc.h"
+#include "store/dict.h"
 #include "store/verify.h"
 #include "tests/unit/fs_fixture.h"
 
@@ -122,6 +122,111 @@ static void a_damaged_chunk_is_counted_and_left(void **state)
 	assert_int_equal(v.len, len);
 	assert_memory_equal(v.data, frame, len);
 	kv_value_release(&v);
+	m_free(m);
+}
+
+/* ---- dictionaries ---- */
+
+/* Small files that begin alike: 1,100 chunks. */
+static struct model *alike(uint64_t seed)
+{
+	struct model *m = m_new();
+	for (int i = 0; i < 1100; i++) {
+		char path[32], text[6000];
+		size_t len = 0;
+		uint64_t x = seed + (uint64_t)i;
+		for (unsigned line = 0; line < 60; line++) {
+			x = x * 6364136223846793005ull + 1442695040888963407ull;
+			len += (size_t)snprintf(text + len, sizeof(text) - len,
+						"Licensed under the terms of layer %u; see %08x\n",
+						line * 77777 % 1000, (unsigned)(x >> 33));
+		}
+		snprintf(path, sizeof(path), "file-%d", i);
+		m_make(m, path, S_IFREG | 0644);
+		m_set(m, path, text, len);
+	}
+	return m;
+}
+
+static uint8_t first_note(struct fx *f, struct model *m)
+{
+	struct chunk_put_result put;
+	struct kv_head head;
+	const struct m_inode *i = m_at(m, "file-7");
+	assert_int_equal(chunk_store_put(f->s->chunks, i->data, i->data_len, &put), 0);
+	assert_int_equal(put.stored_bytes, 0);
+	assert_int_equal(kv_get_head(f->s->kv, put.digest.b, DIGEST_SIZE, &head), 0);
+	assert_int_equal(head.bytes[0], 2); /* zstd with a dictionary */
+	return head.note;
+}
+
+static void a_dictionary_is_made_of_many_chunks(void **state)
+{
+	struct fx *f = *state;
+	struct model *m = alike(1);
+	struct error err = ERROR_INIT;
+	struct store *reader;
+	const struct store_options ro = { .read_only = true };
+	struct codec_dict *d;
+	m_snapshot(f->s, m, "a");
+	assert_int_equal(f->s->format, 1);
+	assert_int_equal(dict_load(f->s->kv, DICT_FIRST_ID, 0, &d), -ENOENT);
+	struct verify_result before = expect_sound(f);
+	struct recompress_result res = recompress(f, 9);
+	assert_int_equal(res.replaced_chunks, 1100);
+	assert_int_equal(f->s->format, STORE_FORMAT_DICT);
+	assert_int_equal(first_note(f, m), 9 | RECOMPRESS_WITH_DICT);
+	struct verify_result after = expect_sound(f);
+	assert_int_equal(after.raw_bytes, before.raw_bytes);
+	print_message("%llu, then %llu bytes\n", (unsigned long long)before.stored_bytes,
+		      (unsigned long long)after.stored_bytes);
+	assert_true(after.stored_bytes < before.stored_bytes * 9 / 10);
+	assert_int_equal(recompress(f, 9).tried_chunks, 0);
+	fx_reopen(f);
+	assert_int_equal(f->s->format, STORE_FORMAT_DICT);
+	expect_sound(f);
+	assert_int_equal(recompress(f, 9).tried_chunks, 0);
+	/* A reader beside it finds the dictionary as well. */
+	if (store_open(f->dir, &ro, &reader, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	struct verify_result res2;
+	assert_int_equal(verify_run(reader, NULL, NULL, NULL, NULL, &res2, &err), 0);
+	assert_int_equal(res2.damaged, 0);
+	store_close(reader);
+	m_free(m);
+}
+
+static void spoil_dict(struct fx *f, int copy)
+{
+	char key[32];
+	struct kv_value v = { 0 };
+	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
+	snprintf(key, sizeof(key), "dict/%08x/%d", DICT_FIRST_ID, copy);
+	assert_int_equal(kv_get(f->s->kv, KV_META, key, strlen(key), &v), 0);
+	uint8_t *bytes = malloc(v.len);
+	memcpy(bytes, v.data, v.len);
+	bytes[v.len / 2] ^= 1;
+	kv_batch_put(f->s->kv, b, KV_META, key, strlen(key), bytes, v.len);
+	kv_value_release(&v);
+	free(bytes);
+	assert_int_equal(kv_write(f->s->kv, b, KV_LOG), 0);
+}
+
+static void one_damaged_copy_of_a_dictionary_does_no_harm(void **state)
+{
+	struct fx *f = *state;
+	struct model *m = alike(1);
+	struct verify_result res;
+	struct error err = ERROR_INIT;
+	m_snapshot(f->s, m, "a");
+	recompress(f, 9);
+	spoil_dict(f, 0);
+	fx_reopen(f);
+	expect_sound(f);
+	spoil_dict(f, 1);
+	fx_reopen(f);
+	assert_int_equal(verify_run(f->s, NULL, NULL, NULL, NULL, &res, &err), 0);
+	assert_true(res.damaged > 0);
 	m_free(m);
 }
 
@@ -279,6 +384,8 @@ int main(void)
 		WITH_STORE(what_was_tried_is_not_tried_again_at_the_same_level),
 		WITH_STORE(garbage_is_left_alone),
 		WITH_STORE(a_damaged_chunk_is_counted_and_left),
+		WITH_STORE(a_dictionary_is_made_of_many_chunks),
+		WITH_STORE(one_damaged_copy_of_a_dictionary_does_no_harm),
 		WITH_STORE(a_run_that_is_ended_is_gone_on_with),
 		WITH_STORE(it_waits_while_it_is_told_to),
 		WITH_STORE(a_bad_level_is_refused),

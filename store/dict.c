@@ -1,0 +1,240 @@
+#include "store/dict.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/base/buf.h"
+#include "store/base/log.h"
+#include "store/base/wire.h"
+#include "store/chunker.h"
+#include "store/store.h"
+
+#define KEY_PREFIX "dict/"
+#define COPIES 2
+#define VERSION 1
+#define HEADER_SIZE (1 + 8 + DIGEST_SIZE)
+#define GROWN 8 /* times as many chunks: time for another */
+/* What it is trained on: the begin of chunks, as many as fit. */
+#define SAMPLES_BYTES ((size_t)16 << 20)
+#define SAMPLE_MAX (32u << 10)
+#define SAMPLES_MAX 16384u
+
+struct dict_key {
+	char text[32];
+	size_t len;
+};
+
+static struct dict_key make_key(uint32_t id, int copy)
+{
+	struct dict_key k;
+
+	k.len = (size_t)snprintf(k.text, sizeof(k.text), KEY_PREFIX "%08" PRIx32 "/%d", id, copy);
+	return k;
+}
+
+/* The bytes of a dictionary, lent by v, and the chunks that there were. */
+static int value_parse(const struct kv_value *v, uint64_t *out_chunks, const uint8_t **out,
+		       size_t *out_len)
+{
+	struct digest actual;
+
+	if (v->len <= HEADER_SIZE || v->data[0] != VERSION)
+		return -EBADMSG;
+	int r = hash_bytes(v->data + HEADER_SIZE, v->len - HEADER_SIZE, &actual);
+	if (r < 0)
+		return r;
+	if (memcmp(actual.b, v->data + 1 + 8, DIGEST_SIZE) != 0)
+		return -EBADMSG;
+	*out_chunks = wire_get64(v->data + 1);
+	*out = v->data + HEADER_SIZE;
+	*out_len = v->len - HEADER_SIZE;
+	return 0;
+}
+
+static int load_copy(struct kv *kv, uint32_t id, int copy, int level, uint64_t *out_chunks,
+		     struct codec_dict **out)
+{
+	CLEANUP(kv_value_release) struct kv_value v = { 0 };
+	CLEANUP(codec_dict_free_p) struct codec_dict *d = NULL;
+	struct dict_key key = make_key(id, copy);
+	const uint8_t *bytes;
+	size_t len;
+	int r = kv_get(kv, KV_META, key.text, key.len, &v);
+
+	if (r == 0)
+		r = value_parse(&v, out_chunks, &bytes, &len);
+	if (r == 0)
+		r = codec_dict_new(bytes, len, level, &d);
+	if (r < 0)
+		return r;
+	if (codec_dict_id(d) != id)
+		return -EBADMSG;
+	*out = STEAL(d);
+	return 0;
+}
+
+static int load(struct kv *kv, uint32_t id, int level, uint64_t *out_chunks,
+		struct codec_dict **out)
+{
+	int r = -ENOENT;
+
+	for (int copy = 0; copy < COPIES; copy++) {
+		int this = load_copy(kv, id, copy, level, out_chunks, out);
+		if (this == 0)
+			return 0;
+		r = r == -ENOENT ? this : r; /* the first that says more */
+	}
+	return r;
+}
+
+int dict_load(struct kv *kv, uint32_t id, int level, struct codec_dict **out)
+{
+	uint64_t chunks;
+
+	return load(kv, id, level, &chunks, out);
+}
+
+/* ---- training ---- */
+
+struct samples {
+	struct buf bytes;
+	size_t *sizes;
+	unsigned count;
+	uint8_t *chunk; /* CHUNK_MAX */
+};
+
+static int add_sample(struct store *s, struct samples *sa, const struct digest *d)
+{
+	CLEANUP(kv_value_release) struct kv_value frame = { 0 };
+	int r = kv_get(s->kv, KV_CHUNK, d->b, DIGEST_SIZE, &frame);
+	int64_t len = r == 0 ? codec_raw_len(frame.data, frame.len) : r;
+
+	if (len < 1 || len > (int64_t)CHUNK_MAX)
+		return 0; /* collected, or for verify to tell */
+	r = chunk_store_decode(s->chunks, frame.data, frame.len, sa->chunk, (size_t)len);
+	if (r < 0)
+		return r == -EBADMSG ? 0 : r;
+	size_t n = MIN((size_t)len, (size_t)SAMPLE_MAX);
+	r = buf_append(&sa->bytes, sa->chunk, n);
+	if (r == 0)
+		sa->sizes[sa->count++] = n;
+	return r;
+}
+
+/* Digests are as good as random, so the first chunks are a fair sample. */
+static int collect(struct store *s, struct samples *sa)
+{
+	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new_heads(s->kv, KV_CHUNK);
+	int r = 0;
+
+	if (!it)
+		return -ENOMEM;
+	for (kv_iter_seek(it, "", 0); r == 0 && kv_iter_valid(it); kv_iter_next(it)) {
+		struct digest d;
+		size_t len;
+		const uint8_t *key = kv_iter_key(it, &len);
+
+		if (len != DIGEST_SIZE)
+			continue;
+		memcpy(d.b, key, DIGEST_SIZE);
+		r = add_sample(s, sa, &d);
+		if (sa->bytes.len >= SAMPLES_BYTES || sa->count == SAMPLES_MAX)
+			break;
+	}
+	return r ? r : kv_iter_status(it);
+}
+
+static int train(struct store *s, uint32_t id, int level, struct buf *out)
+{
+	struct samples sa = { .bytes = BUF_INIT,
+			      .sizes = calloc(SAMPLES_MAX, sizeof(*sa.sizes)),
+			      .chunk = malloc(CHUNK_MAX) };
+	int r = sa.sizes && sa.chunk ? collect(s, &sa) : -ENOMEM;
+
+	if (r == 0)
+		r = codec_dict_train(id, level, sa.bytes.data, sa.sizes, sa.count, out);
+	buf_fini(&sa.bytes);
+	free(sa.sizes);
+	free(sa.chunk);
+	return r;
+}
+
+static int save(struct store *s, uint32_t id, uint64_t chunks, const struct buf *dict)
+{
+	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
+	CLEANUP(buf_fini_p) struct buf value = BUF_INIT;
+	uint8_t header[HEADER_SIZE] = { VERSION };
+	struct digest digest;
+	int r = b ? hash_bytes(dict->data, dict->len, &digest) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	wire_set64(header + 1, chunks);
+	memcpy(header + 1 + 8, digest.b, DIGEST_SIZE);
+	r = buf_append(&value, header, sizeof(header));
+	if (r == 0)
+		r = buf_append(&value, dict->data, dict->len);
+	if (r < 0)
+		return r;
+	for (int copy = 0; copy < COPIES; copy++) {
+		struct dict_key k = make_key(id, copy);
+		kv_batch_put(s->kv, b, KV_META, k.text, k.len, value.data, value.len);
+	}
+	return kv_write(s->kv, b, KV_SYNC);
+}
+
+static int make(struct store *s, uint32_t id, int level, uint64_t chunks, struct codec_dict **out,
+		struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf bytes = BUF_INIT;
+	CLEANUP(codec_dict_free_p) struct codec_dict *d = NULL;
+	int r = train(s, id, level, &bytes);
+
+	if (r == 0)
+		r = codec_dict_new(bytes.data, bytes.len, level, &d);
+	if (r == -EINVAL || r == -EBADMSG)
+		return 0; /* nothing in common */
+	if (r == 0)
+		r = store_need_format(s, STORE_FORMAT_DICT, err);
+	if (r == 0)
+		r = save(s, id, chunks, &bytes);
+	if (r < 0)
+		return r;
+	log_info("a dictionary was made of the store's %" PRIu64 " chunks", chunks);
+	codec_dict_free(*out);
+	*out = STEAL(d);
+	return 0;
+}
+
+int dict_newest(struct store *s, int level, struct codec_dict **out, struct error *err)
+{
+	CLEANUP(codec_dict_free_p) struct codec_dict *d = NULL;
+	uint64_t then = DICT_CHUNKS_MIN / GROWN;
+	uint32_t id = DICT_FIRST_ID;
+	struct kv_stats st;
+	int r;
+
+	for (; id < DICT_FIRST_ID + DICT_COUNT_MAX; id++) {
+		struct codec_dict *next;
+		r = load(s->kv, id, level, &then, &next);
+		if (r == -ENOENT)
+			break;
+		if (r == -EBADMSG)
+			continue; /* damaged: as if it were not */
+		if (r < 0)
+			return r;
+		codec_dict_free(d);
+		d = next;
+	}
+	kv_stats(s->kv, &st);
+	if (id < DICT_FIRST_ID + DICT_COUNT_MAX && st.keys[KV_CHUNK] / GROWN >= then) {
+		r = make(s, id, level, st.keys[KV_CHUNK], &d, err);
+		if (r < 0)
+			return r;
+	}
+	*out = STEAL(d);
+	return 0;
+}
