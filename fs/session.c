@@ -468,6 +468,7 @@ void session_stop(struct session *s)
 {
 	if (!s)
 		return;
+	shared_end(s);
 	if (!atomic_exchange(&s->ended, true) && s->fd >= 0)
 		epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
 	leave_slot(s);

@@ -52,7 +52,9 @@ struct session {
 	struct session_pool *pool;
 	struct view *view;
 	struct passthrough *passthrough; /* owned; NULL: cache mode `private` */
-	bool is_shared;			 /* INIT has agreed on it; set before any other request */
+	_Atomic bool is_shared;		 /* INIT has agreed on it; set before any other request */
+	_Atomic unsigned stales;	 /* queued */
+	_Atomic bool no_stales;		 /* no more are */
 	int fd;
 	char *mountpoint; /* owned */
 	dev_t dev;	  /* of the superblock, as stat(2) shows it; 0: unknown */
@@ -137,6 +139,11 @@ uint64_t shared_node(struct session *s, uint64_t ino);
 /* Count a file that is made and opened at once; its handle. Or it was not answered. */
 uint64_t shared_open_new(struct session *s, uint64_t ino);
 void shared_close_new(struct session *s, uint64_t ino, uint64_t fh);
+/*
+ * Wait for the stale opens that are queued, while requests are still answered:
+ * those that hold a directory's lock may wait for one.
+ */
+void shared_end(struct session *s);
 /* Answer opens whose files have got other nodes. */
 void shared_run_stales(struct deferred_request *q);
 

@@ -16,6 +16,7 @@
 #include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <fuse_lowlevel.h>
 
@@ -46,6 +47,24 @@ void shared_negotiate(struct session *s, const struct fuse_init_in *init,
 	reply->unused[0] = s->pool->stacking + 1; /* max_stack_depth */
 }
 
+static void queue_stale(struct session *s, const struct fuse_in_header *in)
+{
+	struct deferred_request q = { .unique = in->unique, .ino = passthrough_ino(in->nodeid) };
+
+	atomic_fetch_add(&s->stales, 1);
+	if (!atomic_load(&s->no_stales) && session_defer(&s->pool->stales, s, &q))
+		return;
+	atomic_fetch_sub(&s->stales, 1);
+	session_reply_raw(in, -ESTALE, NULL, 0);
+}
+
+void shared_end(struct session *s)
+{
+	atomic_store(&s->no_stales, true);
+	while (atomic_load(&s->stales))
+		usleep(1000);
+}
+
 static void handle_open(struct session *s, const struct fuse_in_header *in, size_t n)
 {
 	const struct fuse_open_in *arg = (const void *)(in + 1);
@@ -56,11 +75,7 @@ static void handle_open(struct session *s, const struct fuse_in_header *in, size
 	if (n >= sizeof(*in) + sizeof(*arg))
 		r = passthrough_open(s->passthrough, in->nodeid, arg->flags, &how);
 	if (r == -ESTALE) {
-		struct deferred_request q = { .unique = in->unique,
-					      .ino = passthrough_ino(in->nodeid) };
-
-		if (!session_defer(&s->pool->stales, s, &q))
-			session_reply_raw(in, -ENOMEM, NULL, 0);
+		queue_stale(s, in);
 		return;
 	}
 	if (r) {
@@ -215,6 +230,7 @@ void shared_run_stales(struct deferred_request *q)
 		wire_set_current(q->session, NULL);
 		forget_names(q->session, q->ino);
 		session_reply_raw(&in, -ESTALE, NULL, 0);
+		atomic_fetch_sub(&q->session->stales, 1);
 		session_release(q->session);
 		free(q);
 	}
