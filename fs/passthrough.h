@@ -12,8 +12,10 @@
  *     the file gets another node id: the answer is ESTALE, upon which the kernel
  *     looks the path up anew and finds the new node, that has no opens. What was
  *     open before keeps the old node, and the old content, as with overlayfs
- *     after its copy-up. From then on the file is not shared until the mount has
- *     another base.
+ *     does with maps after its copy-up. From then on the file is not shared until
+ *     the mount has another base. Who does not come by a path (a file handle,
+ *     /proc/self/fd) gets the old node: to read, what is open or is now; to
+ *     write, ESTALE.
  *
  * Node ids: the inode number, and in the upper 16 bits how often it was given
  * another one. st_ino is always the inode number.

@@ -22,7 +22,11 @@
 
 #include "store/store.h"
 
-/* Smaller files cost one page in each mount, and an OPEN's work otherwise. */
+/*
+ * Smaller files cost one page in each mount. Measured with 20 mounts in which a
+ * Python program runs: page cache 73, 76 or 87 MB, and 203, 164 or 108 files, where
+ * this is 1, 4096 or 16384 bytes; 440 MB when each mount has its own.
+ */
 #define SHARED_FILE_MIN 4096u
 /* The limit where none is given: this much, or a quarter of the free disk if that is less. */
 #define SHARED_FILES_DEFAULT_BYTES (4ull << 30)
