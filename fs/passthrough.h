@@ -11,7 +11,7 @@
  *   - All else is an ordinary open. Where such an open meets passed-through ones,
  *     the file gets another node id: the answer is ESTALE, upon which the kernel
  *     looks the path up anew and finds the new node, that has no opens. What was
- *     open before keeps the old node, and the old content, as with overlayfs
+ *     open before keeps the old node, and the old content, as overlayfs
  *     does with maps after its copy-up. From then on the file is not shared until
  *     the mount has another base. Who does not come by a path (a file handle,
  *     /proc/self/fd) gets the old node: to read, what is open or is now; to
