@@ -26,8 +26,7 @@
 /* How long a flush waits for writes at most. */
 #define DRAIN_NS 60000000000ull
 
-/* The session of an epoll event, referenced; NULL where it went meanwhile. */
-static struct session *acquire(struct session_pool *sp, uint64_t token)
+struct session *session_acquire(struct session_pool *sp, uint64_t token)
 {
 	struct session *s = NULL;
 	size_t slot = (uint32_t)token;
@@ -122,7 +121,7 @@ static void *serving_thread(void *arg)
 			continue;
 		if (ev.data.u64 == STOP_TOKEN)
 			break;
-		struct session *s = acquire(sp, ev.data.u64);
+		struct session *s = session_acquire(sp, ev.data.u64);
 
 		if (s) {
 			serve(s, me, buf, size);
@@ -271,6 +270,8 @@ static int start_threads(struct session_pool *sp, unsigned threads)
 		r = deferred_start(&sp->stales);
 	if (!r)
 		r = ahead_pool_start(&sp->ahead, run_ahead);
+	if (!r)
+		r = poll_guard_start(sp);
 	for (; !r && sp->n_threads < threads; sp->n_threads += r == 0) {
 		struct serving *t = &sp->threads[sp->n_threads];
 
@@ -334,6 +335,7 @@ void session_pool_free(struct session_pool *sp)
 	deferred_fini(&sp->seeks);
 	deferred_fini(&sp->stales);
 	ahead_pool_stop(&sp->ahead);
+	poll_guard_stop(sp);
 	wire_fini(sp);
 	if (sp->epoll_fd >= 0)
 		close(sp->epoll_fd);

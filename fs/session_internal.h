@@ -19,6 +19,18 @@ struct serving {
 	_Atomic unsigned pass; /* changed by the thread alone */
 } __attribute__((aligned(64)));
 
+/*
+ * While one thread looks for requests, nobody else is woken. If what it handles
+ * takes longer than expected (a disk that is behind makes writers wait), the
+ * guard, a thread, calls others in. It sleeps while nobody polls.
+ */
+struct poll_guard {
+	pthread_t thread;
+	bool started;
+	int wake_fd; /* eventfd */
+	_Atomic bool asleep, stop;
+};
+
 struct session_pool {
 	struct fuse_session *fuse; /* shared by all connections */
 	int epoll_fd;
@@ -26,7 +38,9 @@ struct session_pool {
 	unsigned n_threads;
 	struct serving *threads;
 	_Atomic uint64_t requests;
-	_Atomic bool polling;	     /* some thread looks for requests without sleeping */
+	/* Token of the connection that a thread looks at without sleeping; 0: none does. */
+	_Atomic uint64_t polled;
+	struct poll_guard guard;
 	_Atomic unsigned syncs_here; /* serving threads that sync */
 
 	pthread_mutex_t lock; /* guards slots and what follows */
@@ -72,6 +86,8 @@ struct session {
 
 /* --- session.c --- */
 
+/* The session of a token, with a user more; NULL where it went meanwhile. */
+struct session *session_acquire(struct session_pool *sp, uint64_t token);
 /* A user of the session less. */
 void session_release(struct session *s);
 /* Queue a request, and use the session until it is answered. False without memory: answered. */
@@ -94,6 +110,8 @@ struct poller {
 	uint64_t deadline_ns; /* 0: a request came since it was last set */
 };
 
+MUST_CHECK int poll_guard_start(struct session_pool *sp);
+void poll_guard_stop(struct session_pool *sp);
 /* Watch the connection (EPOLL_CTL_ADD), or be told again of what is queued (EPOLL_CTL_MOD). */
 MUST_CHECK int session_arm(struct session *s, int op);
 /* Nothing to read: true to look again. */

@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <sched.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fs/session_internal.h"
 
@@ -43,7 +45,7 @@ void poll_stop(struct poller *p)
 	if (!p->polling)
 		return;
 	p->polling = false;
-	atomic_store(&p->s->pool->polling, false);
+	atomic_store(&p->s->pool->polled, 0);
 	(void)!session_arm(p->s, EPOLL_CTL_MOD); /* signals what has come meanwhile */
 }
 
@@ -69,13 +71,99 @@ void poll_before_wait(void)
 		call_others(poller_here);
 }
 
+/* ---- the guard ---- */
+
+/* How long a request may take before others are called in. */
+#define GUARD_US 2000
+
+static void wake_guard(struct poll_guard *g)
+{
+	uint64_t one = 1;
+
+	if (atomic_load_explicit(&g->asleep, memory_order_seq_cst) &&
+	    atomic_exchange(&g->asleep, false))
+		(void)!write(g->wake_fd, &one, sizeof(one));
+}
+
+/* Nobody polls: sleep until somebody does. */
+static void guard_sleep(struct session_pool *sp)
+{
+	struct poll_guard *g = &sp->guard;
+	uint64_t n;
+
+	atomic_store(&g->asleep, true);
+	if (atomic_load(&sp->polled) == 0 && !atomic_load(&g->stop))
+		(void)!read(g->wake_fd, &n, sizeof(n));
+	atomic_store(&g->asleep, false);
+}
+
+static void *guard_main(void *arg)
+{
+	struct session_pool *sp = arg;
+
+	pthread_setname_np(pthread_self(), "varve-guard");
+	while (!atomic_load(&sp->guard.stop)) {
+		uint64_t token = atomic_load(&sp->polled);
+		uint64_t requests = atomic_load(&sp->requests);
+
+		if (!token) {
+			guard_sleep(sp);
+			continue;
+		}
+		usleep(GUARD_US);
+		if (atomic_load(&sp->polled) != token || atomic_load(&sp->requests) != requests)
+			continue;
+		struct session *s = session_acquire(sp, token);
+
+		if (s) {
+			(void)!session_arm(s, EPOLL_CTL_MOD);
+			session_release(s);
+		}
+	}
+	return NULL;
+}
+
+int poll_guard_start(struct session_pool *sp)
+{
+	struct poll_guard *g = &sp->guard;
+	int r;
+
+	g->wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (g->wake_fd < 0)
+		return -errno;
+	r = -pthread_create(&g->thread, NULL, guard_main, sp);
+	g->started = r == 0;
+	if (r)
+		close(g->wake_fd);
+	return r;
+}
+
+void poll_guard_stop(struct session_pool *sp)
+{
+	struct poll_guard *g = &sp->guard;
+	uint64_t one = 1;
+
+	if (!g->started)
+		return;
+	atomic_store(&g->stop, true);
+	(void)!write(g->wake_fd, &one, sizeof(one));
+	pthread_join(g->thread, NULL);
+	close(g->wake_fd);
+}
+
+/* ---- requests ---- */
+
 /* Nothing to read: true to look again. */
 bool poll_idle(struct poller *p)
 {
 	p->streak = 0;
 	if (!p->polling) {
-		if (atomic_exchange(&p->s->pool->polling, true))
+		struct session_pool *sp = p->s->pool;
+		uint64_t none = 0;
+
+		if (!atomic_compare_exchange_strong(&sp->polled, &none, token_of(p->s)))
 			return false;
+		wake_guard(&sp->guard);
 		p->polling = true;
 		disarm(p->s);
 		p->deadline_ns = 0;

@@ -223,7 +223,8 @@ bool wire_takes_long(const void *request, size_t n)
 	switch (in->opcode) {
 	case FUSE_READ:
 		return n >= sizeof(*in) + sizeof(*read) && read->size >= LONG_BYTES;
-	case FUSE_WRITE: /* the kernel makes writers wait where the disk is behind */
+	case FUSE_WRITE:
+		return n >= LONG_BYTES;
 	case FUSE_READDIRPLUS:
 	case FUSE_FALLOCATE:
 		return true;
