@@ -216,7 +216,7 @@ static int open_old(struct passthrough *pt, struct open_node *n, bool reads,
 
 /* What an open may be, and what it is to be compared with. */
 struct wish {
-	struct tree_fs base;
+	struct view_base_file is;
 	struct shared_file *file; /* with the inode's content; NULL: none, or it is written to */
 	bool reads;
 };
@@ -227,12 +227,13 @@ static int decide(struct passthrough *pt, struct open_node *root, struct open_no
 {
 	if (generation_of(n->id) != root->generation)
 		return open_old(pt, n, w->reads, out);
-	if (root->unshared && memcmp(&root->unshared_base, &w->base.root, DIGEST_SIZE) != 0)
+	if (root->unshared && memcmp(&root->unshared_base, &w->is.base.root, DIGEST_SIZE) != 0)
 		root->unshared = root->generation == GENERATION_MAX;
-	if (n->shared && w->file == n->file)
+	/* Without a name none can look it up anew; it is what is open. */
+	if (n->shared && (w->file == n->file || (w->reads && !w->is.has_name)))
 		return count_shared(pt, n, out);
 	if (n->shared)
-		return give_up(pt, root, &w->base);
+		return give_up(pt, root, &w->is.base);
 	if (n->cached || !w->file || root->unshared || set_backing(pt, n, w->file))
 		return count_cached(n, out);
 	w->file = NULL;
@@ -242,16 +243,16 @@ static int decide(struct passthrough *pt, struct open_node *root, struct open_no
 int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags,
 		     struct passthrough_open *out)
 {
-	uint64_t ino = passthrough_ino(node), size = 0;
+	uint64_t ino = passthrough_ino(node);
 	struct shard *s = shard_of(pt, ino);
 	struct wish w = { .reads = (flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC) };
-	int r = view_base_file(pt->view, ino, &w.base, &size);
+	int r = view_base_file(pt->view, ino, &w.is);
 
 	memset(out, 0, sizeof(*out));
 	if (r < 0) /* reading it will tell why */
 		w.reads = false;
 	else if (r && w.reads && !atomic_load(&pt->refused))
-		w.file = shared_files_get(pt->files, &w.base, ino, size);
+		w.file = shared_files_get(pt->files, &w.is.base, ino, w.is.size);
 	pthread_mutex_lock(&s->lock);
 	struct open_node *root = get(s, ino), *n = root ? get(s, node) : NULL;
 

@@ -186,12 +186,16 @@ static inline void view_note_record(struct view *v)
 }
 
 /* --- for cache mode `shared` (view_shared.c) --- */
+struct view_base_file {
+	struct tree_fs base; /* of that moment; set in any case */
+	uint64_t size;
+	bool has_name;
+};
 /*
  * 1 where the inode is a regular file whose content is the base's, whole; 0 where
- * not; or a failure. out_base: the base of that moment.
+ * not; or a failure.
  */
-MUST_CHECK int view_base_file(struct view *v, uint64_t ino, struct tree_fs *out_base,
-			      uint64_t *out_size);
+MUST_CHECK int view_base_file(struct view *v, uint64_t ino, struct view_base_file *out);
 /* Append every name of the inode: u64 directory (little-endian), u8 length, the bytes. */
 MUST_CHECK int view_names(struct view *v, uint64_t ino, struct buf *out);
 

@@ -19,17 +19,19 @@ static bool has_changed_data(struct view *v, uint64_t ino)
 	return false;
 }
 
-int view_base_file(struct view *v, uint64_t ino, struct tree_fs *out_base, uint64_t *out_size)
+int view_base_file(struct view *v, uint64_t ino, struct view_base_file *out)
 {
 	struct view_rec rec, below;
 	struct view_lock l;
 	int r;
 
+	*out = (struct view_base_file){ .has_name = true };
 	view_lock(v, &l, false, 1, &ino);
-	*out_base = v->base;
+	out->base = v->base;
 	r = view_rec_locked(v, ino, &rec);
 	if (!r) {
-		*out_size = rec.rec.size;
+		out->size = rec.rec.size;
+		out->has_name = rec.rec.nlink > 0;
 		r = S_ISREG(rec.rec.mode) && !has_changed_data(v, ino);
 		if (r) { /* it may have been made longer */
 			r = view_rec_at(v, 2, ino, &below);

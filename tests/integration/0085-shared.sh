@@ -226,6 +226,17 @@ start_daemon
 ok "after a kill they are right" same_tree_but_times "$T/a" "$T/copy"
 ok "files are passed through" warm "$T/a" d/2 big
 
+ok "an unlinked file, after a checkpoint" python3 - "$T/a" "$T/copy" <<'PY'
+import os, subprocess, sys
+a, copy = sys.argv[1:]
+want = open(copy + '/d/2', 'rb').read()
+fd = os.open(a + '/d/2', os.O_RDONLY)
+os.unlink(a + '/d/2')
+subprocess.run(['varve', 'checkpoint', a, 'unlinked'], check=True, stdout=subprocess.DEVNULL)
+again = os.open('/proc/self/fd/%d' % fd, os.O_RDONLY)
+assert os.pread(again, len(want) + 1, 0) == os.pread(fd, len(want) + 1, 0) == want
+PY
+
 # --- eviction: the limit is 6 MB ---
 mkdir "$T/many"
 for i in {1..12}; do head -c 1000000 /dev/urandom >"$T/many/$i"; done

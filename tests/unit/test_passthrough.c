@@ -233,6 +233,25 @@ static void a_truncation_by_path_ends_sharing_at_the_next_open(void **state)
 	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
 }
 
+static void an_unlinked_file_is_opened_again_by_its_descriptor(void **state)
+{
+	struct pfx *f = *state;
+
+	materialise(f);
+	assert_int_equal(live_add(f->mf.v->live, f->ino, 1), 0);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	assert_int_equal(view_unlink(f->mf.v, ROOT_INO, "file"), 0);
+	assert_int_equal(view_unlink(f->mf.v, ROOT_INO, "link"), 0);
+	mf_checkpoint(&f->mf); /* it is in no base now */
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+	assert_int_equal(stats_of(f).unshared, 0);
+	view_forget(f->mf.v, f->ino, 1);
+}
+
 static void add_other(void *arg, uint64_t other)
 {
 	*(uint64_t *)arg += other;
@@ -413,6 +432,7 @@ int main(void)
 		PASS_TEST(changed_content_is_not_shared),
 		PASS_TEST(a_writer_beside_shared_opens_gets_another_node),
 		PASS_TEST(a_truncation_by_path_ends_sharing_at_the_next_open),
+		PASS_TEST(an_unlinked_file_is_opened_again_by_its_descriptor),
 		PASS_TEST(other_nodes_are_told),
 		PASS_TEST(a_kernel_that_refuses_is_asked_once),
 		PASS_TEST(places_and_numbers_are_not_mixed_up),
