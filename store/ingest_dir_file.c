@@ -99,12 +99,21 @@ static int feed_range(const struct file_source *src, int fd, uint64_t from, uint
 	return 0;
 }
 
-/* The next range of data from `at` on; *from == size: none. */
+/*
+ * The next range of data from `at` on; *from == size: none. Asks for the hole
+ * first, as most files have none and that says it all.
+ */
 static int next_data(int fd, uint64_t at, uint64_t size, uint64_t *from, uint64_t *to)
 {
-	off_t start = lseek(fd, (off_t)at, SEEK_DATA), hole;
+	off_t hole = lseek(fd, (off_t)at, SEEK_HOLE), start;
 
 	*from = *to = size;
+	if (hole > (off_t)at) {
+		*from = at;
+		*to = MIN((uint64_t)hole, size);
+		return 0;
+	}
+	start = lseek(fd, (off_t)at, SEEK_DATA);
 	if (start < 0 && errno == ENXIO)
 		return 0;
 	if (start < 0 && errno != EINVAL && errno != EOPNOTSUPP)
