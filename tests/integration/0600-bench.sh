@@ -16,7 +16,7 @@ for f in "$BUILD"/*; do
 	[ "${f##*/}" = bench ] || ln -s "$f" "$T/build/"
 done
 export VARVE_BUILD=$T/build BENCH_QUICK=1
-results=$T/build/bench/results.json
+out=$T/build/bench/quick results=$T/build/bench/quick/results.json
 
 "$SRC/scripts/debian-root" "$BUILD/debian-root.tar" >/dev/null 2>"$T/err" ||
 	skip_all "no Debian root: $(tail -n 1 "$T/err")"
@@ -28,14 +28,14 @@ ok "all run" "$SRC/tests/perf/run" "${groups[*]}"
 for g in "${groups[@]}"; do
 	ok "$g has rows with figures" jq -e --arg g "$g" \
 		'.groups[$g].rows | length > 0 and all(.varve | type == "number")' "$results"
-	ok "$g has a table" grep -q '^| work ' "$T/build/bench/$g.md"
+	ok "$g has a table" grep -q '^| work ' "$out/$g.md"
 done
 ok "speed has peers and targets" jq -e \
 	'[.groups[].rows[] | select(.target and .peer == "overlayfs" and .ratio > 0)] | length > 10' \
 	"$results"
 ok "the plot is well-formed" python3 -c 'import sys, xml.dom.minidom
 assert len(xml.dom.minidom.parse(sys.argv[1]).getElementsByTagName("rect")) > 30' \
-	"$T/build/bench/bench.svg"
+	"$out/bench.svg"
 is "nothing is left mounted" "$(grep -c '/varve-bench\.' /proc/self/mounts)" 0
 not_ok "an unknown benchmark is refused" "$SRC/tests/perf/run" nothing
 

@@ -69,7 +69,7 @@ def make_sources(directory, count):
             f"int f{n}_{i}(int x)\n{{\n\tint sum = {i};\n\tfor (int k = 0; k < x; k++)\n"
             f"\t\tsum += part{(n + 1) % count}(k) ^ (k * {i + n});\n"
             f"\tprintf(\"%d %s\\n\", sum, \"{words(f'{n}.{i}', 4)}\");\n\treturn sum;\n}}\n"
-            for i in range(10))
+            for i in range(6))
         with open(os.path.join(directory, f"part{n}.c"), "w", encoding="ascii") as f:
             f.write(f"#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
                     f"#include \"all.h\"\n\n{functions}\n"
@@ -102,8 +102,8 @@ def npm_work(lab):
     """None where there is no npm."""
     if not have("npm"):
         return None
-    packages, count = lab.path("develop", "npm"), 2 if QUICK else 30
-    make_npm_packages(packages, count, 10 if QUICK else 100)
+    packages, count = lab.path("develop", "npm"), 2 if QUICK else 20
+    make_npm_packages(packages, count, 10 if QUICK else 60)
     names = " ".join(f"{packages}/bench{n}-1.0.0.tgz" for n in range(count))
     install = f"cd n && npm install --offline --silent --no-audit --no-fund " \
         f"--no-update-notifier --cache {lab.path('develop', 'npm-cache')} {names}"

@@ -42,7 +42,7 @@ def bar(row, y):
     name = row["work"] + (f" / {row['peer'].split(':')[0]}" if row["peer"] else "")
     if len(name) > 66:
         name = name[:65] + "\u2026"
-    figure = f"{share:.2f} x" if share >= 0.1 else f"{share:.3f} x"
+    figure = f"{share:.{2 if share >= 0.1 else 3 if share >= 0.01 else 5}f} x"
     if row["target"] and row["target"]["kind"] == "value":
         figure = f"{row['varve']:.3g} of {row['target']['limit']:g} {row['unit']}"
     parts = [text(LEFT - 8, y + 11, name, anchor="end"),

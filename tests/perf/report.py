@@ -4,13 +4,14 @@ import os
 import platform
 import statistics
 
-from common import BUILD
+from common import BUILD, QUICK
 
 # Why a row is not at its target, and what shows that it cannot be: {"group: work": "reason"},
 # or "group: work, peer" where a work has several.
 REASONS: dict = {}
 
-PLACE = os.path.join(BUILD, "bench")
+# Figures of the quick form are not to be taken for others.
+PLACE = os.path.join(BUILD, "bench", "quick" if QUICK else "")
 
 
 class Target:
@@ -52,7 +53,7 @@ def ratio(value):
     """Of ours to theirs."""
     if value is None:
         return ""
-    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+    return f"{value:.{2 if value >= 0.1 else 3 if value >= 0.01 else 5}f}"
 
 
 class Row:
@@ -156,14 +157,14 @@ def machine():
 
 
 def write(path, text):
-    """A file of build/bench."""
+    """A file of results."""
     os.makedirs(PLACE, exist_ok=True)
     with open(os.path.join(PLACE, path), "w", encoding="utf-8") as f:
         f.write(text)
 
 
 def group(name, about, rows, seconds):
-    """Print a group's table and keep it in build/bench/NAME.md."""
+    """Print a group's table and keep it as NAME.md."""
     for row in rows:
         row.group = name
     cells = [row.cells() for row in rows]
@@ -177,7 +178,7 @@ def group(name, about, rows, seconds):
 
 def save(groups, load, quick):
     """
-    build/bench/results.json: groups that ran now replace those of before, the others stay.
+    results.json: groups that ran now replace those of before, the others stay.
     groups: {name: (about, rows, seconds)}. Returns all of it.
     """
     path = os.path.join(PLACE, "results.json")

@@ -5,12 +5,14 @@ Each is a shell command, or a function of the mount's root that returns the seco
 """
 import os
 import statistics
+import sys
 import time
 
-from common import QUICK, drop_caches, in_turns, run, helper, shell
+from common import QUICK, drop_caches, helper, in_turns, run, say, shell
 from report import Row
 
-TURNS = 1 if QUICK else 5
+# As many turns as fit into some seconds, for short work is the more disturbed.
+TURNS, TURNS_MAX, SECONDS = (1, 1, 0) if QUICK else (5, 15, 8)
 
 
 class Work:
@@ -19,11 +21,9 @@ class Work:
     mount is as the image is. targets: {a side's label: its target or None}, those it runs on.
     """
 
-    def __init__(self, name, command, targets, *, before="", after="", cold=False, fresh=False,
-                 turns=TURNS):
+    def __init__(self, name, command, targets, *, before="", after="", cold=False, fresh=False):
         self.name, self.command, self.targets = name, command, targets
         self.before, self.after, self.cold, self.fresh = before, after, cold, fresh
-        self.turns = turns
 
     def once(self, side):
         """Seconds in a side."""
@@ -51,7 +51,11 @@ class Work:
         ours, *others = sides
         others = [s for s in others if s and s.label in self.targets]
         times = {s.label: [] for s in [ours, *others]}
-        for _, side in in_turns([ours, *others], self.turns):
+        start, last = time.monotonic(), -1
+        for turn, side in in_turns([ours, *others], TURNS_MAX):
+            if turn != last and turn >= TURNS and time.monotonic() - start > SECONDS:
+                break
+            last = turn
             times[side.label].append(self.once(side) * 1e3)
         unit, scale = ("ms", 1) if statistics.median(times[ours.label]) < 10000 else ("s", 1e-3)
         mine = [t * scale for t in times[ours.label]]
@@ -62,7 +66,13 @@ class Work:
 def measure(sides, works):
     """Rows of several; BENCH_WORK: only those that have it in their name."""
     only = os.environ.get("BENCH_WORK", "")
-    return [row for w in works if only in w.name for row in w.measure(sides)]
+    rows = []
+    for work in works:
+        if only in work.name:
+            if sys.stderr.isatty():
+                say(work.name)
+            rows += work.measure(sides)
+    return rows
 
 
 def fileio(what, name, *args):
