@@ -233,6 +233,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int vali
 		set.mtime = view_now();
 	int r = view_setattr(view_of_request(), ino, &set, &a);
 
+	shared_changed(session_current(), ino);
 	reply_attr(req, ino, r, &a);
 }
 
@@ -305,6 +306,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const 
 	do
 		r = view_link(view_of_request(), ino, newparent, newname, &a);
 	while (r == -EAGAIN);
+	shared_changed(session_current(), ino);
 	if (r)
 		ops_reply_err(req, ino, r);
 	else
@@ -390,6 +392,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	bool kill_sgid = session_current_request()->padding & FUSE_SETXATTR_ACL_KILL_SGID;
 	int r = view_setxattr(view_of_request(), ino, name, value, size, flags, kill_sgid);
 
+	shared_changed(session_current(), ino);
 	fuse_reply_err(req, r == -EBADMSG ? ops_kernel_error(ino, r) : -r);
 }
 
@@ -425,6 +428,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	int r = view_removexattr(view_of_request(), ino, name);
 
+	shared_changed(session_current(), ino);
 	fuse_reply_err(req, r == -EBADMSG ? ops_kernel_error(ino, r) : -r);
 }
 

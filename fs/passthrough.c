@@ -310,18 +310,13 @@ uint64_t passthrough_node(struct passthrough *pt, uint64_t ino)
 	return ino | generation << GENERATION_SHIFT;
 }
 
-void passthrough_other_nodes(struct passthrough *pt, uint64_t node,
-			     void (*fn)(void *arg, uint64_t other), void *arg)
+void passthrough_each_node(struct passthrough *pt, uint64_t ino,
+			   void (*fn)(void *arg, uint64_t node), void *arg)
 {
-	uint64_t ino = passthrough_ino(node);
-	uint64_t last = passthrough_node(pt, ino);
+	uint64_t last = generation_of(passthrough_node(pt, ino));
 
-	for (uint64_t g = 0; g <= generation_of(last); g++) {
-		uint64_t other = ino | g << GENERATION_SHIFT;
-
-		if (other != node)
-			fn(arg, other);
-	}
+	for (uint64_t g = 0; last && g <= last; g++)
+		fn(arg, ino | g << GENERATION_SHIFT);
 }
 
 void passthrough_get_stats(struct passthrough *pt, struct passthrough_stats *out)

@@ -66,12 +66,9 @@ static inline uint64_t passthrough_ino(uint64_t node)
 }
 /* The node id by which new lookups find an inode. */
 uint64_t passthrough_node(struct passthrough *pt, uint64_t ino);
-/*
- * Call fn for every other node of the inode that may be known: its attributes
- * were changed through this one.
- */
-void passthrough_other_nodes(struct passthrough *pt, uint64_t node,
-			     void (*fn)(void *arg, uint64_t other), void *arg);
+/* Call fn for every node of an inode that has several. */
+void passthrough_each_node(struct passthrough *pt, uint64_t ino,
+			   void (*fn)(void *arg, uint64_t node), void *arg);
 
 struct passthrough_stats {
 	uint64_t shared_now; /* files open by passthrough */

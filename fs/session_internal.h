@@ -148,10 +148,10 @@ void shared_negotiate(struct session *s, const struct fuse_init_in *init,
 		      struct fuse_init_out *reply);
 /* Handle a request that libfuse cannot. False: it is for others. */
 bool shared_handle(struct session *s, void *request, size_t n);
-/* Take generations out of a request; its node id as it was. */
-uint64_t shared_strip(struct session *s, void *request, size_t n);
-/* A request to a node was handled: tell the inode's other nodes. */
-void shared_handled(struct session *s, uint32_t opcode, uint64_t node);
+/* Take generations out of a request. */
+void shared_strip(struct session *s, void *request, size_t n);
+/* Attributes were changed and it is not answered yet: those of all nodes are to be asked for. */
+void shared_changed(struct session *s, uint64_t ino);
 /* The node id to tell the kernel of an inode. */
 uint64_t shared_node(struct session *s, uint64_t ino);
 /* Count a file that is made and opened at once; its handle. Or it was not answered. */

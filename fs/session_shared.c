@@ -160,20 +160,18 @@ static void strip_forgets(void *request, size_t n)
 		one[i].nodeid = passthrough_ino(one[i].nodeid);
 }
 
-uint64_t shared_strip(struct session *s, void *request, size_t n)
+void shared_strip(struct session *s, void *request, size_t n)
 {
 	struct fuse_in_header *in = request;
 	struct fuse_link_in *link = (void *)(in + 1);
-	uint64_t node = in->nodeid;
 
 	if (!s->is_shared)
-		return node;
-	in->nodeid = passthrough_ino(node);
+		return;
+	in->nodeid = passthrough_ino(in->nodeid);
 	if (in->opcode == FUSE_BATCH_FORGET)
 		strip_forgets(request, n);
 	else if (in->opcode == FUSE_LINK && n >= sizeof(*in) + sizeof(*link))
 		link->oldnodeid = passthrough_ino(link->oldnodeid);
-	return node;
 }
 
 static void invalidate_attr(void *arg, uint64_t node)
@@ -183,20 +181,10 @@ static void invalidate_attr(void *arg, uint64_t node)
 	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, node, -1, 0);
 }
 
-void shared_handled(struct session *s, uint32_t opcode, uint64_t node)
+void shared_changed(struct session *s, uint64_t ino)
 {
-	if (!s->is_shared)
-		return;
-	switch (opcode) {
-	case FUSE_SETATTR:
-	case FUSE_SETXATTR:
-	case FUSE_REMOVEXATTR:
-	case FUSE_LINK:
-		passthrough_other_nodes(s->passthrough, node, invalidate_attr, s);
-		break;
-	default:
-		break;
-	}
+	if (s->is_shared)
+		passthrough_each_node(s->passthrough, ino, invalidate_attr, s);
 }
 
 uint64_t shared_node(struct session *s, uint64_t ino)

@@ -249,10 +249,8 @@ void wire_handle(struct session *s, void *request, size_t n)
 	wire_set_current(s, in);
 	if (shared_handle(s, request, n))
 		return;
-	uint64_t node = shared_strip(s, request, n);
-	uint32_t opcode = in->opcode;
-
-	switch (opcode) {
+	shared_strip(s, request, n);
+	switch (in->opcode) {
 	case FUSE_INIT:
 		handle_init(s, request, n);
 		return;
@@ -270,5 +268,4 @@ void wire_handle(struct session *s, void *request, size_t n)
 	struct fuse_buf fb = { .mem = request, .size = n };
 
 	fuse_session_process_buf(s->pool->fuse, &fb);
-	shared_handled(s, opcode, node);
 }
