@@ -106,6 +106,22 @@ struct samples {
 	uint8_t *chunk; /* CHUNK_MAX */
 };
 
+struct training {
+	const struct samples *samples;
+	uint32_t id;
+	int level;
+	struct buf *out;
+	int result;
+};
+
+/* For whom one is made, and where. */
+struct maker {
+	struct store *s;
+	int level;
+	dict_run_fn run;
+	void *run_arg;
+};
+
 static int add_sample(struct store *s, struct samples *sa, const struct digest *d)
 {
 	CLEANUP(kv_value_release) struct kv_value frame = { 0 };
@@ -147,15 +163,26 @@ static int collect(struct store *s, struct samples *sa)
 	return r ? r : kv_iter_status(it);
 }
 
-static int train(struct store *s, uint32_t id, int level, struct buf *out)
+static void train_samples(void *arg)
+{
+	struct training *t = arg;
+	const struct samples *sa = t->samples;
+
+	t->result = codec_dict_train(t->id, t->level, sa->bytes.data, sa->sizes, sa->count, t->out);
+}
+
+static int train(const struct maker *m, uint32_t id, struct buf *out)
 {
 	struct samples sa = { .bytes = BUF_INIT,
 			      .sizes = calloc(SAMPLES_MAX, sizeof(*sa.sizes)),
 			      .chunk = malloc(CHUNK_MAX) };
-	int r = sa.sizes && sa.chunk ? collect(s, &sa) : -ENOMEM;
+	struct training t = { .samples = &sa, .id = id, .level = m->level, .out = out };
+	int r = sa.sizes && sa.chunk ? collect(m->s, &sa) : -ENOMEM;
 
-	if (r == 0)
-		r = codec_dict_train(id, level, sa.bytes.data, sa.sizes, sa.count, out);
+	if (r == 0) {
+		m->run(m->run_arg, train_samples, &t);
+		r = t.result;
+	}
 	buf_fini(&sa.bytes);
 	free(sa.sizes);
 	free(sa.chunk);
@@ -186,15 +213,16 @@ static int save(struct store *s, uint32_t id, uint64_t chunks, const struct buf 
 	return kv_write(s->kv, b, KV_SYNC);
 }
 
-static int make(struct store *s, uint32_t id, int level, uint64_t chunks, struct codec_dict **out,
+static int make(const struct maker *m, uint32_t id, uint64_t chunks, struct codec_dict **out,
 		struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf bytes = BUF_INIT;
 	CLEANUP(codec_dict_free_p) struct codec_dict *d = NULL;
-	int r = train(s, id, level, &bytes);
+	struct store *s = m->s;
+	int r = train(m, id, &bytes);
 
 	if (r == 0)
-		r = codec_dict_new(bytes.data, bytes.len, level, &d);
+		r = codec_dict_new(bytes.data, bytes.len, m->level, &d);
 	if (r == -EINVAL || r == -EBADMSG)
 		return 0; /* nothing in common */
 	if (r == 0)
@@ -209,8 +237,10 @@ static int make(struct store *s, uint32_t id, int level, uint64_t chunks, struct
 	return 0;
 }
 
-int dict_newest(struct store *s, int level, struct codec_dict **out, struct error *err)
+int dict_newest(struct store *s, int level, dict_run_fn run, void *run_arg, struct codec_dict **out,
+		struct error *err)
 {
+	const struct maker m = { s, level, run, run_arg };
 	CLEANUP(codec_dict_free_p) struct codec_dict *d = NULL;
 	uint64_t then = DICT_CHUNKS_MIN / GROWN;
 	uint32_t id = DICT_FIRST_ID;
@@ -231,7 +261,7 @@ int dict_newest(struct store *s, int level, struct codec_dict **out, struct erro
 	}
 	kv_stats(s->kv, &st);
 	if (id < DICT_FIRST_ID + DICT_COUNT_MAX && st.keys[KV_CHUNK] / GROWN >= then) {
-		r = make(s, id, level, st.keys[KV_CHUNK], &d, err);
+		r = make(&m, id, st.keys[KV_CHUNK], &d, err);
 		if (r < 0)
 			return r;
 	}

@@ -29,11 +29,15 @@ struct store;
 /* level as for codec_dict_new. -ENOENT, -EBADMSG where both copies are damaged. */
 MUST_CHECK int dict_load(struct kv *kv, uint32_t id, int level, struct codec_dict **out);
 
+/* Calls fn(fn_arg) on a thread that may work for long, and returns after it. */
+typedef void (*dict_run_fn)(void *arg, void (*fn)(void *fn_arg), void *fn_arg);
+
 /*
  * The newest one, for a level; a new one where it is time for that, which makes
  * the store one of format 2. NULL: chunks are too few, or have nothing in common.
- * One at a time. Takes some seconds and 32 MiB where it trains.
+ * One at a time. Training takes some seconds and 32 MiB; run(run_arg) does it.
  */
-MUST_CHECK int dict_newest(struct store *s, int level, struct codec_dict **out, struct error *err);
+MUST_CHECK int dict_newest(struct store *s, int level, dict_run_fn run, void *run_arg,
+			   struct codec_dict **out, struct error *err);
 
 #endif

@@ -7,7 +7,9 @@
  *
  * Threads. The one that was called reads and writes; workers only decode, hash
  * and compress. A worker of the lowest priority may not run for a long time, so
- * it must hold no lock that others need, and the database has many.
+ * it must hold no lock that others need, and the database has many. When the run
+ * is to end, it is given an ordinary priority, so that nobody waits for that long
+ * (this needs CAP_SYS_NICE).
  *
  * Replacing. Under the guard's stripe of the digest, so that no sweep comes
  * between finding the chunk there and writing it. Nobody waits for the write to
@@ -18,6 +20,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -37,6 +40,7 @@
 #define GROUP_PER_THREAD 4u
 #define VISITED_BYTES_MAX ((size_t)32 << 20)
 #define BUSY_WAIT_MS 200
+#define POLL_MS 20
 /* Frames replaced before the files that are garbage by then are removed. */
 #define COMPACT_BYTES_MIN ((uint64_t)256 << 20)
 #define COMPACT_FRACTION 8
@@ -67,21 +71,58 @@ struct recompress {
 	uint64_t compact_bytes; /* garbage that is a reason to compact */
 	uint64_t garbage_bytes; /* replaced since the last time */
 	int64_t group_began_ms;
+	/* Of is_idle: the worker, 0 before it has begun; and jobs that are not done. */
+	_Atomic pid_t idle_tid;
+	_Atomic unsigned pending;
+};
+
+/* Something long for a worker. */
+struct job {
+	struct recompress *run;
+	void (*fn)(void *arg);
+	void *arg;
 };
 
 /* ---- workers ---- */
 
-/* The lowest priority there is, once for each thread; a higher one does no harm. */
-static void become_idle(void)
+/* The lowest priority there is; a higher one does no harm. In the worker. */
+static void become_idle(struct recompress *run)
 {
-	static __thread bool done;
 	const struct sched_param none = { 0 };
 
-	if (done)
+	if (!run->opt.is_idle || atomic_load(&run->idle_tid) != 0)
 		return;
-	done = true;
 	if (sched_setscheduler(0, SCHED_IDLE, &none) != 0)
 		(void)!setpriority(PRIO_PROCESS, 0, 19); /* 0: this thread */
+	atomic_store(&run->idle_tid, gettid());
+}
+
+/* Of the worker, from another thread. */
+static void end_idling(struct recompress *run)
+{
+	const struct sched_param none = { 0 };
+	pid_t tid = atomic_load(&run->idle_tid);
+
+	if (tid == 0)
+		return;
+	(void)!sched_setscheduler(tid, SCHED_OTHER, &none);
+	(void)!setpriority(PRIO_PROCESS, (id_t)tid, 0);
+}
+
+static void sleep_ms(int64_t ms)
+{
+	usleep((useconds_t)(ms * 1000));
+}
+
+/* Wait for the workers. */
+static void wait_jobs(struct recompress *run)
+{
+	while (run->opt.is_idle && atomic_load(&run->pending) > 0) {
+		if (progress_cancelled(run->p))
+			end_idling(run);
+		sleep_ms(POLL_MS);
+	}
+	pool_drain(run->pool);
 }
 
 static int decode_checked(struct chunk_store *cs, const void *frame, size_t len,
@@ -127,9 +168,29 @@ static void compress_job(void *arg)
 {
 	struct item *it = arg;
 
-	if (it->run->opt.is_idle)
-		become_idle();
+	become_idle(it->run);
 	it->rc = compress_item(it);
+	atomic_fetch_sub(&it->run->pending, 1);
+}
+
+static void run_job(void *arg)
+{
+	const struct job *job = arg;
+
+	become_idle(job->run);
+	job->fn(job->arg);
+	atomic_fetch_sub(&job->run->pending, 1);
+}
+
+/* dict_run_fn */
+static void run_aside(void *arg, void (*fn)(void *fn_arg), void *fn_arg)
+{
+	struct recompress *run = arg;
+	struct job job = { run, fn, fn_arg };
+
+	atomic_fetch_add(&run->pending, 1);
+	pool_submit(run->pool, run_job, &job);
+	wait_jobs(run);
 }
 
 /* ---- a group of chunks ---- */
@@ -140,11 +201,6 @@ static int64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static void sleep_ms(int64_t ms)
-{
-	usleep((useconds_t)(ms * 1000));
 }
 
 /* 0 once nothing speaks against going on, or -ECANCELED. */
@@ -233,9 +289,10 @@ static int run_group(struct recompress *run)
 
 	if (run->count == 0)
 		return wait_turn(run);
+	atomic_fetch_add(&run->pending, run->count);
 	for (unsigned i = 0; i < run->count; i++)
 		pool_submit(run->pool, compress_job, &run->items[i]);
-	pool_drain(run->pool);
+	wait_jobs(run);
 	kv_throttle(run->s->kv);
 	for (unsigned i = 0; i < run->count; i++) {
 		struct item *it = &run->items[i];
@@ -340,7 +397,9 @@ static int work(struct recompress *run, struct error *err)
 	kv_stats(run->s->kv, &st);
 	uint64_t stored = st.live_bytes[KV_CHUNK];
 	begin_phase(run, "looking for what is common", 0);
-	int r = dict_newest(run->s, run->opt.level, &run->dict, err);
+	int r = dict_newest(run->s, run->opt.level, run_aside, run, &run->dict, err);
+	if (r == 0 && progress_cancelled(run->p))
+		r = -ECANCELED;
 	if (r < 0)
 		return r;
 	run->note = (uint8_t)(run->opt.level | (run->dict ? RECOMPRESS_WITH_DICT : 0));
@@ -359,7 +418,7 @@ static int init(struct recompress *run)
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	unsigned threads = run->opt.threads ? run->opt.threads : cores > 0 ? (unsigned)cores : 1;
 
-	threads = MIN(threads, THREADS_MAX);
+	threads = run->opt.is_idle ? 1 : MIN(threads, THREADS_MAX);
 	digest_set_init(&run->visited, VISITED_BYTES_MAX);
 	run->capacity = threads * GROUP_PER_THREAD;
 	run->items = calloc(run->capacity, sizeof(*run->items));

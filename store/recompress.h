@@ -29,8 +29,8 @@ struct recompress_options {
 	int level;	  /* 1..RECOMPRESS_LEVEL_MAX; 0: the default */
 	unsigned threads; /* that compress; 0: one a core */
 	/*
-	 * In the background: they get what no other thread wants (SCHED_IDLE), and not
-	 * more than half of the time.
+	 * In the background: one thread, which gets what no other wants (SCHED_IDLE) and
+	 * not more than half of the time.
 	 */
 	bool is_idle;
 	/* May be NULL. True: wait. Asked every few chunks, and while it waits. */
