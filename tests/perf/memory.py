@@ -126,4 +126,5 @@ def bench(lab):
     os.makedirs(lab.path("memory"), exist_ok=True)
     rows = programs(lab, 5 if QUICK else 50, 1 if QUICK else 3)
     return ("Memory with many mounts of one Debian root: of the system (MemAvailable, caches "
-            "dropped), and of the programs and what serves their mounts (Pss); of the daemon", [*rows, walk(lab)])
+            "dropped), and of the programs and what serves their mounts (Pss); of the daemon",
+            [*rows, walk(lab)])

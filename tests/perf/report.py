@@ -112,7 +112,7 @@ class Row:
                 ratio(self.ratio),
                 spread if self.count > 1 else "",
                 self.target.text.removesuffix(" than") if self.target else "",
-                {True: "yes", False: "**no**", None: ""}[self.met()]]
+                {True: "yes", False: "**no**", None: "?" if self.target else ""}[self.met()]]
 
     def to_json(self):
         """All of it."""

@@ -41,7 +41,8 @@ def works(archive):
     untar = f"mkdir -p t && tar -xf {shlex.quote(archive)} -C t --wildcards {what}"
     copy = "cp -a usr/share/perl5 c" if QUICK else "cp -a usr/share c"
     result = [
-        Work("untar of usr/share and Python's library", untar, SAME, before="rm -rf t", after="rm -rf t"),
+        Work("untar of usr/share and Python's library", untar, SAME, before="rm -rf t",
+             after="rm -rf t"),
         Work("cp -a of usr/share", copy, SAME, before="rm -rf c", after="rm -rf c"),
         Work("rm -rf of what was untarred", "rm -rf t", SAME, before=untar),
         Work(f"first write of 4 KiB into a file of {BIG_MB} MiB", fileio("first", "big"),
