@@ -262,15 +262,18 @@ static int apply_all(struct journal *j)
 	return r;
 }
 
-/* lock held: the segment is full. */
-static int next_segment(struct journal *j)
+/* lock held: the segment has no room for `need` bytes. */
+static int next_segment(struct journal *j, size_t need)
 {
-	size_t len = j->at;
 	int r;
 
 	while (j->applying || j->held)
 		pthread_cond_wait(&j->idle, &j->lock);
 	wait_idle(j);
+	if (j->at + need <= JOURNAL_SEGMENT) /* somebody was faster while this one waited */
+		return 0;
+	size_t len = j->at;
+
 	r = apply_former(j);
 	if (!r)
 		r = start_segment(j, j->number + 1, len);
@@ -305,7 +308,7 @@ static int append_record(struct journal *j, const void *payload, size_t len)
 	int r = j->map ? 0 : create_file(j);
 
 	if (!r && j->at + need > JOURNAL_SEGMENT)
-		r = next_segment(j);
+		r = next_segment(j, need);
 	if (!r)
 		r = make_blocks(j, j->at + need);
 	if (r)
