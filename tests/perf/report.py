@@ -11,7 +11,7 @@ from common import BUILD, QUICK
 REASONS: dict = {}
 
 # Figures of the quick form are not to be taken for others.
-PLACE = os.path.join(BUILD, "bench", "quick" if QUICK else "")
+PLACE = os.path.join(BUILD, "bench/quick" if QUICK else "bench")
 
 
 class Target:
