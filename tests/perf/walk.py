@@ -11,7 +11,8 @@ def bench(lab):
     tree = lab.full()
     sides = [Varve(lab.daemon("full", tree), "full", lab.path("walk", "varve")),
              Overlay(tree, lab.path("walk", "over")),
-             optional(Squashfs, lab.squashfs(tree), lab.path("walk", "fuse"), "squashfuse_ll")]
+             optional(lambda: Squashfs(lab.squashfs(tree), lab.path("walk", "fuse"),
+                                       "squashfuse_ll"))]
     rows = measure(sides, [
         Work("walk, cold: find -printf %s", WALK,
              {"overlayfs": at_most(1), "squashfuse_ll": faster(5)}, cold=True),
