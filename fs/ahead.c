@@ -143,13 +143,14 @@ static void load_files(const struct tree_fs *base, uint64_t from, uint64_t to, s
 
 void ahead_run(struct view *v, const struct ahead_job *job)
 {
-	struct loader l = { v->base.chunks, JOB_BYTES };
+	struct loader l = { .left = JOB_BYTES };
 	struct tree_fs base;
 
 	/* A base that is replaced meanwhile may miss nodes: then nothing is loaded. */
 	pthread_rwlock_rdlock(&v->layers);
 	base = v->base;
 	pthread_rwlock_unlock(&v->layers);
+	l.chunks = base.chunks;
 	if (job->ino)
 		(void)!tree_fs_extents(&base, job->ino, job->from, job->to, load_extent, &l);
 	else
