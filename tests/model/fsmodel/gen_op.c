@@ -301,7 +301,8 @@ void gen_mknod(struct gen *g, struct op *op)
 	gen_path(g, op->path, WANT_NEW);
 	op->mode = type | gen_mode(g);
 	if (type == S_IFCHR || type == S_IFBLK)
-		op->off = (int64_t)makedev(gen_rnd(g, 4000), gen_rnd(g, 1000000));
+		/* No major number that Linux gives a driver: they are opened. */
+		op->off = (int64_t)makedev(600 + gen_rnd(g, 3400), gen_rnd(g, 1000000));
 }
 
 void gen_chmod(struct gen *g, struct op *op)
