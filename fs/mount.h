@@ -63,7 +63,7 @@ struct mount_info {
 	uint64_t upper_bytes;	 /* file data held by the upper */
 	/*
 	 * Writes refused so far for the quota or a full disk: a program that writes
-	 * behind the page cache and does not ask fsync or close misses that.
+	 * through a mapping and does not ask msync or fsync misses that.
 	 */
 	uint64_t no_space;
 	/* Opens of files so far that other mounts share, and others; cache mode `shared`. */

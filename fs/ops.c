@@ -3,8 +3,9 @@
  *
  * The daemon is the only writer, so the kernel may keep everything: entries,
  * negative entries and attributes for ever, data and directories across opens.
- * OPEN and OPENDIR are answered with ENOSYS once; after that the kernel opens
- * without asking. No lock operation is registered: the kernel's own are right.
+ * OPEN (but in cache mode `shared`, see session_shared.c) and OPENDIR are answered
+ * with ENOSYS once; after that the kernel opens without asking. No lock operation
+ * is registered: the kernel's own are right.
  *
  * The kernel's writeback cache is not asked for: with it every close is followed
  * by a GETATTR, and every close after a write and every unlink by a SETATTR with

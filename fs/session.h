@@ -3,8 +3,10 @@
  *
  * One pool of threads waits on one epoll descriptor; a thread that got a
  * connection reads requests from it until there are none. So a thousand idle
- * mounts cost no thread, and one busy mount gets all cores. fsync requests are
- * answered by a thread of their own, many with one sync.
+ * mounts cost no thread, and one busy mount gets all cores. Of the fsync requests
+ * of a mount one at a time is answered by the thread that read it, as long as
+ * others are left to serve; those that come meanwhile by threads of their own,
+ * many with one sync.
  *
  * libfuse decodes requests and encodes replies. Its session object holds no
  * state of a connection but what INIT negotiated, which is the same for all

@@ -366,7 +366,7 @@ int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data,
 		n = u ? write_locked(v, u, &rec.rec, off, data, len, flags) : -ENOMEM;
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
-	/* What fails behind the page cache is EIO to close(2), unless it is ENOSPC. */
+	/* What fails in writing a mapping's pages back is EIO to fsync(2), unless it is ENOSPC. */
 	return n == -EDQUOT && (flags & VIEW_WRITE_CACHED) ? -ENOSPC : n;
 }
 
