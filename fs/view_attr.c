@@ -270,18 +270,21 @@ static int set_acl(const char *name, const void *value, size_t size, bool kill_s
 	return minimal;
 }
 
+/* A value that is there already changes nothing, ctime neither, as on ext4. */
 static int setxattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, const char *name,
 		       const void *value, size_t size, int flags, bool kill_sgid)
 {
 	struct view_value old;
 	struct view_rec rec;
 	struct subkey k;
-	bool there, drop = false;
+	bool there, same, drop = false;
+	uint32_t mode;
 	int r;
 
 	subkey_xattr(&k, name, strlen(name));
 	r = view_value_locked(v, u->ino, &k, &old);
 	there = r == 0;
+	same = there && old.len == size && (size == 0 || memcmp(old.data, value, size) == 0);
 	view_value_fini(&old);
 	if (r && r != -ENOENT)
 		return r == -ENODATA ? -EIO : r; /* not that there is no such xattr */
@@ -290,12 +293,13 @@ static int setxattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, con
 	if ((flags & XATTR_REPLACE) && !there)
 		return -ENODATA;
 	r = view_rec_locked(v, u->ino, &rec);
+	mode = r ? 0 : rec.rec.mode;
 	if (!r && strncmp(name, "system.posix_acl_", 17) == 0) {
 		r = set_acl(name, value, size, kill_sgid, &rec.rec);
 		drop = r == 1;
 		r = r < 0 ? r : 0;
 	}
-	if (!r) {
+	if (!r && !(same && rec.rec.mode == mode)) {
 		if (drop)
 			del_if_there(v, tx, u, name);
 		else

@@ -204,6 +204,31 @@ static void xattr_names_and_sizes_are_checked(void **state)
 	free(big);
 }
 
+static void setting_an_xattr_to_what_it_is_changes_nothing(void **state)
+{
+	struct mf *f = *state;
+	uint64_t ino = mf_file(f, "f");
+	static const char *const values[] = { "v", "v", "w", "w", "", "", "v" };
+	static const bool changes[] = { true, false, true, false, true, false, true };
+
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(values); i++) {
+		const char *value = values[i % ARRAY_SIZE(values)];
+		struct inode_rec before = mf_stat(f, ino), after;
+
+		nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL); /* some ticks */
+		assert_int_equal(view_setxattr(f->v, ino, "user.x", value, strlen(value), 0, false),
+				 0);
+		after = mf_stat(f, ino);
+		/* In the second round "v" is there from the first. */
+		assert_int_equal(after.ctime.tv_sec != before.ctime.tv_sec ||
+					 after.ctime.tv_nsec != before.ctime.tv_nsec,
+				 changes[i % ARRAY_SIZE(values)] && i != ARRAY_SIZE(values));
+		if (i == ARRAY_SIZE(values) - 1)
+			mf_checkpoint(f);
+	}
+	assert_int_equal(view_setxattr(f->v, ino, "user.x", "v", 1, XATTR_CREATE, false), -EEXIST);
+}
+
 static void operations_on_the_wrong_kind_of_inode_fail(void **state)
 {
 	struct mf *f = *state;
@@ -276,6 +301,7 @@ int main(void)
 		T(writes_take_setuid_away_where_asked),
 		T(every_way_of_changing_a_file_drops_its_capabilities),
 		T(xattr_names_and_sizes_are_checked),
+		T(setting_an_xattr_to_what_it_is_changes_nothing),
 		T(operations_on_the_wrong_kind_of_inode_fail),
 		T(the_largest_file_is_sealed),
 	};
