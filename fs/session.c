@@ -20,6 +20,7 @@
 #include <fuse_lowlevel.h>
 
 #include "fs/child.h"
+#include "fs/short_slice.h"
 #include "store/base/log.h"
 
 #define STOP_TOKEN UINT64_MAX
@@ -111,6 +112,7 @@ static void *serving_thread(void *arg)
 	void *buf = malloc(size);
 
 	pthread_setname_np(pthread_self(), "varve-fuse");
+	short_slice();
 	while (buf) {
 		struct epoll_event ev;
 		int n = epoll_wait(sp->epoll_fd, &ev, 1, -1);
