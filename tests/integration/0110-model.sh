@@ -99,7 +99,7 @@ serve_events() { # PID: until it ends
 	exec 9>&-
 }
 model_with_events() { # NAME SECONDS EVENTS ARGUMENT...
-	local name=$1 until=$((SECONDS + $2)) events=$3 rc=0 pid
+	local name=$1 until=$((SECONDS + $2)) events=$3 rc=0 ops=0 n pid
 	shift 3
 	while [ $SECONDS -lt $until ] && [ $rc = 0 ]; do
 		"$fsmodel" --a "$T/a" --b "$T/b" --seed "$seed" --hook "$T/hook" --events "$events" \
@@ -108,10 +108,12 @@ model_with_events() { # NAME SECONDS EVENTS ARGUMENT...
 		serve_events $pid
 		wait $pid
 		rc=$?
+		n=$(sed -n 's/^\([0-9]*\) operations.*/\1/p' "$T/model.out")
+		ops=$((ops + ${n:-0}))
 		[ $rc != 0 ] || seed=$((seed + 1000))
 	done
 	if [ $rc = 0 ]; then
-		pass "$name"
+		pass "$name ($ops operations)"
 	else
 		fail "$name" "status $rc; fsmodel ... --seed $seed --events $events $*"
 		tail -n 60 "$T/model.out" | cut -c 1-400 | sed 's/^/#   /'
