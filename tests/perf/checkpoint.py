@@ -41,19 +41,24 @@ class VarveSide:
 
 
 class Tar:
-    """tar of the upper of an overlayfs that has the same changes, to the disk."""
+    """
+    tar of the upper of an overlayfs that has the same changes, to the disk. A program writes
+    there, too, though into a file that tar does not read, as it would complain of that.
+    """
 
     label = "tar of overlayfs's upper, synced"
 
     def __init__(self, overlay, place):
         self.side, self.root, self.archive = overlay, overlay.root, place + ".tar"
+        self.written = place + ".written"
 
     def keep(self):
         """Seconds."""
-        start = time.monotonic()
-        run("tar", "-cf", self.archive, "-C", self.side.upper, ".")
-        run("sync", self.archive)
-        seconds = time.monotonic() - start
+        with Writer(self.written):
+            start = time.monotonic()
+            run("tar", "-cf", self.archive, "-C", self.side.upper, ".")
+            run("sync", self.archive)
+            seconds = time.monotonic() - start
         os.unlink(self.archive)
         return seconds
 
@@ -62,21 +67,23 @@ class Tar:
 
 
 class Restic:
-    """restic backup of the same upper, into a repository that has the one before."""
+    """restic backup of the same upper, likewise, into a repository that has the one before."""
 
     label = "restic backup of overlayfs's upper"
 
     def __init__(self, overlay, place):
         self.side, self.root = overlay, overlay.root
+        self.written = place + ".written"
         self.argv = ["restic", "-q", "-r", place + ".repo", "--cache-dir", place + ".cache"]
         os.environ["RESTIC_PASSWORD"] = "bench"
         run(*self.argv, "init")
 
     def keep(self):
         """Seconds."""
-        start = time.monotonic()
-        run(*self.argv, "backup", self.side.upper)
-        return time.monotonic() - start
+        with Writer(self.written):
+            start = time.monotonic()
+            run(*self.argv, "backup", self.side.upper)
+            return time.monotonic() - start
 
     def close(self):
         """Nothing."""

@@ -19,9 +19,13 @@ REASONS: dict = {
         "About 30 round trips a transaction (counted for a new database: 12 WRITE, 4 FSYNC, 4 "
         "GETATTR, 4 GETXATTR, and those of the journal's file), of which overlayfs has none.",
     "checkpoint: 1,000 changed files: until sealed, tar of overlayfs's upper, synced":
-        "Each file is hashed, compressed and stored as chunks, by one thread; tar copies.",
+        "Each file is hashed, compressed and kept as a chunk; tar copies. Of the time of the "
+        "threads that seal, RocksDB's writes have a third, zstd a quarter, looking whether the "
+        "chunk is there a seventh, SHA-256 a tenth.",
     "checkpoint: 10,000 changed files: until sealed, tar of overlayfs's upper, synced":
-        "Each file is hashed, compressed and stored as chunks, by one thread; tar copies.",
+        "Each file is hashed, compressed and kept as a chunk; tar copies. Of the time of the "
+        "threads that seal, RocksDB's writes have a third, zstd a quarter, looking whether the "
+        "chunk is there a seventh, SHA-256 a tenth.",
     "fork: fork of a mount with 1,000 changed files, to its first stat":
         "A fork waits until the checkpoint that it starts from is sealed.",
     "import: import of it again":
