@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "fs/ahead_tree.h"
 #include "store/base/wire.h"
 
 /* How far the next file's number may be, how many are loaded, and from which distance on. */
@@ -151,7 +152,9 @@ void ahead_run(struct view *v, const struct ahead_job *job)
 	base = v->base;
 	pthread_rwlock_unlock(&v->layers);
 	l.chunks = base.chunks;
-	if (job->ino)
+	if (ahead_is_tree(job))
+		ahead_tree(&base, job->ino);
+	else if (job->ino)
 		(void)!tree_fs_extents(&base, job->ino, job->from, job->to, load_extent, &l);
 	else
 		load_files(&base, job->from, job->to, &l);

@@ -35,14 +35,21 @@ struct ahead_streams {
 void ahead_init(struct ahead_streams *s);
 void ahead_fini(struct ahead_streams *s);
 
-/* Files with numbers in [from, to), or (ino not 0) bytes in [from, to) of one. */
+/*
+ * Files with numbers in [from, to), or (ino not 0) bytes in [from, to) of one, or
+ * (from = to) the tree of directory ino (ahead_tree.h).
+ */
 struct ahead_job {
 	uint64_t ino, from, to;
 };
+static inline bool ahead_is_tree(const struct ahead_job *job)
+{
+	return job->ino && job->from == job->to;
+}
 /* [off, off + len) of ino is being read: is there something to do? Pure but for the lock. */
 bool ahead_note(struct ahead_streams *s, uint64_t ino, uint64_t off, uint64_t len,
 		struct ahead_job *out);
-/* Load the chunks of the base that a job names, within a bound. */
+/* Load what a job names of the base, within a bound. */
 void ahead_run(struct view *v, const struct ahead_job *job);
 
 /* --- threads that run jobs --- */

@@ -118,6 +118,7 @@ void ops_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, bool pl
 	struct view *v = view_of_request();
 	struct listing l = { .names = BUF_INIT, .reply_max = size, .plus = plus, .req = req };
 	char *out = session_reply_buffer(size);
+	uint64_t loads = node_store_loads_here();
 	size_t used = 0;
 	int r = out ? add_dots(&l, v, dir, off, out, &used) : -ENOMEM;
 
@@ -142,6 +143,8 @@ void ops_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, bool pl
 		at += 18u + p[17];
 		l.added = at;
 	}
+	if (off < COOKIE_DOT && node_store_loads_here() != loads)
+		session_note_listing(session_current(), dir);
 	if (r)
 		ops_reply_err(req, dir, r);
 	else if (fuse_reply_buf(req, out, used))

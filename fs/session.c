@@ -242,20 +242,38 @@ void session_queue_seek(struct session *s, struct fuse_req *req, uint64_t ino, u
 static void run_ahead(struct session *s, const struct ahead_job *job)
 {
 	ahead_run(s->view, job);
+	if (ahead_is_tree(job))
+		atomic_store(&s->walking, false);
 	session_release(s);
+}
+
+static bool push_ahead(struct session *s, const struct ahead_job *job)
+{
+	bool pushed;
+
+	pthread_mutex_lock(&s->pool->lock);
+	s->active++;
+	pthread_mutex_unlock(&s->pool->lock);
+	pushed = ahead_pool_push(&s->pool->ahead, s, job);
+	if (!pushed)
+		session_release(s);
+	return pushed;
 }
 
 void session_note_read(struct session *s, uint64_t ino, uint64_t off, uint64_t len)
 {
 	struct ahead_job job;
 
-	if (!ahead_note(&s->ahead, ino, off, len, &job))
-		return;
-	pthread_mutex_lock(&s->pool->lock);
-	s->active++;
-	pthread_mutex_unlock(&s->pool->lock);
-	if (!ahead_pool_push(&s->pool->ahead, s, &job))
-		session_release(s);
+	if (ahead_note(&s->ahead, ino, off, len, &job))
+		(void)push_ahead(s, &job);
+}
+
+void session_note_listing(struct session *s, uint64_t dir)
+{
+	const struct ahead_job job = { .ino = dir };
+
+	if (!atomic_exchange(&s->walking, true) && !push_ahead(s, &job))
+		atomic_store(&s->walking, false);
 }
 
 static int start_threads(struct session_pool *sp, unsigned threads)

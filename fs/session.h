@@ -59,6 +59,8 @@ struct view *session_view(struct session *s);
 void *session_reply_buffer(size_t len);
 /* [off, off + len) of ino is being read: what follows may be loaded. */
 void session_note_read(struct session *s, uint64_t ino, uint64_t off, uint64_t len);
+/* Listing dir had to read nodes: those that a walk of it needs may be loaded. */
+void session_note_listing(struct session *s, uint64_t dir);
 struct fuse_req;
 /* Sync the session's view, here or in the background, then answer req. */
 void session_queue_sync(struct session *s, struct fuse_req *req);

@@ -78,6 +78,7 @@ struct session {
 	_Atomic uint64_t writes; /* write requests that were read */
 	_Atomic bool syncing;	 /* a serving thread is at it */
 	struct ahead_streams ahead;
+	_Atomic bool walking; /* an ahead_tree job of it is queued or runs */
 	void (*on_end)(void *arg);
 	void *arg;
 	unsigned active;     /* guarded by pool->lock: threads and queued syncs that use it */

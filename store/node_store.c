@@ -272,6 +272,8 @@ static int decode(const struct digest *d, const struct kv_value *frame, struct c
 	return 0;
 }
 
+static _Thread_local uint64_t loads_here;
+
 static int load(struct node_store *ns, const struct digest *d, struct cached **out,
 		uint32_t *out_stored)
 {
@@ -283,7 +285,13 @@ static int load(struct node_store *ns, const struct digest *d, struct cached **o
 	r = decode(d, &frame, out);
 	kv_value_release(&frame);
 	atomic_fetch_add_explicit(&ns->loads, 1, memory_order_relaxed);
+	loads_here++;
 	return r;
+}
+
+uint64_t node_store_loads_here(void)
+{
+	return loads_here;
 }
 
 int node_store_get(struct node_store *ns, const struct digest *d, struct node **out)

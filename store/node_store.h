@@ -62,6 +62,8 @@ struct node_store_stats {
 	size_t cached_bytes;
 	size_t cached_nodes;
 };
+/* Nodes that the calling thread has read from the database so far. */
+uint64_t node_store_loads_here(void);
 void node_store_stats(struct node_store *ns, struct node_store_stats *out);
 
 #endif

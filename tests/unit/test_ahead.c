@@ -129,6 +129,87 @@ static void a_job_loads_the_chunks_that_it_names(void **state)
 	free(f);
 }
 
+#define DIRS 40u
+#define FILES_EACH 90u
+
+/* A tree of more nodes than one job loads. */
+static struct model *many_directories(void)
+{
+	struct model *m = m_new();
+	char path[64];
+
+	for (unsigned d = 0; d < DIRS; d++) {
+		snprintf(path, sizeof(path), "d%u", d);
+		m_dir(m, path);
+		for (unsigned i = 0; i < FILES_EACH; i++) {
+			snprintf(path, sizeof(path), "d%u/%u.a-name-as-long-as-this-one", d, i);
+			m_random_file(m, path, d * FILES_EACH + i + 1, 200);
+		}
+	}
+	return m;
+}
+
+struct seen {
+	uint64_t ino[DIRS];
+	unsigned n;
+};
+
+static int note_dir(void *arg, uint64_t hash, const struct dirent_rec *e)
+{
+	struct seen *seen = arg;
+
+	(void)hash;
+	seen->ino[seen->n++] = e->ino;
+	return 0;
+}
+
+static int note_inode(void *arg, uint64_t hash, const struct dirent_rec *e)
+{
+	struct view_attr a;
+
+	(void)hash;
+	return view_getattr(arg, e->ino, &a);
+}
+
+/* Nodes that are read for a listing of dir with all attributes. */
+static uint64_t loads_of_listing(struct mf *f, uint64_t dir)
+{
+	uint64_t before = node_store_loads_here();
+
+	assert_int_equal(tree_fs_readdir(&f->v->base, dir, 0, note_inode, f->v), 0);
+	return node_store_loads_here() - before;
+}
+
+static void a_job_loads_the_nodes_of_a_walk(void **state)
+{
+	struct model *m = many_directories();
+	struct mf *f = calloc(1, sizeof(*f));
+	struct seen seen = { .n = 0 };
+	uint64_t loads, all = 0;
+
+	(void)state;
+	mf_open_on(f, m);
+	mf_restart(f);
+	loads = node_store_loads_here();
+	ahead_run(f->v, &(struct ahead_job){ ROOT_INO, 0, 0 });
+	loads = node_store_loads_here() - loads;
+	assert_true(loads >= 32 && loads <= 72); /* the bound, and a path down more */
+	assert_int_equal(tree_fs_readdir(&f->v->base, ROOT_INO, 0, note_dir, &seen), 0);
+	assert_int_equal(seen.n, DIRS);
+	/* In the order of a walk: first those of which nothing is left to read. */
+	assert_int_equal(loads_of_listing(f, seen.ino[0]), 0);
+	assert_int_equal(loads_of_listing(f, seen.ino[1]), 0);
+	for (unsigned d = 0; d < DIRS; d++)
+		all += loads_of_listing(f, seen.ino[d]);
+	assert_true(all > 0);
+	/* Of a file, and of nothing. */
+	ahead_run(f->v, &(struct ahead_job){ m_ino(m, "d3/3.a-name-as-long-as-this-one"), 0, 0 });
+	ahead_run(f->v, &(struct ahead_job){ 123456, 0, 0 });
+	mf_close(f);
+	m_free(m);
+	free(f);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup_streams, teardown_streams)
@@ -137,6 +218,7 @@ int main(void)
 		T(files_in_no_order_ask_for_nothing),
 		T(a_file_in_order_asks_for_what_follows),
 		T(a_job_loads_the_chunks_that_it_names),
+		T(a_job_loads_the_nodes_of_a_walk),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
