@@ -410,8 +410,9 @@ static int unmount(struct mount *m, bool lazy, struct error *err)
 	return 0;
 }
 
-int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err)
+int mount_detach(struct mount *m, bool lazy, enum mount_detach_reason why, struct error *err)
 {
+	const bool keep_state = why == MOUNT_DETACH_SHUTDOWN, sync = why != MOUNT_DETACH_DISCARD;
 	bool attached;
 	int r = 0;
 
@@ -429,7 +430,7 @@ int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err)
 		 */
 		if (wait_ended(m, lazy ? 200 : 2000))
 			end_session(m);
-		r = view_sync(&m->view);
+		r = sync ? view_sync(&m->view) : 0;
 		if (r)
 			error_set_errno(err, r,
 					"%s is unmounted, but its changes could not be "
@@ -437,7 +438,7 @@ int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err)
 					m->rec.mountpoint);
 		pthread_mutex_lock(&m->state);
 		m->rec.attached = keep_state;
-		if (mount_record_write(m->store, &m->rec, KV_SYNC))
+		if (mount_record_write(m->store, &m->rec, sync ? KV_SYNC : KV_LOG))
 			log_error("mount %s: cannot record its state", m->rec.id);
 		pthread_mutex_unlock(&m->state);
 	}
@@ -504,7 +505,7 @@ void mount_close(struct mount *m)
 	pthread_mutex_lock(&m->state);
 	attached = m->attached;
 	pthread_mutex_unlock(&m->state);
-	if (attached && mount_detach(m, true, true, &err))
+	if (attached && mount_detach(m, true, MOUNT_DETACH_SHUTDOWN, &err))
 		log_warn("closing mount %s: %s", m->rec.id, error_text(&err));
 	pthread_mutex_lock(&m->op);
 	pthread_mutex_lock(&m->state);

@@ -90,12 +90,19 @@ MUST_CHECK int mount_load_all(struct store *s, struct session_pool *sp, struct m
 
 /* Attach a detached mount, at `mountpoint` or (NULL) where it was. */
 MUST_CHECK int mount_attach(struct mount *m, const char *mountpoint, struct error *err);
+
+enum mount_detach_reason {
+	MOUNT_DETACH,	       /* it stays, with what it holds */
+	MOUNT_DETACH_SHUTDOWN, /* so that the next daemon attaches it again */
+	/* It is to be discarded next: a power cut may already take what it holds. */
+	MOUNT_DETACH_DISCARD,
+};
 /*
- * Flush, unmount, keep the upper. -EBUSY where files are open, unless lazy
- * (MNT_DETACH). keep_state: the record goes on saying "attached", so that the
- * next daemon attaches it again (used at shutdown).
+ * Unmount, and sync but for MOUNT_DETACH_DISCARD. -EBUSY where files are open,
+ * unless lazy (MNT_DETACH).
  */
-MUST_CHECK int mount_detach(struct mount *m, bool lazy, bool keep_state, struct error *err);
+MUST_CHECK int mount_detach(struct mount *m, bool lazy, enum mount_detach_reason why,
+			    struct error *err);
 /*
  * After a lazy detach: end it for whoever still has it, by an open file or in
  * another mount namespace (a runtime that starts a container copies all

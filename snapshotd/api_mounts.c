@@ -163,7 +163,7 @@ int api_mount_delete(struct api_call *c, struct error *err)
 	mount_get_info(mount_entry_mount(e), &info);
 	rc = check_free(c, &info, err);
 	if (rc == 0 && info.attached)
-		rc = mounts_detach(ms, e, lazy, err);
+		rc = mounts_detach(ms, e, lazy, discard, err);
 	else if (rc == 0 && !discard)
 		rc = error_set(err, -ENOTCONN,
 			       "mount %s is detached already; ?discard=1 deletes what it holds",

@@ -272,7 +272,8 @@ void mounts_close(struct mounts *ms)
 		struct mount_entry *e = ms->entries[i];
 		struct error err = ERROR_INIT;
 
-		if (entry_is_attached(e) && mount_detach(e->m, true, true, &err) < 0)
+		if (entry_is_attached(e) &&
+		    mount_detach(e->m, true, MOUNT_DETACH_SHUTDOWN, &err) < 0)
 			log_error("mount %s at %s: cannot be detached: %s", e->id, e->mountpoint,
 				  error_text(&err));
 		mount_close(e->m);
@@ -502,10 +503,11 @@ int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoi
 	return rc;
 }
 
-int mounts_detach(struct mounts *ms, struct mount_entry *e, bool lazy, struct error *err)
+int mounts_detach(struct mounts *ms, struct mount_entry *e, bool lazy, bool discard,
+		  struct error *err)
 {
 	(void)ms;
-	return mount_detach(e->m, lazy, false, err);
+	return mount_detach(e->m, lazy, discard ? MOUNT_DETACH_DISCARD : MOUNT_DETACH, err);
 }
 
 /* Hide e and wait until the caller is its only user. */
@@ -555,7 +557,7 @@ int mounts_discard(struct mounts *ms, struct mount_entry *e, struct error *err)
 
 int mounts_drop(struct mounts *ms, struct mount_entry *e, struct error *err)
 {
-	int rc = entry_is_attached(e) ? mount_detach(e->m, true, false, err) : 0;
+	int rc = entry_is_attached(e) ? mount_detach(e->m, true, MOUNT_DETACH_DISCARD, err) : 0;
 
 	if (rc < 0)
 		return rc;

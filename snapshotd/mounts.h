@@ -46,7 +46,8 @@ struct mount *mount_entry_mount(struct mount_entry *e);
 /* mountpoint NULL: where it was. Errors as of mounts_create. */
 MUST_CHECK int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoint,
 			     struct error *err);
-MUST_CHECK int mounts_detach(struct mounts *ms, struct mount_entry *e, bool lazy,
+/* discard: the caller means to discard it next, so nothing is synced for it. */
+MUST_CHECK int mounts_detach(struct mounts *ms, struct mount_entry *e, bool lazy, bool discard,
 			     struct error *err);
 /*
  * Of a detached mount, which the caller alone uses in the end: waits some

@@ -361,7 +361,7 @@ static int restore_detach(struct sandbox *sb, struct error *err)
 
 	mount_get_info(m, &info);
 	if (info.attached)
-		rc = mounts_detach(sb->owner->mounts, sb->mount, true, err);
+		rc = mounts_detach(sb->owner->mounts, sb->mount, true, false, err);
 	if (rc < 0)
 		return rc;
 	for (int ms = 0; mount_get_info(m, &info), info.attached; ms++) {
