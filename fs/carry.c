@@ -196,14 +196,13 @@ static void put_under(struct upper_tx *tx, struct unode *u, const struct unode *
 static int merge_under(struct view *v, struct unode *u, const struct unode *from)
 {
 	struct upper_tx tx;
-	int r = view_tx_begin(v, &tx);
+	int r;
 
-	if (!r) {
-		u->fresh = true; /* the record says it */
-		put_under(&tx, u, from);
-		r = upper_tx_commit(&tx);
-		u->fresh = r == 0;
-	}
+	view_tx_begin(v, &tx);
+	u->fresh = true; /* the record says it */
+	put_under(&tx, u, from);
+	r = upper_tx_commit(&tx);
+	u->fresh = r == 0;
 	upper_tx_end(&tx);
 	return r;
 }

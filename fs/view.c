@@ -51,10 +51,9 @@ struct timespec view_now(void)
 	return t;
 }
 
-int view_tx_begin(struct view *v, struct upper_tx *tx)
+void view_tx_begin(struct view *v, struct upper_tx *tx)
 {
 	upper_tx_begin(tx, v->cur, v->journal, v->staging);
-	return 0;
 }
 
 static void lock_one(struct view *v, pthread_rwlock_t *lock, bool write)

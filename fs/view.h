@@ -223,6 +223,7 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
 void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u);
 uint32_t mode_without_suid(uint32_t mode, bool any_sgid);
 struct timespec view_now(void);
-MUST_CHECK int view_tx_begin(struct view *v, struct upper_tx *tx);
+/* upper_tx_end ends it. */
+void view_tx_begin(struct view *v, struct upper_tx *tx);
 
 #endif

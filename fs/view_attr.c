@@ -159,12 +159,10 @@ static int setattr_locked(struct view *v, uint64_t ino, const struct view_setatt
 		r = -ENOMEM;
 		goto out;
 	}
-	r = view_tx_begin(v, &tx);
-	if (!r) {
-		apply_set(v, &tx, u, &rec.rec, set);
-		upper_tx_rec(&tx, u, &rec.rec);
-		r = upper_tx_commit(&tx);
-	}
+	view_tx_begin(v, &tx);
+	apply_set(v, &tx, u, &rec.rec, set);
+	upper_tx_rec(&tx, u, &rec.rec);
+	r = upper_tx_commit(&tx);
 	upper_tx_end(&tx);
 	out->ino = ino;
 	out->rec = rec.rec;
@@ -328,9 +326,8 @@ int view_setxattr(struct view *v, uint64_t ino, const char *name, const void *va
 	view_lock(v, &l, true, 1, &ino);
 	struct unode *u = upper_get(v->cur, ino);
 
-	r = view_tx_begin(v, &tx);
-	if (!r)
-		r = u ? setxattr_tx(v, &tx, u, name, value, size, flags, kill_sgid) : -ENOMEM;
+	view_tx_begin(v, &tx);
+	r = u ? setxattr_tx(v, &tx, u, name, value, size, flags, kill_sgid) : -ENOMEM;
 	upper_tx_end(&tx);
 	view_unlock(v, &l);
 	return r;
@@ -373,9 +370,8 @@ int view_removexattr(struct view *v, uint64_t ino, const char *name)
 	view_lock(v, &l, true, 1, &ino);
 	struct unode *u = upper_get(v->cur, ino);
 
-	r = view_tx_begin(v, &tx);
-	if (!r)
-		r = u ? removexattr_tx(v, &tx, u, name) : -ENOMEM;
+	view_tx_begin(v, &tx);
+	r = u ? removexattr_tx(v, &tx, u, name) : -ENOMEM;
 	upper_tx_end(&tx);
 	view_unlock(v, &l);
 	return r;

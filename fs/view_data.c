@@ -267,13 +267,11 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 		return r;
 	rec->size = MAX(rec->size, upto);
 	rec->alloc_bytes += x.len - had;
-	r = view_tx_begin(v, &tx);
-	if (!r) {
-		view_kill_caps_tx(v, &tx, u);
-		upper_tx_extent(&tx, u, &x);
-		upper_tx_rec(&tx, u, rec);
-		r = upper_tx_commit(&tx);
-	}
+	view_tx_begin(v, &tx);
+	view_kill_caps_tx(v, &tx, u);
+	upper_tx_extent(&tx, u, &x);
+	upper_tx_rec(&tx, u, rec);
+	r = upper_tx_commit(&tx);
 	upper_tx_end(&tx);
 	if (r) {
 		staging_free(v->staging, x.pos, x.len);
@@ -287,13 +285,12 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 static int commit_rec(struct view *v, struct unode *u, const struct inode_rec *rec)
 {
 	struct upper_tx tx;
-	int r = view_tx_begin(v, &tx);
+	int r;
 
-	if (!r) {
-		view_kill_caps_tx(v, &tx, u);
-		upper_tx_rec(&tx, u, rec);
-		r = upper_tx_commit(&tx);
-	}
+	view_tx_begin(v, &tx);
+	view_kill_caps_tx(v, &tx, u);
+	upper_tx_rec(&tx, u, rec);
+	r = upper_tx_commit(&tx);
 	upper_tx_end(&tx);
 	return r;
 }
@@ -452,9 +449,10 @@ int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_
 		r = check_room(v, ino, off, len);
 	struct unode *u = r ? NULL : upper_get(v->cur, ino);
 
-	if (!r)
-		r = u ? view_tx_begin(v, &tx) : -ENOMEM;
+	if (!r && !u)
+		r = -ENOMEM;
 	if (!r) {
+		view_tx_begin(v, &tx);
 		if (zero && off < rec.rec.size)
 			r = make_hole(v, &tx, u, &rec.rec, off, MIN(off + len, rec.rec.size));
 		if (!(mode & FALLOC_FL_KEEP_SIZE))

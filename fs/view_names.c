@@ -242,8 +242,8 @@ static int create(struct view *v, uint64_t dir, const char *name, uint32_t mode,
 		return r;
 	rec_init(&rec, mode, rdev, target);
 	view_lock(v, &l, true, 2, inos);
-	r = view_tx_begin(v, &tx);
-	struct unode *u = r ? NULL : upper_get(v->cur, ino);
+	view_tx_begin(v, &tx);
+	struct unode *u = upper_get(v->cur, ino);
 
 	if (u) {
 		u->fresh = true;
@@ -257,7 +257,7 @@ static int create(struct view *v, uint64_t dir, const char *name, uint32_t mode,
 		}
 		if (r)
 			upper_remove(v->cur, u);
-	} else if (!r) {
+	} else {
 		r = -ENOMEM;
 	}
 	upper_tx_end(&tx);
@@ -337,9 +337,8 @@ int view_link(struct view *v, uint64_t ino, uint64_t dir, const char *name, stru
 	r = view_rec_locked(v, ino, &rec);
 	if (!r && rec.rec.nlink == 1 && rec.rec.parent != inos[2])
 		r = -EAGAIN; /* moved in between: the kernel excludes that */
-	if (!r)
-		r = view_tx_begin(v, &tx);
 	if (!r) {
+		view_tx_begin(v, &tx);
 		r = link_locked(v, &tx, ino, dir, name, &rec);
 		upper_tx_end(&tx);
 	}
@@ -436,9 +435,8 @@ static int remove_name(struct view *v, uint64_t dir, const char *name, bool want
 		uint64_t inos[2] = { dir, a.ino };
 
 		view_lock(v, &l, true, 2, inos);
-		r = view_tx_begin(v, &tx);
-		if (!r)
-			r = remove_locked(v, &tx, dir, name, a.ino, want_dir);
+		view_tx_begin(v, &tx);
+		r = remove_locked(v, &tx, dir, name, a.ino, want_dir);
 		upper_tx_end(&tx);
 		view_unlock(v, &l);
 	} while (r == -EAGAIN);

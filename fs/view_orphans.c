@@ -30,7 +30,8 @@ void view_forget(struct view *v, uint64_t ino, uint64_t n)
 	u = upper_get(v->cur, ino);
 	memset(&rec, 0, sizeof(rec));
 	if (u && live_count(v->live, ino) == 0 && view_rec_locked(v, ino, &rec) == 0 &&
-	    rec.rec.nlink == 0 && view_tx_begin(v, &tx) == 0) {
+	    rec.rec.nlink == 0) {
+		view_tx_begin(v, &tx);
 		upper_tx_drop(&tx, u);
 		/* A failure leaves it for the next load to drop. */
 		(void)!upper_tx_commit(&tx);
@@ -85,11 +86,9 @@ int view_drop_orphans(struct view *v)
 	pthread_rwlock_wrlock(&v->layers);
 	r = upper_each(v->cur, collect_nameless, &l);
 	for (size_t i = 0; i < l.n && !r; i++) {
-		r = view_tx_begin(v, &tx);
-		if (!r) {
-			upper_tx_drop(&tx, upper_find(v->cur, l.inos[i]));
-			r = upper_tx_commit(&tx);
-		}
+		view_tx_begin(v, &tx);
+		upper_tx_drop(&tx, upper_find(v->cur, l.inos[i]));
+		r = upper_tx_commit(&tx);
 		upper_tx_end(&tx);
 	}
 	pthread_rwlock_unlock(&v->layers);

@@ -264,9 +264,8 @@ static int rename_once(struct rename_op *op, unsigned flags)
 
 	op->now = view_now();
 	view_lock(v, &l, true, 5, inos);
-	r = view_tx_begin(v, &op->tx);
-	if (!r)
-		r = rename_locked(op, flags);
+	view_tx_begin(v, &op->tx);
+	r = rename_locked(op, flags);
 	struct unode *white = r && op->whiteout ? upper_find(v->cur, op->whiteout) : NULL;
 
 	if (white)
