@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "store/base/buf.h"
 #include "store/chunk_cache.h"
@@ -112,10 +113,10 @@ static int64_t checked_len(const struct kv_value *frame)
 	return len < 1 || len > (int64_t)CHUNK_MAX ? -EBADMSG : len;
 }
 
-static int check_hash(const struct chunk *c, const struct digest *d)
+static int check_hash(const void *data, size_t len, const struct digest *d)
 {
 	struct digest actual;
-	int r = hash_bytes(c->data, c->len, &actual);
+	int r = hash_bytes(data, len, &actual);
 	if (r < 0)
 		return r;
 	return digest_equal(&actual, d) ? 0 : -EBADMSG;
@@ -154,6 +155,17 @@ int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, vo
 	return r < 0 ? r : codec_decode_dict(frame, len, d, out, out_len);
 }
 
+/* Decode d's frame and check the bytes, one way or the other. */
+static int decode_checked(struct chunk_store *cs, const struct digest *d,
+			  const struct kv_value *frame, void *out, size_t len)
+{
+	int r = chunk_store_decode(cs, frame->data, frame->len, out, len);
+
+	if (r == 0 && !codec_has_checksum(frame->data, frame->len))
+		r = check_hash(out, len, d);
+	return r;
+}
+
 /* Read and decode d's chunk; it has one reference and is not in the cache. */
 static int load(struct chunk_store *cs, const struct digest *d, struct chunk **out,
 		size_t *out_stored)
@@ -170,9 +182,7 @@ static int load(struct chunk_store *cs, const struct digest *d, struct chunk **o
 	c = chunk_new(d, (size_t)len, &data);
 	if (!c)
 		return -ENOMEM;
-	r = chunk_store_decode(cs, frame.data, frame.len, data, (size_t)len);
-	if (r == 0 && !codec_has_checksum(frame.data, frame.len))
-		r = check_hash(c, d);
+	r = decode_checked(cs, d, &frame, data, (size_t)len);
 	if (r < 0)
 		return r;
 	*out_stored = frame.len;
@@ -195,6 +205,24 @@ int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk
 	return 0;
 }
 
+int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, size_t len)
+{
+	CLEANUP(chunk_unref_p) struct chunk *c = chunk_cache_get(cs->cache, d);
+	CLEANUP(kv_value_release) struct kv_value frame = { 0 };
+
+	if (c && c->len == len)
+		memcpy(out, c->data, len);
+	if (c)
+		return c->len == len ? 0 : -EBADMSG;
+	int r = kv_get(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE, &frame);
+	if (r < 0)
+		return r == -ENOENT ? -ENODATA : r;
+	int64_t actual = checked_len(&frame);
+	if (actual < 0)
+		return (int)actual;
+	return (size_t)actual == len ? decode_checked(cs, d, &frame, out, len) : -EBADMSG;
+}
+
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d)
 {
 	return chunk_cache_get(cs->cache, d);
@@ -207,7 +235,7 @@ int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t 
 	size_t stored;
 	int r = load(cs, d, &c, &stored);
 	if (r == 0)
-		r = check_hash(c, d);
+		r = check_hash(c->data, c->len, d);
 	if (r < 0)
 		return r;
 	*out_raw = (uint32_t)c->len;

@@ -56,7 +56,13 @@ struct chunk {
  * finds what disks do, and chunk_store_verify finds the rest.
  */
 MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out);
-/* The same without waiting: NULL where the cache has it not. */
+/*
+ * The same into out, which has room for the chunk's len bytes; -EBADMSG where it
+ * has another length. For what is read once: the cache is asked, but left as it is.
+ */
+MUST_CHECK int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out,
+				size_t len);
+/* As chunk_store_get, without waiting: NULL where the cache has it not. */
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d);
 void chunk_unref(struct chunk *c);
 DEFINE_CLEANUP(struct chunk *, chunk_unref)

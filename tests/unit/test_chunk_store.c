@@ -160,14 +160,40 @@ static void largest_chunk_is_accepted(void **state)
 	free(raw);
 }
 
+static void a_chunk_is_read_into_a_place_past_the_cache(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *raw = malloc(CHUNK_MAX), *got = malloc(CHUNK_MAX);
+	size_t len = make_chunk(7, raw);
+	struct digest d = put(fx, 7, NULL);
+
+	for (int cached = 0; cached < 2; cached++) {
+		struct chunk *c = NULL;
+		memset(got, 0, len);
+		assert_int_equal(chunk_store_read(fx->cs, &d, got, len), 0);
+		assert_memory_equal(got, raw, len);
+		assert_int_equal(chunk_store_read(fx->cs, &d, got, len - 1), -EBADMSG);
+		assert_int_equal(chunk_store_read(fx->cs, &d, got, len + 1), -EBADMSG);
+		c = chunk_store_cached(fx->cs, &d);
+		assert_int_equal(c != NULL, cached);
+		chunk_unref(c);
+		assert_int_equal(chunk_store_get(fx->cs, &d, &c), 0); /* for the second time */
+		chunk_unref(c);
+	}
+	free(raw);
+	free(got);
+}
+
 static void missing_chunk_is_enodata(void **state)
 {
 	struct fixture *fx = *state;
 	struct digest d = { { 1 } };
 	struct chunk *c = NULL;
 	uint32_t raw, stored;
+	uint8_t byte;
 
 	assert_int_equal(chunk_store_get(fx->cs, &d, &c), -ENODATA);
+	assert_int_equal(chunk_store_read(fx->cs, &d, &byte, 1), -ENODATA);
 	assert_int_equal(chunk_store_verify(fx->cs, &d, &raw, &stored), -ENODATA);
 	assert_int_equal(chunk_store_has(fx->cs, &d), 0);
 	assert_null(c);
@@ -195,11 +221,13 @@ static void frames_that_lie_are_refused(void **state)
 	struct fixture *fx = *state;
 	struct chunk *c = NULL;
 	uint32_t raw, stored;
+	uint8_t place[100];
 
 	for (size_t i = 0; i < ARRAY_SIZE(frames); i++) {
 		struct digest d = { { (uint8_t)i } };
 		put_frame(fx, &d, frames[i], sizeof(frames[i]));
 		assert_int_equal(chunk_store_get(fx->cs, &d, &c), -EBADMSG);
+		assert_int_equal(chunk_store_read(fx->cs, &d, place, sizeof(place)), -EBADMSG);
 		assert_int_equal(chunk_store_verify(fx->cs, &d, &raw, &stored), -EBADMSG);
 	}
 	assert_null(c);
@@ -248,6 +276,8 @@ static void flipped_bits_on_disk_are_found_by_a_plain_read(void **state)
 		open_stores(fx);
 		assert_int_equal(chunk_store_get(fx->cs, &res.digest, &c), -EBADMSG);
 		assert_null(c);
+		assert_int_equal(chunk_store_read(fx->cs, &res.digest, raw, 2 * CHUNK_MIN),
+				 -EBADMSG);
 	}
 	free(raw);
 }
@@ -461,6 +491,7 @@ int main(void)
 		TEST(chunk_is_named_by_its_hash_and_comes_back),
 		TEST(second_put_stores_nothing),
 		TEST(largest_chunk_is_accepted),
+		TEST(a_chunk_is_read_into_a_place_past_the_cache),
 		TEST(missing_chunk_is_enodata),
 		TEST(frames_that_lie_are_refused),
 		TEST(flipped_bits_on_disk_are_found_by_a_plain_read),

@@ -187,31 +187,94 @@ static void it_can_be_cancelled(void **state)
 	assert_int_equal(export_tar(s->store, &root, fail_later, &left, &p, &s->err), -ECANCELED);
 }
 
-static void a_missing_chunk_is_named_by_its_path(void **state)
+/* Delete the chunk of a file of one; the store is opened anew, with nothing in its cache. */
+static void lose_chunk_of(struct scratch *s, const char *file, size_t len)
 {
-	struct scratch *s = *state;
 	struct kv_batch *b = kv_batch_new();
+	char *data = malloc(len), path[96];
+	int fd = open(file, O_RDONLY);
 	struct digest d;
-	size_t left = SIZE_MAX;
-	char data[5000];
 
-	sh("mkdir -p m/dir");
-	put_text("m/dir/broken", sizeof(data), 9);
-	struct digest root = import_dir(s, "m");
-	int fd = open("m/dir/broken", O_RDONLY);
-	assert_int_equal(read(fd, data, sizeof(data)), (ssize_t)sizeof(data));
+	assert_int_equal(read(fd, data, len), (ssize_t)len);
 	close(fd);
-	assert_int_equal(hash_bytes(data, sizeof(data), &d), 0);
+	assert_int_equal(hash_bytes(data, len, &d), 0);
+	free(data);
 	kv_batch_del(s->store->kv, b, KV_CHUNK, d.b, DIGEST_SIZE);
 	assert_int_equal(kv_write(s->store->kv, b, KV_LOG), 0);
 	kv_batch_free(b);
-	/* A new store, without anything in its cache. */
-	char path[96];
 	store_close(s->store);
 	snprintf(path, sizeof(path), "%s/store", s->dir);
 	assert_int_equal(store_open(path, NULL, &s->store, &s->err), 0);
+}
+
+static void a_missing_chunk_is_named_by_its_path(void **state)
+{
+	struct scratch *s = *state;
+	size_t left = SIZE_MAX;
+
+	sh("mkdir -p m/dir");
+	put_text("m/dir/broken", 5000, 9);
+	struct digest root = import_dir(s, "m");
+	lose_chunk_of(s, "m/dir/broken", 5000);
 	assert_int_equal(export_tar(s->store, &root, fail_later, &left, NULL, &s->err), -ENODATA);
 	assert_non_null(strstr(error_text(&s->err), "dir/broken"));
+	assert_true(left == SIZE_MAX);
+}
+
+#define MANY_FILES 400u
+
+/* 16 MB in files of all sizes: small ones by the hundred, one in forty of many chunks. */
+static void make_many(void)
+{
+	sh("mkdir many");
+	for (unsigned i = 0; i < MANY_FILES; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "many/%03u", i);
+		put_text(path, i % 40 == 39 ? 1000000 + i : 600 + i * i % 40000, i);
+	}
+}
+
+static void much_comes_out_whole_and_in_order(void **state)
+{
+	struct scratch *s = *state;
+
+	make_many();
+	struct digest root = import_dir(s, "many");
+	export_to(s, &root, "out.tar");
+	sh("mkdir x && tar -C x -xf out.tar && diff -r many x");
+	sh("tar -C many --format=pax --sort=name -cf - . | tar -tf - | sed 's,^./\\(.\\),\\1,' "
+	   ">want && "
+	   "tar -tf out.tar | cmp - want");
+}
+
+static int compare_with_fd(void *arg, const void *data, size_t len)
+{
+	char *want = malloc(len);
+	bool same = read(*(int *)arg, want, len) == (ssize_t)len && memcmp(want, data, len) == 0;
+
+	free(want);
+	return same ? 0 : -EBADMSG;
+}
+
+static void what_comes_before_a_missing_chunk_is_right(void **state)
+{
+	struct scratch *s = *state;
+
+	make_many();
+	struct digest root = import_dir(s, "many");
+	export_to(s, &root, "out.tar");
+	lose_chunk_of(s, "many/350", 600 + 350 * 350 % 40000);
+	int fd = open("out.tar", O_RDONLY);
+	assert_int_equal(export_tar(s->store, &root, compare_with_fd, &fd, NULL, &s->err),
+			 -ENODATA);
+	assert_non_null(strstr(error_text(&s->err), "350"));
+	off_t done = lseek(fd, 0, SEEK_CUR);
+	close(fd);
+	assert_true(done > 6 << 20);
+	sh("grep -aboP '350\\x00{97}' out.tar | head -1 | cut -d: -f1 >at && test $(cat at) -ge "
+	   "%lld",
+	   (long long)done);
 }
 
 static void an_unknown_root_is_an_error(void **state)
@@ -345,6 +408,8 @@ int main(void)
 		T(a_failing_sink_ends_it),
 		T(it_can_be_cancelled),
 		T(a_missing_chunk_is_named_by_its_path),
+		T(much_comes_out_whole_and_in_order),
+		T(what_comes_before_a_missing_chunk_is_right),
 		T(an_unknown_root_is_an_error),
 		T(a_layout_comes_in_again),
 		T(a_layout_as_a_stream_comes_in_again),
