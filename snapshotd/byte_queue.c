@@ -12,6 +12,8 @@ struct byte_queue {
 	pthread_cond_t changed;
 	/* all below: guarded by lock */
 	size_t cap, start, len; /* ring: len bytes from start */
+	const uint8_t *offered; /* after those: a waiting writer's own memory */
+	size_t offered_len;
 	bool ended, failed, abandoned;
 	uint8_t data[];
 };
@@ -59,27 +61,33 @@ static size_t put_locked(struct byte_queue *q, const uint8_t *data, size_t len)
 	return done;
 }
 
+/* The reader gets it from where it is: a ring would cost another copy and many turns. */
+static int offer_locked(struct byte_queue *q, const uint8_t *data, size_t len)
+{
+	q->offered = data;
+	q->offered_len = len;
+	pthread_cond_broadcast(&q->changed);
+	while (q->offered_len > 0 && !q->abandoned && !q->ended)
+		pthread_cond_wait(&q->changed, &q->lock);
+	int rc = q->offered_len > 0 ? -EPIPE : 0;
+
+	q->offered = NULL;
+	q->offered_len = 0;
+	return rc;
+}
+
 int byte_queue_write(struct byte_queue *q, const void *data, size_t len)
 {
-	const uint8_t *p = data;
 	int rc = 0;
 
 	pthread_mutex_lock(&q->lock);
-	for (;;) {
-		size_t n;
-
-		if (q->abandoned || q->ended) {
-			rc = -EPIPE;
-			break;
-		}
-		n = put_locked(q, p, len);
-		if (n > 0)
-			pthread_cond_broadcast(&q->changed);
-		p += n;
-		len -= n;
-		if (len == 0)
-			break;
-		pthread_cond_wait(&q->changed, &q->lock);
+	if (q->abandoned || q->ended) {
+		rc = -EPIPE;
+	} else if (len > q->cap - q->len) {
+		rc = offer_locked(q, data, len);
+	} else {
+		put_locked(q, data, len);
+		pthread_cond_broadcast(&q->changed);
 	}
 	pthread_mutex_unlock(&q->lock);
 	return rc;
@@ -161,6 +169,14 @@ static size_t take_locked(struct byte_queue *q, uint8_t *out, size_t max)
 		q->len -= run;
 		done += run;
 	}
+	size_t run = MIN(q->offered_len, max - done);
+
+	if (run > 0) {
+		memcpy(out + done, q->offered, run);
+		q->offered += run;
+		q->offered_len -= run;
+		done += run;
+	}
 	return done;
 }
 
@@ -171,9 +187,10 @@ ssize_t byte_queue_read(struct byte_queue *q, void *out, size_t max, int timeout
 
 	pthread_mutex_lock(&q->lock);
 	for (;;) {
-		if (q->len > 0) {
+		if (q->len + q->offered_len > 0) {
 			rc = (ssize_t)take_locked(q, out, max);
-			pthread_cond_broadcast(&q->changed);
+			if (q->offered_len == 0) /* else its writer has to wait on */
+				pthread_cond_broadcast(&q->changed);
 			break;
 		}
 		if (q->ended) {
@@ -181,7 +198,7 @@ ssize_t byte_queue_read(struct byte_queue *q, void *out, size_t max, int timeout
 			break;
 		}
 		if (pthread_cond_timedwait(&q->changed, &q->lock, &until) == ETIMEDOUT &&
-		    q->len == 0 && !q->ended)
+		    q->len + q->offered_len == 0 && !q->ended)
 			break;
 	}
 	pthread_mutex_unlock(&q->lock);

@@ -18,7 +18,10 @@ struct byte_queue;
 struct byte_queue *byte_queue_new(size_t capacity); /* NULL when out of memory */
 void byte_queue_free(struct byte_queue *q);
 
-/* Waits for room until all of it is in. -EPIPE: the reader has gone. */
+/*
+ * Waits until all of it is in, or has been read where there is no room for it.
+ * -EPIPE: the reader has gone.
+ */
 MUST_CHECK int byte_queue_write(struct byte_queue *q, const void *data, size_t len);
 /* As much as there is room for within timeout_ms: bytes (> 0), -EAGAIN, -EPIPE. */
 MUST_CHECK ssize_t byte_queue_write_some(struct byte_queue *q, const void *data, size_t len,

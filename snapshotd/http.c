@@ -39,6 +39,7 @@
 #define CONNECTION_MEMORY_STEP (32u << 10)
 #define CONNECTION_STACK (1u << 20)
 #define STREAM_BLOCK_BYTES (64u << 10)
+#define STREAM_SEND_BUFFER (512 << 10) /* the kernel doubles it */
 #define KEEP_ALIVE_MS 15000
 
 /* ---- sending ---- */
@@ -53,11 +54,16 @@ static void timeout_set(struct http_request *rq, unsigned seconds)
 	MHD_set_connection_option(rq->conn, MHD_CONNECTION_OPTION_TIMEOUT, seconds);
 }
 
+static bool sends_events(const struct http_request *rq)
+{
+	return strcmp(rq->content_type, "text/event-stream") == 0;
+}
+
 static ssize_t stream_read(void *cls, uint64_t pos, char *out, size_t max)
 {
 	static const char comment[] = ": keep-alive\n\n";
 	struct http_request *rq = cls;
-	bool events = strcmp(rq->content_type, "text/event-stream") == 0;
+	bool events = sends_events(rq);
 
 	(void)pos;
 	for (;;) {
@@ -82,18 +88,35 @@ static ssize_t stream_read(void *cls, uint64_t pos, char *out, size_t max)
 	}
 }
 
+/*
+ * A pipe's worth is little between two processes: each would wait for the other
+ * at every block. TCP sizes its buffers itself.
+ */
+static void send_buffer_grow(int fd)
+{
+	int domain, size = STREAM_SEND_BUFFER;
+	socklen_t len = sizeof(domain);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX &&
+	    setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+		log_debug("a socket's buffer stays small"); /* only slower */
+}
+
 /* Give the decided reply to the library; in the connection's thread. */
 static enum MHD_Result reply_queue(struct http_request *rq)
 {
 	struct MHD_Response *r;
 	enum MHD_Result rc;
 
-	if (rq->kind == REPLY_STREAM)
+	if (rq->kind == REPLY_STREAM) {
+		if (!sends_events(rq)) /* those are few, and their streams many */
+			send_buffer_grow(rq->fd);
 		r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES,
 						      stream_read, rq, NULL);
-	else
+	} else {
 		r = MHD_create_response_from_buffer_with_free_callback(
 			rq->reply_len, rq->reply_len ? rq->reply_body : NULL, free);
+	}
 	if (!r)
 		return MHD_NO;
 	if (rq->kind == REPLY_WHOLE && rq->reply_len)

@@ -19,11 +19,12 @@ static uint8_t byte_at(size_t i)
 
 static void *write_total(void *arg)
 {
-	uint8_t data[997];
+	uint8_t data[5000];
 	size_t done = 0;
 
-	while (done < TOTAL) {
-		size_t n = MIN(sizeof(data), TOTAL - done);
+	/* Some that fit, some that the ring has no room for. */
+	for (unsigned turn = 0; done < TOTAL; turn++) {
+		size_t n = MIN((size_t)(turn % 3 ? 20 : turn % sizeof(data)), TOTAL - done);
 
 		for (size_t i = 0; i < n; i++)
 			data[i] = byte_at(done + i);
@@ -71,11 +72,41 @@ static void a_reader_that_leaves_wakes_the_writer(void **state)
 
 	(void)state;
 	assert_int_equal(pthread_create(&t, NULL, write_total, q), 0);
-	assert_int_equal(byte_queue_read(q, &c, 1, 10000), 1);
+	for (int i = 0; i < 3000; i++)
+		assert_int_equal(byte_queue_read(q, &c, 1, 10000), 1);
 	byte_queue_abandon(q);
 	pthread_join(t, &failed);
 	assert_non_null(failed);
 	assert_int_equal(byte_queue_try_write(q, &c, 1), -EPIPE);
+	byte_queue_free(q);
+}
+
+static void *write_large(void *arg)
+{
+	char data[100];
+
+	memset(data, 'x', sizeof(data));
+	return (void *)(intptr_t)byte_queue_write(arg, data, sizeof(data));
+}
+
+/* What was not read of a write is lost with it: its memory is its own again. */
+static void an_end_wakes_a_writer_that_waits_to_be_read(void **state)
+{
+	struct byte_queue *q = byte_queue_new(10);
+	pthread_t t;
+	void *result;
+	char out[10];
+
+	(void)state;
+	assert_int_equal(byte_queue_write(q, "abc", 3), 0);
+	assert_int_equal(pthread_create(&t, NULL, write_large, q), 0);
+	while (byte_queue_read(q, out, sizeof(out), 10000) != sizeof(out))
+		; /* three bytes alone, where the writer was slow */
+	assert_memory_equal(out + 3, "xxxxxxx", 7);
+	byte_queue_end(q, true);
+	pthread_join(t, &result);
+	assert_int_equal((intptr_t)result, -EPIPE);
+	assert_int_equal(byte_queue_read(q, out, sizeof(out), 0), -EIO);
 	byte_queue_free(q);
 }
 
@@ -144,6 +175,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_come_out_in_order_and_whole),
 		cmocka_unit_test(a_reader_that_leaves_wakes_the_writer),
+		cmocka_unit_test(an_end_wakes_a_writer_that_waits_to_be_read),
 		cmocka_unit_test(a_failed_end_is_told_after_the_bytes),
 		cmocka_unit_test(try_write_leaves_half_of_the_queue),
 		cmocka_unit_test(write_some_takes_what_fits_and_then_times_out),
