@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define PIPE_BYTES (1 << 20)
+
 /* The file to remove when a signal ends us. */
 static const char *volatile unfinished;
 
@@ -66,6 +68,13 @@ static int open_temporary(struct out_file *f, mode_t mode, struct error *err)
 	return 0;
 }
 
+/* What reads a pipe is mostly slower woken than served. Beyond a user's limit it stays small. */
+static void pipe_grow(int fd)
+{
+	if (fcntl(fd, F_GETPIPE_SZ) < PIPE_BYTES)
+		(void)fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES);
+}
+
 int out_file_open(struct out_file *f, const char *path, struct error *err)
 {
 	struct stat st;
@@ -75,6 +84,7 @@ int out_file_open(struct out_file *f, const char *path, struct error *err)
 		if (isatty(STDOUT_FILENO))
 			return error_set(err, -EINVAL, "standard output is a terminal");
 		f->fd = STDOUT_FILENO;
+		pipe_grow(f->fd);
 		return 0;
 	}
 	bool exists = stat(path, &st) == 0;
