@@ -105,7 +105,6 @@ struct loader {
 static int load_extent(void *arg, uint64_t off, const struct extent_rec *e)
 {
 	struct loader *l = arg;
-	struct chunk *c;
 
 	(void)off;
 	if (e->kind != EXTENT_CHUNK)
@@ -113,8 +112,7 @@ static int load_extent(void *arg, uint64_t off, const struct extent_rec *e)
 	if (e->len > l->left)
 		return 1;
 	l->left -= e->len;
-	if (chunk_store_get(l->chunks, &e->digest, &c) == 0)
-		chunk_unref(c);
+	chunk_store_prefetch(l->chunks, &e->digest);
 	return 0;
 }
 
