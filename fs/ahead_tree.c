@@ -14,12 +14,16 @@ struct walk {
 	const struct tree_fs *base;
 	uint64_t loads_end;
 	unsigned names;
-	struct buf *dirs; /* u64 each, of the directory being listed */
+};
+struct listing {
+	struct walk *walk;
+	struct buf dirs; /* u64 each */
 };
 
 static int see_name(void *arg, uint64_t hash, const struct dirent_rec *e)
 {
-	struct walk *w = arg;
+	struct listing *l = arg;
+	struct walk *w = l->walk;
 	struct inode_rec rec;
 	struct tree_value pin = { 0 };
 	int r;
@@ -30,22 +34,21 @@ static int see_name(void *arg, uint64_t hash, const struct dirent_rec *e)
 	r = tree_fs_inode(w->base, e->ino, &rec, &pin);
 	tree_value_release(&pin);
 	if (!r && e->type == DT_DIR)
-		r = buf_append(w->dirs, &e->ino, sizeof(e->ino));
+		r = buf_append(&l->dirs, &e->ino, sizeof(e->ino));
 	return r;
 }
 
 /* 1: it is enough. */
 static int walk_dir(struct walk *w, uint64_t dir, unsigned depth)
 {
-	struct buf dirs CLEANUP(buf_fini_p) = BUF_INIT;
-	int r;
+	struct listing l = { .walk = w, .dirs = BUF_INIT };
+	int r = tree_fs_readdir(w->base, dir, 0, see_name, &l);
 
-	w->dirs = &dirs;
-	r = tree_fs_readdir(w->base, dir, 0, see_name, w);
-	for (size_t at = 0; !r && depth < DEPTH_MAX && at < dirs.len; at += sizeof(dir)) {
-		memcpy(&dir, dirs.data + at, sizeof(dir));
+	for (size_t at = 0; !r && depth < DEPTH_MAX && at < l.dirs.len; at += sizeof(dir)) {
+		memcpy(&dir, l.dirs.data + at, sizeof(dir));
 		r = walk_dir(w, dir, depth + 1);
 	}
+	buf_fini(&l.dirs);
 	return r;
 }
 
