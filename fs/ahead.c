@@ -105,6 +105,7 @@ struct loader {
 static int load_extent(void *arg, uint64_t off, const struct extent_rec *e)
 {
 	struct loader *l = arg;
+	struct chunk *c;
 
 	(void)off;
 	if (e->kind != EXTENT_CHUNK)
@@ -112,7 +113,8 @@ static int load_extent(void *arg, uint64_t off, const struct extent_rec *e)
 	if (e->len > l->left)
 		return 1;
 	l->left -= e->len;
-	chunk_store_prefetch(l->chunks, &e->digest);
+	if (chunk_store_get(l->chunks, &e->digest, &c) == 0)
+		chunk_unref(c);
 	return 0;
 }
 

@@ -12,19 +12,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "store/base/buf.h"
 #include "store/chunk_cache.h"
 #include "store/chunker.h"
 #include "store/codec.h"
 #include "store/dict.h"
-
-/* A chunk that a thread is loading, on its stack. */
-struct loading {
-	const struct digest *digest;
-	LIST_ENTRY(loading) link;
-};
 
 struct chunk_store {
 	struct kv *kv;	     /* borrowed */
@@ -35,11 +28,6 @@ struct chunk_store {
 	/* Written under dict_lock with release, read with acquire; then it stays. */
 	_Atomic(struct codec_dict *) dicts[DICT_COUNT_MAX];
 	pthread_mutex_t dict_lock;
-	/* Who wants what another thread is loading waits for it. */
-	pthread_mutex_t load_lock; /* a leaf; guards `loading` */
-	pthread_cond_t load_done;
-	LIST_HEAD(, loading) loading;
-	_Atomic uint64_t loads; /* relaxed: a statistic */
 };
 
 struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
@@ -53,9 +41,6 @@ struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd
 	cs->guard = guard;
 	cs->zstd_level = zstd_level;
 	pthread_mutex_init(&cs->dict_lock, NULL);
-	pthread_mutex_init(&cs->load_lock, NULL);
-	pthread_cond_init(&cs->load_done, NULL);
-	LIST_INIT(&cs->loading);
 	cs->cache = chunk_cache_new(cache_bytes);
 	if (!cs->cache) {
 		chunk_store_free(cs);
@@ -72,8 +57,6 @@ void chunk_store_free(struct chunk_store *cs)
 	for (size_t i = 0; i < ARRAY_SIZE(cs->dicts); i++)
 		codec_dict_free(atomic_load_explicit(&cs->dicts[i], memory_order_relaxed));
 	pthread_mutex_destroy(&cs->dict_lock);
-	pthread_mutex_destroy(&cs->load_lock);
-	pthread_cond_destroy(&cs->load_done);
 	free(cs);
 }
 
@@ -207,41 +190,7 @@ static int load(struct chunk_store *cs, const struct digest *d, struct chunk **o
 	return 0;
 }
 
-static bool is_loading_locked(const struct chunk_store *cs, const struct digest *d)
-{
-	const struct loading *l = LIST_FIRST(&cs->loading);
-
-	for (; l; l = LIST_NEXT(l, link))
-		if (digest_equal(l->digest, d))
-			return true;
-	return false;
-}
-
-/* Become the one who loads a chunk. False where another is and !wait: then nothing is to end. */
-static bool begin_load(struct chunk_store *cs, struct loading *me, bool wait)
-{
-	bool mine;
-
-	pthread_mutex_lock(&cs->load_lock);
-	while (wait && is_loading_locked(cs, me->digest))
-		pthread_cond_wait(&cs->load_done, &cs->load_lock);
-	mine = wait || !is_loading_locked(cs, me->digest);
-	if (mine)
-		LIST_INSERT_HEAD(&cs->loading, me, link);
-	pthread_mutex_unlock(&cs->load_lock);
-	return mine;
-}
-
-static void end_load(struct chunk_store *cs, struct loading *me)
-{
-	pthread_mutex_lock(&cs->load_lock);
-	LIST_REMOVE(me, link);
-	pthread_cond_broadcast(&cs->load_done);
-	pthread_mutex_unlock(&cs->load_lock);
-}
-
-/* As the one who loads it: whoever was that before has left it in the cache. */
-static int load_into_cache(struct chunk_store *cs, const struct digest *d, struct chunk **out)
+int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out)
 {
 	struct chunk *c = chunk_cache_get(cs->cache, d);
 	size_t stored;
@@ -250,26 +199,10 @@ static int load_into_cache(struct chunk_store *cs, const struct digest *d, struc
 		int r = load(cs, d, &c, &stored);
 		if (r < 0)
 			return r;
-		atomic_fetch_add_explicit(&cs->loads, 1, memory_order_relaxed);
 		c = chunk_cache_add(cs->cache, c);
 	}
 	*out = c;
 	return 0;
-}
-
-int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out)
-{
-	struct chunk *c = chunk_cache_get(cs->cache, d);
-	struct loading me = { .digest = d };
-
-	if (c) {
-		*out = c;
-		return 0;
-	}
-	begin_load(cs, &me, true);
-	int r = load_into_cache(cs, d, out);
-	end_load(cs, &me);
-	return r;
 }
 
 int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, size_t len)
@@ -288,23 +221,6 @@ int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, 
 	if (actual < 0)
 		return (int)actual;
 	return (size_t)actual == len ? decode_checked(cs, d, &frame, out, len) : -EBADMSG;
-}
-
-void chunk_store_prefetch(struct chunk_store *cs, const struct digest *d)
-{
-	struct chunk *c = chunk_cache_get(cs->cache, d);
-	struct loading me = { .digest = d };
-
-	if (!c && begin_load(cs, &me, false)) {
-		(void)!load_into_cache(cs, d, &c);
-		end_load(cs, &me);
-	}
-	chunk_unref(c);
-}
-
-uint64_t chunk_store_loads(const struct chunk_store *cs)
-{
-	return atomic_load_explicit(&cs->loads, memory_order_relaxed);
 }
 
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d)

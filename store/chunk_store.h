@@ -62,11 +62,6 @@ MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, s
  */
 MUST_CHECK int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out,
 				size_t len);
-/*
- * Load a chunk into the cache, unless it is there or a thread is loading it. A
- * hint: what fails shows in chunk_store_get, which waits for who loads it.
- */
-void chunk_store_prefetch(struct chunk_store *cs, const struct digest *d);
 /* As chunk_store_get, without waiting: NULL where the cache has it not. */
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d);
 void chunk_unref(struct chunk *c);
@@ -91,9 +86,6 @@ MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);
 
 /* Chunks newly stored so far, since it was opened. */
 uint64_t chunk_store_stored(const struct chunk_store *cs);
-
-/* Chunks read and decoded for chunk_store_get and chunk_store_prefetch so far. */
-uint64_t chunk_store_loads(const struct chunk_store *cs);
 
 /* Bytes that the cache holds (chunks in use elsewhere only are not counted). */
 size_t chunk_store_cached_bytes(struct chunk_store *cs);

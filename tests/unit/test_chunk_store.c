@@ -401,74 +401,6 @@ static void threads_share_the_cache(void **state)
 	assert_true(chunk_store_cached_bytes(fx->cs) <= 2u << 20);
 }
 
-/* Threads that want the same chunks at once, some as a hint. */
-#define LOADERS 6
-struct loader {
-	struct fixture *fx;
-	const struct digest *digests;
-	pthread_barrier_t *start;
-	bool is_hint;
-};
-
-static void *load_all(void *arg)
-{
-	const struct loader *l = arg;
-	struct chunk *c;
-
-	for (unsigned n = 0; n < SHARED_CHUNKS; n++) {
-		pthread_barrier_wait(l->start);
-		if (l->is_hint) {
-			chunk_store_prefetch(l->fx->cs, &l->digests[n]);
-			continue;
-		}
-		assert_int_equal(chunk_store_get(l->fx->cs, &l->digests[n], &c), 0);
-		expect_chunk(c, n);
-		chunk_unref(c);
-	}
-	return NULL;
-}
-
-static void a_chunk_that_many_want_is_loaded_once(void **state)
-{
-	struct fixture *fx = *state;
-	struct digest digests[SHARED_CHUNKS];
-	struct loader loaders[LOADERS];
-	pthread_t threads[LOADERS];
-	pthread_barrier_t start;
-
-	for (unsigned n = 0; n < SHARED_CHUNKS; n++)
-		digests[n] = put(fx, n, NULL);
-	assert_int_equal(kv_compact_content(fx->kv), 0); /* which moves them to a file */
-	close_stores(fx);
-	open_stores(fx);
-	pthread_barrier_init(&start, NULL, LOADERS);
-	for (unsigned i = 0; i < LOADERS; i++) {
-		loaders[i] = (struct loader){ fx, digests, &start, i % 3 == 0 };
-		assert_int_equal(pthread_create(&threads[i], NULL, load_all, &loaders[i]), 0);
-	}
-	for (unsigned i = 0; i < LOADERS; i++)
-		pthread_join(threads[i], NULL);
-	pthread_barrier_destroy(&start);
-	assert_int_equal(chunk_store_loads(fx->cs), SHARED_CHUNKS);
-}
-
-static void a_hint_loads_and_fails_in_silence(void **state)
-{
-	struct fixture *fx = *state;
-	struct digest d = put(fx, 7, NULL), missing = { { 1 } };
-	struct chunk *c;
-
-	chunk_store_prefetch(fx->cs, &missing);
-	assert_int_equal(chunk_store_get(fx->cs, &missing, &c), -ENODATA);
-	assert_null(chunk_store_cached(fx->cs, &d));
-	chunk_store_prefetch(fx->cs, &d);
-	chunk_store_prefetch(fx->cs, &d);
-	assert_int_equal(chunk_store_loads(fx->cs), 1);
-	c = chunk_store_cached(fx->cs, &d);
-	assert_non_null(c);
-	chunk_unref(c);
-}
-
 /* Writers keep putting chunks that a collector, who finds no record, sweeps. */
 struct sweeper {
 	struct fixture *fx;
@@ -568,8 +500,6 @@ int main(void)
 		TEST(least_recently_used_chunk_goes_first),
 		TEST(cache_of_nothing_still_reads),
 		TEST(threads_share_the_cache),
-		TEST(a_chunk_that_many_want_is_loaded_once),
-		TEST(a_hint_loads_and_fails_in_silence),
 		TEST(chunks_of_running_sessions_are_not_swept),
 	};
 
