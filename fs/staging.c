@@ -21,6 +21,8 @@
 #define RANGES_MAX (256u << 10)
 /* Punching less than a block gives nothing back. */
 #define PUNCH_MIN 4096u
+/* Writes wait while the kernel punches: not for more than this at a time. */
+#define PUNCH_PIECE (256u << 10)
 
 /* A sync of so little logs the data, instead of syncing the file as well. */
 #define RECENT_RANGES 64u
@@ -220,9 +222,13 @@ int staging_read(struct staging *st, uint64_t pos, void *out, size_t len)
 
 void staging_punch(struct staging *st, uint64_t from, uint64_t to)
 {
-	if (to > from)
+	while (from < to) {
+		uint64_t end = MIN(to, from - from % PUNCH_PIECE + PUNCH_PIECE);
+
 		(void)!fallocate(st->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
-				 (off_t)(to - from));
+				 (off_t)(end - from));
+		from = end;
+	}
 }
 
 static int by_pos(const void *a, const void *b)
