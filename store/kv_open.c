@@ -10,6 +10,10 @@
  *
  * node: small values, read one at a time: 4 KiB blocks, Bloom filter.
  *
+ * Filters and indexes are in parts: one of a table with half a million keys is
+ * larger than what a shard of the block cache takes, and then is read whole, and
+ * its checksum computed, for every key that is looked up.
+ *
  * A reader beside a running writer opens the database read-only: without its
  * lock, replaying the log into memory. (A secondary instance would be meant for
  * that, but RocksDB 7.8's reads blobs through a dangling reference.) It keeps
@@ -32,6 +36,9 @@
 #define BLOCK_CACHE_DEFAULT (64u << 20)
 #define WRITE_BUFFERS_DEFAULT (64u << 20)
 #define BLOOM_BITS_PER_KEY 10
+/* Parts of filters and indexes; of the cache, which takes no block larger than one of its own. */
+#define META_BLOCK_SIZE (32u << 10)
+#define CACHE_SHARD_BITS 3
 #define MIN_BLOB_SIZE 256
 #define BLOB_FILE_SIZE (256ull << 20)
 #define LOG_SIZE_MAX (64ull << 20)
@@ -108,9 +115,14 @@ static void set_table_options(rocksdb_options_t *o, enum kv_family f, rocksdb_ca
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(t, 1);
 	rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(t, 1);
 	rocksdb_block_based_options_set_format_version(t, 5);
+	rocksdb_block_based_options_set_index_type(
+		t, rocksdb_block_based_table_index_type_two_level_index_search);
+	rocksdb_block_based_options_set_metadata_block_size(t, META_BLOCK_SIZE);
+	rocksdb_block_based_options_set_pin_top_level_index_and_filter(t, 1);
 	if (f == KV_CHUNK || f == KV_NODE) {
 		rocksdb_block_based_options_set_filter_policy(
 			t, rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS_PER_KEY));
+		rocksdb_block_based_options_set_partition_filters(t, 1);
 		rocksdb_block_based_options_set_block_size(t, 4096);
 	}
 	rocksdb_options_set_block_based_table_factory(o, t);
@@ -265,14 +277,25 @@ static void create_access_options(struct kv *kv)
 	rocksdb_writeoptions_set_sync(kv->write[KV_SYNC], 1);
 }
 
+static rocksdb_cache_t *new_cache(size_t bytes)
+{
+	rocksdb_lru_cache_options_t *o = rocksdb_lru_cache_options_create();
+
+	rocksdb_lru_cache_options_set_capacity(o, bytes);
+	rocksdb_lru_cache_options_set_num_shard_bits(o, CACHE_SHARD_BITS);
+	rocksdb_cache_t *cache = rocksdb_cache_create_lru_opts(o);
+
+	rocksdb_lru_cache_options_destroy(o);
+	return cache;
+}
+
 static int init(struct kv *kv, const char *dir, const struct kv_options *opt)
 {
 	pthread_mutex_init(&kv->flush_lock, NULL);
 	pthread_mutex_init(&kv->compact_lock, NULL);
 	pthread_mutex_init(&kv->reopen_lock, NULL);
 	kv->mode = opt->mode;
-	kv->cache = rocksdb_cache_create_lru(opt->block_cache_bytes ? opt->block_cache_bytes
-								    : BLOCK_CACHE_DEFAULT);
+	kv->cache = new_cache(opt->block_cache_bytes ?: BLOCK_CACHE_DEFAULT);
 	kv->write_buffer_bytes =
 		opt->write_buffer_bytes ? opt->write_buffer_bytes : WRITE_BUFFERS_DEFAULT;
 	create_access_options(kv);
