@@ -180,8 +180,10 @@ static int seal_data(struct seal *s, struct file_chunks *small, struct unode *u,
 	if (!has_extents(u) && base_size == rec->size)
 		return 0;
 	if (rec->size > BIG_FILE) {
-		struct file_chunks_options opt = { s->v->base.chunks, s->pool, seal_file_emit,
-						   seal_file_at_cut };
+		struct file_chunks_options opt = { .chunks = s->v->base.chunks,
+						   .pool = s->pool,
+						   .emit = seal_file_emit,
+						   .at_cut = seal_file_at_cut };
 
 		fc = big = file_chunks_new(&opt);
 		if (!big)
@@ -248,8 +250,10 @@ static int seal_unode(struct seal *s, struct file_chunks *small, struct unode *u
 static void *seal_thread(void *arg)
 {
 	struct seal *s = arg;
-	struct file_chunks_options opt = { s->v->base.chunks, NULL, seal_file_emit,
-					   seal_file_at_cut };
+	struct file_chunks_options opt = { .chunks = s->v->base.chunks,
+					   .emit = seal_file_emit,
+					   .at_cut = seal_file_at_cut,
+					   .gather = true };
 	struct file_chunks *small CLEANUP(file_chunks_free_p) = file_chunks_new(&opt);
 	int r = small ? 0 : -ENOMEM;
 
@@ -260,6 +264,8 @@ static void *seal_thread(void *arg)
 			break;
 		r = seal_unode(s, small, s->unodes[i]);
 	}
+	if (!r)
+		r = file_chunks_flush(small);
 	if (r) {
 		pthread_mutex_lock(&s->lock);
 		s->failed = s->failed ? s->failed : r;

@@ -60,39 +60,130 @@ void chunk_store_free(struct chunk_store *cs)
 	free(cs);
 }
 
-static int write_new(struct chunk_store *cs, const struct digest *d, const void *raw, size_t len,
-		     uint32_t *out_stored)
+/* Encode the chunk into the batch. */
+static int add_new(struct chunk_store *cs, struct kv_batch *batch, const struct digest *d,
+		   const void *raw, size_t len, uint32_t *out_stored)
 {
 	CLEANUP(buf_fini_p) struct buf frame = BUF_INIT;
 	int r = codec_encode(cs->zstd_level, raw, len, &frame);
 	if (r < 0)
 		return r;
+	kv_batch_put(cs->kv, batch, KV_CHUNK, d->b, DIGEST_SIZE, frame.data, frame.len);
+	*out_stored = (uint32_t)frame.len;
+	return 0;
+}
+
+static int write_batch(struct chunk_store *cs, struct kv_batch *batch, size_t chunks)
+{
+	int r = kv_write(cs->kv, batch, KV_NO_LOG);
+
+	if (r == 0)
+		atomic_fetch_add_explicit(&cs->stored, chunks, memory_order_relaxed);
+	return r;
+}
+
+static int write_new(struct chunk_store *cs, const struct digest *d, const void *raw, size_t len,
+		     uint32_t *out_stored)
+{
 	CLEANUP(kv_batch_free_p) struct kv_batch *batch = kv_batch_new();
 	if (!batch)
 		return -ENOMEM;
-	kv_batch_put(cs->kv, batch, KV_CHUNK, d->b, DIGEST_SIZE, frame.data, frame.len);
-	r = kv_write(cs->kv, batch, KV_NO_LOG);
+	int r = add_new(cs, batch, d, raw, len, out_stored);
+	return r < 0 ? r : write_batch(cs, batch, 1);
+}
+
+/* 1: it is there, and stays. 0: it is not. */
+static int find(struct chunk_store *cs, const void *raw, size_t len, struct digest *out)
+{
+	assert(len >= 1 && len <= CHUNK_MAX);
+	int r = hash_bytes(raw, len, out);
 	if (r < 0)
 		return r;
-	*out_stored = (uint32_t)frame.len;
-	atomic_fetch_add_explicit(&cs->stored, 1, memory_order_relaxed);
-	return 0;
+	guard_touch_lock(cs->guard, out);
+	r = kv_has(cs->kv, KV_CHUNK, out->b, DIGEST_SIZE);
+	guard_touch_unlock(cs->guard, out);
+	return r;
 }
 
 int chunk_store_put(struct chunk_store *cs, const void *raw, size_t len,
 		    struct chunk_put_result *out)
 {
 	struct chunk_put_result res = { .stored_bytes = 0 };
+	int r = find(cs, raw, len, &res.digest);
 
-	assert(len >= 1 && len <= CHUNK_MAX);
-	int r = hash_bytes(raw, len, &res.digest);
-	if (r < 0)
-		return r;
-	guard_touch_lock(cs->guard, &res.digest);
-	r = kv_has(cs->kv, KV_CHUNK, res.digest.b, DIGEST_SIZE);
-	guard_touch_unlock(cs->guard, &res.digest);
 	if (r == 0)
 		r = write_new(cs, &res.digest, raw, len, &res.stored_bytes);
+	if (r < 0)
+		return r;
+	*out = res;
+	return 0;
+}
+
+/* --- batches --- */
+
+#define BATCH_BYTES (256u << 10)
+#define BATCH_CHUNKS 64u
+
+struct chunk_batch {
+	struct chunk_store *cs;
+	struct kv_batch *batch;
+	size_t n;
+	struct digest digests[BATCH_CHUNKS]; /* of what is in the batch */
+};
+
+struct chunk_batch *chunk_batch_new(struct chunk_store *cs)
+{
+	struct chunk_batch *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return NULL;
+	b->cs = cs;
+	b->batch = kv_batch_new();
+	if (!b->batch) {
+		free(b);
+		return NULL;
+	}
+	return b;
+}
+
+void chunk_batch_free(struct chunk_batch *b)
+{
+	if (!b)
+		return;
+	kv_batch_free(b->batch);
+	free(b);
+}
+
+int chunk_batch_write(struct chunk_batch *b)
+{
+	int r = b->n ? write_batch(b->cs, b->batch, b->n) : 0;
+
+	kv_batch_clear(b->batch);
+	b->n = 0;
+	return r;
+}
+
+static bool batch_has(const struct chunk_batch *b, const struct digest *d)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (digest_equal(&b->digests[i], d))
+			return true;
+	return false;
+}
+
+int chunk_batch_put(struct chunk_batch *b, const void *raw, size_t len,
+		    struct chunk_put_result *out)
+{
+	struct chunk_put_result res = { .stored_bytes = 0 };
+	int r = find(b->cs, raw, len, &res.digest);
+
+	if (r == 0 && !batch_has(b, &res.digest)) {
+		r = add_new(b->cs, b->batch, &res.digest, raw, len, &res.stored_bytes);
+		if (r == 0)
+			b->digests[b->n++] = res.digest;
+		if (r == 0 && (b->n == BATCH_CHUNKS || kv_batch_bytes(b->batch) >= BATCH_BYTES))
+			r = chunk_batch_write(b);
+	}
 	if (r < 0)
 		return r;
 	*out = res;

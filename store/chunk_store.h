@@ -37,6 +37,21 @@ MUST_CHECK int chunk_store_put(struct chunk_store *cs, const void *raw, size_t l
 			       struct chunk_put_result *out);
 
 /*
+ * Puts of one thread whose chunks are written together: for small ones, each of
+ * which would cost a write of its own, and waiting for those of other threads.
+ * A put may write what was put before; chunk_batch_write writes the rest, and
+ * until then nobody can get it. Within one guard session, otherwise as
+ * chunk_store_put. What is not written when it is freed is not stored.
+ */
+struct chunk_batch;
+struct chunk_batch *chunk_batch_new(struct chunk_store *cs);
+void chunk_batch_free(struct chunk_batch *b);
+DEFINE_CLEANUP(struct chunk_batch *, chunk_batch_free)
+MUST_CHECK int chunk_batch_put(struct chunk_batch *b, const void *raw, size_t len,
+			       struct chunk_put_result *out);
+MUST_CHECK int chunk_batch_write(struct chunk_batch *b);
+
+/*
  * Say that a record will refer to a chunk that exists already (the caller
  * holds another reference to it, such as a tree that contains it). The caller
  * is inside a guard session.

@@ -36,13 +36,14 @@ struct chunk_job {
 struct file_chunks {
 	struct file_chunks_options opt;
 	void *arg;
-	int failed;	    /* first failure of this file */
-	uint64_t start;	    /* of the segment, or where feeding was resumed */
-	uint64_t pos;	    /* file offset of the next byte that may be fed */
-	bool is_long;	    /* the segment is known to be longer than CHUNK_AVG */
-	size_t head, tail;  /* buffer[head, tail): bytes not yet in a chunk, up to pos */
-	uint8_t *buffer;    /* BUFFER_SIZE; NULL until needed */
-	uint64_t new_bytes; /* what was stored */
+	int failed;		   /* first failure of this file */
+	uint64_t start;		   /* of the segment, or where feeding was resumed */
+	uint64_t pos;		   /* file offset of the next byte that may be fed */
+	bool is_long;		   /* the segment is known to be longer than CHUNK_AVG */
+	size_t head, tail;	   /* buffer[head, tail): bytes not yet in a chunk, up to pos */
+	uint8_t *buffer;	   /* BUFFER_SIZE; NULL until needed */
+	uint64_t new_bytes;	   /* what was stored */
+	struct chunk_batch *batch; /* opt.gather */
 
 	struct chunk_job *first, **last; /* in file order; only the feeding thread's */
 	pthread_mutex_t lock;
@@ -57,6 +58,13 @@ struct file_chunks *file_chunks_new(const struct file_chunks_options *opt)
 		return NULL;
 	fc->opt = *opt;
 	fc->last = &fc->first;
+	if (opt->gather) {
+		fc->batch = chunk_batch_new(opt->chunks);
+		if (!fc->batch) {
+			free(fc);
+			return NULL;
+		}
+	}
 	pthread_mutex_init(&fc->lock, NULL);
 	pthread_cond_init(&fc->job_done, NULL);
 	return fc;
@@ -126,8 +134,14 @@ void file_chunks_free(struct file_chunks *fc)
 	drop(fc);
 	pthread_cond_destroy(&fc->job_done);
 	pthread_mutex_destroy(&fc->lock);
+	chunk_batch_free(fc->batch);
 	free(fc->buffer);
 	free(fc);
+}
+
+int file_chunks_flush(struct file_chunks *fc)
+{
+	return fc->batch ? chunk_batch_write(fc->batch) : 0;
 }
 
 void file_chunks_begin(struct file_chunks *fc, void *arg)
@@ -185,7 +199,8 @@ static int take_chunk(struct file_chunks *fc, size_t len)
 	fc->head += len;
 	if (fc->opt.pool)
 		return submit(fc, offset, data, (uint32_t)len);
-	r = chunk_store_put(fc->opt.chunks, data, len, &stored);
+	r = fc->batch ? chunk_batch_put(fc->batch, data, len, &stored)
+		      : chunk_store_put(fc->opt.chunks, data, len, &stored);
 	return r < 0 ? r : emit_chunk(fc, offset, (uint32_t)len, &stored);
 }
 

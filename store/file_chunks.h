@@ -30,6 +30,7 @@
 #ifndef VARVE_FILE_CHUNKS_H
 #define VARVE_FILE_CHUNKS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,6 +52,8 @@ struct file_chunks_options {
 	struct pool *pool; /* NULL: everything in the feeding thread. Not a pool that it runs on */
 	file_chunks_emit_fn emit;
 	file_chunks_cut_fn at_cut; /* may be NULL */
+	/* Without a pool: chunks are written together, the last ones by file_chunks_flush. */
+	bool gather;
 };
 
 struct file_chunks;
@@ -93,6 +96,9 @@ MUST_CHECK int file_chunks_end(struct file_chunks *fc, uint64_t size);
  */
 MUST_CHECK int file_chunks_finish(struct file_chunks *fc, uint64_t size);
 MUST_CHECK int file_chunks_wait(struct file_chunks *fc);
+
+/* Write what is gathered. Nothing to do without opt->gather. Failures as of chunk_store_put. */
+MUST_CHECK int file_chunks_flush(struct file_chunks *fc);
 
 /* Bytes of frames newly stored, over all files so far. */
 uint64_t file_chunks_new_bytes(const struct file_chunks *fc);

@@ -146,6 +146,70 @@ static void second_put_stores_nothing(void **state)
 	assert_int_equal(second, 0);
 }
 
+/* The i-th of some small chunks, of which some are equal. */
+static void batched(struct chunk_batch *b, unsigned i, struct chunk_put_result *out)
+{
+	unsigned raw[16] = { i % 150 };
+
+	assert_int_equal(chunk_batch_put(b, raw, sizeof(raw), out), 0);
+}
+
+static void what_a_batch_has_is_stored_when_it_is_written(void **state)
+{
+	struct fixture *fx = *state;
+	struct chunk_batch *b = chunk_batch_new(fx->cs);
+	struct chunk_put_result res[200];
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < 200; i++) {
+		batched(b, i, &res[i]);
+		bytes += res[i].stored_bytes;
+		assert_int_equal(res[i].stored_bytes != 0, i < 150);
+	}
+	/* Some were written on the way; the last one of them all was not. */
+	assert_int_equal(chunk_store_has(fx->cs, &res[0].digest), 1);
+	assert_int_equal(chunk_store_has(fx->cs, &res[149].digest), 0);
+	assert_int_equal(chunk_batch_write(b), 0);
+	assert_int_equal(chunk_store_stored(fx->cs), 150);
+	for (unsigned i = 0; i < 200; i++) {
+		uint32_t raw, stored;
+
+		assert_int_equal(chunk_store_verify(fx->cs, &res[i].digest, &raw, &stored), 0);
+		assert_int_equal(raw, 64);
+		bytes -= i < 150 ? stored : 0;
+	}
+	assert_int_equal(bytes, 0);
+	/* Another time nothing is new, and a batch that is dropped leaves nothing. */
+	batched(b, 7, &res[0]);
+	assert_int_equal(res[0].stored_bytes, 0);
+	assert_int_equal(chunk_batch_put(b, "dropped", 7, &res[0]), 0);
+	chunk_batch_free(b);
+	assert_int_equal(chunk_store_has(fx->cs, &res[0].digest), 0);
+	assert_int_equal(chunk_store_stored(fx->cs), 150);
+}
+
+static void a_batch_of_large_chunks_is_written_soon(void **state)
+{
+	struct fixture *fx = *state;
+	struct chunk_batch *b = chunk_batch_new(fx->cs);
+	struct chunk_put_result first, res;
+	uint64_t x = 88172645463325252ull;
+	uint64_t raw[8192];
+
+	for (unsigned i = 0; i < 5; i++) {
+		for (size_t k = 0; k < ARRAY_SIZE(raw); k++) {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			raw[k] = x;
+		}
+		assert_int_equal(chunk_batch_put(b, raw, sizeof(raw), i ? &res : &first), 0);
+	}
+	assert_int_equal(chunk_store_has(fx->cs, &first.digest), 1);
+	assert_int_equal(chunk_store_has(fx->cs, &res.digest), 0);
+	chunk_batch_free(b);
+}
+
 static void largest_chunk_is_accepted(void **state)
 {
 	struct fixture *fx = *state;
@@ -490,6 +554,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(chunk_is_named_by_its_hash_and_comes_back),
 		TEST(second_put_stores_nothing),
+		TEST(what_a_batch_has_is_stored_when_it_is_written),
+		TEST(a_batch_of_large_chunks_is_written_soon),
 		TEST(largest_chunk_is_accepted),
 		TEST(a_chunk_is_read_into_a_place_past_the_cache),
 		TEST(missing_chunk_is_enodata),

@@ -345,6 +345,40 @@ static void a_failure_of_emit_is_returned_and_forgotten_at_begin(void **state)
 	free(data);
 }
 
+static void gathered_chunks_are_the_same_and_stored_by_the_flush(void **state)
+{
+	struct scratch *s = *state;
+	struct file_chunks_options opt = { .chunks = s->store->chunks,
+					   .emit = collect,
+					   .gather = true };
+	struct file_chunks *fc = file_chunks_new(&opt), *plain = writer(s, NULL);
+	struct extents *x = calloc(1, sizeof(*x)), *y = calloc(1, sizeof(*y));
+	uint8_t *data = noise(3000, 21);
+
+	assert_non_null(fc);
+	file_chunks_begin(fc, x);
+	assert_int_equal(file_chunks_feed(fc, 0, data, 3000), 0);
+	assert_int_equal(file_chunks_end(fc, 3000), 0);
+	assert_int_equal(x->n, 1);
+	assert_int_equal(chunk_store_has(s->store->chunks, &x->list[0].e.digest), 0);
+	assert_int_equal(file_chunks_flush(fc), 0);
+	assert_int_equal(chunk_store_has(s->store->chunks, &x->list[0].e.digest), 1);
+	assert_int_equal(file_chunks_flush(fc), 0);
+	file_chunks_begin(plain, y);
+	assert_int_equal(file_chunks_feed(plain, 0, data, 3000), 0);
+	assert_int_equal(file_chunks_end(plain, 3000), 0);
+	assert_int_equal(y->n, 1);
+	assert_true(digest_equal(&x->list[0].e.digest, &y->list[0].e.digest));
+	assert_true(file_chunks_new_bytes(fc) > 0);
+	assert_int_equal(file_chunks_new_bytes(plain), 0);
+	assert_int_equal(file_chunks_flush(plain), 0);
+	file_chunks_free(fc);
+	file_chunks_free(plain);
+	free(x);
+	free(y);
+	free(data);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -357,6 +391,7 @@ int main(void)
 		cmocka_unit_test(a_stop_drops_the_rest_and_feeding_can_go_on_behind),
 		cmocka_unit_test(wrong_order_is_refused),
 		cmocka_unit_test(a_failure_of_emit_is_returned_and_forgotten_at_begin),
+		cmocka_unit_test(gathered_chunks_are_the_same_and_stored_by_the_flush),
 	};
 
 	return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
