@@ -395,10 +395,18 @@ static bool wait_ended(struct mount *m, int ms)
 	return session_ended(m->session);
 }
 
+/* df, or a container runtime that copies all mounts, holds one for a moment. */
+#define BUSY_TRIES 20
+#define BUSY_WAIT_US 20000
+
 static int unmount(struct mount *m, bool lazy, struct error *err)
 {
 	int r = child_umount(m->rec.mountpoint, UMOUNT_NOFOLLOW);
 
+	for (int i = 1; i < BUSY_TRIES && r == -EBUSY && !lazy; i++) {
+		usleep(BUSY_WAIT_US);
+		r = child_umount(m->rec.mountpoint, UMOUNT_NOFOLLOW);
+	}
 	if (r == -EBUSY && lazy) {
 		mount_flush(m);
 		r = child_umount(m->rec.mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);

@@ -3,7 +3,7 @@
 # tags: quick asan tsan
 # timeout: 60
 . "${0%/*}/lib.sh"
-need root fuse curl jq helper:fsmodel
+need root fuse curl jq python3 helper:fsmodel
 start_daemon
 
 src=$T/src
@@ -88,4 +88,23 @@ not_ok "no mount at a missing directory" varve mount first "$T/missing"
 ok "the snapshot can be removed under its mounts" varve rm first
 ok "gc" varve gc
 ok "which go on working" same_tree "$T/m2" "$src"
+
+# Whoever only looks, as df does, holds a mount for a moment.
+python3 -c '
+import os, sys, time
+while True:
+    try:
+        os.statvfs(sys.argv[1])
+    except OSError:
+        pass
+    time.sleep(0.0001)' "$m" &
+looks=$!
+busy=0
+for _ in $(seq 20); do
+	varve umount "$(mount_id "$m")" >/dev/null || busy=$((busy + 1))
+	varve attach "$m" >/dev/null 2>&1
+done
+kill $looks
+wait $looks 2>/dev/null
+is "umounts that were refused for it" "$busy" 0
 done_testing
