@@ -88,8 +88,9 @@ $(BUILD)/pic/%.o: %.c
 # The first process of containers: one static program, which a part of the daemon holds
 # (.incbin). It is never instrumented, for it runs without our libraries.
 INIT = $(BUILD)/snapshotd/init/varve-init
-INIT_C = $(wildcard snapshotd/init/*.c)
-$(INIT): $(INIT_C) $(wildcard snapshotd/init/*.h) store/base/macros.h
+INIT_C = $(wildcard snapshotd/init/*.c) snapshotd/leftovers.c snapshotd/cgroup.c fs/freeze.c \
+	$(addprefix store/base/,buf.c error.c)
+$(INIT): $(INIT_C) $(wildcard snapshotd/init/*.h snapshotd/*.h store/base/*.h) fs/freeze.h
 	@mkdir -p $(@D)
 	@$(if $(V),,echo "  INIT  $@")
 	$(Q)$(CC) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -std=gnu11 $(WARN) $(if $(DEVELOPER),-Werror) \

@@ -21,6 +21,7 @@
 
 #include "fs/freeze.h"
 #include "snapshotd/init/protocol.h"
+#include "snapshotd/leftovers.h"
 #include "snapshotd/oci_spec.h"
 #include "store/base/log.h"
 

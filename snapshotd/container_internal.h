@@ -7,15 +7,15 @@
 
 #include "snapshotd/cgroup.h"
 #include "snapshotd/container.h"
+#include "snapshotd/reaper.h"
 #include "store/base/buf.h"
 
-/* A container's name to the runtime and to cgroups. */
-#define CONTAINER_PREFIX "varve-"
-#define CONTAINER_NAME_MAX 128
+#define CONTAINER_NAME_MAX 128 /* CONTAINER_PREFIX and an id */
 
 struct runtime {
 	char *program;
 	char *oci_dir, *bundles_dir, *agent; /* below STATE/run */
+	struct reaper reaper;
 	struct cgroups cgroups;
 	bool sys_resource; /* whether the daemon has that capability */
 	uint64_t open_files_max;

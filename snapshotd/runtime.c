@@ -1,8 +1,8 @@
 /*
  * Calls of the OCI runtime. It is started by our agent's program (`launch`),
- * so that a call dies with the daemon; what such a call has left, the next
- * daemon finds by the container's bundle, which is made before and removed
- * after everything else.
+ * so that a call dies with the daemon; what such a call has left, the reaper
+ * and the next daemon find by the container's bundle, which is made before and
+ * removed after everything else.
  */
 #include "snapshotd/container_internal.h"
 
@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "snapshotd/init/protocol.h"
+#include "snapshotd/leftovers.h"
 #include "snapshotd/runtime_agent.h"
 #include "store/base/log.h"
 
@@ -275,60 +276,6 @@ void runtime_remove(struct runtime *rt, const char *name)
 	free(state);
 }
 
-/* Whether a process is a call of the runtime with our --root. */
-static bool is_call_of(const struct buf *mark, const char *pid)
-{
-	char path[64], text[4096];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%.20s/cmdline", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, text, sizeof(text));
-	close(fd);
-	return n > 0 && memmem(text, (size_t)n, mark->data, mark->len);
-}
-
-static size_t kill_calls(const struct buf *mark)
-{
-	DIR *d = opendir("/proc");
-	struct dirent *e;
-	size_t n = 0;
-
-	while (d && (e = readdir(d))) {
-		if (e->d_name[0] < '1' || e->d_name[0] > '9' || !is_call_of(mark, e->d_name))
-			continue;
-		kill(atoi(e->d_name), SIGKILL);
-		n++;
-	}
-	if (d)
-		closedir(d);
-	return n;
-}
-
-/*
- * A former daemon's calls were told to die with it, but may still be dying, and
- * in the middle of making what is to be removed now.
- */
-static int end_former_calls(const struct runtime *rt, struct error *err)
-{
-	CLEANUP(buf_fini_p) struct buf mark = BUF_INIT;
-	int rc = buf_append(&mark, "--root", sizeof("--root"));
-
-	if (rc == 0)
-		rc = buf_append(&mark, rt->oci_dir, strlen(rt->oci_dir) + 1);
-	if (rc < 0)
-		return error_set(err, rc, "out of memory");
-	for (int ms = 0; kill_calls(&mark) > 0; ms += 5) {
-		if (ms >= DESTROY_TIMEOUT_MS)
-			return error_set(err, -EBUSY, "a call of %s does not end", rt->program);
-		usleep(5000);
-	}
-	return 0;
-}
-
 static void remove_leftovers(struct runtime *rt, const char *dir)
 {
 	struct dirent **names;
@@ -378,13 +325,25 @@ static void look_at_ourselves(struct runtime *rt)
 	rt->open_files_max = rt->sys_resource ? UINT64_MAX : files.rlim_max;
 }
 
+static int start_reaper(struct runtime *rt, const char *lock, struct error *err)
+{
+	const struct reaper_options o = { .agent = rt->agent,
+					  .lock = lock,
+					  .bundles_dir = rt->bundles_dir,
+					  .oci_dir = rt->oci_dir };
+
+	return reaper_start(&o, &rt->reaper, err);
+}
+
 int runtime_open(const struct runtime_options *o, struct runtime **out, struct error *err)
 {
 	struct runtime *rt = calloc(1, sizeof(*rt));
-	char *run = join(o->state_dir, "run");
+	char *run = join(o->state_dir, "run"), *lock = run ? join(run, "reaper.lock") : NULL;
 	int rc = -ENOMEM;
 
-	if (rt && run) {
+	if (rt)
+		rt->reaper = (struct reaper)REAPER_NONE;
+	if (rt && lock) {
 		rt->program = strdup(o->program);
 		rt->oci_dir = join(run, "oci");
 		rt->bundles_dir = join(run, "bundles");
@@ -394,13 +353,16 @@ int runtime_open(const struct runtime_options *o, struct runtime **out, struct e
 		error_set(err, rc, "out of memory");
 	else
 		rc = make_dirs(run, rt, err);
-	free(run);
 	if (rc == 0)
 		rc = write_agent(rt, err);
 	if (rc == 0)
+		rc = start_reaper(rt, lock, err);
+	free(run);
+	free(lock);
+	if (rc == 0)
 		rc = cgroups_load("/proc/self/mountinfo", "/sys/fs/cgroup", &rt->cgroups, err);
 	if (rc == 0)
-		rc = end_former_calls(rt, err);
+		rc = leftovers_end_calls(rt->oci_dir, err);
 	if (rc < 0) {
 		runtime_close(rt);
 		return rc;
@@ -416,6 +378,7 @@ void runtime_close(struct runtime *rt)
 {
 	if (!rt)
 		return;
+	reaper_stop(&rt->reaper);
 	cgroups_fini(&rt->cgroups);
 	free(rt->program);
 	free(rt->oci_dir);

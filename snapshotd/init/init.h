@@ -6,8 +6,9 @@
  * trusted: it takes nothing from them, and they cannot trace it.
  *
  * Called by name inside the container it does the daemon's file work, so that
- * every path means what it means inside (files.c); outside, `launch`, it
- * starts the runtime such that it dies with the daemon.
+ * every path means what it means inside (files.c); outside, it starts the
+ * runtime such that it dies with the daemon (`launch`), and waits for the
+ * daemon's end to end what is left of its containers (`reap`).
  */
 #ifndef VARVE_INIT_INIT_H
 #define VARVE_INIT_INIT_H
@@ -41,6 +42,12 @@ MUST_CHECK int user_become(const char *spec);
  * until there is nothing left of them.
  */
 void sweep(int proc, pid_t leader, int sig);
+
+/*
+ * reap.c: wait for EOF on stdin, then end what runs in containers. argv[2]: the
+ * directory of the bundles, argv[3]: the runtime's. Exit status.
+ */
+int reap_main(char **argv);
 
 /* files.c: argv[1] is a command. Exit status. */
 int files_main(int argc, char **argv);

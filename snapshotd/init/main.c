@@ -29,6 +29,8 @@ int main(int argc, char **argv)
 		return files_main(argc, argv);
 	if (argc > 1 && strcmp(argv[1], "launch") == 0)
 		return die_with_parent(argc, argv) ? launch(argv) : 126;
+	if (argc == 4 && strcmp(argv[1], "reap") == 0)
+		return reap_main(argv);
 	fprintf(stderr, "%d this is the first process of a container\n", EINVAL);
 	return 2;
 }

@@ -132,6 +132,8 @@ model_with_events "remounts and restarts" $((seconds / 4)) remount,restart,kill,
 if [ -z "${VARVE_MODEL_CACHE:-}" ]; then
 	ok "umount" varve umount --discard "$id"
 	mount_at empty "$T/a" --cache shared || bail "no mount"
+	# Operations through ".." reach both tops; the mount's is new.
+	rm -rf "$T/b" && mkdir "$T/b"
 	cache_args=(--readers-leave)
 	id=$(mount_id "$T/a")
 	model_with_events "sharing files, with checkpoints" $((seconds / 8)) checkpoint,fork \

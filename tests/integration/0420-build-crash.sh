@@ -79,6 +79,50 @@ api DELETE "/api/mounts/$mount?discard=1" >/dev/null
 restart_daemon
 ok '... until it is discarded' nothing_left
 
+# --- where nothing inside can see that the daemon has gone ---
+container_freezes() { # ID: its processes stand still, as for a checkpoint
+	local file
+	file=$(find /sys/fs/cgroup -maxdepth 3 -path "*$1*" \( -name freezer.state -o -name cgroup.freeze \) |
+		grep -v /unified/ | head -n 1)
+	case $file in
+	*/freezer.state) echo FROZEN >"$file" && until_true 5 grep -q FROZEN "$file" ;;
+	*) echo 1 >"$file" && until_true 5 grep -q 'frozen 1' "${file%.freeze}.events" ;;
+	esac
+}
+has_process() { # ID
+	! no_process_left "$1"
+}
+start_endless frozen
+ok 'a container is frozen' container_freezes "$build"
+kill_daemon
+after_crash 'while frozen' "$build"
+
+# A runtime that makes the container, and does not come to starting it.
+cat >"$T/half-runc" <<-'END'
+	#!/bin/bash
+	for a; do [ "$a" != delete ] || exec runc "$@"; done
+	args=()
+	for a; do
+		case $a in
+		run) args+=(create) ;;
+		--detach) ;;
+		*) args+=("$a") ;;
+		esac
+	done
+	runc "${args[@]}" && exec sleep 1000
+END
+chmod +x "$T/half-runc"
+stop_daemon
+start_daemon --config "$T/config.json" --runtime "$T/half-runc"
+create half "$(image "$(run 'echo half >/half')")" async=1
+build=$(get .buildID)
+ok 'a container is made, but not started' until_true 20 has_process "$build"
+sleep 0.3 # for the runtime to have ended its part
+kill_daemon
+after_crash 'half made' "$build"
+stop_daemon
+start_daemon --config "$T/config.json"
+
 # --- at any moment, the short states among them ---
 # Each time another image, so that each begins at the base.
 stuck=0 rebuilt=0 rounds=24

@@ -3,6 +3,7 @@
 
 #include "fs/freeze.h"
 #include "snapshotd/container.h"
+#include "snapshotd/leftovers.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -601,6 +602,8 @@ static void bad_starts_say_why_and_leave_nothing(void **state)
 	container_stop(f.c);
 	f.c = NULL;
 
+	runtime_close(f.rt);
+	f.rt = NULL;
 	ro.state_dir = f.dir;
 	assert_int_equal(runtime_open(&ro, &rt, &err), 0);
 	o.id = "x";
