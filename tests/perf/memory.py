@@ -1,9 +1,11 @@
 """Memory: of many mounts in which the same program runs, and of a walk of many files."""
+import contextlib
 import os
 import subprocess
 import time
 
-from common import QUICK, drop_caches, in_turns, run
+from charged import Group
+from common import QUICK, in_turns, run, say
 from lab import MANY, Overlay, Squashfs, Varve, optional
 from report import Row, at_most, within
 
@@ -12,13 +14,6 @@ PROGRAM = ("import asyncio, ctypes, decimal, email, hashlib, http.client, json, 
            "ssl, sys, unittest, xml.dom; print('ready', flush=True); sys.stdin.read()")
 # What the daemon's caches may take without --memory (MiB).
 BUDGET = 320
-
-
-def available():
-    """MB of memory that programs can still have."""
-    drop_caches()
-    with open("/proc/meminfo", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("MemAvailable")) / 1e3
 
 
 def proportional(pids):
@@ -36,8 +31,8 @@ def servers(program):
     return done.stdout.split()
 
 
-def with_programs(sides, pids):
-    """A program in each: MB that are available then, and that all processes have."""
+def with_programs(sides, pids, group):
+    """A program in each: MB that the kernel charges then, and that all processes have."""
     running = []
     for side in sides:
         running.append(subprocess.Popen(["chroot", side.root, "/usr/bin/python3", "-c", PROGRAM],
@@ -46,29 +41,42 @@ def with_programs(sides, pids):
     for program in running:
         if program.stdout.readline() != "ready\n":
             raise SystemExit("bench: the program does not run in a mount")
-    left = available()
+    charged = group.megabytes() if group else 0
     own = proportional([*pids(), *(p.pid for p in running)])
     for program in running:
         program.communicate()
-    return left, own
+    return charged, own
 
 
-def once(make, count, pids):
+def used_by(make, count, pids, group):
     """
-    MB for so many sides of one kind, make(i): of the system, and of processes. One that is not
+    MB for so many sides of one kind, make(i): as charged, and of processes. One that is not
     counted goes before, upon which Varve makes the files that its mounts share.
     """
-    before, own, sides = available(), proportional(pids()), []
+    charged, own, sides = group.megabytes() if group else 0, proportional(pids()), []
     first = make("first")
-    with_programs([first], pids)
+    with_programs([first], pids, group)
     first.close()
     time.sleep(1 if QUICK else 5)
     for i in range(count):
         sides.append(make(i))
-    left, after = with_programs(sides, pids)
+    charged_after, own_after = with_programs(sides, pids, group)
     for side in sides:
         side.close()
-    return before - left, after - own
+    return charged_after - charged, own_after - own
+
+
+def once(make, count, pids, daemon):
+    """The same where there can be a group to be charged; `daemon`, if any, starts in it."""
+    try:
+        group = Group()
+    except OSError as why:
+        say(f"no memory as the kernel charges it: {why}")
+        group = None
+    with group or contextlib.nullcontext():
+        if daemon:
+            daemon.restart()
+        return used_by(make, count, pids, group)
 
 
 def programs(lab, count, turns):
@@ -91,13 +99,14 @@ def programs(lab, count, turns):
     used = {kind: [] for kind in kinds}
     for _, kind in in_turns(list(kinds), turns):
         if kind.startswith("Varve"):
-            daemon.restart()
-            used[kind].append(once(kinds[kind], count, lambda: [daemon.process.pid]))
+            used[kind].append(once(kinds[kind], count, lambda: [daemon.process.pid], daemon))
         else:
-            used[kind].append(once(kinds[kind], count, lambda k=kind: servers(k)))
+            used[kind].append(once(kinds[kind], count, lambda k=kind: servers(k), None))
     what = f"{count} mounts with a Python program in each, cache=shared"
     rows = []
-    for i, kind_of in enumerate((", memory of the system", ", of the processes alone")):
+    for i, kind_of in enumerate((", all that is charged", ", of the processes alone")):
+        if not used["Varve"][0][i]:
+            continue
         rows += [Row(what + kind_of, [u[i] for u in used["Varve"]], "MB", kind,
                      [u[i] for u in theirs],
                      at_most(1.2) if kind == "overlayfs" and i == 0 else None)
@@ -125,6 +134,7 @@ def bench(lab):
     """All of it."""
     os.makedirs(lab.path("memory"), exist_ok=True)
     rows = programs(lab, 5 if QUICK else 50, 1 if QUICK else 3)
-    return ("Memory with many mounts of one Debian root: of the system (MemAvailable, caches "
-            "dropped), and of the programs and what serves their mounts (Pss); of the daemon",
+    return ("Memory with many mounts of one Debian root, for the programs and what serves their "
+            "mounts: all that the kernel charges to their cgroup (files and its own data, too; "
+            "caches dropped), and that of the processes (Pss); of the daemon",
             [*rows, walk(lab)])
