@@ -2,6 +2,7 @@
 #include "fs/short_slice.h"
 
 #include <errno.h>
+#include <linux/sched.h>
 #include <linux/sched/types.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -12,7 +13,9 @@
 
 void short_slice(void)
 {
-	struct sched_attr attr = { .size = sizeof(attr), .sched_runtime = SLICE_NS };
+	struct sched_attr attr = { .size = sizeof(attr),
+				   .sched_flags = SCHED_FLAG_KEEP_POLICY,
+				   .sched_runtime = SLICE_NS };
 
 	errno = 0;
 	attr.sched_nice = getpriority(PRIO_PROCESS, 0);

@@ -9,7 +9,10 @@
 #ifndef VARVE_FS_SHORT_SLICE_H
 #define VARVE_FS_SHORT_SLICE_H
 
-/* For the calling thread; its nice value stays. Older kernels know no such thing. */
+/*
+ * For the calling thread; its policy and nice value stay. Older kernels, and
+ * policies that do not share (SCHED_FIFO, say), know no such thing.
+ */
 void short_slice(void);
 
 #endif
