@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -34,6 +35,14 @@ static inline const char *cf_program(void)
 	const char *p = getenv("VARVE_TEST_RUNTIME");
 
 	return p ? p : "runc";
+}
+
+static inline int64_t cf_now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 /* Run by the shell; fails the test. */
@@ -210,6 +219,20 @@ static inline void cf_run(struct cf *f, const struct exec_request *rq, const cha
 	if (!r.arg)
 		r.arg = out;
 	out->rc = container_exec(f->c, &r, &out->result, &out->err);
+}
+
+/*
+ * A script with our process id in place of "ID", as a second number that sleep adds:
+ * other tests of this host may sleep as long.
+ */
+static inline const char *cf_marked(const char *script)
+{
+	static char text[256];
+	const char *id = strstr(script, "ID");
+
+	assert_non_null(id);
+	snprintf(text, sizeof(text), "%.*s%d%s", (int)(id - script), script, (int)getpid(), id + 2);
+	return text;
 }
 
 /* A script that has to succeed and to print this. */
