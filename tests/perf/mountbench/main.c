@@ -3,8 +3,9 @@
  *
  *   mountbench ROUNDS DIR PROBE KIND=ARG...
  *
- * Each KIND=ARG is mounted and unmounted once a round, in turns, so that what the
- * machine does otherwise meets all alike; one round before is not counted. PROBE is
+ * Each KIND=ARG is mounted and unmounted once a round, so that what the machine does
+ * otherwise meets all alike, and in another order each time, so that what the end of
+ * one leaves to do does so, too; one round before is not counted. PROBE is
  * the path below the mount that is stat'ed (for bare: the root). Prints a line
  * "KIND nanoseconds" for each mount.
  */
@@ -98,22 +99,39 @@ static long long time_one(struct subject *s, const char *probe)
 	return took;
 }
 
+/* The same orders in each run. */
+static void shuffle(int *order, int n)
+{
+	static unsigned seed = 1;
+
+	for (int i = n - 1; i > 0; i--) {
+		int other = rand_r(&seed) % (i + 1), was = order[i];
+
+		order[i] = order[other];
+		order[other] = was;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct subject subjects[SUBJECTS_MAX] = { 0 };
-	int n = argc - 4;
+	int order[SUBJECTS_MAX], n = argc - 4;
 
 	if (n < 1 || n > SUBJECTS_MAX) {
 		fprintf(stderr, "usage: mountbench ROUNDS DIR PROBE KIND=ARG...\n");
 		return 2;
 	}
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
 		subject_init(&subjects[i], argv[4 + i], argv[2]);
+		order[i] = i;
+	}
 	for (int round = -1; round < atoi(argv[1]); round++) {
+		shuffle(order, n);
 		for (int i = 0; i < n; i++) {
-			long long ns = time_one(&subjects[i], argv[3]);
+			struct subject *s = &subjects[order[i]];
+			long long ns = time_one(s, argv[3]);
 			if (round >= 0)
-				printf("%s %lld\n", subjects[i].name, ns);
+				printf("%s %lld\n", s->name, ns);
 		}
 	}
 	return 0;
