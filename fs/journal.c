@@ -100,7 +100,8 @@ static void wait_idle(struct journal *j)
 void journal_set_data_file(struct journal *j, int fd)
 {
 	pthread_mutex_lock(&j->lock);
-	wait_idle(j);
+	if (fd < 0)
+		wait_idle(j); /* what it applies may have data in the one that was */
 	j->data_fd = fd;
 	pthread_mutex_unlock(&j->lock);
 }

@@ -89,7 +89,7 @@ static void nobody_is_inside(struct mount *m)
 }
 
 /* The view, and where its changes are kept; the view is initialised in any case. */
-static int open_files(struct mount *m, struct error *err)
+static int open_files(struct mount *m, bool fresh, struct error *err)
 {
 	char name[64 + SNAPSHOT_ID_SIZE];
 	uint8_t id[UPPER_ID_SIZE];
@@ -106,7 +106,7 @@ static int open_files(struct mount *m, struct error *err)
 	}
 	snprintf(name, sizeof(name), "staging/%s", m->rec.id);
 	if (!r)
-		r = staging_open(m->store->dir_fd, name, j, &st, err);
+		r = staging_open(m->store->dir_fd, name, fresh, j, &st, err);
 	view_init(&m->view, m->store, &m->rec.base, j, st);
 	view_note_record(&m->view); /* of the mount: nothing of it counts without */
 	return r;
@@ -129,7 +129,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	pthread_mutex_init(&m->op, NULL);
 	pthread_mutex_init(&m->state, NULL);
 	pthread_cond_init(&m->seal_done, NULL);
-	r = open_files(m, err);
+	r = open_files(m, fresh, err);
 	m->view.read_only = m->rec.read_only;
 	m->view.container_root = m->rec.container_root;
 	m->view.is_volatile = m->rec.is_volatile;
@@ -283,7 +283,7 @@ static void remove_mount_data(struct store *s, const char *id)
 		log_error("mount %s: its record could not be deleted", id);
 		return;
 	}
-	/* Its staging file last: it tells of the rest. */
+	/* Its files last: they tell of the rest. */
 	snprintf(name, sizeof(name), "journal/%s", id);
 	unlinkat(s->dir_fd, name, 0);
 	snprintf(name, sizeof(name), "staging/%s", id);

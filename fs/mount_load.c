@@ -206,17 +206,18 @@ static bool has_record(struct store *s, const char *id)
 	return n >= (int)sizeof(key) || kv_has(s->kv, KV_META, key, (size_t)n) != 0;
 }
 
-static void remove_files(struct store *s, int staging_fd, const char *id)
+static void remove_files(struct store *s, const char *id)
 {
 	char name[NAME_MAX + sizeof("journal/")];
 
 	snprintf(name, sizeof(name), "journal/%s", id);
 	unlinkat(s->dir_fd, name, 0);
-	unlinkat(staging_fd, id, 0);
+	snprintf(name, sizeof(name), "staging/%s", id);
+	unlinkat(s->dir_fd, name, 0);
 }
 
-/* Delete what is left of a mount; its staging file last, as that tells of the rest. */
-static void remove_one(struct store *s, int staging_fd, const char *id)
+/* Delete what is left of a mount; its files last, as they tell of the rest. */
+static void remove_one(struct store *s, const char *id)
 {
 	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
 	uint8_t raw[UPPER_ID_SIZE];
@@ -230,23 +231,30 @@ static void remove_one(struct store *s, int staging_fd, const char *id)
 	if (r)
 		log_error("what is left of mount %s could not be deleted: %s", id, strerror(-r));
 	else
-		remove_files(s, staging_fd, id);
+		remove_files(s, id);
 }
 
-/* Uppers, records and staging files of no mount. */
-static void remove_leftovers(struct store *s, const struct record_list *l)
+/* Of each mount that has a file in the directory and no record. */
+static void remove_unknown(struct store *s, const char *dir)
 {
-	int fd = openat(s->dir_fd, "staging", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(s->dir_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 
-	for (size_t i = 0; i < l->n; i++)
-		if (l->recs[i].discarding)
-			remove_one(s, fd, l->recs[i].id);
 	for (struct dirent *e; d && (e = readdir(d));)
 		if (e->d_name[0] != '.' && !has_record(s, e->d_name))
-			remove_one(s, fd, e->d_name);
+			remove_one(s, e->d_name);
 	if (d)
 		closedir(d);
+}
+
+/* Uppers, records and files of no mount. One that has changed nothing has no file. */
+static void remove_leftovers(struct store *s, const struct record_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->recs[i].discarding)
+			remove_one(s, l->recs[i].id);
+	remove_unknown(s, "staging");
+	remove_unknown(s, "journal");
 }
 
 int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out, size_t *out_n,

@@ -39,7 +39,10 @@ struct dead_list {
 };
 
 struct staging {
-	int fd;
+	int dir_fd;
+	char *name;
+	_Atomic int fd; /* -1: there is no file yet */
+	pthread_mutex_t opening;
 	struct journal *journal;
 	_Atomic uint64_t end;
 	_Atomic uint64_t checked_at; /* value of end at the last look at free space */
@@ -59,25 +62,50 @@ struct staging {
 	pthread_mutex_t punching; /* before lock: one at a time */
 };
 
-int staging_open(int dir_fd, const char *name, struct journal *j, struct staging **out,
+/* The file, which the first to need it makes. -errno. */
+static int file_of(struct staging *st)
+{
+	int fd = atomic_load(&st->fd);
+
+	if (fd >= 0)
+		return fd;
+	pthread_mutex_lock(&st->opening);
+	fd = atomic_load(&st->fd);
+	if (fd < 0) {
+		fd = openat(st->dir_fd, st->name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0) {
+			fd = -errno;
+		} else {
+			journal_set_data_file(st->journal, fd);
+			atomic_store(&st->fd, fd);
+		}
+	}
+	pthread_mutex_unlock(&st->opening);
+	return fd;
+}
+
+int staging_open(int dir_fd, const char *name, bool fresh, struct journal *j, struct staging **out,
 		 struct error *err)
 {
 	struct staging *st = calloc(1, sizeof(*st));
 
-	if (!st)
-		return error_set(err, -ENOMEM, "out of memory");
-	st->fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (st->fd < 0) {
-		int e = -errno;
-
+	if (!st || !(st->name = strdup(name))) {
 		free(st);
-		return error_set_errno(err, e, "cannot open staging file %s", name);
+		return error_set(err, -ENOMEM, "out of memory");
 	}
+	st->dir_fd = dir_fd;
+	st->fd = -1;
 	st->journal = j;
+	pthread_mutex_init(&st->opening, NULL);
 	pthread_mutex_init(&st->lock, NULL);
 	pthread_mutex_init(&st->punching, NULL);
 	pthread_mutex_init(&st->syncing, NULL);
-	journal_set_data_file(j, st->fd);
+	int fd = fresh ? 0 : file_of(st);
+
+	if (fd < 0) {
+		staging_close(st);
+		return error_set_errno(err, fd, "cannot open staging file %s", name);
+	}
 	*out = st;
 	return 0;
 }
@@ -88,12 +116,16 @@ void staging_close(struct staging *st)
 		return;
 	if (st->has_thread)
 		pthread_join(st->thread, NULL);
-	journal_set_data_file(st->journal, -1);
-	close(st->fd);
+	if (st->fd >= 0) {
+		journal_set_data_file(st->journal, -1);
+		close(st->fd);
+	}
 	free(st->dead.r);
 	pthread_mutex_destroy(&st->punching);
 	pthread_mutex_destroy(&st->syncing);
 	pthread_mutex_destroy(&st->lock);
+	pthread_mutex_destroy(&st->opening);
+	free(st->name);
 	free(st);
 }
 
@@ -102,7 +134,7 @@ void staging_set_end(struct staging *st, uint64_t end)
 	struct stat s;
 
 	/* What lies beyond is dead, but would show where new space is not written in time. */
-	if (ftruncate(st->fd, (off_t)end) < 0 && fstat(st->fd, &s) == 0)
+	if (st->fd >= 0 && ftruncate(st->fd, (off_t)end) < 0 && fstat(st->fd, &s) == 0)
 		end = MAX(end, (uint64_t)s.st_size);
 	atomic_store(&st->end, end);
 	atomic_store(&st->checked_at, end);
@@ -117,7 +149,7 @@ int staging_room(struct staging *st, uint64_t *out)
 {
 	struct statvfs v;
 
-	if (fstatvfs(st->fd, &v) < 0)
+	if (fstatvfs(st->dir_fd, &v) < 0)
 		return -errno;
 	pthread_mutex_lock(&st->lock);
 	uint64_t avail = (uint64_t)v.f_bavail * v.f_frsize + st->dead.bytes;
@@ -181,10 +213,10 @@ int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len
 {
 	const uint64_t from = pos;
 	const char *p = data;
-	int r = 0;
+	int fd = file_of(st), r = MIN(fd, 0);
 
 	while (len && !r) {
-		ssize_t n = pwrite(st->fd, p, len, (off_t)pos);
+		ssize_t n = pwrite(fd, p, len, (off_t)pos);
 
 		if (n < 0) {
 			r = errno == EINTR ? 0 : -errno;
@@ -202,10 +234,11 @@ int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len
 
 int staging_read(struct staging *st, uint64_t pos, void *out, size_t len)
 {
+	const int fd = atomic_load(&st->fd);
 	char *p = out;
 
 	while (len) {
-		ssize_t n = pread(st->fd, p, len, (off_t)pos);
+		ssize_t n = fd < 0 ? 0 : pread(fd, p, len, (off_t)pos);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -222,10 +255,12 @@ int staging_read(struct staging *st, uint64_t pos, void *out, size_t len)
 
 void staging_punch(struct staging *st, uint64_t from, uint64_t to)
 {
-	while (from < to) {
+	const int fd = atomic_load(&st->fd);
+
+	while (fd >= 0 && from < to) {
 		uint64_t end = MIN(to, from - from % PUNCH_PIECE + PUNCH_PIECE);
 
-		(void)!fallocate(st->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
+		(void)!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
 				 (off_t)(end - from));
 		from = end;
 	}

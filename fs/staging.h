@@ -11,6 +11,7 @@
 #ifndef VARVE_FS_STAGING_H
 #define VARVE_FS_STAGING_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -19,9 +20,12 @@
 #include "fs/journal.h"
 
 struct staging;
-/* Opens or creates `name` below dir_fd. j is borrowed: it is synced before punching. */
-MUST_CHECK int staging_open(int dir_fd, const char *name, struct journal *j, struct staging **out,
-			    struct error *err);
+/*
+ * `name` below dir_fd, which is borrowed as j is (synced before punching): opened
+ * or created; where it is fresh, created with the first write.
+ */
+MUST_CHECK int staging_open(int dir_fd, const char *name, bool fresh, struct journal *j,
+			    struct staging **out, struct error *err);
 /* Waits for a thread that punches. NULL is accepted. */
 void staging_close(struct staging *st);
 

@@ -340,7 +340,7 @@ static void open_data(struct fixture *f, struct data_model *d)
 {
 	struct error err = ERROR_INIT;
 
-	if (staging_open(f->fx.s->dir_fd, "staging/test", f->j, &d->st, &err))
+	if (staging_open(f->fx.s->dir_fd, "staging/test", false, f->j, &d->st, &err))
 		fail_msg("staging_open: %s", error_text(&err));
 }
 
