@@ -72,6 +72,8 @@ struct kv_iter {
 	rocksdb_iterator_t *it;
 	enum kv_family family;
 	bool heads;
+	rocksdb_readoptions_t *own; /* of a range: borrows `end` */
+	uint8_t *end;
 };
 
 int kv_take_failure(char *text, char *out, size_t out_size)
@@ -509,11 +511,35 @@ struct kv_iter *kv_iter_new_heads(struct kv *kv, enum kv_family f)
 	return new_iter(kv, f, true);
 }
 
+struct kv_iter *kv_iter_new_range(struct kv *kv, enum kv_family f, const void *from,
+				  size_t from_len, const void *to, size_t to_len)
+{
+	struct kv_iter *it = calloc(1, sizeof(*it));
+	const struct kv_db *db = kv_current(kv);
+
+	assert(f != KV_CHUNK);
+	if (!it || !(it->end = malloc(to_len + 1))) {
+		free(it);
+		return NULL;
+	}
+	memcpy(it->end, to, to_len);
+	it->kv = kv;
+	it->family = f;
+	it->own = rocksdb_readoptions_create();
+	rocksdb_readoptions_set_iterate_upper_bound(it->own, (const char *)it->end, to_len);
+	it->it = rocksdb_create_iterator_cf(db->db, it->own, db->cf[f]);
+	kv_iter_seek(it, from, from_len);
+	return it;
+}
+
 void kv_iter_free(struct kv_iter *it)
 {
 	if (!it)
 		return;
 	rocksdb_iter_destroy(it->it);
+	if (it->own)
+		rocksdb_readoptions_destroy(it->own);
+	free(it->end);
 	free(it);
 }
 

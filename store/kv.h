@@ -121,6 +121,12 @@ MUST_CHECK int kv_sync_log(struct kv *kv);
 /* Ordered iteration over one family as of kv_iter_new. Not thread-safe. */
 struct kv_iter;
 struct kv_iter *kv_iter_new(struct kv *kv, enum kv_family f);
+/*
+ * The same over [from, to) alone, at its first key; not of chunk. The end is not
+ * looked for among what lies behind it: that may be many deleted keys.
+ */
+struct kv_iter *kv_iter_new_range(struct kv *kv, enum kv_family f, const void *from,
+				  size_t from_len, const void *to, size_t to_len);
 void kv_iter_free(struct kv_iter *it);
 DEFINE_CLEANUP(struct kv_iter *, kv_iter_free)
 void kv_iter_seek(struct kv_iter *it, const void *key, size_t klen); /* first key >= key */

@@ -47,6 +47,33 @@ static void batch_applies_puts_deletes_and_ranges_in_order(void **state)
 	}
 }
 
+static void iterator_of_a_range_ends_with_it(void **state)
+{
+	struct fixture *fx = *state;
+	static const char *const keys[] = { "a", "b1", "b2", "c", "d" };
+	static const char *const wanted[] = { "b1", "b2" };
+
+	for (int f = KV_NODE; f < KV_FAMILY_COUNT; f++) {
+		struct kv_iter *it;
+		size_t n = 0, len;
+
+		for (size_t k = 0; k < ARRAY_SIZE(keys); k++)
+			put_str(fx->kv, (enum kv_family)f, keys[k], "1");
+		it = kv_iter_new_range(fx->kv, (enum kv_family)f, "b", 1, "c", 1);
+		for (; kv_iter_valid(it); kv_iter_next(it), n++) {
+			assert_true(n < ARRAY_SIZE(wanted));
+			assert_memory_equal(kv_iter_key(it, &len), wanted[n], 2);
+			assert_int_equal(len, 2);
+		}
+		assert_int_equal(kv_iter_status(it), 0);
+		assert_int_equal(n, ARRAY_SIZE(wanted));
+		kv_iter_free(it);
+		it = kv_iter_new_range(fx->kv, (enum kv_family)f, "b3", 2, "c", 1);
+		assert_false(kv_iter_valid(it));
+		kv_iter_free(it);
+	}
+}
+
 static void iterator_walks_keys_in_order_from_a_seek(void **state)
 {
 	struct fixture *fx = *state;
@@ -210,6 +237,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(get_returns_what_was_put_in_each_family),
 		TEST(batch_applies_puts_deletes_and_ranges_in_order),
+		TEST(iterator_of_a_range_ends_with_it),
 		TEST(iterator_walks_keys_in_order_from_a_seek),
 		TEST(heads_and_presence_read_no_chunk),
 		TEST(compaction_gives_back_the_space_of_deleted_chunks),

@@ -220,6 +220,20 @@ static void pins_of_one_owner_are_dropped_together(void **state)
 	assert_int_equal(kv_write(f->s->kv, b, KV_SYNC), 0);
 	assert_int_equal(count_roots(f, ROOT_PIN), 2);
 	assert_int_equal(count_chunks(f), 3);
+
+	/* So many that they go as a range. */
+	kv_batch_clear(b);
+	for (unsigned i = 0; i < 5000; i++) {
+		d.b[2] = (uint8_t)i;
+		d.b[3] = (uint8_t)(i >> 8);
+		store_pin_chunk(f->s, b, "b", &d);
+	}
+	assert_int_equal(kv_write(f->s->kv, b, KV_SYNC), 0);
+	assert_int_equal(count_chunks(f), 5003);
+	kv_batch_clear(b);
+	store_unpin_all(f->s, b, "b");
+	assert_int_equal(kv_write(f->s->kv, b, KV_SYNC), 0);
+	assert_int_equal(count_chunks(f), 3);
 }
 
 static void damaged_pins_are_an_error(void **state)
