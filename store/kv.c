@@ -44,6 +44,7 @@
 #include "store/base/wire.h"
 #include "store/kv_impl.h"
 
+#define HEAD_SIZE_MAX (HEAD_LENGTH_SIZE + KV_HEAD_SIZE + 1)
 #define LOGGED_CONTENT_MAX (8u << 20)
 /* Bytes without the log between two looks; full buffers that make a writer wait. */
 #define THROTTLE_EVERY (4u << 20)
@@ -51,29 +52,10 @@
 #define THROTTLE_WAIT_US 2000
 #define THROTTLE_WAITS_MAX 5000 /* 10 s: then let RocksDB say what is wrong */
 
-enum { HEAD_PREFIX = 0, BLOB_PREFIX = 1 };
-#define HEAD_LENGTH_SIZE 4
-#define HEAD_SIZE_MAX (HEAD_LENGTH_SIZE + KV_HEAD_SIZE + 1)
-
-/* A chunk's key with its prefix. */
-struct chunk_key {
-	char b[1 + KV_CHUNK_KEY_MAX];
-	size_t len;
-};
-
 struct kv_batch {
 	rocksdb_writebatch_t *wb;
 	size_t bytes, count;
 	bool has_content[KV_CONTENT_COUNT];
-};
-
-struct kv_iter {
-	struct kv *kv;
-	rocksdb_iterator_t *it;
-	enum kv_family family;
-	bool heads;
-	rocksdb_readoptions_t *own; /* of a range: borrows `end` */
-	uint8_t *end;
 };
 
 int kv_take_failure(char *text, char *out, size_t out_size)
@@ -101,15 +83,6 @@ int kv_failure(struct kv *kv, const char *what, char *text)
 	    now.tv_sec)
 		log_error("database: %s: %s", what, reason);
 	return r;
-}
-
-static void make_chunk_key(struct chunk_key *k, int prefix, const void *key, size_t klen)
-{
-	assert(klen <= KV_CHUNK_KEY_MAX);
-	k->b[0] = (char)prefix;
-	if (klen > 0)
-		memcpy(k->b + 1, key, klen);
-	k->len = 1 + klen;
 }
 
 /* RocksDB's handle of a value, NULL where it is absent; 0 or a failure. */
@@ -480,132 +453,4 @@ int kv_sync_log(struct kv *kv)
 		return -EROFS;
 	rocksdb_flush_wal(kv_current(kv)->db, 1, &text);
 	return text ? kv_failure(kv, "sync log", text) : 0;
-}
-
-static struct kv_iter *new_iter(struct kv *kv, enum kv_family f, bool heads)
-{
-	struct kv_iter *it = calloc(1, sizeof(*it));
-	const struct kv_db *db = kv_current(kv);
-
-	if (!it)
-		return NULL;
-	rocksdb_readoptions_t *opt = kv->read;
-	if (f == KV_CHUNK)
-		opt = heads ? kv->read_heads : kv->read_scan;
-	else if (heads)
-		opt = kv->read_scan;
-	it->kv = kv;
-	it->family = f;
-	it->heads = heads;
-	it->it = rocksdb_create_iterator_cf(db->db, opt, db->cf[f]);
-	return it;
-}
-
-struct kv_iter *kv_iter_new(struct kv *kv, enum kv_family f)
-{
-	return new_iter(kv, f, false);
-}
-
-struct kv_iter *kv_iter_new_heads(struct kv *kv, enum kv_family f)
-{
-	return new_iter(kv, f, true);
-}
-
-struct kv_iter *kv_iter_new_range(struct kv *kv, enum kv_family f, const void *from,
-				  size_t from_len, const void *to, size_t to_len)
-{
-	struct kv_iter *it = calloc(1, sizeof(*it));
-	const struct kv_db *db = kv_current(kv);
-
-	assert(f != KV_CHUNK);
-	if (!it || !(it->end = malloc(to_len + 1))) {
-		free(it);
-		return NULL;
-	}
-	memcpy(it->end, to, to_len);
-	it->kv = kv;
-	it->family = f;
-	it->own = rocksdb_readoptions_create();
-	rocksdb_readoptions_set_iterate_upper_bound(it->own, (const char *)it->end, to_len);
-	it->it = rocksdb_create_iterator_cf(db->db, it->own, db->cf[f]);
-	kv_iter_seek(it, from, from_len);
-	return it;
-}
-
-void kv_iter_free(struct kv_iter *it)
-{
-	if (!it)
-		return;
-	rocksdb_iter_destroy(it->it);
-	if (it->own)
-		rocksdb_readoptions_destroy(it->own);
-	free(it->end);
-	free(it);
-}
-
-void kv_iter_seek(struct kv_iter *it, const void *key, size_t klen)
-{
-	struct chunk_key k;
-
-	if (it->family == KV_CHUNK) {
-		make_chunk_key(&k, it->heads ? HEAD_PREFIX : BLOB_PREFIX, key, klen);
-		key = k.b;
-		klen = k.len;
-	}
-	rocksdb_iter_seek(it->it, klen ? key : "", klen);
-}
-
-bool kv_iter_valid(const struct kv_iter *it)
-{
-	return rocksdb_iter_valid(it->it);
-}
-
-void kv_iter_next(struct kv_iter *it)
-{
-	rocksdb_iter_next(it->it);
-}
-
-const uint8_t *kv_iter_key(const struct kv_iter *it, size_t *len)
-{
-	const uint8_t *key = (const uint8_t *)rocksdb_iter_key(it->it, len);
-
-	if (it->family == KV_CHUNK) {
-		(*len)--;
-		key++;
-	}
-	return key;
-}
-
-const uint8_t *kv_iter_value(const struct kv_iter *it, size_t *len)
-{
-	const uint8_t *value = (const uint8_t *)rocksdb_iter_value(it->it, len);
-
-	if (!it->heads)
-		return value;
-	if (it->family == KV_CHUNK) {
-		size_t skip = MIN(*len, (size_t)HEAD_LENGTH_SIZE);
-		size_t value_len = skip == HEAD_LENGTH_SIZE ? wire_get32(value) : 0;
-		value += skip;
-		*len = MIN(*len - skip, value_len); /* a note may follow */
-	}
-	*len = MIN(*len, (size_t)KV_HEAD_SIZE);
-	return value;
-}
-
-size_t kv_iter_value_len(const struct kv_iter *it)
-{
-	size_t len;
-	const char *value = rocksdb_iter_value(it->it, &len);
-
-	if (it->heads && it->family == KV_CHUNK)
-		return len < HEAD_LENGTH_SIZE ? 0 : wire_get32((const uint8_t *)value);
-	return len;
-}
-
-int kv_iter_status(const struct kv_iter *it)
-{
-	char *text = NULL;
-
-	rocksdb_iter_get_error(it->it, &text);
-	return text ? kv_failure(it->kv, "iterate", text) : 0;
 }

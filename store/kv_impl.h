@@ -1,10 +1,12 @@
-/* kv_impl.h - what kv.c and kv_open.c share; nothing else includes it. */
+/* kv_impl.h - what kv.c, kv_iter.c, kv_open.c and kv_compact.c share; nothing else includes it. */
 #ifndef VARVE_KV_IMPL_H
 #define VARVE_KV_IMPL_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <rocksdb/c.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "store/kv.h"
 
@@ -16,6 +18,25 @@ _Static_assert(KV_CHUNK == 0 && KV_NODE == 1, "content families come first");
 struct content_count {
 	_Atomic uint64_t begun, done;
 };
+
+/* Of the entries of a chunk; see kv.c. */
+enum { HEAD_PREFIX = 0, BLOB_PREFIX = 1 };
+#define HEAD_LENGTH_SIZE 4
+
+/* A chunk's key with its prefix. */
+struct chunk_key {
+	char b[1 + KV_CHUNK_KEY_MAX];
+	size_t len;
+};
+
+static inline void make_chunk_key(struct chunk_key *k, int prefix, const void *key, size_t klen)
+{
+	assert(klen <= KV_CHUNK_KEY_MAX);
+	k->b[0] = (char)prefix;
+	if (klen > 0)
+		memcpy(k->b + 1, key, klen);
+	k->len = 1 + klen;
+}
 
 /* An opened database. A reader's is replaced when the writer removed a file of it. */
 struct kv_db {
