@@ -11,7 +11,8 @@ from common import BUILD, QUICK
 REASONS: dict = {
     "mount: mount of 10,000 files, bare FUSE, an empty root, in process":
         "Varve's is a request over HTTP to a daemon that also logs a record of the mount; the "
-        "bare one is a system call of the program that measures.",
+        "bare one is a system call of the program that measures. Each mount follows one of "
+        "another kind: where only these two took turns, Varve took 0.4 to 0.6 ms.",
     "read: small files, cold: tar c of usr":
         "Two round trips a file: READ, and GETATTR, as Linux calls the access time of what was "
         "read stale (counted: 10,033 and 7,557); a quarter of the daemon's time is switching "
