@@ -503,6 +503,22 @@ int mount_discard(struct mount *m, struct error *err)
 	return 0;
 }
 
+unsigned mountpoint_depth(const char *mountpoint)
+{
+	unsigned depth = 0;
+
+	for (const char *p = mountpoint; *p; p++)
+		depth += p[0] == '/' && p[1] != '/' && p[1] != '\0';
+	return depth;
+}
+
+void mount_keep_attached(struct mount *m)
+{
+	pthread_mutex_lock(&m->state);
+	m->closing = true;
+	pthread_mutex_unlock(&m->state);
+}
+
 void mount_close(struct mount *m)
 {
 	struct error err = ERROR_INIT;

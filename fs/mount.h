@@ -81,9 +81,10 @@ MUST_CHECK int mount_create(struct store *s, struct session_pool *sp, const stru
 /*
  * After a restart: load every "mount/ID" record. Finishes or redoes what a
  * crash interrupted (checkpoints, discards), removes uppers of no mount.
- * Mounts that were attached are attached again at their places (a stale FUSE
- * mount there is unmounted first); one that cannot be is left detached with a
- * log line. *out: malloc'd array of all mounts, detached ones included.
+ * Mounts that were attached are attached again at their places, those that others
+ * have their places in first (a stale FUSE mount there is unmounted before). One
+ * that cannot be is left detached with a log line, and tried again at the next
+ * start. *out: malloc'd array of all mounts, detached ones included.
  */
 MUST_CHECK int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out,
 			      size_t *out_n, struct error *err);
@@ -111,6 +112,14 @@ MUST_CHECK int mount_detach(struct mount *m, bool lazy, enum mount_detach_reason
 void mount_cut_off(struct mount *m);
 /* Delete a detached mount with its upper and record, and free m. */
 MUST_CHECK int mount_discard(struct mount *m, struct error *err);
+/* How deep a path is: whatever is mounted below it is deeper. */
+unsigned mountpoint_depth(const char *mountpoint);
+
+/*
+ * The daemon is about to end: whoever unmounts it from now on, the next daemon
+ * attaches it again if it is attached now. With a mount it loses those inside it.
+ */
+void mount_keep_attached(struct mount *m);
 /* Detach if needed (lazily), keep everything on disk, free m. NULL is accepted. */
 void mount_close(struct mount *m);
 

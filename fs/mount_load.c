@@ -139,7 +139,11 @@ static int min_pos(void *arg, struct unode *u)
 	return 0;
 }
 
-/* Bring one mount back; what fails is logged and leaves it detached. */
+/*
+ * Bring one mount back. What fails is logged and leaves it detached; the record
+ * keeps the wish, so the next start tries again: the place may be in another
+ * mount that could not be loaded.
+ */
 static void resume(struct mount *m)
 {
 	struct error err = ERROR_INIT;
@@ -152,14 +156,9 @@ static void resume(struct mount *m)
 		mount_start_seal(m);
 	}
 	clean_stale(m->rec.mountpoint);
-	if (!attach)
-		return;
-	if (mount_attach_locked(m, &err)) {
-		log_warn("mount %s stays detached: %s", m->rec.id, error_text(&err));
-		m->rec.attached = false;
-		if (mount_record_write(m->store, &m->rec, KV_LOG))
-			log_error("mount %s: cannot record that", m->rec.id);
-	}
+	if (attach && mount_attach_locked(m, &err))
+		log_warn("mount %s stays detached: %s; varve attach %s mounts it again", m->rec.id,
+			 error_text(&err), m->rec.id);
 }
 
 static bool is_being_sealed(const struct record_list *l, const struct snapshot *snap)
@@ -257,6 +256,36 @@ static void remove_leftovers(struct store *s, const struct record_list *l)
 	remove_unknown(s, "journal");
 }
 
+/* 1 with a mount in *out, or 0. Takes the record's contents over. */
+static size_t load(struct store *s, struct session_pool *sp, struct mount_record *rec,
+		   struct mount **out)
+{
+	char id[SNAPSHOT_ID_SIZE], *place = strdup(rec->mountpoint);
+	struct error err = ERROR_INIT;
+	int r;
+
+	memcpy(id, rec->id, sizeof(id));
+	r = mount_new(s, sp, rec, false, out, &err);
+	if (r) {
+		log_error("mount %s cannot be loaded; it is kept: %s", id, error_text(&err));
+		if (place)
+			clean_stale(place); /* others may have their places below */
+	} else {
+		resume(*out);
+	}
+	free(place);
+	return r == 0;
+}
+
+/* A place in another mount is deeper than that mount's own. */
+static int by_depth(const void *a, const void *b)
+{
+	const struct mount_record *ra = a, *rb = b;
+	unsigned da = mountpoint_depth(ra->mountpoint), db = mountpoint_depth(rb->mountpoint);
+
+	return da < db ? -1 : da > db;
+}
+
 int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out, size_t *out_n,
 		   struct error *err)
 {
@@ -272,23 +301,14 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 	if (!r) {
 		fail_abandoned(s, &l);
 		remove_leftovers(s, &l);
+		if (l.n)
+			qsort(l.recs, l.n, sizeof(*l.recs), by_depth);
 	}
 	for (size_t i = 0; i < l.n; i++) {
-		struct error why = ERROR_INIT;
-
-		if (r || l.recs[i].discarding) {
+		if (r || l.recs[i].discarding)
 			mount_record_fini(&l.recs[i]);
-			continue;
-		}
-		char id[SNAPSHOT_ID_SIZE];
-
-		memcpy(id, l.recs[i].id, sizeof(id));
-		if (mount_new(s, sp, &l.recs[i], false, &mounts[n], &why)) {
-			log_error("mount %s cannot be loaded; it is kept: %s", id,
-				  error_text(&why));
-			continue;
-		}
-		resume(mounts[n++]);
+		else
+			n += load(s, sp, &l.recs[i], &mounts[n]);
 	}
 	free(l.recs);
 	if (r) {

@@ -264,10 +264,22 @@ int mounts_open(struct store *s, struct session_pool *sp, struct mounts **out, s
 	return rc;
 }
 
+static int deepest_first(const void *a, const void *b)
+{
+	const struct mount_entry *const *ea = a, *const *eb = b;
+	unsigned da = mountpoint_depth((*ea)->mountpoint), db = mountpoint_depth((*eb)->mountpoint);
+
+	return da > db ? -1 : da < db;
+}
+
 void mounts_close(struct mounts *ms)
 {
 	if (!ms)
 		return;
+	for (size_t i = 0; i < ms->n; i++)
+		mount_keep_attached(ms->entries[i]->m);
+	if (ms->n)
+		qsort(ms->entries, ms->n, sizeof(ms->entries[0]), deepest_first);
 	for (size_t i = 0; i < ms->n; i++) {
 		struct mount_entry *e = ms->entries[i];
 		struct error err = ERROR_INIT;

@@ -19,7 +19,10 @@ struct mount_entry;
 /* Loads what the store knows (mount_load_all). Borrows s and sp. */
 MUST_CHECK int mounts_open(struct store *s, struct session_pool *sp, struct mounts **out,
 			   struct error *err);
-/* Detaches every mount, so that the next daemon attaches it again. No entry is in use. */
+/*
+ * Detaches every mount, those inside others first, so that the next daemon attaches
+ * it again. No entry is in use.
+ */
 void mounts_close(struct mounts *ms);
 
 /* "private" or "shared"; else -EINVAL. */

@@ -87,6 +87,63 @@ ok "others are mounted" is_mounted "$T/a"
 ok "it can be attached elsewhere" varve attach "$kept" "$T/away"
 is "with its data" "$(cat "$T/away/dir/file")" kept
 
+# Mounts inside mounts, siblings among them, and one below a place that is a bind mount.
+for i in n n/dir n/dir/in n/dir/in/most n/dir/beside; do
+	mkdir -p "$T/$i" && mount_at empty "$T/$i" || bail "no mount in a mount"
+	echo $i >"$T/$i/mark"
+	mkdir -p "$T/$i/dir" "$T/$i/in/most" "$T/$i/beside" "$T/$i/bound"
+done
+nested() { # how many are there and show what they hold
+	local n=0 i
+	for i in n n/dir n/dir/in n/dir/in/most n/dir/beside; do
+		is_mounted "$T/$i" && [ "$(cat "$T/$i/mark")" = $i ] && n=$((n + 1))
+	done
+	echo $n
+}
+stop_daemon
+is "SIGTERM leaves no mount inside another" "$(varve_mounts)" ""
+start_daemon
+is "mounts inside mounts are back after a restart" "$(nested)" 5
+kill_daemon
+start_daemon
+is "and after kill -9" "$(nested)" 5
+is "once each" "$(varve_mounts | uniq -d)" ""
+mkdir "$T/elsewhere" "$T/elsewhere/x"
+mount --bind "$T/elsewhere" "$T/n/bound"
+mount_at empty "$T/n/bound/x"
+between=$(mount_id "$T/n/bound/x")
+echo kept >"$T/n/bound/x/file"
+stop_daemon
+start_daemon
+is "a bind mount between them is not the daemon's: what was in it is detached" \
+	"$(varve --json mounts | jq -r --arg i "$between" '.[] | select(.id == $i) | .attached')" false
+is "the others are back" "$(nested)" 5
+mount --bind "$T/elsewhere" "$T/n/bound"
+stop_daemon # with the bind mount, which goes with the mount that it is in
+start_daemon
+mount --bind "$T/elsewhere" "$T/n/bound"
+ok "it can be attached where it was" varve attach "$between"
+is "with what it holds" "$(cat "$T/n/bound/x/file")" kept
+# The outer one cannot be loaded: those in it are detached, and come back with it.
+outer=$(mount_id "$T/n")
+stop_daemon
+mkdir "$STATE/journal/$outer"
+start_daemon
+is "where the outer mount cannot be loaded, those inside are detached" \
+	"$(varve --json mounts | jq --arg d "$T/n/dir" \
+		'[.[] | select(.mountpoint | startswith($d)) | .attached] | tostring')" \
+	'"[false,false,false,false]"'
+mkdir "$T/inner"
+inner=$(varve --json mounts | jq -r --arg d "$T/n/dir/beside" '.[] | select(.mountpoint == $d) | .id')
+ok "and can be attached elsewhere" varve attach "$inner" "$T/inner"
+is "with what they hold" "$(cat "$T/inner/mark")" n/dir/beside
+ok "they are unmounted" varve umount "$T/inner"
+ok "and discarded" varve discard "$inner"
+stop_daemon
+rmdir "$STATE/journal/$outer"
+start_daemon
+is "all are back with the outer one" "$(nested)" 4
+
 # Idle repetition: restarts lose nothing.
 for _ in 1 2 3; do
 	kill_daemon
