@@ -40,9 +40,10 @@ struct mount_options {
 	enum mount_cache cache;
 	bool allow_dev, allow_suid;
 	/*
-	 * For a container's root: /proc, /sys, /dev and the file /etc/resolv.conf can be
-	 * mounted upon, and leave nothing in checkpoints, where they are missing (or
-	 * resolv.conf is a symlink). They are in no listing and cannot be made or written.
+	 * For a container's root: the directories /proc, /sys and /dev, and the files
+	 * resolv.conf, hosts and hostname of what /etc leads to, can be mounted upon and
+	 * leave nothing in checkpoints, where they are missing or something else (a
+	 * symlink, say). They are in no listing and cannot be made or written.
 	 */
 	bool container_root;
 	uint64_t quota_bytes; /* of the upper's data; 0: none */

@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,6 +42,26 @@ static int check_id(const char *id, struct error *err)
 			n = 0;
 	if (n == 0 || n > ID_MAX || strstr(id, ".."))
 		return error_set(err, -EINVAL, "\"%.64s\" cannot be a container's id", id);
+	return 0;
+}
+
+/*
+ * A mount with container_root always has these as directories; of any other root
+ * a runtime could follow them to a directory of the host, and write there.
+ */
+static int check_root(const char *rootfs, struct error *err)
+{
+	static const char *const names[] = { "dev", "proc", "sys" };
+	char path[PATH_MAX];
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (snprintf(path, sizeof(path), "%s/%s", rootfs, names[i]) >= (int)sizeof(path))
+			return error_set(err, -ENAMETOOLONG, "%s", rootfs);
+		if (lstat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+			return error_set(err, -EINVAL, "/%s of the root is not a directory",
+					 names[i]);
+	}
 	return 0;
 }
 
@@ -191,7 +212,9 @@ int container_start(struct runtime *rt, const struct container_options *o, struc
 	c = container_new(rt, o->id);
 	if (!c)
 		return error_set(err, -ENOMEM, "out of memory");
-	rc = write_bundle(c, o, err);
+	rc = check_root(o->rootfs, err);
+	if (rc == 0)
+		rc = write_bundle(c, o, err);
 	if (rc == -EEXIST) { /* another's: leave it alone */
 		container_free(c);
 		return error_prefix(err, rc, "there is a container %s", o->id);

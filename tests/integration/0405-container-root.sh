@@ -17,6 +17,17 @@ varve import link dir "$T/root" >/dev/null
 rm "$T/root/etc/resolv.conf"
 echo "of the image" >"$T/root/etc/resolv.conf"
 varve import file dir "$T/root" >/dev/null
+# One whose directories lead to the host's, and whose /etc is elsewhere.
+mkdir -p "$T/victim" "$T/root/usr"
+echo "of the host" >"$T/victim/ptmx"
+mv "$T/root/etc" "$T/root/usr/etc"
+rm "$T/root/usr/etc/resolv.conf"
+ln -s "$T/victim" "$T/root/usr/etc/resolv.conf"
+ln -s "../../../$T/victim" "$T/root/usr/etc/hosts"
+ln -s /usr/bin/../etc/. "$T/root/etc"
+mkdir "$T/root/usr/bin"
+for d in dev proc sys run; do ln -s "$T/victim" "$T/root/$d"; done
+varve import astray dir "$T/root" >/dev/null
 echo "of the host" >"$T/resolv.conf"
 
 container_root() { # SNAPSHOT DIR
@@ -33,23 +44,25 @@ run_in() { # DIR SCRIPT, with resolv.conf bound as builds do
 		'.root = {path: $root, readonly: false} | .process.terminal = false |
 		.process.args = ["/bin/busybox", "sh", "-c", $script] |
 		.linux.namespaces |= map(select(.type != "cgroup" and .type != "network")) |
-		.mounts += [{destination: "/etc/resolv.conf", type: "bind", source: $resolv,
-			options: ["bind", "ro"]}]' "$T/bundle/config.json" >"$T/bundle/new"
+		.mounts += [("resolv.conf", "hosts", "hostname") | {destination: "/etc/\(.)", type: "bind",
+			source: $resolv, options: ["bind", "ro"]}]' "$T/bundle/config.json" >"$T/bundle/new"
 	mv "$T/bundle/new" "$T/bundle/config.json"
 	runc --root "$T/runc" run --bundle "$T/bundle" "test-$$" </dev/null
 }
 
-for s in none link file; do
+for s in none link file astray; do
 	m=$T/$s
 	ok "$s: a container's root" container_root "$s" "$m"
 	# Listing with attributes must not tell the kernel of another resolv.conf.
 	got=$(run_in "$m" 'busybox cat /etc/resolv.conf; busybox ls -l / /etc /proc/1 >/dev/null
 		busybox cat /etc/resolv.conf; busybox head -c 3 /dev/zero | busybox wc -c
-		busybox test -d /proc/self && echo proc; busybox test -d /sys/kernel && echo sys
+		busybox cat /etc/hosts /etc/hostname; busybox test -d /proc/self && echo proc; busybox test -d /sys/kernel && echo sys
 		busybox rm -f /etc/resolv.conf 2>/dev/null || echo held' 2>"$T/err") || diag "$(<"$T/err")"
 	is "$s: everything is in its place" "$got" "of the host
 of the host
 3
+of the host
+of the host
 proc
 sys
 held"
@@ -58,8 +71,11 @@ held"
 	run_in "$m" 'echo new >/etc/new'
 	ok "$s: checkpoint of a change" varve checkpoint "$m" "$s-changed"
 	is "$s: the change alone is in it" "$(varve --json diff "$s" "$s-changed" |
-		jq -r '.[] | "\(.change) \(.path)"' | sort)" 'added /etc/new'
+		jq -r '.[] | "\(.change) \(.path | sub("^/usr"; ""))"' | sort)" 'added /etc/new'
 done
+is "nothing of the host has changed" "$(cd "$T/victim" && find . -printf '%P %y ' && cat ptmx)" ' d ptmx f of the host'
+is "symlinks are still what they are" "$(varve --json ls astray | jq -c '[.[] | select(.type == "symlink") | .path | ltrimstr("/")] | sort')" \
+	'["dev","etc","proc","run","sys"]'
 is "a listing shows what is in the image" "$(ls -A "$T/none" | tr '\n' ' ')" 'bin etc '
 is "the image's own file is seen without a container" "$(<"$T/file/etc/resolv.conf")" 'of the image'
 is "its link is in the next mount" "$(mount_at link-changed "$T/plain" &&

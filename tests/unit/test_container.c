@@ -170,6 +170,28 @@ static void bad_starts_say_why_and_leave_nothing(void **state)
 	cf_close(&f);
 }
 
+static void a_root_that_leads_out_is_refused(void **state)
+{
+	static const char *const names[] = { "dev", "proc", "sys" };
+	struct error err = ERROR_INIT;
+	struct container *c;
+	struct cf f;
+
+	(void)state;
+	cf_open(&f);
+	cf_sh("mkdir %s/victim && touch %s/victim/ptmx", f.dir, f.dir);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		const struct container_options o = { .id = "out", .rootfs = f.root };
+
+		cf_sh("cd %s && rmdir %s && ln -s %s/victim %s", f.root, names[i], f.dir, names[i]);
+		assert_int_equal(container_start(f.rt, &o, &c, &err), -EINVAL);
+		assert_non_null(strstr(err.msg, names[i]));
+		cf_sh("cd %s && rm %s && mkdir %s", f.root, names[i], names[i]);
+	}
+	cf_sh("[ `ls %s/victim` = ptmx ] && [ -f %s/victim/ptmx ]", f.dir, f.dir);
+	cf_close(&f);
+}
+
 static void a_frozen_container_stops(void **state)
 {
 	char path[4200];
@@ -306,6 +328,7 @@ int main(void)
 		cmocka_unit_test(the_agent_ends_with_its_socket),
 		cmocka_unit_test(a_former_daemons_containers_are_removed),
 		cmocka_unit_test(bad_starts_say_why_and_leave_nothing),
+		cmocka_unit_test(a_root_that_leads_out_is_refused),
 		cmocka_unit_test(a_frozen_container_stops),
 		cmocka_unit_test(descriptors_do_not_leak),
 		cmocka_unit_test(a_killed_daemon_leaves_nothing),
