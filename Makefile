@@ -89,7 +89,7 @@ $(BUILD)/pic/%.o: %.c
 # (.incbin). It is never instrumented, for it runs without our libraries.
 INIT = $(BUILD)/snapshotd/init/varve-init
 INIT_C = $(wildcard snapshotd/init/*.c) snapshotd/leftovers.c snapshotd/cgroup.c fs/freeze.c \
-	$(addprefix store/base/,buf.c error.c)
+	$(addprefix store/base/,base64.c buf.c error.c utf8.c)
 $(INIT): $(INIT_C) $(wildcard snapshotd/init/*.h snapshotd/*.h store/base/*.h) fs/freeze.h
 	@mkdir -p $(@D)
 	@$(if $(V),,echo "  INIT  $@")

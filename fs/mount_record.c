@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "fs/mount_internal.h"
+#include "store/base/bytes_json.h"
 
 void mount_record_fini(struct mount_record *r)
 {
@@ -20,18 +21,22 @@ static json_t *to_json(const struct mount_record *r)
 	char base[DIGEST_HEX_SIZE];
 
 	digest_to_hex(&r->base, base);
-	return json_pack("{s:i s:s s:s s:s s:s s:s% s:s% s:b s:b s:b s:b s:b s:i s:I s:I s:b s:b "
-			 "s:I s:I s:I s:s}",
-			 "version", 1, "id", r->id, "snapshot", r->snapshot_id, "snapshotName",
-			 r->snapshot_name, "base", base, "mountpoint", r->mountpoint,
-			 strlen(r->mountpoint), "fsname", r->fsname, strlen(r->fsname), "readOnly",
-			 r->read_only, "volatile", r->is_volatile, "dev", r->allow_dev, "suid",
-			 r->allow_suid, "containerRoot", r->container_root, "cache", (int)r->cache,
-			 "quotaBytes", (json_int_t)r->quota_bytes, "createdAtMs",
-			 (json_int_t)r->created_at_ms, "attached", r->attached, "discarding",
-			 r->discarding, "epoch", (json_int_t)r->epoch, "sealingEpoch",
-			 (json_int_t)r->sealing_epoch, "sealingNextIno",
-			 (json_int_t)r->sealing_next_ino, "sealingSnapshot", r->sealing_snapshot);
+	json_t *j = json_pack(
+		"{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:b s:i s:I s:I s:b s:b "
+		"s:I s:I s:I s:s}",
+		"version", 1, "id", r->id, "snapshot", r->snapshot_id, "snapshotName",
+		r->snapshot_name, "base", base, "readOnly", r->read_only, "volatile",
+		r->is_volatile, "dev", r->allow_dev, "suid", r->allow_suid, "containerRoot",
+		r->container_root, "cache", (int)r->cache, "quotaBytes", (json_int_t)r->quota_bytes,
+		"createdAtMs", (json_int_t)r->created_at_ms, "attached", r->attached, "discarding",
+		r->discarding, "epoch", (json_int_t)r->epoch, "sealingEpoch",
+		(json_int_t)r->sealing_epoch, "sealingNextIno", (json_int_t)r->sealing_next_ino,
+		"sealingSnapshot", r->sealing_snapshot);
+	if (j && bytes_json_set(j, "mountpoint", r->mountpoint, strlen(r->mountpoint)) == 0 &&
+	    bytes_json_set(j, "fsname", r->fsname, strlen(r->fsname)) == 0)
+		return j;
+	json_decref(j);
+	return NULL;
 }
 
 static int copy_text(const char *from, char *to, size_t size)
@@ -39,22 +44,36 @@ static int copy_text(const char *from, char *to, size_t size)
 	return snprintf(to, size, "%s", from) < (int)size ? 0 : -EBADMSG;
 }
 
+/* *out is malloc'd. */
+static int path_from_json(const json_t *j, const char *key, char **out)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	int r = bytes_json_get(j, key, &b);
+
+	if (r == -ENOENT)
+		return -EBADMSG;
+	if (r == 0 && !buf_cstr(&b))
+		r = -ENOMEM;
+	if (r == 0)
+		*out = (char *)STEAL(b.data);
+	return r;
+}
+
 static int from_json(json_t *j, struct mount_record *out)
 {
-	const char *id, *snapshot, *name, *base, *mountpoint, *fsname, *sealing;
+	const char *id, *snapshot, *name, *base, *sealing;
 	int version, ro, vol, dev, suid, cache, attached, discarding, container_root = 0;
 	json_int_t quota, created, epoch, sealing_epoch, sealing_next;
 
 	if (json_unpack(j,
-			"{s:i s:s s:s s:s s:s s:s s:s s:b s:b s:b s:b s:i s:I s:I s:b s:b s:I s:I "
+			"{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:i s:I s:I s:b s:b s:I s:I "
 			"s:I s:s s?b}",
 			"version", &version, "id", &id, "snapshot", &snapshot, "snapshotName",
-			&name, "base", &base, "mountpoint", &mountpoint, "fsname", &fsname,
-			"readOnly", &ro, "volatile", &vol, "dev", &dev, "suid", &suid, "cache",
-			&cache, "quotaBytes", &quota, "createdAtMs", &created, "attached",
-			&attached, "discarding", &discarding, "epoch", &epoch, "sealingEpoch",
-			&sealing_epoch, "sealingNextIno", &sealing_next, "sealingSnapshot",
-			&sealing, "containerRoot", &container_root) < 0)
+			&name, "base", &base, "readOnly", &ro, "volatile", &vol, "dev", &dev,
+			"suid", &suid, "cache", &cache, "quotaBytes", &quota, "createdAtMs",
+			&created, "attached", &attached, "discarding", &discarding, "epoch", &epoch,
+			"sealingEpoch", &sealing_epoch, "sealingNextIno", &sealing_next,
+			"sealingSnapshot", &sealing, "containerRoot", &container_root) < 0)
 		return -EBADMSG;
 	if (version != 1 || copy_text(id, out->id, sizeof(out->id)) ||
 	    copy_text(snapshot, out->snapshot_id, sizeof(out->snapshot_id)) ||
@@ -75,9 +94,8 @@ static int from_json(json_t *j, struct mount_record *out)
 	out->epoch = (uint32_t)epoch;
 	out->sealing_epoch = (uint32_t)sealing_epoch;
 	out->sealing_next_ino = (uint64_t)sealing_next;
-	out->mountpoint = strdup(mountpoint);
-	out->fsname = strdup(fsname);
-	return out->mountpoint && out->fsname ? 0 : -ENOMEM;
+	int r = path_from_json(j, "mountpoint", &out->mountpoint);
+	return r < 0 ? r : path_from_json(j, "fsname", &out->fsname);
 }
 
 int mount_record_decode(const void *json, size_t len, struct mount_record *out)
@@ -168,7 +186,8 @@ json_t *mount_info_to_json(const struct mount_info *i)
 		      (json_int_t)i->upper_bytes, "epoch", (json_int_t)i->epoch, "sealing",
 		      i->sealing, "sharedOpens", (json_int_t)i->shared_opens, "otherOpens",
 		      (json_int_t)i->other_opens);
-	if (j && json_object_set_new(j, "mountpoint", json_string(i->mountpoint)) < 0)
-		json_object_set_new_nocheck(j, "mountpoint", json_string_nocheck(i->mountpoint));
-	return j;
+	if (j && bytes_json_set(j, "mountpoint", i->mountpoint, strlen(i->mountpoint)) == 0)
+		return j;
+	json_decref(j);
+	return NULL;
 }

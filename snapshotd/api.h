@@ -112,7 +112,6 @@ MUST_CHECK int api_event_until(struct api_call *c, const char *type, json_t *j,
 
 /* A string of any bytes as JSON; what is not UTF-8 becomes U+FFFD. */
 json_t *api_text(const char *s);
-json_t *api_text_n(const void *s, size_t len);
 /*
  * Set o[name] to a path, which may be any bytes: where it is not UTF-8,
  * o[name + "Base64"] has them all. 0 or -ENOMEM.

@@ -7,6 +7,7 @@
 #include "snapshotd/sandbox_exec.h"
 #include "snapshotd/sandboxes.h"
 #include "store/base/base64.h"
+#include "store/base/bytes_json.h"
 
 #define TIMEOUT_MAX_S (30.0 * 86400)
 /* A result that is about to come is waited for: this spares the client a poll. */
@@ -79,8 +80,8 @@ static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err
 static json_t *output_to_json(const struct exec_output *o)
 {
 	return json_pack("{s:i, s:o, s:o}", "exitCode", o->exit_code, "stdout",
-			 api_text_n(o->out.data, o->out.len), "stderr",
-			 api_text_n(o->err.data, o->err.len));
+			 bytes_json(o->out.data, o->out.len), "stderr",
+			 bytes_json(o->err.data, o->err.len));
 }
 
 static bool is_cancelled(void *arg)

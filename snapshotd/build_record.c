@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "snapshotd/meta.h"
+#include "store/base/bytes_json.h"
 #include "store/base/log.h"
-#include "store/base/utf8.h"
 
 #define PREFIX "build/"
 
@@ -33,13 +33,7 @@ char *builds_path(const struct builds *b, const char *id, const char *suffix)
 
 static json_t *text_or_null(const char *s)
 {
-	CLEANUP(buf_fini_p) struct buf valid = BUF_INIT;
-
-	if (!s[0])
-		return json_null();
-	if (utf8_append_valid(&valid, s, strlen(s)) < 0)
-		return NULL;
-	return json_stringn((const char *)valid.data, valid.len);
+	return s[0] ? bytes_json(s, strlen(s)) : json_null();
 }
 
 static json_t *time_or_null(int64_t ms)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "store/base/buf.h"
+#include "store/base/bytes_json.h"
 #include "tools/table.h"
 #include "tools/text.h"
 
@@ -127,6 +128,16 @@ int cli_print_name(const char *s, size_t len)
 		len = b.len;
 	}
 	return fwrite(s, 1, len, stdout) == len ? 0 : cli_write_failure();
+}
+
+int cli_print_json_name(const json_t *o, const char *key)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	int r = bytes_json_get(o, key, &b);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	return cli_print_name(b.len ? (const char *)b.data : "", b.len);
 }
 
 const char *cli_str(const json_t *o, const char *key)

@@ -83,6 +83,8 @@ int cli_write_failure(void);
 MUST_CHECK int cli_print_json(const json_t *o);
 /* Print a name or a path, escaped on a terminal. No line end. */
 MUST_CHECK int cli_print_name(const char *s, size_t len);
+/* Print the name o[key] (store/base/bytes_json.h) like that; nothing where there is none. */
+MUST_CHECK int cli_print_json_name(const json_t *o, const char *key);
 /* Print an object's fields, one a line, aligned; sizes and times for people. */
 MUST_CHECK int cli_print_fields(const json_t *o);
 

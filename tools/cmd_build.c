@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/base/bytes_json.h"
 #include "tools/commands.h"
 #include "tools/id_ref.h"
 #include "tools/image_build.h"
@@ -51,7 +52,8 @@ int cmd_build(struct cli *cli, const struct args *args, struct error *err)
 	if (r < 0)
 		return r;
 	body = json_pack("{s:O}", "image", image);
-	if (!body || (name && json_object_set_new(body, "name", text_json(name, strlen(name))) < 0))
+	if (!body ||
+	    (name && json_object_set_new(body, "name", bytes_json(name, strlen(name))) < 0))
 		r = -ENOMEM;
 	if (r == 0) {
 		struct image_build b = { .path = name ? "/api/snapshots" : "/api/images",

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "store/base/bytes_json.h"
 #include "tools/checkpoint.h"
 #include "tools/commands.h"
 #include "tools/id_ref.h"
@@ -46,9 +47,9 @@ int checkpoint_take(struct cli *cli, const char *mount_id, const char *name, con
 	int r = body ? 0 : -ENOMEM;
 
 	if (r == 0 && name)
-		r = json_object_set_new(body, "name", text_json(name, strlen(name))) ? -ENOMEM : 0;
+		r = json_object_set_new(body, "name", bytes_json(name, strlen(name))) ? -ENOMEM : 0;
 	if (r == 0 && cgroup)
-		r = json_object_set_new(body, "freezeCgroup", text_json(cgroup, strlen(cgroup)))
+		r = json_object_set_new(body, "freezeCgroup", bytes_json(cgroup, strlen(cgroup)))
 			    ? -ENOMEM
 			    : 0;
 	if (r == 0)
@@ -74,7 +75,7 @@ static int checkpoint_sandbox(struct cli *cli, const struct args *args, bool wai
 	int r = sandbox_find(cli, args->words[0], &sandbox, err);
 	if (r < 0)
 		return r;
-	body = json_pack("{s:o}", "name", text_json(name, strlen(name)));
+	body = json_pack("{s:o}", "name", bytes_json(name, strlen(name)));
 	r = body ? cli_call(cli, "POST", "/api/sandboxes/%s/checkpoints",
 			    cli_str(sandbox, "sandboxID"), body, &o, err)
 		 : -ENOMEM;

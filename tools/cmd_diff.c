@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/base/bytes_json.h"
 #include "store/fsdiff.h"
 #include "store/store.h"
 #include "tools/checkpoint.h"
@@ -16,7 +17,6 @@
 #include "tools/inspect.h"
 #include "tools/inspect_json.h"
 #include "tools/mount_ref.h"
-#include "tools/text.h"
 
 /* ---- output ---- */
 
@@ -57,11 +57,11 @@ static int print_entry(const json_t *e)
 {
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
 	CLEANUP(buf_fini_p) struct buf from = BUF_INIT;
-	int r = text_json_get(e, "path", &path);
+	int r = bytes_json_get(e, "path", &path);
 
 	if (r < 0)
 		return r;
-	r = text_json_get(e, "from", &from);
+	r = bytes_json_get(e, "from", &from);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	return print_line(letter(cli_str(e, "change")), "", (const char *)path.data, path.len,
@@ -103,7 +103,7 @@ static int set_path(json_t *o, const char *key, const char *path)
 
 	if (buf_printf(&b, "%s%s", slash_before(path), path) < 0)
 		return -ENOMEM;
-	return text_json_set(o, key, (const char *)b.data, b.len);
+	return bytes_json_set(o, key, (const char *)b.data, b.len);
 }
 
 static int local_entry(void *arg, const struct fsdiff_entry *e)

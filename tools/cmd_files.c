@@ -43,18 +43,14 @@ static int list(struct files *f, struct error *err)
 		r = cli_print_json(a);
 	} else if (r == 0) {
 		json_array_foreach(a, i, o) {
-			CLEANUP(buf_fini_p) struct buf name = BUF_INIT;
 			bool dir = cli_flag(o, "isDir");
 			if (dir)
 				table_cell(t, "-");
 			else
 				table_size(t, cli_num(o, "size"));
-			if (buf_printf(&name, "%s%s", cli_str(o, "name"), dir ? "/" : "") < 0)
-				r = -ENOMEM;
-			table_name(t, (const char *)name.data, name.len);
+			table_json_name(t, o, "name", dir ? "/" : "");
 		}
-		if (r == 0)
-			r = table_print(t, stdout, cli_on_terminal());
+		r = table_print(t, stdout, cli_on_terminal());
 	}
 	json_decref(a);
 	return r;

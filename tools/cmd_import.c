@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/base/bytes_json.h"
 #include "tools/commands.h"
 #include "tools/progress_bar.h"
 #include "tools/snapshots_view.h"
@@ -98,12 +99,12 @@ static int import_body(const struct args *args, const struct limits *l, json_t *
 		r = error_set_errno(err, -errno, "%s", word);
 	if (r == 0) {
 		json_t *o = json_pack("{s:o, s:{s:s}}", "name",
-				      text_json(args->words[0], strlen(args->words[0])), "source",
+				      bytes_json(args->words[0], strlen(args->words[0])), "source",
 				      kind, path);
 		int failed = o ? 0 : -1;
 		if (tag)
 			failed |= json_object_set_new(json_object_get(o, "source"), "tag",
-						      text_json(tag, strlen(tag)));
+						      bytes_json(tag, strlen(tag)));
 		if (l->one_file_system)
 			failed |= json_object_set_new(o, "oneFileSystem", json_true());
 		if (l->max_bytes)

@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/base/bytes_json.h"
 #include "store/store.h"
 #include "store/verify.h"
 #include "tools/commands.h"
 #include "tools/progress_bar.h"
-#include "tools/text.h"
 
 const struct option_spec options_gc[] = {
 	{ 0, "no-compact", NULL, "leave it to the database when to give the space back" },
@@ -62,9 +62,9 @@ static void verify_problem(struct verify *v, const char *snapshot, const char *p
 	v->count++;
 	if (v->cli->json) {
 		json_t *o = json_object();
-		if (o && text_json_set(o, "snapshot", snapshot, strlen(snapshot)) == 0 &&
-		    text_json_set(o, "path", path, strlen(path)) == 0 &&
-		    text_json_set(o, "problem", problem, strlen(problem)) == 0)
+		if (o && bytes_json_set(o, "snapshot", snapshot, strlen(snapshot)) == 0 &&
+		    bytes_json_set(o, "path", path, strlen(path)) == 0 &&
+		    bytes_json_set(o, "problem", problem, strlen(problem)) == 0)
 			json_array_append(v->problems, o);
 		json_decref(o);
 		return;
@@ -82,7 +82,7 @@ static void verify_told(struct verify *v, const json_t *o)
 {
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
 
-	if (text_json_get(o, "path", &path) < 0)
+	if (bytes_json_get(o, "path", &path) < 0)
 		buf_clear(&path);
 	const char *s = buf_cstr(&path);
 	verify_problem(v, cli_str(o, "snapshot"), s ? s : "", cli_str(o, "problem"));
@@ -136,8 +136,8 @@ static int verify_remote(struct cli *cli, const char *name, struct verify *v, js
 	int r = !c ? err->code : !body ? -ENOMEM : 0;
 
 	if (r == 0 && name)
-		r = json_object_set_new(body, "snapshot", text_json(name, strlen(name))) ? -ENOMEM
-											 : 0;
+		r = json_object_set_new(body, "snapshot", bytes_json(name, strlen(name))) ? -ENOMEM
+											  : 0;
 	if (r == 0)
 		r = client_run(c, &rq, out, err);
 	json_decref(body);

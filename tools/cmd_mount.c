@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "store/base/bytes_json.h"
 #include "tools/commands.h"
 #include "tools/mount_ref.h"
 #include "tools/table.h"
@@ -72,12 +73,10 @@ static int mount_options_json(const struct args *args, json_t *o, struct error *
 
 static int print_mount(const struct cli *cli, const json_t *m)
 {
-	const char *place = cli_str(m, "mountpoint");
-
 	if (cli->json)
 		return cli_print_json(m);
 	printf("%s  ", cli_str(m, "id"));
-	int r = cli_print_name(place, strlen(place));
+	int r = cli_print_json_name(m, "mountpoint");
 	putchar('\n');
 	return r;
 }
@@ -110,7 +109,7 @@ int cmd_mount(struct cli *cli, const struct args *args, struct error *err)
 
 	if (body)
 		json_object_set_new(body, "snapshot",
-				    text_json(args->words[0], strlen(args->words[0])));
+				    bytes_json(args->words[0], strlen(args->words[0])));
 	return make_mount(cli, args, "/api/mounts", NULL, body, err);
 }
 
@@ -201,7 +200,7 @@ int cmd_attach(struct cli *cli, const struct args *args, struct error *err)
 
 static void add_row(struct table *t, const json_t *m)
 {
-	const char *name = cli_str(m, "snapshot"), *place = cli_str(m, "mountpoint");
+	const char *name = cli_str(m, "snapshot");
 
 	if (!*name)
 		name = cli_str(m, "snapshotName");
@@ -218,7 +217,7 @@ static void add_row(struct table *t, const json_t *m)
 					    : "mounted");
 	table_cell(t, "%llu", (unsigned long long)cli_num(m, "changedInodes"));
 	table_size(t, cli_num(m, "upperBytes"));
-	table_name(t, place, strlen(place));
+	table_json_name(t, m, "mountpoint", "");
 }
 
 int cmd_mounts(struct cli *cli, const struct args *args, struct error *err)

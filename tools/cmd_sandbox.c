@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/bytes_json.h"
 #include "tools/commands.h"
 #include "tools/exec_run.h"
 #include "tools/id_ref.h"
@@ -78,7 +79,7 @@ static int set_source(json_t *o, const struct args *args, struct error *err)
 		return r < 0 ? r : json_object_set_new(o, "image", image) ? -ENOMEM : 0;
 	}
 	if (snapshot)
-		return json_object_set_new(o, "snapshot", text_json(snapshot, strlen(snapshot)))
+		return json_object_set_new(o, "snapshot", bytes_json(snapshot, strlen(snapshot)))
 			       ? -ENOMEM
 			       : 0;
 	return 0;

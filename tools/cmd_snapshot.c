@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "store/base/bytes_json.h"
 #include "tools/commands.h"
 #include "tools/snapshots_view.h"
 #include "tools/text.h"
@@ -75,7 +76,7 @@ int cmd_rm(struct cli *cli, const struct args *args, struct error *err)
 				 &e);
 		if (r == 0)
 			json_array_append_new(removed,
-					      text_json(args->words[i], strlen(args->words[i])));
+					      bytes_json(args->words[i], strlen(args->words[i])));
 		else if (result == 0)
 			result = error_set(err, r, "%s", error_text(&e));
 		if (r < 0 && (r == -ECONNREFUSED || r == -EACCES))

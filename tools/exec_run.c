@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tools/text.h"
+#include "store/base/bytes_json.h"
 
 static volatile sig_atomic_t caught;
 
@@ -59,7 +59,7 @@ int exec_envs(const struct args *args, json_t **out, struct error *err)
 			o = json_object();
 		int failed = !key ||
 			     json_object_set_new(o, key,
-						 text_json(value + n + 1, strlen(value + n + 1)));
+						 bytes_json(value + n + 1, strlen(value + n + 1)));
 		free(key);
 		if (failed) {
 			json_decref(o);
@@ -91,7 +91,7 @@ static void on_event(void *arg, const char *type, const json_t *data)
 
 	if (strcmp(type, "output") != 0 || p->json)
 		return;
-	if (text_json_get(data, "data", &bytes) < 0)
+	if (bytes_json_get(data, "data", &bytes) < 0)
 		p->failed = -EBADMSG;
 	else
 		print(p, cli_str(data, "stream"), bytes.data, bytes.len);
@@ -110,8 +110,9 @@ static json_t *request_body(const struct exec_run *x)
 	int failed = 0;
 
 	for (char *const *a = x->argv + 1; *a && args; a++)
-		failed |= json_array_append_new(args, text_json(*a, strlen(*a)));
-	o = json_pack("{s:o, s:o}", "cmd", text_json(x->argv[0], strlen(x->argv[0])), "args", args);
+		failed |= json_array_append_new(args, bytes_json(*a, strlen(*a)));
+	o = json_pack("{s:o, s:o}", "cmd", bytes_json(x->argv[0], strlen(x->argv[0])), "args",
+		      args);
 	if (x->envs)
 		failed |= json_object_set(o, "envs", (json_t *)(uintptr_t)x->envs);
 	if (x->workdir)
@@ -136,7 +137,7 @@ static int print_result(struct cli *cli, struct printer *p, json_t *result, cons
 	/* Of a daemon that has not sent it as events. */
 	for (size_t i = 0; i < ARRAY_SIZE(streams); i++) {
 		CLEANUP(buf_fini_p) struct buf bytes = BUF_INIT;
-		int r = text_json_get(result, streams[i], &bytes);
+		int r = bytes_json_get(result, streams[i], &bytes);
 		if (r == 0)
 			print(p, streams[i], bytes.data, bytes.len);
 		else if (r != -ENOENT)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/bytes_json.h"
 #include "store/digest_set.h"
 #include "tools/chunk_index.h"
 #include "tools/commands.h"
@@ -262,7 +263,7 @@ static int print_json(const struct du *du)
 			json_pack("{s:I, s:I, s:I, s:I}", "files", (json_int_t)w->files,
 				  "logicalBytes", (json_int_t)w->logical, "allocatedBytes",
 				  (json_int_t)w->allocated, "storedBytes", (json_int_t)w->stored);
-		if (!o || text_json_set(o, "path", w->path, strlen(w->path)) < 0)
+		if (!o || bytes_json_set(o, "path", w->path, strlen(w->path)) < 0)
 			r = -ENOMEM;
 		if (o && du->want_unique)
 			json_object_set_new(o, "uniqueBytes", json_integer((json_int_t)w->unique));

@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "store/base/bytes_json.h"
 #include "store/base/wire.h"
 #include "tools/commands.h"
 #include "tools/inspect.h"
@@ -71,20 +72,58 @@ static json_t *xattr_json(const uint8_t *value, size_t len)
 	return json_stringn((const char *)b.data, b.len);
 }
 
+/* As people read them and as bytes, in step; the bytes are shown where a name is not UTF-8. */
+struct two_ways {
+	json_t *text, *base64;
+	bool is_exact; /* the text has lost nothing */
+};
+
+static int two_ways_init(struct two_ways *w, json_t *text, json_t *base64)
+{
+	*w = (struct two_ways){ text, base64, true };
+	return text && base64 ? 0 : -ENOMEM;
+}
+
+static void two_ways_fini(struct two_ways *w)
+{
+	json_decref(w->text);
+	json_decref(w->base64);
+}
+
+/* Set o[key] and, where it is needed, o[base64_key]; neither where there is nothing. */
+static int two_ways_put(const struct two_ways *w, json_t *o, const char *key,
+			const char *base64_key)
+{
+	int failed = 0;
+
+	if (json_array_size(w->base64) > 0 || json_object_size(w->base64) > 0)
+		failed |= json_object_set(o, key, w->text);
+	if (!w->is_exact)
+		failed |= json_object_set(o, base64_key, w->base64);
+	return failed ? -ENOMEM : 0;
+}
+
 static int add_xattr(void *arg, const char *name, size_t name_len, const void *value,
 		     size_t value_len)
 {
-	json_t *key = text_json(name, name_len);
-	int failed = !key ||
-		     json_object_set_new(arg, json_string_value(key), xattr_json(value, value_len));
+	struct two_ways *w = arg;
+	json_t *key = bytes_json(name, name_len), *base64 = bytes_json_base64(name, name_len);
+	int failed = !key || !base64;
 
+	if (!failed)
+		failed = json_object_set_new(w->text, json_string_value(key),
+					     xattr_json(value, value_len)) ||
+			 json_object_set_new(w->base64, json_string_value(base64),
+					     bytes_json_base64(value, value_len));
+	w->is_exact &= bytes_json_is_exact(name, name_len);
 	json_decref(key);
+	json_decref(base64);
 	return failed ? -ENOMEM : 0;
 }
 
 /* Append the path of `name` in the directory `parent`. */
 static int add_link(const struct tree_fs *fs, uint64_t parent, const void *name, size_t len,
-		    json_t *links)
+		    struct two_ways *links)
 {
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
 	int r = tree_fs_path(fs, parent, &path);
@@ -93,13 +132,17 @@ static int add_link(const struct tree_fs *fs, uint64_t parent, const void *name,
 		r = buf_append(&path, "/", 1);
 	if (r == 0)
 		r = buf_append(&path, name, len);
-	if (r == 0 && json_array_append_new(links, text_json((const char *)path.data, path.len)))
-		r = -ENOMEM;
-	return r;
+	if (r < 0)
+		return r;
+	links->is_exact &= bytes_json_is_exact(path.data, path.len);
+	if (json_array_append_new(links->text, bytes_json(path.data, path.len)) ||
+	    json_array_append_new(links->base64, bytes_json_base64(path.data, path.len)))
+		return -ENOMEM;
+	return 0;
 }
 
 /* Every name of a file with several: its back references. */
-static int add_links(const struct tree_fs *fs, uint64_t ino, json_t *links)
+static int add_links(const struct tree_fs *fs, uint64_t ino, struct two_ways *links)
 {
 	CLEANUP(tree_iter_free_p) struct tree_iter *it = tree_iter_new(fs->nodes, &fs->root);
 	struct key key;
@@ -133,24 +176,27 @@ static int count_extent(void *arg, uint64_t offset, const struct extent_rec *e)
 /* What stat tells beyond ls. */
 static int add_details(const struct tree_fs *fs, const struct inspect_file *f, json_t *o)
 {
-	json_t *xattrs = json_object(), *links = json_array();
+	struct two_ways xattrs, links;
 	json_int_t extents = 0;
-	int r = xattrs && links ? 0 : -ENOMEM;
+	int r = two_ways_init(&xattrs, json_object(), json_object());
+
+	if (two_ways_init(&links, json_array(), json_array()) < 0)
+		r = -ENOMEM;
 
 	if (r == 0)
-		r = tree_fs_listxattr(fs, f->ino, add_xattr, xattrs);
+		r = tree_fs_listxattr(fs, f->ino, add_xattr, &xattrs);
 	if (r == 0 && f->rec.nlink > 1 && !S_ISDIR(f->rec.mode))
-		r = add_links(fs, f->ino, links);
+		r = add_links(fs, f->ino, &links);
 	if (r == 0 && S_ISREG(f->rec.mode))
 		r = tree_fs_extents(fs, f->ino, 0, UINT64_MAX, count_extent, &extents);
 	if (r == 0 && S_ISREG(f->rec.mode))
 		json_object_set_new(o, "extents", json_integer(extents));
-	if (r == 0 && json_array_size(links) > 0)
-		json_object_set(o, "links", links);
-	if (r == 0 && json_object_size(xattrs) > 0)
-		json_object_set(o, "xattrs", xattrs);
-	json_decref(xattrs);
-	json_decref(links);
+	if (r == 0)
+		r = two_ways_put(&links, o, "links", "linksBase64");
+	if (r == 0)
+		r = two_ways_put(&xattrs, o, "xattrs", "xattrsBase64");
+	two_ways_fini(&xattrs);
+	two_ways_fini(&links);
 	return r;
 }
 
@@ -181,10 +227,13 @@ static int stat_print(const struct inspect_file *f, const json_t *o)
 	if (!t)
 		return -ENOMEM;
 	text_mode(f->rec.mode, mode);
-	field(t, "path", cli_str(o, "path"));
+	table_cell(t, "path");
+	table_json_name(t, o, "path", "");
 	field(t, "type", cli_str(o, "type"));
-	if (S_ISLNK(f->rec.mode))
-		field(t, "target", cli_str(o, "target"));
+	if (S_ISLNK(f->rec.mode)) {
+		table_cell(t, "target");
+		table_json_name(t, o, "target", "");
+	}
 	table_cell(t, "mode");
 	table_cell(t, "%s (%s)", cli_str(o, "mode"), mode);
 	table_cell(t, "owner");

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "store/base/bytes_json.h"
 #include "tools/text.h"
 
 static json_t *time_json(const struct timespec *t)
@@ -22,7 +23,7 @@ json_t *inspect_file_json(const struct inspect_file *f, const char *key, const c
 
 	snprintf(mode, sizeof(mode), "%04o", r->mode & 07777u);
 	json_t *o = json_object();
-	int failed = !o || text_json_set(o, key, path, len) < 0;
+	int failed = !o || bytes_json_set(o, key, path, len) < 0;
 	json_t *rest = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "type",
 				 text_type(r->mode), "mode", mode, "uid", (json_int_t)r->uid, "gid",
 				 (json_int_t)r->gid, "nlink", (json_int_t)r->nlink, "ino",
@@ -32,7 +33,7 @@ json_t *inspect_file_json(const struct inspect_file *f, const char *key, const c
 	failed |= !rest || json_object_update(o, rest);
 	json_decref(rest);
 	if (S_ISLNK(r->mode))
-		failed |= text_json_set(o, "target", r->target, r->target_len) < 0;
+		failed |= bytes_json_set(o, "target", r->target, r->target_len) < 0;
 	if (S_ISCHR(r->mode) || S_ISBLK(r->mode))
 		failed |= json_object_set_new(
 			o, "rdev", json_sprintf("%u:%u", major(r->rdev), minor(r->rdev)));

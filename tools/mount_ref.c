@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/bytes_json.h"
 #include "tools/snapshots_view.h"
 
 /*
@@ -36,6 +37,14 @@ static char *mountpoint_path(const char *word)
 	return path;
 }
 
+static bool is_at(const json_t *m, const char *path)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+
+	return bytes_json_get(m, "mountpoint", &b) == 0 && buf_cstr(&b) &&
+	       strcmp((const char *)b.data, path) == 0;
+}
+
 /* The mount at `path`, borrowed, or NULL. */
 static json_t *at_path(const json_t *mounts, const char *path)
 {
@@ -43,7 +52,7 @@ static json_t *at_path(const json_t *mounts, const char *path)
 	size_t i;
 
 	json_array_foreach(mounts, i, m) {
-		if (strcmp(cli_str(m, "mountpoint"), path) != 0)
+		if (!is_at(m, path))
 			continue;
 		if (cli_flag(m, "attached"))
 			return m;

@@ -4,9 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "store/base/bytes_json.h"
 #include "store/store.h"
 #include "tools/cli.h"
-#include "tools/text.h"
 
 static bool is_store(const char *dir)
 {
@@ -30,7 +30,7 @@ static int find_dir(struct cli *cli, char **out, struct error *err)
 
 	if (r == 0) {
 		CLEANUP(buf_fini_p) struct buf dir = BUF_INIT;
-		r = text_json_get(health, "stateDir", &dir);
+		r = bytes_json_get(health, "stateDir", &dir);
 		json_decref(health);
 		if (r < 0)
 			return error_set(err, -EIO, "snapshotd does not tell its state directory");

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <wchar.h>
 
+#include "store/base/bytes_json.h"
 #include "tools/text.h"
 
 #define GAP 2 /* spaces between columns */
@@ -85,6 +86,18 @@ void table_name(struct table *t, const char *s, size_t len)
 	size_t offset = t->text.len;
 
 	if (buf_append(&t->text, s, len) < 0)
+		t->failure = -ENOMEM;
+	add_cell(t, offset, true);
+}
+
+void table_json_name(struct table *t, const json_t *o, const char *key, const char *suffix)
+{
+	size_t offset = t->text.len;
+	int r = bytes_json_get(o, key, &t->text);
+
+	if (r < 0 && r != -ENOENT)
+		t->failure = r;
+	if (buf_append_str(&t->text, suffix) < 0)
 		t->failure = -ENOMEM;
 	add_cell(t, offset, true);
 }

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <jansson.h>
+
 #include "store/base/buf.h"
 #include "store/base/macros.h"
 
@@ -29,6 +31,9 @@ DEFINE_CLEANUP(struct table *, table_free)
 void table_cell(struct table *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Any bytes: a name. Escaped on a terminal, as they are elsewhere. */
 void table_name(struct table *t, const char *s, size_t len);
+/* The name o[key] (store/base/bytes_json.h) and then `suffix`; only the suffix where there is none.
+ */
+void table_json_name(struct table *t, const json_t *o, const char *key, const char *suffix);
 void table_size(struct table *t, uint64_t bytes);
 /* Local time; "-" where iso is no time. */
 void table_time(struct table *t, const char *iso);

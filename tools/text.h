@@ -6,8 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <jansson.h>
-
 #include "store/base/buf.h"
 #include "store/base/macros.h"
 
@@ -21,16 +19,6 @@ bool text_is_utf8(const char *s, size_t len);
  * of writing become \n, \t, \xHH or \u{H}.
  */
 MUST_CHECK int text_escape(struct buf *out, const char *s, size_t len);
-
-/* A JSON string of any bytes: what is not UTF-8 (and NUL) becomes U+FFFD. NULL: no memory. */
-json_t *text_json(const char *s, size_t len);
-/*
- * Set o[key] to bytes, as the API does: where they are not UTF-8,
- * o[key + "Base64"] has them all. -ENOMEM.
- */
-MUST_CHECK int text_json_set(json_t *o, const char *key, const char *s, size_t len);
-/* Append the bytes of o[key], from o[key + "Base64"] where it is there. -ENOENT, -EBADMSG. */
-MUST_CHECK int text_json_get(const json_t *o, const char *key, struct buf *out);
 
 #define TEXT_SIZE_MAX 16
 /* "512 B", "1.5 KiB", "215 MiB". */

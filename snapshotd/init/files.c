@@ -10,7 +10,8 @@
  *   file-put PATH      the same, from frames on stdin (snapshotd/upload.h): the
  *                      file is replaced only after the last one, so that an
  *                      input that is broken off (ECANCELED) leaves it alone
- *   file-list PATH     [{"name", "path", "isDir", "size"}, ...] on stdout
+ *   file-list PATH     [{"name", "path", "isDir", "size"}, ...] on stdout; beside a name
+ *                      or path that is not UTF-8, "nameBase64" or "pathBase64"
  *   file-mkdir PATH [MODE]
  *                      with missing parents; one that is there is no failure,
  *                      and gets the mode, too
@@ -31,6 +32,10 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "store/base/base64.h"
+#include "store/base/buf.h"
+#include "store/base/utf8.h"
 
 #define COPY_STEP (1u << 20)
 #define LINKS_MAX 40
@@ -261,47 +266,67 @@ static int file_put(const char *path, const char *unused)
 	return replace(path, NULL, copy_frames);
 }
 
-/* The length of the UTF-8 sequence at s; 0 where there is none. */
-static size_t utf8_length(const unsigned char *s)
+/* Text of any bytes inside a JSON string; what is not UTF-8 becomes U+FFFD. Whether all was. */
+static bool print_json_text(const char *s)
 {
-	static const unsigned least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	unsigned c = s[0], v;
-	size_t n = c < 0x80 ? 1 : c >> 5 == 6 ? 2 : c >> 4 == 14 ? 3 : c >> 3 == 30 ? 4 : 0;
+	size_t left = strlen(s), n;
+	bool exact = true;
 
-	if (n < 2)
-		return n;
-	v = c & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if (s[i] >> 6 != 2)
-			return 0;
-		v = v << 6 | (s[i] & 0x3fu);
+	for (; left; s += n, left -= n) {
+		n = utf8_len(s, left);
+		if (n == 0) {
+			fputs("\xef\xbf\xbd", stdout);
+			exact = false;
+			n = 1;
+		} else if ((unsigned char)*s < 0x20 || *s == '"' || *s == '\\' || *s == 0x7f) {
+			printf("\\u%04x", (unsigned char)*s);
+		} else {
+			fwrite(s, 1, n, stdout);
+		}
 	}
-	return v < least[n] || v > 0x10ffff || (v >> 11 == 0x1b) ? 0 : n;
+	return exact;
 }
 
-static void print_json_text(const char *text)
+/* "KEY":"TEXT", and "KEYBase64" with all bytes where some are not UTF-8 (store/base/bytes_json.h).
+ */
+static int print_json_member(const char *key, const char *text)
 {
-	const unsigned char *s = (const unsigned char *)text;
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
 
-	while (*s) {
-		size_t n = utf8_length(s);
-
-		if (n == 0)
-			fputs("\xef\xbf\xbd", stdout);
-		else if (*s < 0x20 || *s == '"' || *s == '\\' || *s == 0x7f)
-			printf("\\u%04x", *s);
-		else
-			fwrite(s, 1, n, stdout);
-		s += n ? n : 1;
+	printf("\"%s\":\"", key);
+	if (print_json_text(text)) {
+		putchar('"');
+		return 0;
 	}
+	if (base64_encode(text, strlen(text), &b) < 0 || !buf_cstr(&b))
+		return -ENOMEM;
+	printf("\",\"%sBase64\":\"%s\"", key, (const char *)b.data);
+	return 0;
+}
+
+static int print_json_file(const char *dir, const char *name, const struct stat *st)
+{
+	const char *slash = dir[strlen(dir) - 1] == '/' ? "" : "/";
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+
+	if (buf_printf(&path, "%s%s%s", dir, slash, name) < 0 || !buf_cstr(&path))
+		return -ENOMEM;
+	putchar('{');
+	if (print_json_member("name", name) < 0)
+		return -ENOMEM;
+	putchar(',');
+	if (print_json_member("path", (const char *)path.data) < 0)
+		return -ENOMEM;
+	printf(",\"isDir\":%s,\"size\":%lld}", S_ISDIR(st->st_mode) ? "true" : "false",
+	       (long long)st->st_size);
+	return 0;
 }
 
 static int file_list(const char *path, const char *unused)
 {
-	const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
 	struct dirent **names;
 	bool first = true;
-	int dir, n = scandir(path, &names, NULL, alphasort);
+	int dir, rc = 0, n = scandir(path, &names, NULL, alphasort);
 
 	(void)unused;
 	if (n < 0)
@@ -310,24 +335,21 @@ static int file_list(const char *path, const char *unused)
 	if (dir < 0)
 		return -errno;
 	putchar('[');
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < n && rc == 0; i++) {
 		const char *name = names[i]->d_name;
 		struct stat st;
 
 		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
 		    fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue; /* or it has gone meanwhile */
-		fputs(first ? "{\"name\":\"" : ",{\"name\":\"", stdout);
-		print_json_text(name);
-		fputs("\",\"path\":\"", stdout);
-		print_json_text(path);
-		fputs(slash, stdout);
-		print_json_text(name);
-		printf("\",\"isDir\":%s,\"size\":%lld}", S_ISDIR(st.st_mode) ? "true" : "false",
-		       (long long)st.st_size);
+		if (!first)
+			putchar(',');
+		rc = print_json_file(path, name, &st);
 		first = false;
 	}
 	putchar(']');
+	if (rc < 0)
+		return rc;
 	return fflush(stdout) == EOF || ferror(stdout) ? -EIO : 0;
 }
 

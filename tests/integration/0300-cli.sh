@@ -3,7 +3,7 @@
 # tags: quick asan
 # timeout: 120
 . "${0%/*}/lib.sh"
-need root fuse jq setfattr script setpriv
+need root fuse jq setfattr script setpriv python3
 need_space 1500
 
 start_daemon
@@ -26,6 +26,10 @@ fails() {
 		fail "$what" "status $st, stderr: $err" "stdout: $out"
 	fi
 }
+base64_lines() { # decoded, with a space after each
+	local line
+	while read -r line; do base64 -d <<<"$line" && printf ' '; done
+}
 on_terminal() { # COMMAND...: its output where that is a terminal
 	script -qec "$(printf '%q ' "$@")" /dev/null </dev/null | tr -d '\r'
 }
@@ -43,10 +47,12 @@ mkfifo src/fifo
 setfattr -n user.t -v text src/small
 : >$'src/bad\xffname'
 : >$'src/ctl\x1b[2Jname'
+ln $'src/bad\xffname' $'src/many/bad\xfename'
+python3 -c 'import os; os.setxattr(b"src/bad\xffname", b"user.\xe9", b"v")'
 : >'src/grüße 漢'
 for i in {1..50}; do echo "$i" >"src/many/f$i"; done
 files=$(find src | wc -l)
-files=$((files - 1)) # the link
+files=$((files - 2)) # the links
 
 # --- help and mistakes ---
 run varve --help
@@ -238,6 +244,18 @@ fails "cat of nothing" 1 'nope: No such file' varve cat a:nope
 fails "cat needs a path" 1 'needs a path: a:PATH' varve cat a
 like "stat tells all" "$(varve stat a:d/big)" 'links +2.*link +d/big.*link +d/sub/link'
 is "stat as JSON" "$(varve --json stat a:small | jq -c '[.size, .xattrs["user.t"]]')" '[6,"text"]'
+is "links and xattrs of any bytes" \
+	"$(varve --json stat $'a:bad\xffname' | jq -r '.linksBase64[], .xattrsBase64[]' | base64_lines)" \
+	$'bad\xffname many/bad\xfename v '
+is "and the attribute's name" \
+	"$(varve --json stat $'a:bad\xffname' | jq -r '.xattrsBase64 | keys[]' | base64_lines)" $'user.\xe9 '
+is "stat prints them as they are" "$(varve stat $'a:bad\xffname' | head -n 1)" $'path       bad\xffname'
+mkdir $'place\xe9' && ln -s $'place\xe9' place-link
+like "a mountpoint that a link leads to may be of any bytes" \
+	"$(api POST /api/mounts "$(jq -n --arg d "$PWD/place-link" '{snapshot: "a", mountpoint: $d}')")" '"mountpointBase64"'
+like "is listed as it is" "$(varve mounts)" $'/place\xe9'
+is "and as JSON" "$(varve --json mounts | jq -r '.[].mountpointBase64 // empty' | base64 -d)" "$PWD/"$'place\xe9'
+ok "and unmounted by its path" varve umount --discard $'place\xe9'
 like "stat of a symlink is its own" "$(varve stat a:sl)" 'target +d/sub'
 is "chunks cover the file" "$(varve --json chunks a:d/big | jq '[.[].length] | add')" 700000
 is "chunks have holes" "$(varve --json chunks a:sparse | jq -c '[.[].kind]')" '["hole","chunk","hole"]'

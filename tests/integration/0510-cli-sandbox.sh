@@ -165,6 +165,10 @@ is "files from and to standard streams" \
 is "files ls" "$(varve files ls "$id" /new | tr -s ' ' | sed 's/^ //')" $'- dir/\n10 B text'
 is "files ls as JSON" "$(varve --json files ls "$id" /new | jq -c '.[] | [.name, .isDir]' | xargs)" \
 	'[dir,true] [text,false]'
+varve exec "$id" -- sh -c ': >"/new/dir/$(printf "caf\351")"; : >/new/dir/é'
+is "names of any bytes in files ls" "$(varve files ls "$id" /new/dir | tr -s ' ' | sed 's/^ //')" \
+	$'2.9 MiB bytes\n0 B caf\xe9\n0 B é'
+is "and as JSON" "$(varve --json files ls "$id" /new/dir | jq -r '.[].nameBase64 // empty' | base64 -d)" $'caf\xe9'
 ok "files mkdir" varve files mkdir "$id" /m/a /m/b
 is "made them" "$(varve exec "$id" -- ls /m | xargs)" "a b"
 ok "files rm" varve files rm "$id" /m /new/text

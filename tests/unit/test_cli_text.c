@@ -131,39 +131,6 @@ static void names_cannot_play_tricks_on_a_terminal(void **state)
 	}
 }
 
-static void any_bytes_survive_json(void **state)
-{
-	static const char *const cases[] = { "",      "plain",	"gr\xc3\xbc\xc3\x9f", "\xff",
-					     "a\xff", "ab\xff", "abc\xff\xfe",	      "\xc3" };
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
-		size_t len = strlen(cases[i]);
-		json_t *o = json_object();
-		assert_int_equal(text_json_set(o, "path", cases[i], len), 0);
-		assert_non_null(json_object_get(o, "path"));
-		assert_int_equal(json_object_get(o, "pathBase64") != NULL,
-				 !text_is_utf8(cases[i], len));
-		assert_int_equal(text_json_get(o, "path", &b), 0);
-		assert_int_equal(b.len, len);
-		if (len)
-			assert_memory_equal(b.data, cases[i], len);
-		json_decref(o);
-	}
-}
-
-static void bad_base64_is_refused(void **state)
-{
-	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
-	json_t *o = json_pack("{s:s, s:s}", "path", "x", "pathBase64", "a*==");
-
-	(void)state;
-	assert_int_equal(text_json_get(o, "path", &b), -EBADMSG);
-	assert_int_equal(text_json_get(o, "other", &b), -ENOENT);
-	json_decref(o);
-}
-
 static void times_are_written_and_read(void **state)
 {
 	char text[TEXT_TIME_MAX];
@@ -342,8 +309,6 @@ int main(void)
 		cmocka_unit_test(sizes_are_read),
 		cmocka_unit_test(durations_are_read),
 		cmocka_unit_test(names_cannot_play_tricks_on_a_terminal),
-		cmocka_unit_test(any_bytes_survive_json),
-		cmocka_unit_test(bad_base64_is_refused),
 		cmocka_unit_test(times_are_written_and_read),
 		cmocka_unit_test(modes_look_like_those_of_ls),
 		cmocka_unit_test(distance_counts_typing_mistakes),

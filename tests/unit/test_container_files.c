@@ -149,6 +149,11 @@ static void directories_are_listed(void **state)
 		if (want[i].size >= 0)
 			assert_int_equal(json_integer_value(json_object_get(e, "size")),
 					 want[i].size);
+		/* All bytes of a name that is not UTF-8, and nothing beside one that is. */
+		const char *base64 = json_string_value(json_object_get(e, "nameBase64"));
+		const char *whole = json_string_value(json_object_get(e, "pathBase64"));
+		assert_string_equal(base64 ? base64 : "", i == 6 ? "/w==" : "");
+		assert_string_equal(whole ? whole : "", i == 6 ? "L3RtcC9kL/8=" : "");
 	}
 	json_decref(list);
 	cf_output_fini(&o);

@@ -355,7 +355,7 @@ static void a_record_is_read_as_it_was_written(void **state)
 	id_random(r.id);
 	id_random(r.sealing_snapshot);
 	r.base = f->m->rec.base;
-	r.mountpoint = strdup("/some \"where\"\\");
+	r.mountpoint = strdup("/some \"where\"\\\xe9");
 	r.fsname = strdup("caf\xc3\xa9");
 	assert_int_equal(mount_record_write(f->fx.s, &r, KV_LOG), 0);
 	snprintf(key, sizeof(key), "mount/%s", r.id);
