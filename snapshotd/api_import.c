@@ -190,7 +190,7 @@ static int put_record(struct api_call *c, const struct import *im, struct ingest
 
 /* Ingest and write the record, within one session: gc keeps what has no record yet. */
 static int import_run(struct api_call *c, const struct import *im, struct progress *p,
-		      struct snapshot *out, struct error *err)
+		      struct snapshot *out, struct remarks *remarks, struct error *err)
 {
 	struct guard *g = c->api->store->guard;
 	struct ingest_result r = { 0 };
@@ -204,7 +204,22 @@ static int import_run(struct api_call *c, const struct import *im, struct progre
 	if (rc == 0)
 		rc = put_record(c, im, &r, out, err);
 	guard_session_end(g, &session);
+	*remarks = r.remarks;
 	return rc;
+}
+
+/* The snapshot, with what did not come over as it was; NULL when out of memory. */
+static json_t *import_to_json(const struct snapshot *s, const struct remarks *remarks)
+{
+	json_t *o = snapshot_to_json(s), *list = remarks_to_json(remarks);
+
+	if (json_array_size(list) == 0 && list)
+		json_decref(list);
+	else if (!o || json_object_set_new(o, "remarks", list) < 0) {
+		json_decref(o);
+		o = NULL;
+	}
+	return o;
 }
 
 int api_import(struct api_call *c, struct error *err)
@@ -212,6 +227,7 @@ int api_import(struct api_call *c, struct error *err)
 	struct import im = { 0 };
 	struct snapshot s = { 0 };
 	struct progress *p = NULL;
+	struct remarks remarks = { 0 };
 	json_t *body = NULL;
 	int rc;
 
@@ -222,13 +238,13 @@ int api_import(struct api_call *c, struct error *err)
 	if (rc == 0 && !(p = api_progress(c, err)))
 		rc = err->code;
 	if (rc == 0) {
-		rc = import_run(c, &im, p, &s, err);
+		rc = import_run(c, &im, p, &s, &remarks, err);
 		metrics_work(&c->api->metrics, METRICS_IMPORT, rc < 0);
 	}
 	if (rc == 0) {
 		atomic_fetch_add_explicit(&c->api->metrics.imported_bytes, s.size_bytes,
 					  memory_order_relaxed);
-		rc = api_result(c, 201, snapshot_to_json(&s), err);
+		rc = api_result(c, 201, import_to_json(&s, &remarks), err);
 	}
 	snapshot_fini(&s);
 	json_decref(body);

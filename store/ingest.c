@@ -125,6 +125,21 @@ int ingest_fail_at(struct ingest *in, int code, const struct ingest_inode *i, co
 	return ingest_fail(in, code, "%s %.300s: %s", what, text, strerror(-code));
 }
 
+void ingest_remark(struct ingest *in, enum remark_kind kind, const char *path)
+{
+	pthread_mutex_lock(&in->lock);
+	remarks_add(&in->remarks, kind, path, strlen(path));
+	pthread_mutex_unlock(&in->lock);
+}
+
+void ingest_remark_at(struct ingest *in, enum remark_kind kind, const struct ingest_inode *i)
+{
+	struct buf path CLEANUP(buf_fini_p) = BUF_INIT;
+	bool ok = ingest_inode_path(i, &path) == 0 && buf_cstr(&path);
+
+	ingest_remark(in, kind, ok ? (const char *)path.data : "?");
+}
+
 void ingest_tick(struct ingest *in)
 {
 	if (!in->progress)
@@ -223,6 +238,7 @@ int ingest_finish(struct ingest *in, int result, struct ingest_result *out, stru
 	free_scratch(in);
 	memset(out, 0, sizeof(*out));
 	out->new_bytes = in->new_bytes;
+	out->remarks = in->remarks;
 	for (unsigned i = 0; i < INGEST_STREAMS; i++)
 		out->new_bytes += file_chunks_new_bytes(in->streams[i].chunks);
 	if (in->progress) {

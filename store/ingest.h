@@ -20,6 +20,7 @@
 #include <jansson.h>
 
 #include "store/progress.h"
+#include "store/remarks.h"
 #include "store/store.h"
 
 struct ingest_options {
@@ -36,6 +37,7 @@ struct ingest_result {
 	uint64_t new_bytes;  /* stored frames that were not there */
 	json_t *config; /* OCI only: {"Env": [], "WorkingDir", "User", "Entrypoint", "Cmd", ...};
 			   owned */
+	struct remarks remarks; /* what did not come over as it was */
 };
 
 /* dir: any readable directory; symlink to one is followed. */
@@ -49,8 +51,8 @@ MUST_CHECK int ingest_dir(struct store *s, const char *dir, const struct ingest_
  * A symlink on the way to a name is followed inside the archive's root. A later
  * entry replaces an earlier one of its path, but only a directory a directory.
  * Times between one second before 1970 and 1970 cannot be told from those after
- * it (libarchive). ACL entries by names that this host lacks are left out with a
- * log line.
+ * it (libarchive). ACL entries by names that this host lacks are left out and
+ * counted; xattrs that no mount shows (xattr.h) are kept and counted.
  */
 MUST_CHECK int ingest_tar(struct store *s, int fd, const struct ingest_options *opt,
 			  struct progress *p, struct ingest_result *out, struct error *err);

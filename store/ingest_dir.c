@@ -181,11 +181,31 @@ static int read_special(struct dir_walk *w, int dirfd, struct ingest_inode *i)
 	if (r == 0)
 		r = ingest_dir_xattrs(w->in, i, -1, path);
 	if (r == -ENOENT) {
-		log_warn("import: %s vanished while it was read", i->name->bytes);
+		ingest_remark_at(w->in, REMARK_VANISHED, i);
 		i->gone = true;
 		return 0;
 	}
 	return r < 0 ? ingest_fail_at(w->in, r, i, "cannot read") : 0;
+}
+
+/*
+ * A file mounted over this name, which -x leaves out: the name exists, empty. Its
+ * inode is another filesystem's, or one that has its own name in the tree.
+ */
+static int add_mounted(struct dir_walk *w, struct dir_level *at, const char *name,
+		       const struct statx *st)
+{
+	struct ingest_name *n;
+	int r = ingest_tree_add(w->in->tree, at->inode, name, strlen(name),
+				S_IFREG | (st->stx_mode & 0777), NULL, &n);
+
+	if (r < 0)
+		return ingest_fail_at(w->in, r, at->inode, "cannot read");
+	set_attributes(n->inode, st);
+	n->inode->mode = S_IFREG | (st->stx_mode & 0777);
+	n->inode->rdev = 0;
+	ingest_remark_at(w->in, REMARK_MOUNT, n->inode);
+	return 0;
 }
 
 static int add_entry(struct dir_walk *w, struct dir_level *at, const char *name,
@@ -197,6 +217,8 @@ static int add_entry(struct dir_walk *w, struct dir_level *at, const char *name,
 	struct ingest_name *n;
 	int r;
 
+	if (w->in->one_file_system && !S_ISDIR(st->stx_mode) && st->stx_mnt_id != at->mount)
+		return add_mounted(w, at, name, st);
 	if (linked) {
 		known = link_table_at(&w->links, dev, st->stx_ino);
 		if (!known)
@@ -215,8 +237,6 @@ static int add_entry(struct dir_walk *w, struct dir_level *at, const char *name,
 		return 0;
 	if (!S_ISREG(st->stx_mode))
 		return read_special(w, at->handle->fd, n->inode);
-	if (w->in->one_file_system && st->stx_mnt_id != at->mount)
-		return 0; /* a file mounted over this name: it exists, empty */
 	if (st->stx_size > BIG_FILE)
 		return read_big(w, at->handle, n->inode, st->stx_size);
 	return add_to_group(w, at->handle, n->inode, st->stx_size);
@@ -229,7 +249,7 @@ static int stat_entry(struct dir_walk *w, struct dir_level *at, const char *name
 	if (statx(at->handle->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
 		  STATX_BASIC_STATS | STATX_MNT_ID, &st) < 0) {
 		if (errno == ENOENT) {
-			log_warn("import: %s vanished while it was read", name);
+			ingest_remark(w->in, REMARK_VANISHED, name);
 			return 0;
 		}
 		int r = -errno;
@@ -391,7 +411,7 @@ static int step(struct dir_walk *w)
 		int fd = openat(at->handle->fd, child->name->bytes,
 				O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) {
-			log_warn("import: %s vanished while it was read", child->name->bytes);
+			ingest_remark_at(w->in, REMARK_VANISHED, child);
 			child->gone = true;
 			continue;
 		}
@@ -401,8 +421,10 @@ static int step(struct dir_walk *w)
 		int r = push_level(w, child, fd);
 		if (r < 0)
 			return r;
-		if (w->in->one_file_system && w->levels[w->depth - 1].mount != mount)
+		if (w->in->one_file_system && w->levels[w->depth - 1].mount != mount) {
+			ingest_remark_at(w->in, REMARK_MOUNT, child);
 			return pop_level(w);
+		}
 		return list_directory(w);
 	}
 	return pop_level(w);

@@ -9,8 +9,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "store/base/log.h"
-
 #define XATTR_LIST_SIZE 65536 /* XATTR_LIST_MAX */
 
 static ssize_t list_xattrs(int fd, const char *path, char *list, size_t size)
@@ -36,8 +34,11 @@ static int copy_xattrs(struct ingest *in, struct ingest_inode *i, int fd, const 
 	for (const char *name = list; r == 0 && name < list + list_len; name += strlen(name) + 1) {
 		ssize_t n = get_xattr(fd, path, name, value, XATTR_VALUE_MAX);
 
-		if (n == -ENODATA)
-			continue; /* removed since it was listed */
+		/* Removed since it was listed, or the filesystem lists what it cannot give. */
+		if (n == -ENODATA || n == -EOPNOTSUPP || n == -EINVAL) {
+			ingest_remark_at(in, REMARK_XATTR_UNREADABLE, i);
+			continue;
+		}
 		r = n < 0 ? (int)n
 			  : ingest_inode_put_xattr(i, name, strlen(name), value, (size_t)n);
 		if (r == 0)
@@ -59,9 +60,11 @@ int ingest_dir_xattrs(struct ingest *in, struct ingest_inode *i, int fd, const c
 			return -ENOMEM;
 		n = list_xattrs(fd, path, large, XATTR_LIST_SIZE);
 	}
+	if (n == -EOPNOTSUPP)
+		n = 0;
 	int r = n <= 0 ? (int)n : copy_xattrs(in, i, fd, path, list, (size_t)n);
 	free(large);
-	return r == -EOPNOTSUPP ? 0 : r;
+	return r;
 }
 
 static int feed(const struct file_source *src, uint64_t offset, size_t len)
@@ -194,7 +197,7 @@ int ingest_dir_file(const struct file_source *src, int dirfd)
 		r = -errno;
 	if (fd == -ENOENT || fd == -ELOOP || fd == -ENXIO ||
 	    (fd >= 0 && r == 0 && !S_ISREG(st.st_mode))) {
-		log_warn("import: %s vanished while it was read", i->name->bytes);
+		ingest_remark_at(src->in, REMARK_VANISHED, i);
 		i->gone = true;
 	} else if (fd < 0) {
 		r = fd;

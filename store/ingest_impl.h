@@ -59,6 +59,7 @@ struct ingest {
 	struct error first;	     /* guarded by lock: the failure that ended it */
 	struct ingest_scratch *idle; /* guarded by lock */
 	uint64_t new_bytes;	     /* guarded by lock: of scratches that were freed */
+	struct remarks remarks;	     /* guarded by lock */
 
 	struct ingest_batch *batch;
 	struct ingest_stream streams[INGEST_STREAMS];
@@ -80,6 +81,11 @@ MUST_CHECK int ingest_finish(struct ingest *in, int result, struct ingest_result
 int ingest_fail(struct ingest *in, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* As ingest_fail: "what PATH: strerror". */
 int ingest_fail_at(struct ingest *in, int code, const struct ingest_inode *i, const char *what);
+
+/* Count what does not come over as it was. From any thread. */
+void ingest_remark(struct ingest *in, enum remark_kind kind, const char *path);
+/* The same, of an inode with a name. */
+void ingest_remark_at(struct ingest *in, enum remark_kind kind, const struct ingest_inode *i);
 
 /* One entry more: limits, progress, cancellation, failures of workers. */
 MUST_CHECK int ingest_count_entry(struct ingest *in);

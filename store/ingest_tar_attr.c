@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/types.h>
 
-#include "store/base/log.h"
 #include "store/base/wire.h"
 #include "store/ingest_tar.h"
+#include "store/xattr.h"
 
 /* linux/posix_acl_xattr.h: u32 version, then { u16 tag, u16 perm, u32 id } each. */
 #define ACL_VERSION 2u
@@ -85,7 +85,8 @@ static int cmp_acl(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static int collect_acl(struct archive_entry *e, int want, struct acl_entry *list, size_t *n)
+static int collect_acl(struct ingest *in, struct archive_entry *e, int want, struct acl_entry *list,
+		       size_t *n)
 {
 	int type, perm, tag, id;
 	const char *name;
@@ -96,16 +97,13 @@ static int collect_acl(struct archive_entry *e, int want, struct acl_entry *list
 		struct acl_entry a = { acl_tag(tag), perm & 7, ACL_NO_ID };
 
 		if (a.tag == 0)
-			continue; /* NFSv4: no meaning here */
+			continue;
 		if (*n == ACL_ENTRIES_MAX)
 			return -E2BIG;
 		if (a.tag == ACL_TAG_USER || a.tag == ACL_TAG_GROUP) {
 			a.id = (uint32_t)id;
 			if (id < 0 && !name_to_id(a.tag, name, &a.id)) {
-				log_warn("import: %.200s: ACL entry of unknown %s %.100s left out",
-					 archive_entry_pathname(e),
-					 a.tag == ACL_TAG_USER ? "user" : "group",
-					 name ? name : "");
+				ingest_remark(in, REMARK_ACL_ENTRY, archive_entry_pathname(e));
 				continue;
 			}
 		}
@@ -152,7 +150,7 @@ static void mode_from_acl(struct ingest_inode *i, const struct acl_entry *list, 
 	i->mode = (i->mode & ~0777u) | bits;
 }
 
-static int copy_acls(struct archive_entry *e, struct ingest_inode *i)
+static int copy_acls(struct ingest *in, struct archive_entry *e, struct ingest_inode *i)
 {
 	static const struct {
 		int type;
@@ -164,6 +162,8 @@ static int copy_acls(struct archive_entry *e, struct ingest_inode *i)
 	struct acl_entry *list = NULL;
 	int r = 0;
 
+	if (archive_entry_acl_count(e, ARCHIVE_ENTRY_ACL_TYPE_NFS4) > 0)
+		ingest_remark(in, REMARK_ACL_ENTRY, archive_entry_pathname(e));
 	for (size_t k = 0; k < ARRAY_SIZE(kinds) && r == 0; k++) {
 		size_t n;
 
@@ -171,7 +171,7 @@ static int copy_acls(struct archive_entry *e, struct ingest_inode *i)
 			continue;
 		if (!list && !(list = malloc(ACL_ENTRIES_MAX * sizeof(*list))))
 			return -ENOMEM;
-		r = collect_acl(e, kinds[k].type, list, &n);
+		r = collect_acl(in, e, kinds[k].type, list, &n);
 		if (r < 0 || n == 0)
 			continue;
 		if (kinds[k].type == ARCHIVE_ENTRY_ACL_TYPE_ACCESS)
@@ -194,6 +194,8 @@ static int copy_xattrs(struct ingest *in, struct archive_entry *e, struct ingest
 	while (r == 0 && archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK) {
 		if (!name)
 			continue;
+		if (!xattr_is_shown(name, strlen(name), i->mode))
+			ingest_remark(in, REMARK_XATTR_HIDDEN, archive_entry_pathname(e));
 		r = ingest_inode_put_xattr(i, name, strlen(name), value, len);
 		if (r == 0)
 			r = ingest_count_meta(in, strlen(name) + len);
@@ -249,7 +251,7 @@ int ingest_tar_attributes(struct ingest *in, struct archive_entry *e, struct ing
 	buf_clear(&i->xattrs);
 	r = copy_xattrs(in, e, i);
 	if (r == 0 && !S_ISLNK(i->mode))
-		r = copy_acls(e, i);
+		r = copy_acls(in, e, i);
 	if (r < 0)
 		*why = r == -E2BIG ? "too many or too large extended attributes" : strerror(-r);
 	return r;

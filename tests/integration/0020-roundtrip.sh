@@ -67,5 +67,18 @@ if command -v skopeo >/dev/null; then
 else
 	skip "skopeo reads the image" "no skopeo"
 fi
+# What another system wrote, and Linux cannot show.
+printf x >"$T/x"
+setfattr -n user.keep -v v "$T/x" && tar -C "$T" --format=pax --xattrs \
+	--pax-option='SCHILY.xattr.com.apple.x:=p' -cf "$T/mac.tar" x
+like "an import counts xattrs that no mount shows" "$(varve import mac tar "$T/mac.tar" 2>&1)" \
+	'1 extended attributes kept that no mount shows \(the first: x\)'
+ok "mount" mount_at mac "$T/m"
+is "the mount lists what can be read" "$(getfattr --absolute-names -m - --only-values "$T/m/x" 2>&1)" v
+ok "import of the mount" varve import mac2 dir "$T/m"
+is "keeps the others" "$(varve --json stat mac2:x | jq -c '.xattrs | keys')" '["user.keep"]'
+ok "umount" varve umount --discard "$T/m"
+is "the snapshot has both" "$(varve --json stat mac:x | jq -c '.xattrs | keys')" \
+	'["com.apple.x","user.keep"]'
 ok "verify" varve verify
 done_testing

@@ -237,6 +237,29 @@ static void one_file_system_leaves_mounts_empty(void **state)
 	assert_true(without);
 }
 
+static void one_file_system_keeps_what_is_bind_mounted_elsewhere(void **state)
+{
+	struct scratch *s = *state;
+	struct ingest_options opt = { .one_file_system = true };
+
+	sh("mkdir -p fs/z && echo -n text > fs/m && echo -n text > fs/z/a && "
+	   "ln fs/z/a fs/z/b && ln fs/z/a fs/0");
+	/* Over names that are listed before and after the file's own. */
+	if (!is_root() || mount("fs/z/a", "fs/m", NULL, MS_BIND, NULL) < 0 ||
+	    mount("/dev/null", "fs/0", NULL, MS_BIND, NULL) < 0)
+		skip();
+	reset(s);
+	int r = ingest_dir(s->store, "fs", &opt, NULL, &s->result, &s->err);
+	umount("fs/m");
+	umount("fs/0");
+	checked(s, r);
+	assert_content(s, "z/a", "text");
+	assert_content(s, "z/b", "text");
+	assert_content(s, "m", "");
+	assert_content(s, "0", "");
+	assert_int_equal(s->result.remarks.kinds[REMARK_MOUNT].count, 2);
+}
+
 static void the_store_itself_is_left_out(void **state)
 {
 	struct scratch *s = *state;
@@ -353,6 +376,7 @@ int main(void)
 		T(an_empty_directory_is_a_tree_of_one_inode),
 		T(a_symlink_to_the_directory_is_followed_and_others_are_not),
 		T(one_file_system_leaves_mounts_empty),
+		T(one_file_system_keeps_what_is_bind_mounted_elsewhere),
 		T(the_store_itself_is_left_out),
 		T(limits_are_kept),
 		T(a_full_disk_is_an_error_that_says_so),
