@@ -22,6 +22,7 @@ struct layer_reader {
 	struct archive *raw; /* decompresses */
 	const uint8_t *data; /* of raw's current block, not yet handed out */
 	size_t len;
+	bool ended; /* no bytes are left in raw */
 };
 
 static ssize_t read_blob(void *arg, void *buf, size_t len)
@@ -37,13 +38,15 @@ static ssize_t read_layer(void *arg, void *buf, size_t len)
 {
 	struct layer_reader *l = arg;
 
-	while (l->len == 0) {
+	while (l->len == 0 && !l->ended) {
 		const void *data;
 		la_int64_t offset;
 		int a = archive_read_data_block(l->raw, &data, &l->len, &offset);
 
-		if (a == ARCHIVE_EOF)
-			return 0;
+		if (a == ARCHIVE_EOF) {
+			l->ended = true;
+			break;
+		}
 		if (a != ARCHIVE_OK && a != ARCHIVE_WARN) {
 			l->len = 0;
 			return -EBADMSG;
@@ -51,6 +54,8 @@ static ssize_t read_layer(void *arg, void *buf, size_t len)
 		l->data = data;
 	}
 	size_t n = MIN(len, l->len);
+	if (n == 0)
+		return 0;
 	int r = hasher_update(l->tar_hash, l->data, n);
 	if (r < 0)
 		return r;
@@ -103,8 +108,10 @@ static int read_tar(struct ingest *in, struct layer_reader *l, uint16_t index, c
 	struct archive_entry *e;
 	int a = archive_read_next_header(l->raw, &e);
 
-	if (a == ARCHIVE_EOF) /* no bytes at all: a layer without changes */
+	if (a == ARCHIVE_EOF) { /* no bytes at all: a layer without changes */
+		l->ended = true;
 		return 0;
+	}
 	if (a != ARCHIVE_OK && a != ARCHIVE_WARN)
 		return ingest_fail(in, -EBADMSG, "%s%s", label,
 				   archive_error_string(l->raw) ?: "damaged");

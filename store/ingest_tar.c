@@ -147,8 +147,12 @@ static int check_archive(struct tar_import *t, int r)
 	if (r != ARCHIVE_WARN)
 		return fail_archive(t);
 	const char *text = archive_error_string(t->archive);
-	if (text && !strstr(text, "current locale"))
-		log_warn("import: %.300s: %s", archive_entry_pathname(t->entry), text);
+	if (text && !strstr(text, "current locale")) {
+		const char *name = archive_entry_pathname(t->entry);
+
+		ingest_remark(t->in, REMARK_ARCHIVE, name ? name : "?");
+		log_warn("import: %.300s: %s", name ? name : "?", text);
+	}
 	return 0;
 }
 
@@ -392,7 +396,7 @@ static int apply_all(struct tar_import *t)
 
 		if (a == ARCHIVE_EOF) {
 			t->entry = NULL;
-			if (archive_format(t->archive) == ARCHIVE_FORMAT_EMPTY)
+			if (archive_format(t->archive) == ARCHIVE_FORMAT_EMPTY && !t->src->is_layer)
 				return fail_entry(t, -EBADMSG, "no data");
 			return 0;
 		}

@@ -239,6 +239,39 @@ static void a_layer_may_replace_anything_by_anything(void **state)
 	assert_content(s, "hard", "through the link");
 }
 
+/* What other tools write for a layer that changes nothing, and gzip in several members. */
+static void a_layer_may_be_empty_in_any_way(void **state)
+{
+	static const char *const ways[] = {
+		"true",
+		"gzip -n </dev/null",
+		"zstd -q </dev/null",
+		"head -c 1024 /dev/zero",
+		"head -c 10240 /dev/zero | gzip -n",
+		"(head -c 700 /dev/zero | gzip -n; head -c 324 /dev/zero | gzip -n)",
+		"(head -c 700 /dev/zero | zstd -q; head -c 324 /dev/zero | zstd -q)",
+	};
+	struct scratch *s = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+		json_t *list = json_array();
+
+		sh("rm -rf img && mkdir img");
+		make_tar("layer.tar", two[0].list);
+		json_array_append_new(list, add_blob("img", "layer.tar", "tar"));
+		sh("(%s) >layer", ways[i]);
+		json_array_append_new(list, add_blob("img", "layer", "tar"));
+		json_t *config = add_json("img", json_object(), "config");
+		write_index("img", json_pack("[o]", add_json("img",
+							     json_pack("{s:o, s:o}", "config",
+								       config, "layers", list),
+							     "manifest")));
+		if (try_oci(s, "img", NULL) < 0)
+			fail_msg("%s: %s", ways[i], error_text(&s->err));
+		assert_content(s, "etc/a", "lower a");
+	}
+}
+
 static void the_tag_chooses_the_image(void **state)
 {
 	static const struct layer v1 = { { { '0', "v", NULL, "1", 0, 0 } } },
@@ -464,6 +497,7 @@ int main(void)
 		T(whiteouts_hide_what_is_below_only),
 		T(opaque_directories_hide_all_below),
 		T(a_layer_may_replace_anything_by_anything),
+		T(a_layer_may_be_empty_in_any_way),
 		T(the_tag_chooses_the_image),
 		T(a_nested_index_is_searched_for_this_hosts_platform),
 		T(an_archive_is_as_good_as_a_directory),
