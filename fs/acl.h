@@ -12,9 +12,7 @@
 
 #include "store/base/buf.h"
 #include "store/base/macros.h"
-
-#define ACL_XATTR_ACCESS "system.posix_acl_access"
-#define ACL_XATTR_DEFAULT "system.posix_acl_default"
+#include "store/xattr.h"
 
 /* 0 or -EINVAL. */
 MUST_CHECK int acl_check(const void *acl, size_t len);

@@ -159,7 +159,10 @@ MUST_CHECK int view_setattr(struct view *v, uint64_t ino, const struct view_seta
 			    struct view_attr *out);
 MUST_CHECK int view_readlink(struct view *v, uint64_t ino, struct buf *out);
 MUST_CHECK int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *out);
-/* Names, each with its NUL; trusted.* only if privileged. */
+/*
+ * Names, each with its NUL; trusted.* only if privileged. What Linux cannot show
+ * of such a file (store/xattr.h, a malformed ACL) is neither listed nor found.
+ */
 MUST_CHECK int view_listxattr(struct view *v, uint64_t ino, bool privileged, struct buf *out);
 MUST_CHECK int view_setxattr(struct view *v, uint64_t ino, const char *name, const void *value,
 			     size_t size, int flags, bool kill_sgid);

@@ -184,19 +184,23 @@ int view_setattr(struct view *v, uint64_t ino, const struct view_setattr *set,
 	return r;
 }
 
-/* The namespaces that there are, as ext4 has them. */
-static int xattr_name_check(const char *name)
+/* Whether a mount of Linux can show this: the kernel itself refuses what it cannot. */
+static bool is_shown(const char *name, size_t len, uint32_t mode, const void *value, size_t size)
 {
-	static const char *const known[] = { "user.", "trusted.", "security." };
+	if (!xattr_is_shown(name, len, mode))
+		return false;
+	return strncmp(name, "system.", 7) != 0 || acl_check(value, size) == 0;
+}
 
-	if (strlen(name) > XATTR_NAME_MAX)
-		return -ERANGE;
-	for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
-		if (strncmp(name, known[i], strlen(known[i])) == 0)
-			return name[strlen(known[i])] ? 0 : -EINVAL;
-	if (strcmp(name, ACL_XATTR_ACCESS) == 0 || strcmp(name, ACL_XATTR_DEFAULT) == 0)
-		return 0;
-	return -EOPNOTSUPP;
+static int mode_locked(struct view *v, uint64_t ino, uint32_t *out)
+{
+	struct view_rec rec;
+	int r = view_rec_locked(v, ino, &rec);
+
+	if (!r)
+		*out = rec.rec.mode;
+	view_rec_fini(&rec);
+	return r;
 }
 
 int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *out)
@@ -204,15 +208,20 @@ int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *ou
 	struct view_lock l;
 	struct view_value x;
 	struct subkey k;
-	int r = xattr_name_check(name);
+	uint32_t mode;
+	size_t len = strlen(name);
+	int r = xattr_name_check(name, len);
 
 	if (r)
 		return r;
-	subkey_xattr(&k, name, strlen(name));
+	subkey_xattr(&k, name, len);
 	view_lock(v, &l, false, 1, &ino);
 	r = view_value_locked(v, ino, &k, &x);
 	if (!r)
-		r = buf_append(out, x.data, x.len);
+		r = mode_locked(v, ino, &mode);
+	if (!r)
+		r = is_shown(name, len, mode, x.data, x.len) ? buf_append(out, x.data, x.len)
+							     : -ENOENT;
 	view_value_fini(&x);
 	view_unlock(v, &l);
 	/* -ENODATA would mean a missing node below: that is damage here. */
@@ -222,6 +231,7 @@ int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *ou
 struct list_ctx {
 	struct buf *out;
 	bool privileged;
+	uint32_t mode;
 };
 
 static int list_name(void *arg, const uint8_t *sub, size_t len, const uint8_t *val, size_t val_len)
@@ -230,9 +240,9 @@ static int list_name(void *arg, const uint8_t *sub, size_t len, const uint8_t *v
 	const char *name = (const char *)sub + 1;
 	int r;
 
-	(void)val;
-	(void)val_len;
 	len--;
+	if (!is_shown(name, len, c->mode, val, val_len))
+		return 0;
 	if (!c->privileged && len >= 8 && memcmp(name, "trusted.", 8) == 0)
 		return 0;
 	r = buf_append(c->out, name, len);
@@ -241,12 +251,14 @@ static int list_name(void *arg, const uint8_t *sub, size_t len, const uint8_t *v
 
 int view_listxattr(struct view *v, uint64_t ino, bool privileged, struct buf *out)
 {
-	struct list_ctx c = { out, privileged };
+	struct list_ctx c = { .out = out, .privileged = privileged };
 	struct view_lock l;
 	int r;
 
 	view_lock(v, &l, false, 1, &ino);
-	r = view_entries_locked(v, ino, KEY_XATTR, NULL, list_name, &c);
+	r = mode_locked(v, ino, &c.mode);
+	if (!r)
+		r = view_entries_locked(v, ino, KEY_XATTR, NULL, list_name, &c);
 	view_unlock(v, &l);
 	return r == -ENODATA ? -EIO : r;
 }
@@ -317,7 +329,7 @@ int view_setxattr(struct view *v, uint64_t ino, const char *name, const void *va
 {
 	struct view_lock l;
 	struct upper_tx tx;
-	int r = xattr_name_check(name);
+	int r = xattr_name_check(name, strlen(name));
 
 	if (r)
 		return r;
@@ -363,7 +375,7 @@ int view_removexattr(struct view *v, uint64_t ino, const char *name)
 {
 	struct view_lock l;
 	struct upper_tx tx;
-	int r = xattr_name_check(name);
+	int r = xattr_name_check(name, strlen(name));
 
 	if (r)
 		return r;

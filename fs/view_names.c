@@ -149,7 +149,9 @@ static int inherit(struct view *v, struct upper_tx *tx, struct unode *u, uint64_
 		return 0;
 	subkey_xattr(&k, ACL_XATTR_DEFAULT, strlen(ACL_XATTR_DEFAULT));
 	r = view_value_locked(v, dir, &k, &acl);
-	if (r == -ENOENT) {
+	if (r == -ENOENT || (r == 0 && acl_check(acl.data, acl.len) < 0)) {
+		if (r == 0) /* malformed, as an archive had it: a mount does not show it */
+			view_value_fini(&acl);
 		rec->mode &= ~(cred->umask & 0777);
 		return 0;
 	}

@@ -5,6 +5,8 @@
 
 #include "fs/acl.h"
 #include "fs/view.h"
+#include "store/ingest.h"
+#include "store/tar_header.h"
 
 static void chmod_it(struct mf *f, uint64_t ino, uint32_t mode)
 {
@@ -204,6 +206,99 @@ static void xattr_names_and_sizes_are_checked(void **state)
 	free(big);
 }
 
+/* One member of a tar, with xattrs: name and value in turn, NULL at the end. */
+static void add_member(struct buf *tar, enum tar_type type, const char *path,
+		       const char *const *xattrs)
+{
+	struct buf extra CLEANUP(buf_fini_p) = BUF_INIT;
+	struct tar_member m = { .type = type,
+				.path = path,
+				.path_len = strlen(path),
+				.link = type == TAR_SYMLINK ? "x" : NULL,
+				.link_len = 1,
+				.mode = 0755,
+				.extra = &extra };
+
+	for (; *xattrs; xattrs += 2) {
+		char key[100];
+		int len = snprintf(key, sizeof(key), "SCHILY.xattr.%s", xattrs[0]);
+
+		assert_int_equal(
+			tar_put_record(&extra, key, (size_t)len, xattrs[1], strlen(xattrs[1])), 0);
+	}
+	assert_int_equal(tar_put_header(tar, &m), 0);
+}
+
+/* A tree with xattrs that Linux would not have let anyone set, mounted. */
+static void mount_odd_xattrs(struct mf *f)
+{
+	static const char *const all[] = { "com.apple.provenance",
+					   "p",
+					   "user.keep",
+					   "k",
+					   "user.",
+					   "e",
+					   "trusted.t",
+					   "t",
+					   "system.posix_acl_access",
+					   "bad",
+					   "system.posix_acl_default",
+					   "bad",
+					   "system.other",
+					   "o",
+					   NULL };
+	struct buf tar CLEANUP(buf_fini_p) = BUF_INIT;
+	struct ingest_result result = { 0 };
+	struct error err = ERROR_INIT;
+	FILE *file = tmpfile();
+
+	add_member(&tar, TAR_FILE, "f", all);
+	add_member(&tar, TAR_DIRECTORY, "d", all);
+	add_member(&tar, TAR_SYMLINK, "l", all);
+	add_member(&tar, TAR_FIFO, "p", all);
+	assert_int_equal(tar_put_end(&tar), 0);
+	assert_int_equal(fwrite(tar.data, 1, tar.len, file), tar.len);
+	rewind(file);
+	if (ingest_tar(f->fx.s, fileno(file), NULL, NULL, &result, &err) < 0)
+		fail_msg("%s", error_text(&err));
+	fclose(file);
+	/* Of f: the first, "user.", a default ACL and system.other; and so on. */
+	assert_int_equal(result.remarks.kinds[REMARK_XATTR_HIDDEN].count, 4 + 3 + 6 + 5);
+	mount_close(f->m);
+	mf_new_mount(f, &result.root, 0);
+}
+
+static void what_linux_cannot_show_of_a_file_is_not_listed(void **state)
+{
+	static const struct {
+		const char *path, *names;
+		size_t len;
+	} cases[] = {
+		{ "f", "trusted.t\0user.keep", 20 },
+		{ "d", "trusted.t\0user.keep", 20 },
+		{ "l", "trusted.t", 10 },
+		{ "p", "trusted.t", 10 },
+	};
+	struct mf *f = *state;
+
+	mount_odd_xattrs(f);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct buf names CLEANUP(buf_fini_p) = BUF_INIT;
+		struct view_attr a;
+
+		assert_int_equal(view_lookup(f->v, ROOT_INO, cases[i].path, &a), 0);
+		assert_int_equal(view_listxattr(f->v, a.ino, true, &names), 0);
+		assert_int_equal(names.len, cases[i].len);
+		assert_memory_equal(names.data, cases[i].names, names.len);
+		assert_int_equal(has_xattr(f, a.ino, "user.keep"), names.len > 10);
+		assert_false(has_xattr(f, a.ino, ACL_XATTR_ACCESS));
+	}
+	struct view_attr d;
+
+	assert_int_equal(view_lookup(f->v, ROOT_INO, "d", &d), 0);
+	mf_create(f, d.ino, "below", S_IFREG | 0644);
+}
+
 static void setting_an_xattr_to_what_it_is_changes_nothing(void **state)
 {
 	struct mf *f = *state;
@@ -301,6 +396,7 @@ int main(void)
 		T(writes_take_setuid_away_where_asked),
 		T(every_way_of_changing_a_file_drops_its_capabilities),
 		T(xattr_names_and_sizes_are_checked),
+		T(what_linux_cannot_show_of_a_file_is_not_listed),
 		T(setting_an_xattr_to_what_it_is_changes_nothing),
 		T(operations_on_the_wrong_kind_of_inode_fail),
 		T(the_largest_file_is_sealed),
