@@ -72,6 +72,7 @@ const struct route api_routes[] = {
 	{ "GET", "/api/stats", api_stats, 0, NULL },
 	{ "GET", "/api/stats/history", api_stats_history, 0, NULL },
 	{ "GET", "/", api_dashboard, ROUTE_OPEN, api_dashboard_check },
+	{ "POST", "/api/dashboard/token", api_dashboard_token, 0, NULL },
 	{ "GET", "/dashboard/:file", api_dashboard, ROUTE_OPEN, api_dashboard_check },
 };
 const size_t api_routes_count = ARRAY_SIZE(api_routes);
@@ -325,35 +326,6 @@ int api_body(const struct api_call *c, const struct field *fields, size_t n, jso
 	return rc;
 }
 
-/* Compares digests, and all of their bytes: its time tells nothing of the key. */
-static bool key_equal(const char *given, const char *key)
-{
-	struct digest a, b;
-	unsigned char differ = 0;
-
-	if (hash_bytes(given, strlen(given), &a) < 0 || hash_bytes(key, strlen(key), &b) < 0)
-		return false;
-	for (size_t i = 0; i < DIGEST_SIZE; i++)
-		differ |= a.b[i] ^ b.b[i];
-	return differ == 0;
-}
-
-static bool is_authorized(const struct api *a, struct http_request *rq)
-{
-	static const char bearer[] = "Bearer ";
-	const char *given = http_header(rq, "X-API-Key");
-
-	if (!http_needs_key(rq))
-		return true;
-	if (!given) {
-		given = http_header(rq, "Authorization");
-		if (!given || strncasecmp(given, bearer, sizeof(bearer) - 1) != 0)
-			return false;
-		given += sizeof(bearer) - 1;
-	}
-	return a->api_key && key_equal(given, a->api_key);
-}
-
 static int call_route(struct api_call *c, struct error *err)
 {
 	struct http_request *rq = c->rq;
@@ -361,13 +333,10 @@ static int call_route(struct api_call *c, struct error *err)
 			     &c->match);
 	bool open = rc == 0 && (c->match.route->flags & ROUTE_OPEN);
 
-	if (!open && !is_authorized(c->api, rq)) {
-		c->fail_status = 401;
-		http_reply_header(rq, "WWW-Authenticate", "Bearer");
-		return error_set(err, -EACCES,
-				 "an API key is needed: X-API-Key, or "
-				 "Authorization: Bearer");
-	}
+	int gate = api_gate(c, open, err);
+
+	if (gate < 0)
+		return gate;
 	if (rc == -EOPNOTSUPP) {
 		http_reply_header(rq, "Allow", c->match.allow);
 		return error_set(err, rc, "%s cannot be called with %.20s, only with %s",
@@ -405,7 +374,8 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 		plan->worker = r->flags & ROUTE_LONG;
 		plan->body_stream = (r->flags & ROUTE_STREAM) ||
 				    ((r->flags & ROUTE_UPLOAD) && query_get(&c->query, "format"));
-		if (r->before)
+		rc = api_gate_body(c, plan->body_stream, &err);
+		if (rc == 0 && r->before)
 			rc = r->before(c, &err);
 	}
 	if (rc < 0)

@@ -26,6 +26,8 @@
 #include "store/progress.h"
 #include "store/store.h"
 
+#define DASHBOARD_TOKEN_BYTES 32
+
 /* What the calls work on; all borrowed from main. */
 struct api {
 	struct store *store;
@@ -38,12 +40,18 @@ struct api {
 	struct stats_history *history;
 	struct recompressor *recompressor;
 	struct metrics metrics;
-	const char *api_key; /* or NULL */
-	int64_t started_ms;  /* CLOCK_MONOTONIC */
+	const char *api_key;	     /* or NULL */
+	const char *listen_host;     /* as configured, or NULL */
+	const json_t *allowed_hosts; /* more names of this host: an array, or NULL */
+	char dashboard_token[2 * DASHBOARD_TOKEN_BYTES + 1]; /* of this daemon's life */
+	int64_t started_ms;				     /* CLOCK_MONOTONIC */
 };
 
 /* The functions of a http_app with a struct api as ctx. */
 struct http_app api_app(struct api *a);
+
+/* Makes what a names the daemon by. Before the first request. */
+MUST_CHECK int api_gate_init(struct api *a, struct error *err);
 
 /* One request being served. */
 struct api_call {
@@ -56,10 +64,19 @@ struct api_call {
 	struct progress progress; /* see api_progress */
 	bool events;		  /* the reply is events */
 
+	bool keyed;	    /* it carries a key or token that is right */
 	bool not_modified;  /* the client has the reply already */
 	int fail_status;    /* of a failure; 0: by its code */
 	unsigned fail_step; /* an event "error" names this step of a build; 0: none */
 };
+
+/*
+ * api_gate.c: whether the request may make calls, or only open ones. -EACCES,
+ * with its status set. Inside begin.
+ */
+MUST_CHECK int api_gate(struct api_call *c, bool open, struct error *err);
+/* Whether its body's type is one that no page could send. Inside begin. */
+MUST_CHECK int api_gate_body(struct api_call *c, bool stream, struct error *err);
 
 /* Decoded capture i of the path. */
 static inline const char *api_capture(const struct api_call *c, size_t i)
@@ -198,5 +215,6 @@ int api_stats(struct api_call *c, struct error *err);
 int api_stats_history(struct api_call *c, struct error *err);
 int api_dashboard_check(struct api_call *c, struct error *err);
 int api_dashboard(struct api_call *c, struct error *err);
+int api_dashboard_token(struct api_call *c, struct error *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "snapshotd/config_access.h"
 #include "snapshotd/fields.h"
 #include "store/recompress.h"
 #include "store/store.h"
@@ -62,7 +63,7 @@ struct file_values {
 		connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
 	uint64_t build_pids, build_disk_mb;
-	json_t *build_env;
+	json_t *build_env, *allowed_hosts, *host_roots, *socket_host_roots;
 };
 
 /* Whether argv[*i] is `name`, as "--name VALUE" or "--name=VALUE"; -EINVAL without a value. */
@@ -133,8 +134,14 @@ static int file_read(const char *path, json_t **out, struct error *err)
 	if (!j)
 		return error_set(err, -EINVAL, "%s:%d:%d: %s", path, jerr.line, jerr.column,
 				 jerr.text);
-	if (json_object_get(j, "apiKey") && (st.st_mode & S_IROTH))
-		log_warn("%s holds the API key and everybody may read it", path);
+	if (json_object_get(j, "apiKey")) {
+		int rc = config_key_file_check(path, &st, err);
+
+		if (rc < 0) {
+			json_decref(j);
+			return rc;
+		}
+	}
 	*out = j;
 	return 0;
 }
@@ -147,6 +154,9 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "listen", FIELD_STRING, &v->listen, false },
 		{ "socketGroup", FIELD_STRING, &v->socket_group, false },
 		{ "apiKey", FIELD_STRING, &v->api_key, false },
+		{ "allowedHosts", FIELD_ARRAY, &v->allowed_hosts, false },
+		{ "hostRoots", FIELD_ARRAY, &v->host_roots, false },
+		{ "socketHostRoots", FIELD_ARRAY, &v->socket_host_roots, false },
 		{ "logLevel", FIELD_STRING, &v->log_level, false },
 		{ "zstdLevel", FIELD_U64, &v->zstd_level, false },
 		{ "recompressLevel", FIELD_U64, &v->recompress_level, false },
@@ -367,11 +377,33 @@ static int memory_set(struct config *c, const char *flag, struct error *err)
 	return rc;
 }
 
+/* Who may call, and what they may name. Takes references. */
+static int access_fill(struct config *c, const struct file_values *v, const char *env_key,
+		       struct error *err)
+{
+	const char *env = env_key && *env_key ? env_key : NULL;
+	int rc = copy_first(&c->api_key, env, v->api_key, err);
+
+	if (rc == 0 && c->api_key)
+		rc = config_key_check(c->api_key, err);
+	if (rc == 0)
+		rc = config_hosts_check(v->allowed_hosts, err);
+	if (rc == 0)
+		rc = config_roots_check("hostRoots", v->host_roots, err);
+	if (rc == 0)
+		rc = config_roots_check("socketHostRoots", v->socket_host_roots, err);
+	if (rc < 0)
+		return rc;
+	c->allowed_hosts = json_incref(v->allowed_hosts);
+	c->host_roots = json_incref(v->host_roots);
+	c->socket_host_roots = json_incref(v->socket_host_roots);
+	return 0;
+}
+
 static int config_fill(struct config *c, const struct flags *f, const struct file_values *v,
 		       const char *env_key, struct error *err)
 {
 	const char *listen = f->listen ? f->listen : v->listen;
-	const char *env = env_key && *env_key ? env_key : NULL;
 	int rc = numbers_set(c, v, err);
 
 	if (rc == 0)
@@ -383,7 +415,7 @@ static int config_fill(struct config *c, const struct flags *f, const struct fil
 	if (rc == 0)
 		rc = copy_first(&c->socket_group, v->socket_group, NULL, err);
 	if (rc == 0)
-		rc = copy_first(&c->api_key, env, v->api_key, err);
+		rc = access_fill(c, v, env_key, err);
 	if (rc == 0 && v->log_level)
 		rc = log_level_parse(v->log_level, &c->log_level, err);
 	if (rc == 0)
@@ -392,8 +424,6 @@ static int config_fill(struct config *c, const struct flags *f, const struct fil
 		rc = config_parse_listen(listen, &c->listen_host, &c->listen_port, err);
 	if (rc < 0)
 		return rc;
-	if (c->api_key && !*c->api_key)
-		return error_set(err, -EINVAL, "apiKey is empty");
 	if (c->listen_host && !c->api_key)
 		return error_set(err, -EINVAL,
 				 "listening on TCP needs an API key: set SNAPSHOTD_API_KEY, or "
@@ -451,5 +481,8 @@ void config_fini(struct config *c)
 	free(c->runtime);
 	free(c->default_template);
 	json_decref(c->build_env);
+	json_decref(c->allowed_hosts);
+	json_decref(c->host_roots);
+	json_decref(c->socket_host_roots);
 	*c = (struct config){ 0 };
 }

@@ -16,7 +16,13 @@
  * meaning goes before it.
  *   "state", "socket", "listen"   as --state, --socket, --listen
  *   "socketGroup"                 group that owns the socket (default: the daemon's)
- *   "apiKey"                      SNAPSHOTD_API_KEY in the environment goes before it
+ *   "apiKey"                      SNAPSHOTD_API_KEY in the environment goes before it; at
+ *                                 least 16 characters; the file must then be closed to others
+ *   "allowedHosts"                array of names that clients may call this host by, beside
+ *                                 its loopback addresses and the one it listens on
+ *   "hostRoots"                   array of directories beneath which TCP clients may name
+ *                                 places of this host (default: none)
+ *   "socketHostRoots"             the same for the unix socket (default: no limit)
  *   "logLevel"                    "error", "warn", "info" (default), "debug"
  *   "zstdLevel"                   1..19
  *   "recompressLevel"             1..19 (default 15): chunks are stored anew at it
@@ -46,7 +52,8 @@ struct config {
 	char *socket_group; /* NULL: leave it */
 	char *listen_host;  /* NULL: no TCP */
 	uint16_t listen_port;
-	char *api_key; /* NULL: none */
+	char *api_key;						/* NULL: none */
+	json_t *allowed_hosts, *host_roots, *socket_host_roots; /* arrays of strings, or NULL */
 	enum log_level log_level;
 	int zstd_level;	      /* 0: the store's default */
 	int recompress_level; /* 0: never */

@@ -14,7 +14,11 @@
  * the connection's thread may be waiting for the worker. The socket stays open
  * until on_completed has joined the worker.
  *
- * Locks: server.lock (list of requests) and request.lock are never held together.
+ * Clients that are slow to say what they want are ended by a thread of the
+ * server's (http_conns.h), which shuts their sockets down.
+ *
+ * Locks: server.lock (list of requests) and request.lock are never held together;
+ * the connections' lock comes after either.
  */
 #include "snapshotd/http.h"
 
@@ -32,6 +36,7 @@
 #include "snapshotd/http_request.h"
 #include "store/base/log.h"
 
+#define REAP_S 1
 #define IDLE_TIMEOUT_S 60u /* of a connection that neither sends nor takes bytes */
 /* Of a streamed body: what makes it may pause, but gc waits for whoever takes it in. */
 #define UPLOAD_TIMEOUT_S 1800u
@@ -47,6 +52,30 @@
 const char *http_header(struct http_request *rq, const char *name)
 {
 	return MHD_lookup_connection_value(rq->conn, MHD_HEADER_KIND, name);
+}
+
+static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const char *key,
+				    const char *value)
+{
+	struct {
+		const char *name;
+		size_t n;
+	} *count = cls;
+
+	(void)kind, (void)value;
+	count->n += strcasecmp(key, count->name) == 0;
+	return MHD_YES;
+}
+
+size_t http_header_count(struct http_request *rq, const char *name)
+{
+	struct {
+		const char *name;
+		size_t n;
+	} count = { name, 0 };
+
+	MHD_get_connection_values(rq->conn, MHD_HEADER_KIND, count_header, &count);
+	return count.n;
 }
 
 static void timeout_set(struct http_request *rq, unsigned seconds)
@@ -150,6 +179,11 @@ static bool accepts_events(struct http_request *rq)
 	return v && strstr(v, "text/event-stream");
 }
 
+static int connection_fd(struct MHD_Connection *conn)
+{
+	return MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
 static void request_list(struct http_request *rq)
 {
 	struct http_server *s = rq->server;
@@ -195,9 +229,11 @@ static enum MHD_Result request_begin(struct http_request *rq, const char *method
 
 	rq->begun = true;
 	rq->method = method;
-	rq->fd = MHD_get_connection_info(rq->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	rq->fd = connection_fd(rq->conn);
 	rq->wants_events = accepts_events(rq);
 	app->begin(app->ctx, rq, &rq->plan);
+	conns_body(rq->conns, rq->watched,
+		   rq->plan.body_stream ? CONN_STREAM_PAUSE_MS : CONN_BODY_PAUSE_MS, now_ms());
 	request_list(rq);
 	if (rq->kind == REPLY_NONE && !rq->plan.body_stream && content_length_too_large(rq))
 		reply_too_large(rq);
@@ -219,6 +255,7 @@ static enum MHD_Result request_begin(struct http_request *rq, const char *method
  */
 static enum MHD_Result request_finish(struct http_request *rq)
 {
+	conns_serving(rq->conns, rq->watched);
 	if (rq->body_dropped)
 		return reply_queue(rq);
 	timeout_set(rq, 0);
@@ -242,7 +279,30 @@ static enum MHD_Result request_finish(struct http_request *rq)
 /* The request line is here, not decoded; what it returns becomes *con_cls. */
 static void *on_uri(void *cls, const char *uri, struct MHD_Connection *conn)
 {
-	return request_new(cls, uri, conn);
+	struct http_request *rq = request_new(cls, uri, conn);
+
+	if (!rq)
+		return NULL;
+	rq->watched =
+		MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+	conns_request(rq->conns, rq->watched, now_ms());
+	return rq;
+}
+
+/* The library closes the socket only after it has told of the end. */
+static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_context,
+			  enum MHD_ConnectionNotificationCode code)
+{
+	struct endpoint *e = cls;
+
+	if (code == MHD_CONNECTION_NOTIFY_STARTED)
+		*socket_context =
+			conns_add(e->conns, connection_fd(conn),
+				  MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
+					  ->client_addr,
+				  now_ms());
+	else
+		conns_remove(e->conns, *socket_context);
 }
 
 static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const char *url,
@@ -258,12 +318,14 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const c
 		return request_begin(rq, method);
 	if (*len == 0)
 		return request_finish(rq);
+	conns_body_bytes(rq->conns, rq->watched, *len, now_ms());
 	if (rq->body_dropped)
 		;
 	else if (rq->plan.body_stream)
 		request_body_put(rq, data, *len);
 	else
 		request_body_collect(rq, data, *len);
+	conns_body_next(rq->conns, rq->watched, now_ms());
 	*len = 0;
 	return MHD_YES;
 }
@@ -284,6 +346,7 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 		timeout_set(rq, IDLE_TIMEOUT_S);
 		rq->server->app.end(rq->server->app.ctx, rq);
 		request_unlist(rq);
+		conns_idle(rq->conns, rq->watched, now_ms());
 	}
 	request_free(rq);
 }
@@ -307,6 +370,36 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *
 
 /* ---- the server ---- */
 
+static void *reaper_main(void *arg)
+{
+	struct http_server *s = arg;
+
+	pthread_setname_np(pthread_self(), "varve-http");
+	pthread_mutex_lock(&s->lock);
+	while (!atomic_load_explicit(&s->stopping, memory_order_relaxed)) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += REAP_S;
+		pthread_cond_timedwait(&s->reaper_stop, &s->lock, &until);
+		for (size_t i = 0; i < s->n_endpoints; i++)
+			conns_reap(s->endpoints[i].conns, now_ms());
+	}
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+static void reaper_end(struct http_server *s)
+{
+	if (!s->reaper_started)
+		return;
+	pthread_mutex_lock(&s->lock);
+	pthread_cond_signal(&s->reaper_stop);
+	pthread_mutex_unlock(&s->lock);
+	pthread_join(s->reaper, NULL);
+	s->reaper_started = false;
+}
+
 int http_server_new(const struct http_app *app, unsigned connection_limit, struct http_server **out,
 		    struct error *err)
 {
@@ -321,7 +414,13 @@ int http_server_new(const struct http_app *app, unsigned connection_limit, struc
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->idle, &attr);
+	pthread_cond_init(&s->reaper_stop, &attr);
 	pthread_condattr_destroy(&attr);
+	s->reaper_started = pthread_create(&s->reaper, NULL, reaper_main, s) == 0;
+	if (!s->reaper_started) {
+		http_server_free(s);
+		return error_set(err, -EAGAIN, "cannot start a thread");
+	}
 	*out = s;
 	return 0;
 }
@@ -334,22 +433,29 @@ int http_server_listen(struct http_server *s, struct listener *l, bool needs_key
 		return error_set(err, -EINVAL, "more than %d listeners", LISTENERS_MAX);
 	e->server = s;
 	e->needs_key = needs_key;
+	e->conns = conns_new(s->connection_limit, !needs_key);
+	if (!e->conns)
+		return error_set(err, -ENOMEM, "out of memory");
 	e->daemon = MHD_start_daemon(
 		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL |
 			MHD_USE_ITC | MHD_USE_ERROR_LOG,
 		0, NULL, NULL, on_access, e, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
 		MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri, e,
 		MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-		on_completed, e, MHD_OPTION_CONNECTION_LIMIT, s->connection_limit,
-		MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		(size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_MEMORY_INCREMENT,
-		(size_t)CONNECTION_MEMORY_STEP, MHD_OPTION_THREAD_STACK_SIZE,
-		(size_t)CONNECTION_STACK, MHD_OPTION_END);
-	if (!e->daemon)
+		on_completed, e, MHD_OPTION_NOTIFY_CONNECTION, on_connection, e,
+		MHD_OPTION_CONNECTION_LIMIT, s->connection_limit, MHD_OPTION_CONNECTION_TIMEOUT,
+		IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+		MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)CONNECTION_MEMORY_STEP,
+		MHD_OPTION_THREAD_STACK_SIZE, (size_t)CONNECTION_STACK, MHD_OPTION_END);
+	if (!e->daemon) {
+		conns_free(STEAL(e->conns));
 		return error_set(err, -EIO, "cannot start the HTTP server");
+	}
 	e->listener = *l;
 	*l = (struct listener)LISTENER_NONE;
+	pthread_mutex_lock(&s->lock);
 	s->n_endpoints++;
+	pthread_mutex_unlock(&s->lock);
 	return 0;
 }
 
@@ -383,9 +489,11 @@ void http_server_stop(struct http_server *s, int grace_ms)
 		e->listener.fd = MHD_quiesce_daemon(e->daemon);
 	}
 	requests_wait(s, grace_ms);
+	reaper_end(s);
 	for (size_t i = 0; i < s->n_endpoints; i++) {
 		MHD_stop_daemon(s->endpoints[i].daemon);
 		listener_fini(&s->endpoints[i].listener);
+		conns_free(s->endpoints[i].conns);
 	}
 }
 
@@ -394,6 +502,7 @@ void http_server_free(struct http_server *s)
 	if (!s)
 		return;
 	http_server_stop(s, 0);
+	pthread_cond_destroy(&s->reaper_stop);
 	pthread_cond_destroy(&s->idle);
 	pthread_mutex_destroy(&s->lock);
 	free(s);

@@ -40,6 +40,7 @@ struct http_app {
 	void *ctx;
 };
 
+/* connection_limit: of each listener. */
 MUST_CHECK int http_server_new(const struct http_app *app, unsigned connection_limit,
 			       struct http_server **out, struct error *err);
 /* Takes the listener's fd over. needs_key: http_needs_key() of its requests. At most 2. */
@@ -60,6 +61,13 @@ const char *http_query(const struct http_request *rq); /* as sent, "" where none
 bool http_needs_key(const struct http_request *rq);
 /* A header's value or NULL. Only inside begin. */
 const char *http_header(struct http_request *rq, const char *name);
+/* How many headers of that name there are. Only inside begin. */
+size_t http_header_count(struct http_request *rq, const char *name);
+#define HTTP_ADDRESS_SIZE 46
+/* The address that the client has reached us at, numeric; "" of a unix socket. */
+const char *http_local_address(const struct http_request *rq, char out[HTTP_ADDRESS_SIZE]);
+/* The client may call: its connection is no longer one of those that may have to go. */
+void http_set_trusted(struct http_request *rq);
 /* Whether the header Accept names text/event-stream. */
 bool http_wants_events(const struct http_request *rq);
 /* The collected body; "" where none. */

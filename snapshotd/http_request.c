@@ -2,9 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,6 +42,7 @@ struct http_request *request_new(struct endpoint *e, const char *uri, struct MHD
 	rq->server = e->server;
 	rq->needs_key = e->needs_key;
 	rq->conn = conn;
+	rq->conns = e->conns;
 	rq->fd = rq->body_read_fd = rq->body_write_fd = -1;
 	pthread_mutex_init(&rq->lock, NULL);
 	pthread_cond_init(&rq->decided, NULL);
@@ -78,6 +82,25 @@ const char *http_query(const struct http_request *rq)
 bool http_needs_key(const struct http_request *rq)
 {
 	return rq->needs_key;
+}
+
+const char *http_local_address(const struct http_request *rq, char out[HTTP_ADDRESS_SIZE])
+{
+	struct sockaddr_storage a;
+	socklen_t len = sizeof(a);
+
+	if (getsockname(rq->fd, (struct sockaddr *)&a, &len) < 0 ||
+	    (a.ss_family != AF_INET && a.ss_family != AF_INET6) ||
+	    getnameinfo((struct sockaddr *)&a, len, out, HTTP_ADDRESS_SIZE, NULL, 0,
+			NI_NUMERICHOST) != 0)
+		out[0] = '\0';
+	out[strcspn(out, "%")] = '\0'; /* without the interface */
+	return out;
+}
+
+void http_set_trusted(struct http_request *rq)
+{
+	conns_trust(rq->conns, rq->watched);
 }
 
 bool http_wants_events(const struct http_request *rq)

@@ -11,6 +11,7 @@
 
 #include "snapshotd/byte_queue.h"
 #include "snapshotd/http.h"
+#include "snapshotd/http_conns.h"
 #include "store/base/buf.h"
 
 #define LISTENERS_MAX 2
@@ -25,6 +26,7 @@ struct endpoint {
 	struct MHD_Daemon *daemon;
 	bool needs_key;
 	struct listener listener;
+	struct conns *conns;
 };
 
 struct http_server {
@@ -36,6 +38,9 @@ struct http_server {
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
 	struct http_request *requests; /* begun and not ended; guarded by lock */
+	pthread_t reaper;	       /* ends connections that are too slow */
+	bool reaper_started;
+	pthread_cond_t reaper_stop; /* stopping, under lock */
 };
 
 enum reply_kind { REPLY_NONE, REPLY_WHOLE, REPLY_STREAM };
@@ -48,7 +53,9 @@ struct reply_header {
 struct http_request {
 	struct http_server *server;
 	struct MHD_Connection *conn;
-	int fd; /* the connection's */
+	struct conns *conns;
+	struct conn *watched; /* the connection among them, or NULL */
+	int fd;		      /* the connection's */
 	bool needs_key, wants_events;
 	const char *method;
 	char *uri; /* owned; split at the '?' */

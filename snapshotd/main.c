@@ -171,6 +171,10 @@ static int start(struct daemon_parts *d, struct error *err)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	d->api.started_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 	d->api.api_key = d->config.api_key;
+	d->api.listen_host = d->config.listen_host;
+	d->api.allowed_hosts = d->config.allowed_hosts;
+	if (rc == 0)
+		rc = api_gate_init(&d->api, err);
 	if (rc < 0)
 		return rc;
 	d->api.pool = session_pool_new(d->config.threads, err);

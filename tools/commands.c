@@ -72,6 +72,10 @@ const struct command cli_commands[] = {
 	  0, 1, NULL, true, cmd_verify },
 	{ "stats", "", "print figures of the daemon and its store", NULL, 0, 0, NULL, true,
 	  cmd_stats },
+	{ "dashboard", "", "print the dashboard's address, with a token for your browser",
+	  "The daemon lets no browser in that comes through its socket without a token. On\n"
+	  "another machine than the daemon's, forward the socket first, as it says.\n",
+	  0, 0, options_dashboard, false, cmd_dashboard },
 	{ "ls", "SNAPSHOT[:PATH]", "list a directory of a snapshot", NULL, 1, 1, options_ls, true,
 	  cmd_ls },
 	{ "cat", "SNAPSHOT:PATH...", "print files of a snapshot", NULL, 1, -1, NULL, true,

@@ -31,6 +31,8 @@ OPTIONS(pin);
 COMMAND(gc);
 OPTIONS(gc);
 COMMAND(stats);
+COMMAND(dashboard);
+OPTIONS(dashboard);
 COMMAND(ls);
 OPTIONS(ls);
 COMMAND(cat);

@@ -1,5 +1,6 @@
-// api.js - calls of the daemon. Over TCP it wants a key, which lives in the tab's
-// sessionStorage and goes out as a header, never in an address.
+// api.js - calls of the daemon. It wants a key, or through its socket a token that came with
+// the page's address, after the '#'. That lives in the tab's sessionStorage and goes out as a
+// header, never in an address.
 
 const STORED = "varve-api-key";
 
@@ -13,6 +14,21 @@ export class ApiError extends Error {
 		return this.status === 404 || this.status === 405 || this.status === 501;
 	}
 }
+
+function takeToken() {
+	const fragment = /^#token=([0-9a-f]+)$/.exec(location.hash);
+	if (!fragment)
+		return false;
+	sessionStorage.setItem(STORED, fragment[1]);
+	history.replaceState(null, "", location.pathname); // not to be seen, kept or shared
+	return true;
+}
+takeToken();
+// Where the page is open already, another fragment loads nothing by itself.
+window.addEventListener("hashchange", () => {
+	if (takeToken())
+		location.reload();
+});
 
 let askForKey = null; // (wrong) => Promise<string>
 let asking = null;

@@ -71,7 +71,8 @@ export async function askKey(wasWrong) {
 		const key = await prompt({
 			title: "API key", label: "Key", type: "password", verb: "Connect", required: true,
 			hint: wasWrong ? "The daemon does not accept that key." :
-				"The daemon wants its API key. It is kept in this tab until you close it.",
+				"The daemon wants its API key, or the token that `varve dashboard` prints. " +
+				"It is kept in this tab until you close it.",
 			check: (s) => s.trim() ? "" : "Enter the key.",
 		});
 		if (key)

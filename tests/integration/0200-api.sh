@@ -36,7 +36,7 @@ echo one >"$T/src/file"
 head -c 3000000 /dev/urandom >"$T/src/dir/big"
 ln "$T/src/file" "$T/src/dir/link"
 tar -C "$T/src" -cf "$T/src.tar" .
-export SNAPSHOTD_API_KEY='the key'
+export SNAPSHOTD_API_KEY='the key of this test'
 start_daemon --listen 127.0.0.1:0
 PORT=$(sed -n 's/.*listening on 127.0.0.1 port \([0-9]*\).*/\1/p' "$T/daemon.log")
 
@@ -60,11 +60,11 @@ tcp() { # CURL-ARGUMENT... PATH
 is 'TCP: healthz needs no key' "$(tcp /healthz)" 200
 is 'TCP: the rest does' "$(tcp /api/snapshots)" 401
 is 'TCP: not even what there is is told' "$(tcp /api/nothing)" 401
-is 'TCP: a wrong key is 401' "$(tcp -H 'X-API-Key: the kez' /api/snapshots)" 401
-is 'TCP: a longer key is 401' "$(tcp -H 'X-API-Key: the key2' /api/snapshots)" 401
-is 'TCP: X-API-Key lets in' "$(tcp -H 'X-API-Key: the key' /api/snapshots)" 200
-is 'TCP: Authorization: Bearer lets in' "$(tcp -H 'Authorization: Bearer the key' /api/snapshots)" 200
-is 'TCP: another scheme does not' "$(tcp -H 'Authorization: Basic the key' /api/snapshots)" 401
+is 'TCP: a wrong key is 401' "$(tcp -H 'X-API-Key: the kez of this test' /api/snapshots)" 401
+is 'TCP: a longer key is 401' "$(tcp -H 'X-API-Key: the key of this test2' /api/snapshots)" 401
+is 'TCP: X-API-Key lets in' "$(tcp -H 'X-API-Key: the key of this test' /api/snapshots)" 200
+is 'TCP: Authorization: Bearer lets in' "$(tcp -H 'Authorization: Bearer the key of this test' /api/snapshots)" 200
+is 'TCP: another scheme does not' "$(tcp -H 'Authorization: Basic the key of this test' /api/snapshots)" 401
 
 # --- import ---
 reply 'the list is empty' 200 '^\[\]' GET /api/snapshots

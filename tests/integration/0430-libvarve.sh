@@ -44,7 +44,7 @@ else
 fi
 
 # --- the daemon ---
-key=secret-$RANDOM$RANDOM port=$((20000 + RANDOM % 20000))
+key=secret-of-this-test-$RANDOM$RANDOM port=$((20000 + RANDOM % 20000))
 SNAPSHOTD_API_KEY=$key start_daemon --listen "127.0.0.1:$port"
 mkdir -p "$T/root"/{bin,etc,tmp,proc,sys,dev,root,var}
 cp "$busybox" "$T/root/bin/busybox"

@@ -5,7 +5,7 @@
 . "${0%/*}/lib.sh"
 need root fuse chromium chromedriver python3 jq curl
 
-key=secret-$RANDOM
+key=secret-of-this-test-$RANDOM
 port=$((20000 + RANDOM % 20000))
 SNAPSHOTD_API_KEY=$key start_daemon --listen "127.0.0.1:$port"
 

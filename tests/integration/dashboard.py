@@ -10,6 +10,7 @@ import dashboard_views as views
 from dashboard_fixture import HAS_RUNTIME, b, check
 
 STEPS = [
+    ("through the socket the page wants the token", page.wants_a_token),
     ("the page loads and says nothing on the console", page.loads),
     ("a policy keeps markup and script out", page.policy),
     ("events, sizes, axes and lineages of all kinds", page.parts),

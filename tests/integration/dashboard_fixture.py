@@ -2,7 +2,7 @@
 a loopback port, and how a step is told. Reads the command line of dashboard.py.
 
 The daemon's unix socket (DIR/sock) is offered to the browser on a loopback port, as with
-`ssh -L`: there the page needs no key, as on the socket itself.
+`ssh -L`: there the page needs the token that `varve dashboard` tells.
 """
 import json
 import os
@@ -89,6 +89,13 @@ def api(method, path, body=None, check=True):
         args += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
     out = subprocess.run(args, capture_output=True, text=True, check=check)
     return json.loads(out.stdout) if out.stdout.strip() else None
+
+
+def token_url():
+    """The page behind the forwarder, as `varve dashboard` gives it."""
+    out = subprocess.run([os.path.join(BIN, "varve"), "dashboard", "--port", str(forwarder.port)],
+                         capture_output=True, text=True, check=True).stdout.strip()
+    return out.replace("localhost", "127.0.0.1")
 
 
 def snapshot_names():

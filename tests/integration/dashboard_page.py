@@ -6,15 +6,26 @@ import time
 
 from dashboard_fixture import (
     KEY, SLOW, TCP_PORT, URL, api, b, complaints, forwarder, row, same, snapshot_names,
-    thrown, view)
+    thrown, token_url, view)
 from webdriver import Keys
 
 
 # ---- loading ----
 
-def loads():
-    b.console()
+def wants_a_token():
+    """What the socket's mode does not guard: a browser, which any page may use."""
     b.open(URL)
+    assert "varve dashboard" in b.wait("dialog[open]").text()
+    same(b.find("#view-snapshots").text().count("alpha"), 0)
+    b.open(token_url())
+    row("alpha")
+    assert "token" not in b.url(), b.url()
+
+
+def loads():
+    b.open(URL)
+    b.console()
+    b.reload()
     b.wait("#view-snapshots .toggle", "alpha")
     b.until("all calls have been answered", lambda: b.find("#connection").text() == "Connected")
     time.sleep(3 * SLOW)  # a round of refreshing
@@ -247,6 +258,7 @@ def older_daemon():
 
 def lost_daemon():
     """Told to the shell, which restarts the daemon meanwhile."""
+    b.js("sessionStorage.setItem('varve-api-key', arguments[0])", KEY)  # tokens end with the daemon
     b.open(URL + "#snapshots")
     b.reload()
     row("alpha")

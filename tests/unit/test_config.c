@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <sys/stat.h>
 
 #include "snapshotd/config.h"
 #include "snapshotd/fields.h"
@@ -40,6 +41,7 @@ static void write_file(const char *text)
 
 	assert_non_null(f);
 	fputs(text, f);
+	fchmod(fileno(f), 0600);
 	fclose(f);
 }
 
@@ -181,7 +183,7 @@ static void tcp_needs_a_key(void **state)
 	assert_int_equal(LOAD(&c, NULL, &err, "--listen", "127.0.0.1:80"), -EINVAL);
 	assert_non_null(strstr(err.msg, "SNAPSHOTD_API_KEY"));
 	assert_int_equal(LOAD(&c, "", &err, "--listen", "127.0.0.1:80"), -EINVAL);
-	assert_int_equal(LOAD(&c, "secret", &err, "--listen", "127.0.0.1:80"), 0);
+	assert_int_equal(LOAD(&c, "a secret of 24 letters", &err, "--listen", "127.0.0.1:80"), 0);
 	assert_string_equal(c.listen_host, "127.0.0.1");
 	assert_int_equal(c.listen_port, 80);
 	config_fini(&c);
@@ -193,12 +195,57 @@ static void key_of_the_environment_goes_before_the_file(void **state)
 	struct error err = ERROR_INIT;
 
 	(void)state;
-	write_file("{\"apiKey\": \"in file\"}");
+	write_file("{\"apiKey\": \"the key in the file\"}");
 	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path), 0);
-	assert_string_equal(c.api_key, "in file");
+	assert_string_equal(c.api_key, "the key in the file");
 	config_fini(&c);
-	assert_int_equal(LOAD(&c, "in env", &err, "--config", file_path), 0);
-	assert_string_equal(c.api_key, "in env");
+	assert_int_equal(LOAD(&c, "the key in env...", &err, "--config", file_path), 0);
+	assert_string_equal(c.api_key, "the key in env...");
+	config_fini(&c);
+}
+
+static void a_key_that_others_may_read_is_refused(void **state)
+{
+	static const struct {
+		mode_t mode;
+		bool with_key;
+		int rc;
+	} cases[] = { { 0600, true, 0 },       { 0640, true, 0 },	{ 0400, true, 0 },
+		      { 0644, true, -EACCES }, { 0604, true, -EACCES }, { 0660, true, -EACCES },
+		      { 0602, true, -EACCES }, { 0644, false, 0 } };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct config c;
+		struct error err = ERROR_INIT;
+
+		write_file(cases[i].with_key ? "{\"apiKey\": \"sixteen letters!\"}" : "{}");
+		assert_int_equal(chmod(file_path, cases[i].mode), 0);
+		assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path), cases[i].rc);
+		if (cases[i].rc == 0)
+			config_fini(&c);
+		else if (!strstr(err.msg, file_path) || !strstr(err.msg, "chmod 600"))
+			fail_msg("%s", err.msg);
+	}
+}
+
+static void hosts_and_roots_are_configured(void **state)
+{
+	struct config c;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	write_file("{\"allowedHosts\": [\"varve.example\"], \"hostRoots\": [\"/srv\", \"/mnt\"],"
+		   "\"socketHostRoots\": []}");
+	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path), 0);
+	assert_int_equal(json_array_size(c.allowed_hosts), 1);
+	assert_int_equal(json_array_size(c.host_roots), 2);
+	assert_non_null(c.socket_host_roots); /* none, not: no limit */
+	assert_int_equal(json_array_size(c.socket_host_roots), 0);
+	config_fini(&c);
+	write_file("{}");
+	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path), 0);
+	assert_null(c.socket_host_roots);
 	config_fini(&c);
 }
 
@@ -254,7 +301,15 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"connectionLimit\": 0}", "connectionLimit" },
 		{ "{\"connectionLimit\": 1000000}", "connectionLimit" },
 		{ "{\"threads\": 5000}", "threads" },
-		{ "{\"apiKey\": \"\"}", "apiKey" },
+		{ "{\"apiKey\": \"\"}", "at least 16" },
+		{ "{\"apiKey\": \"fifteen letters\"}", "15 characters" },
+		{ "{\"apiKey\": \"sixteen letters \"}", "space" },
+		{ "{\"apiKey\": \"sixteen \\n letters\"}", "printable" },
+		{ "{\"allowedHosts\": [\"a.example\", \"\"]}", "[1]" },
+		{ "{\"allowedHosts\": [\"*\"]}", "allowedHosts" },
+		{ "{\"allowedHosts\": \"a.example\"}", "an array" },
+		{ "{\"hostRoots\": [\"/srv\", \"srv\"]}", "hostRoots: [1]" },
+		{ "{\"socketHostRoots\": [1]}", "socketHostRoots: [0]" },
 		{ "{\"runtime\": \"\"}", "runtime" },
 		{ "{\"defaultTemplate\": \"\"}", "defaultTemplate" },
 		{ "{\"buildEnv\": {\"A\": 1}}", "\"A\"" },
@@ -269,7 +324,7 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"buildNetwork\": \"bridge\"}", "bridge" },
 		{ "{\"sandboxNetwork\": \"\"}", "sandboxNetwork" },
 		{ "{\"sandboxCache\": \"both\"}", "private or shared" },
-		{ "{\"apiKey\": \"x\", \"listen\": \"nohost\"}", "nohost" },
+		{ "{\"apiKey\": \"sixteen letters!\", \"listen\": \"nohost\"}", "nohost" },
 	};
 
 	(void)state;
@@ -402,6 +457,8 @@ int main(void)
 		cmocka_unit_test(memory_is_a_size),
 		cmocka_unit_test(tcp_needs_a_key),
 		cmocka_unit_test(key_of_the_environment_goes_before_the_file),
+		cmocka_unit_test(a_key_that_others_may_read_is_refused),
+		cmocka_unit_test(hosts_and_roots_are_configured),
 		cmocka_unit_test(bad_arguments_are_named),
 		cmocka_unit_test(help_and_version_need_nothing_else),
 		cmocka_unit_test(bad_files_are_refused_with_the_reason),

@@ -1,0 +1,68 @@
+#include "snapshotd/config_access.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+int config_key_check(const char *key, struct error *err)
+{
+	size_t len = strlen(key);
+
+	if (len < API_KEY_MIN)
+		return error_set(err, -EINVAL,
+				 "the API key has %zu characters: it must have at least %d", len,
+				 API_KEY_MIN);
+	for (size_t i = 0; i < len; i++)
+		if (key[i] < ' ' || key[i] > '~' || key[0] == ' ' || key[len - 1] == ' ')
+			return error_set(err, -EINVAL,
+					 "the API key begins or ends with a space or has a "
+					 "character that is not printable ASCII, which no header "
+					 "carries");
+	return 0;
+}
+
+int config_key_file_check(const char *path, const struct stat *st, struct error *err)
+{
+	if (st->st_mode & (S_IRWXO | S_IWGRP))
+		return error_set(err, -EACCES,
+				 "%s holds the API key, and others than its owner may %s it (mode "
+				 "%04o): chmod 600 it",
+				 path, st->st_mode & S_IROTH ? "read" : "use",
+				 (unsigned)st->st_mode & 07777);
+	if (st->st_uid != 0 && st->st_uid != geteuid())
+		return error_set(err, -EACCES,
+				 "%s holds the API key and belongs to user %u, not to the daemon's",
+				 path, (unsigned)st->st_uid);
+	return 0;
+}
+
+int config_hosts_check(const json_t *hosts, struct error *err)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(hosts, i, v) {
+		const char *s = json_string_value(v);
+
+		if (!s || !*s || strpbrk(s, " /[]*"))
+			return error_set(err, -EINVAL,
+					 "allowedHosts: [%zu] is not the name or address of a host",
+					 i);
+	}
+	return 0;
+}
+
+int config_roots_check(const char *name, const json_t *roots, struct error *err)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(roots, i, v) {
+		const char *s = json_string_value(v);
+
+		if (!s || s[0] != '/')
+			return error_set(err, -EINVAL, "%s: [%zu] is not an absolute path", name,
+					 i);
+	}
+	return 0;
+}

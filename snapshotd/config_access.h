@@ -1,0 +1,26 @@
+/*
+ * config_access.h - the part of the configuration that says who may call: keys,
+ * hosts and the places of this host that clients may name. For config.c.
+ */
+#ifndef VARVE_SNAPSHOTD_CONFIG_ACCESS_H
+#define VARVE_SNAPSHOTD_CONFIG_ACCESS_H
+
+#include <sys/stat.h>
+
+#include <jansson.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+
+#define API_KEY_MIN 16 /* characters */
+
+/* Short keys, and what no header can carry. -EINVAL. */
+MUST_CHECK int config_key_check(const char *key, struct error *err);
+/* A file with a key is its owner's, and for others neither to read nor to write. -EACCES. */
+MUST_CHECK int config_key_file_check(const char *path, const struct stat *st, struct error *err);
+/* An array of host names or addresses, without ports; NULL is accepted. -EINVAL. */
+MUST_CHECK int config_hosts_check(const json_t *hosts, struct error *err);
+/* An array of absolute paths, of the member `name`; NULL is accepted. -EINVAL. */
+MUST_CHECK int config_roots_check(const char *name, const json_t *roots, struct error *err);
+
+#endif

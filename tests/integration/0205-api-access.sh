@@ -1,0 +1,104 @@
+#!/bin/bash
+# tags: quick asan
+# timeout: 300
+# Who may call the HTTP API: other sites' pages, browsers, slow clients, clients with a key.
+. "${0%/*}/lib.sh"
+need root fuse curl jq tar python3
+
+key=the-key-of-this-test
+mkdir -p "$T/src" "$T/m"
+echo one >"$T/src/file"
+SNAPSHOTD_API_KEY=$key start_daemon --listen 127.0.0.1:0
+URL=$(daemon_url)
+
+# status of a call through the socket, or over TCP with the key
+socket() { # CURL-ARGUMENT... PATH
+	curl -sS --max-time 60 -o "$T/body" -w '%{http_code}' --unix-socket "$SOCK" "${@:1:$#-1}" "http://localhost${!#}"
+}
+tcp() { # CURL-ARGUMENT... PATH
+	curl -sS --max-time 60 -o "$T/body" -w '%{http_code}' -H "X-API-Key: $key" "${@:1:$#-1}" "$URL${!#}"
+}
+json='Content-Type: application/json'
+page='User-Agent: Mozilla/5.0 (X11; Linux x86_64)'
+import='{"name": "csrf", "source": {"dir": "'$T/src'"}}'
+
+# --- other sites' pages ---
+for way in socket tcp; do
+	for path in / /dashboard/app.js /healthz /metrics /api/snapshots /api/nothing; do
+		is "$way: a stranger's host is 403: $path" "$($way -H 'Host: evil.example:8080' $path)" 403
+		is "$way: another site is 403: $path" "$($way -H 'Sec-Fetch-Site: cross-site' $path)" 403
+	done
+	like "$way: ... which says why" "$(cat "$T/body")" 'another site'
+	is "$way: its own address is not" "$($way -H 'Host: 127.0.0.1:99' -H "$json" /healthz)" 200
+	for origin in http://evil.example null http://localhost:81; do
+		is "$way: origin $origin is 403" "$($way -H "Origin: $origin" -H 'Host: localhost:80' \
+			-H "$json" -d "$import" /api/snapshots/import)" 403
+	done
+	is "$way: DELETE from another site is 403" \
+		"$($way -X DELETE -H 'Sec-Fetch-Site: same-site' /api/mounts/x)" 403
+	for type in text/plain multipart/form-data 'text/plain; application/json'; do
+		is "$way: $type is 415" "$($way -H "Content-Type: $type" -d "$import" /api/snapshots/import)" 415
+		is "$way: $type is no tar" "$($way -H "Content-Type: $type" -d x \
+			'/api/snapshots/import?name=x&format=tar')" 415
+	done
+	is "$way: a browser's form is 415" "$($way -H "$page" -H "X-API-Key: $key" -d "$import" \
+		/api/snapshots/import)" 415
+done
+is 'nothing came of all that' "$(varve --json snapshots)" '[]'
+is "socket: two hosts are 403" "$(printf 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: x\r\nConnection: close\r\n\r\n' |
+	python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(sys.stdin.buffer.read())
+print(s.recv(100).split()[1].decode())' "$SOCK")" 403
+is 'socket: plain curl -d goes on' "$(socket -d "$import" /api/snapshots/import)" 201
+is 'socket: a made-up host does' "$(curl -s -o "$T/body" -w '%{http_code}' --unix-socket "$SOCK" http://x/healthz)" 200
+is 'tcp: but not there' "$(tcp -H 'Host: x' /healthz)" 403
+
+# --- browsers through the socket ---
+is 'a browser gets the page' "$(socket -H "$page" /)" 200
+is 'but no call' "$(socket -H "$page" /api/snapshots)" 401
+like 'and is told how' "$(cat "$T/body")" 'varve dashboard'
+is 'nor the token' "$(socket -X POST -H "$page" /api/dashboard/token)" 401
+is 'TCP tells no token' "$(tcp -X POST /api/dashboard/token)" 403
+link=$(varve dashboard --port 99 2>"$T/hint")
+like 'varve dashboard prints an address' "$link" '^http://localhost:99/#token=[0-9a-f]{64}$'
+like 'and how to get there' "$(cat "$T/hint")" "ssh -L 99:$SOCK "
+is 'the token lets it in' "$(socket -H "$page" -H "X-API-Key: ${link#*=}" -H 'Origin: http://localhost' \
+	-H 'Sec-Fetch-Site: same-origin' /api/snapshots)" 200
+is 'so does the key' "$(socket -H "$page" -H "X-API-Key: $key" /api/snapshots)" 200
+is 'another does not' "$(socket -H "$page" -H "X-API-Key: ${link#*=}0" /api/snapshots)" 401
+is 'the token is not for TCP' "$(curl -s -o "$T/body" -w '%{http_code}' -H "X-API-Key: ${link#*=}" "$URL/api/stats")" 401
+
+# --- slow clients ---
+# Connections without a key, more than there may be, that stay: with a byte each now and then.
+cat >"$T/flood.py" <<'PY'
+import resource, select, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+port, n = int(sys.argv[1]), int(sys.argv[2])
+held = []
+for _ in range(n):
+    s = socket.create_connection(("127.0.0.1", port))
+    s.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ")
+    held.append(s)
+print("held", flush=True)
+def trickle(s):
+    try:
+        s.sendall(b"a")
+        return not (select.select([s], [], [], 0)[0] and s.recv(1) == b"")
+    except OSError:
+        return False
+end = time.time() + float(sys.argv[3])
+while time.time() < end and held:
+    time.sleep(1)
+    held = [s for s in held if trickle(s)]
+print("left", len(held), flush=True)
+PY
+python3 "$T/flood.py" "${URL##*:}" 600 $((60 * SLOW)) >"$T/flood" 2>&1 &
+flood=$!
+for ((i = 0; i < 600 * SLOW; i++)); do
+	grep -q held "$T/flood" && break
+	sleep 0.05
+done
+is 'a client with the key is served beside 600 without' "$(tcp /api/stats)" 200
+wait $flood
+like 'none of these is left' "$(tail -n 1 "$T/flood")" '^left 0$'
+done_testing
