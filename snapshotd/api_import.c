@@ -45,6 +45,7 @@ static int parse_source(const json_t *source, struct import *im, struct error *e
 		{ "tar", FIELD_STRING, &im->tar, false },
 		{ "oci", FIELD_STRING, &im->oci, false },
 		{ "tag", FIELD_STRING, &im->tag, false },
+		{ "platform", FIELD_STRING, &im->opt.platform, false },
 	};
 	const char *path;
 	int rc = fields_parse(source, fields, ARRAY_SIZE(fields), err);
@@ -55,6 +56,8 @@ static int parse_source(const json_t *source, struct import *im, struct error *e
 		return error_set(err, -EINVAL, "source: give one of dir, tar and oci");
 	if (im->tag && !im->oci)
 		return error_set(err, -EINVAL, "source: tag goes with oci only");
+	if (im->opt.platform && !im->oci)
+		return error_set(err, -EINVAL, "source: platform goes with oci only");
 	path = im->dir ? im->dir : im->tar ? im->tar : im->oci;
 	if (path[0] != '/')
 		return error_set(err, -EINVAL, "source: \"%s\" is not an absolute path", path);

@@ -16,6 +16,7 @@
 
 #include "store/export_gzip.h"
 #include "store/oci_image.h"
+#include "store/oci_platform.h"
 #include "store/tar_header.h"
 
 #define COPY_SIZE (256u << 10)
@@ -84,18 +85,44 @@ static json_t *descriptor(const char *media, const struct blob *b)
 			 (json_int_t)b->size);
 }
 
+/*
+ * The image's config: `config` (may be NULL) as its "config", but for what it says
+ * of the platform, which stands beside it; this host's where it says nothing. NULL
+ * when out of memory.
+ */
+static json_t *image_config(const json_t *config, const char *diff_id)
+{
+	json_t *run = config ? json_deep_copy(config) : json_object();
+	json_t *o = json_pack("{s:s, s:s, s:s, s:{s:s, s:[s]}}", "created", "1970-01-01T00:00:00Z",
+			      "architecture", oci_architecture(), "os", "linux", "rootfs", "type",
+			      "layers", "diff_ids", diff_id);
+	int failed = run && o ? 0 : -1;
+
+	for (size_t i = 0; failed == 0 && oci_platform_members[i]; i++) {
+		const char *key = oci_platform_members[i];
+		json_t *value = json_object_get(run, key);
+
+		if (value)
+			failed = json_object_set(o, key, value);
+		(void)json_object_del(run, key);
+	}
+	if (failed == 0 && json_object_set(o, "config", run) == 0) {
+		json_decref(run);
+		return o;
+	}
+	json_decref(run);
+	json_decref(o);
+	return NULL;
+}
+
 static int make_json(struct layout *l, const struct digest *diff_id, const json_t *config,
 		     const char *ref)
 {
 	char hex[DIGEST_HEX_SIZE], id[sizeof("sha256:") + DIGEST_HEX_SIZE];
-	json_t *run = config ? json_deep_copy(config) : json_object();
 
 	digest_to_hex(diff_id, hex);
 	snprintf(id, sizeof(id), "sha256:%s", hex);
-	int r = json_blob(&l->config, json_pack("{s:s, s:s, s:s, s:o, s:{s:s, s:[s]}}", "created",
-						"1970-01-01T00:00:00Z", "architecture",
-						oci_architecture(), "os", "linux", "config", run,
-						"rootfs", "type", "layers", "diff_ids", id));
+	int r = json_blob(&l->config, image_config(config, id));
 	if (r == 0)
 		r = json_blob(&l->manifest,
 			      json_pack("{s:i, s:s, s:o, s:[o]}", "schemaVersion", 2, "mediaType",

@@ -26,6 +26,7 @@
 struct ingest_options {
 	unsigned threads;     /* 0: one a core */
 	bool one_file_system; /* directories: do not cross into mounts */
+	const char *platform; /* OCI: "os/architecture[/variant]"; NULL: what this host runs */
 	uint64_t max_bytes;   /* 0: 1 TiB. Unpacked data beyond it: -EFBIG */
 	uint64_t max_entries; /* 0: 50 million. -EFBIG */
 };
@@ -35,8 +36,9 @@ struct ingest_result {
 	uint64_t file_count; /* inodes */
 	uint64_t size_bytes; /* logical */
 	uint64_t new_bytes;  /* stored frames that were not there */
-	json_t *config; /* OCI only: {"Env": [], "WorkingDir", "User", "Entrypoint", "Cmd", ...};
-			   owned */
+	json_t *config; /* OCI only: {"Env": [], "WorkingDir", "User", "Entrypoint", "Cmd", ...}
+			   and "architecture", "os", "variant", "os.version", "os.features"
+			   as the image has them; owned */
 	struct remarks remarks; /* what did not come over as it was */
 };
 
@@ -58,7 +60,8 @@ MUST_CHECK int ingest_tar(struct store *s, int fd, const struct ingest_options *
 			  struct progress *p, struct ingest_result *out, struct error *err);
 /*
  * path: an OCI image layout (directory or tar) or docker-archive; tag: which
- * image ("" or NULL: the only one, else "latest", else -EINVAL with a list).
+ * image ("" or NULL: the only one, else "latest", else -EINVAL with a list). Of an
+ * index, the image that runs best on opt->platform.
  * Blobs' digests are checked. Whiteouts and opaque directories are applied.
  */
 MUST_CHECK int ingest_oci(struct store *s, const char *path, const char *tag,

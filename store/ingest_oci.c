@@ -172,7 +172,7 @@ int ingest_oci(struct store *s, const char *path, const char *tag, const struct 
 
 	if (r < 0)
 		return r;
-	r = oci_image_find(files, tag, &img, err);
+	r = oci_image_find(files, tag, opt ? opt->platform : NULL, &img, err);
 	if (r == 0)
 		r = import_image(s, files, &img, opt, p, out, err);
 	oci_image_fini(&img);

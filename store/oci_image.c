@@ -8,12 +8,23 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
+
+#include "store/oci_platform.h"
 
 #define JSON_MAX (4u << 20) /* the limit that registries put on manifests */
 #define INDEX_DEPTH 4
 #define REF_NAME "org.opencontainers.image.ref.name"
 #define CONTAINERD_NAME "io.containerd.image.name"
+
+const char *const oci_platform_members[] = { "architecture", "os",	    "variant",
+					     "os.version",   "os.features", NULL };
+
+/* What the image is to run on. */
+struct choice {
+	struct oci_platform platform;
+	bool asked; /* not just this host's */
+	char text[OCI_PLATFORM_TEXT];
+};
 
 void oci_image_fini(struct oci_image *img)
 {
@@ -88,23 +99,6 @@ static int load_blob(struct oci_files *f, const json_t *descriptor, json_t **out
 	return r;
 }
 
-const char *oci_architecture(void)
-{
-	static const char *const names[][2] = {
-		{ "x86_64", "amd64" },	  { "aarch64", "arm64" },	{ "armv7l", "arm" },
-		{ "i686", "386" },	  { "riscv64", "riscv64" },	{ "s390x", "s390x" },
-		{ "ppc64le", "ppc64le" }, { "loongarch64", "loong64" },
-	};
-	struct utsname u;
-
-	if (uname(&u) < 0)
-		return "unknown";
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (strcmp(u.machine, names[i][0]) == 0)
-			return names[i][1];
-	return "unknown";
-}
-
 /* "repo/name:tag" or "tag" for `tag`: equal, or its last part is. */
 static bool name_matches(const char *name, const char *tag)
 {
@@ -123,14 +117,6 @@ static bool is_image(const json_t *m)
 	/* Attestations and signatures stand beside images as "unknown". */
 	return json_is_object(m) && strcmp(str(platform, "os"), "unknown") != 0 &&
 	       !json_object_get(m, "artifactType");
-}
-
-static bool is_host(const json_t *m)
-{
-	const json_t *platform = json_object_get(m, "platform");
-	const char *os = str(platform, "os"), *arch = str(platform, "architecture");
-
-	return strcmp(os, "linux") == 0 && strcmp(arch, oci_architecture()) == 0;
 }
 
 static const char *entry_name(const json_t *m, unsigned which)
@@ -190,26 +176,36 @@ static int list_entries(const json_t *entries, struct buf *names)
 	return r;
 }
 
-/* Of several entries, the one for this host; NULL with err where there is none. */
-static json_t *by_platform(const json_t *entries, struct error *err)
+/*
+ * Of several entries, the one that runs best; NULL with err where none does. A
+ * single one is taken as it is, unless a platform is asked for.
+ */
+static json_t *by_platform(const json_t *entries, const struct choice *want, struct error *err)
 {
 	struct buf all CLEANUP(buf_fini_p) = BUF_INIT;
 	json_t *m, *found = NULL;
+	unsigned best = 0;
 	size_t i;
 	int r = 0;
 
-	if (json_array_size(entries) == 1)
+	if (json_array_size(entries) == 1 &&
+	    !(want->asked && json_object_get(json_array_get(entries, 0), "platform")))
 		return json_array_get(entries, 0);
 	json_array_foreach(entries, i, m) {
 		const json_t *platform = json_object_get(m, "platform");
+		unsigned fit = oci_platform_fit(&want->platform, platform);
+		char text[OCI_PLATFORM_TEXT];
 
-		if (!found && is_host(m))
+		if (fit > best) {
+			best = fit;
 			found = m;
-		r |= buf_printf(&all, " %s/%s", str(platform, "os"), str(platform, "architecture"));
+		}
+		oci_platform_text(platform, text);
+		r |= buf_printf(&all, " %s", text);
 	}
 	if (!found)
-		error_set(err, -EINVAL, "no image for linux/%s; there are:%.300s",
-			  oci_architecture(), r == 0 && buf_cstr(&all) ? (char *)all.data : "");
+		error_set(err, -EINVAL, "no image for %s; there are:%.300s", want->text,
+			  r == 0 && buf_cstr(&all) ? (char *)all.data : "");
 	return found;
 }
 
@@ -278,13 +274,38 @@ static int copy_layers(struct oci_files *f, const json_t *manifest, struct oci_i
 	return 0;
 }
 
+/* The run configuration, with what the image says of its platform. */
+static json_t *run_config(const json_t *config)
+{
+	json_t *run = json_object_get(config, "config"), *value;
+	json_t *o = json_is_object(run) ? json_deep_copy(run) : json_object();
+
+	for (size_t i = 0; o && oci_platform_members[i]; i++) {
+		const char *key = oci_platform_members[i];
+
+		(void)json_object_del(o, key); /* it has no meaning there */
+		value = json_object_get(config, key);
+		if (!json_is_string(value) && !json_is_array(value))
+			continue;
+		if (json_object_set_new(o, key, json_deep_copy(value)) < 0) {
+			json_decref(o);
+			return NULL;
+		}
+	}
+	return o;
+}
+
 /* Take the run configuration and the layers' diff ids. */
-static int use_config(const json_t *config, struct oci_image *out, struct error *err)
+static int use_config(const json_t *config, const struct choice *want, struct oci_image *out,
+		      struct error *err)
 {
 	const json_t *ids = json_object_get(json_object_get(config, "rootfs"), "diff_ids");
-	json_t *run = json_object_get(config, "config");
+	char text[OCI_PLATFORM_TEXT];
 
-	out->config = json_is_object(run) ? json_deep_copy(run) : json_object();
+	oci_platform_text(config, text);
+	if (want->asked && !oci_platform_fit(&want->platform, config))
+		return error_set(err, -EINVAL, "the image is for %s, not for %s", text, want->text);
+	out->config = run_config(config);
 	if (!out->config)
 		return error_set_errno(err, -ENOMEM, "image config");
 	if (!json_is_array(ids))
@@ -303,8 +324,8 @@ static int use_config(const json_t *config, struct oci_image *out, struct error 
 	return 0;
 }
 
-static int use_manifest(struct oci_files *f, const json_t *manifest, struct oci_image *out,
-			struct error *err)
+static int use_manifest(struct oci_files *f, const json_t *manifest, const struct choice *want,
+			struct oci_image *out, struct error *err)
 {
 	json_t *config = NULL;
 	int r = copy_layers(f, manifest, out, err);
@@ -312,13 +333,13 @@ static int use_manifest(struct oci_files *f, const json_t *manifest, struct oci_
 	if (r == 0)
 		r = load_blob(f, json_object_get(manifest, "config"), &config, err);
 	if (r == 0)
-		r = use_config(config, out, err);
+		r = use_config(config, want, out, err);
 	json_decref(config);
 	return r;
 }
 
-static int find_in_layout(struct oci_files *f, const char *tag, struct oci_image *out,
-			  struct error *err)
+static int find_in_layout(struct oci_files *f, const char *tag, const struct choice *want,
+			  struct oci_image *out, struct error *err)
 {
 	json_t *at = NULL, *next = NULL, *found = NULL;
 	int r = load_json(f, "index.json", &at, err);
@@ -328,7 +349,7 @@ static int find_in_layout(struct oci_files *f, const char *tag, struct oci_image
 	if (r == 0)
 		r = choose_by_tag(at, tag, &found, err);
 	for (int depth = 0; r == 0 && is_index(at); depth++) {
-		const json_t *entry = by_platform(found, err);
+		const json_t *entry = by_platform(found, want, err);
 
 		if (!entry)
 			r = -EINVAL;
@@ -344,7 +365,7 @@ static int find_in_layout(struct oci_files *f, const char *tag, struct oci_image
 		found = is_index(at) ? by_tag(json_object_get(at, "manifests"), NULL) : NULL;
 	}
 	if (r == 0)
-		r = use_manifest(f, at, out, err);
+		r = use_manifest(f, at, want, out, err);
 	json_decref(found);
 	json_decref(at);
 	return r;
@@ -406,8 +427,8 @@ static int copy_docker_layers(const json_t *image, struct oci_image *out, struct
 	return 0;
 }
 
-static int find_in_docker(struct oci_files *f, const char *tag, struct oci_image *out,
-			  struct error *err)
+static int find_in_docker(struct oci_files *f, const char *tag, const struct choice *want,
+			  struct oci_image *out, struct error *err)
 {
 	json_t *list = NULL, *config = NULL;
 	const json_t *image = NULL;
@@ -422,21 +443,48 @@ static int find_in_docker(struct oci_files *f, const char *tag, struct oci_image
 	if (r == 0)
 		r = load_json(f, str(image, "Config"), &config, err);
 	if (r == 0)
-		r = use_config(config, out, err);
+		r = use_config(config, want, out, err);
 	json_decref(config);
 	json_decref(list);
 	return r;
 }
 
-int oci_image_find(struct oci_files *f, const char *tag, struct oci_image *out, struct error *err)
+static int make_choice(const char *platform, struct choice *out, struct error *err)
+{
+	struct oci_platform *p = &out->platform;
+	struct oci_platform host;
+
+	oci_platform_host(&host);
+	*out = (struct choice){ .platform = host, .asked = platform && *platform };
+	if (out->asked) {
+		int r = oci_platform_parse(platform, p, err);
+
+		if (r < 0)
+			return r;
+	}
+	snprintf(out->text, sizeof(out->text), "%s/%s%s%s", p->os, p->architecture,
+		 *p->variant ? "/" : "", p->variant);
+	/* Without a variant, what this host runs is meant where it is such a one. */
+	if (!*p->variant && strcmp(p->os, host.os) == 0 &&
+	    strcmp(p->architecture, host.architecture) == 0)
+		*p = host;
+	return 0;
+}
+
+int oci_image_find(struct oci_files *f, const char *tag, const char *platform,
+		   struct oci_image *out, struct error *err)
 {
 	struct oci_image img = { 0 };
 	struct oci_file probe;
+	struct choice want;
+
+	if (make_choice(platform, &want, err) < 0)
+		return -EINVAL;
 	int r = oci_files_find(f, "index.json", &probe);
 
 	if (r == 0) {
 		oci_file_close(&probe);
-		r = find_in_layout(f, tag, &img, err);
+		r = find_in_layout(f, tag, &want, &img, err);
 	} else {
 		r = oci_files_find(f, "manifest.json", &probe);
 		if (r == 0)
@@ -444,7 +492,7 @@ int oci_image_find(struct oci_files *f, const char *tag, struct oci_image *out, 
 		r = r < 0 ? error_set(err, -EINVAL,
 				      "neither an OCI layout (index.json) nor a docker-archive "
 				      "(manifest.json)")
-			  : find_in_docker(f, tag, &img, err);
+			  : find_in_docker(f, tag, &want, &img, err);
 	}
 	if (r < 0)
 		oci_image_fini(&img);

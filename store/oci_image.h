@@ -22,21 +22,27 @@ struct oci_layer {
 };
 
 struct oci_image {
-	json_t *config; /* the image config's "config" object; owned; never NULL */
+	/* The image config's "config" object, with oci_platform_members; owned; never NULL. */
+	json_t *config;
 	struct oci_layer *layers;
 	size_t n_layers;
 };
 void oci_image_fini(struct oci_image *img);
 
 /*
- * tag: NULL or "" for the only image, else the one tagged "latest". -EINVAL with
- * what tags there are; -EBADMSG for JSON or digests that are wrong; -ENOENT for
- * a blob that is missing; -ENOTSUP.
+ * What an image config says of its platform beside "config"; a snapshot keeps it in
+ * its config, under the same names, so that an export writes it back. NULL-terminated.
  */
-MUST_CHECK int oci_image_find(struct oci_files *f, const char *tag, struct oci_image *out,
-			      struct error *err);
+extern const char *const oci_platform_members[];
 
-/* This host's architecture as images name it ("amd64"), or "unknown". */
-const char *oci_architecture(void);
+/*
+ * tag: NULL or "" for the only image, else the one tagged "latest". -EINVAL with
+ * what tags there are. platform: which of several images (oci_platform_parse), and
+ * what the one must be for; NULL or "" for the one that this host runs best, or a
+ * single one whatever it is for. -EINVAL with what there is; -EBADMSG for JSON or digests that are
+ * wrong; -ENOENT for a blob that is missing; -ENOTSUP.
+ */
+MUST_CHECK int oci_image_find(struct oci_files *f, const char *tag, const char *platform,
+			      struct oci_image *out, struct error *err);
 
 #endif

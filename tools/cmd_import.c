@@ -15,6 +15,7 @@
 
 const struct option_spec options_import[] = {
 	{ 'x', "one-file-system", NULL, "dir: leave out what is mounted below it" },
+	{ 0, "platform", "OS/ARCH[/VARIANT]", "oci: the image for this, not for this host" },
 	{ 0, "max-bytes", "SIZE", "refuse more unpacked data than this" },
 	{ 0, "max-entries", "COUNT", "refuse more files than this" },
 	{ 0 },
@@ -46,13 +47,15 @@ static void on_sent(void *arg, uint64_t bytes)
 struct limits {
 	uint64_t max_bytes, max_entries; /* 0: the daemon's */
 	bool one_file_system;
+	const char *platform; /* NULL: this host's */
 };
 
 static int parse_limits(const struct args *args, struct limits *l, struct error *err)
 {
 	const char *bytes = args_get(args, "max-bytes"), *entries = args_get(args, "max-entries");
 
-	*l = (struct limits){ .one_file_system = args_has(args, "one-file-system") };
+	*l = (struct limits){ .one_file_system = args_has(args, "one-file-system"),
+			      .platform = args_get(args, "platform") };
 	if (bytes && (text_parse_size(bytes, &l->max_bytes) < 0 || l->max_bytes > INT64_MAX))
 		return cli_usage(err, "'%s' is no size: 500M, 10G", bytes);
 	if (entries &&
@@ -60,6 +63,8 @@ static int parse_limits(const struct args *args, struct limits *l, struct error 
 		return cli_usage(err, "'%s' is no number of files", entries);
 	if (l->one_file_system && strcmp(args->words[1], "dir") != 0)
 		return cli_usage(err, "--one-file-system is for directories");
+	if (l->platform && strcmp(args->words[1], "oci") != 0)
+		return cli_usage(err, "--platform is for OCI images");
 	return 0;
 }
 
@@ -105,6 +110,9 @@ static int import_body(const struct args *args, const struct limits *l, json_t *
 		if (tag)
 			failed |= json_object_set_new(json_object_get(o, "source"), "tag",
 						      bytes_json(tag, strlen(tag)));
+		if (l->platform)
+			failed |= json_object_set_new(json_object_get(o, "source"), "platform",
+						      bytes_json(l->platform, strlen(l->platform)));
 		if (l->one_file_system)
 			failed |= json_object_set_new(o, "oneFileSystem", json_true());
 		if (l->max_bytes)
