@@ -106,8 +106,7 @@ static int wait_turn(struct build *bd)
 
 /* What the steps' results are called, and where to begin. */
 struct plan {
-	struct snapshot base;
-	char base_root[DIGEST_HEX_SIZE];
+	struct build_base base;
 	char (*keys)[DIGEST_HEX_SIZE]; /* malloc'd; one a step */
 	struct snapshot from;	       /* the longest cached prefix, or the base */
 	size_t begin;		       /* steps that it has */
@@ -115,7 +114,7 @@ struct plan {
 
 static void plan_fini(struct plan *p)
 {
-	snapshot_fini(&p->base);
+	build_base_fini(&p->base);
 	snapshot_fini(&p->from);
 	free(p->keys);
 }
@@ -128,12 +127,15 @@ static int plan_make(struct build *bd, struct plan *p, struct error *err)
 
 	if (rc < 0)
 		return error_set(err, -ECHILD, "%s", error_text(err));
-	digest_to_hex(&p->base.root, p->base_root);
+	/* It may be another one than that of the request: those to come are to know. */
+	pthread_mutex_lock(&bd->owner->lock);
+	memcpy(bd->base_id, p->base.id, sizeof(bd->base_id));
+	pthread_mutex_unlock(&bd->owner->lock);
 	p->keys = calloc(m->n_steps, sizeof(*p->keys));
 	if (!p->keys)
 		return error_set(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < m->n_steps; i++) {
-		rc = manifest_step_key(i ? p->keys[i - 1] : p->base_root, &m->steps[i], p->keys[i]);
+		rc = manifest_step_key(i ? p->keys[i - 1] : p->base.id, &m->steps[i], p->keys[i]);
 		if (rc < 0)
 			return error_set_errno(err, rc, "step %zu", i + 1);
 	}
@@ -147,7 +149,7 @@ static int plan_make(struct build *bd, struct plan *p, struct error *err)
 			log_warn("step %zu of build %s: its cache entry: %s", n, bd->id,
 				 strerror(-rc));
 	}
-	p->from = p->base;
+	p->from = p->base.snap;
 	json_incref(p->from.config);
 	return 0;
 }
@@ -160,7 +162,7 @@ static struct image_entry entry_of(const struct build *bd, const struct plan *p,
 				 .created_at_ms = clock_ms() };
 
 	memcpy(e.key, bd->m.key, sizeof(e.key));
-	memcpy(e.base_root, p->base_root, sizeof(e.base_root));
+	memcpy(e.base_id, p->base.id, sizeof(e.base_id));
 	snprintf(e.snapshot_id, sizeof(e.snapshot_id), "%s", snapshot_id);
 	return e;
 }

@@ -133,20 +133,25 @@ bool builds_owns_mount(struct builds *b, const char *mount_id)
 	return bd != NULL;
 }
 
-/* A request that ignores the cache is not served by a build that uses it. */
-static struct build *find_key_locked(struct builds *b, const char *key, bool force)
+/*
+ * A request that ignores the cache is not served by a build that uses it, nor
+ * one upon a base by a build upon what had that base's name before.
+ */
+static struct build *find_key_locked(struct builds *b, const char *key, const char *base_id,
+				     bool force)
 {
 	struct build *bd;
 
 	LIST_FOREACH(bd, &b->active, link)
-	if (strcmp(bd->m.key, key) == 0 && (bd->force || !force) && !atomic_load(&bd->cancelled) &&
+	if (strcmp(bd->m.key, key) == 0 && strcmp(bd->base_id, base_id) == 0 &&
+	    (bd->force || !force) && !atomic_load(&bd->cancelled) &&
 	    !build_state_is_final(bd->state))
 		return bd;
 	return NULL;
 }
 
 static int start_locked(struct builds *b, const struct manifest *m, const struct build_request *rq,
-			struct build **out, struct error *err)
+			const char *base_id, struct build **out, struct error *err)
 {
 	pthread_t thread;
 	struct build *bd = NULL;
@@ -158,6 +163,7 @@ static int start_locked(struct builds *b, const struct manifest *m, const struct
 	if (rc < 0)
 		return rc;
 	bd->number = b->next_number++;
+	memcpy(bd->base_id, base_id, sizeof(bd->base_id));
 	rc = image_cache_put_manifest(b->opt.store, m->key, m->json);
 	if (rc == 0)
 		rc = build_record_put(bd);
@@ -179,15 +185,13 @@ static int start_locked(struct builds *b, const struct manifest *m, const struct
 }
 
 /* Whether the key has been built since the caller looked. */
-static bool is_cached(struct builds *b, const struct manifest *m, const struct snapshot *base,
+static bool is_cached(struct builds *b, const struct manifest *m, const char *base_id,
 		      struct build_outcome *oc)
 {
-	char root[DIGEST_HEX_SIZE];
 	struct image_entry e;
 	struct snapshot s = { 0 };
 
-	digest_to_hex(&base->root, root);
-	if (image_cache_find(b->opt.store, m->key, root, &e, &s) < 0)
+	if (image_cache_find(b->opt.store, m->key, base_id, &e, &s) < 0)
 		return false;
 	memcpy(oc->snapshot_id, s.id, sizeof(oc->snapshot_id));
 	oc->cached = true;
@@ -196,7 +200,7 @@ static bool is_cached(struct builds *b, const struct manifest *m, const struct s
 }
 
 int builds_join(struct builds *b, const struct manifest *m, const struct build_request *rq,
-		const struct snapshot *base, const char *named, struct build **out,
+		const char *base_id, const char *named, struct build **out,
 		struct build_outcome *oc, struct error *err)
 {
 	struct build *bd;
@@ -204,13 +208,13 @@ int builds_join(struct builds *b, const struct manifest *m, const struct build_r
 
 	/* I/O under the lock: a look into the cache and two small records; see above. */
 	pthread_mutex_lock(&b->lock);
-	bd = find_key_locked(b, m->key, rq->force);
+	bd = find_key_locked(b, m->key, base_id, rq->force);
 	if (atomic_load(&b->stopping))
 		rc = error_set(err, -ECANCELED, "snapshotd is stopping");
-	else if (!bd && !rq->force && is_cached(b, m, base, oc))
+	else if (!bd && !rq->force && is_cached(b, m, base_id, oc))
 		rc = 1;
 	else if (!bd)
-		rc = start_locked(b, m, rq, &bd, err);
+		rc = start_locked(b, m, rq, base_id, &bd, err);
 	if (rc == 0 && named && (rc = add_named_locked(bd, named)) < 0)
 		error_set_errno(err, rc, "cannot wait for build %s", bd->id);
 	if (rc == 0) {

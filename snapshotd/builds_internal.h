@@ -44,6 +44,7 @@ struct build {
 	struct build_log *log;
 	char *dir; /* STATE/builds/ID; the mount is at dir + "/root" */
 
+	char base_id[DIGEST_HEX_SIZE]; /* guarded: image_base_id of what it is built upon */
 	atomic_bool keep_failed;
 	atomic_bool cancelled;		 /* by a request */
 	char (*named)[SNAPSHOT_ID_SIZE]; /* guarded, as the next: snapshots to make ready */
@@ -88,19 +89,27 @@ void build_unref(struct build *bd);
 /* The active build of an id, with a reference, or NULL. */
 struct build *builds_find(struct builds *b, const char *id);
 /*
- * Join the build of m's key or start one, with a reference. named: a snapshot
- * that it is to make ready (may be NULL). 1: it is in the cache meanwhile, and
+ * Join the build of m's key upon that base or start one, with a reference. named:
+ * a snapshot that it is to make ready (may be NULL). 1: it is in the cache meanwhile, and
  * *oc says which. -EAGAIN: too many; -ECANCELED: the daemon stops.
  */
 MUST_CHECK int builds_join(struct builds *b, const struct manifest *m,
-			   const struct build_request *rq, const struct snapshot *base,
-			   const char *named, struct build **out, struct build_outcome *oc,
-			   struct error *err);
+			   const struct build_request *rq, const char *base_id, const char *named,
+			   struct build **out, struct build_outcome *oc, struct error *err);
 
 /* builds_wait.c */
-/* The snapshot that m is built upon. -ENOENT, -EBUSY. */
-MUST_CHECK int builds_base(struct builds *b, const struct manifest *m, struct snapshot *out,
+/* What an image is built upon, as it is now: its name may mean something else later. */
+struct build_base {
+	struct snapshot snap;	  /* owned */
+	char id[DIGEST_HEX_SIZE]; /* image_base_id */
+};
+/* That of m. -ENOENT, -EBUSY. */
+MUST_CHECK int builds_base(struct builds *b, const struct manifest *m, struct build_base *out,
 			   struct error *err);
+static inline void build_base_fini(struct build_base *base) /* of a zeroed one too */
+{
+	snapshot_fini(&base->snap);
+}
 /* The end of bd: its named snapshots become what it became. */
 void build_finish_named(struct build *bd, char (*named)[SNAPSHOT_ID_SIZE], size_t n);
 

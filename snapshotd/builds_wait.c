@@ -71,13 +71,23 @@ static int oci_base(struct builds *b, const char *ref, struct snapshot *out, str
 	return rc;
 }
 
-int builds_base(struct builds *b, const struct manifest *m, struct snapshot *out, struct error *err)
+int builds_base(struct builds *b, const struct manifest *m, struct build_base *out,
+		struct error *err)
 {
-	int rc = m->base == BASE_TEMPLATE   ? builds_template(b, out, err)
-		 : m->base == BASE_SNAPSHOT ? get_ready(b, m->base_ref, out, err)
-					    : oci_base(b, m->base_ref, out, err);
+	struct build_base base = { 0 };
+	int rc = m->base == BASE_TEMPLATE   ? builds_template(b, &base.snap, err)
+		 : m->base == BASE_SNAPSHOT ? get_ready(b, m->base_ref, &base.snap, err)
+					    : oci_base(b, m->base_ref, &base.snap, err);
 
-	return rc < 0 ? error_prefix(err, rc, "the image's base") : 0;
+	if (rc < 0)
+		return error_prefix(err, rc, "the image's base");
+	rc = image_base_id(&base.snap, b->opt.env, base.id);
+	if (rc < 0) {
+		build_base_fini(&base);
+		return error_set_errno(err, rc, "the image's base");
+	}
+	*out = base;
+	return 0;
 }
 
 /* ---- waiting ---- */
@@ -146,22 +156,19 @@ static int base_as_image(struct builds *b, const struct snapshot *base, struct b
 
 /* 1: *out is the image. 0: *base is what to build upon. -ECHILD: it cannot be built. */
 static int look_up(struct builds *b, const struct manifest *m, const struct build_request *rq,
-		   struct snapshot *base, struct build_outcome *out, struct error *err)
+		   struct build_base *base, struct build_outcome *out, struct error *err)
 {
 	struct image_entry e;
 	struct snapshot s = { 0 };
-	char root[DIGEST_HEX_SIZE];
 	int found = -ENOENT, rc = builds_base(b, m, base, err);
 
 	*out = (struct build_outcome){ 0 };
 	if (rc < 0 && rc != -ENOENT && rc != -EBUSY)
 		return rc;
-	if (rc == 0)
-		digest_to_hex(&base->root, root);
 	if (rc == 0 && m->n_steps == 0)
-		return base_as_image(b, base, out);
+		return base_as_image(b, &base->snap, out);
 	if (!rq->force && m->n_steps)
-		found = image_cache_find(b->opt.store, m->key, rc == 0 ? root : NULL, &e, &s);
+		found = image_cache_find(b->opt.store, m->key, rc == 0 ? base->id : NULL, &e, &s);
 	if (found == 0) {
 		memcpy(out->snapshot_id, s.id, sizeof(out->snapshot_id));
 		out->cached = true;
@@ -176,15 +183,15 @@ static int find_or_join(struct builds *b, const struct manifest *m, const struct
 			const char *named, struct build **bd, struct build_outcome *out,
 			struct error *err)
 {
-	struct snapshot base = { 0 };
+	struct build_base base = { 0 };
 	struct error own = ERROR_INIT;
 	int rc;
 
 	err = err ? err : &own; /* its text is needed here */
 	rc = look_up(b, m, rq, &base, out, err);
 	if (rc == 0)
-		rc = builds_join(b, m, rq, &base, named, bd, out, err);
-	snapshot_fini(&base);
+		rc = builds_join(b, m, rq, base.id, named, bd, out, err);
+	build_base_fini(&base);
 	return rc;
 }
 
@@ -322,7 +329,7 @@ static void set_build_id(void *arg, struct snapshot *s)
 
 /* The image is not there: the record first, then the build that is to finish it. */
 static int put_building(struct builds *b, const struct manifest *m, const struct build_request *rq,
-			const struct snapshot *base, struct snapshot *s, struct build_outcome *oc,
+			const char *base_id, struct snapshot *s, struct build_outcome *oc,
 			struct error *err)
 {
 	struct snapshots *ss = b->opt.store->snapshots;
@@ -331,7 +338,7 @@ static int put_building(struct builds *b, const struct manifest *m, const struct
 
 	if (rc < 0)
 		return rc;
-	rc = builds_join(b, m, rq, base, s->id, &bd, oc, err);
+	rc = builds_join(b, m, rq, base_id, s->id, &bd, oc, err);
 	if (rc == 0) {
 		memcpy(s->build_id, bd->id, sizeof(s->build_id));
 		rc = snapshots_update(ss, s->id, set_build_id, bd->id, NULL, NULL, err);
@@ -348,7 +355,8 @@ int builds_snapshot(struct builds *b, const struct manifest *m, const char *name
 		    const struct build_request *rq, struct build_outcome *oc, struct snapshot *out,
 		    struct error *err)
 {
-	struct snapshot base = { 0 }, s = { .status = SNAPSHOT_BUILDING };
+	struct snapshot s = { .status = SNAPSHOT_BUILDING };
+	struct build_base base = { 0 };
 	struct error own = ERROR_INIT;
 	int rc = snapshot_name_check(name, err);
 
@@ -360,15 +368,15 @@ int builds_snapshot(struct builds *b, const struct manifest *m, const char *name
 	err = err ? err : &own;
 	rc = look_up(b, m, rq, &base, oc, err);
 	if (rc >= 0) {
-		memcpy(s.parent, base.id, sizeof(s.parent));
+		memcpy(s.parent, base.snap.id, sizeof(s.parent));
 		if (image_cache_put_manifest(b->opt.store, m->key, m->json) < 0)
 			log_warn("the manifest of snapshot %s is not kept", name);
 	}
 	if (rc == 1)
 		rc = put_ready(b, oc->snapshot_id, &s, err);
 	else if (rc == 0)
-		rc = put_building(b, m, rq, &base, &s, oc, err);
-	snapshot_fini(&base);
+		rc = put_building(b, m, rq, base.id, &s, oc, err);
+	build_base_fini(&base);
 	if (rc < 0)
 		snapshot_fini(&s);
 	else

@@ -3,9 +3,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/utsname.h>
 
 #include "snapshotd/meta.h"
+#include "store/base/buf.h"
 #include "store/base/log.h"
+#include "store/jcs.h"
 
 #define IMAGE "image/"
 #define STEP "imagestep/"
@@ -19,6 +23,72 @@ static void json_freep(json_t **j)
 bool image_cache_owns(const struct snapshot *s)
 {
 	return !s->name[0] && strcmp(s->source, IMAGE_CACHE_SOURCE) == 0;
+}
+
+/* ---- what a base is ---- */
+
+static bool is_proxy(const char *name)
+{
+	static const char *const names[] = { "http_proxy", "https_proxy", "ftp_proxy", "all_proxy",
+					     "no_proxy" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcasecmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* A new reference; NULL when out of memory. */
+static json_t *env_without_proxies(const json_t *env)
+{
+	json_t *o = json_object(), *value;
+	const char *name;
+	int rc = 0;
+
+	json_object_foreach((json_t *)env, name, value)
+		if (!is_proxy(name))
+			rc |= json_object_set(o, name, value);
+	if (rc == 0)
+		return o;
+	json_decref(o);
+	return NULL;
+}
+
+/*
+ * A config as text: canonical. One that has what canonical JSON cannot write (a
+ * real, say) is text that is the same for the same config here.
+ */
+static json_t *config_text(const json_t *config)
+{
+	CLEANUP(buf_fini_p) struct buf canonical = BUF_INIT;
+	int rc = config ? jcs_dump(config, &canonical, NULL) : 0;
+	json_t *j;
+	char *text;
+
+	if (rc == 0)
+		return json_stringn(canonical.len ? (const char *)canonical.data : "",
+				    canonical.len);
+	if (rc != -EINVAL)
+		return NULL;
+	text = json_dumps(config, JSON_COMPACT | JSON_SORT_KEYS);
+	j = text ? json_string(text) : NULL;
+	free(text);
+	return j;
+}
+
+int image_base_id(const struct snapshot *base, const json_t *build_env, char out[DIGEST_HEX_SIZE])
+{
+	CLEANUP(json_freep) json_t *list = NULL;
+	char root[DIGEST_HEX_SIZE];
+	struct utsname host;
+
+	if (uname(&host) < 0)
+		return -errno;
+	digest_to_hex(&base->root, root);
+	/* Another number where steps come to do something else. */
+	list = json_pack("[s, s, o, o, s]", "varve base 1", root, config_text(base->config),
+			 env_without_proxies(build_env), host.machine);
+	return list ? jcs_hash(list, out, NULL) : -ENOMEM;
 }
 
 /* ---- finding ---- */
@@ -49,7 +119,7 @@ static int entry_read(const char *key, const json_t *j, struct image_entry *e)
 	};
 	if (strlen(key) >= sizeof(e->key) ||
 	    copy_text(j, "snapshot", e->snapshot_id, sizeof(e->snapshot_id)) < 0 ||
-	    copy_text(j, "baseRoot", e->base_root, sizeof(e->base_root)) < 0)
+	    copy_text(j, "baseID", e->base_id, sizeof(e->base_id)) < 0)
 		return -EBADMSG;
 	memcpy(e->key, key, strlen(key) + 1);
 	return 0;
@@ -85,8 +155,8 @@ static void note_use(struct store *s, const struct snapshot *snap)
 		log_debug("snapshot %s is not marked as used: %s", snap->id, strerror(-rc));
 }
 
-int image_cache_find(struct store *s, const char *key, const char *base_root,
-		     struct image_entry *out, struct snapshot *snap)
+int image_cache_find(struct store *s, const char *key, const char *base_id, struct image_entry *out,
+		     struct snapshot *snap)
 {
 	CLEANUP(json_freep) json_t *j = NULL;
 	struct image_entry e;
@@ -94,7 +164,7 @@ int image_cache_find(struct store *s, const char *key, const char *base_root,
 
 	if (rc == 0)
 		rc = entry_read(key, j, &e);
-	if (rc == 0 && base_root && strcmp(base_root, e.base_root) != 0)
+	if (rc == 0 && (!e.base_id[0] || (base_id && strcmp(base_id, e.base_id) != 0)))
 		rc = -ENOENT;
 	if (rc == 0)
 		rc = find_ready(s, IMAGE, key, e.snapshot_id, snap);
@@ -138,10 +208,10 @@ static int put_image(struct store *s, struct kv_batch *b, const struct image_ent
 		     const char *base)
 {
 	CLEANUP(json_freep)
-	json_t *j = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "snapshot", e->snapshot_id, "base",
-			      base, "baseRoot", e->base_root, "steps", (json_int_t)e->n_steps,
-			      "newBytes", (json_int_t)e->new_bytes, "createdAtMs",
-			      (json_int_t)e->created_at_ms);
+	json_t *j =
+		json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "snapshot", e->snapshot_id, "base",
+			  base, "baseID", e->base_id, "steps", (json_int_t)e->n_steps, "newBytes",
+			  (json_int_t)e->new_bytes, "createdAtMs", (json_int_t)e->created_at_ms);
 
 	return j ? meta_batch_put(s->kv, b, IMAGE, e->key, j) : -ENOMEM;
 }

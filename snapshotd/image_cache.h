@@ -1,10 +1,16 @@
 /*
  * image_cache.h - which snapshot is the image of which key. Meta records:
  *
- *   "image/KEY"     -> {"snapshot", "base", "baseRoot", "steps", "newBytes",
+ *   "image/KEY"     -> {"snapshot", "base", "baseID", "steps", "newBytes",
  *                       "createdAtMs"}: the image of a manifest
  *   "imagestep/KEY" -> {"snapshot"}: the image after a prefix of steps
  *   "manifest/KEY"  -> the manifest
+ *
+ * A manifest only names its base, so its key alone does not say what is built:
+ * an image counts for the base that it was built upon (image_base_id), and the
+ * keys of steps start from that. Entries of earlier versions have the root of
+ * the base's tree ("baseRoot") instead; they are no hits and are replaced by
+ * the next build.
  *
  * The snapshots have no name and the source "build". They have a time to live,
  * so that gc takes those that are not used any more; a record whose snapshot is
@@ -29,10 +35,19 @@
 	((int64_t)30 * 86400)		/* of an image and its steps, since their last use */
 #define IMAGE_CACHE_REPLACED_TTL_S 3600 /* of one that is not found any more */
 
+/*
+ * What a base is to a build, in hex: SHA-256 over the root of its tree, its
+ * image config, the environment that the daemon gives to builds (build_env, an
+ * object of strings or NULL) and the machine's architecture. Proxies are left
+ * out of the environment: they say how something is fetched, not what. -ENOMEM.
+ */
+MUST_CHECK int image_base_id(const struct snapshot *base, const json_t *build_env,
+			     char out[DIGEST_HEX_SIZE]);
+
 struct image_entry {
 	char key[DIGEST_HEX_SIZE];
 	char snapshot_id[SNAPSHOT_ID_SIZE];
-	char base_root[DIGEST_HEX_SIZE];
+	char base_id[DIGEST_HEX_SIZE];
 	uint64_t n_steps;
 	uint64_t new_bytes; /* stored by all of its steps */
 	int64_t created_at_ms;
@@ -42,11 +57,11 @@ struct image_entry {
 bool image_cache_owns(const struct snapshot *s);
 
 /*
- * The image of a key. base_root: that of the base now, or NULL where the base
+ * The image of a key. base_id: of the base as it is now, or NULL where the base
  * is gone. -ENOENT: no entry, one of another base, or its snapshot is not
  * there (any more). Counts as a use. snap: snapshot_fini.
  */
-MUST_CHECK int image_cache_find(struct store *s, const char *key, const char *base_root,
+MUST_CHECK int image_cache_find(struct store *s, const char *key, const char *base_id,
 				struct image_entry *out, struct snapshot *snap);
 /* The same for a prefix of steps. */
 MUST_CHECK int image_cache_find_step(struct store *s, const char *step_key, struct snapshot *snap);

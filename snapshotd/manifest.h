@@ -63,7 +63,7 @@ void manifest_fini(struct manifest *m); /* of a zeroed one too */
 /*
  * The key of the steps up to s: SHA-256 of the canonical
  * ["varve step 1", prev, step]. prev is the key up to the step before, and for
- * the first step the root of the base's tree, in hex.
+ * the first step what the base is (image_base_id), in hex.
  */
 MUST_CHECK int manifest_step_key(const char *prev, const struct manifest_step *s,
 				 char out[DIGEST_HEX_SIZE]);

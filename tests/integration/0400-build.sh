@@ -123,6 +123,24 @@ like '... which says how' "$(get .error)" 'varve import lib-none-1 oci'
 create nooci "$(image "$(add_file /x y)" | jq -c '.base = "oci:base"')"
 is '... or is another kind of snapshot' "$code" 422
 
+# --- another base of the same name, whose tree is the same ---
+for dir in tmp usr; do
+	create "in-$dir" "$(image "$(workdir "/$dir")")"
+done
+is 'two bases of one tree' "$(root_of in-tmp)" "$(root_of in-usr)"
+where=$(image "$(run 'pwd >/where')" | jq -c '.base = "snapshot:moving"')
+varve rename in-tmp moving >/dev/null
+create where-tmp "$where"
+varve rename moving in-tmp >/dev/null && varve rename in-usr moving >/dev/null
+create where-usr "$where"
+for dir in tmp usr; do
+	look_at "where-$dir" "$T/where-$dir"
+	is "... whose steps begin in /$dir" "$(cat "$T/where-$dir/where")" "/$dir"
+done
+is '... and have one key' "$(get .contentHash)" "$(api GET /api/snapshots/where-tmp | jq -r .contentHash)"
+create where-again "$where"
+is '... of which the last built is found' "$(get .root)" "$(root_of where-usr)"
+
 # --- refused before anything is built ---
 n=$(build_count)
 create bad "$(image "$(run a)" '{"type":"add_file","args":{"path":"x","content":""}}')"

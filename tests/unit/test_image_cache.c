@@ -6,8 +6,8 @@
 
 #define KEY_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define KEY_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
-#define ROOT_1 "1111111111111111111111111111111111111111111111111111111111111111"
-#define ROOT_2 "2222222222222222222222222222222222222222222222222222222222222222"
+#define BASE_1 "1111111111111111111111111111111111111111111111111111111111111111"
+#define BASE_2 "2222222222222222222222222222222222222222222222222222222222222222"
 #define STEP(n) "000000000000000000000000000000000000000000000000000000000000000" #n
 
 /* A checkpoint, as a build takes it of its mount. */
@@ -24,17 +24,17 @@ static void checkpoint(struct fx *f, const char *parent, char id[SNAPSHOT_ID_SIZ
 	strcpy(id, s.id);
 }
 
-static struct image_entry entry(const char *key, const char *snapshot_id, const char *root)
+static struct image_entry entry(const char *key, const char *snapshot_id, const char *base)
 {
 	struct image_entry e = { .n_steps = 2, .new_bytes = 7, .created_at_ms = 1000 };
 
 	strcpy(e.key, key);
 	strcpy(e.snapshot_id, snapshot_id);
-	strcpy(e.base_root, root);
+	strcpy(e.base_id, base);
 	return e;
 }
 
-/* An image of two steps upon ROOT_1: ids of both, the image's last. */
+/* An image of two steps upon BASE_1: ids of both, the image's last. */
 static void put_image(struct fx *f, const char *key, const char *step1, const char *step2,
 		      const char *below, char ids[2][SNAPSHOT_ID_SIZE])
 {
@@ -50,18 +50,18 @@ static void put_image(struct fx *f, const char *key, const char *step1, const ch
 			image_cache_put(f->s, ids[0], step1, NULL, "base", "", config, &err), 0);
 	}
 	checkpoint(f, ids[0], ids[1]);
-	e = entry(key, ids[1], ROOT_1);
+	e = entry(key, ids[1], BASE_1);
 	assert_int_equal(image_cache_put(f->s, ids[1], step2, &e, "base", "", config, &err), 0);
 	json_decref(config);
 }
 
-static bool finds(struct fx *f, const char *key, const char *root, const char *id)
+static bool finds(struct fx *f, const char *key, const char *base, const char *id)
 {
 	struct image_entry e;
 	struct snapshot s = { 0 };
 	bool same;
 
-	if (image_cache_find(f->s, key, root, &e, &s) != 0)
+	if (image_cache_find(f->s, key, base, &e, &s) != 0)
 		return false;
 	same = strcmp(s.id, id) == 0 && strcmp(e.snapshot_id, id) == 0;
 	snapshot_fini(&s);
@@ -117,7 +117,7 @@ static void a_checkpoint_becomes_an_entry(void **state)
 	struct error err = ERROR_INIT;
 
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
-	assert_true(finds(f, KEY_A, ROOT_1, ids[1]));
+	assert_true(finds(f, KEY_A, BASE_1, ids[1]));
 	assert_true(finds_step(f, STEP(1), ids[0]));
 	assert_true(finds_step(f, STEP(2), ids[1]));
 	assert_int_equal(snapshots_get(f->s->snapshots, ids[1], &s, &err), 0);
@@ -128,7 +128,7 @@ static void a_checkpoint_becomes_an_entry(void **state)
 	assert_string_equal(json_string_value(json_object_get(s.config, "WorkingDir")), "/w");
 	snapshot_fini(&s);
 	fx_reopen(f);
-	assert_true(finds(f, KEY_A, ROOT_1, ids[1]));
+	assert_true(finds(f, KEY_A, BASE_1, ids[1]));
 }
 
 static void the_base_must_be_the_same_or_gone(void **state)
@@ -137,9 +137,75 @@ static void the_base_must_be_the_same_or_gone(void **state)
 	char ids[2][SNAPSHOT_ID_SIZE];
 
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
-	assert_false(finds(f, KEY_A, ROOT_2, ids[1]));
+	assert_false(finds(f, KEY_A, BASE_2, ids[1]));
 	assert_true(finds(f, KEY_A, NULL, ids[1]));
-	assert_false(finds(f, KEY_B, ROOT_1, ids[1]));
+	assert_false(finds(f, KEY_B, BASE_1, ids[1]));
+}
+
+/* What a base is called for builds: owned config, text of both as JSON. */
+static void base_id(int root, const char *config, const char *env, char out[DIGEST_HEX_SIZE])
+{
+	struct snapshot s = { .has_root = true, .root = { { (uint8_t)root } } };
+	json_t *vars = env ? json_loads(env, 0, NULL) : NULL;
+
+	s.config = config ? json_loads(config, 0, NULL) : NULL;
+	assert_int_equal(image_base_id(&s, vars, out), 0);
+	json_decref(vars);
+	snapshot_fini(&s);
+}
+
+static void a_base_is_its_tree_and_all_that_steps_see(void **state)
+{
+	static const struct {
+		int root;
+		const char *config, *env;
+		bool same;
+	} cases[] = {
+		{ 1, "{\"User\":\"u\",\"Env\":[\"A=1\"]}", "{\"X\":\"1\"}", true },
+		{ 1, "{\"Env\":[\"A=1\"],\"User\":\"u\"}", "{\"X\":\"1\"}", true },
+		{ 1, "{\"Env\":[\"A=1\"],\"User\":\"u\"}",
+		  "{\"X\":\"1\",\"HTTP_PROXY\":\"h\",\"no_proxy\":\"l\"}", true },
+		{ 2, "{\"Env\":[\"A=1\"],\"User\":\"u\"}", "{\"X\":\"1\"}", false },
+		{ 1, "{\"Env\":[\"A=2\"],\"User\":\"u\"}", "{\"X\":\"1\"}", false },
+		{ 1, "{\"Env\":[\"A=1\"],\"User\":\"v\"}", "{\"X\":\"1\"}", false },
+		{ 1, "{\"Env\":[\"A=1\"],\"User\":\"u\",\"Cmd\":[\"c\"]}", "{\"X\":\"1\"}", false },
+		{ 1, "{\"Env\":[\"A=1\"],\"User\":\"u\"}", "{\"X\":\"2\"}", false },
+		{ 1, "{\"Env\":[\"A=1\"],\"User\":\"u\"}", NULL, false },
+		{ 1, NULL, "{\"X\":\"1\"}", false },
+		{ 1, "{\"odd\":0.5}", NULL, false }, /* no canonical JSON */
+	};
+	char first[DIGEST_HEX_SIZE], id[DIGEST_HEX_SIZE];
+	(void)state;
+
+	base_id(cases[0].root, cases[0].config, cases[0].env, first);
+	for (size_t i = 1; i < ARRAY_SIZE(cases); i++) {
+		base_id(cases[i].root, cases[i].config, cases[i].env, id);
+		if ((strcmp(id, first) == 0) != cases[i].same)
+			fail_msg("case %zu is %s", i, cases[i].same ? "another" : "the same");
+	}
+	base_id(1, "{\"odd\":0.25}", NULL, first);
+	assert_string_not_equal(first, id);
+}
+
+/* Its record has the root of the base's tree, which does not say enough. */
+static void an_entry_of_an_earlier_version_is_no_hit(void **state)
+{
+	struct fx *f = *state;
+	char ids[2][SNAPSHOT_ID_SIZE];
+	struct error err = ERROR_INIT;
+	struct image_entry e;
+	json_t *j;
+
+	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
+	j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i}", "snapshot", ids[1], "base", "base",
+		      "baseRoot", BASE_1, "steps", 2, "newBytes", 7, "createdAtMs", 1000);
+	assert_int_equal(meta_put(f->s->kv, "image/", KEY_A, j, KV_LOG), 0);
+	json_decref(j);
+	assert_false(finds(f, KEY_A, BASE_1, ids[1]));
+	assert_false(finds(f, KEY_A, NULL, ids[1]));
+	e = entry(KEY_A, ids[1], BASE_1);
+	assert_int_equal(image_cache_link(f->s, &e, "base", &err), 0);
+	assert_true(finds(f, KEY_A, BASE_1, ids[1]));
 }
 
 static void an_entry_without_its_snapshot_is_no_hit(void **state)
@@ -151,7 +217,7 @@ static void an_entry_without_its_snapshot_is_no_hit(void **state)
 
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
 	assert_int_equal(snapshots_delete(f->s->snapshots, ids[1], &err), 0);
-	assert_false(finds(f, KEY_A, ROOT_1, ids[1]));
+	assert_false(finds(f, KEY_A, BASE_1, ids[1]));
 	assert_int_equal(meta_get(f->s->kv, "image/", KEY_A, &j), -ENOENT);
 	assert_false(finds_step(f, STEP(2), ids[1]));
 	assert_true(finds_step(f, STEP(1), ids[0]));
@@ -166,7 +232,7 @@ static void what_is_replaced_lives_an_hour(void **state)
 
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, old);
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
-	assert_true(finds(f, KEY_A, ROOT_1, ids[1]));
+	assert_true(finds(f, KEY_A, BASE_1, ids[1]));
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(snapshots_get(f->s->snapshots, old[i], &s, &err), 0);
 		assert_int_equal(s.ttl_seconds, IMAGE_CACHE_REPLACED_TTL_S);
@@ -182,10 +248,10 @@ static void a_prefix_can_be_an_image(void **state)
 	struct image_entry e;
 
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
-	e = entry(KEY_B, ids[0], ROOT_1);
+	e = entry(KEY_B, ids[0], BASE_1);
 	assert_int_equal(image_cache_link(f->s, &e, "base", &err), 0);
-	assert_true(finds(f, KEY_B, ROOT_1, ids[0]));
-	assert_true(finds(f, KEY_A, ROOT_1, ids[1]));
+	assert_true(finds(f, KEY_B, BASE_1, ids[0]));
+	assert_true(finds(f, KEY_A, BASE_1, ids[1]));
 }
 
 static void the_last_name_lets_the_chain_go(void **state)
@@ -203,7 +269,7 @@ static void the_last_name_lets_the_chain_go(void **state)
 	assert_true(exists(f, ids[1]));
 	assert_int_equal(expire(f), 2);
 	assert_false(exists(f, ids[0]) || exists(f, ids[1]));
-	assert_false(finds(f, KEY_A, ROOT_1, ids[1]));
+	assert_false(finds(f, KEY_A, BASE_1, ids[1]));
 }
 
 static void steps_of_others_stay(void **state)
@@ -216,7 +282,7 @@ static void steps_of_others_stay(void **state)
 	image_cache_release(f->s, KEY_A);
 	assert_int_equal(expire(f), 1);
 	assert_true(exists(f, a[0]) && exists(f, b[1]) && !exists(f, a[1]));
-	assert_true(finds(f, KEY_B, ROOT_1, b[1]));
+	assert_true(finds(f, KEY_B, BASE_1, b[1]));
 }
 
 static void a_use_keeps_what_was_to_go(void **state)
@@ -226,10 +292,10 @@ static void a_use_keeps_what_was_to_go(void **state)
 
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
 	image_cache_release(f->s, KEY_A);
-	assert_true(finds(f, KEY_A, ROOT_1, ids[1]));
+	assert_true(finds(f, KEY_A, BASE_1, ids[1]));
 	assert_true(finds_step(f, STEP(1), ids[0]));
 	assert_int_equal(expire(f), 0);
-	assert_true(finds(f, KEY_A, ROOT_1, ids[1]));
+	assert_true(finds(f, KEY_A, BASE_1, ids[1]));
 }
 
 static void a_forgotten_image_is_not_found(void **state)
@@ -240,7 +306,7 @@ static void a_forgotten_image_is_not_found(void **state)
 
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
 	assert_int_equal(image_cache_forget(f->s, KEY_A, &err), 0);
-	assert_false(finds(f, KEY_A, ROOT_1, ids[1]));
+	assert_false(finds(f, KEY_A, BASE_1, ids[1]));
 	assert_int_equal(expire(f), 2);
 	assert_int_equal(image_cache_forget(f->s, KEY_A, &err), -ENOENT);
 }
@@ -286,7 +352,7 @@ static void a_sweep_drops_what_nothing_names(void **state)
 	assert_true(json_equal(j, m));
 	json_decref(j);
 	json_decref(m);
-	assert_true(finds(f, KEY_A, ROOT_1, a[1]));
+	assert_true(finds(f, KEY_A, BASE_1, a[1]));
 	assert_true(finds_step(f, STEP(3), b[0]));
 }
 
@@ -297,6 +363,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_STORE(a_checkpoint_becomes_an_entry),
 		WITH_STORE(the_base_must_be_the_same_or_gone),
+		cmocka_unit_test(a_base_is_its_tree_and_all_that_steps_see),
+		WITH_STORE(an_entry_of_an_earlier_version_is_no_hit),
 		WITH_STORE(an_entry_without_its_snapshot_is_no_hit),
 		WITH_STORE(what_is_replaced_lives_an_hour),
 		WITH_STORE(a_prefix_can_be_an_image),
