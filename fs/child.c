@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,8 +32,9 @@ struct task {
 	int (*run)(const struct task *t);
 	const char *mountpoint;
 	int flags;
+	int fd; /* that the child keeps; -1: none */
 	dev_t dev;
-	uint64_t ino;
+	uint64_t ino, mount_id;
 	int result; /* written by the child */
 };
 
@@ -46,6 +48,16 @@ IN_CHILD static int call(long r)
 
 IN_CHILD static int run_umount(const struct task *t)
 {
+	struct statx stx;
+	int r = call(syscall(SYS_statx, AT_FDCWD, t->mountpoint,
+			     AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC,
+			     STATX_MNT_ID, &stx));
+
+	if (r)
+		return r;
+	if (stx.stx_mnt_id != t->mount_id || stx.stx_dev_major != major(t->dev) ||
+	    stx.stx_dev_minor != minor(t->dev))
+		return -EXDEV;
 	return call(syscall(SYS_umount2, t->mountpoint, t->flags));
 }
 
@@ -55,9 +67,27 @@ IN_CHILD static int open_root(const struct task *t)
 		syscall(SYS_openat, AT_FDCWD, t->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
+/* Its attributes are not asked for. */
+IN_CHILD static bool is_on(int fd, dev_t dev)
+{
+	struct statx stx;
+	int r = call(syscall(SYS_statx, fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &stx));
+
+	return !r && stx.stx_dev_major == major(dev) && stx.stx_dev_minor == minor(dev);
+}
+
 IN_CHILD static int run_syncfs(const struct task *t)
 {
 	int fd = open_root(t);
+
+	if (fd >= 0 && !is_on(fd, t->dev))
+		return -ENODEV;
+	return fd < 0 ? fd : call(syscall(SYS_syncfs, fd));
+}
+
+IN_CHILD static int run_syncfs_fd(const struct task *t)
+{
+	int fd = call(syscall(SYS_openat, t->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 
 	return fd < 0 ? fd : call(syscall(SYS_syncfs, fd));
 }
@@ -89,7 +119,9 @@ IN_CHILD static int child_main(void *arg)
 {
 	struct task *t = arg;
 
-	t->result = call(syscall(SYS_close_range, 0, ~0u, 0));
+	t->result = t->fd > 0 ? call(syscall(SYS_close_range, 0, t->fd - 1, 0)) : 0;
+	if (!t->result)
+		t->result = call(syscall(SYS_close_range, t->fd + 1, ~0u, 0));
 	if (!t->result)
 		t->result = t->run(t);
 	syscall(SYS_exit_group, 0);
@@ -126,18 +158,32 @@ static int run(struct task *t)
 	return r ? r : t->result;
 }
 
-int child_umount(const char *mountpoint, int flags)
+int child_umount(const char *mountpoint, uint64_t mount_id, dev_t dev, int flags)
 {
-	return run(&(struct task){ .run = run_umount, .mountpoint = mountpoint, .flags = flags });
+	return run(&(struct task){ .run = run_umount,
+				   .mountpoint = mountpoint,
+				   .flags = flags,
+				   .fd = -1,
+				   .dev = dev,
+				   .mount_id = mount_id });
 }
 
-int child_syncfs(const char *mountpoint)
+int child_syncfs(const char *mountpoint, dev_t dev)
 {
-	return run(&(struct task){ .run = run_syncfs, .mountpoint = mountpoint });
+	return run(&(struct task){
+		.run = run_syncfs, .mountpoint = mountpoint, .fd = -1, .dev = dev });
+}
+
+int child_syncfs_fd(int dir_fd)
+{
+	return run(&(struct task){ .run = run_syncfs_fd, .fd = dir_fd });
 }
 
 int child_write_back(const char *mountpoint, dev_t dev, uint64_t ino)
 {
-	return run(&(struct task){
-		.run = run_write_back, .mountpoint = mountpoint, .dev = dev, .ino = ino });
+	return run(&(struct task){ .run = run_write_back,
+				   .mountpoint = mountpoint,
+				   .fd = -1,
+				   .dev = dev,
+				   .ino = ino });
 }

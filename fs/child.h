@@ -15,10 +15,15 @@
 
 #include "store/base/macros.h"
 
-/* As umount2(2): 0 or -errno. */
-MUST_CHECK int child_umount(const char *mountpoint, int flags);
-/* syncfs(2) of what is mounted at mountpoint. 0 or -errno. */
-MUST_CHECK int child_syncfs(const char *mountpoint);
+/*
+ * As umount2(2), if the topmost mount at mountpoint is the one with this id (as
+ * mountinfo has it) and device; else -EXDEV. 0 or -errno.
+ */
+MUST_CHECK int child_umount(const char *mountpoint, uint64_t mount_id, dev_t dev, int flags);
+/* syncfs(2) of what is mounted at mountpoint; -ENODEV where that has another st_dev. */
+MUST_CHECK int child_syncfs(const char *mountpoint, dev_t dev);
+/* The same of what a directory, that may be open with O_PATH, is on. */
+MUST_CHECK int child_syncfs_fd(int dir_fd);
 /*
  * Write dirty pages of a file back and wait for that. dev: the mount's st_dev;
  * -ENODEV where something else is at mountpoint. Node ids are FUSE's, with

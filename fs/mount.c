@@ -1,17 +1,12 @@
 #include "fs/mount_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "fs/child.h"
 #include "store/base/log.h"
 
 /* Load the layers a record names. */
@@ -77,8 +72,7 @@ static void set_ends(struct view *v)
 		atomic_store(&v->next_ino, x.max_ino + 1);
 }
 
-/* No connection is up: no file is open, and the kernel knows no inode. */
-static void nobody_is_inside(struct mount *m)
+void mount_nobody_is_inside(struct mount *m)
 {
 	int r;
 
@@ -142,7 +136,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	}
 	if (!fresh) {
 		set_ends(&m->view);
-		nobody_is_inside(m);
+		mount_nobody_is_inside(m);
 	}
 	*out = m;
 	return 0;
@@ -165,75 +159,6 @@ void mount_free(struct mount *m)
 	pthread_mutex_destroy(&m->state);
 	pthread_mutex_destroy(&m->op);
 	free(m);
-}
-
-/* From a serving thread: somebody unmounted it. */
-static void on_session_end(void *arg)
-{
-	struct mount *m = arg;
-	int r = 0;
-
-	pthread_mutex_lock(&m->state);
-	m->attached = false;
-	if (!m->closing && m->rec.attached) {
-		m->rec.attached = false;
-		r = mount_record_write(m->store, &m->rec, KV_LOG);
-	}
-	pthread_mutex_unlock(&m->state);
-	if (r)
-		log_error("mount %s: cannot record that it was unmounted: %s", m->rec.id,
-			  strerror(-r));
-}
-
-static int check_mountpoint(const char *path, struct error *err)
-{
-	struct stat st;
-
-	if (path[0] != '/')
-		return error_set(err, -EINVAL, "mount point %s is not an absolute path", path);
-	if (stat(path, &st) < 0)
-		return error_set_errno(err, -errno, "mount point %s", path);
-	if (!S_ISDIR(st.st_mode))
-		return error_set(err, -ENOTDIR, "mount point %s is not a directory", path);
-	return 0;
-}
-
-/* op held. The kernel does not say that it forgets what it knew at an unmount. */
-static void end_session(struct mount *m)
-{
-	if (!m->session)
-		return;
-	session_stop(m->session);
-	m->session = NULL;
-	nobody_is_inside(m);
-}
-
-int mount_attach_locked(struct mount *m, struct error *err)
-{
-	struct session_options opt = { .mountpoint = m->rec.mountpoint,
-				       .fsname = m->rec.fsname,
-				       .read_only = m->rec.read_only,
-				       .allow_dev = m->rec.allow_dev,
-				       .allow_suid = m->rec.allow_suid,
-				       .shared = m->rec.cache == MOUNT_CACHE_SHARED,
-				       .on_end = on_session_end,
-				       .arg = m };
-	int r = check_mountpoint(m->rec.mountpoint, err);
-
-	if (r)
-		return r;
-	end_session(m);
-	pthread_mutex_lock(&m->state);
-	m->attached = true;
-	m->closing = false;
-	pthread_mutex_unlock(&m->state);
-	r = session_start(m->pool, &m->view, &opt, &m->session, err);
-	if (r) {
-		pthread_mutex_lock(&m->state);
-		m->attached = false;
-		pthread_mutex_unlock(&m->state);
-	}
-	return r;
 }
 
 static int64_t now_ms(void)
@@ -310,7 +235,7 @@ int mount_create(struct store *s, struct session_pool *sp, const struct snapshot
 	struct mount_record rec;
 	struct mount *m = NULL;
 	char id[SNAPSHOT_ID_SIZE];
-	int r = check_mountpoint(opt->mountpoint, err);
+	int r = mount_check_place(opt->mountpoint, err);
 
 	if (!r && (snap->status != SNAPSHOT_READY || !snap->has_root))
 		r = error_set(err, -EBUSY, "snapshot %s is not ready", snap->name);
@@ -340,150 +265,17 @@ int mount_create(struct store *s, struct session_pool *sp, const struct snapshot
 	return 0;
 }
 
-int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
-{
-	char *path = mountpoint ? strdup(mountpoint) : NULL;
-	int r = 0;
-
-	if (mountpoint && !path)
-		return error_set(err, -ENOMEM, "out of memory");
-	pthread_mutex_lock(&m->op);
-	pthread_mutex_lock(&m->state);
-	if (m->attached)
-		r = error_set(err, -EBUSY, "it is mounted at %s", m->rec.mountpoint);
-	else if (path) {
-		char *old = m->rec.mountpoint;
-
-		m->rec.mountpoint = path;
-		path = old;
-	}
-	pthread_mutex_unlock(&m->state);
-	if (!r)
-		r = mount_attach_locked(m, err);
-	if (!r) {
-		pthread_mutex_lock(&m->state);
-		m->rec.attached = true;
-		r = mount_record_write(m->store, &m->rec, KV_LOG);
-		pthread_mutex_unlock(&m->state);
-		if (r)
-			log_error("mount %s: cannot record where it is: %s", m->rec.id,
-				  strerror(-r));
-		r = 0;
-	}
-	pthread_mutex_unlock(&m->op);
-	free(path);
-	return r;
-}
-
-void mount_flush(struct mount *m)
-{
-	int r;
-
-	if (!m->session)
-		return;
-	r = child_syncfs(m->rec.mountpoint);
-	if (r)
-		log_warn("mount %s: cannot flush: %s", m->rec.id, strerror(-r));
-	session_drain(m->session);
-}
-
-/* Wait a little for the connection to end after an unmount. */
-static bool wait_ended(struct mount *m, int ms)
-{
-	for (; !session_ended(m->session) && ms > 0; ms--)
-		usleep(1000);
-	return session_ended(m->session);
-}
-
-/* df, or a container runtime that copies all mounts, holds one for a moment. */
-#define BUSY_TRIES 20
-#define BUSY_WAIT_US 20000
-
-static int unmount(struct mount *m, bool lazy, struct error *err)
-{
-	int r = child_umount(m->rec.mountpoint, UMOUNT_NOFOLLOW);
-
-	for (int i = 1; i < BUSY_TRIES && r == -EBUSY && !lazy; i++) {
-		usleep(BUSY_WAIT_US);
-		r = child_umount(m->rec.mountpoint, UMOUNT_NOFOLLOW);
-	}
-	if (r == -EBUSY && lazy) {
-		mount_flush(m);
-		r = child_umount(m->rec.mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
-	}
-	if (r == -EBUSY)
-		return error_set(err, -EBUSY, "%s is in use", m->rec.mountpoint);
-	if (r && r != -EINVAL && r != -ENOENT) /* else somebody was faster */
-		return error_set_errno(err, r, "cannot unmount %s", m->rec.mountpoint);
-	return 0;
-}
-
-int mount_detach(struct mount *m, bool lazy, enum mount_detach_reason why, struct error *err)
-{
-	const bool keep_state = why == MOUNT_DETACH_SHUTDOWN, sync = why != MOUNT_DETACH_DISCARD;
-	bool attached;
-	int r = 0;
-
-	pthread_mutex_lock(&m->op);
-	pthread_mutex_lock(&m->state);
-	attached = m->attached;
-	m->closing = keep_state;
-	pthread_mutex_unlock(&m->state);
-	if (attached)
-		r = unmount(m, lazy, err);
-	if (attached && !r) {
-		/*
-		 * Processes that still are inside keep a lazily detached mount
-		 * alive; they are served until they leave, or until the daemon ends.
-		 */
-		if (wait_ended(m, lazy ? 200 : 2000))
-			end_session(m);
-		r = sync ? view_sync(&m->view) : 0;
-		if (r)
-			error_set_errno(err, r,
-					"%s is unmounted, but its changes could not be "
-					"synced",
-					m->rec.mountpoint);
-		pthread_mutex_lock(&m->state);
-		m->rec.attached = keep_state;
-		if (mount_record_write(m->store, &m->rec, sync ? KV_SYNC : KV_LOG))
-			log_error("mount %s: cannot record its state", m->rec.id);
-		pthread_mutex_unlock(&m->state);
-	}
-	if (r) {
-		pthread_mutex_lock(&m->state);
-		m->closing = false;
-		pthread_mutex_unlock(&m->state);
-	}
-	pthread_mutex_unlock(&m->op);
-	return r;
-}
-
-void mount_cut_off(struct mount *m)
-{
-	pthread_mutex_lock(&m->op);
-	end_session(m);
-	pthread_mutex_lock(&m->state);
-	m->attached = false;
-	m->rec.attached = false;
-	pthread_mutex_unlock(&m->state);
-	pthread_mutex_unlock(&m->op);
-}
-
 int mount_discard(struct mount *m, struct error *err)
 {
 	char id[SNAPSHOT_ID_SIZE];
 	struct store *s = m->store;
-	bool attached;
 	int r;
 
 	pthread_mutex_lock(&m->op);
-	pthread_mutex_lock(&m->state);
-	attached = m->attached;
-	pthread_mutex_unlock(&m->state);
-	if (attached) {
+	r = mount_check_free(m, err);
+	if (r) {
 		pthread_mutex_unlock(&m->op);
-		return error_set(err, -EBUSY, "%s is mounted or in use", m->rec.mountpoint);
+		return r;
 	}
 	mount_join_seal(m);
 	session_stop(m->session);
@@ -501,48 +293,6 @@ int mount_discard(struct mount *m, struct error *err)
 	mount_free(m);
 	remove_mount_data(s, id);
 	return 0;
-}
-
-unsigned mountpoint_depth(const char *mountpoint)
-{
-	unsigned depth = 0;
-
-	for (const char *p = mountpoint; *p; p++)
-		depth += p[0] == '/' && p[1] != '/' && p[1] != '\0';
-	return depth;
-}
-
-void mount_keep_attached(struct mount *m)
-{
-	pthread_mutex_lock(&m->state);
-	m->closing = true;
-	pthread_mutex_unlock(&m->state);
-}
-
-void mount_close(struct mount *m)
-{
-	struct error err = ERROR_INIT;
-	bool attached;
-
-	if (!m)
-		return;
-	pthread_mutex_lock(&m->state);
-	attached = m->attached;
-	pthread_mutex_unlock(&m->state);
-	if (attached && mount_detach(m, true, MOUNT_DETACH_SHUTDOWN, &err))
-		log_warn("closing mount %s: %s", m->rec.id, error_text(&err));
-	pthread_mutex_lock(&m->op);
-	pthread_mutex_lock(&m->state);
-	m->closing = true;
-	pthread_mutex_unlock(&m->state);
-	mount_join_seal(m);
-	session_stop(m->session);
-	m->session = NULL;
-	staging_reclaim(m->view.staging);
-	if (journal_settle(m->view.journal))
-		log_error("mount %s: its journal is kept for the next start", m->rec.id);
-	pthread_mutex_unlock(&m->op);
-	mount_free(m);
 }
 
 void mount_get_info(struct mount *m, struct mount_info *out)
@@ -566,7 +316,8 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 	snprintf(out->snapshot_id, sizeof(out->snapshot_id), "%s", m->rec.snapshot_id);
 	snprintf(out->snapshot_name, sizeof(out->snapshot_name), "%s", m->rec.snapshot_name);
 	snprintf(out->mountpoint, sizeof(out->mountpoint), "%s", m->rec.mountpoint);
-	out->attached = m->attached;
+	out->attached = m->served && m->placed;
+	out->held = m->served && !m->placed;
 	out->read_only = m->rec.read_only;
 	out->is_volatile = m->rec.is_volatile;
 	out->cache = m->rec.cache;

@@ -54,7 +54,9 @@ struct mount_info {
 	char snapshot_id[SNAPSHOT_ID_SIZE]; /* last snapshot it is based on (checkpoints move it) */
 	char snapshot_name[SNAPSHOT_NAME_MAX + 1];
 	char mountpoint[4096];
-	bool attached;
+	bool attached; /* at its place */
+	/* No more, but others have it by open files, a bind mount or in another namespace. */
+	bool held;
 	bool read_only, is_volatile;
 	enum mount_cache cache;
 	uint64_t quota_bytes;
@@ -90,28 +92,42 @@ MUST_CHECK int mount_create(struct store *s, struct session_pool *sp, const stru
 MUST_CHECK int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out,
 			      size_t *out_n, struct error *err);
 
-/* Attach a detached mount, at `mountpoint` or (NULL) where it was. */
+/*
+ * Attach a mount that is not at a place, at `mountpoint` or (NULL) where it was. One
+ * that others still hold goes on for them as well. On failure nothing has changed.
+ */
 MUST_CHECK int mount_attach(struct mount *m, const char *mountpoint, struct error *err);
 
+enum mount_detach_how {
+	MOUNT_GENTLY, /* -EBUSY where files are open */
+	MOUNT_LAZILY, /* whoever is inside stays until he leaves (MNT_DETACH) */
+	MOUNT_FORCED, /* he is cut off, when what he has written is safe: -ENOTCONN from then on */
+};
 enum mount_detach_reason {
-	MOUNT_DETACH,	       /* it stays, with what it holds */
-	MOUNT_DETACH_SHUTDOWN, /* so that the next daemon attaches it again */
+	MOUNT_DETACH, /* it stays, with what it holds */
 	/* It is to be discarded next: a power cut may already take what it holds. */
 	MOUNT_DETACH_DISCARD,
 };
 /*
- * Unmount, and sync but for MOUNT_DETACH_DISCARD. -EBUSY where files are open,
- * unless lazy (MNT_DETACH).
+ * Unmount it from its place - it alone: -EEXIST where others have mounted something
+ * over it - and sync but for MOUNT_DETACH_DISCARD. Others may hold it afterwards
+ * (mount_info.held). One that was held before is -EBUSY with who holds it, or cut
+ * off if forced.
  */
-MUST_CHECK int mount_detach(struct mount *m, bool lazy, enum mount_detach_reason why,
-			    struct error *err);
+MUST_CHECK int mount_detach(struct mount *m, enum mount_detach_how how,
+			    enum mount_detach_reason why, struct error *err);
 /*
- * After a lazy detach: end it for whoever still has it, by an open file or in
- * another mount namespace (a runtime that starts a container copies all
- * mounts); they get -ENOTCONN.
+ * End it for whoever still has it, by an open file or in another mount namespace (a
+ * runtime that starts a container copies all mounts); they get -ENOTCONN. What they
+ * have written and not synced may be lost.
  */
 void mount_cut_off(struct mount *m);
-/* Delete a detached mount with its upper and record, and free m. */
+struct mountinfo;
+/* Others may have unmounted it from its place while somebody holds it: notes that. */
+void mount_note_place(struct mount *m, const struct mountinfo *mi);
+/* Who holds it, for people: "a bind mount at /b". Slow: looks at all processes. */
+void mount_describe_holders(struct mount *m, char *out, size_t size);
+/* Delete a detached mount with its upper and record, and free m. -EBUSY: see mount_detach. */
 MUST_CHECK int mount_discard(struct mount *m, struct error *err);
 /* How deep a path is: whatever is mounted below it is deeper. */
 unsigned mountpoint_depth(const char *mountpoint);
@@ -121,7 +137,10 @@ unsigned mountpoint_depth(const char *mountpoint);
  * attaches it again if it is attached now. With a mount it loses those inside it.
  */
 void mount_keep_attached(struct mount *m);
-/* Detach if needed (lazily), keep everything on disk, free m. NULL is accepted. */
+/*
+ * The daemon ends: detach if needed (lazily), keep everything on disk, free m. What
+ * others have mounted over it stays. NULL is accepted.
+ */
 void mount_close(struct mount *m);
 
 void mount_get_info(struct mount *m, struct mount_info *out);

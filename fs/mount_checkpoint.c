@@ -380,7 +380,7 @@ static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap
 	int r = 0;
 
 	pthread_mutex_lock(&m->state);
-	attached = m->attached;
+	attached = m->served;
 	pthread_mutex_unlock(&m->state);
 	next = upper_new(m->view.cur->id, m->rec.epoch + 1);
 	if (!next)

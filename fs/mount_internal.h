@@ -52,7 +52,12 @@ struct mount {
 	pthread_mutex_t state; /* guards what follows */
 	pthread_cond_t seal_done;
 	struct mount_record rec;
-	bool attached;
+	/*
+	 * served, placed: mounted. served alone: others hold what was unmounted from its
+	 * place, by open files, a bind mount or in another mount namespace. Neither:
+	 * detached. Never placed alone.
+	 */
+	bool served, placed;
 	bool closing;	 /* the record's "attached" is not to be changed by the session's end */
 	bool sealing;	 /* a thread is at it */
 	int seal_result; /* of the last one: 0 or -errno, then the epoch is kept */
@@ -75,9 +80,17 @@ void mount_start_seal(struct mount *m);
 void mount_join_seal(struct mount *m);
 /* op held. Waits; seals again what failed before. */
 MUST_CHECK int mount_settle(struct mount *m, struct error *err);
-/* op held: begin to serve at rec.mountpoint. */
+
+/* --- mount_place.c --- */
+
+/* op held: mount at rec.mountpoint and begin to serve, or go on if others hold it. */
 MUST_CHECK int mount_attach_locked(struct mount *m, struct error *err);
-/* Write dirty pages of the mount back. */
+/* op held. Write dirty pages of the mount back. */
 void mount_flush(struct mount *m);
+MUST_CHECK int mount_check_place(const char *path, struct error *err);
+/* op held: nobody has it, so that it can go. -EBUSY, and err says who does. */
+MUST_CHECK int mount_check_free(struct mount *m, struct error *err);
+/* No connection is up: no file is open, and the kernel knows no inode. */
+void mount_nobody_is_inside(struct mount *m);
 
 #endif

@@ -13,9 +13,12 @@
 #include <dirent.h>
 #include <unistd.h>
 
+#include "fs/child.h"
+#include "fs/mountinfo.h"
 #include "store/base/log.h"
 
 #define PREFIX "mount/"
+#define FUSE_TYPE "fuse.varve"
 
 struct record_list {
 	struct mount_record *recs;
@@ -65,66 +68,61 @@ static int read_records(struct store *s, struct record_list *l, struct error *er
 	return r ? error_prefix(err, r, "cannot read the mounts' records") : 0;
 }
 
-/* Undo mountinfo's octal escapes in place. */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s; s++) {
-		unsigned c;
-
-		if (s[0] == '\\' && sscanf(s + 1, "%3o", &c) == 1 && s[1] && s[2] && s[3]) {
-			*to++ = (char)c;
-			s += 3;
-		} else {
-			*to++ = *s;
-		}
-	}
-	*to = 0;
-}
-
-/* Is a FUSE filesystem of ours the topmost mount at path? */
-static bool is_ours(const char *path)
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL;
-	size_t cap = 0;
-	bool ours = false;
-
-	while (f && getline(&line, &cap, f) > 0) {
-		char *save, *field = strtok_r(line, " ", &save), *mp = NULL;
-
-		for (int i = 0; field && i < 4; i++)
-			field = strtok_r(NULL, " ", &save);
-		mp = field;
-		while (field && strcmp(field, "-") != 0)
-			field = strtok_r(NULL, " ", &save);
-		field = field ? strtok_r(NULL, " ", &save) : NULL;
-		if (!mp || !field)
-			continue;
-		unescape(mp);
-		if (strcmp(mp, path) == 0)
-			ours = strcmp(field, "fuse.varve") == 0;
-	}
-	free(line);
-	if (f)
-		fclose(f);
-	return ours;
-}
-
-/*
- * A daemon that died leaves mounts that answer ENOTCONN to what the kernel has
- * not cached; attributes, and so stat(), may be.
- */
-static void clean_stale(const char *mountpoint)
+/* Is it what a daemon that died has left? Then it answers to nothing. */
+static bool is_stale(const struct mountinfo_entry *e)
 {
 	struct statfs st;
 
-	while (statfs(mountpoint, &st) < 0 && errno == ENOTCONN && is_ours(mountpoint)) {
-		if (umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+	/* Not stat(): the kernel may have the attributes. */
+	return e && strcmp(e->type, FUSE_TYPE) == 0 && statfs(e->mountpoint, &st) < 0 &&
+	       errno == ENOTCONN;
+}
+
+static int unmount_stale(const struct mountinfo_entry *e)
+{
+	int r = child_umount(e->mountpoint, e->id, e->dev, MNT_DETACH | UMOUNT_NOFOLLOW);
+
+	if (!r)
+		log_info("unmounted what a daemon that died left at %s", e->mountpoint);
+	return r;
+}
+
+/*
+ * Unmount what a daemon that died has left at a mountpoint: the topmost mounts, as
+ * long as they are stale. -EEXIST where somebody has mounted something over them,
+ * which stays. only: the mount there, if at the start there was one, and only one.
+ */
+static int clean_stale(const struct mountinfo_entry *only, const char *mountpoint,
+		       struct error *err)
+{
+	struct mountinfo mi;
+	const struct mountinfo_entry *top;
+	char what[512];
+	int r;
+
+	if (only && is_stale(only) && unmount_stale(only) == 0)
+		return 0;
+	r = mountinfo_read("/proc/self/mountinfo", &mi);
+	if (r)
+		return error_set_errno(err, r, "cannot read what is mounted");
+	while (!r && (top = mountinfo_top(&mi, mountpoint)) && is_stale(top)) {
+		r = unmount_stale(top);
+		if (r) {
+			error_set_errno(err, r, "cannot unmount what was left at %s", mountpoint);
 			break;
-		log_info("unmounted what a daemon that died left at %s", mountpoint);
+		}
+		mountinfo_fini(&mi);
+		r = mountinfo_read("/proc/self/mountinfo", &mi);
 	}
+	for (size_t i = 0; !r && i < mi.n; i++) {
+		if (&mi.entries[i] == top || strcmp(mi.entries[i].mountpoint, mountpoint) != 0 ||
+		    strcmp(mi.entries[i].type, FUSE_TYPE) != 0)
+			continue;
+		kernel_mount_describe(top, what, sizeof(what));
+		r = error_set(err, -EEXIST, "%s, over what the last daemon left there", what);
+	}
+	mountinfo_fini(&mi);
+	return r;
 }
 
 static int min_pos(void *arg, struct unode *u)
@@ -139,26 +137,15 @@ static int min_pos(void *arg, struct unode *u)
 	return 0;
 }
 
-/*
- * Bring one mount back. What fails is logged and leaves it detached; the record
- * keeps the wish, so the next start tries again: the place may be in another
- * mount that could not be loaded.
- */
+/* Go on with what a restart has interrupted. */
 static void resume(struct mount *m)
 {
-	struct error err = ERROR_INIT;
-	bool attach = m->rec.attached;
-
-	if (m->view.sealed) {
-		log_info("mount %s: going on with the checkpoint that was interrupted", m->rec.id);
-		m->sealing_end = staging_end(m->view.staging);
-		upper_each(m->view.cur, min_pos, &m->sealing_end);
-		mount_start_seal(m);
-	}
-	clean_stale(m->rec.mountpoint);
-	if (attach && mount_attach_locked(m, &err))
-		log_warn("mount %s stays detached: %s; varve attach %s mounts it again", m->rec.id,
-			 error_text(&err), m->rec.id);
+	if (!m->view.sealed)
+		return;
+	log_info("mount %s: going on with the checkpoint that was interrupted", m->rec.id);
+	m->sealing_end = staging_end(m->view.staging);
+	upper_each(m->view.cur, min_pos, &m->sealing_end);
+	mount_start_seal(m);
 }
 
 static bool is_being_sealed(const struct record_list *l, const struct snapshot *snap)
@@ -256,25 +243,52 @@ static void remove_leftovers(struct store *s, const struct record_list *l)
 	remove_unknown(s, "journal");
 }
 
-/* 1 with a mount in *out, or 0. Takes the record's contents over. */
+/* The mounts that were at a mountpoint at the start; *only: the one, if it is the only one. */
+static size_t count_at(const struct mountinfo *mi, const char *mountpoint,
+		       const struct mountinfo_entry **only)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < mi->n; i++)
+		if (strcmp(mi->entries[i].mountpoint, mountpoint) == 0 && n++ == 0)
+			*only = &mi->entries[i];
+	if (n != 1)
+		*only = NULL;
+	return n;
+}
+
+/*
+ * What fails is logged and leaves the mount detached; the record keeps the wish, so
+ * the next start tries again: the place may be in another mount that was not loaded.
+ * 1 with a mount in *out, or 0. Takes the record's contents over. mi: as of the start.
+ */
 static size_t load(struct store *s, struct session_pool *sp, struct mount_record *rec,
-		   struct mount **out)
+		   const struct mountinfo *mi, struct mount **out)
 {
 	char id[SNAPSHOT_ID_SIZE], *place = strdup(rec->mountpoint);
+	const struct mountinfo_entry *only = NULL;
 	struct error err = ERROR_INIT;
-	int r;
+	const bool attach = rec->attached;
+	int r, cleaned = 0;
 
 	memcpy(id, rec->id, sizeof(id));
-	r = mount_new(s, sp, rec, false, out, &err);
-	if (r) {
+	r = place ? mount_new(s, sp, rec, false, out, &err)
+		  : error_set(&err, -ENOMEM, "out of memory");
+	if (r)
 		log_error("mount %s cannot be loaded; it is kept: %s", id, error_text(&err));
-		if (place)
-			clean_stale(place); /* others may have their places below */
-	} else {
-		resume(*out);
-	}
+	/* Others may have their places below, so in any case. Mostly nothing is there. */
+	if (place && count_at(mi, place, &only))
+		cleaned = clean_stale(only, place, &err);
 	free(place);
-	return r == 0;
+	if (r)
+		return 0;
+	resume(*out);
+	if (attach && !cleaned)
+		cleaned = mount_attach_locked(*out, &err);
+	if (attach && cleaned)
+		log_warn("mount %s stays detached: %s; varve attach %s mounts it again", id,
+			 error_text(&err), id);
+	return 1;
 }
 
 /* A place in another mount is deeper than that mount's own. */
@@ -290,6 +304,7 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 		   struct error *err)
 {
 	struct record_list l = { NULL, 0, 0 };
+	struct mountinfo mi = MOUNTINFO_INIT;
 	struct mount **mounts = NULL;
 	size_t n = 0;
 	int r = read_records(s, &l, err);
@@ -298,6 +313,8 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 		mounts = calloc(l.n + 1, sizeof(struct mount *));
 		r = mounts ? 0 : error_set(err, -ENOMEM, "out of memory");
 	}
+	if (!r && (r = mountinfo_read("/proc/self/mountinfo", &mi)))
+		error_set_errno(err, r, "cannot read what is mounted");
 	if (!r) {
 		fail_abandoned(s, &l);
 		remove_leftovers(s, &l);
@@ -308,9 +325,10 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 		if (r || l.recs[i].discarding)
 			mount_record_fini(&l.recs[i]);
 		else
-			n += load(s, sp, &l.recs[i], &mounts[n]);
+			n += load(s, sp, &l.recs[i], &mi, &mounts[n]);
 	}
 	free(l.recs);
+	mountinfo_fini(&mi);
 	if (r) {
 		free(mounts);
 		return r;

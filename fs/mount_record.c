@@ -178,9 +178,11 @@ json_t *mount_info_to_json(const struct mount_info *i)
 		 (int)(i->created_at_ms % 1000));
 	j = json_pack("{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:b s:I s:I}", "id",
 		      i->id, "snapshotId", i->snapshot_id, "snapshot", i->snapshot_name, "status",
-		      i->attached ? "mounted" : "detached", "attached", i->attached, "readOnly",
-		      i->read_only, "volatile", i->is_volatile, "cache",
-		      i->cache == MOUNT_CACHE_SHARED ? "shared" : "private", "quotaBytes",
+		      i->attached ? "mounted"
+		      : i->held	  ? "held"
+				  : "detached",
+		      "attached", i->attached, "readOnly", i->read_only, "volatile", i->is_volatile,
+		      "cache", i->cache == MOUNT_CACHE_SHARED ? "shared" : "private", "quotaBytes",
 		      (json_int_t)i->quota_bytes, "createdAt", created, "base", base,
 		      "changedInodes", (json_int_t)i->changed_inodes, "upperBytes",
 		      (json_int_t)i->upper_bytes, "epoch", (json_int_t)i->epoch, "sealing",

@@ -10,9 +10,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -415,27 +412,6 @@ static void leave_slot(struct session *s)
 	pthread_mutex_unlock(&sp->lock);
 }
 
-static int do_mount(struct session *s, const struct session_options *opt, struct error *err)
-{
-	unsigned long flags = (opt->read_only ? MS_RDONLY : 0) | (opt->allow_dev ? 0 : MS_NODEV) |
-			      (opt->allow_suid ? 0 : MS_NOSUID);
-	struct statx stx;
-	char data[128];
-
-	s->fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	if (s->fd < 0)
-		return error_set_errno(err, -errno, "cannot open /dev/fuse");
-	snprintf(data, sizeof(data),
-		 "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
-		 s->fd);
-	if (mount(opt->fsname, opt->mountpoint, "fuse.varve", flags, data) < 0)
-		return error_set_errno(err, -errno, "cannot mount at %s", opt->mountpoint);
-	/* Without asking the filesystem, that is us. */
-	if (statx(AT_FDCWD, opt->mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &stx) == 0)
-		s->dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
-	return 0;
-}
-
 static void session_destroy(struct session *s)
 {
 	pthread_cond_destroy(&s->idle);
@@ -444,11 +420,24 @@ static void session_destroy(struct session *s)
 	free(s);
 }
 
+static int begin_to_serve(struct session *s, const struct session_options *opt, struct error *err)
+{
+	int r;
+
+	if (opt->shared && s->pool->files) {
+		s->passthrough = passthrough_new(s->view, s->pool->files, s->fd);
+		if (!s->passthrough)
+			return error_set(err, -ENOMEM, "out of memory");
+	}
+	r = session_arm(s, EPOLL_CTL_ADD);
+	return r ? error_set_errno(err, r, "cannot watch a FUSE connection") : 0;
+}
+
 int session_start(struct session_pool *sp, struct view *v, const struct session_options *opt,
 		  struct session **out, struct error *err)
 {
 	struct session *s = calloc(1, sizeof(*s));
-	int r;
+	int mount_fd = -1, r;
 
 	if (!s)
 		return error_set(err, -ENOMEM, "out of memory");
@@ -466,23 +455,21 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 		session_destroy(s);
 		return error_set(err, r, "out of memory");
 	}
-	r = do_mount(s, opt, err);
-	if (!r && opt->shared && sp->files) {
-		s->passthrough = passthrough_new(v, sp->files, s->fd);
-		if (!s->passthrough)
-			r = error_set(err, -ENOMEM, "out of memory");
-	}
+	/* The place comes last: what fails before it leaves no mount behind. */
+	r = session_open_mount(s, opt, &mount_fd, err);
+	if (!r)
+		r = begin_to_serve(s, opt, err);
 	if (!r) {
-		r = session_arm(s, EPOLL_CTL_ADD);
-		if (!r) {
-			*out = s;
-			return 0;
-		}
-		error_set_errno(err, r, "cannot watch a FUSE connection");
-		umount2(opt->mountpoint, MNT_DETACH);
+		r = kernel_mount_place(mount_fd, opt->mountpoint);
+		if (r)
+			error_set_errno(err, r, "cannot mount at %s", opt->mountpoint);
 	}
-	s->on_end = NULL;
-	session_stop(s);
+	if (r)
+		session_stop(s); /* before its mount ends, so that on_end is not called */
+	else
+		*out = s;
+	if (mount_fd >= 0)
+		close(mount_fd);
 	return r;
 }
 

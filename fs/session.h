@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 
+#include "fs/kernel_mount.h"
 #include "fs/mount.h"
 #include "fs/view.h"
 
@@ -34,13 +35,23 @@ struct session_options {
 	void *arg;
 };
 
-/* Mount and begin to serve. The view outlives the session. */
+/* Mount and begin to serve; on failure nothing is mounted. The view outlives the session. */
 MUST_CHECK int session_start(struct session_pool *sp, struct view *v,
 			     const struct session_options *opt, struct session **out,
 			     struct error *err);
 /* Aborts the connection if it still is up, waits for running requests, frees. */
 void session_stop(struct session *s);
 bool session_ended(const struct session *s);
+/*
+ * Where the session is mounted, or was last. It may go on without: whoever has it
+ * open, or mounted elsewhere, holds it. The caller serialises these three.
+ */
+const struct kernel_mount *session_at(const struct session *s);
+/* Mount it again, beside those who hold it. On failure nothing has changed. */
+MUST_CHECK int session_place_again(struct session *s, const struct session_options *opt,
+				   struct error *err);
+/* Have the kernel write dirty pages back, whoever has it mounted where, and wait for them. */
+MUST_CHECK int session_syncfs(struct session *s);
 /*
  * Wait until the write requests that the kernel has begun are handled.
  * syncfs(2) begins them for all dirty pages of a mount, but does not wait for

@@ -70,8 +70,9 @@ struct session {
 	_Atomic unsigned stales;	 /* queued */
 	_Atomic bool no_stales;		 /* no more are */
 	int fd;
-	char *mountpoint; /* owned */
-	dev_t dev;	  /* of the superblock, as stat(2) shows it; 0: unknown */
+	char *mountpoint; /* owned; where it was at first */
+	dev_t dev;	  /* of the superblock, as stat(2) shows it */
+	struct kernel_mount at;
 	size_t slot;
 	uint32_t generation;
 	_Atomic bool ended;
@@ -93,6 +94,12 @@ struct session *session_acquire(struct session_pool *sp, uint64_t token);
 void session_release(struct session *s);
 /* Queue a request, and use the session until it is answered. False without memory: answered. */
 bool session_defer(struct deferred *d, struct session *s, const struct deferred_request *what);
+
+/* --- session_mount.c --- */
+
+/* Connect, and make a mount of it that has no place yet: *out_fd, to be placed or closed. */
+MUST_CHECK int session_open_mount(struct session *s, const struct session_options *opt, int *out_fd,
+				  struct error *err);
 
 /* --- session_poll.c --- */
 

@@ -21,6 +21,8 @@ int api_mounts_list(struct api_call *c, struct error *err)
 	size_t n = 0;
 	int rc = api_query(c, err, NULL);
 
+	if (rc == 0)
+		mounts_look(c->api->mounts);
 	if (rc == 0 && (rc = mounts_list(c->api->mounts, &list, &n)) < 0)
 		error_set(err, rc, "out of memory");
 	if (rc < 0) {
@@ -144,34 +146,51 @@ static int check_free(struct api_call *c, const struct mount_info *info, struct 
 	return 0;
 }
 
-int api_mount_delete(struct api_call *c, struct error *err)
+/* Unmount it, and discard it if asked to; *gone: there is no entry any more. */
+static int delete_mount(struct api_call *c, struct mount_entry *e, enum mount_detach_how how,
+			bool discard, bool *gone, struct error *err)
 {
 	struct mounts *ms = c->api->mounts;
-	bool discard = false, lazy = false;
-	struct mount_entry *e;
 	struct mount_info info;
-	int rc = api_query(c, err, "discard", "lazy", NULL);
+	int rc;
 
-	if (rc == 0)
-		rc = query_bool(&c->query, "discard", &discard, err);
-	if (rc == 0)
-		rc = query_bool(&c->query, "lazy", &lazy, err);
-	if (rc == 0)
-		rc = mounts_get(ms, api_capture(c, 0), &e, err);
-	if (rc < 0)
-		return rc;
 	mount_get_info(mount_entry_mount(e), &info);
 	rc = check_free(c, &info, err);
-	if (rc == 0 && info.attached)
-		rc = mounts_detach(ms, e, lazy, discard, err);
+	if (rc == 0 && (info.attached || info.held))
+		rc = mounts_detach(ms, e, how, discard, err);
 	else if (rc == 0 && !discard)
 		rc = error_set(err, -ENOTCONN,
 			       "mount %s is detached already; ?discard=1 deletes what it holds",
 			       info.id);
 	if (rc == 0 && discard)
 		rc = mounts_discard(ms, e, err);
-	if (rc < 0 || !discard)
-		mounts_put(ms, e);
+	*gone = rc == 0 && discard;
+	return rc;
+}
+
+int api_mount_delete(struct api_call *c, struct error *err)
+{
+	bool discard = false, lazy = false, force = false, gone;
+	struct mount_entry *e;
+	int rc = api_query(c, err, "discard", "lazy", "force", NULL);
+
+	if (rc == 0)
+		rc = query_bool(&c->query, "discard", &discard, err);
+	if (rc == 0)
+		rc = query_bool(&c->query, "lazy", &lazy, err);
+	if (rc == 0)
+		rc = query_bool(&c->query, "force", &force, err);
+	if (rc == 0)
+		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
+	if (rc < 0)
+		return rc;
+	rc = delete_mount(c, e,
+			  force	 ? MOUNT_FORCED
+			  : lazy ? MOUNT_LAZILY
+				 : MOUNT_GENTLY,
+			  discard, &gone, err);
+	if (!gone)
+		mounts_put(c->api->mounts, e);
 	return rc < 0 ? rc : api_no_content(c);
 }
 

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "store/base/log.h"
+#include "fs/mountinfo.h"
 
 #define DISCARD_WAIT_S 10
 
@@ -143,6 +143,18 @@ static struct mount_entry *next_at(struct mounts *ms, const char *place, size_t 
 	return found;
 }
 
+/* It may have been unmounted behind our back, while others hold it. */
+static bool is_still_there(struct mount_entry *e)
+{
+	struct mountinfo mi;
+
+	if (mountinfo_read("/proc/self/mountinfo", &mi) == 0) {
+		mount_note_place(e->m, &mi);
+		mountinfo_fini(&mi);
+	}
+	return entry_is_attached(e);
+}
+
 /* -EBUSY where another mount than `self` is attached at place. */
 static int place_check(struct mounts *ms, const char *place, const struct mount_entry *self,
 		       struct error *err)
@@ -151,7 +163,7 @@ static int place_check(struct mounts *ms, const char *place, const struct mount_
 	size_t pos = 0;
 
 	while ((e = next_at(ms, place, &pos))) {
-		bool taken = e != self && entry_is_attached(e);
+		bool taken = e != self && entry_is_attached(e) && is_still_there(e);
 
 		if (taken)
 			error_set(err, -EBUSY, "mount %s is at %s already", e->id, place);
@@ -281,15 +293,8 @@ void mounts_close(struct mounts *ms)
 	if (ms->n)
 		qsort(ms->entries, ms->n, sizeof(ms->entries[0]), deepest_first);
 	for (size_t i = 0; i < ms->n; i++) {
-		struct mount_entry *e = ms->entries[i];
-		struct error err = ERROR_INIT;
-
-		if (entry_is_attached(e) &&
-		    mount_detach(e->m, true, MOUNT_DETACH_SHUTDOWN, &err) < 0)
-			log_error("mount %s at %s: cannot be detached: %s", e->id, e->mountpoint,
-				  error_text(&err));
-		mount_close(e->m);
-		entry_free(e);
+		mount_close(ms->entries[i]->m);
+		entry_free(ms->entries[i]);
 	}
 	free(ms->entries);
 	pthread_cond_destroy(&ms->released);
@@ -374,6 +379,25 @@ int mounts_get(struct mounts *ms, const char *id_or_path, struct mount_entry **o
 		rc = get_at(ms, real, out, err);
 	free(real);
 	return rc;
+}
+
+void mounts_look(struct mounts *ms)
+{
+	struct mount_entry **list;
+	struct mountinfo mi;
+	size_t n;
+
+	if (mounts_list(ms, &list, &n) < 0)
+		return;
+	if (mountinfo_read("/proc/self/mountinfo", &mi) < 0)
+		mi = (struct mountinfo)MOUNTINFO_INIT;
+	for (size_t i = 0; i < n; i++) {
+		if (mi.n)
+			mount_note_place(list[i]->m, &mi);
+		mounts_put(ms, list[i]);
+	}
+	mountinfo_fini(&mi);
+	free(list);
 }
 
 int mounts_list(struct mounts *ms, struct mount_entry ***out, size_t *out_n)
@@ -486,8 +510,6 @@ int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoi
 	char *place, *old = NULL, *was;
 	int rc;
 
-	if (entry_is_attached(e))
-		return error_set(err, -EBUSY, "mount %s is attached already", e->id);
 	pthread_mutex_lock(&ms->lock);
 	was = strdup(e->mountpoint);
 	pthread_mutex_unlock(&ms->lock);
@@ -515,11 +537,11 @@ int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoi
 	return rc;
 }
 
-int mounts_detach(struct mounts *ms, struct mount_entry *e, bool lazy, bool discard,
+int mounts_detach(struct mounts *ms, struct mount_entry *e, enum mount_detach_how how, bool discard,
 		  struct error *err)
 {
 	(void)ms;
-	return mount_detach(e->m, lazy, discard ? MOUNT_DETACH_DISCARD : MOUNT_DETACH, err);
+	return mount_detach(e->m, how, discard ? MOUNT_DETACH_DISCARD : MOUNT_DETACH, err);
 }
 
 /* Hide e and wait until the caller is its only user. */
@@ -569,12 +591,12 @@ int mounts_discard(struct mounts *ms, struct mount_entry *e, struct error *err)
 
 int mounts_drop(struct mounts *ms, struct mount_entry *e, struct error *err)
 {
-	int rc = entry_is_attached(e) ? mount_detach(e->m, true, MOUNT_DETACH_DISCARD, err) : 0;
+	int rc = entry_is_attached(e) ? mount_detach(e->m, MOUNT_LAZILY, MOUNT_DETACH_DISCARD, err)
+				      : 0;
 
 	if (rc < 0)
 		return rc;
-	if (entry_is_attached(e))
-		mount_cut_off(e->m);
+	mount_cut_off(e->m);
 	return mounts_discard(ms, e, err);
 }
 

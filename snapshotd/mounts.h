@@ -49,9 +49,9 @@ struct mount *mount_entry_mount(struct mount_entry *e);
 /* mountpoint NULL: where it was. Errors as of mounts_create. */
 MUST_CHECK int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoint,
 			     struct error *err);
-/* discard: the caller means to discard it next, so nothing is synced for it. */
-MUST_CHECK int mounts_detach(struct mounts *ms, struct mount_entry *e, bool lazy, bool discard,
-			     struct error *err);
+/* As mount_detach. discard: the caller means to discard it next, so nothing is synced for it. */
+MUST_CHECK int mounts_detach(struct mounts *ms, struct mount_entry *e, enum mount_detach_how how,
+			     bool discard, struct error *err);
 /*
  * Of a detached mount, which the caller alone uses in the end: waits some
  * seconds for others, then -EBUSY. Uses e up on success (no mounts_put).
@@ -67,6 +67,8 @@ MUST_CHECK int mounts_drop(struct mounts *ms, struct mount_entry *e, struct erro
 /* Whether a directory can be mounted upon now; errors as of mounts_create. */
 MUST_CHECK int mounts_check_place(struct mounts *ms, const char *mountpoint, struct error *err);
 
+/* Find out which were unmounted by others while somebody holds them. */
+void mounts_look(struct mounts *ms);
 void mounts_count(struct mounts *ms, size_t *attached, size_t *detached);
 
 #endif

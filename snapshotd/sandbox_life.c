@@ -361,10 +361,10 @@ static int restore_detach(struct sandbox *sb, struct error *err)
 
 	mount_get_info(m, &info);
 	if (info.attached)
-		rc = mounts_detach(sb->owner->mounts, sb->mount, true, false, err);
+		rc = mounts_detach(sb->owner->mounts, sb->mount, MOUNT_LAZILY, false, err);
 	if (rc < 0)
 		return rc;
-	for (int ms = 0; mount_get_info(m, &info), info.attached; ms++) {
+	for (int ms = 0; mount_get_info(m, &info), info.held; ms++) {
 		if (ms == LET_GO_MS) {
 			log_warn("sandbox %s: who still has its old mount is cut off", sb->id);
 			mount_cut_off(m);

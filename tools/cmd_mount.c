@@ -24,6 +24,12 @@ const struct option_spec options_mount[] = {
 const struct option_spec options_umount[] = {
 	{ 0, "discard", NULL, "delete what was written" },
 	{ 'l', "lazy", NULL, "also where files are in use: it vanishes once they are closed" },
+	{ 'f', "force", NULL, "cut off whoever still has it" },
+	{ 0 },
+};
+
+const struct option_spec options_discard[] = {
+	{ 'f', "force", NULL, "cut off whoever still has it" },
 	{ 0 },
 };
 
@@ -131,14 +137,15 @@ int cmd_fork(struct cli *cli, const struct args *args, struct error *err)
 	return r;
 }
 
-static int delete_mount(struct cli *cli, const json_t *m, bool discard, bool lazy,
-			struct error *err)
+enum delete_flags { DELETE_DISCARD = 1, DELETE_LAZY = 2, DELETE_FORCE = 4 };
+
+static int delete_mount(struct cli *cli, const json_t *m, unsigned flags, struct error *err)
 {
-	char path[64];
+	char path[96];
 	json_t *o = NULL;
 
-	snprintf(path, sizeof(path), "/api/mounts/%%s%s%s%s%s", discard || lazy ? "?" : "",
-		 discard ? "discard=1" : "", discard && lazy ? "&" : "", lazy ? "lazy=1" : "");
+	snprintf(path, sizeof(path), "/api/mounts/%%s?discard=%d&lazy=%d&force=%d",
+		 !!(flags & DELETE_DISCARD), !!(flags & DELETE_LAZY), !!(flags & DELETE_FORCE));
 	int r = cli_call(cli, "DELETE", path, cli_str(m, "id"), NULL, &o, err);
 	if (r == 0 && cli->json && !json_is_null(o))
 		r = cli_print_json(o);
@@ -146,18 +153,25 @@ static int delete_mount(struct cli *cli, const json_t *m, bool discard, bool laz
 	return r;
 }
 
+static bool is_held(const json_t *m)
+{
+	return strcmp(cli_str(m, "status"), "held") == 0;
+}
+
 int cmd_umount(struct cli *cli, const struct args *args, struct error *err)
 {
+	const unsigned flags = (args_has(args, "discard") ? DELETE_DISCARD : 0) |
+			       (args_has(args, "lazy") ? DELETE_LAZY : 0) |
+			       (args_has(args, "force") ? DELETE_FORCE : 0);
 	json_t *m = NULL;
 	int r = mount_find(cli, args->words[0], &m, err);
 
-	if (r == 0 && !cli_flag(m, "attached"))
+	if (r == 0 && !cli_flag(m, "attached") && !is_held(m))
 		r = error_set(err, -EINVAL, "it is not mounted; 'varve %s %.8s' would %s",
-			      args_has(args, "discard") ? "discard" : "attach", cli_str(m, "id"),
-			      args_has(args, "discard") ? "delete what it holds"
-							: "mount it again");
+			      flags & DELETE_DISCARD ? "discard" : "attach", cli_str(m, "id"),
+			      flags & DELETE_DISCARD ? "delete what it holds" : "mount it again");
 	if (r == 0)
-		r = delete_mount(cli, m, args_has(args, "discard"), args_has(args, "lazy"), err);
+		r = delete_mount(cli, m, flags, err);
 	json_decref(m);
 	return r;
 }
@@ -171,7 +185,8 @@ int cmd_discard(struct cli *cli, const struct args *args, struct error *err)
 		r = error_set(err, -EBUSY, "it is mounted at %s: use 'varve umount --discard'",
 			      cli_str(m, "mountpoint"));
 	if (r == 0)
-		r = delete_mount(cli, m, true, false, err);
+		r = delete_mount(
+			cli, m, DELETE_DISCARD | (args_has(args, "force") ? DELETE_FORCE : 0), err);
 	json_decref(m);
 	return r;
 }
@@ -212,9 +227,10 @@ static void add_row(struct table *t, const json_t *m)
 		   cli_flag(m, "volatile") ? ",volatile" : "",
 		   strcmp(cli_str(m, "cache"), "shared") == 0 ? ",shared" : "");
 	table_cell(t, "%s",
-		   !cli_flag(m, "attached") ? "detached"
-		   : cli_flag(m, "sealing") ? "sealing"
-					    : "mounted");
+		   is_held(m)		      ? "held"
+		   : !cli_flag(m, "attached") ? "detached"
+		   : cli_flag(m, "sealing")   ? "sealing"
+					      : "mounted");
 	table_cell(t, "%llu", (unsigned long long)cli_num(m, "changedInodes"));
 	table_size(t, cli_num(m, "upperBytes"));
 	table_json_name(t, m, "mountpoint", "");

@@ -32,7 +32,8 @@ const struct command cli_commands[] = {
 	  1, 1, options_umount, false, cmd_umount },
 	{ "attach", "MOUNT [DIR]", "mount again what umount has kept",
 	  "Mounts it at DIR, or where it was.\n", 1, 2, NULL, false, cmd_attach },
-	{ "discard", "MOUNT", "delete what umount has kept", NULL, 1, 1, NULL, false, cmd_discard },
+	{ "discard", "MOUNT", "delete what umount has kept", NULL, 1, 1, options_discard, false,
+	  cmd_discard },
 	{ "mounts", "", "list mounts", NULL, 0, 0, NULL, false, cmd_mounts },
 	{ "checkpoint", "MOUNT-or-SANDBOX NAME", "make a snapshot of a mount as it is now",
 	  "Makes the snapshot NAME of what the mount holds now, and waits until it is stored.\n"

@@ -14,6 +14,7 @@ COMMAND(mount);
 OPTIONS(mount);
 COMMAND(umount);
 OPTIONS(umount);
+OPTIONS(discard);
 COMMAND(discard);
 COMMAND(attach);
 COMMAND(mounts);

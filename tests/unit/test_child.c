@@ -39,6 +39,25 @@ static dev_t dev_of(const char *path)
 	return st.st_dev;
 }
 
+/* Unmount the topmost mount at dir, as far as its id and device are right. */
+static int unmount_dir(uint64_t id_off, dev_t dev_off, int flags)
+{
+	struct statx stx;
+
+	assert_int_equal(statx(AT_FDCWD, dir, 0, STATX_MNT_ID, &stx), 0);
+	return child_umount(dir, stx.stx_mnt_id + id_off, dev_of(dir) + dev_off, flags);
+}
+
+static void child_umount_takes_no_other_mount(void **state)
+{
+	(void)state;
+	if (mount("none", dir, "tmpfs", 0, NULL) < 0)
+		skip();
+	assert_int_equal(unmount_dir(1, 0, MNT_DETACH), -EXDEV);
+	assert_int_equal(unmount_dir(0, 1, MNT_DETACH), -EXDEV);
+	assert_int_equal(unmount_dir(0, 0, MNT_DETACH), 0);
+}
+
 static void child_umount_unmounts_for_us(void **state)
 {
 	dev_t below = dev_of(dir);
@@ -47,7 +66,7 @@ static void child_umount_unmounts_for_us(void **state)
 	if (mount("none", dir, "tmpfs", 0, NULL) < 0)
 		skip();
 	assert_int_not_equal(dev_of(dir), below);
-	assert_int_equal(child_umount(dir, UMOUNT_NOFOLLOW), 0);
+	assert_int_equal(unmount_dir(0, 0, UMOUNT_NOFOLLOW), 0);
 	assert_int_equal(dev_of(dir), below);
 }
 
@@ -56,26 +75,31 @@ static void child_umount_says_what_failed(void **state)
 	int fd;
 
 	(void)state;
-	assert_int_equal(child_umount("/nowhere/at/all", 0), geteuid() ? -EPERM : -ENOENT);
+	assert_int_equal(child_umount("/nowhere/at/all", 1, 1, 0), -ENOENT);
 	if (mount("none", dir, "tmpfs", 0, NULL) < 0)
 		skip();
 	fd = open(dir, O_RDONLY | O_DIRECTORY);
 	assert_true(fd >= 0);
-	assert_int_equal(child_umount(dir, 0), -EBUSY);
+	assert_int_equal(unmount_dir(0, 0, 0), -EBUSY);
 	close(fd);
-	assert_int_equal(child_umount(dir, 0), 0);
-	assert_int_equal(child_umount(dir, 0), -EINVAL);
+	assert_int_equal(unmount_dir(0, 0, 0), 0);
+	assert_int_equal(unmount_dir(0, 0, 0), -EINVAL);
 }
 
 static void child_leaves_our_descriptors_alone(void **state)
 {
-	int fd[2];
+	int fd[2], d = open(dir, O_PATH | O_DIRECTORY);
+	dev_t dev = dev_of(dir);
 	char c = 0;
 
 	(void)state;
 	assert_int_equal(pipe(fd), 0);
-	assert_int_equal(child_syncfs(dir), 0);
-	assert_int_equal(child_syncfs("/nowhere/at/all"), -ENOENT);
+	assert_int_equal(child_syncfs(dir, dev), 0);
+	assert_int_equal(child_syncfs(dir, dev + 1), -ENODEV);
+	assert_int_equal(child_syncfs("/nowhere/at/all", dev), -ENOENT);
+	assert_int_equal(child_syncfs_fd(d), 0);
+	assert_int_equal(child_syncfs_fd(-1), -EBADF);
+	close(d);
 	assert_int_equal(write(fd[1], "x", 1), 1);
 	assert_int_equal(read(fd[0], &c, 1), 1);
 	assert_int_equal(c, 'x');
@@ -92,10 +116,11 @@ static void child_write_back_wants_the_right_filesystem(void **state)
 
 static void *sync_often(void *arg)
 {
+	dev_t dev = dev_of(dir);
 	int *bad = arg;
 
 	for (int i = 0; i < 50; i++)
-		*bad += child_syncfs(dir) != 0;
+		*bad += child_syncfs(dir, dev) != 0;
 	return NULL;
 }
 
@@ -117,6 +142,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(child_umount_unmounts_for_us),
+		cmocka_unit_test(child_umount_takes_no_other_mount),
 		cmocka_unit_test(child_umount_says_what_failed),
 		cmocka_unit_test(child_leaves_our_descriptors_alone),
 		cmocka_unit_test(child_write_back_wants_the_right_filesystem),
