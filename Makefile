@@ -172,7 +172,7 @@ fuzz:
 	tests/fuzz/run --seconds $(FUZZ_SECONDS) --build $(BUILD)/fuzz $(FUZZ)
 
 coverage:
-	+$(MAKE) BUILD=$(BUILD)/coverage COVERAGE=1 CFLAGS='-O1 -g' all unit helpers
+	+$(MAKE) BUILD=$(BUILD)/coverage COVERAGE=1 CFLAGS=-O1 all unit helpers
 	scripts/coverage --build $(BUILD)/coverage --min $(COVERAGE_MIN)
 
 bench: all helpers

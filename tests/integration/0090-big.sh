@@ -2,6 +2,7 @@
 # Sizes: many files, and one large sparse file. Times have limits far above the
 # aim; the benchmarks measure them.
 # VARVE_BIG_FILES (100,000; a million with VARVE_LONG=1): how many.
+# tags: alone
 # timeout: 900
 . "${0%/*}/lib.sh"
 need root fuse curl jq helper:bigtar

@@ -2,6 +2,7 @@
 # The daemon keeps to its memory budget: while a tree that is far larger is imported, walked
 # and read, and in what it keeps after that.
 # VARVE_MEMORY_FILES (200000; a million with VARVE_LONG=1): files of the tree.
+# tags: alone
 # timeout: 400
 . "${0%/*}/lib.sh"
 need root fuse curl
