@@ -79,9 +79,10 @@ static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err
 
 static json_t *output_to_json(const struct exec_output *o)
 {
-	return json_pack("{s:i, s:o, s:o}", "exitCode", o->exit_code, "stdout",
+	return json_pack("{s:i, s:o, s:o, s:o*}", "exitCode", o->exit_code, "stdout",
 			 bytes_json(o->out.data, o->out.len), "stderr",
-			 bytes_json(o->err.data, o->err.len));
+			 bytes_json(o->err.data, o->err.len), "truncated",
+			 o->truncated ? json_true() : NULL);
 }
 
 static bool is_cancelled(void *arg)

@@ -89,15 +89,20 @@ struct exec_result {
 	int exit_code; /* 128 + signal where a signal ended it */
 	int signal;    /* 0: it exited */
 	bool timed_out, cancelled;
-	bool oom_killed; /* SIGKILL, and the kernel has killed for memory meanwhile */
+	bool output_open; /* others have its output still, and may write what nobody reads */
+	bool oom_killed;  /* SIGKILL, and the kernel has killed for memory meanwhile */
 };
 
 /*
  * Runs a program and waits for it. Any number at a time, from any thread.
  * -ENOENT, -EACCES, ... where the program cannot be started, with which part
  * failed; -EINVAL for an unknown user; -E2BIG for more than 1 MiB of arguments;
- * -ESRCH where the container has died or is being stopped. After its end output
- * is read until EOF, but at most 200 ms longer (a background process may hold it).
+ * -ESRCH where the container has died or is being stopped.
+ *
+ * After the program's end its output is read until EOF, however slowly on_output
+ * takes it. Processes that it has left may hold it open: reading ends, with
+ * output_open, once nothing has come for a second, or five seconds after the end
+ * where they never cease. Time within on_output does not count.
  */
 MUST_CHECK int container_exec(struct container *c, const struct exec_request *rq,
 			      struct exec_result *out, struct error *err);

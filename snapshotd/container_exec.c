@@ -24,14 +24,16 @@
 #define OUTPUT_STEP (64u << 10)
 #define CANCEL_POLL_MS 100
 #define KILL_GRACE_MS 10000 /* to end, once killed */
-#define DRAIN_MS 200	    /* output after the end */
+#define QUIET_MS 1000	    /* without output, after the end */
+#define LINGER_MS 10000	    /* after the end at all, where output never ceases */
 
 enum { SOCK, OUT, ERR, N_FDS };
 
 struct exec {
 	const struct exec_request *rq;
 	struct pollfd fds[N_FDS];
-	int64_t deadline_ms; /* 0: none */
+	int64_t deadline_ms; /* 0: none; once ended, of the quiet */
+	int64_t linger_until_ms;
 	bool killed, ended;
 	struct init_message last; /* what the agent said in the end */
 	struct exec_result *result;
@@ -186,6 +188,20 @@ static void kill_program(struct exec *x)
 	(void)!send(x->fds[SOCK].fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* The time that the taker needs is not the program's: it is not quiet meanwhile. */
+static void pass_on(struct exec *x, int which, const char *data, size_t len)
+{
+	int64_t begun = now_ms(), now;
+
+	if (x->rq->on_output)
+		x->rq->on_output(x->rq->arg, which, data, len);
+	if (!x->ended)
+		return;
+	now = now_ms();
+	x->deadline_ms = now + QUIET_MS;
+	x->linger_until_ms += now - begun;
+}
+
 static void forward_output(struct exec *x, int which, char *room)
 {
 	ssize_t n = read(x->fds[which].fd, room, OUTPUT_STEP);
@@ -193,8 +209,7 @@ static void forward_output(struct exec *x, int which, char *room)
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
 	if (n > 0) {
-		if (x->rq->on_output)
-			x->rq->on_output(x->rq->arg, which, room, (size_t)n);
+		pass_on(x, which, room, (size_t)n);
 		return;
 	}
 	close(x->fds[which].fd);
@@ -213,7 +228,8 @@ static int hear(struct exec *x)
 	if (n != sizeof(x->last) || (x->last.op != INIT_FAILED && x->last.op != INIT_EXITED))
 		return -EPROTO;
 	x->ended = true;
-	x->deadline_ms = now_ms() + DRAIN_MS;
+	x->deadline_ms = now_ms() + QUIET_MS;
+	x->linger_until_ms = now_ms() + LINGER_MS;
 	close(x->fds[SOCK].fd);
 	x->fds[SOCK].fd = -1;
 	return 0;
@@ -224,7 +240,7 @@ static int wait_ms(const struct exec *x)
 {
 	int64_t ms = x->deadline_ms ? MAX(x->deadline_ms - now_ms(), 0) : INT32_MAX;
 
-	if (x->rq->cancelled && !x->killed && !x->ended)
+	if (x->rq->cancelled && !x->killed)
 		ms = MIN(ms, CANCEL_POLL_MS);
 	return (int)ms;
 }
@@ -236,12 +252,26 @@ static bool is_over(const struct exec *x)
 	return x->last.op == INIT_FAILED || (x->fds[OUT].fd < 0 && x->fds[ERR].fd < 0);
 }
 
+/* After the end: whether to leave what is still open to those who hold it. */
+static bool is_silent(struct exec *x, bool nothing_came)
+{
+	int64_t now = now_ms();
+
+	if (!x->killed && x->rq->cancelled && x->rq->cancelled(x->rq->arg)) {
+		x->result->cancelled = true;
+		return true;
+	}
+	return (nothing_came && now >= x->deadline_ms) || now >= x->linger_until_ms;
+}
+
 /* The deadline is over, or somebody wants an end. True: wait no longer. */
-static bool give_up(struct exec *x)
+static bool give_up(struct exec *x, bool nothing_came)
 {
 	bool late = x->deadline_ms && now_ms() >= x->deadline_ms;
 
-	if (x->ended || x->killed)
+	if (x->ended)
+		return is_silent(x, nothing_came);
+	if (x->killed)
 		return late;
 	x->result->timed_out = late;
 	x->result->cancelled = !late && x->rq->cancelled && x->rq->cancelled(x->rq->arg);
@@ -252,19 +282,23 @@ static bool give_up(struct exec *x)
 
 static int serve(struct exec *x, char *room)
 {
-	int rc = 0;
+	int rc = 0, n = 1;
 
 	if (x->rq->timeout_ms > 0)
 		x->deadline_ms = now_ms() + x->rq->timeout_ms;
-	while (rc == 0 && !is_over(x) && !give_up(x)) {
-		if (poll(x->fds, N_FDS, wait_ms(x)) < 0 && errno != EINTR)
+	while (rc == 0 && !is_over(x) && !give_up(x, n == 0)) {
+		n = poll(x->fds, N_FDS, wait_ms(x));
+		if (n < 0 && errno != EINTR)
 			return -errno;
+		if (n <= 0)
+			continue;
 		for (int i = OUT; i <= ERR; i++)
 			if (x->fds[i].revents)
 				forward_output(x, i, room);
 		if (x->fds[SOCK].revents)
 			rc = hear(x);
 	}
+	x->result->output_open = x->fds[OUT].fd >= 0 || x->fds[ERR].fd >= 0;
 	return rc;
 }
 

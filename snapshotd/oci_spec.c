@@ -7,15 +7,16 @@
 #define OOM_NEVER (-1000)
 
 /*
- * Docker's default capabilities. The agent has CAP_SYS_RESOURCE besides, so that
- * the programs that it starts can go back to an ordinary OOM score for good;
- * they give it up (snapshotd/init/exec.c).
+ * Docker's default capabilities but for CAP_NET_RAW: on the host's network that
+ * reads what goes over its interfaces, API keys on loopback among it. The agent
+ * has CAP_SYS_RESOURCE besides, so that the programs that it starts can go back
+ * to an ordinary OOM score for good; they give it up (snapshotd/init/exec.c).
  */
 static const char *const capabilities[] = {
-	"CAP_CHOWN",   "CAP_DAC_OVERRIDE", "CAP_FSETID",	   "CAP_FOWNER",
-	"CAP_MKNOD",   "CAP_NET_RAW",	   "CAP_SETGID",	   "CAP_SETUID",
-	"CAP_SETFCAP", "CAP_SETPCAP",	   "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
-	"CAP_KILL",    "CAP_AUDIT_WRITE",  "CAP_SYS_RESOURCE",
+	"CAP_CHOWN",	   "CAP_DAC_OVERRIDE",	   "CAP_FSETID",     "CAP_FOWNER",
+	"CAP_MKNOD",	   "CAP_SETGID",	   "CAP_SETUID",     "CAP_SETFCAP",
+	"CAP_SETPCAP",	   "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
+	"CAP_AUDIT_WRITE", "CAP_SYS_RESOURCE",
 };
 
 static const char *const masked_paths[] = {
@@ -175,13 +176,20 @@ static json_t *process(const struct oci_host *host)
 	return p;
 }
 
+/* Everybody may ping, as no raw socket is needed for it. The host's network keeps its own. */
+static json_t *sysctls(const struct container_options *o)
+{
+	return o->network_none ? json_pack("{s:s}", "net.ipv4.ping_group_range", "0 2147483647")
+			       : json_object();
+}
+
 static json_t *linux_part(const struct container_options *o, const struct oci_host *host)
 {
-	return json_pack("{s:s+, s:o, s:o, s:o, s:o, s:o}", "cgroupsPath", "/", host->cgroup,
+	return json_pack("{s:s+, s:o, s:o, s:o, s:o, s:o, s:o}", "cgroupsPath", "/", host->cgroup,
 			 "resources", resources(o, host), "namespaces", namespaces(o, host),
 			 "maskedPaths", strings(masked_paths, ARRAY_SIZE(masked_paths)),
 			 "readonlyPaths", strings(readonly_paths, ARRAY_SIZE(readonly_paths)),
-			 "seccomp", oci_seccomp());
+			 "sysctl", sysctls(o), "seccomp", oci_seccomp());
 }
 
 json_t *oci_spec(const struct container_options *o, const struct oci_host *host)

@@ -1,7 +1,7 @@
 /*
  * oci_spec.h - a container as an OCI runtime is told of it: config.json of the
- * OCI runtime specification 1.0.2. Capabilities, masked paths and system calls
- * are what Docker gives a container by default. Pure: looks at nothing.
+ * OCI runtime specification 1.0.2. Capabilities (without CAP_NET_RAW), masked
+ * paths and system calls are what Docker gives a container by default. Pure: looks at nothing.
  */
 #ifndef VARVE_SNAPSHOTD_OCI_SPEC_H
 #define VARVE_SNAPSHOTD_OCI_SPEC_H

@@ -106,6 +106,7 @@ static int note_end(struct run *r, const struct exec_spec *spec, const struct ex
 	struct buf *b = &r->out->err;
 	int rc = note_cuts(r);
 
+	r->out->truncated = res->output_open || r->cut[0] || r->cut[1];
 	r->out->exit_code = res->timed_out ? 124 : res->exit_code;
 	if (rc < 0 || (!res->timed_out && !res->oom_killed))
 		return rc;

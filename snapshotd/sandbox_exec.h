@@ -46,6 +46,8 @@ struct exec_spec {
 
 struct exec_output {
 	int exit_code;
+	/* Some was cut, or what it has left running may write more (container_exec). */
+	bool truncated;
 	struct buf out, err; /* any bytes */
 };
 void exec_output_fini(struct exec_output *o);

@@ -134,6 +134,10 @@ static int print_result(struct cli *cli, struct printer *p, json_t *result, cons
 		int r = json_object_set_new(result, "sandboxID", json_string(id));
 		return r < 0 ? -ENOMEM : cli_print_json(result);
 	}
+	if (json_is_true(json_object_get(result, "truncated")))
+		fputs("varve: processes that it has left still hold its output: "
+		      "what they write from now on is not shown\n",
+		      stderr);
 	/* Of a daemon that has not sent it as events. */
 	for (size_t i = 0; i < ARRAY_SIZE(streams); i++) {
 		CLEANUP(buf_fini_p) struct buf bytes = BUF_INIT;

@@ -135,7 +135,7 @@ is 'what is not UTF-8 becomes U+FFFD' "$(get '.stdout | explode | map(tostring) 
 api POST "/api/sandboxes/$one/exec/run" '{"cmd":"sh","args":["-c","head -c 17000000 /dev/zero | tr \"\\0\" x; echo end >&2"]}' >"$T/big"
 is 'output is kept up to 16 MiB' "$(jq -r '.stdout | length' "$T/big")" \
 	$(((16 << 20) + $(printf '\nvarve: output cut after 16777216 bytes\n' | wc -c)))
-is '... and the rest of it is dropped, not blocked' "$(jq -r .stderr "$T/big")" end
+is '... and the rest of it is dropped, not blocked' "$(jq -r '"\(.stderr) \(.truncated)"' "$T/big")" $'end\n true'
 for json in '{}' '{"cmd":""}' '{"cmd":["x"]}' '{"cmd":"x","args":"y"}' '{"cmd":"x","args":[1]}' '{"cmd":"x","cwd":"y"}' \
 	'{"cmd":"x","timeout":-1}' '{"cmd":"x","envs":{"":"1"}}' '{"cmd":"x","nonsense":1}'; do
 	reply "exec 400: $json" 400 error POST "/$one/exec/run" "$json"

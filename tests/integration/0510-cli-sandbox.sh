@@ -128,6 +128,11 @@ fails "an image that cannot be built" 125 'step 1' varve run -q --image bad.json
 fails "both are too many" 2 'not both' varve run --image image.json --snapshot app true
 fails "a size that is none" 2 "'lots' is no size" varve run -m lots --snapshot app true
 fails "a variable that is none" 2 "'A' is no K=V" varve run -e A --snapshot app true
+is "a slow reader gets what was in the pipe at the end" "$(varve run --snapshot app -- sh -c 'head -c 500000 /dev/zero &' |
+	(sleep 2 && wc -c))" 500000
+run varve run --snapshot app -- sh -c 'sleep 100 & echo on'
+is "a background process does not hold it" "$out" on
+like "and it is told what is missed" "$err" 'varve: .*not shown'
 varve run --snapshot app -- sh -c 'while :; do echo y; done' | head -n 1 >got
 is "output that nobody reads ends it" "$(<got),${PIPESTATUS[0]}" "y,141"
 varve run --snapshot app -- sh -c 'echo started; sleep 60' >got 2>&1 &

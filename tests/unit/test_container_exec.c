@@ -223,6 +223,8 @@ static void programs_begin_clean(void **state)
 	cf_expect(&f, "set -- `cat /proc/self/stat`; [ $5 = $6 ] && echo own session",
 		  "own session\n");
 	cf_expect(&f, "cat /proc/self/oom_score_adj", "0\n");
+	/* Docker's without CAP_NET_RAW */
+	cf_expect(&f, "grep CapBnd /proc/self/status | cut -f 2", "00000000a80405fb\n");
 	cf_expect(&f, "umask", "0022\n");
 	cf_close(&f);
 }
@@ -254,17 +256,71 @@ static void much_output_comes_whole(void **state)
 	cf_close(&f);
 }
 
+struct slow {
+	size_t len;
+	int naps;
+};
+
+/* Slower than any quiet time, at first. */
+static void take_slowly(void *arg, int stream, const void *data, size_t len)
+{
+	struct slow *s = arg;
+
+	(void)stream;
+	(void)data;
+	s->len += len;
+	if (s->naps-- > 0)
+		usleep(1300000);
+}
+
+/* What is in the pipe at the program's end, and what its children have still to put there. */
+static void a_slow_taker_gets_all_output(void **state)
+{
+	static const char *const scripts[] = {
+		"head -c 400000 /dev/zero",
+		"head -c 400000 /dev/zero &",
+		"(sleep 0.4; head -c 200000 /dev/zero; sleep 0.4; head -c 200000 /dev/zero) &",
+	};
+	struct cf f;
+
+	(void)state;
+	cf_open_started(&f);
+	for (size_t i = 0; i < ARRAY_SIZE(scripts); i++) {
+		struct exec_request rq = EXEC_REQUEST_INIT;
+		struct slow s = { .naps = 1 };
+		struct cf_output o;
+
+		rq.on_output = take_slowly;
+		rq.arg = &s;
+		cf_run(&f, &rq, scripts[i], &o);
+		assert_int_equal(o.rc, 0);
+		assert_int_equal(s.len, 400000);
+		assert_false(o.result.output_open);
+	}
+	cf_close(&f);
+}
+
 /* Its own end is what an exec waits for, not that of what it leaves running. */
 static void background_processes_do_not_hold_it_up(void **state)
 {
+	const struct exec_request rq = EXEC_REQUEST_INIT;
+	struct cf_output o;
 	int64_t begun;
 	struct cf f;
 
 	(void)state;
 	cf_open_started(&f);
 	begun = cf_now_ms();
-	cf_expect(&f, "sleep 1000 & echo started", "started\n");
-	assert_true(cf_now_ms() - begun < 3000);
+	cf_run(&f, &rq, "sleep 1000 & echo started", &o);
+	assert_string_equal(cf_out(&o), "started\n");
+	assert_true(o.result.output_open);
+	assert_true(cf_now_ms() - begun < 5000);
+	cf_output_fini(&o);
+	cf_run(&f, &rq, "(while :; do echo more; sleep 0.1; done) & echo started", &o);
+	assert_int_equal(o.rc, 0);
+	assert_true(o.result.output_open);
+	assert_true(cf_now_ms() - begun < 60000);
+	cf_output_fini(&o);
 	cf_expect(&f, "pidof sleep >/dev/null && echo runs", "runs\n");
 	cf_close(&f);
 }
@@ -461,6 +517,7 @@ int main(void)
 		cmocka_unit_test(streams_can_be_the_callers),
 		cmocka_unit_test(programs_begin_clean),
 		cmocka_unit_test(much_output_comes_whole),
+		cmocka_unit_test(a_slow_taker_gets_all_output),
 		cmocka_unit_test(background_processes_do_not_hold_it_up),
 		cmocka_unit_test(timeouts_kill_all_of_it),
 		cmocka_unit_test(cancelling_kills),
