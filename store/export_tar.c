@@ -15,6 +15,7 @@
 #include "store/base/log.h"
 #include "store/export_stream.h"
 #include "store/tar_header.h"
+#include "store/tar_records.h"
 
 struct dir_entry {
 	uint64_t ino;
@@ -134,14 +135,13 @@ static int add_xattr(struct tar_export *x, const struct key_parts *k, const uint
 	static const char prefix[] = "SCHILY.xattr.";
 	static const char access[] = "system.posix_acl_access";
 	static const char dflt[] = "system.posix_acl_default";
-	char key[sizeof(prefix) + XATTR_NAME_MAX];
-	size_t n = sizeof(prefix) - 1;
+	struct buf key CLEANUP(buf_fini_p) = BUF_INIT;
+	int r = buf_append_str(&key, prefix);
 
-	if (k->sub_len > XATTR_NAME_MAX)
-		return -EBADMSG;
-	memcpy(key, prefix, n);
-	memcpy(key + n, k->sub, k->sub_len);
-	int r = tar_put_record(&x->extra, key, n + k->sub_len, v, vlen);
+	if (r == 0)
+		r = tar_xattr_encode((const char *)k->sub, k->sub_len, &key);
+	if (r == 0)
+		r = tar_put_record(&x->extra, (const char *)key.data, key.len, v, vlen);
 	if (r == 0 && k->sub_len == sizeof(access) - 1 && !memcmp(k->sub, access, k->sub_len))
 		r = put_acl_text(x, "SCHILY.acl.access", v, vlen);
 	if (r == 0 && k->sub_len == sizeof(dflt) - 1 && !memcmp(k->sub, dflt, k->sub_len))

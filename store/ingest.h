@@ -52,8 +52,7 @@ MUST_CHECK int ingest_dir(struct store *s, const char *dir, const struct ingest_
  * -EBADMSG and the entry's name; "./" and a leading "/" are stripped as tar does.
  * A symlink on the way to a name is followed inside the archive's root. A later
  * entry replaces an earlier one of its path, but only a directory a directory.
- * Times between one second before 1970 and 1970 cannot be told from those after
- * it (libarchive). ACL entries by names that this host lacks are left out and
+ * ACL entries by names that this host lacks are left out and
  * counted; xattrs that no mount shows (xattr.h) are kept and counted.
  */
 MUST_CHECK int ingest_tar(struct store *s, int fd, const struct ingest_options *opt,

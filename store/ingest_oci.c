@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "store/ingest_tar.h"
+#include "store/ingest_unpack.h"
 #include "store/oci_image.h"
 
 #define DRAIN_SIZE (64u << 10)
@@ -19,10 +20,7 @@ struct layer_reader {
 	const struct oci_layer *layer;
 	struct oci_file file;
 	struct hasher *file_hash, *tar_hash;
-	struct archive *raw; /* decompresses */
-	const uint8_t *data; /* of raw's current block, not yet handed out */
-	size_t len;
-	bool ended; /* no bytes are left in raw */
+	struct ingest_unpack unpack;
 };
 
 static ssize_t read_blob(void *arg, void *buf, size_t len)
@@ -37,32 +35,10 @@ static ssize_t read_blob(void *arg, void *buf, size_t len)
 static ssize_t read_layer(void *arg, void *buf, size_t len)
 {
 	struct layer_reader *l = arg;
+	ssize_t n = ingest_unpack_read(&l->unpack, buf, len);
+	int r = n > 0 ? hasher_update(l->tar_hash, buf, (size_t)n) : 0;
 
-	while (l->len == 0 && !l->ended) {
-		const void *data;
-		la_int64_t offset;
-		int a = archive_read_data_block(l->raw, &data, &l->len, &offset);
-
-		if (a == ARCHIVE_EOF) {
-			l->ended = true;
-			break;
-		}
-		if (a != ARCHIVE_OK && a != ARCHIVE_WARN) {
-			l->len = 0;
-			return -EBADMSG;
-		}
-		l->data = data;
-	}
-	size_t n = MIN(len, l->len);
-	if (n == 0)
-		return 0;
-	int r = hasher_update(l->tar_hash, l->data, n);
-	if (r < 0)
-		return r;
-	memcpy(buf, l->data, n);
-	l->data += n;
-	l->len -= n;
-	return (ssize_t)n;
+	return r < 0 ? r : n;
 }
 
 /* What the tar reader left (padding), so that all of it is hashed. */
@@ -103,18 +79,14 @@ static int check_digests(struct ingest *in, struct layer_reader *l, const char *
 static int read_tar(struct ingest *in, struct layer_reader *l, uint16_t index, const char *label)
 {
 	struct ingest_tar_source src = {
-		.read = read_layer, .arg = l, .is_layer = true, .layer = index, .label = label
+		.read = read_layer,
+		.arg = l,
+		.unpack = &l->unpack,
+		.is_layer = true,
+		.layer = index,
+		.label = label,
 	};
-	struct archive_entry *e;
-	int a = archive_read_next_header(l->raw, &e);
 
-	if (a == ARCHIVE_EOF) { /* no bytes at all: a layer without changes */
-		l->ended = true;
-		return 0;
-	}
-	if (a != ARCHIVE_OK && a != ARCHIVE_WARN)
-		return ingest_fail(in, -EBADMSG, "%s%s", label,
-				   archive_error_string(l->raw) ?: "damaged");
 	return ingest_tar_stream(in, &src);
 }
 
@@ -130,14 +102,13 @@ static int import_layer(struct ingest *in, struct oci_files *files, const struct
 		return ingest_fail(in, r, "%s%.200s: %s", label, layer->file, strerror(-r));
 	l.file_hash = hasher_new();
 	l.tar_hash = hasher_new();
-	l.raw = ingest_archive_open(INGEST_ARCHIVE_RAW, read_blob, &l);
-	if (!l.file_hash || !l.tar_hash || !l.raw)
+	if (ingest_unpack_init(&l.unpack, read_blob, &l) < 0 || !l.file_hash || !l.tar_hash)
 		r = ingest_fail(in, -ENOMEM, "out of memory");
 	if (r == 0)
 		r = read_tar(in, &l, index, label);
 	if (r == 0)
 		r = check_digests(in, &l, label);
-	ingest_archive_free(l.raw);
+	ingest_unpack_fini(&l.unpack);
 	hasher_free(l.file_hash);
 	hasher_free(l.tar_hash);
 	oci_file_close(&l.file);

@@ -25,8 +25,10 @@
 #include "store/archive_path.h"
 #include "store/base/log.h"
 #include "store/ingest_place.h"
+#include "store/ingest_unpack.h"
 
 #define ARCHIVE_BLOCK (256u << 10)
+#define WINDOW_MAX (16u << 20) /* one entry's headers; libarchive takes 1 MiB of each kind */
 
 struct archive_input {
 	ingest_read_fn read;
@@ -39,6 +41,9 @@ struct tar_import {
 	const struct ingest_tar_source *src;
 	struct archive *archive;
 	struct archive_entry *entry;
+	struct buf window; /* what was read of the archive, from window_at on */
+	uint64_t window_at;
+	uint64_t entry_at; /* where the entry begins; UINT64_MAX: not being read */
 	struct buf path;   /* of the entry, clean */
 	struct buf target; /* of its hard link, clean */
 };
@@ -133,7 +138,8 @@ static int fail_entry(struct tar_import *t, int code, const char *why)
 
 static int fail_archive(struct tar_import *t)
 {
-	const char *text = archive_error_string(t->archive);
+	const char *why = t->src->unpack ? ingest_unpack_why(t->src->unpack) : NULL;
+	const char *text = why ? why : archive_error_string(t->archive);
 	int e = archive_errno(t->archive);
 
 	return fail_entry(t, e == ENOMEM || e == EIO ? -e : -EBADMSG, text ? text : "damaged");
@@ -209,7 +215,9 @@ static int set_symlink(struct tar_import *t, struct ingest_inode *i)
 static int apply_attributes(struct tar_import *t, struct ingest_inode *i)
 {
 	const char *why = "";
-	int r = ingest_tar_attributes(t->in, t->entry, i, &why);
+	size_t at = (size_t)(t->entry_at - t->window_at);
+	struct ingest_tar_entry e = { t->entry, t->window.data + at, t->window.len - at };
+	int r = ingest_tar_attributes(t->in, &e, i, &why);
 
 	return r < 0 ? fail_entry(t, r, why) : 0;
 }
@@ -389,10 +397,45 @@ static int apply_entry(struct tar_import *t)
 	return apply_entry_at(t, dir, name, len);
 }
 
+/*
+ * libarchive says only what it makes of an entry's extended headers, so that they
+ * are read again (tar_records.h): the window has what it has been given, from
+ * where it stands, or from where the entry begins, on.
+ */
+static ssize_t read_window(void *arg, void *buf, size_t len)
+{
+	struct tar_import *t = arg;
+	/* NULL: libarchive looks which format it is. */
+	uint64_t used = t->archive ? (uint64_t)archive_filter_bytes(t->archive, 0) : 0;
+	size_t drop = (size_t)(MIN(used, t->entry_at) - t->window_at);
+
+	if (drop > 0) {
+		memmove(t->window.data, t->window.data + drop, t->window.len - drop);
+		t->window.len -= drop;
+		t->window_at += drop;
+	}
+	if (t->window.len > WINDOW_MAX)
+		return -EFBIG;
+	ssize_t n = t->src->read(t->src->arg, buf, len);
+	int r = n > 0 ? buf_append(&t->window, buf, (size_t)n) : 0;
+	return r < 0 ? r : n;
+}
+
+/* To the next entry: an archive status. */
+static int next_entry(struct tar_import *t)
+{
+	int a = t->entry ? archive_read_data_skip(t->archive) : ARCHIVE_OK;
+
+	if (a != ARCHIVE_OK && a != ARCHIVE_WARN && a != ARCHIVE_EOF)
+		return a;
+	t->entry_at = (uint64_t)archive_filter_bytes(t->archive, 0);
+	return archive_read_next_header(t->archive, &t->entry);
+}
+
 static int apply_all(struct tar_import *t)
 {
 	for (;;) {
-		int a = archive_read_next_header(t->archive, &t->entry), r;
+		int a = next_entry(t), r;
 
 		if (a == ARCHIVE_EOF) {
 			t->entry = NULL;
@@ -409,23 +452,24 @@ static int apply_all(struct tar_import *t)
 			r = apply_entry(t);
 		if (r < 0)
 			return r;
+		t->entry_at = UINT64_MAX;
 	}
 }
 
 int ingest_tar_stream(struct ingest *in, const struct ingest_tar_source *src)
 {
-	struct tar_import t = { .in = in, .src = src };
+	struct tar_import t = { .in = in, .src = src, .entry_at = UINT64_MAX };
 	struct ingest_locale locale;
 	int r;
 
 	ingest_locale_enter(&locale);
-	t.archive = ingest_archive_open(
-		src->is_layer ? INGEST_ARCHIVE_PLAIN_TAR : INGEST_ARCHIVE_TAR, src->read, src->arg);
+	t.archive = ingest_archive_open(INGEST_ARCHIVE_PLAIN_TAR, read_window, &t);
 	r = t.archive ? apply_all(&t) : ingest_fail(in, -ENOMEM, "out of memory");
 	ingest_archive_free(t.archive);
 	ingest_locale_leave(&locale);
 	buf_fini(&t.path);
 	buf_fini(&t.target);
+	buf_fini(&t.window);
 	return r;
 }
 
@@ -443,14 +487,20 @@ static ssize_t read_fd(void *arg, void *buf, size_t len)
 int ingest_tar(struct store *s, int fd, const struct ingest_options *opt, struct progress *p,
 	       struct ingest_result *out, struct error *err)
 {
-	struct ingest_tar_source src = { .read = read_fd, .arg = &fd, .label = "" };
+	struct ingest_unpack unpack = { 0 };
+	struct ingest_tar_source src = {
+		.read = ingest_unpack_read, .arg = &unpack, .unpack = &unpack, .label = ""
+	};
 	struct ingest in;
 	int r = ingest_init(&in, s, opt, true, p, err);
 
 	if (r == 0) {
-		r = ingest_tar_stream(&in, &src);
+		r = ingest_unpack_init(&unpack, read_fd, &fd);
+		if (r == 0)
+			r = ingest_tar_stream(&in, &src);
 		r = ingest_finish(&in, r, out, err);
 	}
+	ingest_unpack_fini(&unpack);
 	ingest_fini(&in);
 	return r;
 }

@@ -10,11 +10,13 @@
 /* Bytes of an archive: > 0, 0 at the end, -errno. */
 typedef ssize_t (*ingest_read_fn)(void *arg, void *buf, size_t len);
 
+struct ingest_unpack;
+
 struct ingest_tar_source {
-	ingest_read_fn read;
+	ingest_read_fn read; /* of the tar, not compressed */
 	void *arg;
-	/* Of an OCI image: not compressed, has whiteouts, anything may replace anything. */
-	bool is_layer;
+	const struct ingest_unpack *unpack; /* where that comes from, for its messages */
+	bool is_layer;	   /* of an OCI image: has whiteouts, anything may replace anything */
 	uint16_t layer;	   /* from 0 */
 	const char *label; /* goes before messages; "" for none */
 };
@@ -24,7 +26,7 @@ MUST_CHECK int ingest_tar_stream(struct ingest *in, const struct ingest_tar_sour
 
 enum ingest_archive {
 	INGEST_ARCHIVE_TAR,	  /* compressed or not */
-	INGEST_ARCHIVE_PLAIN_TAR, /* not compressed */
+	INGEST_ARCHIVE_PLAIN_TAR, /* a tar, not compressed */
 	INGEST_ARCHIVE_RAW,	  /* one entry: the bytes, decompressed */
 };
 /*
@@ -43,11 +45,17 @@ struct ingest_locale {
 void ingest_locale_enter(struct ingest_locale *l);
 void ingest_locale_leave(struct ingest_locale *l);
 
+/* An entry, with its bytes from its first extended header on, as far as read. */
+struct ingest_tar_entry {
+	struct archive_entry *entry;
+	const uint8_t *headers;
+	size_t headers_len;
+};
 /*
  * Mode, owner, device, mtime, xattrs and ACLs of an entry, over those that the
  * inode has. -EINVAL, -E2BIG, -ENOMEM with *why set; *why borrows.
  */
-MUST_CHECK int ingest_tar_attributes(struct ingest *in, struct archive_entry *e,
+MUST_CHECK int ingest_tar_attributes(struct ingest *in, const struct ingest_tar_entry *e,
 				     struct ingest_inode *i, const char **why);
 
 #endif

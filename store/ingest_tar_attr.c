@@ -8,6 +8,7 @@
 
 #include "store/base/wire.h"
 #include "store/ingest_tar.h"
+#include "store/tar_records.h"
 #include "store/xattr.h"
 
 /* linux/posix_acl_xattr.h: u32 version, then { u16 tag, u16 perm, u32 id } each. */
@@ -183,36 +184,99 @@ static int copy_acls(struct ingest *in, struct archive_entry *e, struct ingest_i
 	return r;
 }
 
-static int copy_xattrs(struct ingest *in, struct archive_entry *e, struct ingest_inode *i)
-{
-	const char *name;
-	const void *value;
-	size_t len;
-	int r = 0;
+#define SCHILY "SCHILY.xattr."
+#define LIBARCHIVE "LIBARCHIVE.xattr."
 
-	archive_entry_xattr_reset(e);
-	while (r == 0 && archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK) {
-		if (!name)
-			continue;
-		if (!xattr_is_shown(name, strlen(name), i->mode))
-			ingest_remark(in, REMARK_XATTR_HIDDEN, archive_entry_pathname(e));
-		r = ingest_inode_put_xattr(i, name, strlen(name), value, len);
-		if (r == 0)
-			r = ingest_count_meta(in, strlen(name) + len);
+/* What an entry's pax records say. */
+struct records {
+	struct ingest *in;
+	struct ingest_inode *inode;
+	struct archive_entry *entry;
+	bool by_libarchive; /* then SCHILY.xattr is the same again, not encoded */
+	const char *why;
+};
+
+static bool is_key(const struct tar_record *r, const char *key)
+{
+	return r->key_len == strlen(key) && memcmp(r->key, key, r->key_len) == 0;
+}
+
+static bool has_prefix(const struct tar_record *r, const char *prefix)
+{
+	return r->key_len >= strlen(prefix) && memcmp(r->key, prefix, strlen(prefix)) == 0;
+}
+
+/* First pass: the time, and who wrote it. */
+static int read_record(void *arg, const struct tar_record *r)
+{
+	struct records *all = arg;
+
+	if (r->global) {
+		/* Neither libarchive nor we apply them; git's commit is no attribute. */
+		if (!is_key(r, "comment"))
+			ingest_remark(all->in, REMARK_ARCHIVE, archive_entry_pathname(all->entry));
+		return 0;
 	}
+	all->by_libarchive |= has_prefix(r, LIBARCHIVE);
+	if (!is_key(r, "mtime"))
+		return 0;
+	int rc = tar_record_time(r->value, r->value_len, &all->inode->mtime);
+	if (rc < 0)
+		all->why = "time is malformed or out of range";
+	return rc;
+}
+
+static int put_xattr(struct records *all, const struct buf *name, const void *value, size_t len)
+{
+	int r = memchr(name->data, 0, name->len) ? -EINVAL : 0;
+
+	if (!xattr_is_shown((const char *)name->data, name->len, all->inode->mode))
+		ingest_remark(all->in, REMARK_XATTR_HIDDEN, archive_entry_pathname(all->entry));
+	if (r == 0)
+		r = ingest_inode_put_xattr(all->inode, (const char *)name->data, name->len, value,
+					   len);
+	if (r == 0)
+		r = ingest_count_meta(all->in, name->len + len);
+	all->why = r == -EINVAL ? "an extended attribute's name holds a zero byte" : all->why;
 	return r;
 }
 
-/*
- * pax writes -1.5 for 1.5 seconds before 1970. libarchive reads -1 and +0.5, and
- * for -0.5 just +0.5, which cannot be told apart any more.
- */
-static void fix_negative_time(struct timespec *t)
+/* Second pass: xattrs. */
+static int read_xattr(void *arg, const struct tar_record *rec)
 {
-	if (t->tv_sec < 0 && t->tv_nsec > 0 && t->tv_nsec < 1000000000 && t->tv_sec > INT64_MIN) {
-		t->tv_sec--;
-		t->tv_nsec = 1000000000 - t->tv_nsec;
+	struct records *all = arg;
+	struct buf name CLEANUP(buf_fini_p) = BUF_INIT, value CLEANUP(buf_fini_p) = BUF_INIT;
+	const char *prefix = all->by_libarchive ? LIBARCHIVE : SCHILY;
+	size_t n = strlen(prefix);
+	int r;
+
+	if (rec->global || !has_prefix(rec, prefix) || rec->key_len == n)
+		return 0;
+	if (!all->by_libarchive) {
+		r = tar_xattr_decode(rec->key + n, rec->key_len - n, &name);
+		return r < 0 ? r : put_xattr(all, &name, rec->value, rec->value_len);
 	}
+	r = tar_xattr_libarchive(rec, n, &name, &value);
+	if (r == -EINVAL)
+		all->why = "a LIBARCHIVE.xattr is not in base64";
+	return r < 0 ? r : put_xattr(all, &name, value.data, value.len);
+}
+
+static int copy_records(struct ingest *in, const struct ingest_tar_entry *e, struct ingest_inode *i,
+			const char **why)
+{
+	struct records all = { .in = in, .inode = i, .entry = e->entry };
+	int r = tar_records_walk(e->headers, e->headers_len, read_record, &all);
+
+	if (r == 0)
+		r = tar_records_walk(e->headers, e->headers_len, read_xattr, &all);
+	if (r == -EBADMSG)
+		all.why = "a malformed pax record";
+	if (r < 0)
+		*why = all.why	     ? all.why
+		       : r == -E2BIG ? "too many or too large extended attributes"
+				     : strerror(-r);
+	return r;
 }
 
 static int copy_numbers(struct archive_entry *e, struct ingest_inode *i, const char **why)
@@ -232,7 +296,6 @@ static int copy_numbers(struct archive_entry *e, struct ingest_inode *i, const c
 	if (archive_entry_mtime_is_set(e)) {
 		i->mtime.tv_sec = archive_entry_mtime(e);
 		i->mtime.tv_nsec = archive_entry_mtime_nsec(e);
-		fix_negative_time(&i->mtime);
 	}
 	if (i->mtime.tv_nsec < 0 || i->mtime.tv_nsec >= 1000000000) {
 		*why = "time is out of range";
@@ -241,17 +304,18 @@ static int copy_numbers(struct archive_entry *e, struct ingest_inode *i, const c
 	return 0;
 }
 
-int ingest_tar_attributes(struct ingest *in, struct archive_entry *e, struct ingest_inode *i,
-			  const char **why)
+int ingest_tar_attributes(struct ingest *in, const struct ingest_tar_entry *e,
+			  struct ingest_inode *i, const char **why)
 {
-	int r = copy_numbers(e, i, why);
+	int r = copy_numbers(e->entry, i, why);
 
 	if (r < 0)
 		return r;
 	buf_clear(&i->xattrs);
-	r = copy_xattrs(in, e, i);
-	if (r == 0 && !S_ISLNK(i->mode))
-		r = copy_acls(in, e, i);
+	r = copy_records(in, e, i, why);
+	if (r < 0 || S_ISLNK(i->mode))
+		return r;
+	r = copy_acls(in, e->entry, i);
 	if (r < 0)
 		*why = r == -E2BIG ? "too many or too large extended attributes" : strerror(-r);
 	return r;

@@ -40,6 +40,105 @@ static void fractions_of_seconds_before_1970_are_read_as_gnu_tar_writes_them(voi
 	assert_int_equal(rec.mtime.tv_nsec, 250000000);
 }
 
+static void set_xattr(const char *path, const char *name, const char *value)
+{
+	assert_int_equal(setxattr(path, name, value, strlen(value), 0), 0);
+}
+
+/* Names that pax cannot hold as they are, and times that libarchive does not tell apart. */
+static void awkward_names_of_xattrs_and_times_come_from_every_archiver(void **state)
+{
+	static const char *const commands[] = {
+		"tar -C a --format=pax --xattrs --xattrs-include='*' -cf a.tar .",
+		"bsdtar -C a --format=pax --xattrs --no-fflags -cf a.tar .",
+	};
+	struct scratch *s = *state;
+
+	sh("mkdir a && echo x >a/f && echo x >a/g");
+	set_xattr("a/f", "user.a", "1");
+	set_xattr("a/f", "user.a=b", "2=");
+	set_xattr("a/f", "user.50%", "3");
+	set_xattr("a/f", "user.%3D%25%3d", "4");
+	set_xattr("a/f", "user.==%", "");
+	set_xattr("a", "user.\n \xff", "\n\xff");
+	struct digest want = import_dir(s, "a");
+	export_to(s, &want, "out.tar");
+	struct digest got = import_tar(s, "out.tar");
+	assert_same_root(want, got);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		sh("%s", commands[i]);
+		got = import_tar(s, "a.tar");
+		if (!digest_equal(&want, &got))
+			fail_msg("another root from: %s", commands[i]);
+	}
+	sh("mkdir x && tar -C x --xattrs --xattrs-include='*' -xpf out.tar");
+	got = import_dir(s, "x");
+	assert_same_root(want, got);
+	/* bsdtar writes no fractions before 1970. */
+	set_mtime("a/f", -1, 500000000);
+	set_mtime("a/g", -1, 999999999);
+	want = import_dir(s, "a");
+	sh("%s", commands[0]);
+	got = import_tar(s, "a.tar");
+	assert_same_root(want, got);
+	export_to(s, &want, "out.tar");
+	got = import_tar(s, "out.tar");
+	assert_same_root(want, got);
+}
+
+/* More xattrs than one read of the archive, after a file that is skipped over in parts. */
+static void long_headers_are_read_whole(void **state)
+{
+	struct scratch *s = *state;
+	struct buf tar = BUF_INIT;
+	char name[32];
+
+	sh("mkdir a");
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		struct buf extra = BUF_INIT;
+		char *value = malloc(60000);
+
+		memset(value, (int)i + 1, 60000);
+		for (unsigned k = 0; k < 15; k++) {
+			char key[40];
+			int len = snprintf(key, sizeof(key), "SCHILY.xattr.user.x%u", k);
+
+			assert_int_equal(tar_put_record(&extra, key, (size_t)len, value, 60000), 0);
+		}
+		struct tar_member m = { .type = TAR_FILE,
+					.path = name,
+					.path_len = 2,
+					.mode = 0644,
+					.size = 60000,
+					.extra = &extra };
+		assert_int_equal(tar_put_header(&tar, &m), 0);
+		assert_int_equal(buf_append(&tar, value, 60000), 0);
+		assert_int_equal(tar_put_padding(&tar, 60000), 0);
+		buf_fini(&extra);
+		free(value);
+	}
+	assert_int_equal(tar_put_end(&tar), 0);
+	put_file("t.tar", tar.data, tar.len);
+	buf_fini(&tar);
+	struct digest want = import_tar(s, "t.tar");
+	export_to(s, &want, "out.tar");
+	sh("gzip -1 out.tar");
+	struct digest got = import_tar(s, "out.tar.gz");
+	assert_same_root(want, got);
+	assert_int_equal(s->result.new_bytes, 0);
+	struct key k;
+	struct tree_fs fs = store_tree(s->store, &got);
+	struct inode_rec rec;
+	struct tree_value v = { 0 };
+
+	key_xattr(&k, lookup(s, "f2", &rec), "user.x14", 8);
+	assert_int_equal(tree_get(s->store->nodes, &fs.root, k.bytes, k.len, &v), 0);
+	assert_int_equal(v.len, 60000);
+	assert_int_equal(v.data[59999], 3);
+	tree_value_release(&v);
+}
+
 static void every_compression_and_a_pipe_give_the_same_root(void **state)
 {
 	static const char *const filters[] = { "cat",	     "gzip -1", "bzip2 -1", "xz -0",
@@ -243,6 +342,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(every_archiver_gives_the_directorys_root),
 		T(fractions_of_seconds_before_1970_are_read_as_gnu_tar_writes_them),
+		T(awkward_names_of_xattrs_and_times_come_from_every_archiver),
+		T(long_headers_are_read_whole),
 		T(every_compression_and_a_pipe_give_the_same_root),
 		T(old_formats_are_read),
 		T(an_acl_in_names_is_resolved),
