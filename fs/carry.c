@@ -141,6 +141,11 @@ int carry_prepare(struct view *v, struct kv_batch *batch, const char *owner, str
 	return 0;
 }
 
+bool carry_is_needed(const struct carry *c)
+{
+	return atomic_load(&c->up->n_unodes) > 0;
+}
+
 void carry_free(struct carry *c)
 {
 	if (!c)

@@ -16,6 +16,8 @@ struct carry; /* prepared copies */
  */
 MUST_CHECK int carry_prepare(struct view *v, struct kv_batch *batch, const char *owner,
 			     struct carry **out);
+/* Is there anything to carry? */
+bool carry_is_needed(const struct carry *c);
 /*
  * Put the copies into v->cur, under what it says of them already, and into the
  * database. Layers are locked exclusively, before the exchange. After a failure

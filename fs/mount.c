@@ -19,6 +19,9 @@ static int load_layers(struct mount *m, bool fresh, struct error *err)
 
 	if (r)
 		return error_set(err, r, "mount id %s is not one", m->rec.id);
+	r = fresh ? 0 : mount_recover_journal(m, err);
+	if (r)
+		return r;
 	v->live = live_new();
 	v->cur = upper_new(id, m->rec.epoch);
 	if (!v->live || !v->cur)
@@ -30,10 +33,7 @@ static int load_layers(struct mount *m, bool fresh, struct error *err)
 	atomic_store(&v->next_ino, MAX(sup.next_ino, m->rec.sealing_next_ino));
 	if (fresh)
 		return 0;
-	r = journal_recover(v->journal, m->rec.sealing_epoch ? m->rec.sealing_epoch : m->rec.epoch,
-			    err);
-	if (!r)
-		r = upper_load(v->cur, m->store->kv, err);
+	r = upper_load(v->cur, m->store->kv, err);
 	if (!r && m->rec.sealing_epoch) {
 		v->sealed = upper_new(id, m->rec.sealing_epoch);
 		r = v->sealed ? upper_load(v->sealed, m->store->kv, err)
@@ -70,6 +70,13 @@ static void set_ends(struct view *v)
 	staging_set_end(v->staging, (x.end + 4095) & ~4095ull);
 	if (x.max_ino >= atomic_load(&v->next_ino))
 		atomic_store(&v->next_ino, x.max_ino + 1);
+}
+
+/* A swap of which only that it was is known (journal.h, version 1). */
+static void set_sealing_next_ino(struct mount *m)
+{
+	if (m->rec.sealing_epoch && !m->rec.sealing_next_ino)
+		m->rec.sealing_next_ino = atomic_load(&m->view.next_ino);
 }
 
 void mount_nobody_is_inside(struct mount *m)
@@ -123,7 +130,10 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	pthread_mutex_init(&m->op, NULL);
 	pthread_mutex_init(&m->state, NULL);
 	pthread_cond_init(&m->seal_done, NULL);
-	r = open_files(m, fresh, err);
+	/* Older programs would take its journal for an empty one. */
+	r = store_need_format(s, STORE_FORMAT_JOURNAL, err);
+	if (!r)
+		r = open_files(m, fresh, err);
 	m->view.read_only = m->rec.read_only;
 	m->view.container_root = m->rec.container_root;
 	m->view.is_volatile = m->rec.is_volatile;
@@ -136,6 +146,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	}
 	if (!fresh) {
 		set_ends(&m->view);
+		set_sealing_next_ino(m);
 		mount_nobody_is_inside(m);
 	}
 	*out = m;

@@ -3,12 +3,14 @@
  *
  *   flush   the kernel's dirty pages reach the upper
  *   swap    a new epoch begins; the old one never changes again. Operations are
- *           held up only for this: two pointers and one logged record
+ *           held up only for this: two pointers and one record of the journal
  *   seal    in a thread: the old epoch becomes a tree (seal.h)
  *   adopt   the new tree is the base, the old epoch is dropped
  *
  * The record of the mount says which epoch is being sealed into which snapshot,
- * so after a crash sealing simply starts again (mount_load.c).
+ * so after a crash sealing simply starts again (mount_load.c). Until the record is
+ * written, and where a power cut has lost it, the journal says it (journal.h): the
+ * operations of an epoch and what began it are in one file, in their order.
  *
  * Adopting exchanges the layers in memory first and writes the record after
  * it, all within one guard session: until the record is written, the old base
@@ -172,7 +174,12 @@ static int adopt(struct mount *m, struct seal_result *res, struct error *err)
 		carry_free(carry);
 		return error_prefix(err, r, "cannot adopt the checkpoint");
 	}
-	r = write_adopted(m, res, b, err);
+	/* What was carried is nowhere else on disk once the old epoch is deleted. */
+	r = carry_is_needed(carry) ? view_sync(&m->view) : 0;
+	if (r)
+		error_set_errno(err, r, "cannot sync open files");
+	else
+		r = write_adopted(m, res, b, err);
 	if (r) {
 		restore_layers(m, &old_base, old);
 	} else {
@@ -298,6 +305,33 @@ static bool is_changed(const struct view *v)
 	return atomic_load(&v->cur->changed);
 }
 
+/* layers held exclusively. On failure all is as it was. */
+static int begin_epoch(struct mount *m, struct upper **next, const char *snapshot_id)
+{
+	struct view *v = &m->view;
+	struct journal_epoch change = { .ended = m->rec.epoch,
+					.begun = m->rec.epoch + 1,
+					.next_ino = atomic_load(&v->next_ino) };
+
+	snprintf(change.snapshot_id, sizeof(change.snapshot_id), "%s", snapshot_id);
+	/* I/O under the lock: it must come between the two epochs' operations. */
+	int r = journal_append_epoch(v->journal, &change);
+
+	if (r)
+		return r;
+	pthread_mutex_lock(&m->state);
+	m->rec.sealing_epoch = change.ended;
+	m->rec.epoch = change.begun;
+	m->rec.sealing_next_ino = change.next_ino;
+	memcpy(m->rec.sealing_snapshot, change.snapshot_id, sizeof(m->rec.sealing_snapshot));
+	pthread_mutex_unlock(&m->state);
+	m->sealing_end = staging_end(v->staging);
+	v->sealed = v->cur;
+	v->cur = *next;
+	*next = NULL;
+	return 0;
+}
+
 static int swap(struct mount *m, struct upper **next, const char *snapshot_id, bool *out_changed)
 {
 	struct view *v = &m->view;
@@ -306,29 +340,16 @@ static int swap(struct mount *m, struct upper **next, const char *snapshot_id, b
 
 	pthread_rwlock_wrlock(&v->layers);
 	*out_changed = is_changed(v);
-	if (*out_changed) {
-		pthread_mutex_lock(&m->state);
-		m->rec.sealing_epoch = m->rec.epoch++;
-		m->rec.sealing_next_ino = atomic_load(&v->next_ino);
-		snprintf(m->rec.sealing_snapshot, sizeof(m->rec.sealing_snapshot), "%s",
-			 snapshot_id);
-		/* I/O under the locks: the record must come before the new epoch's. */
-		r = mount_record_write(m->store, &m->rec, KV_LOG);
-		if (r) {
-			m->rec.epoch = m->rec.sealing_epoch;
-			m->rec.sealing_epoch = 0;
-			m->rec.sealing_snapshot[0] = 0;
-		} else {
-			view_note_record(v);
-			m->sealing_end = staging_end(v->staging);
-			v->sealed = v->cur;
-			v->cur = *next;
-			*next = NULL;
-		}
-		m->last_pause_ns = now_ns() - start;
-		pthread_mutex_unlock(&m->state);
-	}
+	if (*out_changed)
+		r = begin_epoch(m, next, snapshot_id);
 	pthread_rwlock_unlock(&v->layers);
+	pthread_mutex_lock(&m->state);
+	if (*out_changed)
+		m->last_pause_ns = now_ns() - start;
+	/* The journal has it already; this saves the next start the work. */
+	if (*out_changed && !r && mount_record_write(m->store, &m->rec, KV_LOG))
+		log_warn("mount %s: its record will be written with the checkpoint", m->rec.id);
+	pthread_mutex_unlock(&m->state);
 	return r;
 }
 

@@ -25,6 +25,18 @@ struct record_list {
 	size_t n, cap;
 };
 
+/* What became of a record. */
+struct loaded {
+	char id[SNAPSHOT_ID_SIZE];
+	char *place;	 /* owned */
+	bool attach;	 /* it is to be */
+	struct mount *m; /* NULL: it cannot be loaded */
+};
+struct mount_set {
+	struct loaded *e;
+	size_t n;
+};
+
 static int add_record(struct record_list *l, const void *json, size_t len)
 {
 	if (l->n == l->cap) {
@@ -125,6 +137,38 @@ static int clean_stale(const struct mountinfo_entry *only, const char *mountpoin
 	return r;
 }
 
+/*
+ * The journal knows of a swap whose record is not there, as the machine or the
+ * daemon went down meanwhile: finish it. The record is at most one swap behind,
+ * for the next one waits until the adoption of this one is synced.
+ */
+static int finish_swap(struct mount *m, const struct journal_epoch *change, struct error *err)
+{
+	struct mount_record *rec = &m->rec;
+
+	if (change->ended < rec->epoch) /* none, or one that the record knows */
+		return 0;
+	if (change->ended != rec->epoch || rec->sealing_epoch)
+		return error_set(err, -EBADMSG, "the journal of mount %s does not fit its record",
+				 rec->id);
+	rec->sealing_epoch = change->ended;
+	rec->epoch = change->begun;
+	rec->sealing_next_ino = change->next_ino;
+	memcpy(rec->sealing_snapshot, change->snapshot_id, sizeof(rec->sealing_snapshot));
+	int r = mount_record_write(m->store, rec, KV_LOG);
+
+	return r ? error_set_errno(err, r, "cannot write the record of mount %s", rec->id) : 0;
+}
+
+int mount_recover_journal(struct mount *m, struct error *err)
+{
+	struct journal_epochs known = { m->rec.sealing_epoch ?: m->rec.epoch, m->rec.epoch };
+	struct journal_epoch change;
+	int r = journal_recover(m->view.journal, &known, &change, err);
+
+	return r ? r : finish_swap(m, &change, err);
+}
+
 static int min_pos(void *arg, struct unode *u)
 {
 	uint64_t *min = arg;
@@ -148,17 +192,24 @@ static void resume(struct mount *m)
 	mount_start_seal(m);
 }
 
-static bool is_being_sealed(const struct record_list *l, const struct snapshot *snap)
+/*
+ * Is the snapshot to come of a mount, or of one that could not be loaded, so that
+ * nobody knows?
+ */
+static bool is_awaited(const struct mount_set *all, const struct snapshot *snap)
 {
-	for (size_t i = 0; i < l->n; i++)
-		if (l->recs[i].sealing_epoch && !l->recs[i].discarding &&
-		    strcmp(l->recs[i].sealing_snapshot, snap->id) == 0)
+	for (size_t i = 0; i < all->n; i++) {
+		const struct mount *m = all->e[i].m;
+
+		if (m ? m->rec.sealing_epoch && strcmp(m->rec.sealing_snapshot, snap->id) == 0
+		      : strcmp(all->e[i].id, snap->mount_id) == 0)
 			return true;
+	}
 	return false;
 }
 
 /* Checkpoints that a crash ended before their swap become failed ones. */
-static void fail_abandoned(struct store *s, const struct record_list *l)
+static void fail_abandoned(struct store *s, const struct mount_set *all)
 {
 	struct error err = ERROR_INIT;
 	struct snapshot *list = NULL;
@@ -172,7 +223,7 @@ static void fail_abandoned(struct store *s, const struct record_list *l)
 		struct snapshot *snap = &list[i];
 
 		if (snap->status != SNAPSHOT_BUILDING || strcmp(snap->source, "checkpoint") != 0 ||
-		    is_being_sealed(l, snap))
+		    is_awaited(all, snap))
 			continue;
 		snap->status = SNAPSHOT_FAILED;
 		snprintf(snap->error, sizeof(snap->error),
@@ -257,40 +308,6 @@ static size_t count_at(const struct mountinfo *mi, const char *mountpoint,
 	return n;
 }
 
-/*
- * What fails is logged and leaves the mount detached; the record keeps the wish, so
- * the next start tries again: the place may be in another mount that was not loaded.
- * 1 with a mount in *out, or 0. Takes the record's contents over. mi: as of the start.
- */
-static size_t load(struct store *s, struct session_pool *sp, struct mount_record *rec,
-		   const struct mountinfo *mi, struct mount **out)
-{
-	char id[SNAPSHOT_ID_SIZE], *place = strdup(rec->mountpoint);
-	const struct mountinfo_entry *only = NULL;
-	struct error err = ERROR_INIT;
-	const bool attach = rec->attached;
-	int r, cleaned = 0;
-
-	memcpy(id, rec->id, sizeof(id));
-	r = place ? mount_new(s, sp, rec, false, out, &err)
-		  : error_set(&err, -ENOMEM, "out of memory");
-	if (r)
-		log_error("mount %s cannot be loaded; it is kept: %s", id, error_text(&err));
-	/* Others may have their places below, so in any case. Mostly nothing is there. */
-	if (place && count_at(mi, place, &only))
-		cleaned = clean_stale(only, place, &err);
-	free(place);
-	if (r)
-		return 0;
-	resume(*out);
-	if (attach && !cleaned)
-		cleaned = mount_attach_locked(*out, &err);
-	if (attach && cleaned)
-		log_warn("mount %s stays detached: %s; varve attach %s mounts it again", id,
-			 error_text(&err), id);
-	return 1;
-}
-
 /* A place in another mount is deeper than that mount's own. */
 static int by_depth(const void *a, const void *b)
 {
@@ -300,40 +317,112 @@ static int by_depth(const void *a, const void *b)
 	return da < db ? -1 : da > db;
 }
 
+/* Nothing is touched where a journal is of a version that this program does not know. */
+static int check_journals(struct store *s, struct error *err)
+{
+	int fd = openat(s->dir_fd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	char name[NAME_MAX + sizeof("journal/")];
+	int r = d ? 0 : error_set_errno(err, -errno, "cannot read %s/journal", s->dir);
+
+	for (struct dirent *e; d && !r && (e = readdir(d));) {
+		snprintf(name, sizeof(name), "journal/%s", e->d_name);
+		if (e->d_name[0] != '.')
+			r = journal_check_version(s->dir_fd, name, err);
+		if (r != -EINVAL) /* any other failure is that mount's alone, when it is loaded */
+			r = 0;
+	}
+	if (d)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+/* Takes the records' contents; what is being discarded is left out. */
+static void load_mounts(struct store *s, struct session_pool *sp, struct record_list *l,
+			struct mount_set *all)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		struct loaded *at = &all->e[all->n];
+		struct error err = ERROR_INIT;
+
+		if (l->recs[i].discarding) {
+			mount_record_fini(&l->recs[i]);
+			continue;
+		}
+		memcpy(at->id, l->recs[i].id, sizeof(at->id));
+		at->place = strdup(l->recs[i].mountpoint);
+		at->attach = l->recs[i].attached;
+		if (mount_new(s, sp, &l->recs[i], false, &at->m, &err))
+			log_error("mount %s cannot be loaded; it is kept: %s", at->id,
+				  error_text(&err));
+		all->n++;
+	}
+}
+
+/*
+ * Let what was loaded go on. What fails is logged and leaves the mount detached; the
+ * record keeps the wish, so the next start tries again: the place may be in another
+ * mount that was not loaded. mi: as of the start.
+ */
+static void bring_back(struct loaded *at, const struct mountinfo *mi)
+{
+	const struct mountinfo_entry *only = NULL;
+	struct error err = ERROR_INIT;
+	int r = 0;
+
+	/* Others may have their places below, so in any case. Mostly nothing is there. */
+	if (at->place && count_at(mi, at->place, &only))
+		r = clean_stale(only, at->place, &err);
+	if (!at->m)
+		return;
+	resume(at->m);
+	if (at->attach && !r)
+		r = mount_attach_locked(at->m, &err);
+	if (at->attach && r)
+		log_warn("mount %s stays detached: %s; varve attach %s mounts it again", at->id,
+			 error_text(&err), at->id);
+}
+
 int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out, size_t *out_n,
 		   struct error *err)
 {
 	struct record_list l = { NULL, 0, 0 };
 	struct mountinfo mi = MOUNTINFO_INIT;
+	struct mount_set all = { NULL, 0 };
 	struct mount **mounts = NULL;
-	size_t n = 0;
-	int r = read_records(s, &l, err);
+	int r = check_journals(s, err);
 
+	if (!r)
+		r = read_records(s, &l, err);
 	if (!r) {
+		all.e = calloc(l.n + 1, sizeof(*all.e));
 		mounts = calloc(l.n + 1, sizeof(struct mount *));
-		r = mounts ? 0 : error_set(err, -ENOMEM, "out of memory");
+		r = all.e && mounts ? 0 : error_set(err, -ENOMEM, "out of memory");
 	}
 	if (!r && (r = mountinfo_read("/proc/self/mountinfo", &mi)))
 		error_set_errno(err, r, "cannot read what is mounted");
 	if (!r) {
-		fail_abandoned(s, &l);
 		remove_leftovers(s, &l);
 		if (l.n)
 			qsort(l.recs, l.n, sizeof(*l.recs), by_depth);
+		load_mounts(s, sp, &l, &all);
+		fail_abandoned(s, &all);
+		*out_n = 0;
+		for (size_t i = 0; i < all.n; i++) {
+			bring_back(&all.e[i], &mi);
+			if (all.e[i].m)
+				mounts[(*out_n)++] = all.e[i].m;
+			free(all.e[i].place);
+		}
+		*out = STEAL(mounts);
 	}
-	for (size_t i = 0; i < l.n; i++) {
-		if (r || l.recs[i].discarding)
-			mount_record_fini(&l.recs[i]);
-		else
-			n += load(s, sp, &l.recs[i], &mi, &mounts[n]);
-	}
-	free(l.recs);
+	for (size_t i = 0; i < l.n && r; i++)
+		mount_record_fini(&l.recs[i]);
 	mountinfo_fini(&mi);
-	if (r) {
-		free(mounts);
-		return r;
-	}
-	*out = mounts;
-	*out_n = n;
-	return 0;
+	free(mounts);
+	free(all.e);
+	free(l.recs);
+	return r;
 }

@@ -47,6 +47,8 @@ void wire_set_current(struct session *s, const void *request)
 {
 	current = s;
 	current_request = request;
+	/* What this thread changes meanwhile is done for the request. */
+	journal_set_request(current_request ? current_request->unique : 0);
 }
 
 size_t wire_buffer_size(void)

@@ -76,7 +76,7 @@ static int file_of(struct staging *st)
 		if (fd < 0) {
 			fd = -errno;
 		} else {
-			journal_set_data_file(st->journal, fd);
+			journal_set_data_file(st->journal, fd, st->name);
 			atomic_store(&st->fd, fd);
 		}
 	}
@@ -117,7 +117,7 @@ void staging_close(struct staging *st)
 	if (st->has_thread)
 		pthread_join(st->thread, NULL);
 	if (st->fd >= 0) {
-		journal_set_data_file(st->journal, -1);
+		journal_set_data_file(st->journal, -1, NULL);
 		close(st->fd);
 	}
 	free(st->dead.r);
@@ -395,7 +395,7 @@ static int log_recent(struct staging *st)
 
 static int sync_file(struct staging *st)
 {
-	int r = fdatasync(st->fd) < 0 ? -errno : journal_data_synced(st->journal);
+	int r = journal_sync_data(st->journal);
 
 	if (r) { /* the list was given up: the next one must not trust it */
 		pthread_mutex_lock(&st->lock);

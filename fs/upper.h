@@ -113,7 +113,8 @@ struct upper_tx {
 	struct upper *up;
 	struct journal *journal;
 	struct staging *staging;
-	struct buf op; /* as it is logged */
+	struct buf op;	   /* as it is logged */
+	uint64_t made_ino; /* the inode that the operation makes, or 0: logged, too */
 	struct tx_change *changes;
 	size_t n, cap;
 	struct buf scratch;

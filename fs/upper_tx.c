@@ -354,7 +354,7 @@ int upper_tx_commit(struct upper_tx *tx)
 
 	if (r || !tx->n)
 		return r;
-	r = journal_append(tx->journal, &tx->op);
+	r = journal_append(tx->journal, &tx->op, tx->made_ino);
 	if (r)
 		return r;
 	atomic_store_explicit(&tx->up->changed, true, memory_order_relaxed);

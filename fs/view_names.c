@@ -245,6 +245,7 @@ static int create(struct view *v, uint64_t dir, const char *name, uint32_t mode,
 	rec_init(&rec, mode, rdev, target);
 	view_lock(v, &l, true, 2, inos);
 	view_tx_begin(v, &tx);
+	tx.made_ino = ino;
 	struct unode *u = upper_get(v->cur, ino);
 
 	if (u) {

@@ -25,7 +25,7 @@
 #define FORMAT_TMP "FORMAT.tmp"
 #define FORMAT_WORD "varve store "
 #define FORMAT_FIRST 1
-#define FORMAT_LAST STORE_FORMAT_DICT
+#define FORMAT_LAST STORE_FORMAT_JOURNAL
 #define LOCK_NAME "LOCK"
 
 /* store_stats looks at this many chunks at most. */
@@ -82,13 +82,17 @@ static int format_write(int dir_fd, int format)
 
 int store_need_format(struct store *s, int format, struct error *err)
 {
+	int rc = 0;
+
 	if (s->format >= format)
 		return 0;
-	int rc = format_write(s->dir_fd, format);
-	if (rc < 0)
-		return error_set_errno(err, rc, "cannot write %s/" FORMAT_NAME, s->dir);
-	s->format = format;
-	return 0;
+	pthread_mutex_lock(&s->format_lock);
+	if (s->format < format)
+		rc = format_write(s->dir_fd, format);
+	if (rc == 0)
+		s->format = MAX(s->format, format);
+	pthread_mutex_unlock(&s->format_lock);
+	return rc ? error_set_errno(err, rc, "cannot write %s/" FORMAT_NAME, s->dir) : 0;
 }
 
 /* 0, -ENOENT where there is no FORMAT, -EINVAL where it is not ours. */
@@ -280,6 +284,7 @@ int store_open(const char *dir, const struct store_options *opt, struct store **
 	s->dir_fd = -1;
 	s->lock_fd = -1;
 	pthread_mutex_init(&s->hold_lock, NULL);
+	pthread_mutex_init(&s->format_lock, NULL);
 	LIST_INIT(&s->holds);
 	int rc = open_dir(s, dir, !opt->read_only, err);
 	if (rc == 0)
@@ -306,6 +311,7 @@ void store_close(struct store *s)
 	close_fd_p(&s->lock_fd);
 	close_fd_p(&s->dir_fd);
 	pthread_mutex_destroy(&s->hold_lock);
+	pthread_mutex_destroy(&s->format_lock);
 	free(s->dir);
 	free(s);
 }

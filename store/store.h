@@ -3,8 +3,9 @@
  *
  * Layout of a store: DIR/db (RocksDB), DIR/staging/ and DIR/journal/ (mounts'
  * data and changes), DIR/FORMAT
- * ("varve store 1\n", or 2 where a chunk may need a dictionary: dict.h). A read-write store holds
- * an exclusive lock on DIR/LOCK.
+ * ("varve store 1\n", 2 where a chunk may need a dictionary: dict.h, 3 where a mount's
+ * journal may be of version 2: fs/journal.h). A read-write store holds an exclusive lock
+ * on DIR/LOCK.
  */
 #ifndef VARVE_STORE_H
 #define VARVE_STORE_H
@@ -47,8 +48,9 @@ struct store {
 	struct node_store *nodes;
 	struct snapshots *snapshots;
 	int zstd_level;
-	int format; /* as FORMAT says; only store_need_format changes it */
+	_Atomic int format; /* as FORMAT says; only store_need_format changes it */
 	/* private */
+	pthread_mutex_t format_lock; /* held while FORMAT is written */
 	int lock_fd;
 	char *scratch_dir;
 	pthread_mutex_t hold_lock;
@@ -70,6 +72,7 @@ DEFINE_CLEANUP(struct store *, store_close)
  * take for damage: after this, such a one refuses to open the store.
  */
 #define STORE_FORMAT_DICT 2
+#define STORE_FORMAT_JOURNAL 3
 MUST_CHECK int store_need_format(struct store *s, int format, struct error *err);
 
 /* A tree of this store as a filesystem. */

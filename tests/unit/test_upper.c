@@ -16,8 +16,8 @@ static int fail_write;
 
 void __real_staging_free(struct staging *st, uint64_t pos, uint64_t len);
 void __wrap_staging_free(struct staging *st, uint64_t pos, uint64_t len);
-int __real_journal_append(struct journal *j, const struct buf *op);
-int __wrap_journal_append(struct journal *j, const struct buf *op);
+int __real_journal_append(struct journal *j, const struct buf *op, uint64_t made_ino);
+int __wrap_journal_append(struct journal *j, const struct buf *op, uint64_t made_ino);
 
 void __wrap_staging_free(struct staging *st, uint64_t pos, uint64_t len)
 {
@@ -27,13 +27,13 @@ void __wrap_staging_free(struct staging *st, uint64_t pos, uint64_t len)
 		freed[i] = 1;
 }
 
-int __wrap_journal_append(struct journal *j, const struct buf *op)
+int __wrap_journal_append(struct journal *j, const struct buf *op, uint64_t made_ino)
 {
 	if (fail_write) {
 		fail_write--;
 		return -EIO;
 	}
-	return __real_journal_append(j, op);
+	return __real_journal_append(j, op, made_ino);
 }
 
 static const uint8_t some_id[UPPER_ID_SIZE] = "sixteen bytes id";

@@ -1,0 +1,372 @@
+/*
+ * What a disk may have after a power cut: the database, the journal and the
+ * staging file as they were at different moments. What was synced is there, in
+ * one piece, and nothing that no epoch knows of comes up later.
+ * wrap: seal_run journal_append_epoch journal_boot_id
+ */
+#include "tests/unit/view_ops.h"
+
+#include <fcntl.h>
+
+#include "fs/journal_internal.h"
+#include "fs/seal.h"
+#include "store/base/wire.h"
+
+static bool seal_fails;
+static void (*before_epoch)(struct mf *f);
+static struct mf *before_epoch_arg;
+static uint8_t boots;
+
+int __real_seal_run(struct view *v, uint64_t next_ino, struct seal_result *out, struct error *err);
+int __wrap_seal_run(struct view *v, uint64_t next_ino, struct seal_result *out, struct error *err);
+int __wrap_seal_run(struct view *v, uint64_t next_ino, struct seal_result *out, struct error *err)
+{
+	return seal_fails ? error_set(err, -EIO, "not now")
+			  : __real_seal_run(v, next_ino, out, err);
+}
+
+int __real_journal_append_epoch(struct journal *j, const struct journal_epoch *e);
+int __wrap_journal_append_epoch(struct journal *j, const struct journal_epoch *e);
+int __wrap_journal_append_epoch(struct journal *j, const struct journal_epoch *e)
+{
+	if (before_epoch)
+		STEAL(before_epoch)(before_epoch_arg);
+	return __real_journal_append_epoch(j, e);
+}
+
+void __wrap_journal_boot_id(uint8_t out[JOURNAL_BOOT_SIZE]);
+void __wrap_journal_boot_id(uint8_t out[JOURNAL_BOOT_SIZE])
+{
+	memset(out, boots, JOURNAL_BOOT_SIZE);
+}
+
+/* ---- a disk ---- */
+
+static void shell(struct mf *f, const char *command)
+{
+	char line[1024];
+
+	snprintf(line, sizeof(line), "cd '%s' && %s", f->fx.dir, command);
+	assert_int_equal(system(line), 0);
+}
+
+static void keep_database(struct mf *f)
+{
+	shell(f, "rm -rf db.old && cp -a db db.old");
+}
+
+static void keep_journal(struct mf *f)
+{
+	shell(f, "rm -rf journal.old && cp -a journal journal.old");
+}
+
+/* The power goes: what memory had is gone. `command` makes of the disk what it had. */
+static void cut_power(struct mf *f, const char *command)
+{
+	mount_join_seal(f->m);
+	mount_free(f->m);
+	store_close(STEAL(f->fx.s));
+	shell(f, command);
+	seal_fails = false;
+	boots++;
+	fx_open_store(&f->fx);
+	mf_load(f);
+}
+
+/* Take a checkpoint that is not sealed before the power goes. */
+static void swap_only(struct mf *f, struct snapshot *snap)
+{
+	struct error err = ERROR_INIT;
+
+	seal_fails = true;
+	if (mount_checkpoint(f->m, "cut", NULL, snap, &err))
+		fail_msg("checkpoint: %s", error_text(&err));
+	mount_join_seal(f->m);
+}
+
+static void steps(struct vm *m, unsigned n)
+{
+	while (n-- > 0)
+		vm_step(m);
+}
+
+static bool has_name(struct mf *f, const char *name)
+{
+	struct view_attr a;
+	int r = view_lookup(f->v, ROOT_INO, name, &a);
+
+	assert_true(r == 0 || r == -ENOENT);
+	return r == 0;
+}
+
+static void assert_all_there(struct mf *f, struct vm *m)
+{
+	struct snapshot snap;
+	struct error err = ERROR_INIT;
+
+	vm_close_all(m);
+	vm_check_all(m);
+	mf_wait_sealed(f);
+	vm_check_all(m);
+	/* Whatever was in the database and did not show would show now. */
+	mf_restart(f);
+	vm_check_all(m);
+	steps(m, 30);
+	if (mount_checkpoint(f->m, NULL, NULL, &snap, &err))
+		fail_msg("checkpoint: %s", error_text(&err));
+	vm_sealed(m);
+	mf_wait_sealed(f);
+	vm_verify(m, snap.id);
+	vm_check_all(m);
+	snapshot_fini(&snap);
+}
+
+/* ---- the cases ---- */
+
+static void run_old_database(bool at_epoch)
+{
+	struct snapshot snap, now;
+	struct mf f;
+
+	mf_open(&f);
+	struct vm *m = vm_new(&f);
+
+	m->beside_sealing = true;
+	steps(m, 150);
+	mf_checkpoint(&f);
+	vm_sealed(m);
+	steps(m, 150);
+	before_epoch_arg = &f;
+	before_epoch = at_epoch ? keep_database : NULL;
+	if (!at_epoch)
+		keep_database(&f);
+	swap_only(&f, &snap);
+	steps(m, 150);
+	assert_int_equal(view_sync(f.v), 0);
+	cut_power(&f, "rm -rf db && mv db.old db");
+	assert_all_there(&f, m);
+	/* The checkpoint was taken: where its record is there, it is whole. */
+	int r = snapshots_get(f.fx.s->snapshots, snap.id, &now, NULL);
+
+	assert_int_equal(r, at_epoch ? 0 : -ENOENT);
+	if (!r) {
+		assert_int_equal(now.status, SNAPSHOT_READY);
+		snapshot_fini(&now);
+	}
+	snapshot_fini(&snap);
+	vm_free(m);
+	mf_close(&f);
+}
+
+static void a_change_of_epoch_that_only_the_journal_has_is_finished(void **state)
+{
+	(void)state;
+	run_old_database(false);
+	run_old_database(true);
+}
+
+static void an_epoch_whose_change_is_lost_leaves_nothing(void **state)
+{
+	struct snapshot snap;
+	struct mf f;
+
+	(void)state;
+	mf_open(&f);
+	struct vm *m = vm_new(&f);
+
+	m->beside_sealing = true;
+	steps(m, 150);
+	assert_int_equal(view_sync(f.v), 0);
+	keep_journal(&f);
+	swap_only(&f, &snap);
+	mf_file(&f, "ghost");
+	cut_power(&f, "rm -rf journal && mv journal.old journal");
+	assert_false(has_name(&f, "ghost"));
+	assert_all_there(&f, m);
+	assert_false(has_name(&f, "ghost"));
+	snapshot_fini(&snap);
+	vm_free(m);
+	mf_close(&f);
+}
+
+/* Names n0, n1, ... in two epochs; the journal is cut at some place. */
+#define NAMES 40
+static unsigned count_prefix(struct mf *f)
+{
+	char name[16];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < NAMES; i++) {
+		snprintf(name, sizeof(name), "n%u", i);
+		if (!has_name(f, name))
+			continue;
+		assert_int_equal(n, i);
+		n++;
+	}
+	return n;
+}
+
+static void a_torn_journal_gives_what_precedes_the_tear(void **state)
+{
+	unsigned last = 0;
+
+	(void)state;
+	for (unsigned cut = 0; cut <= 8; cut++) {
+		struct snapshot snap;
+		struct mf f;
+		char name[16], command[128];
+
+		mf_open(&f);
+		for (unsigned i = 0; i < NAMES; i++) {
+			snprintf(name, sizeof(name), "n%u", i);
+			if (i == NAMES / 2) {
+				keep_database(&f);
+				swap_only(&f, &snap);
+			}
+			mf_file(&f, name);
+		}
+		/* Segment 1 is at the second place. */
+		snprintf(command, sizeof(command),
+			 "truncate -s %zu journal/*; truncate -s %u journal/*; %s",
+			 JOURNAL_SEGMENT + cut * f.m->view.journal->at / 8, 2 * JOURNAL_SEGMENT,
+			 cut % 2 ? "rm -rf db && mv db.old db" : ":");
+		cut_power(&f, command);
+		unsigned n = count_prefix(&f);
+
+		assert_true(n >= last);
+		last = n;
+		mf_wait_sealed(&f);
+		assert_int_equal(count_prefix(&f), n);
+		mf_restart(&f);
+		assert_int_equal(count_prefix(&f), n);
+		mf_checkpoint(&f);
+		assert_int_equal(count_prefix(&f), n);
+		snapshot_fini(&snap);
+		mf_close(&f);
+	}
+	assert_int_equal(last, NAMES);
+}
+
+/* ---- versions ---- */
+
+static int open_journal_file(struct mf *f)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "journal/%s", f->m->rec.id);
+	fd = openat(f->fx.s->dir_fd, path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void put_v1_record(struct buf *b, uint64_t number, const uint8_t *payload, size_t len)
+{
+	const struct journal_head h = { .number = number, .version = 1 };
+	uint8_t head[JOURNAL_RECORD];
+
+	wire_set32(head, (uint32_t)len);
+	wire_set32(head + 4, journal_record_crc(journal_seed(&h), payload, len, NULL, 0));
+	assert_int_equal(buf_append(b, head, sizeof(head)), 0);
+	assert_int_equal(buf_append(b, payload, len), 0);
+	while (b->len % 8)
+		assert_int_equal(wire_put_u8(b, 0), 0);
+}
+
+/* Write the only segment again as a program of the time of version 1 would have. */
+static void make_version_1(struct mf *f)
+{
+	struct journal *j = f->v->journal;
+	struct journal_segment s = { .len = j->at, .number = j->number, .version = 2 };
+	struct buf b CLEANUP(buf_fini_p) = BUF_INIT;
+	struct journal_head h = { .number = j->number, .version = 1 };
+	struct journal_record rec;
+	uint8_t *data = malloc(JOURNAL_SEGMENT);
+	size_t at = JOURNAL_HEAD, from;
+	int fd = open_journal_file(f);
+
+	assert_int_equal(j->number, 1);
+	assert_int_equal(journal_read_segment(fd, 1, data, JOURNAL_SEGMENT), 0);
+	s.data = data;
+	assert_int_equal(buf_append(&b, data, JOURNAL_HEAD), 0);
+	b.data[6] = '1';
+	wire_set32(b.data + 40, (uint32_t)journal_record_crc(0, b.data, 40, NULL, 0));
+	wire_set32(b.data + 44, 0);
+	assert_int_equal(journal_head_get(b.data, &h), 0);
+	for (from = at; journal_record_next(&s, &at, &rec) == 1; from = at) {
+		if (rec.kind == JOURNAL_OP)
+			put_v1_record(&b, 1, rec.body, rec.len);
+		else if (rec.kind != JOURNAL_EPOCH)
+			put_v1_record(&b, 1, data + from + 8, wire_get32(data + from));
+	}
+	memset(data, 0, JOURNAL_SEGMENT);
+	memcpy(data, b.data, b.len);
+	assert_int_equal(pwrite(fd, data, JOURNAL_SEGMENT, JOURNAL_SEGMENT), JOURNAL_SEGMENT);
+	close(fd);
+	free(data);
+}
+
+static void journals_of_version_1_are_recovered(void **state)
+{
+	(void)state;
+	for (int old_database = 0; old_database < 2; old_database++) {
+		struct snapshot snap;
+		struct mf f;
+
+		mf_open(&f);
+		struct vm *m = vm_new(&f);
+
+		m->beside_sealing = true;
+		steps(m, 150);
+		keep_database(&f);
+		swap_only(&f, &snap);
+		steps(m, 150);
+		assert_int_equal(view_sync(f.v), 0);
+		make_version_1(&f);
+		cut_power(&f, old_database ? "rm -rf db && mv db.old db" : ":");
+		assert_all_there(&f, m);
+		snapshot_fini(&snap);
+		vm_free(m);
+		mf_close(&f);
+	}
+}
+
+static void newer_journals_are_refused_untouched(void **state)
+{
+	struct mf *f = *state;
+	struct error err = ERROR_INIT;
+	struct mount **list;
+	size_t n;
+
+	mf_file(f, "here");
+	int fd = open_journal_file(f);
+
+	assert_int_equal(pwrite(fd, "VARVEJ3", 8, JOURNAL_SEGMENT), 8);
+	mount_free(f->m);
+	store_close(STEAL(f->fx.s));
+	shell(f, "cp -a journal journal.old");
+	fx_open_store(&f->fx);
+	assert_int_equal(mount_load_all(f->fx.s, NULL, &list, &n, &err), -EINVAL);
+	assert_non_null(strstr(error_text(&err), "version 3"));
+	store_close(STEAL(f->fx.s));
+	shell(f, "diff -r journal journal.old");
+	/* With a program that knows it, all goes on. */
+	assert_int_equal(pwrite(fd, "VARVEJ2", 8, JOURNAL_SEGMENT), 8);
+	close(fd);
+	fx_open_store(&f->fx);
+	mf_load(f);
+	assert_true(has_name(f, "here"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_change_of_epoch_that_only_the_journal_has_is_finished),
+		cmocka_unit_test(an_epoch_whose_change_is_lost_leaves_nothing),
+		cmocka_unit_test(a_torn_journal_gives_what_precedes_the_tear),
+		cmocka_unit_test(journals_of_version_1_are_recovered),
+		cmocka_unit_test_setup_teardown(newer_journals_are_refused_untouched, mf_setup,
+						mf_teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
