@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "store/base/buf.h"
+#include "store/base/near.h"
 #include "store/snapshot_impl.h"
 
 #define RECORD_PREFIX "snapshot/"
@@ -121,7 +122,7 @@ static int load_by_name(struct snapshots *ss, const char *name, struct snapshot 
 /* The name most like `name`, or "" where none is near. */
 static void nearest_name(struct snapshots *ss, const char *name, char out[SNAPSHOT_NAME_MAX + 1])
 {
-	size_t best = strlen(name) / 3 + 2;
+	size_t best = SIZE_MAX;
 	out[0] = '\0';
 	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(ss->kv, KV_META);
 	if (!it)
@@ -137,8 +138,8 @@ static void nearest_name(struct snapshots *ss, const char *name, char out[SNAPSH
 			continue;
 		memcpy(other, key + plen, len - plen);
 		other[len - plen] = '\0';
-		size_t distance = name_distance(name, other);
-		if (distance < best && distance < strlen(other)) {
+		size_t distance = near_distance(name, other);
+		if (distance < best && distance <= near_limit(name, other)) {
 			best = distance;
 			memcpy(out, other, sizeof(other));
 		}

@@ -1,7 +1,6 @@
 /* Names, ids and times of snapshots: no state. */
 #include "store/snapshot.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,34 +72,4 @@ void time_to_text(int64_t ms, char out[TIME_TEXT_SIZE])
 	char date[TIME_TEXT_SIZE - 8];
 	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(out, TIME_TEXT_SIZE, "%s.%03dZ", date, milli);
-}
-
-static bool same(char a, char b)
-{
-	return tolower((unsigned char)a) == tolower((unsigned char)b);
-}
-
-size_t name_distance(const char *a, const char *b)
-{
-	size_t rows[3][SNAPSHOT_NAME_MAX + 1];
-	size_t *before = rows[0], *prev = rows[1], *cur = rows[2];
-	size_t blen = strlen(b);
-	for (size_t j = 0; j <= blen; j++)
-		prev[j] = j;
-	for (size_t i = 1; a[i - 1]; i++) {
-		cur[0] = i;
-		for (size_t j = 1; j <= blen; j++) {
-			size_t best = prev[j - 1] + !same(a[i - 1], b[j - 1]);
-			best = MIN(best, prev[j] + 1);
-			best = MIN(best, cur[j - 1] + 1);
-			if (i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1]))
-				best = MIN(best, before[j - 2] + 1);
-			cur[j] = best;
-		}
-		size_t *t = before;
-		before = prev;
-		prev = cur;
-		cur = t;
-	}
-	return prev[blen];
 }

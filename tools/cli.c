@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "store/base/buf.h"
@@ -102,6 +103,66 @@ bool cli_on_terminal(void)
 	if (known < 0)
 		known = isatty(STDOUT_FILENO);
 	return known;
+}
+
+static bool is_wide;
+
+void cli_set_wide(void)
+{
+	is_wide = true;
+}
+
+size_t cli_width(void)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize w;
+	uint64_t n;
+
+	if (!cli_on_terminal())
+		return 0;
+	if (is_wide)
+		return SIZE_MAX;
+	if (columns && text_parse_count(columns, &n) == 0 && n > 0 && n < SIZE_MAX)
+		return (size_t)n;
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
+}
+
+void cli_tell(const char *fmt, ...)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	const char *s = text;
+	if (isatty(STDERR_FILENO) && text_escape(&b, text, (size_t)n) == 0 && buf_cstr(&b))
+		s = (const char *)b.data;
+	fprintf(stderr, "%s\n", s);
+	free(text);
+}
+
+int cli_print_list(const struct cli *cli, const json_t *list, const char *columns,
+		   void (*add_row)(struct table *t, const json_t *o), const char *empty)
+{
+	json_t *o;
+	size_t i;
+
+	if (cli->json)
+		return cli_print_json(list);
+	if (json_array_size(list) == 0) {
+		cli_tell("%s", empty);
+		return 0;
+	}
+	CLEANUP(table_free_p) struct table *t = table_new(columns);
+	if (!t)
+		return -ENOMEM;
+	json_array_foreach(list, i, o)
+		add_row(t, o);
+	return table_print(t, stdout, cli_width());
 }
 
 int cli_write_failure(void)
@@ -245,5 +306,5 @@ int cli_print_fields(const json_t *o)
 	if (!t)
 		return -ENOMEM;
 	int r = add_fields(t, "", o);
-	return r < 0 ? r : table_print(t, stdout, cli_on_terminal());
+	return r < 0 ? r : table_print(t, stdout, cli_width());
 }

@@ -26,6 +26,7 @@
 #define CLI_STATE_DEFAULT "/var/lib/snapshotd"
 
 struct store;
+struct table;
 
 struct cli {
 	const char *socket;
@@ -77,6 +78,12 @@ MUST_CHECK int cli_json_path(const char *path, char **out, struct error *err);
 
 /* Does standard output go to a terminal (names are escaped there)? */
 bool cli_on_terminal(void);
+/*
+ * For table_print to standard output: 0 where that is no terminal, else its columns
+ * ($COLUMNS, what the terminal says, or 80), or SIZE_MAX with --wide.
+ */
+size_t cli_width(void);
+void cli_set_wide(void);
 /* The code of what stdio has just failed to write. */
 int cli_write_failure(void);
 /* Print o, indented, with a line end. */
@@ -85,6 +92,14 @@ MUST_CHECK int cli_print_json(const json_t *o);
 MUST_CHECK int cli_print_name(const char *s, size_t len);
 /* Print the name o[key] (store/base/bytes_json.h) like that; nothing where there is none. */
 MUST_CHECK int cli_print_json_name(const json_t *o, const char *key);
+/*
+ * Print a list: as JSON, or as a table of `columns` with a row for each, or `empty` on
+ * standard error, which says what there is none of and how one is made.
+ */
+MUST_CHECK int cli_print_list(const struct cli *cli, const json_t *list, const char *columns,
+			      void (*add_row)(struct table *t, const json_t *o), const char *empty);
+/* A line on standard error; what came from elsewhere plays no tricks on a terminal. */
+void cli_tell(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* Print an object's fields, one a line, aligned; sizes and times for people. */
 MUST_CHECK int cli_print_fields(const json_t *o);
 

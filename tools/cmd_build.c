@@ -89,25 +89,6 @@ static void build_row(struct table *t, const json_t *o)
 	table_name(t, error, strlen(error));
 }
 
-/* A table of the list's objects, or JSON. */
-static int print_list(const struct cli *cli, const json_t *list, const char *columns,
-		      void (*add_row)(struct table *t, const json_t *o))
-{
-	json_t *o;
-	size_t i;
-
-	if (cli->json)
-		return cli_print_json(list);
-	if (json_array_size(list) == 0)
-		return 0;
-	CLEANUP(table_free_p) struct table *t = table_new(columns);
-	if (!t)
-		return -ENOMEM;
-	json_array_foreach(list, i, o)
-		add_row(t, o);
-	return table_print(t, stdout, cli_on_terminal());
-}
-
 int cmd_builds(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
@@ -115,8 +96,8 @@ int cmd_builds(struct cli *cli, const struct args *args, struct error *err)
 
 	(void)args;
 	if (r == 0)
-		r = print_list(cli, list, "BUILD|STATE|>STEP|>CACHED|CREATED|NAME|KEY|ERROR",
-			       build_row);
+		r = cli_print_list(cli, list, "BUILD|STATE|>STEP|>CACHED|CREATED|NAME|KEY|ERROR",
+				   build_row, "no builds; 'varve build FILE' starts one");
 	json_decref(list);
 	return r;
 }
@@ -227,8 +208,8 @@ int cmd_images(struct cli *cli, const struct args *args, struct error *err)
 
 	(void)args;
 	if (r == 0)
-		r = print_list(cli, list, "KEY|SNAPSHOT|>STEPS|>SIZE|>NEW|LAST USED|BASE|NAMES",
-			       image_row);
+		r = cli_print_list(cli, list, "KEY|SNAPSHOT|>STEPS|>SIZE|>NEW|LAST USED|BASE|NAMES",
+				   image_row, "no images are cached; 'varve build FILE' makes one");
 	json_decref(list);
 	return r;
 }

@@ -166,8 +166,8 @@ static int need_snapshot(struct cli *cli, struct side *s, struct error *err)
 	int r = checkpoint_take(cli, cli_str(s->o, "id"), NULL, NULL, true, &o, err);
 	if (r < 0)
 		return r;
-	fprintf(stderr, "varve: diff: took the unnamed checkpoint %s of the mount at %s\n",
-		cli_str(o, "id"), cli_str(s->o, "mountpoint"));
+	cli_tell("varve: diff: took the unnamed checkpoint %s of the mount at %s", cli_str(o, "id"),
+		 cli_str(s->o, "mountpoint"));
 	json_decref(s->o);
 	s->o = o;
 	s->is_mount = false;

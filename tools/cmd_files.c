@@ -50,7 +50,7 @@ static int list(struct files *f, struct error *err)
 				table_size(t, cli_num(o, "size"));
 			table_json_name(t, o, "name", dir ? "/" : "");
 		}
-		r = table_print(t, stdout, cli_on_terminal());
+		r = table_print(t, stdout, cli_width());
 	}
 	json_decref(a);
 	return r;

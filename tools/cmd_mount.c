@@ -238,23 +238,13 @@ static void add_row(struct table *t, const json_t *m)
 
 int cmd_mounts(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *list = NULL, *m;
-	size_t i;
+	json_t *list = NULL;
 	int r = cli_call(cli, "GET", "/api/mounts", NULL, NULL, &list, err);
 
 	(void)args;
-	if (r == 0 && cli->json) {
-		r = cli_print_json(list);
-	} else if (r == 0 && json_array_size(list) > 0) {
-		CLEANUP(table_free_p)
-		struct table *t = table_new("ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT");
-		r = t ? 0 : -ENOMEM;
-		json_array_foreach(list, i, m)
-			if (t)
-				add_row(t, m);
-		if (t)
-			r = table_print(t, stdout, cli_on_terminal());
-	}
+	if (r == 0)
+		r = cli_print_list(cli, list, "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT",
+				   add_row, "no mounts; 'varve mount SNAPSHOT DIR' makes one");
 	json_decref(list);
 	return r;
 }

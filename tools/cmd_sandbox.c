@@ -142,7 +142,7 @@ static int run_in(struct cli *cli, struct exec_run *x, bool keep, struct error *
 	int r = exec_run(cli, x, err);
 
 	if (keep) {
-		fprintf(stderr, "varve: the sandbox %s is kept\n", x->sandbox);
+		cli_tell("varve: the sandbox %s is kept", x->sandbox);
 		return r;
 	}
 	int rm = remove_sandbox(cli, x->sandbox, &gone);
@@ -216,24 +216,15 @@ static void sandbox_row(struct table *t, const json_t *o)
 
 int cmd_sandboxes(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *list = NULL, *o;
-	size_t i;
+	json_t *list = NULL;
 	int r = cli_call(cli, "GET", "/api/sandboxes", NULL, NULL, &list, err);
 
 	(void)args;
-	if (r == 0 && cli->json) {
-		r = cli_print_json(list);
-	} else if (r == 0 && json_array_size(list) > 0) {
-		CLEANUP(table_free_p)
-		struct table *t = table_new("SANDBOX|STATUS|SNAPSHOT|>MEMORY|>CHANGED|>WRITTEN|"
-					    "STARTED|ENDS");
-		r = t ? 0 : -ENOMEM;
-		json_array_foreach(list, i, o)
-			if (t)
-				sandbox_row(t, o);
-		if (t)
-			r = table_print(t, stdout, cli_on_terminal());
-	}
+	if (r == 0)
+		r = cli_print_list(
+			cli, list, "SANDBOX|STATUS|SNAPSHOT|>MEMORY|>CHANGED|>WRITTEN|STARTED|ENDS",
+			sandbox_row,
+			"no sandboxes; 'varve run --keep --snapshot NAME -- COMMAND' makes one");
 	json_decref(list);
 	return r;
 }
@@ -251,7 +242,7 @@ int cmd_kill(struct cli *cli, const struct args *args, struct error *err)
 			r = remove_sandbox(cli, cli_str(o, "sandboxID"), &e);
 		json_decref(o);
 		if (r < 0 && result < 0)
-			fprintf(stderr, "varve: kill: %s\n", error_text(&e));
+			cli_tell("varve: kill: %s", error_text(&e));
 		else if (r < 0)
 			result = error_set(err, r, "%s", error_text(&e));
 	}
@@ -260,32 +251,28 @@ int cmd_kill(struct cli *cli, const struct args *args, struct error *err)
 
 /* ---- checkpoints ---- */
 
+static void checkpoint_row(struct table *t, const json_t *o)
+{
+	const char *name = cli_str(o, "name");
+
+	table_name(t, name, strlen(name));
+	table_cell(t, "%s", cli_str(o, "id"));
+	table_cell(t, "%s", cli_str(o, "status"));
+	table_size(t, cli_num(o, "sizeBytes"));
+	table_time(t, cli_str(o, "createdAt"));
+}
+
 int cmd_checkpoints(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *sandbox = NULL, *list = NULL, *o;
-	size_t i;
+	json_t *sandbox = NULL, *list = NULL;
 	int r = sandbox_find(cli, args->words[0], &sandbox, err);
 
 	if (r == 0)
 		r = cli_call(cli, "GET", "/api/sandboxes/%s/checkpoints",
 			     cli_str(sandbox, "sandboxID"), NULL, &list, err);
-	if (r == 0 && cli->json) {
-		r = cli_print_json(list);
-	} else if (r == 0 && json_array_size(list) > 0) {
-		CLEANUP(table_free_p) struct table *t = table_new("NAME|ID|STATUS|>SIZE|CREATED");
-		r = t ? 0 : -ENOMEM;
-		json_array_foreach(list, i, o) {
-			if (!t)
-				break;
-			table_name(t, cli_str(o, "name"), strlen(cli_str(o, "name")));
-			table_cell(t, "%s", cli_str(o, "id"));
-			table_cell(t, "%s", cli_str(o, "status"));
-			table_size(t, cli_num(o, "sizeBytes"));
-			table_time(t, cli_str(o, "createdAt"));
-		}
-		if (t)
-			r = table_print(t, stdout, cli_on_terminal());
-	}
+	if (r == 0)
+		r = cli_print_list(cli, list, "NAME|ID|STATUS|>SIZE|CREATED", checkpoint_row,
+				   "no checkpoints; 'varve checkpoint SANDBOX NAME' takes one");
 	json_decref(list);
 	json_decref(sandbox);
 	return r;

@@ -66,11 +66,28 @@ static int list_recipes(const struct cli *cli, const char *dir, struct error *er
 	}
 	if (r == 0 && cli->json)
 		r = cli_print_json(array);
+	else if (r == 0 && table_rows(t) == 0)
+		cli_tell("no recipes of templates in %s", dir);
 	else if (r == 0)
-		r = table_print(t, stdout, cli_on_terminal());
+		r = table_print(t, stdout, cli_width());
 	recipe_names_free(names);
 	json_decref(array);
 	return r;
+}
+
+/* Text of a recipe, on lines of its own; a failure to write shows at the end. */
+PRINTF_LIKE(1, 2) static void line(const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (n >= 0 && cli_print_name(text, (size_t)n) == 0)
+		putchar('\n');
+	if (n >= 0)
+		free(text);
 }
 
 static void print_words(const char *label, const json_t *list)
@@ -81,8 +98,11 @@ static void print_words(const char *label, const json_t *list)
 	if (json_array_size(list) == 0)
 		return;
 	printf("  %-11s", label);
-	json_array_foreach(list, i, v)
-		printf(" %s", json_string_value(v));
+	json_array_foreach(list, i, v) {
+		putchar(' ');
+		if (cli_print_name(json_string_value(v), json_string_length(v)) < 0)
+			break;
+	}
 	putchar('\n');
 }
 
@@ -93,16 +113,16 @@ static void print_step(size_t number, const json_t *step)
 	const char *key;
 	size_t i;
 
-	printf("%zu. %s\n", number, cli_str(step, "type"));
+	line("%zu. %s", number, cli_str(step, "type"));
 	list = json_object_get(args, "packages");
 	print_words("packages", list);
 	json_array_foreach(json_object_get(args, "commands"), i, v)
-		printf("  $ %s\n", json_string_value(v) ? json_string_value(v) : "?");
+		line("  $ %s", json_string_value(v) ? json_string_value(v) : "?");
 	list = json_object_get(args, "vars");
 	json_object_foreach((json_t *)(uintptr_t)list, key, v)
-		printf("  %s=%s\n", key, json_string_value(v) ? json_string_value(v) : "?");
+		line("  %s=%s", key, json_string_value(v) ? json_string_value(v) : "?");
 	if (*cli_str(args, "path"))
-		printf("  %s\n", cli_str(args, "path"));
+		line("  %s", cli_str(args, "path"));
 }
 
 static int show_recipe(const struct cli *cli, const struct recipe *r)
@@ -112,12 +132,15 @@ static int show_recipe(const struct cli *cli, const struct recipe *r)
 
 	if (cli->json)
 		return cli_print_json(r->json);
-	printf("%s: %s\n(%s)\n\nbootstrap\n", r->name, r->description, r->path);
-	printf("  %-11s %s\n  %-11s %s\n", "suite", r->suite, "variant", r->variant);
+	line("%s: %s", r->name, r->description);
+	line("(%s)", r->path);
+	printf("\nbootstrap\n");
+	line("  %-11s %s", "suite", r->suite);
+	line("  %-11s %s", "variant", r->variant);
 	print_words("components", r->components);
 	print_words("packages", r->packages);
 	if (*r->keyring)
-		printf("  %-11s %s\n", "keyring", r->keyring);
+		line("  %-11s %s", "keyring", r->keyring);
 	json_array_foreach(r->steps, i, step)
 		print_step(i + 1, step);
 	return 0;
@@ -151,12 +174,14 @@ static int set_name(char out[SNAPSHOT_NAME_MAX + 1], struct error *err, const ch
 
 PRINTF_LIKE(1, 2) static void say(const char *fmt, ...)
 {
+	char *text = NULL;
 	va_list ap;
 
 	va_start(ap, fmt);
-	fputs("==> ", stderr);
-	vfprintf(stderr, fmt, ap);
-	fputc('\n', stderr);
+	if (vasprintf(&text, fmt, ap) >= 0) {
+		cli_tell("==> %s", text);
+		free(text);
+	}
 	va_end(ap);
 }
 

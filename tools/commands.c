@@ -6,6 +6,7 @@ const struct option_spec cli_global_options[] = {
 	  "snapshotd's socket (default $SNAPSHOTD_SOCKET, or " CLI_SOCKET_DEFAULT ")" },
 	{ 0, "store", "DIR", "read the store in DIR itself, without a daemon" },
 	{ 'j', "json", NULL, "print JSON" },
+	{ 0, "wide", NULL, "shorten no name to fit the terminal" },
 	{ 'h', "help", NULL, "print help" },
 	{ 'V', "version", NULL, "print the version" },
 	{ 0 },

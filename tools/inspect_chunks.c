@@ -50,7 +50,7 @@ static int chunks_row(struct chunks *c, const char *kind, uint64_t offset, uint6
 	else
 		table_cell(c->table, "-");
 	table_cell(c->table, "%s", d ? state : kind);
-	table_cell(c->table, "%s", d ? hex : "-");
+	table_name(c->table, d ? hex : "-", d ? strlen(hex) : 1);
 	return 0;
 }
 
@@ -86,7 +86,7 @@ static int chunks_list(struct chunks *c, struct error *err)
 	}
 	if (r == 0)
 		r = c->cli->json ? json_stream_end(&c->json)
-				 : table_print(c->table, stdout, cli_on_terminal());
+				 : table_print(c->table, stdout, cli_width());
 	inspect_file_fini(&f);
 	return r;
 }

@@ -295,7 +295,7 @@ static int print_table(const struct du *du, const char *top)
 		else
 			table_name(t, top, strlen(top));
 	}
-	return table_print(t, stdout, cli_on_terminal());
+	return table_print(t, stdout, cli_width());
 }
 
 static int measure(struct du *du, const struct inspect *in, struct error *err)

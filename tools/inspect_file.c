@@ -255,7 +255,7 @@ static int stat_print(const struct inspect_file *f, const json_t *o)
 		field(t, "link", json_string_value(v));
 	json_object_foreach(json_object_get(o, "xattrs"), key, v)
 		field(t, key, json_string_value(v));
-	return table_print(t, stdout, cli_on_terminal());
+	return table_print(t, stdout, cli_width());
 }
 
 int cmd_stat(struct cli *cli, const struct args *args, struct error *err)

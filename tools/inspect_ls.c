@@ -90,7 +90,7 @@ static int list_directory(void *arg, const char *path, uint64_t dir,
 			r = add(ls, n->ino, (const char *)full.data, full.len);
 	}
 	if (r == 0 && ls->table)
-		r = table_print(ls->table, stdout, cli_on_terminal());
+		r = table_print(ls->table, stdout, cli_width());
 	return r;
 }
 
@@ -115,7 +115,7 @@ static int list(struct ls *ls, const struct inspect *in, bool recurse, struct er
 	} else {
 		r = add(ls, f.ino, in->path, strlen(in->path));
 		if (r == 0 && ls->table)
-			r = table_print(ls->table, stdout, cli_on_terminal());
+			r = table_print(ls->table, stdout, cli_width());
 	}
 	inspect_file_fini(&f);
 	return r;

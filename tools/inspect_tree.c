@@ -91,7 +91,7 @@ static int shape_print(const struct shape *sh, const struct inspect *in)
 		table_size(t, l->raw_bytes);
 		table_size(t, l->stored_bytes);
 	}
-	int r = table_print(t, stdout, cli_on_terminal());
+	int r = table_print(t, stdout, cli_width());
 	printf("keys:");
 	for (int k = 0; k < KEY_KIND_COUNT; k++) {
 		uint64_t n = sh->kinds[k] - (k == KEY_INODE && sh->kinds[k]);

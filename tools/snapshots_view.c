@@ -91,20 +91,8 @@ static void add_row(struct table *t, const json_t *o)
 
 int snapshots_print(const struct cli *cli, const json_t *list)
 {
-	json_t *o;
-	size_t i;
-
-	if (cli->json)
-		return cli_print_json(list);
-	if (json_array_size(list) == 0)
-		return 0;
-	CLEANUP(table_free_p)
-	struct table *t = table_new("NAME|STATUS|>SIZE|>NEW|>FILES|CREATED|SOURCE");
-	if (!t)
-		return -ENOMEM;
-	json_array_foreach(list, i, o)
-		add_row(t, o);
-	return table_print(t, stdout, cli_on_terminal());
+	return cli_print_list(cli, list, "NAME|STATUS|>SIZE|>NEW|>FILES|CREATED|SOURCE", add_row,
+			      "no snapshots yet; 'varve import NAME dir PATH' makes one");
 }
 
 /* Fields in the order of interest; the others follow as they come. */

@@ -5,16 +5,16 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wchar.h>
 
 #include "store/base/bytes_json.h"
 #include "tools/text.h"
 
-#define GAP 2 /* spaces between columns */
+#define GAP 2		       /* spaces between columns */
+#define SHRINK_MIN ((size_t)8) /* columns that a shortened name keeps */
 
 struct cell {
 	size_t offset, len; /* in text */
-	bool is_name;
+	bool may_shrink;
 };
 
 struct table {
@@ -55,9 +55,9 @@ void table_free(struct table *t)
 	free(t);
 }
 
-static void add_cell(struct table *t, size_t offset, bool is_name)
+static void add_cell(struct table *t, size_t offset, bool may_shrink)
 {
-	struct cell c = { offset, t->text.len - offset, is_name };
+	struct cell c = { offset, t->text.len - offset, may_shrink };
 
 	if (buf_append(&t->cells, &c, sizeof(c)) < 0)
 		t->failure = -ENOMEM;
@@ -125,34 +125,26 @@ size_t table_rows(const struct table *t)
 	return t->count / t->columns;
 }
 
-size_t table_width(const char *s, size_t len)
+/* Put the text of a cell into out, escaped for a terminal, at most `width` columns of it. */
+static int cell_text(const struct table *t, size_t i, bool terminal, size_t width, struct buf *out)
 {
-	size_t width = 0;
-
-	for (size_t i = 0; i < len;) {
-		uint32_t cp = 0;
-		size_t n = text_utf8(s + i, len - i, &cp);
-		int w = n > 1 ? wcwidth((wchar_t)cp) : 1;
-		width += w < 0 ? 1 : (size_t)w;
-		i += n ? n : 1;
-	}
-	return width;
-}
-
-/* Put the text of a cell into out. */
-static int cell_text(const struct table *t, size_t i, bool escape, struct buf *out)
-{
+	CLEANUP(buf_fini_p) struct buf escaped = BUF_INIT;
 	const struct cell *c = (const struct cell *)t->cells.data + i;
 	const char *s = c->len ? (const char *)t->text.data + c->offset : "";
 
 	buf_clear(out);
-	return c->is_name && escape ? text_escape(out, s, c->len) : buf_append(out, s, c->len);
+	if (!terminal)
+		return buf_append(out, s, c->len);
+	int r = text_escape(&escaped, s, c->len);
+	if (r < 0)
+		return r;
+	return text_shorten(out, escaped.len ? (const char *)escaped.data : "", escaped.len, width);
 }
 
 static void print_one(const struct table *t, FILE *f, size_t column, const char *s, size_t len,
 		      bool right)
 {
-	size_t room = ((const size_t *)t->widths.data)[column], width = table_width(s, len);
+	size_t room = ((const size_t *)t->widths.data)[column], width = text_width(s, len);
 	int pad = (int)(room > width ? room - width : 0);
 
 	if (right)
@@ -177,7 +169,7 @@ static const char *title(const struct table *t, size_t column, size_t *len, bool
 	return s;
 }
 
-static int measure(struct table *t, bool escape, struct buf *scratch, bool *out_titled)
+static int measure(struct table *t, bool terminal, struct buf *scratch, bool *out_titled)
 {
 	size_t *widths = (size_t *)(void *)t->widths.data;
 
@@ -187,30 +179,65 @@ static int measure(struct table *t, bool escape, struct buf *scratch, bool *out_
 		size_t len;
 		bool right;
 		const char *s = title(t, i, &len, &right);
-		widths[i] = table_width(s, len);
+		widths[i] = text_width(s, len);
 		*out_titled |= len > 0;
 	}
 	for (size_t i = 0; i < t->count; i++) {
-		int r = cell_text(t, i, escape, scratch);
+		int r = cell_text(t, i, terminal, SIZE_MAX, scratch);
 		if (r < 0)
 			return r;
-		size_t w = table_width((const char *)scratch->data, scratch->len);
+		size_t w = text_width((const char *)scratch->data, scratch->len);
 		widths[i % t->columns] = MAX(widths[i % t->columns], w);
 	}
 	return 0;
 }
 
-int table_print(struct table *t, FILE *f, bool escape)
+/* Whether a column may lose characters, and still has more than it needs. */
+static bool may_shrink(const struct table *t, size_t column)
+{
+	size_t len;
+	bool right, any = false;
+	const char *s = title(t, column, &len, &right);
+
+	for (size_t i = column; i < t->count && !any; i += t->columns)
+		any = ((const struct cell *)t->cells.data)[i].may_shrink;
+	return any &&
+	       ((const size_t *)t->widths.data)[column] > MAX(text_width(s, len), SHRINK_MIN);
+}
+
+/* Take columns from the widest names until a row has at most `width`, or no name is long. */
+static void fit(struct table *t, size_t width)
+{
+	size_t *widths = (size_t *)(void *)t->widths.data;
+	size_t total = GAP * (t->columns - 1);
+
+	for (size_t i = 0; i < t->columns; i++)
+		total += widths[i];
+	for (; total > width; total--) {
+		size_t widest = t->columns;
+		for (size_t i = 0; i < t->columns; i++)
+			if ((widest == t->columns || widths[i] > widths[widest]) &&
+			    may_shrink(t, i))
+				widest = i;
+		if (widest == t->columns)
+			return;
+		widths[widest]--;
+	}
+}
+
+int table_print(struct table *t, FILE *f, size_t terminal_width)
 {
 	CLEANUP(buf_fini_p) struct buf scratch = BUF_INIT;
-	bool titled = false;
+	bool titled = false, terminal = terminal_width > 0;
 	int r = t->failure;
 
 	if (r == 0)
-		r = measure(t, escape, &scratch, &titled);
+		r = measure(t, terminal, &scratch, &titled);
 	if (r < 0)
 		return r;
 	assert(t->columns > 0);
+	if (terminal && titled)
+		fit(t, terminal_width);
 	for (size_t i = 0; titled && i < t->columns; i++) {
 		size_t len;
 		bool right;
@@ -218,13 +245,13 @@ int table_print(struct table *t, FILE *f, bool escape)
 		print_one(t, f, i, s, len, right);
 	}
 	for (size_t i = 0; i < t->count; i++) {
-		size_t len;
+		size_t len, column = i % t->columns;
 		bool right;
-		title(t, i % t->columns, &len, &right);
-		r = cell_text(t, i, escape, &scratch);
+		title(t, column, &len, &right);
+		r = cell_text(t, i, terminal, ((const size_t *)t->widths.data)[column], &scratch);
 		if (r < 0)
 			return r;
-		print_one(t, f, i % t->columns, (const char *)scratch.data, scratch.len, right);
+		print_one(t, f, column, (const char *)scratch.data, scratch.len, right);
 	}
 	buf_clear(&t->text);
 	buf_clear(&t->cells);

@@ -1,6 +1,7 @@
 /*
  * table.h - aligned columns of text. Rows are kept until table_print, so that
- * columns fit what is in them; cells wider than others never get cut.
+ * columns fit what is in them. On a terminal no cell has control characters, and where
+ * there are titles, long names are shortened until a row fits.
  */
 #ifndef VARVE_TOOLS_TABLE_H
 #define VARVE_TOOLS_TABLE_H
@@ -29,7 +30,7 @@ DEFINE_CLEANUP(struct table *, table_free)
  * reported by table_print.
  */
 void table_cell(struct table *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
-/* Any bytes: a name. Escaped on a terminal, as they are elsewhere. */
+/* Any bytes: a name, which may be shortened. */
 void table_name(struct table *t, const char *s, size_t len);
 /* The name o[key] (store/base/bytes_json.h) and then `suffix`; only the suffix where there is none.
  */
@@ -39,11 +40,11 @@ void table_size(struct table *t, uint64_t bytes);
 void table_time(struct table *t, const char *iso);
 size_t table_rows(const struct table *t);
 
-/* Print and empty it; `escape`: names are shown with text_escape. 0, -ENOMEM, or why f cannot be
- * written. */
-MUST_CHECK int table_print(struct table *t, FILE *f, bool escape);
-
-/* Columns that s takes on a terminal. */
-size_t table_width(const char *s, size_t len);
+/*
+ * Print and empty it. terminal_width: columns of the terminal that f is (SIZE_MAX: shorten
+ * nothing), or 0 where it is none, and every byte is written as it is. 0, -ENOMEM, or why f
+ * cannot be written.
+ */
+MUST_CHECK int table_print(struct table *t, FILE *f, size_t terminal_width);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <wchar.h>
 
 size_t text_utf8(const char *s, size_t len, uint32_t *cp)
 {
@@ -81,6 +82,47 @@ int text_escape(struct buf *out, const char *s, size_t len)
 		i += n ? n : 1;
 	}
 	return 0;
+}
+
+/* The character at s: its bytes, at least one, and its columns. */
+static size_t next_char(const char *s, size_t len, size_t *width)
+{
+	uint32_t cp = 0;
+	size_t n = text_utf8(s, len, &cp);
+	int w = n > 1 ? wcwidth((wchar_t)cp) : 1;
+
+	*width = w < 0 ? 1 : (size_t)w;
+	return n ? n : 1;
+}
+
+size_t text_width(const char *s, size_t len)
+{
+	size_t width = 0, w;
+
+	for (size_t i = 0; i < len; width += w)
+		i += next_char(s + i, len - i, &w);
+	return width;
+}
+
+int text_shorten(struct buf *out, const char *s, size_t len, size_t width)
+{
+	size_t total = text_width(s, len), at = 0, head_end = 0, tail_start = len, w;
+
+	if (total <= width)
+		return buf_append(out, s, len);
+	size_t room = width ? width - 1 : 0, head = room - room / 2, tail = room / 2;
+	for (size_t i = 0; i < len; at += w) {
+		size_t n = next_char(s + i, len - i, &w);
+		if (at + w <= head)
+			head_end = i + n;
+		/* What follows begins with no mark that belongs to the character before. */
+		if (tail_start == len && w > 0 && total - at <= tail)
+			tail_start = i;
+		i += n;
+	}
+	if (buf_append(out, s, head_end) < 0 || (width && buf_append_str(out, "\xe2\x80\xa6") < 0))
+		return -ENOMEM;
+	return buf_append(out, s + tail_start, len - tail_start);
 }
 
 void text_size(uint64_t bytes, char out[TEXT_SIZE_MAX])
@@ -287,26 +329,4 @@ const char *text_type(uint32_t mode)
 		return "socket";
 	}
 	return "unknown";
-}
-
-unsigned text_distance(const char *a, const char *b)
-{
-	unsigned d[3][64]; /* rows i-2, i-1 and i of the table, in turn */
-	size_t la = strnlen(a, 63), lb = strnlen(b, 63);
-
-	for (size_t j = 0; j <= lb; j++)
-		d[0][j] = (unsigned)j;
-	for (size_t i = 1; i <= la; i++) {
-		unsigned *row = d[i % 3], *up = d[(i - 1) % 3];
-		row[0] = (unsigned)i;
-		for (size_t j = 1; j <= lb; j++) {
-			unsigned best = up[j - 1] + (a[i - 1] != b[j - 1]);
-			best = MIN(best, up[j] + 1);
-			best = MIN(best, row[j - 1] + 1);
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-				best = MIN(best, d[(i - 2) % 3][j - 2] + 1);
-			row[j] = best;
-		}
-	}
-	return d[la % 3][lb];
 }

@@ -20,6 +20,11 @@ bool text_is_utf8(const char *s, size_t len);
  */
 MUST_CHECK int text_escape(struct buf *out, const char *s, size_t len);
 
+/* Columns that s takes on a terminal. */
+size_t text_width(const char *s, size_t len);
+/* Append s, or where it is wider than `width` columns its two ends around an ellipsis. */
+MUST_CHECK int text_shorten(struct buf *out, const char *s, size_t len, size_t width);
+
 #define TEXT_SIZE_MAX 16
 /* "512 B", "1.5 KiB", "215 MiB". */
 void text_size(uint64_t bytes, char out[TEXT_SIZE_MAX]);
@@ -43,8 +48,5 @@ MUST_CHECK int text_parse_time_iso(const char *s, int64_t *out_unix_seconds);
 void text_mode(uint32_t mode, char out[TEXT_MODE_MAX]);
 /* "file", "directory", "symlink", ... */
 const char *text_type(uint32_t mode);
-
-/* Edits (insert, remove, replace, swap neighbours) from a to b; names of up to 63 bytes count. */
-unsigned text_distance(const char *a, const char *b);
 
 #endif

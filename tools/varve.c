@@ -7,6 +7,7 @@
  * store themselves).
  */
 #include <errno.h>
+#include <langinfo.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "store/base/log.h"
+#include "store/base/near.h"
 #include "store/base/version.h"
 #include "store/store.h"
 #include "tools/commands.h"
@@ -60,14 +62,9 @@ static void print_command_help(const struct command *c)
 	args_print_options(stdout, cli_global_options);
 }
 
-/* One line on stderr; what came from elsewhere cannot play tricks on the terminal. */
 static void print_error(const char *command, const char *text)
 {
-	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
-
-	if (isatty(STDERR_FILENO) && text_escape(&b, text, strlen(text)) == 0 && buf_cstr(&b))
-		text = (const char *)b.data;
-	fprintf(stderr, "varve: %s%s%s\n", command, *command ? ": " : "", text);
+	cli_tell("varve: %s%s%s", command, *command ? ": " : "", text);
 }
 
 static int usage_failure(const struct command *c, const struct error *err)
@@ -80,12 +77,12 @@ static int usage_failure(const struct command *c, const struct error *err)
 static int unknown_command(const char *name)
 {
 	const char *nearest = NULL;
-	unsigned best = 3; /* more edits than that are no typing mistake */
+	size_t best = SIZE_MAX;
 	struct error err = ERROR_INIT;
 
 	for (const struct command *c = cli_commands; c->name; c++) {
-		unsigned d = text_distance(name, c->name);
-		if (d < best && d < strlen(c->name)) {
+		size_t d = near_distance(name, c->name);
+		if (d < best && d <= near_limit(name, c->name)) {
 			best = d;
 			nearest = c->name;
 		}
@@ -120,6 +117,8 @@ static void apply_globals(struct cli *cli, const struct args *args)
 	if (store)
 		cli->store_dir = store;
 	cli->json |= args_has(args, "json");
+	if (args_has(args, "wide"))
+		cli_set_wide();
 }
 
 static int check_words(const struct command *c, const struct args *args, struct error *err)
@@ -201,7 +200,9 @@ int main(int argc, char **argv)
 	const char *socket = getenv("SNAPSHOTD_SOCKET");
 	struct cli cli = { .socket = CLI_SOCKET_DEFAULT };
 
-	setlocale(LC_CTYPE, "");
+	/* For the width of characters; what is printed is UTF-8 in any locale. */
+	if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+		setlocale(LC_CTYPE, "C.UTF-8");
 	log_set_level(LOG_ERROR);
 	if (socket && *socket) {
 		cli.socket = socket;

@@ -78,7 +78,14 @@ is "each command has help and knows its options and words" "$bad" ""
 is "help COMMAND is COMMAND --help" "$(varve help du | md5sum)" "$(varve du --help | md5sum)"
 fails "a command is needed" 2 '^usage:' varve
 fails "the nearest command is suggested" 2 "did you mean 'mount'\?" varve muont
-fails "nothing near is not suggested" 2 "^varve: there is no command 'xyzzy'"$'\n' varve xyzzy
+for c in xyzzy foo up; do
+	fails "nothing is near $c" 2 "^varve: there is no command '$c'"$'\n' varve $c
+done
+for c in snapshots mounts sandboxes builds images; do
+	run varve $c
+	like "an empty list of $c says so" "$st,$out,$err" "^0,,no $c.*'varve [a-z]+ .*' (makes|starts) one$"
+	is "and is one in JSON" "$(varve --json $c 2>&1)" '[]'
+done
 fails "missing words are named" 2 "^varve: mount: needs SNAPSHOT DIR"$'\n'"Try 'varve mount --help'" varve mount x
 fails "a choice is checked" 2 'cache is one of private\|shared' varve mount x . --cache both
 fails "a size is checked" 2 "'big' is no size" varve mount x . --quota big
@@ -256,6 +263,19 @@ like "a mountpoint that a link leads to may be of any bytes" \
 like "is listed as it is" "$(varve mounts)" $'/place\xe9'
 is "and as JSON" "$(varve --json mounts | jq -r '.[].mountpointBase64 // empty' | base64 -d)" "$PWD/"$'place\xe9'
 ok "and unmounted by its path" varve umount --discard $'place\xe9'
+on_narrow_terminal() { # COMMAND...: on one of 60 columns
+	on_terminal sh -c 'stty cols 70; "$@"' sh "$@"
+}
+widest() { wc -L; }
+ok "a table fits the terminal" test "$(on_narrow_terminal varve mounts | widest)" -le 70
+like "and tells what it leaves out" "$(on_narrow_terminal varve mounts)" '…'
+ok "COLUMNS is the width, too" test "$(COLUMNS=75 on_terminal varve mounts | widest)" -le 75
+is "--wide shows all" "$(on_narrow_terminal varve --wide mounts)" "$(varve mounts)"
+for c in "ls -lR a" "snapshots" "-j show a" "--help" "completion bash"; do
+	# shellcheck disable=SC2086
+	run sh -c "varve $c >/dev/full"
+	like "a full disk below $c is told" "$st $err" '^1 varve: .*writing the output: No space left on device$'
+done
 like "stat of a symlink is its own" "$(varve stat a:sl)" 'target +d/sub'
 is "chunks cover the file" "$(varve --json chunks a:d/big | jq '[.[].length] | add')" 700000
 is "chunks have holes" "$(varve --json chunks a:sparse | jq -c '[.[].kind]')" '["hole","chunk","hole"]'
@@ -342,7 +362,7 @@ like "progress shows on a terminal" "$(TERM=xterm on_terminal varve import p1 di
 # Without snapshots that have no name: their ids may begin with anything.
 complete() { varve __complete -- "$@" | grep -vE '^[0-9a-f]{8}(-[0-9a-f]{4}){3}' | sort | xargs; }
 is "commands are completed" "$(complete hi)" history
-is "options are" "$(complete umount --)" "--discard --help --json --lazy --socket --store --version"
+is "options are" "$(complete umount --)" "--discard --force --help --json --lazy --socket --store --version --wide"
 is "choices are" "$(complete mount --cache '')" "private shared"
 is "snapshots are" "$(complete show c)" "c1 c2"
 is "paths in snapshots are" "$(complete cat a:d/)" "a:d/big a:d/sub/"

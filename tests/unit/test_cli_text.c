@@ -177,31 +177,14 @@ static void modes_look_like_those_of_ls(void **state)
 	}
 }
 
-static void distance_counts_typing_mistakes(void **state)
-{
-	static const struct {
-		const char *a, *b;
-		unsigned distance;
-	} cases[] = { { "", "", 0 },	       { "", "ls", 2 },
-		      { "mount", "mount", 0 }, { "mont", "mount", 1 },
-		      { "muont", "mount", 1 }, { "umount", "mount", 1 },
-		      { "cat", "stat", 2 },    { "histroy", "history", 1 } };
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		assert_int_equal(text_distance(cases[i].a, cases[i].b), cases[i].distance);
-		assert_int_equal(text_distance(cases[i].b, cases[i].a), cases[i].distance);
-	}
-}
-
-static void check_table(struct table *t, bool escape, const char *wanted)
+static void check_table(struct table *t, size_t terminal_width, const char *wanted)
 {
 	char *out = NULL;
 	size_t len;
 	FILE *f = open_memstream(&out, &len);
 
 	assert_non_null(f);
-	assert_int_equal(table_print(t, f, escape), 0);
+	assert_int_equal(table_print(t, f, terminal_width), 0);
 	fclose(f);
 	assert_string_equal(out, wanted);
 	free(out);
@@ -218,11 +201,11 @@ static void columns_are_aligned(void **state)
 	table_name(t, "longer", 6);
 	table_size(t, 1);
 	table_cell(t, "%s", "");
-	check_table(t, false,
+	check_table(t, 0,
 		    "NAME       SIZE  STATUS\n"
 		    "a       2.0 KiB  ready\n"
 		    "longer      1 B  \n");
-	check_table(t, false, "NAME  SIZE  STATUS\n"); /* printing empties it */
+	check_table(t, 0, "NAME  SIZE  STATUS\n"); /* printing empties it */
 	table_free(t);
 }
 
@@ -231,12 +214,12 @@ static void table_without_titles_has_no_first_line(void **state)
 	struct table *t = table_new("|>");
 
 	(void)state;
-	check_table(t, false, "");
+	check_table(t, 0, "");
 	table_cell(t, "a");
 	table_cell(t, "%d", 10);
 	table_cell(t, "bcd");
 	table_cell(t, "%d", 1);
-	check_table(t, false, "a    10\nbcd   1\n");
+	check_table(t, 0, "a    10\nbcd   1\n");
 	table_free(t);
 }
 
@@ -250,9 +233,91 @@ static void names_are_escaped_on_a_terminal_and_raw_elsewhere(void **state)
 		table_cell(t, "x");
 		table_name(t, "\xff", 1);
 		table_cell(t, "y");
-		check_table(t, i == 0, i == 0 ? "a\\nb  x\n\\xff  y\n" : "a\nb  x\n\xff    y\n");
+		check_table(t, i == 0 ? 80 : 0,
+			    i == 0 ? "a\\nb  x\n\\xff  y\n" : "a\nb  x\n\xff    y\n");
 	}
 	table_free(t);
+}
+
+static void add_long_row(struct table *t)
+{
+	table_name(t, "a-name-of-30-characters-0123456", 30);
+	table_cell(t, "%d", 123456789);
+	table_name(t, "/a/path", 7);
+}
+
+/* The longest names lose their middles; numbers and cells that are no names never. */
+static void a_table_fits_the_terminal(void **state)
+{
+	struct table *t = table_new("NAME|>COUNT|PATH");
+
+	(void)state;
+	add_long_row(t);
+	check_table(t, 40,
+		    "NAME                      COUNT  PATH\n"
+		    "a-name-of-\xe2\x80\xa6rs-012345  123456789  /a/path\n");
+	add_long_row(t);
+	check_table(t, 10,
+		    "NAME          COUNT  PATH\n"
+		    "a-na\xe2\x80\xa6"
+		    "345  123456789  /a/path\n");
+	for (int i = 0; i < 2; i++) { /* no terminal, or one that shall show all */
+		add_long_row(t);
+		check_table(t, i ? SIZE_MAX : 0,
+			    "NAME                                COUNT  PATH\n"
+			    "a-name-of-30-characters-012345  123456789  /a/path\n");
+	}
+	table_free(t);
+	/* Without titles it is a listing, in which names stay whole. */
+	t = table_new("|>|");
+	add_long_row(t);
+	check_table(t, 10, "a-name-of-30-characters-012345  123456789  /a/path\n");
+	table_free(t);
+}
+
+static void no_cell_reaches_a_terminal_raw(void **state)
+{
+	struct table *t = table_new("STATUS");
+
+	(void)state;
+	table_cell(t, "%s", "\033]0;x\a");
+	check_table(t, 80, "STATUS\n\\x1b]0;x\\x07\n");
+	table_free(t);
+}
+
+static void shortened_text_fits(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t width;
+		const char *shown;
+	} cases[] = {
+		{ "", 0, "" },
+		{ "abc", 3, "abc" },
+		{ "abcd", 3,
+		  "a\xe2\x80\xa6"
+		  "d" },
+		{ "abcd", 2, "a\xe2\x80\xa6" },
+		{ "abcd", 1, "\xe2\x80\xa6" },
+		{ "abcd", 0, "" },
+		{ "\xe6\xbc\xa2\xe6\xbc\xa2\xe6\xbc\xa2", 5, /* two columns each */
+		  "\xe6\xbc\xa2\xe2\x80\xa6\xe6\xbc\xa2" },
+		{ "\xe6\xbc\xa2\xe6\xbc\xa2\xe6\xbc\xa2", 4, "\xe6\xbc\xa2\xe2\x80\xa6" },
+		{ "abcde\xcc\x81", 4,
+		  "ab\xe2\x80\xa6"
+		  "e\xcc\x81" }, /* e with an accent */
+	};
+
+	(void)state;
+	if (!setlocale(LC_CTYPE, "C.UTF-8"))
+		skip();
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+		assert_int_equal(
+			text_shorten(&b, cases[i].text, strlen(cases[i].text), cases[i].width), 0);
+		assert_string_equal(buf_cstr(&b), cases[i].shown);
+		assert_true(text_width((const char *)b.data, b.len) <= cases[i].width);
+	}
 }
 
 static void wide_characters_take_two_columns(void **state)
@@ -260,10 +325,10 @@ static void wide_characters_take_two_columns(void **state)
 	(void)state;
 	if (!setlocale(LC_CTYPE, "C.UTF-8"))
 		skip();
-	assert_int_equal(table_width("\xe6\xbc\xa2", 3), 2);
-	assert_int_equal(table_width("e\xcc\x81", 3), 1); /* a combining accent */
-	assert_int_equal(table_width("\xff", 1), 1);
-	assert_int_equal(table_width("", 0), 0);
+	assert_int_equal(text_width("\xe6\xbc\xa2", 3), 2);
+	assert_int_equal(text_width("e\xcc\x81", 3), 1); /* a combining accent */
+	assert_int_equal(text_width("\xff", 1), 1);
+	assert_int_equal(text_width("", 0), 0);
 }
 
 static void progress_line_says_what_is_known(void **state)
@@ -311,10 +376,12 @@ int main(void)
 		cmocka_unit_test(names_cannot_play_tricks_on_a_terminal),
 		cmocka_unit_test(times_are_written_and_read),
 		cmocka_unit_test(modes_look_like_those_of_ls),
-		cmocka_unit_test(distance_counts_typing_mistakes),
 		cmocka_unit_test(columns_are_aligned),
 		cmocka_unit_test(table_without_titles_has_no_first_line),
 		cmocka_unit_test(names_are_escaped_on_a_terminal_and_raw_elsewhere),
+		cmocka_unit_test(a_table_fits_the_terminal),
+		cmocka_unit_test(no_cell_reaches_a_terminal_raw),
+		cmocka_unit_test(shortened_text_fits),
 		cmocka_unit_test(wide_characters_take_two_columns),
 		cmocka_unit_test(progress_line_says_what_is_known),
 	};
