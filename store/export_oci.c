@@ -151,9 +151,11 @@ static int make_layout(struct store *s, const struct digest *root, const json_t 
 {
 	struct digest diff_id, blob;
 	uint64_t size;
-	int r = export_gzip(s, root, fd, &diff_id, &blob, &size, p, err);
+	int r;
 
 	l->layer_fd = fd;
+	r = export_gzip(s, root, fd, &diff_id, &blob, &size, p, err);
+
 	if (r < 0)
 		return r;
 	blob_name(&l->layer, &blob, size);
@@ -222,13 +224,15 @@ int export_oci(struct store *s, const struct digest *root, const json_t *config,
 	       const char *path, struct progress *p, struct error *err)
 {
 	struct layout l = { .layer_fd = -1 };
-	int dir = open_target(path, err);
+	struct remarks remarks;
+	int r = export_check(s, root, EXPORT_OCI, &remarks, err);
+	int dir = r < 0 ? r : open_target(path, err);
 
 	if (dir < 0)
 		return dir;
 	int fd = openat(dir, "blobs/.layer", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	int r = fd < 0 ? error_set_errno(err, -errno, "cannot write in %.300s", path)
-		       : make_layout(s, root, config, ref, fd, &l, p, err);
+	r = fd < 0 ? error_set_errno(err, -errno, "cannot write in %.300s", path)
+		   : make_layout(s, root, config, ref, fd, &l, p, err);
 	if (r == 0) {
 		r = write_layout(dir, &l);
 		if (r == 0 && syncfs(dir) < 0)
@@ -314,8 +318,12 @@ int export_oci_stream(struct store *s, const struct digest *root, const json_t *
 {
 	struct layout l = { .layer_fd = -1 };
 	struct sink to = { fn, arg };
-	int fd = oci_spool_open(s->dir_fd), r;
+	struct remarks remarks;
+	int r = export_check(s, root, EXPORT_OCI, &remarks, err);
 
+	if (r < 0)
+		return r;
+	int fd = oci_spool_open(s->dir_fd);
 	if (fd < 0)
 		return error_set_errno(err, fd, "cannot make a spool file");
 	r = make_layout(s, root, config, ref, fd, &l, p, err);

@@ -2,7 +2,7 @@
  * Export of a tree as a tar. Directories are walked depth first, a directory's
  * names in bytewise order, its own member ("./" for the root) before them. An
  * inode's keys are adjacent, so one seek finds its record, xattrs, names and
- * extents. Sockets have no form in a tar and are left out with a log line.
+ * extents. Sockets have no form in a tar and are left out.
  */
 #include "store/export.h"
 
@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/base/log.h"
 #include "store/export_stream.h"
 #include "store/tar_header.h"
 #include "store/tar_records.h"
@@ -357,11 +356,8 @@ static int put_member(struct tar_export *x, uint64_t ino, const struct inode_rec
 				.extra = &x->extra };
 	int r = 0;
 
-	if (S_ISSOCK(rec->mode)) {
-		log_warn("export: %.*s: sockets have no place in a tar", (int)x->path.len,
-			 (const char *)x->path.data);
-		return 0;
-	}
+	if (S_ISSOCK(rec->mode))
+		return 0; /* export_check counts them */
 	if (!S_ISDIR(rec->mode) && rec->nlink > 1)
 		r = as_hardlink(x, ino, &m);
 	if (r < 0)

@@ -15,8 +15,6 @@ static const struct {
 	[REMARK_VANISHED] = { "vanished", "files left out that vanished meanwhile" },
 	[REMARK_MOUNT] = { "mount", "mounts left out" },
 	[REMARK_SOCKET] = { "socket", "sockets left out: a tar has no form for them" },
-	[REMARK_WHITEOUT_NAME] = { "whiteoutName",
-				   "names left out that mean deletions in an image" },
 };
 
 void remarks_add(struct remarks *r, enum remark_kind kind, const char *path, size_t len)

@@ -21,7 +21,6 @@ enum remark_kind {
 	REMARK_VANISHED,	 /* import: a file that went while it was read */
 	REMARK_MOUNT,		 /* import: mounted below the directory, left out as asked */
 	REMARK_SOCKET,		 /* export: a tar has no form for it */
-	REMARK_WHITEOUT_NAME,	 /* export: ".wh.x" in an image, left out as asked */
 	REMARK_KINDS
 };
 

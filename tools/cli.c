@@ -308,3 +308,14 @@ int cli_print_fields(const json_t *o)
 	int r = add_fields(t, "", o);
 	return r < 0 ? r : table_print(t, stdout, cli_width());
 }
+
+void cli_print_remarks(const json_t *list)
+{
+	json_t *one;
+	size_t i;
+
+	json_array_foreach(list, i, one)
+		fprintf(stderr, "varve: %llu %s (the first: %s)\n",
+			(unsigned long long)cli_num(one, "count"), cli_str(one, "text"),
+			cli_str(one, "first"));
+}

@@ -106,6 +106,8 @@ MUST_CHECK int cli_print_fields(const json_t *o);
 /* Fields of JSON objects; "" and 0 where absent or of another type. */
 const char *cli_str(const json_t *o, const char *key);
 uint64_t cli_num(const json_t *o, const char *key);
+/* What an import or export did not carry over as it was, on standard error. */
+void cli_print_remarks(const json_t *list);
 bool cli_flag(const json_t *o, const char *key);
 
 #endif

@@ -44,6 +44,30 @@ static int export_by_daemon(struct cli *cli, const char *name, const char *forma
 	return rq.path ? client_run(c, &rq, NULL, err) : -ENOMEM;
 }
 
+/* Tell what will be left out. A failure: there is no such snapshot, or it is refused. */
+static int check_by_daemon(struct cli *cli, const char *name, const char *path, struct error *err)
+{
+	json_t *o = NULL;
+	int r = cli_call(cli, "GET", path, name, NULL, &o, err);
+
+	if (r == 0)
+		cli_print_remarks(json_object_get(o, "remarks"));
+	json_decref(o);
+	return r;
+}
+
+static int check_local(struct cli *cli, const struct inspect *in, enum export_format format,
+		       struct error *err)
+{
+	struct remarks remarks;
+	int r = export_check(cli->store, &in->snap.root, format, &remarks, err);
+	json_t *list = r == 0 ? remarks_to_json(&remarks) : NULL;
+
+	cli_print_remarks(list);
+	json_decref(list);
+	return r;
+}
+
 static int export_tar_to(struct cli *cli, const char *name, const char *path, struct error *err)
 {
 	struct sink s = { .file = OUT_FILE_NONE };
@@ -55,11 +79,16 @@ static int export_tar_to(struct cli *cli, const char *name, const char *path, st
 		r = inspect_open(cli, name, false, &in, err);
 		if (r == 0) {
 			s.total = in.snap.size_bytes;
-			r = export_tar(cli->store, &in.snap.root, sink_write, &s, NULL, err);
+			r = check_local(cli, &in, EXPORT_TAR, err);
+			if (r == 0)
+				r = export_tar(cli->store, &in.snap.root, sink_write, &s, NULL,
+					       err);
 			inspect_close(&in);
 		}
 	} else if (r == 0) {
-		r = export_by_daemon(cli, name, "tar", &s, err);
+		r = check_by_daemon(cli, name, "/api/snapshots/%s/export?format=tar&check=1", err);
+		if (r == 0)
+			r = export_by_daemon(cli, name, "tar", &s, err);
 	}
 	progress_bar_fini(&s.bar);
 	return out_file_close(&s.file, r, err);
@@ -73,6 +102,11 @@ static int export_oci_local(struct cli *cli, const char *name, const char *path,
 
 	if (r < 0)
 		return r;
+	r = check_local(cli, &in, EXPORT_OCI, err);
+	if (r < 0) {
+		inspect_close(&in);
+		return r;
+	}
 	progress_bar_init(&bar);
 	struct progress p = progress_bar_hook(&bar);
 	r = export_oci(cli->store, &in.snap.root, in.snap.config,
@@ -86,11 +120,10 @@ static int export_oci_remote(struct cli *cli, const char *name, const char *path
 {
 	struct sink s = { .file = OUT_FILE_NONE };
 	struct error unpack_err = ERROR_INIT;
-	json_t *o = NULL;
 
 	/* Ask first, so that a wrong name leaves no directory behind. */
-	int r = cli_call(cli, "GET", "/api/snapshots/%s", name, NULL, &o, err);
-	json_decref(o);
+	int r = check_by_daemon(cli, name, "/api/snapshots/%s/export?format=oci&check=1", err);
+
 	if (r < 0)
 		return r;
 	r = unpack_new(path, &s.unpack, err);

@@ -197,18 +197,6 @@ static int import_tar(struct client *c, const struct args *args, const struct li
 	return r;
 }
 
-/* What did not come over as it was, on standard error. */
-static void print_remarks(const json_t *list)
-{
-	json_t *one;
-	size_t i;
-
-	json_array_foreach(list, i, one)
-		fprintf(stderr, "varve: %llu %s (the first: %s)\n",
-			(unsigned long long)cli_num(one, "count"), cli_str(one, "text"),
-			cli_str(one, "first"));
-}
-
 static int print_imported(const struct cli *cli, const json_t *o)
 {
 	char size[TEXT_SIZE_MAX], fresh[TEXT_SIZE_MAX];
@@ -243,7 +231,7 @@ int cmd_import(struct cli *cli, const struct args *args, struct error *err)
 		r = import_by_path(c, args, &limits, &im, &o, err);
 	progress_bar_fini(&im.bar);
 	if (r == 0) {
-		print_remarks(json_object_get(o, "remarks"));
+		cli_print_remarks(json_object_get(o, "remarks"));
 		r = print_imported(cli, o);
 	}
 	json_decref(o);

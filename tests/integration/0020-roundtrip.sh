@@ -67,6 +67,18 @@ if command -v skopeo >/dev/null; then
 else
 	skip "skopeo reads the image" "no skopeo"
 fi
+# What an image cannot hold is an error, a socket is counted.
+mkdir "$T/wh" && echo x >"$T/wh/.wh.file"
+python3 -c 'import os, sys; os.mknod(sys.argv[1], 0o140600)' "$T/wh/socket"
+ok "import of a name that begins with .wh." varve import wh dir "$T/wh"
+not_ok "is no image" varve export wh oci "$T/no-image"
+like "and says why" "$(varve export wh oci "$T/no-image" 2>&1)" '\.wh\.file: names that begin'
+not_ok "and leaves nothing behind" test -e "$T/no-image"
+like "a tar counts the sockets" "$(varve export wh tar "$T/wh.tar" 2>&1)" '1 sockets left out.*socket\)'
+ok "without a daemon, too" test "$(varve --store "$STATE" export wh tar - 2>&1 >/dev/null | wc -l)" = 1
+ok "import of it" varve import wh2 tar "$T/wh.tar"
+is "the name is there" "$(varve cat wh2:.wh.file)" x
+
 # What another system wrote, and Linux cannot show.
 printf x >"$T/x"
 setfattr -n user.keep -v v "$T/x" && tar -C "$T" --format=pax --xattrs \

@@ -214,6 +214,7 @@ reply '... that can be imported' 201 '"source":"oci"' POST /api/snapshots/import
 is '... and is the same tree' "$(get .root)" "$(api GET /api/snapshots/uno | field .root)"
 reply 'an unknown tag is 422' 422 'tag|nope' POST /api/snapshots/import \
 	"{\"name\":\"x\",\"source\":{\"oci\":\"$T/uno.oci.tar\",\"tag\":\"nope\"}}"
+reply '... which holds all of it' 200 '"remarks":\[\]' GET '/api/snapshots/uno/export?format=oci&check=1'
 reply 'another format is 400' 400 zip GET '/api/snapshots/uno/export?format=zip'
 reply 'export of nothing is 404' 404 error GET /api/snapshots/nothing/export
 for _ in 1 2 3; do

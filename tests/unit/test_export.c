@@ -59,6 +59,7 @@ static void equal_trees_give_equal_bytes(void **state)
 	struct scratch *s = *state;
 
 	make_zoo();
+	sh("rm zoo/.wh.whiteout-like");
 	struct digest root = import_dir(s, "zoo");
 	export_to(s, &root, "1.tar");
 	export_to(s, &root, "2.tar");
@@ -89,8 +90,11 @@ static void sockets_are_left_out(void **state)
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
 	close(fd);
+	sh("mkdir k/d && python3 -c 'import os; os.mknod(\"k/d/t\", 0o140600)'");
 	struct digest root = import_dir(s, "k");
-	log_set_level(LOG_ERROR);
+	struct remarks remarks;
+	assert_int_equal(export_check(s->store, &root, EXPORT_TAR, &remarks, &s->err), 0);
+	assert_int_equal(remarks.kinds[REMARK_SOCKET].count, 2);
 	export_to(s, &root, "out.tar");
 	import_tar(s, "out.tar");
 	assert_false(exists(s, "s"));
@@ -157,6 +161,7 @@ static void a_failing_sink_ends_it(void **state)
 	struct scratch *s = *state;
 
 	make_zoo();
+	sh("rm zoo/.wh.whiteout-like");
 	struct digest root = import_dir(s, "zoo");
 	for (size_t i = 0; i < ARRAY_SIZE(after); i++) {
 		size_t left = after[i];
@@ -294,12 +299,9 @@ static void a_layout_comes_in_again(void **state)
 	json_t *config = json_pack("{s:[s], s:s}", "Env", "PATH=/bin", "WorkingDir", "/srv");
 
 	make_zoo();
+	sh("rm zoo/.wh.whiteout-like");
 	struct digest want = import_dir(s, "zoo");
 	assert_int_equal(export_oci(s->store, &want, config, "v1", "img", NULL, &s->err), 0);
-	/* An image has names like .wh.whiteout-like as whiteouts, so they do not survive. */
-	sh("rm zoo/.wh.whiteout-like");
-	set_mtime("zoo", 1500000000, 123000000);
-	want = import_dir(s, "zoo");
 	reset(s);
 	if (ingest_oci(s->store, "img", "v1", NULL, NULL, &s->result, &s->err) < 0)
 		fail_msg("%s", error_text(&s->err));
@@ -308,6 +310,35 @@ static void a_layout_comes_in_again(void **state)
 	json_object_set_new(config, "architecture", json_string(oci_architecture()));
 	assert_true(json_equal(config, s->result.config));
 	json_decref(config);
+}
+
+static void names_that_an_image_takes_for_deletions_are_refused(void **state)
+{
+	static const char *const names[] = { ".wh.x", "d/.wh.x", "d/.wh.", "d/.wh..wh..opq",
+					     "d/.wh..wh.aufs" };
+	struct scratch *s = *state;
+	struct remarks remarks;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		size_t left = SIZE_MAX;
+
+		sh("rm -rf w && mkdir -p w/d && touch w/.wh w/.whx && echo x >'w/%s'", names[i]);
+		struct digest root = import_dir(s, "w");
+		assert_int_equal(export_check(s->store, &root, EXPORT_TAR, &remarks, &s->err), 0);
+		assert_int_equal(export_check(s->store, &root, EXPORT_OCI, &remarks, &s->err),
+				 -EINVAL);
+		assert_int_equal(export_oci(s->store, &root, NULL, "v1", "img", NULL, &s->err),
+				 -EINVAL);
+		assert_int_equal(access("img", F_OK), -1);
+		assert_int_equal(export_oci_stream(s->store, &root, NULL, "v1", fail_later, &left,
+						   NULL, &s->err),
+				 -EINVAL);
+		assert_true(left == SIZE_MAX);
+		assert_non_null(strstr(error_text(&s->err), names[i]));
+		sh("rm 'w/%s'", names[i]);
+		root = import_dir(s, "w");
+		assert_int_equal(export_check(s->store, &root, EXPORT_OCI, &remarks, &s->err), 0);
+	}
 }
 
 static void a_layout_as_a_stream_comes_in_again(void **state)
@@ -333,6 +364,7 @@ static void skopeo_reads_a_layout(void **state)
 	if (system("command -v skopeo >/dev/null") != 0) /* NOLINT */
 		skip();
 	make_zoo();
+	sh("rm zoo/.wh.whiteout-like");
 	struct digest root = import_dir(s, "zoo");
 	assert_int_equal(export_oci(s->store, &root, NULL, "v1", "img", NULL, &s->err), 0);
 	sh("skopeo inspect oci:img:v1 | grep -q sha256 && skopeo inspect --config oci:img:v1 "
@@ -416,6 +448,7 @@ int main(void)
 		T(what_comes_before_a_missing_chunk_is_right),
 		T(an_unknown_root_is_an_error),
 		T(a_layout_comes_in_again),
+		T(names_that_an_image_takes_for_deletions_are_refused),
 		T(a_layout_as_a_stream_comes_in_again),
 		T(skopeo_reads_a_layout),
 		T(a_layout_is_never_written_over_something),
