@@ -19,7 +19,7 @@
 
 /* The threads that serve the requests of all mounts of a daemon. */
 struct session_pool;
-/* threads 0: 2 a core, at least 4. NULL on failure. */
+/* threads 0: 4 a core, at least 8; one mount gets half of them. NULL on failure. */
 struct session_pool *session_pool_new(unsigned threads, struct error *err);
 /*
  * Mounts of cache mode `shared` made from now on share these files, which outlive
@@ -166,6 +166,6 @@ uint64_t mount_last_pause_ns(struct mount *m);
 MUST_CHECK int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err);
 
 /* Requests served so far, by all mounts of the pool. */
-uint64_t session_pool_requests(const struct session_pool *sp);
+uint64_t session_pool_requests(struct session_pool *sp);
 
 #endif

@@ -24,19 +24,30 @@
 /* How long a flush waits for writes at most. */
 #define DRAIN_NS 60000000000ull
 
+struct session *session_find_locked(struct session_pool *sp, uint64_t token)
+{
+	size_t slot = (uint32_t)token;
+	struct session *s = slot < sp->n_slots ? sp->slots[slot] : NULL;
+
+	return s && s->generation == (uint32_t)(token >> 32) ? s : NULL;
+}
+
 struct session *session_acquire(struct session_pool *sp, uint64_t token)
 {
-	struct session *s = NULL;
-	size_t slot = (uint32_t)token;
+	struct session *s;
 
 	pthread_mutex_lock(&sp->lock);
-	if (slot < sp->n_slots && sp->slots[slot] &&
-	    sp->slots[slot]->generation == (uint32_t)(token >> 32)) {
-		s = sp->slots[slot];
+	s = session_find_locked(sp, token);
+	if (s)
 		s->active++;
-	}
 	pthread_mutex_unlock(&sp->lock);
 	return s;
+}
+
+void session_release_locked(struct session *s)
+{
+	if (--s->active == 0)
+		pthread_cond_broadcast(&s->idle);
 }
 
 void session_release(struct session *s)
@@ -44,8 +55,7 @@ void session_release(struct session *s)
 	struct session_pool *sp = s->pool;
 
 	pthread_mutex_lock(&sp->lock);
-	if (--s->active == 0)
-		pthread_cond_broadcast(&s->idle);
+	session_release_locked(s);
 	pthread_mutex_unlock(&sp->lock);
 }
 
@@ -58,39 +68,54 @@ static void end(struct session *s)
 		s->on_end(s->arg);
 }
 
-/* Read a request and handle it, as one pass of the thread. As read(2). */
+/* Read a request and handle it. As read(2); *cost falls by what it cost, to 0 at least. */
 static ssize_t serve_one(struct session *s, struct serving *me, struct poller *p, void *buf,
-			 size_t size)
+			 unsigned *cost)
 {
 	atomic_fetch_add(&me->pass, 1);
-	ssize_t n = read(s->fd, buf, size);
+	ssize_t n = read(s->fd, buf, wire_buffer_size());
 	int saved = errno;
+	bool is_write = n > 0 && wire_is_write(buf, (size_t)n);
 
+	if (is_write)
+		atomic_fetch_add(&s->writes, 1);
+	else
+		atomic_fetch_add(&me->pass, 1);
 	if (n > 0) {
-		if (wire_is_write(buf, (size_t)n))
-			atomic_fetch_add(&s->writes, 1);
-		/* Relaxed: a figure for people. */
-		atomic_fetch_add_explicit(&s->pool->requests, 1, memory_order_relaxed);
+		unsigned c = wire_takes_long(buf, (size_t)n) ? VISIT_COST_LONG : 1;
+
+		*cost -= MIN(c, *cost);
+		/* Relaxed: it only has to change. */
+		atomic_fetch_add_explicit(&s->requests, 1, memory_order_relaxed);
 		poll_handle(p, buf, (size_t)n);
 	}
-	atomic_fetch_add(&me->pass, 1);
+	if (is_write)
+		atomic_fetch_add(&me->pass, 1);
 	errno = saved;
 	return n;
 }
 
-static void serve(struct session *s, struct serving *me, void *buf, size_t size)
+/* Until there is nothing to read, or another session waits: its token, else 0. */
+static uint64_t serve(struct session *s, struct serving *me, void *buf)
 {
 	struct poller p = { .s = s };
+	unsigned cost = VISIT_COST;
+	uint64_t other = 0;
 
-	while (!atomic_load(&s->ended)) {
-		ssize_t n = serve_one(s, me, &p, buf, size);
+	while (!other && !atomic_load(&s->ended)) {
+		ssize_t n = serve_one(s, me, &p, buf, &cost);
 
-		if (n > 0)
+		if (n > 0 && cost)
 			continue;
+		if (n > 0) {
+			cost = VISIT_COST;
+			other = turn_other(s);
+			continue;
+		}
 		if (n < 0 && errno == EAGAIN) {
 			if (poll_idle(&p))
 				continue;
-			return;
+			return 0;
 		}
 		if (n < 0 && (errno == EINTR || errno == ENOENT))
 			continue;
@@ -99,32 +124,43 @@ static void serve(struct session *s, struct serving *me, void *buf, size_t size)
 		end(s);
 	}
 	poll_stop(&p);
+	return other;
+}
+
+/* The token of what there is to do. */
+static uint64_t wait_for_token(struct session_pool *sp)
+{
+	struct epoll_event ev;
+	int n;
+
+	do
+		n = epoll_wait(sp->epoll_fd, &ev, 1, -1);
+	while (n == 0 || (n < 0 && errno == EINTR));
+	return n > 0 ? ev.data.u64 : STOP_TOKEN;
 }
 
 static void *serving_thread(void *arg)
 {
 	struct serving *me = arg;
 	struct session_pool *sp = me->pool;
-	size_t size = wire_buffer_size();
-	void *buf = malloc(size);
+	void *buf = malloc(wire_buffer_size());
+	uint64_t token = 0;
 
 	pthread_setname_np(pthread_self(), "varve-fuse");
 	short_slice();
 	while (buf) {
-		struct epoll_event ev;
-		int n = epoll_wait(sp->epoll_fd, &ev, 1, -1);
-
-		if (n < 0 && errno != EINTR)
+		if (!token)
+			token = wait_for_token(sp);
+		if (token == STOP_TOKEN)
 			break;
-		if (n <= 0)
-			continue;
-		if (ev.data.u64 == STOP_TOKEN)
-			break;
-		struct session *s = session_acquire(sp, ev.data.u64);
+		struct session *s = turn_begin(sp, token);
 
+		token = 0;
 		if (s) {
-			serve(s, me, buf, size);
-			session_release(s);
+			atomic_store(&me->with, s);
+			token = serve(s, me, buf);
+			atomic_store(&me->with, NULL);
+			turn_end(s, token != 0);
 		}
 	}
 	free(buf);
@@ -306,8 +342,9 @@ struct session_pool *session_pool_new(unsigned threads, struct error *err)
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	int r;
 
+	/* One busy mount gets half of them. */
 	if (!threads)
-		threads = (unsigned)MAX(2 * cores, 4L);
+		threads = (unsigned)MAX(4 * cores, 8L);
 	if (sp)
 		sp->threads =
 			aligned_alloc(_Alignof(struct serving), threads * sizeof(*sp->threads));
@@ -317,6 +354,7 @@ struct session_pool *session_pool_new(unsigned threads, struct error *err)
 		return NULL;
 	}
 	memset(sp->threads, 0, threads * sizeof(*sp->threads));
+	sp->n_serving = threads;
 	pthread_mutex_init(&sp->lock, NULL);
 	pthread_mutex_init(&sp->init_lock, NULL);
 	deferred_init(&sp->syncs, "varve-sync", run_syncs);
@@ -365,9 +403,17 @@ void session_pool_free(struct session_pool *sp)
 	free(sp);
 }
 
-uint64_t session_pool_requests(const struct session_pool *sp)
+uint64_t session_pool_requests(struct session_pool *sp)
 {
-	return atomic_load_explicit(&sp->requests, memory_order_relaxed);
+	uint64_t n;
+
+	pthread_mutex_lock(&sp->lock);
+	n = sp->requests_gone;
+	for (size_t i = 0; i < sp->n_slots; i++)
+		if (sp->slots[i])
+			n += atomic_load_explicit(&sp->slots[i]->requests, memory_order_relaxed);
+	pthread_mutex_unlock(&sp->lock);
+	return n;
 }
 
 /* Put s into a free slot; a slot's number and generation name it in epoll. */
@@ -409,6 +455,7 @@ static void leave_slot(struct session *s)
 	sp->slots[s->slot] = NULL;
 	while (s->active)
 		pthread_cond_wait(&s->idle, &sp->lock);
+	sp->requests_gone += s->requests;
 	pthread_mutex_unlock(&sp->lock);
 }
 
@@ -492,13 +539,14 @@ bool session_ended(const struct session *s)
 	return atomic_load(&s->ended);
 }
 
-/* Until every pass of a serving thread that was under way has ended. */
-static void wait_passes(struct session_pool *sp)
+/* Until every pass of a thread that serves s, and was under way, has ended. */
+static void wait_passes(struct session *s)
 {
-	for (unsigned i = 0; i < sp->n_threads; i++) {
-		unsigned pass = atomic_load(&sp->threads[i].pass);
+	for (unsigned i = 0; i < s->pool->n_threads; i++) {
+		struct serving *t = &s->pool->threads[i];
+		unsigned pass = atomic_load(&t->pass);
 
-		while (pass % 2 && atomic_load(&sp->threads[i].pass) == pass)
+		while (pass % 2 && atomic_load(&t->with) == s && atomic_load(&t->pass) == pass)
 			usleep(20);
 	}
 }
@@ -524,7 +572,7 @@ void session_drain(struct session *s)
 		int quiet = 0;
 
 		for (; quiet < 2 && !is_request_queued(s); quiet++)
-			wait_passes(s->pool);
+			wait_passes(s);
 		if (quiet == 2 && atomic_load(&s->writes) == writes)
 			return;
 		usleep(50);

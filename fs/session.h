@@ -2,8 +2,9 @@
  * session.h - FUSE connections and the threads that serve all of them.
  *
  * One pool of threads waits on one epoll descriptor; a thread that got a
- * connection reads requests from it until there are none. So a thousand idle
- * mounts cost no thread, and one busy mount gets all cores. Of the fsync requests
+ * connection reads requests from it until there are none, or others wait for
+ * their turn (session_turns.c). So a thousand idle mounts cost no thread, one busy
+ * mount gets all cores, and never all threads. Of the fsync requests
  * of a mount one at a time is answered by the thread that read it, as long as
  * others are left to serve; those that come meanwhile by threads of their own,
  * many with one sync.

@@ -12,11 +12,15 @@
 
 #define FUSE_REPLY_MAX (64u << 10)
 
-/* A serving thread. `pass` is odd from before it reads a request until it has handled it. */
+/*
+ * A serving thread. `pass` is odd from before it reads a request until that is
+ * known to be no write, or is handled.
+ */
 struct serving {
 	struct session_pool *pool;
 	pthread_t thread;
-	_Atomic unsigned pass; /* changed by the thread alone */
+	_Atomic unsigned pass;	      /* changed by the thread alone, as the next one */
+	struct session *_Atomic with; /* whose requests it reads; NULL: none's */
 } __attribute__((aligned(64)));
 
 /*
@@ -36,8 +40,8 @@ struct session_pool {
 	int epoll_fd;
 	int stop_fd; /* eventfd: readable once the threads shall end */
 	unsigned n_threads;
+	unsigned n_serving; /* what n_threads becomes; constant */
 	struct serving *threads;
-	_Atomic uint64_t requests;
 	/* Token of the connection that a thread looks at without sleeping; 0: none does. */
 	_Atomic uint64_t polled;
 	struct poll_guard guard;
@@ -47,6 +51,8 @@ struct session_pool {
 	struct session **slots;
 	size_t n_slots;
 	uint32_t generation;
+	unsigned busy;		/* serving threads that are with a session */
+	uint64_t requests_gone; /* of sessions that are no more */
 
 	pthread_mutex_t init_lock; /* guards the saved reply to INIT */
 	uint8_t init_reply[256];
@@ -76,22 +82,28 @@ struct session {
 	size_t slot;
 	uint32_t generation;
 	_Atomic bool ended;
-	_Atomic uint64_t writes; /* write requests that were read */
-	_Atomic bool syncing;	 /* a serving thread is at it */
+	_Atomic uint64_t requests; /* that were read */
+	_Atomic uint64_t writes;   /* of these */
+	_Atomic bool syncing;	   /* a serving thread is at it */
 	struct ahead_streams ahead;
 	_Atomic bool walking; /* an ahead_tree job of it is queued or runs */
 	void (*on_end)(void *arg);
 	void *arg;
-	unsigned active;     /* guarded by pool->lock: threads and queued syncs that use it */
+	_Atomic bool held;   /* not armed, as it has its share; changed under pool->lock */
+	unsigned threads;    /* guarded by pool->lock, as the next one: that serve it */
+	unsigned active;     /* threads and queued syncs that use it */
 	pthread_cond_t idle; /* active became 0 */
 };
 
 /* --- session.c --- */
 
-/* The session of a token, with a user more; NULL where it went meanwhile. */
+/* The session of a token; NULL where it went meanwhile. pool->lock held, as for all _locked. */
+struct session *session_find_locked(struct session_pool *sp, uint64_t token);
+/* The same with a user more. */
 struct session *session_acquire(struct session_pool *sp, uint64_t token);
 /* A user of the session less. */
 void session_release(struct session *s);
+void session_release_locked(struct session *s);
 /* Queue a request, and use the session until it is answered. False without memory: answered. */
 bool session_defer(struct deferred *d, struct session *s, const struct deferred_request *what);
 
@@ -100,6 +112,23 @@ bool session_defer(struct deferred *d, struct session *s, const struct deferred_
 /* Connect, and make a mount of it that has no place yet: *out_fd, to be placed or closed. */
 MUST_CHECK int session_open_mount(struct session *s, const struct session_options *opt, int *out_fd,
 				  struct error *err);
+
+/* --- session_turns.c --- */
+
+/* What a thread handles of one session before it looks whether another one waits. */
+#define VISIT_COST 64u
+/* Of a request that copies much. */
+#define VISIT_COST_LONG 8u
+
+/*
+ * Begin to serve the session of a token that epoll has told. NULL: it went, or
+ * has its share of the threads.
+ */
+struct session *turn_begin(struct session_pool *sp, uint64_t token);
+/* has_more: its queue was not seen empty. */
+void turn_end(struct session *s, bool has_more);
+/* The token of another session with requests, which the caller is to serve; 0: none waits. */
+uint64_t turn_other(const struct session *s);
 
 /* --- session_poll.c --- */
 
@@ -122,6 +151,9 @@ MUST_CHECK int poll_guard_start(struct session_pool *sp);
 void poll_guard_stop(struct session_pool *sp);
 /* Watch the connection (EPOLL_CTL_ADD), or be told again of what is queued (EPOLL_CTL_MOD). */
 MUST_CHECK int session_arm(struct session *s, int op);
+void session_disarm(struct session *s);
+/* What epoll calls it. */
+uint64_t session_token(const struct session *s);
 /* Nothing to read: true to look again. */
 bool poll_idle(struct poller *p);
 void poll_stop(struct poller *p);

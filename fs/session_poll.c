@@ -13,7 +13,7 @@
 /* Requests without a pause after which other threads are called in. */
 #define POLL_STREAK 8u
 
-static uint64_t token_of(const struct session *s)
+uint64_t session_token(const struct session *s)
 {
 	return (uint64_t)s->generation << 32 | s->slot;
 }
@@ -28,14 +28,14 @@ uint64_t session_now_ns(void)
 
 int session_arm(struct session *s, int op)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = token_of(s) };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = session_token(s) };
 
 	return epoll_ctl(s->pool->epoll_fd, op, s->fd, &ev) < 0 ? -errno : 0;
 }
 
-static void disarm(struct session *s)
+void session_disarm(struct session *s)
 {
-	struct epoll_event ev = { .events = 0, .data.u64 = token_of(s) };
+	struct epoll_event ev = { .events = 0, .data.u64 = session_token(s) };
 
 	epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_MOD, s->fd, &ev);
 }
@@ -60,7 +60,7 @@ static void call_others(struct poller *p)
 {
 	if (p->polling)
 		poll_stop(p);
-	else if (!p->called)
+	else if (!p->called && !atomic_load(&p->s->held))
 		(void)!session_arm(p->s, EPOLL_CTL_MOD);
 	p->called = true;
 }
@@ -85,6 +85,20 @@ static void wake_guard(struct poll_guard *g)
 		(void)!write(g->wake_fd, &one, sizeof(one));
 }
 
+/* The requests that were read of the session that is polled. */
+static uint64_t polled_requests(struct session_pool *sp, uint64_t token)
+{
+	uint64_t n = 0;
+
+	pthread_mutex_lock(&sp->lock);
+	struct session *s = session_find_locked(sp, token);
+
+	if (s)
+		n = atomic_load(&s->requests);
+	pthread_mutex_unlock(&sp->lock);
+	return n;
+}
+
 /* Nobody polls: sleep until somebody does. */
 static void guard_sleep(struct session_pool *sp)
 {
@@ -104,14 +118,15 @@ static void *guard_main(void *arg)
 	pthread_setname_np(pthread_self(), "varve-guard");
 	while (!atomic_load(&sp->guard.stop)) {
 		uint64_t token = atomic_load(&sp->polled);
-		uint64_t requests = atomic_load(&sp->requests);
 
 		if (!token) {
 			guard_sleep(sp);
 			continue;
 		}
+		uint64_t requests = polled_requests(sp, token);
+
 		usleep(GUARD_US);
-		if (atomic_load(&sp->polled) != token || atomic_load(&sp->requests) != requests)
+		if (atomic_load(&sp->polled) != token || polled_requests(sp, token) != requests)
 			continue;
 		struct session *s = session_acquire(sp, token);
 
@@ -161,11 +176,11 @@ bool poll_idle(struct poller *p)
 		struct session_pool *sp = p->s->pool;
 		uint64_t none = 0;
 
-		if (!atomic_compare_exchange_strong(&sp->polled, &none, token_of(p->s)))
+		if (!atomic_compare_exchange_strong(&sp->polled, &none, session_token(p->s)))
 			return false;
 		wake_guard(&sp->guard);
 		p->polling = true;
-		disarm(p->s);
+		session_disarm(p->s);
 		p->deadline_ns = 0;
 		return true; /* what came before disarming may have been signalled to nobody */
 	}

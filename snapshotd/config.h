@@ -33,7 +33,7 @@
  *   "nodeCacheBytes", "chunkCacheBytes", "blockCacheBytes"  in place of their parts of it
  *   "sharedCacheBytes"            disk for files that mounts share (default 4 GiB, or a
  *                                 quarter of what is free)
- *   "threads"                     that serve the mounts; 0: two a core
+ *   "threads"                     that serve the mounts; 0: four a core
  *   "connectionLimit"             HTTP connections at a time (default 512)
  *   "runtime"                     OCI runtime, as --runtime (default "runc")
  *   "defaultTemplate"             snapshot below images without a base of their own
