@@ -301,8 +301,8 @@ int api_query(const struct api_call *c, struct error *err, ...)
 	return query_check(&c->query, known, err);
 }
 
-int api_body(const struct api_call *c, const struct field *fields, size_t n, json_t **out,
-	     struct error *err)
+/* The body as JSON of any kind; an empty object where there is none. */
+static int body_parse(const struct api_call *c, json_t **out, struct error *err)
 {
 	json_error_t jerr;
 	size_t len;
@@ -311,18 +311,67 @@ int api_body(const struct api_call *c, const struct field *fields, size_t n, jso
 		len ? json_loadb(text, len,
 				 JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &jerr)
 		    : json_object();
-	int rc;
 
 	if (!j && !len)
 		return error_set(err, -ENOMEM, "out of memory");
 	if (!j)
 		return error_set(err, -EINVAL, "the body is no JSON: %s (line %d, column %d)",
 				 jerr.text, jerr.line, jerr.column);
-	rc = fields_parse(j, fields, n, err);
+	*out = j;
+	return 0;
+}
+
+/* Takes j. */
+static int body_check(json_t *j, const struct field *fields, size_t n, json_t **out,
+		      struct error *err)
+{
+	int rc = fields_parse(j, fields, n, err);
+
 	if (rc < 0)
 		json_decref(j);
 	else
 		*out = j;
+	return rc;
+}
+
+int api_body(const struct api_call *c, const struct field *fields, size_t n, json_t **out,
+	     struct error *err)
+{
+	json_t *j = NULL;
+	int rc = body_parse(c, &j, err);
+
+	return rc < 0 ? rc : body_check(j, fields, n, out, err);
+}
+
+int api_body_known(const struct api_call *c, const struct field *fields, size_t n, json_t **out,
+		   struct error *err)
+{
+	const char *name, *first = NULL;
+	json_t *j = NULL, *known;
+	int rc = body_parse(c, &j, err);
+	size_t left_out = 0;
+	json_t *v;
+
+	if (rc < 0)
+		return rc;
+	if (!json_is_object(j))
+		return body_check(j, fields, n, out, err);
+	known = json_object();
+	json_object_foreach(j, name, v) {
+		if (!field_find(fields, n, name)) {
+			first = first ? first : name;
+			left_out++;
+		} else if (json_object_set(known, name, v) < 0) {
+			rc = error_set(err, -ENOMEM, "out of memory");
+		}
+	}
+	if (left_out)
+		log_info("%s %s: ignored member \"%.60s\"%s", http_method(c->rq), http_path(c->rq),
+			 first, left_out > 1 ? " and others" : "");
+	json_decref(j);
+	if (rc == 0)
+		return body_check(known, fields, n, out, err);
+	json_decref(known);
 	return rc;
 }
 

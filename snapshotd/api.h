@@ -40,9 +40,11 @@ struct api {
 	struct stats_history *history;
 	struct recompressor *recompressor;
 	struct metrics metrics;
-	const char *api_key;	     /* or NULL */
-	const char *listen_host;     /* as configured, or NULL */
-	const json_t *allowed_hosts; /* more names of this host: an array, or NULL */
+	const char *api_key;		 /* or NULL */
+	const char *listen_host;	 /* as configured, or NULL */
+	const json_t *host_roots;	 /* of TCP clients; NULL: none */
+	const json_t *socket_host_roots; /* of others; NULL: no limit */
+	const json_t *allowed_hosts;	 /* more names of this host: an array, or NULL */
 	char dashboard_token[2 * DASHBOARD_TOKEN_BYTES + 1]; /* of this daemon's life */
 	int64_t started_ms;				     /* CLOCK_MONOTONIC */
 };
@@ -78,6 +80,16 @@ MUST_CHECK int api_gate(struct api_call *c, bool open, struct error *err);
 /* Whether its body's type is one that no page could send. Inside begin. */
 MUST_CHECK int api_gate_body(struct api_call *c, bool stream, struct error *err);
 
+/*
+ * Whether the client may name the path, of a member of its body: -EACCES. *out_fd:
+ * the place (O_PATH), the caller's to close; -1 where there is no limit, or no path.
+ */
+MUST_CHECK int api_host_place(struct api_call *c, const char *member, const char *path, int *out_fd,
+			      struct error *err);
+/* The same; the path in the body is replaced by one without symlinks, and *path, too. */
+MUST_CHECK int api_host_path(struct api_call *c, json_t *body, const char *member,
+			     const char **path, struct error *err);
+
 /* Decoded capture i of the path. */
 static inline const char *api_capture(const struct api_call *c, size_t i)
 {
@@ -93,6 +105,13 @@ MUST_CHECK int api_query(const struct api_call *c, struct error *err, ...)
  */
 MUST_CHECK int api_body(const struct api_call *c, const struct field *fields, size_t n,
 			json_t **out, struct error *err);
+
+/*
+ * The same of what published clients send, whose next versions may send more:
+ * members that are not among the fields are left out, with a line of log.
+ */
+MUST_CHECK int api_body_known(const struct api_call *c, const struct field *fields, size_t n,
+			      json_t **out, struct error *err);
 
 /*
  * The result of a call; takes j (NULL: out of memory). As an event "result"

@@ -88,7 +88,7 @@ static int creation_parse(struct api_call *c, struct creation *cr, json_t **body
 	int rc = api_query(c, err, "async", "force", "keepFailed", NULL);
 
 	if (rc == 0)
-		rc = api_body(c, fields, ARRAY_SIZE(fields), body, err);
+		rc = api_body_known(c, fields, ARRAY_SIZE(fields), body, err);
 	if (rc == 0)
 		rc = query_bool(&c->query, "async", &cr->is_async, err);
 	if (rc == 0)

@@ -49,7 +49,7 @@ static int checkpoint_parse(struct api_call *c, const char **name, uint64_t *kee
 		{ "kind", FIELD_STRING, &kind, false },
 		{ "promoteToFull", FIELD_BOOL, &promote, false },
 	};
-	int rc = api_body(c, fields, ARRAY_SIZE(fields), body, err);
+	int rc = api_body_known(c, fields, ARRAY_SIZE(fields), body, err);
 
 	if (rc == 0 && ((kind && strcmp(kind, "disk_only") != 0) || promote))
 		rc = error_set(err, -EINVAL,

@@ -194,9 +194,18 @@ static int simple(struct api_call *c, const char *command, struct error *err)
 	return rc < 0 ? rc : api_no_content(c);
 }
 
+/* What is not there is removed already. */
 int api_file_delete(struct api_call *c, struct error *err)
 {
-	return simple(c, "file-remove", err);
+	struct file_call f;
+	const char *path;
+	int rc = file_call_begin(&f, c, &path, err);
+
+	if (rc == 0 && (rc = agent(&f, "file-remove", path, -1, err)) == -ENOENT &&
+	    c->fail_status == 404)
+		rc = 0;
+	file_call_end(&f);
+	return rc < 0 ? rc : api_no_content(c);
 }
 
 int api_file_mkdir(struct api_call *c, struct error *err)

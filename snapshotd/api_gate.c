@@ -9,9 +9,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
+#include "snapshotd/host_place.h"
 #include "snapshotd/origin.h"
 #include "store/hash.h"
 
@@ -120,6 +123,48 @@ int api_gate_body(struct api_call *c, bool stream, struct error *err)
 	if (rc < 0)
 		c->fail_status = 415;
 	return rc;
+}
+
+int api_host_place(struct api_call *c, const char *member, const char *path, int *out_fd,
+		   struct error *err)
+{
+	bool tcp = http_needs_key(c->rq);
+	const json_t *roots = tcp ? c->api->host_roots : c->api->socket_host_roots;
+	int fd;
+
+	*out_fd = -1;
+	if (!path || (!tcp && !roots))
+		return 0;
+	fd = host_place_open(roots, path, err);
+	if (fd == -EACCES)
+		error_set(err, fd,
+			  "\"%.200s\" is no place that clients %s may name: %s in the config "
+			  "file lists the directories that they may",
+			  path, tcp ? "over TCP" : "of the socket",
+			  tcp ? "hostRoots" : "socketHostRoots");
+	if (fd < 0)
+		return error_prefix(err, fd, "%s", member);
+	*out_fd = fd;
+	return 0;
+}
+
+int api_host_path(struct api_call *c, json_t *body, const char *member, const char **path,
+		  struct error *err)
+{
+	char *real = NULL;
+	int fd, rc = api_host_place(c, member, *path, &fd, err);
+
+	if (rc < 0 || fd < 0)
+		return rc;
+	rc = host_place_path(fd, &real);
+	close(fd);
+	if (rc == 0 && json_object_set_new(body, member, json_string(real)) < 0)
+		rc = -EINVAL; /* no UTF-8 */
+	free(real);
+	if (rc < 0)
+		return error_set_errno(err, rc, "%s \"%.200s\"", member, *path);
+	*path = json_string_value(json_object_get(body, member));
+	return 0;
 }
 
 int api_gate_init(struct api *a, struct error *err)

@@ -48,7 +48,7 @@ int api_image_create(struct api_call *c, struct error *err)
 	int rc = api_query(c, err, "force", "keepFailed", NULL);
 
 	if (rc == 0)
-		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+		rc = api_body_known(c, fields, ARRAY_SIZE(fields), &body, err);
 	if (rc == 0)
 		rc = build_image(c, image, err);
 	json_decref(body);

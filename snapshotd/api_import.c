@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@ struct import {
 	const char *name;
 	const char *dir, *tar, *oci, *tag; /* exactly one of the first three, or stream */
 	bool stream;			   /* a tar in the body */
+	int place_fd;			   /* what the client may name there; -1: any */
+	char place[32];			   /* its path, whatever becomes of the client's */
 	struct ingest_options opt;
 };
 
@@ -64,6 +67,21 @@ static int parse_source(const json_t *source, struct import *im, struct error *e
 	return 0;
 }
 
+/* From where the client may name only some places: that, and nothing put there meanwhile. */
+static int take_place(struct api_call *c, struct import *im, struct error *err)
+{
+	const char **path = im->dir ? &im->dir : im->tar ? &im->tar : &im->oci;
+	int rc = api_host_place(c, "source", *path, &im->place_fd, err);
+
+	if (rc < 0)
+		return rc;
+	if (im->place_fd >= 0) {
+		snprintf(im->place, sizeof(im->place), "/proc/self/fd/%d", im->place_fd);
+		*path = im->place;
+	}
+	return 0;
+}
+
 static int parse_body(struct api_call *c, struct import *im, json_t **body, struct error *err)
 {
 	json_t *source = NULL;
@@ -80,6 +98,8 @@ static int parse_body(struct api_call *c, struct import *im, json_t **body, stru
 		rc = api_body(c, fields, ARRAY_SIZE(fields), body, err);
 	if (rc == 0)
 		rc = parse_source(source, im, err);
+	if (rc == 0)
+		rc = take_place(c, im, err);
 	if (rc == 0 && im->opt.one_file_system && !im->dir)
 		rc = error_set(err, -EINVAL, "oneFileSystem goes with a directory only");
 	return rc;
@@ -87,7 +107,7 @@ static int parse_body(struct api_call *c, struct import *im, json_t **body, stru
 
 int api_import_check(struct api_call *c, struct error *err)
 {
-	struct import im = { 0 };
+	struct import im = { .place_fd = -1 };
 	const char *type = http_header(c->rq, "Content-Type");
 	int rc;
 
@@ -227,7 +247,7 @@ static json_t *import_to_json(const struct snapshot *s, const struct remarks *re
 
 int api_import(struct api_call *c, struct error *err)
 {
-	struct import im = { 0 };
+	struct import im = { .place_fd = -1 };
 	struct snapshot s = { 0 };
 	struct progress *p = NULL;
 	struct remarks remarks = { 0 };
@@ -251,5 +271,7 @@ int api_import(struct api_call *c, struct error *err)
 	}
 	snapshot_fini(&s);
 	json_decref(body);
+	if (im.place_fd >= 0)
+		close(im.place_fd);
 	return rc;
 }

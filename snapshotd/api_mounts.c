@@ -86,7 +86,9 @@ static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mo
 	rc = api_body(c, fields, ARRAY_SIZE(fields) - !with_snapshot, body, err);
 	if (rc < 0)
 		return rc;
-	rc = mr->cache ? mount_cache_parse(mr->cache, &o->cache, err) : 0;
+	rc = api_host_path(c, *body, "mountpoint", &o->mountpoint, err);
+	if (rc == 0 && mr->cache)
+		rc = mount_cache_parse(mr->cache, &o->cache, err);
 	if (rc == 0 && strlen(o->mountpoint) >= sizeof(((struct mount_info *)0)->mountpoint))
 		rc = error_set(err, -EINVAL, "the mountpoint's path is too long");
 	if (rc == 0 && o->fsname && strlen(o->fsname) > SNAPSHOT_NAME_MAX)
@@ -205,6 +207,8 @@ int api_mount_attach(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
 	if (rc == 0)
+		rc = api_host_path(c, body, "mountpoint", &mountpoint, err);
+	if (rc == 0)
 		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
 	if (rc == 0)
 		rc = mounts_attach(c->api->mounts, e, mountpoint, err);
@@ -271,6 +275,8 @@ int api_mount_checkpoint(struct api_call *c, struct error *err)
 		rc = query_bool(&c->query, "wait", &wait, err);
 	if (rc == 0 && cgroup && cgroup[0] != '/')
 		rc = error_set(err, -EINVAL, "freezeCgroup is not an absolute path");
+	if (rc == 0)
+		rc = api_host_path(c, body, "freezeCgroup", &cgroup, err);
 	if (rc == 0 && name && *name)
 		rc = api_name_free(c, name, err);
 	if (rc == 0)

@@ -14,7 +14,7 @@ int api_patch_create(struct api_call *c, struct error *err)
 	int rc = api_query(c, err, NULL);
 
 	if (rc == 0)
-		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+		rc = api_body_known(c, fields, ARRAY_SIZE(fields), &body, err);
 	if (rc == 0)
 		rc = patches_add(c->api->sandboxes, api_capture(c, 0), script, description, &j,
 				 err);

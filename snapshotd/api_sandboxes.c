@@ -158,14 +158,16 @@ static int create_parse(struct api_call *c, bool with_source, struct create *cr,
 		{ "previewAuth", FIELD_ANY, &preview, false },
 		{ "burst", FIELD_ANY, &ignored, false },
 		{ "sandboxFamily", FIELD_ANY, &ignored, false },
-		{ "templateID", FIELD_STRING, &s->template_id, false }, /* the last three */
+		{ "templateID", FIELD_STRING, &s->template_id, false },
 		{ "snapshot", FIELD_STRING, &cr->snapshot, false },
 		{ "image", FIELD_IMAGE, &cr->image, false },
 	};
 	int rc;
 
 	*cr = (struct create){ 0 };
-	rc = api_body(c, fields, ARRAY_SIZE(fields) - (with_source ? 0 : 3), body, err);
+	rc = api_body_known(c, fields, ARRAY_SIZE(fields), body, err);
+	if (rc == 0 && !with_source && (s->template_id || cr->snapshot || cr->image))
+		rc = error_set(err, -EINVAL, "a fork has no image, snapshot or templateID");
 	if (rc == 0)
 		rc = not_supported("secretStore", secrets, err);
 	if (rc == 0)

@@ -73,7 +73,7 @@ static bool has_nul(const json_t *j)
 	return false;
 }
 
-static const struct field *field_find(const struct field *fields, size_t n, const char *name)
+const struct field *field_find(const struct field *fields, size_t n, const char *name)
 {
 	for (size_t i = 0; i < n; i++)
 		if (strcmp(fields[i].name, name) == 0)

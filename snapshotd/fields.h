@@ -36,4 +36,7 @@ struct field {
 MUST_CHECK int fields_parse(const json_t *object, const struct field *fields, size_t n,
 			    struct error *err);
 
+/* The one of that name, or NULL. */
+const struct field *field_find(const struct field *fields, size_t n, const char *name);
+
 #endif

@@ -33,6 +33,7 @@
 
 #include <microhttpd.h>
 
+#include "snapshotd/accept.h"
 #include "snapshotd/http_request.h"
 #include "store/base/log.h"
 
@@ -174,9 +175,7 @@ static bool content_length_too_large(struct http_request *rq)
 
 static bool accepts_events(struct http_request *rq)
 {
-	const char *v = http_header(rq, MHD_HTTP_HEADER_ACCEPT);
-
-	return v && strstr(v, "text/event-stream");
+	return accept_prefers_events(http_header(rq, MHD_HTTP_HEADER_ACCEPT));
 }
 
 static int connection_fd(struct MHD_Connection *conn)

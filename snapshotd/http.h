@@ -68,7 +68,7 @@ size_t http_header_count(struct http_request *rq, const char *name);
 const char *http_local_address(const struct http_request *rq, char out[HTTP_ADDRESS_SIZE]);
 /* The client may call: its connection is no longer one of those that may have to go. */
 void http_set_trusted(struct http_request *rq);
-/* Whether the header Accept names text/event-stream. */
+/* Whether the client would rather have events than JSON (accept.h). */
 bool http_wants_events(const struct http_request *rq);
 /* The collected body; "" where none. */
 const char *http_body(const struct http_request *rq, size_t *len);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -172,6 +173,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	d->api.started_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 	d->api.api_key = d->config.api_key;
 	d->api.listen_host = d->config.listen_host;
+	d->api.host_roots = d->config.host_roots;
+	d->api.socket_host_roots = d->config.socket_host_roots;
 	d->api.allowed_hosts = d->config.allowed_hosts;
 	if (rc == 0)
 		rc = api_gate_init(&d->api, err);
@@ -221,6 +224,14 @@ static void stop(struct daemon_parts *d)
 	config_fini(&d->config);
 }
 
+static void warn_of_network(const struct config *c)
+{
+	if (c->listen_host && !c->sandbox_network_none)
+		log_warn("sandboxes share this host's network: programs in them reach what listens "
+			 "on it, port %u of this daemon included (sandboxNetwork: none)",
+			 (unsigned)c->listen_port);
+}
+
 static int serve(struct daemon_parts *d)
 {
 	struct error err = ERROR_INIT;
@@ -228,12 +239,14 @@ static int serve(struct daemon_parts *d)
 	int rc, sig = 0;
 
 	limit_arenas();
+	umask(077); /* nothing of the store is for others; what is, is made so */
 	block_signals(&stop_signals);
 	raise_open_files();
 	rc = start(d, &err);
 	if (rc < 0) {
 		log_error("%s", error_text(&err));
 	} else {
+		warn_of_network(&d->config);
 		log_info("snapshotd %s serves %s on %s", VARVE_VERSION, d->api.store->dir,
 			 d->config.socket_path);
 		sigwait(&stop_signals, &sig);

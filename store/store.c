@@ -18,8 +18,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/base/log.h"
 #include "store/base/wire.h"
 #include "store/codec.h"
+#include "store/private.h"
 
 #define FORMAT_NAME "FORMAT"
 #define FORMAT_TMP "FORMAT.tmp"
@@ -190,6 +192,11 @@ static int prepare_read_write(struct store *s, struct error *err)
 	int rc = take_lock(s, err);
 	if (rc != 0)
 		return rc;
+	rc = private_close(s->dir_fd);
+	if (rc < 0)
+		return error_set_errno(err, rc, "cannot close %s to other users", s->dir);
+	if (rc > 0)
+		log_info("%s was open to other users; it no longer is", s->dir);
 	rc = format_check(s, err); /* again: the process before us may have made it */
 	if (rc == -ENOENT) {
 		s->format = FORMAT_FIRST;

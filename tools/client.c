@@ -322,7 +322,7 @@ static int perform(struct transfer *t, const char *text, json_t **out, struct er
 		r = -ENOMEM;
 	if (r == 0)
 		r = add_header(&headers, "Accept",
-			       rq->on_event  ? "text/event-stream, application/json"
+			       rq->on_event  ? "text/event-stream, application/json;q=0.5"
 			       : rq->on_data ? "*/*"
 					     : "application/json");
 	if (r == 0 && (rq->upload || text))

@@ -8,7 +8,15 @@ need root fuse curl jq tar python3
 key=the-key-of-this-test
 mkdir -p "$T/src" "$T/m"
 echo one >"$T/src/file"
-SNAPSHOTD_API_KEY=$key start_daemon --listen 127.0.0.1:0
+mkdir -m 755 "$STATE"
+mkdir -p "$T/open/src" "$T/open/m" "$T/src2"
+echo open >"$T/open/src/file"
+echo secret >"$T/src2/secret"
+ln -s "$T/src2" "$T/open/out"
+tar -C "$T/src2" -cf "$T/secret.tar" .
+tar -C "$T/src2" -cf "$T/open/open.tar" .
+jq -n --arg root "$T/open" '{hostRoots: [$root]}' >"$T/config.json"
+SNAPSHOTD_API_KEY=$key start_daemon --listen 127.0.0.1:0 --config "$T/config.json"
 URL=$(daemon_url)
 
 # status of a call through the socket, or over TCP with the key
@@ -45,6 +53,8 @@ for way in socket tcp; do
 		/api/snapshots/import)" 415
 done
 is 'nothing came of all that' "$(varve --json snapshots)" '[]'
+is 'who takes events and JSON alike gets JSON' "$(socket -H 'Accept: application/json, text/event-stream' \
+	-X POST -o "$T/both" -w '%{content_type}' /api/gc)" application/json
 is "socket: two hosts are 403" "$(printf 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: x\r\nConnection: close\r\n\r\n' |
 	python3 -c 'import socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(sys.stdin.buffer.read())
@@ -67,6 +77,43 @@ is 'the token lets it in' "$(socket -H "$page" -H "X-API-Key: ${link#*=}" -H 'Or
 is 'so does the key' "$(socket -H "$page" -H "X-API-Key: $key" /api/snapshots)" 200
 is 'another does not' "$(socket -H "$page" -H "X-API-Key: ${link#*=}0" /api/snapshots)" 401
 is 'the token is not for TCP' "$(curl -s -o "$T/body" -w '%{http_code}' -H "X-API-Key: ${link#*=}" "$URL/api/stats")" 401
+
+# --- places of this host, over TCP ---
+post() { # PATH JSON: the status
+	tcp -H "$json" -d "$2" "$1"
+}
+imported() { # NAME KIND PATH
+	post /api/snapshots/import "{\"name\": \"$1\", \"source\": {\"$2\": \"$3\"}}"
+}
+for dir in "$T/src2" "$T/open/out" "$T/open/../src2" "$T/open/out/secret" / "$T/openx"; do
+	is "no import of ${dir#"$T"}" "$(imported no dir "$dir")" 403
+done
+like '... which says how to allow it' "$(cat "$T/body")" 'hostRoots in the config file'
+is 'no import of a tar elsewhere' "$(imported no tar "$T/secret.tar")" 403
+is 'nor of an image' "$(imported no oci "$T/secret.tar")" 403
+is 'a directory beneath a root is imported' "$(imported fine dir "$T/open/src")" 201
+is 'a tar, too' "$(imported tar tar "$T/open/open.tar")" 201
+is 'no mount elsewhere' "$(post /api/mounts "{\"snapshot\": \"fine\", \"mountpoint\": \"$T/m\"}")" 403
+is 'nor through a link' "$(post /api/mounts "{\"snapshot\": \"fine\", \"mountpoint\": \"$T/open/out\"}")" 403
+is 'a mount beneath a root' "$(post /api/mounts "{\"snapshot\": \"fine\", \"mountpoint\": \"$T/open/m/.\"}")" 201
+id=$(jq -r .id "$T/body")
+is '... at its place' "$(cat "$T/open/m/file")" open
+is 'no fork elsewhere' "$(post "/api/mounts/$id/fork" "{\"mountpoint\": \"$T/m\"}")" 403
+is 'no cgroup' "$(post "/api/mounts/$id/checkpoint" '{"freezeCgroup": "/sys/fs/cgroup/system.slice"}')" 403
+is 'a checkpoint without one' "$(post "/api/mounts/$id/checkpoint" '{"wait": true}')" 201
+is 'it is unmounted' "$(tcp -X DELETE "/api/mounts/$id")" 204
+is 'not attached elsewhere' "$(post "/api/mounts/$id/attach" "{\"mountpoint\": \"$T/m\"}")" 403
+is 'but where it was' "$(post "/api/mounts/$id/attach" '{}')" 200
+is 'and gone' "$(tcp -X DELETE "/api/mounts/$id?discard=1")" 204
+ok 'the socket has no such limit' varve import socket dir "$T/src2"
+
+# --- modes ---
+is 'the state directory is closed' "$(stat -c %a "$STATE")" 700
+is 'and what is in it' "$(find "$STATE" -maxdepth 2 -path "$STATE/run" -prune -o -type f -perm /077 -print)" ''
+like 'the log warns of the network' "$(grep warn "$T/daemon.log")" 'sandboxNetwork'
+echo '{"apiKey": "sixteen letters!"}' >"$T/key.json"
+not_ok 'a key that others may read' snapshotd --state "$T/state2" --socket "$T/sock2" --config "$T/key.json"
+like '... is refused' "$(cat "$T/.out")" 'chmod 600'
 
 # --- slow clients ---
 # Connections without a key, more than there may be, that stay: with a byte each now and then.

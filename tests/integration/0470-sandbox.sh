@@ -91,9 +91,14 @@ call POST '' -H 'Accept: text/event-stream' -d '{"snapshot":"ubuntu-22.04"}'
 like 'as events: a result' "$body" '^event: result'
 three=$(sed -n 's/^data: //p' "$T/body" | field .sandboxID)
 ok '... of a sandbox that runs' run "$three" true
+create '{"snapshot":"ubuntu-22.04","fromTheNextVersion":{"a":1},"another":null}'
+is 'members that are not known are left out' "$code" 201
+like '... and logged' "$(tail -n 20 "$T/daemon.log")" 'ignored member "fromTheNextVersion" and others'
+api DELETE "/api/sandboxes/$sb"
+reply 'a fork takes no image' 400 'a fork has no' POST '/from-checkpoint/x' '{"snapshot":"ubuntu-22.04"}'
 reply 'a snapshot that is not there' 404 nothere POST '' '{"snapshot":"nothere"}'
 reply 'a template that is not there' 404 nothere POST '' '{"templateID":"nothere"}'
-for json in '{"nonsense":1}' '{"snapshot":1}' '{"timeout":-1}' '{"memoryMB":1}' '{"cpuCount":"2"}' \
+for json in '{"snapshot":1}' '{"timeout":-1}' '{"memoryMB":1}' '{"cpuCount":"2"}' \
 	'{"envs":{"A":1}}' '{"envs":{"A=B":"1"}}' '{"envs":[]}' '{"metadata":"x"}' \
 	'{"image":{"base":"base","steps":[]},"snapshot":"ubuntu-22.04"}' '{"image":{"base":"base"}}' \
 	'{"secretStore":"s"}' '{"webhooks":[{"url":"x"}]}' '{"previewAuth":{"scheme":"bearer"}}' '[]' '{'; do
@@ -207,7 +212,8 @@ reply 'a list of the root' 200 '"path":"/etc"' GET "/$one/files/list?path=/"
 reply 'a list of nothing is 404' 404 error GET "/$one/files/list?path=/nothere"
 reply 'a list of a file is 400' 400 error GET "/$one/files/list?path=/etc/passwd"
 reply 'a file is removed' 204 '' DELETE "/$one/files?path=/srv/short"
-reply '... once' 404 error DELETE "/$one/files?path=/srv/short"
+reply '... and again, as what is not there' 204 '' DELETE "/$one/files?path=/srv/short"
+reply '... but not of a sandbox that is not' 404 error DELETE '/sb-0000000000000000/files?path=/srv/short'
 reply 'a directory is removed with all in it' 204 '' DELETE "/$one/files?path=/srv/x"
 run "$one" 'mkdir -p /srv/n; i=0; while [ $i -lt 1000 ]; do : >/srv/n/file$i; i=$((i+1)); done'
 is 'a list of a thousand' "$(api GET "/api/sandboxes/$one/files/list?path=/srv/n" | jq length)" 1000

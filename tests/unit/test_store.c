@@ -132,6 +132,40 @@ static void other_directories_are_left_alone(void **state)
 	assert_int_equal(try_open(path, false, &err), -ENOENT);
 }
 
+static mode_t mode_in(const struct fx *f, const char *name)
+{
+	char path[512];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_mode & 07777;
+}
+
+/* Of whatever age: the database makes files that everybody may read. */
+static void a_store_closes_itself_to_others(void **state)
+{
+	static const char *const names[] = { ".",	    "FORMAT",	    "db",
+					     "db/IDENTITY", "journal/open", "staging" };
+	struct fx *f = *state;
+	struct error err;
+	char path[512];
+
+	store_close(STEAL(f->s));
+	write_file(f, "journal/open", "x");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", f->dir, names[i]);
+		assert_int_equal(chmod(path, i == 0 || i == 2 || i == 5 ? 0755 : 0644), 0);
+	}
+	assert_int_equal(try_open(f->dir, false, &err), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (mode_in(f, names[i]) & 077)
+			fail_msg("%s: %o", names[i], mode_in(f, names[i]));
+	assert_int_equal(mode_in(f, "db"), 0700);
+	remove_in(f, "journal/open");
+	fx_open_store(f);
+}
+
 static void newer_or_foreign_formats_are_refused(void **state)
 {
 	struct fx *f = *state;
@@ -308,6 +342,7 @@ int main(int argc, char **argv)
 		WITH_STORE(reader_works_beside_the_writer),
 		WITH_STORE(reader_creates_nothing),
 		WITH_STORE(other_directories_are_left_alone),
+		WITH_STORE(a_store_closes_itself_to_others),
 		WITH_STORE(newer_or_foreign_formats_are_refused),
 		WITH_STORE(half_created_stores_open),
 		WITH_STORE(pins_of_one_owner_are_dropped_together),

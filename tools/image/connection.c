@@ -280,7 +280,7 @@ static int make_headers(struct transfer *t)
 {
 	const struct call *call = t->call;
 	int r = add_header(t, "Accept",
-			   call->events	   ? "text/event-stream, application/json"
+			   call->events	   ? "text/event-stream, application/json;q=0.5"
 			   : call->on_data ? "*/*"
 					   : "application/json");
 
