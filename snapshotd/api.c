@@ -55,7 +55,7 @@ const struct route api_routes[] = {
 	{ "POST", "/api/sandboxes/:id/timeout", api_sandbox_timeout, 0, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/run", api_exec_run, ROUTE_LONG, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/run-async", api_exec_run_async, 0, NULL },
-	{ "GET", "/api/sandboxes/:id/exec/:exec/result", api_exec_result, 0, NULL },
+	{ "GET", "/api/sandboxes/:id/exec/:exec/result", api_exec_result, ROUTE_LONG, NULL },
 	{ "GET", "/api/sandboxes/:id/files", api_file_get, ROUTE_LONG, NULL },
 	{ "PUT", "/api/sandboxes/:id/files", api_file_put, ROUTE_LONG | ROUTE_STREAM,
 	  api_file_put_check },

@@ -1,9 +1,11 @@
 #include "snapshotd/api.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshotd/json_stream.h"
 #include "snapshotd/sandbox_exec.h"
 #include "snapshotd/sandboxes.h"
 #include "store/base/base64.h"
@@ -83,6 +85,43 @@ static json_t *output_to_json(const struct exec_output *o)
 			 bytes_json(o->out.data, o->out.len), "stderr",
 			 bytes_json(o->err.data, o->err.len), "truncated",
 			 o->truncated ? json_true() : NULL);
+}
+
+static int stream_write(void *arg, const void *data, size_t len)
+{
+	struct api_call *c = arg;
+
+	return http_stream_write(c->rq, data, len);
+}
+
+/*
+ * The reply with the output, in pieces: as JSON values it would take many times
+ * its size. is_async: with the member "running".
+ */
+static int reply_output(struct api_call *c, const struct exec_output *o, bool is_async,
+			struct error *err)
+{
+	struct json_stream js = { .write = stream_write, .arg = c };
+	char head[64];
+	int rc = http_stream_begin(c->rq, 200, "application/json");
+
+	snprintf(head, sizeof(head), "{\"exitCode\":%d,\"stdout\":", o->exit_code);
+	if (rc == 0)
+		rc = json_stream_raw(&js, head);
+	if (rc == 0)
+		rc = json_stream_string(&js, o->out.data, o->out.len);
+	if (rc == 0)
+		rc = json_stream_raw(&js, ",\"stderr\":");
+	if (rc == 0)
+		rc = json_stream_string(&js, o->err.data, o->err.len);
+	if (rc == 0)
+		rc = json_stream_raw(&js, o->truncated ? ",\"truncated\":true" : "");
+	if (rc == 0)
+		rc = json_stream_raw(&js, is_async ? ",\"running\":false}\n" : "}\n");
+	if (rc == 0)
+		rc = json_stream_flush(&js);
+	json_stream_fini(&js);
+	return rc < 0 ? error_set_errno(err, rc, "the reply") : 0;
 }
 
 static bool is_cancelled(void *arg)
@@ -169,7 +208,8 @@ int api_exec_run(struct api_call *c, struct error *err)
 	exec_body_fini(&b);
 	if (rc < 0)
 		return rc;
-	rc = api_result(c, 200, output_to_json(&out), err);
+	rc = c->events ? api_result(c, 200, output_to_json(&out), err)
+		       : reply_output(c, &out, false, err);
 	exec_output_fini(&out);
 	return rc;
 }
@@ -196,27 +236,22 @@ int api_exec_run_async(struct api_call *c, struct error *err)
 	return rc < 0 ? rc : api_result(c, 200, json_pack("{s:s}", "execId", id), err);
 }
 
-static json_t *outcome_to_json(struct async_exec *e)
+static int reply_outcome(struct api_call *c, struct async_exec *e, struct error *err)
 {
 	const struct exec_output *out;
 	const struct error *why;
-	json_t *j;
 
-	if (async_exec_outcome(e, &out, &why) < 0)
-		return json_pack("{s:b, s:o}", "running", 0, "error", api_text(error_text(why)));
-	j = output_to_json(out);
-	if (j && json_object_set_new(j, "running", json_false()) < 0) {
-		json_decref(j);
-		j = NULL;
-	}
-	return j;
+	if (async_exec_outcome(e, &out, &why) == 0)
+		return reply_output(c, out, true, err);
+	return api_result(c, 200,
+			  json_pack("{s:b, s:o}", "running", 0, "error", api_text(error_text(why))),
+			  err);
 }
 
 int api_exec_result(struct api_call *c, struct error *err)
 {
 	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
 	struct async_exec *e;
-	json_t *j;
 	int rc = api_query(c, err, NULL);
 
 	if (rc == 0)
@@ -226,9 +261,9 @@ int api_exec_result(struct api_call *c, struct error *err)
 	if (rc < 0)
 		return rc;
 	if (async_exec_wait(e, RESULT_WAIT_MS))
-		j = outcome_to_json(e);
+		rc = reply_outcome(c, e, err);
 	else
-		j = json_pack("{s:b}", "running", 1);
+		rc = api_result(c, 200, json_pack("{s:b}", "running", 1), err);
 	async_exec_put(e);
-	return api_result(c, 200, j, err);
+	return rc;
 }

@@ -141,6 +141,17 @@ api POST "/api/sandboxes/$one/exec/run" '{"cmd":"sh","args":["-c","head -c 17000
 is 'output is kept up to 16 MiB' "$(jq -r '.stdout | length' "$T/big")" \
 	$(((16 << 20) + $(printf '\nvarve: output cut after 16777216 bytes\n' | wc -c)))
 is '... and the rest of it is dropped, not blocked' "$(jq -r '"\(.stderr) \(.truncated)"' "$T/big")" $'end\n true'
+grown() { # COMMAND...: MiB that the daemon's peak of memory grows by meanwhile
+	echo 5 >"/proc/$DAEMON/clear_refs"
+	local rss
+	rss=$(awk '/VmRSS/ { print $2 }' "/proc/$DAEMON/status")
+	"$@"
+	awk -v rss="$rss" '/VmHWM/ { print int(($2 - rss) / 1024) }' "/proc/$DAEMON/status"
+}
+at_most 'control characters do not multiply in memory' "$(grown curl -sS --unix-socket "$SOCK" -o "$T/big" \
+	-H 'Content-Type: application/json' "http://localhost/api/sandboxes/$one/exec/run" \
+	-d '{"cmd":"sh","args":["-c","head -c 16777216 /dev/zero"]}')" 80
+is '... and all come' "$(jq -r '.stdout | length' "$T/big")" 16777216
 for json in '{}' '{"cmd":""}' '{"cmd":["x"]}' '{"cmd":"x","args":"y"}' '{"cmd":"x","args":[1]}' '{"cmd":"x","cwd":"y"}' \
 	'{"cmd":"x","timeout":-1}' '{"cmd":"x","envs":{"":"1"}}' '{"cmd":"x","nonsense":1}'; do
 	reply "exec 400: $json" 400 error POST "/$one/exec/run" "$json"
