@@ -337,7 +337,9 @@ static int run(struct build *bd, struct output *o, char **env, int stdin_fd,
 	rq.argv = o->c->argv;
 	rq.env = env;
 	rq.cwd = o->c->cwd;
+	rq.make_cwd = rq.cwd != NULL;
 	rq.user = o->c->user;
+	rq.user_env = true;
 	rq.stdin_fd = stdin_fd;
 	rq.timeout_ms = MIN(bd->deadline_ms, bd->step_deadline_ms) - builds_now_ms();
 	rq.on_output = on_output;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "fs/freeze.h"
+#include "snapshotd/container_names.h"
 #include "snapshotd/init/protocol.h"
 #include "snapshotd/leftovers.h"
 #include "snapshotd/oci_spec.h"
@@ -68,29 +69,46 @@ static int check_root(const char *rootfs, struct error *err)
 static int write_bundle(struct container *c, const struct container_options *o, struct error *err)
 {
 	char *resolv = o->resolv_conf ? realpath(HOST_RESOLV_CONF, NULL) : NULL;
-	const struct oci_host host = { .agent = c->rt->agent,
-				       .cgroup = c->name,
-				       .resolv_conf = resolv,
-				       .cgroup_v2 = c->rt->cgroups.unified,
-				       .limit_swap = c->rt->cgroups.swap,
-				       .spare_agent = c->rt->sys_resource,
-				       .open_files_max = c->rt->open_files_max };
+	const char *hostname = o->hostname ? o->hostname : o->id;
+	struct oci_host host = { .agent = c->rt->agent,
+				 .cgroup = c->name,
+				 .resolv_conf = resolv,
+				 .cgroup_v2 = c->rt->cgroups.unified,
+				 .limit_swap = c->rt->cgroups.swap,
+				 .spare_agent = c->rt->sys_resource,
+				 .open_files_max = c->rt->open_files_max };
 	char *dir = runtime_bundle_path(c->rt, c->name, "");
+	char *names = runtime_bundle_path(c->rt, c->name, RUNTIME_NAMES_DIR);
 	char *path = runtime_bundle_path(c->rt, c->name, "config.json");
-	json_t *spec = oci_spec(o, &host);
+	json_t *spec = NULL;
 	int rc = 0;
 
+	host.names_dir = o->names ? names : NULL;
+	spec = oci_spec(o, &host);
 	free(resolv);
-	if (!dir || !path || !spec)
+	if (!dir || !path || !names || !spec)
 		rc = error_set(err, -ENOMEM, "out of memory");
 	else if (mkdir(dir, 0700) < 0)
 		rc = error_set_errno(err, -errno, "%s", dir);
 	else if (json_dump_file(spec, path, JSON_COMPACT) < 0)
 		rc = error_set(err, -EIO, "cannot write %s", path);
+	else if (o->names)
+		rc = container_names_make(names, o->rootfs, hostname, err);
 	json_decref(spec);
 	free(dir);
 	free(path);
+	free(names);
 	return rc;
+}
+
+/* Bound into the container, they are there without the mount. */
+static void release_names(const struct container *c)
+{
+	char *names = runtime_bundle_path(c->rt, c->name, RUNTIME_NAMES_DIR);
+
+	if (names)
+		container_names_release(names);
+	free(names);
 }
 
 /* --- the agent's first word --- */
@@ -223,6 +241,8 @@ int container_start(struct runtime *rt, const struct container_options *o, struc
 		rc = run(c, err);
 	if (rc == 0)
 		rc = meet_agent(c, err);
+	if (o->names)
+		release_names(c);
 	if (rc < 0) {
 		container_stop(c);
 		return error_prefix(err, rc, "cannot start the container");

@@ -27,6 +27,7 @@ struct container_options {
 	uint64_t pids;	       /* 0: 4096 */
 	bool network_none;     /* else the host's network */
 	bool resolv_conf;      /* the host's over /etc/resolv.conf */
+	bool names;	       /* /etc/hosts and /etc/hostname of its own */
 };
 
 struct container;
@@ -63,6 +64,9 @@ struct exec_request {
 	char *const *argv; /* NULL-terminated, at least one; searched in env's PATH */
 	char *const *env;  /* NULL-terminated "K=V"; all that the program gets */
 	const char *cwd;   /* NULL: / */
+	bool make_cwd;	   /* with missing parents, as root */
+	/* HOME, USER and LOGNAME by the files inside, where env has none of them. */
+	bool user_env;
 	/* "name", "uid", "name:group" or "uid:gid", by the files inside; NULL or "": root */
 	const char *user;
 	/*

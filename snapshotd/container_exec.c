@@ -102,13 +102,13 @@ static int request_memfd(const struct exec_request *rq)
 }
 
 /* To the agent, which does not listen while its cgroup is frozen. */
-static int send_start(struct container *c, const int fds[INIT_START_FDS], bool no_stdin)
+static int send_start(struct container *c, const int fds[INIT_START_FDS], uint32_t flags)
 {
 	union {
 		struct cmsghdr align;
 		char room[CMSG_SPACE(INIT_START_FDS * sizeof(int))];
 	} control = { 0 };
-	struct init_message m = { .op = INIT_START, .value = no_stdin ? INIT_NO_STDIN : 0 };
+	struct init_message m = { .op = INIT_START, .value = flags };
 	struct iovec iov = { &m, sizeof(m) };
 	struct msghdr msg = { .msg_iov = &iov,
 			      .msg_iovlen = 1,
@@ -152,6 +152,12 @@ static int open_stream(int given, int *out_ours, int *out_theirs)
 	return 0;
 }
 
+static uint32_t start_flags(const struct exec_request *rq)
+{
+	return (rq->stdin_fd < 0 ? INIT_NO_STDIN : 0) | (rq->make_cwd ? INIT_MAKE_CWD : 0) |
+	       (rq->user_env ? INIT_USER_ENV : 0);
+}
+
 static int start(struct container *c, struct exec *x)
 {
 	int theirs[INIT_START_FDS] = { -1, -1, -1, -1, -1 }, pair[2];
@@ -170,7 +176,7 @@ static int start(struct container *c, struct exec *x)
 	if (rc >= 0)
 		rc = open_stream(x->rq->stderr_fd, &x->fds[ERR].fd, &theirs[4]);
 	if (rc >= 0)
-		rc = send_start(c, theirs, no_stdin);
+		rc = send_start(c, theirs, start_flags(x->rq));
 	for (int i = 0; i < INIT_START_FDS; i++)
 		if (theirs[i] >= 0)
 			close(theirs[i]);
@@ -316,7 +322,9 @@ static int explain(const struct exec *x, struct error *err)
 		return error_set_errno(err, code, "cannot fork in the container");
 	case INIT_STAGE_USER:
 		if (code == -EINVAL)
-			return error_set(err, code, "there is no user \"%.200s\" in the container",
+			return error_set(err, code,
+					 "there is no user%s \"%.200s\" in the container",
+					 rq->user && strchr(rq->user, ':') ? " or group of" : "",
 					 rq->user ? rq->user : "");
 		return error_set_errno(err, code, "cannot become user \"%.200s\"",
 				       rq->user ? rq->user : "");

@@ -12,6 +12,8 @@
 
 #define CONTAINER_NAME_MAX 128 /* CONTAINER_PREFIX and an id */
 
+#define RUNTIME_NAMES_DIR "names" /* in a bundle; see container_names.h */
+
 struct runtime {
 	char *program;
 	char *oci_dir, *bundles_dir, *agent; /* below STATE/run */

@@ -151,29 +151,12 @@ json_t *image_config_merge(const json_t *old_config, const struct image_config *
 	return o;
 }
 
-/* Where a user's home most likely is; only the image's /etc/passwd would know. */
-static int put_home(struct vars *vars, const char *user)
-{
-	size_t len = strcspn(user, ":");
-	CLEANUP(buf_fini_p) struct buf home = BUF_INIT;
-	int r;
-
-	if (len == 0 || (len == 1 && *user == '0') || (len == 4 && memcmp(user, "root", 4) == 0))
-		return vars_set(vars, "HOME", "/root");
-	if (strspn(user, "0123456789") == len)
-		return vars_set(vars, "HOME", "/");
-	r = buf_printf(&home, "/home/%.*s", (int)len, user);
-	return r < 0 ? r : vars_set(vars, "HOME", (const char *)home.data);
-}
-
 static int fill_environ(struct vars *vars, const struct image_config *c, const json_t *extra)
 {
 	const char *name;
 	json_t *v;
 	int r = vars_put(vars, strdup(PATH_DEFAULT));
 
-	if (r == 0)
-		r = put_home(vars, c->user);
 	if (r == 0)
 		r = vars_set(vars, "LANG", "C.UTF-8");
 	for (size_t i = 0; i < c->n_env && r == 0; i++)

@@ -43,9 +43,9 @@ MUST_CHECK int image_config_set_workdir(struct image_config *c, const char *path
 json_t *image_config_merge(const json_t *old_config, const struct image_config *c);
 
 /*
- * A process's environment, NULL-terminated: PATH, HOME, LANG=C.UTF-8 by
- * default, over them c's, over them extra (an object of strings; may be NULL).
- * The caller frees it with strv_free. NULL when out of memory.
+ * A process's environment, NULL-terminated: PATH and LANG=C.UTF-8 by default
+ * (HOME and the like only /etc/passwd inside knows), over them c's, over them extra (an object of
+ * strings; may be NULL). The caller frees it with strv_free. NULL when out of memory.
  */
 char **image_config_environ(const struct image_config *c, const json_t *extra);
 

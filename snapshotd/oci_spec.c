@@ -68,6 +68,14 @@ static json_t *mount_json(const struct mount_spec *m)
 			 "source", m->source, "options", strings(m->options, n));
 }
 
+/* One that programs may write to. */
+static json_t *name_mount(const char *dir, const char *name)
+{
+	return json_pack("{s:s+, s:s, s:s++, s:[s, s, s, s]}", "destination", "/etc/", name, "type",
+			 "bind", "source", dir, "/", name, "options", "bind", "nosuid", "nodev",
+			 "noexec");
+}
+
 static json_t *mounts(const struct oci_host *host)
 {
 	const struct mount_spec always[] = {
@@ -92,6 +100,7 @@ static json_t *mounts(const struct oci_host *host)
 					   "bind",
 					   host->resolv_conf,
 					   { "bind", "ro", "nosuid", "nodev", "noexec" } };
+	static const char *const names[] = { "hosts", "hostname" };
 	json_t *a = json_array();
 	bool ok = a;
 
@@ -101,6 +110,8 @@ static json_t *mounts(const struct oci_host *host)
 		ok = ok && append(a, mount_json(&cgroup));
 	if (host->resolv_conf)
 		ok = ok && append(a, mount_json(&resolv));
+	for (size_t i = 0; host->names_dir && i < ARRAY_SIZE(names); i++)
+		ok = ok && append(a, name_mount(host->names_dir, names[i]));
 	if (ok)
 		return a;
 	json_decref(a);

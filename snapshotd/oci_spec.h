@@ -14,6 +14,7 @@ struct oci_host {
 	const char *agent;	 /* the file that is the first process */
 	const char *cgroup;	 /* name below the root of every hierarchy */
 	const char *resolv_conf; /* to bind over /etc/resolv.conf; NULL: nothing */
+	const char *names_dir;	 /* has hosts and hostname, to bind into /etc; NULL: nothing */
 	bool cgroup_v2;
 	bool limit_swap; /* memory and swap together have the limit of memory */
 	/* The daemon has CAP_SYS_RESOURCE: the kernel spares the agent when memory is out. */

@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "snapshotd/container_names.h"
 #include "snapshotd/init/protocol.h"
 #include "snapshotd/leftovers.h"
 #include "snapshotd/runtime_agent.h"
@@ -253,7 +254,7 @@ static void remove_files(const char *dir)
 void runtime_remove(struct runtime *rt, const char *name)
 {
 	const char *const args[] = { "delete", "--force", name, NULL };
-	char *bundle = join(rt->bundles_dir, name), *state = join(rt->oci_dir, name);
+	char *bundle = join(rt->bundles_dir, name), *state = join(rt->oci_dir, name), *names;
 	struct error err = ERROR_INIT;
 	struct stat st;
 	int rc = cgroup_destroy(&rt->cgroups, name, DESTROY_TIMEOUT_MS, &err);
@@ -270,8 +271,12 @@ void runtime_remove(struct runtime *rt, const char *name)
 	}
 	if (cgroup_destroy(&rt->cgroups, name, DESTROY_TIMEOUT_MS, &err) < 0)
 		log_error("container %s: %s", name, error_text(&err));
+	names = bundle ? join(bundle, RUNTIME_NAMES_DIR) : NULL;
+	if (names)
+		container_names_release(names);
 	if (bundle)
 		remove_files(bundle);
+	free(names);
 	free(bundle);
 	free(state);
 }
@@ -361,12 +366,13 @@ int runtime_open(const struct runtime_options *o, struct runtime **out, struct e
 	free(lock);
 	if (rc == 0)
 		rc = cgroups_load("/proc/self/mountinfo", "/sys/fs/cgroup", &rt->cgroups, err);
-	if (rc == 0)
-		rc = leftovers_end_calls(rt->oci_dir, err);
 	if (rc < 0) {
 		runtime_close(rt);
 		return rc;
 	}
+	/* One that hangs is no reason to leave what runs. */
+	if (leftovers_end_calls(rt->oci_dir, err) < 0)
+		log_warn("%s", error_text(err));
 	look_at_ourselves(rt);
 	remove_leftovers(rt, rt->bundles_dir);
 	remove_leftovers(rt, rt->oci_dir);

@@ -154,7 +154,9 @@ static int run_inside(struct sandbox *sb, struct container *c, const struct exec
 	rq.argv = spec->argv;
 	rq.env = env;
 	rq.cwd = spec->cwd ? spec->cwd : sandbox_workdir(sb);
+	rq.make_cwd = !spec->cwd;
 	rq.user = sandbox_user(sb);
+	rq.user_env = true;
 	rq.timeout_ms = spec->timeout_ms;
 	rq.on_output = run_output;
 	rq.cancelled = run_is_cancelled;

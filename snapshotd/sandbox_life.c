@@ -118,7 +118,8 @@ int sandbox_up(struct sandbox *sb, struct error *err)
 					 .cpus = c->cpus,
 					 .pids = SANDBOX_PIDS,
 					 .network_none = ss->network_none,
-					 .resolv_conf = true };
+					 .resolv_conf = true,
+					 .names = true };
 	struct container *container;
 	struct mount_info info;
 	int rc;

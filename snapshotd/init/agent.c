@@ -74,7 +74,7 @@ static int read_request(int memfd, char **out_data, size_t *out_len)
 }
 
 /* The socket is the job's on success. */
-static int spawn(struct agent *a, const struct request *rq, int sock, const int stdio[3])
+static int spawn(struct agent *a, struct request *rq, int sock, const int stdio[3])
 {
 	struct job *j = calloc(1, sizeof(*j));
 	int rc;
@@ -98,9 +98,9 @@ static int spawn(struct agent *a, const struct request *rq, int sock, const int 
 	return 0;
 }
 
-static void start_job(struct agent *a, const int fds[INIT_START_FDS], bool no_stdin)
+static void start_job(struct agent *a, const int fds[INIT_START_FDS], uint32_t flags)
 {
-	const int stdio[] = { no_stdin ? -1 : fds[2], fds[3], fds[4] };
+	const int stdio[] = { flags & INIT_NO_STDIN ? -1 : fds[2], fds[3], fds[4] };
 	enum init_stage stage = INIT_STAGE_REQUEST;
 	struct request rq;
 	char *data = NULL;
@@ -110,6 +110,7 @@ static void start_job(struct agent *a, const int fds[INIT_START_FDS], bool no_st
 	if (rc == 0)
 		rc = request_parse(data, len, &rq);
 	if (rc == 0) {
+		rq.flags = flags;
 		stage = INIT_STAGE_FORK;
 		rc = spawn(a, &rq, fds[1], stdio);
 		free(rq.argv);
@@ -202,7 +203,7 @@ static void hear_control(struct agent *a)
 	if (got > 0)
 		memcpy(fds, CMSG_DATA(c), got * sizeof(int));
 	if (got == INIT_START_FDS) {
-		start_job(a, fds, m.value & INIT_NO_STDIN);
+		start_job(a, fds, m.value);
 		return;
 	}
 	/* Out of descriptors. The daemon sees that the socket is closed. */

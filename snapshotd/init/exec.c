@@ -137,15 +137,54 @@ static int exec_program(const struct request *rq)
 	}
 }
 
-void child_main(const struct request *rq, int sock, const int stdio[3])
+static bool has_variable(char *const *env, const char *name)
 {
+	size_t len = strlen(name);
+
+	for (; *env; env++)
+		if (strncmp(*env, name, len) == 0 && (*env)[len] == '=')
+			return true;
+	return false;
+}
+
+/* Replaces rq->env by one that has the user's variables, too. */
+static int add_user_env(struct request *rq, const struct user *u)
+{
+	const char *const names[] = { "HOME", "USER", "LOGNAME" };
+	const char *const values[] = { u->home, u->name, u->name };
+	size_t n = 0;
+	char **env;
+
+	while (rq->env[n])
+		n++;
+	env = calloc(n + ARRAY_SIZE(names) + 1, sizeof(*env));
+	if (!env)
+		return -ENOMEM;
+	memcpy(env, rq->env, n * sizeof(*env));
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (*values[i] && !has_variable(rq->env, names[i]) &&
+		    asprintf(&env[n++], "%s=%s", names[i], values[i]) < 0)
+			return -ENOMEM;
+	rq->env = env;
+	return 0;
+}
+
+void child_main(struct request *rq, int sock, const int stdio[3])
+{
+	const struct user *user;
 	int rc = set_up(stdio);
 
+	if (rc == 0 && (rq->flags & INIT_MAKE_CWD) && *rq->cwd)
+		(void)!make_directories(rq->cwd, strlen(rq->cwd)); /* chdir tells */
 	if (rc < 0)
 		fail(sock, INIT_STAGE_SETUP, -rc);
-	rc = user_become(rq->user);
+	rc = user_become(rq->user, &user);
 	if (rc < 0)
 		fail(sock, INIT_STAGE_USER, -rc);
+	if (rq->flags & INIT_USER_ENV)
+		rc = add_user_env(rq, user);
+	if (rc < 0)
+		fail(sock, INIT_STAGE_SETUP, -rc);
 	if (chdir(*rq->cwd ? rq->cwd : "/") < 0)
 		fail(sock, INIT_STAGE_CWD, errno);
 	fail(sock, INIT_STAGE_EXEC, exec_program(rq));

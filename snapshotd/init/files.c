@@ -93,8 +93,7 @@ static int file_read(const char *path, const char *unused)
 	return rc;
 }
 
-/* mkdir -p of path's first len bytes. */
-static int make_directories(const char *path, size_t len)
+int make_directories(const char *path, size_t len)
 {
 	char dir[PATH_MAX];
 	struct stat st;
@@ -225,6 +224,22 @@ static int fill(int fd, const struct stat *old, bool exists, const char *mode,
 	return rc;
 }
 
+/* What is mounted, as /etc/hosts is, cannot be replaced but by its content. */
+static int overwrite(const char *temporary, const char *target)
+{
+	int from = open(temporary, O_RDONLY | O_CLOEXEC);
+	int to = from < 0 ? -1 : open(target, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	int rc = to < 0 ? -errno : copy(from, to);
+
+	if (to >= 0 && close(to) < 0 && rc == 0)
+		rc = -errno;
+	if (from >= 0)
+		close(from);
+	if (rc == 0 && unlink(temporary) < 0)
+		rc = -errno;
+	return rc;
+}
+
 static int replace(const char *path, const char *mode, int (*take)(int from, int to))
 {
 	char target[PATH_MAX], temporary[PATH_MAX];
@@ -249,7 +264,7 @@ static int replace(const char *path, const char *mode, int (*take)(int from, int
 	if (close(fd) < 0 && rc == 0)
 		rc = -errno;
 	if (rc == 0 && rename(temporary, target) < 0)
-		rc = -errno;
+		rc = errno == EBUSY ? overwrite(temporary, target) : -errno;
 	if (rc < 0)
 		unlink(temporary);
 	return rc;

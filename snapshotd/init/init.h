@@ -26,15 +26,21 @@ __attribute__((noreturn)) void agent_main(void);
  * exec.c: in the forked child; become the program. stdio[0] may be -1, for
  * /dev/null. Says on `sock` why it could not.
  */
-__attribute__((noreturn)) void child_main(const struct request *rq, int sock, const int stdio[3]);
+__attribute__((noreturn)) void child_main(struct request *rq, int sock, const int stdio[3]);
 /* A message on a program's socket; a peer that has gone is no matter. */
 void say(int sock, enum init_op op, uint32_t value, int error);
 
+/* What /etc/passwd says of a user. */
+struct user {
+	char name[256];	 /* "" where the user has no line */
+	char home[4096]; /* never "" */
+};
 /*
  * user.c: become "name", "uid", "name:group" or "uid:gid" of /etc/passwd and
- * /etc/group. "" is root. 0 or -errno (-EINVAL: no such user or group).
+ * /etc/group. "" is root. *out lives for ever. 0 or -errno (-EINVAL: no such
+ * user or group).
  */
-MUST_CHECK int user_become(const char *spec);
+MUST_CHECK int user_become(const char *spec, const struct user **out);
 
 /*
  * sweep.c: send `sig` to the process group and session of `leader`, which is a
@@ -52,6 +58,8 @@ int reap_main(char **argv);
 /* files.c: argv[1] is a command. Exit status. */
 int files_main(int argc, char **argv);
 bool files_has_command(const char *name);
+/* mkdir -p of path's first len bytes. */
+MUST_CHECK int make_directories(const char *path, size_t len);
 /* remove.c: a file, or a directory with all in it. 0 or -errno. */
 MUST_CHECK int remove_tree(const char *path);
 

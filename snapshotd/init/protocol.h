@@ -37,11 +37,14 @@ enum init_stage {
 	INIT_STAGE_EXEC,
 };
 
+/* Flags of INIT_START. */
 #define INIT_NO_STDIN 1u
+#define INIT_MAKE_CWD 2u /* where it is missing */
+#define INIT_USER_ENV 4u /* HOME, USER, LOGNAME where the variables lack them */
 
 struct init_message {
 	uint32_t op;
-	/* START: INIT_NO_STDIN or 0. KILL: signal. FAILED: stage. EXITED: status as of wait(2). */
+	/* START: flags. KILL: signal. FAILED: stage. EXITED: status as of wait(2). */
 	uint32_t value;
 	uint32_t error; /* FAILED: errno */
 };

@@ -26,13 +26,16 @@ static void wait_for_end(int fd)
 static int reap(const char *bundles_dir, const char *oci_dir, struct error *err)
 {
 	struct cgroups cs;
-	int rc = leftovers_end_calls(oci_dir, err);
+	struct error hangs = ERROR_INIT;
+	/* Before the containers, as it could make another; but not instead of them. */
+	int calls = leftovers_end_calls(oci_dir, &hangs);
+	int rc = cgroups_load("/proc/self/mountinfo", "/sys/fs/cgroup", &cs, err);
 
-	if (rc == 0)
-		rc = cgroups_load("/proc/self/mountinfo", "/sys/fs/cgroup", &cs, err);
 	if (rc < 0)
 		return rc;
 	rc = leftovers_kill(bundles_dir, &cs, err);
+	if (rc == 0 && calls < 0)
+		rc = error_set(err, calls, "%s", error_text(&hangs));
 	cgroups_fini(&cs);
 	return rc;
 }

@@ -17,6 +17,7 @@
 struct request {
 	char *cwd, *user;
 	char **argv, **env; /* NULL-terminated, malloc'd as one: free(argv) */
+	uint32_t flags;	    /* of INIT_START; 0 from request_parse */
 };
 
 struct request_reader {
@@ -65,7 +66,7 @@ static inline int request_parse(char *data, size_t size, struct request *out)
 		free(v);
 		return -EBADMSG;
 	}
-	*out = (struct request){ cwd, user, v, v + n_args + 1 };
+	*out = (struct request){ cwd, user, v, v + n_args + 1, 0 };
 	return 0;
 }
 

@@ -17,7 +17,7 @@ struct ids {
 	uid_t uid;
 	gid_t groups[GROUPS_MAX]; /* the first is the primary one */
 	size_t n;
-	char name[256]; /* "" where the user has no line */
+	struct user user;
 };
 
 /* NULL where there is none, or it is no file (opening a FIFO would hang). */
@@ -68,7 +68,7 @@ static bool find_user(const char *who, struct ids *ids)
 	unsigned uid = 0, line_uid, gid;
 	bool numeric = parse_id(who, &uid), found = false;
 	FILE *f = open_table("/etc/passwd");
-	char *line = NULL, *v[4];
+	char *line = NULL, *v[6];
 	size_t cap = 0;
 
 	while (f && !found && getline(&line, &cap, f) > 0) {
@@ -80,7 +80,8 @@ static bool find_user(const char *who, struct ids *ids)
 			continue;
 		ids->uid = line_uid;
 		ids->groups[0] = gid;
-		snprintf(ids->name, sizeof(ids->name), "%s", v[0]);
+		snprintf(ids->user.name, sizeof(ids->user.name), "%s", v[0]);
+		snprintf(ids->user.home, sizeof(ids->user.home), "%s", v[5]);
 	}
 	free(line);
 	if (f)
@@ -135,7 +136,8 @@ static void add_groups_of(struct ids *ids)
 
 	while (f && ids->n < GROUPS_MAX && getline(&line, &cap, f) > 0) {
 		split(line, v, ARRAY_SIZE(v));
-		if (is_member(v[3], ids->name) && parse_id(v[2], &gid) && gid != ids->groups[0])
+		if (is_member(v[3], ids->user.name) && parse_id(v[2], &gid) &&
+		    gid != ids->groups[0])
 			ids->groups[ids->n++] = gid;
 	}
 	free(line);
@@ -143,7 +145,7 @@ static void add_groups_of(struct ids *ids)
 		fclose(f);
 }
 
-int user_become(const char *spec)
+int user_become(const char *spec, const struct user **out)
 {
 	static struct ids ids; /* root, its group alone */
 	char who[256];
@@ -160,9 +162,12 @@ int user_become(const char *spec)
 	if (group && group[1]) {
 		if (!find_group(group + 1, &ids.groups[0]))
 			return -EINVAL;
-	} else if (ids.name[0]) {
+	} else if (ids.user.name[0]) {
 		add_groups_of(&ids);
 	}
+	if (!ids.user.home[0])
+		strcpy(ids.user.home, ids.uid ? "/" : "/root");
+	*out = &ids.user;
 	if (setgroups(ids.n, ids.groups) < 0 ||
 	    setresgid(ids.groups[0], ids.groups[0], ids.groups[0]) < 0 ||
 	    setresuid(ids.uid, ids.uid, ids.uid) < 0)

@@ -3,12 +3,15 @@
 
 #include "fs/freeze.h"
 #include "snapshotd/container.h"
+#include "snapshotd/container_names.h"
 #include "snapshotd/leftovers.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 static void *exec_sleep(void *arg)
@@ -132,6 +135,49 @@ static void a_former_daemons_containers_are_removed(void **state)
 	cf_close(&f);
 }
 
+/* What looks like a call of the runtime, and is there again whenever it is killed. */
+static pid_t start_endless_call(const char *oci_dir)
+{
+	pid_t pid = fork(), child;
+
+	if (pid == 0) /* the reaper waits for the end of all who have its pipe */
+		(void)!syscall(SYS_close_range, 3, ~0u, 0);
+	while (pid == 0) {
+		child = fork();
+		if (child == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			execl("/bin/busybox", "sh", "-c", "sleep 100; :", "x", "--root", oci_dir,
+			      NULL);
+		}
+		waitpid(child, NULL, 0);
+	}
+	return pid;
+}
+
+static void a_call_that_hangs_does_not_save_containers(void **state)
+{
+	struct container *c;
+	struct cf f;
+	pid_t pid;
+
+	(void)state;
+	if (strcmp(cf_program(), "runc") != 0)
+		skip(); /* it takes the reaper's patience */
+	cf_open_started(&f);
+	c = f.c;
+	f.c = NULL;
+	pid = start_endless_call(f.rt->oci_dir);
+	usleep(100000);
+	runtime_close(f.rt);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_false(container_is_running(c));
+	cf_open_runtime(&f);
+	c->rt = f.rt;
+	container_stop(c);
+	cf_close(&f);
+}
+
 static void bad_starts_say_why_and_leave_nothing(void **state)
 {
 	const struct runtime_options missing = { .program = "no-such-runtime" };
@@ -167,6 +213,57 @@ static void bad_starts_say_why_and_leave_nothing(void **state)
 	assert_non_null(strstr(err.msg, "no-such-runtime"));
 	assert_non_null(strstr(err.msg, "--runtime"));
 	runtime_close(rt);
+	cf_close(&f);
+}
+
+static void hosts_files_get_what_they_lack(void **state)
+{
+#define LOCAL "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	static const struct {
+		const char *has, *then;
+	} cases[] = {
+		{ "", LOCAL "127.0.1.1\tbox\n" },
+		{ "10.0.0.1 box", "10.0.0.1 box\n" LOCAL },
+		{ "127.0.0.1 a localhost # box\n",
+		  "127.0.0.1 a localhost # box\n127.0.1.1\tbox\n" },
+		{ "#127.0.0.1 localhost\n1 box.x localhost.x\n",
+		  "#127.0.0.1 localhost\n1 box.x localhost.x\n" LOCAL "127.0.1.1\tbox\n" },
+		{ "localhost box\r\n::1\tlocalhost\r\n", "localhost box\r\n::1\tlocalhost\r\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+
+		assert_int_equal(buf_append_str(&b, cases[i].has), 0);
+		assert_int_equal(container_names_complete(&b, "box"), 0);
+		assert_string_equal(buf_cstr(&b), cases[i].then);
+	}
+}
+
+/* The image's own lines, and ours; what is changed there is not in the image. */
+static void names_are_the_containers_own(void **state)
+{
+	const struct container_options o = { .hostname = "box", .names = true };
+	struct cf f;
+
+	(void)state;
+	cf_open(&f);
+	cf_sh("echo 'the host' >%s/outside; ln -s %s/outside %s/etc/hosts", f.dir, f.dir, f.root);
+	cf_start(&f, &o, &f.c);
+	cf_expect(&f, "cat /etc/hosts /etc/hostname", LOCAL "127.0.1.1\tbox\nbox\n");
+	container_stop(f.c);
+	cf_sh("grep -q 'the host' %s/outside", f.dir);
+	cf_sh("rm %s/etc/hosts; echo '10.0.0.1 db' >%s/etc/hosts", f.root, f.root);
+	cf_start(&f, &o, &f.c);
+	cf_expect(&f, "echo '10.0.0.2 new' >>/etc/hosts; cat /etc/hosts",
+		  "10.0.0.1 db\n" LOCAL "127.0.1.1\tbox\n10.0.0.2 new\n");
+	cf_expect(&f, "head -c 100000000 /dev/zero 2>/dev/null >/etc/hosts || echo full", "full\n");
+	cf_sh("! grep %s/run /proc/mounts", f.dir);
+	container_stop(f.c);
+	f.c = NULL;
+	cf_sh("[ `cat %s/etc/hosts | wc -l` = 1 ]", f.root);
+	cf_sh("! ls %s/run/bundles | grep .", f.dir);
 	cf_close(&f);
 }
 
@@ -327,7 +424,10 @@ int main(void)
 		cmocka_unit_test(a_dead_container_is_noticed),
 		cmocka_unit_test(the_agent_ends_with_its_socket),
 		cmocka_unit_test(a_former_daemons_containers_are_removed),
+		cmocka_unit_test(a_call_that_hangs_does_not_save_containers),
 		cmocka_unit_test(bad_starts_say_why_and_leave_nothing),
+		cmocka_unit_test(hosts_files_get_what_they_lack),
+		cmocka_unit_test(names_are_the_containers_own),
 		cmocka_unit_test(a_root_that_leads_out_is_refused),
 		cmocka_unit_test(a_frozen_container_stops),
 		cmocka_unit_test(descriptors_do_not_leak),

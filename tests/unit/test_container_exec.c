@@ -99,6 +99,60 @@ static void users_are_those_of_the_container(void **state)
 	cf_close(&f);
 }
 
+/* What a login would set, but not over what the caller says. */
+static void users_have_their_variables(void **state)
+{
+	static const struct {
+		const char *user, *env, *is;
+	} cases[] = {
+		{ "", "X=1", "/root root root" },	  { "bob", "X=1", "/home/bob bob bob" },
+		{ "1000:5", "X=1", "/home/bob bob bob" }, { "bob", "HOME=/x", "/x bob bob" },
+		{ "bob", "LOGNAME=", "/home/bob bob " },  { "4242", "X=1", "/  " },
+	};
+	struct cf f;
+
+	(void)state;
+	cf_open_started(&f);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *const env[] = { "PATH=/bin", cases[i].env, NULL };
+		struct exec_request rq = EXEC_REQUEST_INIT;
+		struct cf_output o;
+
+		rq.user = cases[i].user;
+		rq.user_env = true;
+		rq.env = (char *const *)env;
+		cf_run(&f, &rq, "echo -n \"$HOME $USER $LOGNAME\"", &o);
+		if (o.rc || strcmp(cf_out(&o), cases[i].is) != 0)
+			fail_msg("%s: %d \"%s\"", cases[i].user, o.rc, cf_out(&o));
+		cf_output_fini(&o);
+	}
+	cf_close(&f);
+}
+
+static void a_directory_is_made_where_it_is_asked_for(void **state)
+{
+	struct exec_request rq = EXEC_REQUEST_INIT;
+	struct cf_output o;
+	struct cf f;
+
+	(void)state;
+	cf_open_started(&f);
+	rq.cwd = "/srv/not/there";
+	rq.user = "bob";
+	cf_run(&f, &rq, "pwd", &o);
+	assert_int_equal(o.rc, -ENOENT);
+	cf_output_fini(&o);
+	rq.make_cwd = true;
+	cf_run(&f, &rq, "pwd; stat -c '%u %a' .", &o);
+	assert_string_equal(cf_out(&o), "/srv/not/there\n0 755\n");
+	cf_output_fini(&o);
+	rq.cwd = "/etc/passwd";
+	cf_run(&f, &rq, "pwd", &o);
+	assert_int_equal(o.rc, -ENOTDIR);
+	cf_output_fini(&o);
+	cf_close(&f);
+}
+
 static void hostile_user_tables_are_survived(void **state)
 {
 	struct exec_request rq = EXEC_REQUEST_INIT;
@@ -511,6 +565,8 @@ int main(void)
 		cmocka_unit_test(output_and_exit_status_come_back),
 		cmocka_unit_test(directory_environment_and_arguments_are_as_told),
 		cmocka_unit_test(users_are_those_of_the_container),
+		cmocka_unit_test(users_have_their_variables),
+		cmocka_unit_test(a_directory_is_made_where_it_is_asked_for),
 		cmocka_unit_test(hostile_user_tables_are_survived),
 		cmocka_unit_test(what_cannot_be_started_is_told),
 		cmocka_unit_test(too_long_arguments_are_refused),

@@ -113,17 +113,12 @@ static void environments_go_from_default_to_image_to_call(void **state)
 	static const struct {
 		const char *config, *extra, *expected;
 	} cases[] = {
-		{ NULL, NULL, PATH "|HOME=/root|LANG=C.UTF-8" },
-		{ "{\"User\": \"0:5\"}", "{}", PATH "|HOME=/root|LANG=C.UTF-8" },
-		{ "{\"User\": \"root\"}", NULL, PATH "|HOME=/root|LANG=C.UTF-8" },
-		{ "{\"User\": \"rootless:g\"}", NULL, PATH "|HOME=/home/rootless|LANG=C.UTF-8" },
-		{ "{\"User\": \"1000\"}", NULL, PATH "|HOME=/|LANG=C.UTF-8" },
-		{ "{\"Env\": [\"PATH=/p\", \"X=1\"]}", NULL,
-		  "PATH=/p|HOME=/root|LANG=C.UTF-8|X=1" },
+		{ NULL, NULL, PATH "|LANG=C.UTF-8" },
+		{ "{\"Env\": [\"PATH=/p\", \"X=1\"]}", NULL, "PATH=/p|LANG=C.UTF-8|X=1" },
 		{ "{\"Env\": [\"X=1\", \"Y=1\"]}",
 		  "{\"X\": \"2\", \"LANG\": \"\", \"bad\": 1, \"a=b\": \"x\", \"\": \"x\", \"n\":"
 		  " \"a\\u0000b\"}",
-		  PATH "|HOME=/root|LANG=|X=2|Y=1" },
+		  PATH "|LANG=|X=2|Y=1" },
 	};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
