@@ -160,7 +160,7 @@ MUST_CHECK int kv_compact_replaced(struct kv *kv);
 void kv_compact_stop(struct kv *kv);
 
 struct kv_stats {
-	uint64_t live_bytes[KV_FAMILY_COUNT]; /* estimated, files and blobs */
+	uint64_t live_bytes[KV_FAMILY_COUNT]; /* estimated: files, blobs, what is not flushed */
 	uint64_t keys[KV_FAMILY_COUNT];	      /* estimated */
 	uint64_t cache_bytes;
 };

@@ -111,7 +111,8 @@ void kv_stats(struct kv *kv, struct kv_stats *out)
 	for (int i = 0; i < KV_FAMILY_COUNT; i++) {
 		enum kv_family f = (enum kv_family)i;
 		out->live_bytes[i] = property(kv, f, "rocksdb.live-sst-files-size") +
-				     property(kv, f, "rocksdb.live-blob-file-size");
+				     property(kv, f, "rocksdb.live-blob-file-size") +
+				     property(kv, f, "rocksdb.cur-size-all-mem-tables");
 		out->keys[i] = property(kv, f, "rocksdb.estimate-num-keys");
 	}
 	out->keys[KV_CHUNK] /= 2; /* head and blob */
