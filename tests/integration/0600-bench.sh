@@ -41,6 +41,16 @@ ok "the plot is well-formed" python3 -c 'import sys, xml.dom.minidom
 assert len(xml.dom.minidom.parse(sys.argv[1]).getElementsByTagName("rect")) > 30' \
 	"$out/bench.svg"
 is "nothing is left mounted" "$(grep -c '/varve-bench\.' /proc/self/mounts)" 0
+
+# A peer that fails.
+mkdir "$T/fake"
+printf '#!/bin/sh\necho restic: no such repository >&2\nexit 1\n' >"$T/fake/restic"
+chmod +x "$T/fake/restic"
+ok "a peer that fails ends nothing" env PATH="$T/fake:$PATH" "$SRC/tests/perf/run" import
+like "the table says that it is left out" "$(<"$out/import.md")" 'left out: restic.*has failed:.*no such repository'
+is "and has no row of it" "$(jq '[.groups.import.rows[] | select(.peer | test("restic"))] | length' "$results")" 0
+ok "but the others'" jq -e '[.groups.import.rows[] | select(.peer | test("squashfs|tar"))] | length > 0' "$results"
+
 not_ok "an unknown benchmark is refused" "$SRC/tests/perf/run" nothing
 
 # Into a copy of the README, twice: the second time between the markers.

@@ -21,6 +21,10 @@ class Skip(Exception):
     """A part of a benchmark that cannot run here; its text says why."""
 
 
+class Failed(SystemExit):
+    """A command that a benchmark needs has failed; its text says which, and what it said."""
+
+
 def say(text):
     """To the person who waits."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
@@ -39,8 +43,8 @@ def run(*argv, **kwargs):
     kwargs.setdefault("stdin", subprocess.DEVNULL)
     done = subprocess.run([str(a) for a in argv], text=True, check=False, **kwargs)
     if done.returncode != 0:
-        raise SystemExit(f"bench: {argv[0]} failed ({done.returncode}): {done.stdout or ''}"
-                         f"{done.stderr or ''}")
+        raise Failed(f"bench: {argv[0]} failed ({done.returncode}): {done.stdout or ''}"
+                     f"{done.stderr or ''}")
     return done.stdout or ""
 
 
@@ -50,7 +54,7 @@ def shell(command, cwd, who=""):
                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE)
     if done.returncode != 0:
-        raise SystemExit(f"bench: {command!r} failed {who}: {done.stderr}")
+        raise Failed(f"bench: {command!r} failed {who}: {done.stderr}")
 
 
 def timed(argv, **kwargs):
@@ -60,17 +64,33 @@ def timed(argv, **kwargs):
     return time.monotonic() - start
 
 
-_missing = set()
+# What the tables say of peers that are left out of this group.
+left_out: list = []
+
+
+def leave_out(why):
+    """Say once that a peer is left out, here and in the group's table."""
+    if why not in left_out:
+        left_out.append(why)
+        say(f"left out: {why}")
 
 
 def have(program):
-    """Whether a peer's program is installed; says once which is not."""
+    """Whether a peer's program is installed; tells which is not."""
     if shutil.which(program):
         return True
-    if program not in _missing:
-        _missing.add(program)
-        say(f"{program} is not installed, left out (scripts/deps bench)")
+    leave_out(f"{program} is not installed (scripts/deps bench)")
     return False
+
+
+def peer_does(label, action, *args):
+    """Whether a peer could do it: one that fails is left out, and the others go on."""
+    try:
+        action(*args)
+        return True
+    except (Failed, OSError) as why:
+        leave_out(f"{label} has failed: {' '.join(str(why).split())[-300:]}")
+        return False
 
 
 def disk_bytes(path):

@@ -4,7 +4,7 @@ import os
 import platform
 import statistics
 
-from common import BUILD, QUICK
+from common import BUILD, QUICK, left_out
 
 # Why a row is not at its target, and what shows that it cannot be: {"group: work": "reason"},
 # or "group: work, peer" where a work has several.
@@ -211,7 +211,9 @@ def group(name, about, rows, seconds):
     cells = [row.cells() for row in rows]
     why = [f"{r.work}: {r.reason()}" for r in rows if r.reason()]
     notes = [f"{r.work}: {r.note}" for r in rows if r.note]
-    ending = "".join(f"- {line}\n" for line in dict.fromkeys([*notes, *why]))
+    absent = [f"left out: {line}" for line in left_out]
+    left_out.clear()
+    ending = "".join(f"- {line}\n" for line in dict.fromkeys([*notes, *why, *absent]))
     print(f"== {name}: {about} ({seconds:.0f} s)\n{aligned(HEADER, cells)}{ending}", flush=True)
     write(name + ".md", f"{about}\n({machine()}; `make bench BENCH={name}`)\n\n"
           + markdown(HEADER, cells) + (f"\n{ending}" if ending else ""))

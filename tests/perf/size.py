@@ -3,7 +3,7 @@ import os
 import shutil
 
 import debs
-from common import Daemon, QUICK, Skip, disk_bytes, have, run, say
+from common import Daemon, QUICK, Skip, disk_bytes, have, peer_does, run, say
 from report import Row, at_most, smaller
 
 MB = 1e6
@@ -113,11 +113,17 @@ def measure(lab, name, kinds, trees):
         if have(kind.program):
             directory = lab.path("size", name, kind.__name__)
             os.makedirs(directory)
-            stores.append(kind(directory))
+            if kind is VarveStore:
+                stores.append(kind(directory))
+            else:
+                peer_does(kind.label, lambda k=kind, d=directory: stores.append(k(d)))
     for image, make in trees:
         tree = make()
-        for store in stores:
-            store.keep(tree, image)
+        for store in list(stores):
+            if isinstance(store, VarveStore):
+                store.keep(tree, image)
+            elif not peer_does(store.label, store.keep, tree, image):
+                stores.remove(store)
         shutil.rmtree(tree)
     result = {store.label: store.bytes() / MB for store in stores}
     shutil.rmtree(lab.path("size", name))
