@@ -115,19 +115,21 @@ static int write_zeros(int fd, off_t at, size_t len)
 }
 
 /*
- * The segment being filled has blocks up to `upto`, and some more for what
- * follows; where that fails, what is written next finds out for itself.
+ * The segment being filled, of which [0, at) is written, has blocks up to `upto`, and
+ * some more for what follows; where that fails, what is written next finds out for
+ * itself.
  */
-static void make_blocks(struct journal *j, size_t upto)
+static void make_blocks(struct journal *j, size_t at, size_t upto)
 {
 	size_t *has = &j->zeroed[j->number % 2];
+	size_t from = MAX(*has, at); /* it may have failed before */
 
 	if (upto <= *has)
 		return;
 	size_t step = MIN(MAX(*has, (size_t)ZERO_STEP), (size_t)ZERO_STEP_MAX);
 	size_t to = MIN(MAX(upto, *has + step), (size_t)JOURNAL_SEGMENT);
 
-	if (write_zeros(j->fd, place_of(j->number) + (off_t)*has, to - *has) == 0)
+	if (write_zeros(j->fd, place_of(j->number) + (off_t)from, to - from) == 0)
 		*has = to;
 }
 
@@ -159,7 +161,7 @@ static int start_segment(struct journal *j, uint64_t number, size_t before)
 	/* Without randomness yet, early at boot, a record is as good but for malice. */
 	(void)!getrandom(&head.salt, sizeof(head.salt), GRND_NONBLOCK);
 	j->number = number;
-	make_blocks(j, JOURNAL_HEAD);
+	make_blocks(j, 0, JOURNAL_HEAD);
 	memcpy(head.boot, j->boot, sizeof(head.boot));
 	journal_head_put(bytes, &head);
 	r = write_at(j->fd, place_of(number), &iov, 1);
@@ -416,7 +418,7 @@ static int append_record(struct journal *j, const void *prefix, size_t prefix_le
 
 	if (r)
 		return r;
-	make_blocks(j, j->at + need);
+	make_blocks(j, j->at, j->at + need);
 	wire_set32(head, (uint32_t)(prefix_len + len));
 	wire_set32(head + 4, journal_record_crc(j->seed, prefix, prefix_len, body, len));
 	/* What fails may be there in part: it does not check, and the next one replaces it. */
