@@ -334,6 +334,7 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 	out->cache = m->rec.cache;
 	out->quota_bytes = m->rec.quota_bytes;
 	out->created_at_ms = m->rec.created_at_ms;
+	out->detached_at_ms = m->rec.detached_at_ms;
 	out->base = m->rec.base;
 	out->epoch = m->rec.epoch;
 	out->sealing = m->sealing;

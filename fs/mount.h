@@ -61,6 +61,7 @@ struct mount_info {
 	enum mount_cache cache;
 	uint64_t quota_bytes;
 	int64_t created_at_ms;
+	int64_t detached_at_ms;	 /* 0: it is attached, or will be at the next start */
 	struct digest base;	 /* root of the base tree */
 	uint64_t changed_inodes; /* inodes with a record in the upper */
 	uint64_t upper_bytes;	 /* file data held by the upper */
@@ -144,6 +145,9 @@ void mount_keep_attached(struct mount *m);
 void mount_close(struct mount *m);
 
 void mount_get_info(struct mount *m, struct mount_info *out);
+/* "2024-01-31T12:00:00.000Z", of milliseconds since 1970. */
+#define MOUNT_TIME_SIZE 96
+void mount_time_text(int64_t ms, char out[MOUNT_TIME_SIZE]);
 json_t *mount_info_to_json(const struct mount_info *i);
 
 /*

@@ -21,6 +21,7 @@ struct mount_record {
 	uint64_t quota_bytes;
 	int64_t created_at_ms;
 	bool attached;				 /* to be attached again by the next daemon */
+	int64_t detached_at_ms;			 /* since when it is not; 0: it is */
 	bool discarding;			 /* its upper is being deleted */
 	uint32_t epoch;				 /* the current one */
 	uint32_t sealing_epoch;			 /* 0: none */
@@ -33,6 +34,8 @@ MUST_CHECK int mount_record_decode(const void *json, size_t len, struct mount_re
 /* Put the record and the pin of its base into b. -ENOMEM. */
 MUST_CHECK int mount_record_put(struct store *s, struct kv_batch *b, const struct mount_record *r);
 void mount_record_del(struct store *s, struct kv_batch *b, const char *id);
+/* Set `attached`, and since when it is not. */
+void mount_record_set_attached(struct mount_record *r, bool attached);
 /* Write just the record. */
 MUST_CHECK int mount_record_write(struct store *s, const struct mount_record *r,
 				  enum kv_durability d);

@@ -354,6 +354,8 @@ static void load_mounts(struct store *s, struct session_pool *sp, struct record_
 		memcpy(at->id, l->recs[i].id, sizeof(at->id));
 		at->place = strdup(l->recs[i].mountpoint);
 		at->attach = l->recs[i].attached;
+		/* A record of an older daemon does not say since when: as of now. */
+		mount_record_set_attached(&l->recs[i], at->attach);
 		if (mount_new(s, sp, &l->recs[i], false, &at->m, &err))
 			log_error("mount %s cannot be loaded; it is kept: %s", at->id,
 				  error_text(&err));
@@ -377,6 +379,8 @@ static void bring_back(struct loaded *at, const struct mountinfo *mi)
 		r = clean_stale(only, at->place, &err);
 	if (!at->m)
 		return;
+	if (!at->attach && mount_record_write(at->m->store, &at->m->rec, KV_LOG))
+		log_warn("mount %s: cannot record since when it is detached", at->id);
 	resume(at->m);
 	if (at->attach && !r)
 		r = mount_attach_locked(at->m, &err);

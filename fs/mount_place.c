@@ -27,7 +27,7 @@ static void on_session_end(void *arg)
 	pthread_mutex_lock(&m->state);
 	m->served = m->placed = false;
 	if (!m->closing && m->rec.attached) {
-		m->rec.attached = false;
+		mount_record_set_attached(&m->rec, false);
 		r = mount_record_write(m->store, &m->rec, KV_LOG);
 	}
 	pthread_mutex_unlock(&m->state);
@@ -123,13 +123,15 @@ static int record_place(struct mount *m, char *mountpoint, bool attached, char *
 	pthread_mutex_lock(&m->state);
 	*old = m->rec.mountpoint;
 	const bool was = m->rec.attached;
+	const int64_t since = m->rec.detached_at_ms;
 
 	m->rec.mountpoint = mountpoint;
-	m->rec.attached = attached;
+	mount_record_set_attached(&m->rec, attached);
 	r = mount_record_write(m->store, &m->rec, KV_LOG);
 	if (r) {
 		m->rec.mountpoint = *old;
 		m->rec.attached = was;
+		m->rec.detached_at_ms = since;
 	}
 	pthread_mutex_unlock(&m->state);
 	return r;
@@ -160,7 +162,7 @@ static int attach_at(struct mount *m, const char *mountpoint, struct error *err)
 			  strerror(-undo));
 		pthread_mutex_lock(&m->state);
 		m->rec.mountpoint = old;
-		m->rec.attached = was;
+		mount_record_set_attached(&m->rec, was);
 		pthread_mutex_unlock(&m->state);
 		tried = path;
 	}
@@ -180,7 +182,7 @@ static void note_place(struct mount *m, const struct mountinfo *mi)
 	pthread_mutex_lock(&m->state);
 	m->placed = false;
 	if (!m->closing && m->rec.attached) {
-		m->rec.attached = false;
+		mount_record_set_attached(&m->rec, false);
 		r = mount_record_write(m->store, &m->rec, KV_LOG);
 	}
 	pthread_mutex_unlock(&m->state);
@@ -330,7 +332,7 @@ static int settle_detached(struct mount *m, enum mount_detach_how how, bool sync
 				"synced",
 				m->rec.mountpoint);
 	pthread_mutex_lock(&m->state);
-	m->rec.attached = false;
+	mount_record_set_attached(&m->rec, false);
 	if (mount_record_write(m->store, &m->rec, sync ? KV_SYNC : KV_LOG))
 		log_error("mount %s: cannot record its state", m->rec.id);
 	pthread_mutex_unlock(&m->state);
@@ -365,7 +367,7 @@ void mount_cut_off(struct mount *m)
 	pthread_mutex_lock(&m->op);
 	end_session(m);
 	pthread_mutex_lock(&m->state);
-	m->rec.attached = false;
+	mount_record_set_attached(&m->rec, false);
 	pthread_mutex_unlock(&m->state);
 	pthread_mutex_unlock(&m->op);
 }

@@ -21,17 +21,18 @@ static json_t *to_json(const struct mount_record *r)
 	char base[DIGEST_HEX_SIZE];
 
 	digest_to_hex(&r->base, base);
-	json_t *j = json_pack(
-		"{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:b s:i s:I s:I s:b s:b "
-		"s:I s:I s:I s:s}",
-		"version", 1, "id", r->id, "snapshot", r->snapshot_id, "snapshotName",
-		r->snapshot_name, "base", base, "readOnly", r->read_only, "volatile",
-		r->is_volatile, "dev", r->allow_dev, "suid", r->allow_suid, "containerRoot",
-		r->container_root, "cache", (int)r->cache, "quotaBytes", (json_int_t)r->quota_bytes,
-		"createdAtMs", (json_int_t)r->created_at_ms, "attached", r->attached, "discarding",
-		r->discarding, "epoch", (json_int_t)r->epoch, "sealingEpoch",
-		(json_int_t)r->sealing_epoch, "sealingNextIno", (json_int_t)r->sealing_next_ino,
-		"sealingSnapshot", r->sealing_snapshot);
+	json_t *j =
+		json_pack("{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:b s:i s:I s:I s:b s:b "
+			  "s:I s:I s:I s:s}",
+			  "version", 1, "id", r->id, "snapshot", r->snapshot_id, "snapshotName",
+			  r->snapshot_name, "base", base, "readOnly", r->read_only, "volatile",
+			  r->is_volatile, "dev", r->allow_dev, "suid", r->allow_suid,
+			  "containerRoot", r->container_root, "cache", (int)r->cache, "quotaBytes",
+			  (json_int_t)r->quota_bytes, "createdAtMs", (json_int_t)r->created_at_ms,
+			  "attached", r->attached, "discarding", r->discarding, "epoch",
+			  (json_int_t)r->epoch, "sealingEpoch", (json_int_t)r->sealing_epoch,
+			  "sealingNextIno", (json_int_t)r->sealing_next_ino, "sealingSnapshot",
+			  r->sealing_snapshot, "detachedAtMs", (json_int_t)r->detached_at_ms);
 	if (j && bytes_json_set(j, "mountpoint", r->mountpoint, strlen(r->mountpoint)) == 0 &&
 	    bytes_json_set(j, "fsname", r->fsname, strlen(r->fsname)) == 0)
 		return j;
@@ -63,17 +64,18 @@ static int from_json(json_t *j, struct mount_record *out)
 {
 	const char *id, *snapshot, *name, *base, *sealing;
 	int version, ro, vol, dev, suid, cache, attached, discarding, container_root = 0;
-	json_int_t quota, created, epoch, sealing_epoch, sealing_next;
+	json_int_t quota, created, epoch, sealing_epoch, sealing_next, detached = 0;
 
 	if (json_unpack(j,
 			"{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:i s:I s:I s:b s:b s:I s:I "
-			"s:I s:s s?b}",
+			"s:I s:s s?b s?I}",
 			"version", &version, "id", &id, "snapshot", &snapshot, "snapshotName",
 			&name, "base", &base, "readOnly", &ro, "volatile", &vol, "dev", &dev,
 			"suid", &suid, "cache", &cache, "quotaBytes", &quota, "createdAtMs",
 			&created, "attached", &attached, "discarding", &discarding, "epoch", &epoch,
 			"sealingEpoch", &sealing_epoch, "sealingNextIno", &sealing_next,
-			"sealingSnapshot", &sealing, "containerRoot", &container_root) < 0)
+			"sealingSnapshot", &sealing, "containerRoot", &container_root,
+			"detachedAtMs", &detached) < 0)
 		return -EBADMSG;
 	if (version != 1 || copy_text(id, out->id, sizeof(out->id)) ||
 	    copy_text(snapshot, out->snapshot_id, sizeof(out->snapshot_id)) ||
@@ -89,6 +91,7 @@ static int from_json(json_t *j, struct mount_record *out)
 	out->cache = cache == MOUNT_CACHE_SHARED ? MOUNT_CACHE_SHARED : MOUNT_CACHE_PRIVATE;
 	out->quota_bytes = (uint64_t)quota;
 	out->created_at_ms = created;
+	out->detached_at_ms = detached;
 	out->attached = attached;
 	out->discarding = discarding;
 	out->epoch = (uint32_t)epoch;
@@ -141,6 +144,15 @@ void mount_record_del(struct store *s, struct kv_batch *b, const char *id)
 	store_unpin_all(s, b, id);
 }
 
+void mount_record_set_attached(struct mount_record *r, bool attached)
+{
+	if (attached)
+		r->detached_at_ms = 0;
+	else if (r->attached || !r->detached_at_ms)
+		r->detached_at_ms = clock_ms();
+	r->attached = attached;
+}
+
 int mount_record_write(struct store *s, const struct mount_record *r, enum kv_durability d)
 {
 	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
@@ -164,18 +176,24 @@ int mount_id_bytes(const char *id, uint8_t out[UPPER_ID_SIZE])
 	return n == 2 * UPPER_ID_SIZE ? 0 : -EBADMSG;
 }
 
+void mount_time_text(int64_t ms, char out[MOUNT_TIME_SIZE])
+{
+	time_t sec = (time_t)(ms / 1000);
+	struct tm tm;
+
+	gmtime_r(&sec, &tm);
+	snprintf(out, MOUNT_TIME_SIZE, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900,
+		 tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(ms % 1000));
+}
+
 json_t *mount_info_to_json(const struct mount_info *i)
 {
-	char base[DIGEST_HEX_SIZE], created[96];
-	time_t sec = (time_t)(i->created_at_ms / 1000);
-	struct tm tm;
+	char base[DIGEST_HEX_SIZE], created[MOUNT_TIME_SIZE], detached[MOUNT_TIME_SIZE];
 	json_t *j;
 
 	digest_to_hex(&i->base, base);
-	gmtime_r(&sec, &tm);
-	snprintf(created, sizeof(created), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900,
-		 tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-		 (int)(i->created_at_ms % 1000));
+	mount_time_text(i->created_at_ms, created);
+	mount_time_text(i->detached_at_ms, detached);
 	j = json_pack("{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:b s:I s:I}", "id",
 		      i->id, "snapshotId", i->snapshot_id, "snapshot", i->snapshot_name, "status",
 		      i->attached ? "mounted"
@@ -189,7 +207,9 @@ json_t *mount_info_to_json(const struct mount_info *i)
 		      i->sealing, "sharedOpens", (json_int_t)i->shared_opens, "otherOpens",
 		      (json_int_t)i->other_opens);
 	if (j && bytes_json_set(j, "mountpoint", i->mountpoint, strlen(i->mountpoint)) == 0)
-		return j;
+		if (j && i->detached_at_ms)
+			json_object_set_new(j, "detachedAt", json_string(detached));
+	return j;
 	json_decref(j);
 	return NULL;
 }

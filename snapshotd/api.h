@@ -18,6 +18,7 @@
 #include "snapshotd/http.h"
 #include "snapshotd/metrics.h"
 #include "snapshotd/mounts.h"
+#include "snapshotd/collector.h"
 #include "snapshotd/recompressor.h"
 #include "snapshotd/router.h"
 #include "snapshotd/runtime.h"
@@ -39,6 +40,7 @@ struct api {
 	struct sandboxes *sandboxes;
 	struct stats_history *history;
 	struct recompressor *recompressor;
+	struct collector *collector;
 	struct metrics metrics;
 	const char *api_key;		 /* or NULL */
 	const char *listen_host;	 /* as configured, or NULL */

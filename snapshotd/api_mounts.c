@@ -6,12 +6,27 @@
 
 #include "store/base/log.h"
 
-static int reply_mount(struct api_call *c, int status, struct mount_entry *e, struct error *err)
+/* With when it goes, if nobody comes back for it. NULL without memory. */
+static json_t *mount_to_json(struct api_call *c, struct mount_entry *e)
 {
 	struct mount_info info;
+	char text[MOUNT_TIME_SIZE];
 
 	mount_get_info(mount_entry_mount(e), &info);
-	return api_result(c, status, mount_info_to_json(&info), err);
+	json_t *j = mount_info_to_json(&info);
+	int64_t at = collector_discards_at_ms(c->api->collector, &info);
+
+	mount_time_text(at, text);
+	if (j && at && json_object_set_new(j, "discardsAt", json_string(text)) < 0) {
+		json_decref(j);
+		j = NULL;
+	}
+	return j;
+}
+
+static int reply_mount(struct api_call *c, int status, struct mount_entry *e, struct error *err)
+{
+	return api_result(c, status, mount_to_json(c, e), err);
 }
 
 int api_mounts_list(struct api_call *c, struct error *err)
@@ -30,10 +45,7 @@ int api_mounts_list(struct api_call *c, struct error *err)
 		return rc;
 	}
 	for (size_t i = 0; i < n; i++) {
-		struct mount_info info;
-
-		mount_get_info(mount_entry_mount(list[i]), &info);
-		if (a && json_array_append_new(a, mount_info_to_json(&info))) {
+		if (a && json_array_append_new(a, mount_to_json(c, list[i]))) {
 			json_decref(a);
 			a = NULL;
 		}

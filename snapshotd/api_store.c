@@ -22,7 +22,6 @@ int api_gc(struct api_call *c, struct error *err)
 	const struct field fields[] = { { "compact", FIELD_BOOL, &opt.compact, false },
 					{ "recompress", FIELD_BOOL, &recompress, false } };
 	struct recompress_result rr = { 0 };
-	struct metrics *m = &c->api->metrics;
 	struct progress *p = NULL;
 	struct gc_result r = { 0 };
 	json_t *body = NULL;
@@ -35,12 +34,9 @@ int api_gc(struct api_call *c, struct error *err)
 		rc = err->code;
 	if (rc < 0)
 		return rc;
-	rc = gc_run(c->api->store, &opt, p, &r, err);
-	metrics_work(m, METRICS_GC, rc < 0);
+	rc = collector_run(c->api->collector, &opt, p, &r, err);
 	if (rc < 0)
 		return rc;
-	atomic_fetch_add_explicit(&m->gc_removed_bytes, r.removed_bytes, memory_order_relaxed);
-	atomic_fetch_add_explicit(&m->gc_removed_chunks, r.removed_chunks, memory_order_relaxed);
 	if (recompress && (rc = recompressor_run(c->api->recompressor, p, &rr, err)) < 0)
 		return rc;
 	return api_result(
@@ -105,6 +101,21 @@ int api_verify(struct api_call *c, struct error *err)
 	return rc;
 }
 
+static json_t *collector_to_json(struct collector *c)
+{
+	char last[MOUNT_TIME_SIZE], next[MOUNT_TIME_SIZE];
+	struct collector_stats s;
+
+	collector_get_stats(c, &s);
+	mount_time_text(s.last_ms, last);
+	mount_time_text(s.next_ms, next);
+	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "runs", (json_int_t)s.runs,
+			 "removedBytes", (json_int_t)s.removed_bytes, "expiredSnapshots",
+			 (json_int_t)s.expired_snapshots, "discardedMounts",
+			 (json_int_t)s.discarded_mounts, "lastAt", s.last_ms ? last : "",
+			 "lastReason", s.last_reason, "nextAt", s.next_ms ? next : "");
+}
+
 int api_stats(struct api_call *c, struct error *err)
 {
 	struct store_stats st = { 0 };
@@ -118,13 +129,14 @@ int api_stats(struct api_call *c, struct error *err)
 	mounts_count(c->api->mounts, &attached, &detached);
 	return api_result(
 		c, 200,
-		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I}, s:I}", "snapshotCount",
-			  (json_int_t)st.snapshot_count, "logicalBytes",
+		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I}, s:I, s:o*}",
+			  "snapshotCount", (json_int_t)st.snapshot_count, "logicalBytes",
 			  (json_int_t)st.logical_bytes, "uniqueBytes", (json_int_t)st.unique_bytes,
 			  "storedBytes", (json_int_t)st.stored_bytes, "chunkCount",
 			  (json_int_t)st.chunk_count, "nodeCount", (json_int_t)st.node_count,
 			  "nodeCacheBytes", (json_int_t)st.node_cache_bytes, "mounts", "attached",
 			  (json_int_t)attached, "detached", (json_int_t)detached, "fuseRequests",
-			  (json_int_t)session_pool_requests(c->api->pool)),
+			  (json_int_t)session_pool_requests(c->api->pool), "gc",
+			  collector_to_json(c->api->collector)),
 		err);
 }

@@ -27,6 +27,8 @@
 #define BUILD_STEP_TIMEOUT_DEFAULT 1800
 #define BUILD_TIMEOUT_DEFAULT 7200
 #define TIMEOUT_MAX (30 * 86400)
+#define AGE_MAX (100u * 365 * 86400) /* seconds */
+#define RESERVE_MAX (1ull << 40)
 #define THREADS_MAX 1024
 #define ZSTD_LEVEL_MAX 19
 #define RECOMPRESS_QUIET_DEFAULT 60
@@ -59,6 +61,7 @@ struct file_values {
 	const char *state, *socket, *listen, *socket_group, *api_key, *log_level;
 	const char *runtime, *default_template, *build_network, *sandbox_network, *sandbox_cache;
 	uint64_t recompress_level, recompress_quiet, memory;
+	uint64_t gc_interval, gc_garbage, gc_free, gc_reserve, detached_age, changed_age;
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
 		connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
@@ -161,6 +164,12 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "zstdLevel", FIELD_U64, &v->zstd_level, false },
 		{ "recompressLevel", FIELD_U64, &v->recompress_level, false },
 		{ "recompressQuiet", FIELD_U64, &v->recompress_quiet, false },
+		{ "gcInterval", FIELD_U64, &v->gc_interval, false },
+		{ "gcGarbageBytes", FIELD_U64, &v->gc_garbage, false },
+		{ "gcFreeBytes", FIELD_U64, &v->gc_free, false },
+		{ "gcReserveBytes", FIELD_U64, &v->gc_reserve, false },
+		{ "detachedMountAge", FIELD_U64, &v->detached_age, false },
+		{ "detachedChangedMountAge", FIELD_U64, &v->changed_age, false },
 		{ "memoryBytes", FIELD_U64, &v->memory, false },
 		{ "nodeCacheBytes", FIELD_U64, &v->node_cache, false },
 		{ "chunkCacheBytes", FIELD_U64, &v->chunk_cache, false },
@@ -251,6 +260,30 @@ static int numbers_set(struct config *c, const struct file_values *v, struct err
 	c->shared_cache_bytes = v->shared_cache;
 	c->threads = (unsigned)v->threads;
 	c->connection_limit = (unsigned)v->connection_limit;
+	return 0;
+}
+
+static int space_set(struct config *c, const struct file_values *v, struct error *err)
+{
+	const struct {
+		const char *name;
+		uint64_t seconds;
+		unsigned *out;
+	} ages[] = { { "gcInterval", v->gc_interval, &c->gc_interval_s },
+		     { "detachedMountAge", v->detached_age, &c->detached_mount_s },
+		     { "detachedChangedMountAge", v->changed_age, &c->detached_changed_s } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(ages); i++) {
+		if (ages[i].seconds > AGE_MAX)
+			return error_set(err, -EINVAL, "%s must be at most %u", ages[i].name,
+					 AGE_MAX);
+		*ages[i].out = (unsigned)ages[i].seconds;
+	}
+	if (v->gc_reserve > RESERVE_MAX)
+		return error_set(err, -EINVAL, "gcReserveBytes must be at most %llu", RESERVE_MAX);
+	c->gc_garbage_bytes = v->gc_garbage;
+	c->gc_free_bytes = v->gc_free;
+	c->gc_reserve_bytes = v->gc_reserve;
 	return 0;
 }
 
@@ -407,6 +440,8 @@ static int config_fill(struct config *c, const struct flags *f, const struct fil
 	int rc = numbers_set(c, v, err);
 
 	if (rc == 0)
+		rc = space_set(c, v, err);
+	if (rc == 0)
 		rc = memory_set(c, f->memory, err);
 	if (rc == 0)
 		rc = copy_first(&c->state_dir, f->state, v->state, err);
@@ -444,6 +479,11 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .socket = "/run/snapshotd.sock",
 				 .recompress_level = RECOMPRESS_LEVEL_DEFAULT,
 				 .recompress_quiet = RECOMPRESS_QUIET_DEFAULT,
+				 .gc_interval = 6 * 3600,
+				 .gc_garbage = 1ull << 30,
+				 .gc_free = 2ull << 30,
+				 .gc_reserve = 64ull << 20,
+				 .detached_age = 30 * 24 * 3600,
 				 .connection_limit = CONNECTION_LIMIT_DEFAULT,
 				 .runtime = "runc",
 				 .default_template = "ubuntu-22.04",

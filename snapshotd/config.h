@@ -28,6 +28,16 @@
  *   "recompressLevel"             1..19 (default 15): chunks are stored anew at it
  *                                 while nothing else goes on; 0: never
  *   "recompressQuiet"             seconds that nothing goes on before (default 60)
+ *   "gcInterval"                  seconds between two collections of garbage (default
+ *                                 21600); 0: only by need
+ *   "gcGarbageBytes"              collect once deleted snapshots had so many (default
+ *                                 1 GiB); 0: not for that
+ *   "gcFreeBytes"                 ... or less is free on the disk (default 2 GiB); 0: ditto
+ *   "gcReserveBytes"              disk that is put by, when less than twice that is free, to
+ *                                 collect with (default 64 MiB); 0: none
+ *   "detachedMountAge"            seconds that a mount stays detached which differs in
+ *                                 nothing from its snapshot (default 30 days); 0: for ever
+ *   "detachedChangedMountAge"     the same of one that was written to (default 0: for ever)
  *   "memoryBytes"                 as --memory: of all caches and write buffers of the
  *                                 store (default 320 MiB, at least 16 MiB)
  *   "nodeCacheBytes", "chunkCacheBytes", "blockCacheBytes"  in place of their parts of it
@@ -58,7 +68,10 @@ struct config {
 	int zstd_level;	      /* 0: the store's default */
 	int recompress_level; /* 0: never */
 	unsigned recompress_quiet_s;
-	uint64_t memory_bytes; /* 0: the store's default */
+	unsigned gc_interval_s;					    /* 0: only by need */
+	uint64_t gc_garbage_bytes, gc_free_bytes, gc_reserve_bytes; /* 0: not */
+	unsigned detached_mount_s, detached_changed_s;		    /* 0: for ever */
+	uint64_t memory_bytes;					    /* 0: the store's default */
 	uint64_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes; /* 0: a part of it */
 	uint64_t shared_cache_bytes;					 /* 0: default */
 	unsigned threads;

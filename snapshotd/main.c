@@ -152,6 +152,23 @@ static int open_recompressor(struct daemon_parts *d, struct error *err)
 	return recompressor_open(&opt, &d->api.recompressor, err);
 }
 
+static int open_collector(struct daemon_parts *d, struct error *err)
+{
+	const struct config *c = &d->config;
+	const struct collector_options opt = { .store = d->api.store,
+					       .pool = d->api.pool,
+					       .mounts = d->api.mounts,
+					       .metrics = &d->api.metrics,
+					       .interval_s = c->gc_interval_s,
+					       .garbage_bytes = c->gc_garbage_bytes,
+					       .free_bytes = c->gc_free_bytes,
+					       .reserve_bytes = c->gc_reserve_bytes,
+					       .detached_s = c->detached_mount_s,
+					       .changed_s = c->detached_changed_s };
+
+	return collector_open(&opt, &d->api.collector, err);
+}
+
 /* Without them, all mounts are private. */
 static void share_files(struct daemon_parts *d)
 {
@@ -198,6 +215,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	if (rc == 0)
 		rc = open_recompressor(d, err);
 	if (rc == 0)
+		rc = open_collector(d, err);
+	if (rc == 0)
 		rc = http_server_new(&app, d->config.connection_limit, &d->http, err);
 	if (rc == 0)
 		rc = listen_all(d, err);
@@ -211,6 +230,7 @@ static void stop(struct daemon_parts *d)
 	if (d->http)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);
+	collector_close(d->api.collector);
 	recompressor_close(d->api.recompressor);
 	stats_history_close(d->api.history);
 	sandboxes_close(d->api.sandboxes);

@@ -46,10 +46,14 @@
 #define CURSOR_KEY "gc/cursor"
 /* The cursor is saved, and the iterator made anew, after this many keys. */
 #define SWEEP_RUN 65536
+/* Nodes marked, or keys swept, between calls of `pace`. */
+#define PACE_STEPS 64
 
 struct gc {
 	struct store *s;
 	struct progress *p;
+	const struct gc_options *opt; /* or NULL */
+	unsigned steps;
 	struct gc_result res;
 	struct digest_set visited;
 	struct kv_batch *batch;
@@ -73,6 +77,8 @@ static int step(struct gc *gc)
 		gc->p->done_bytes = gc->res.removed_bytes;
 		progress_tick(gc->p, false);
 	}
+	if (gc->opt && gc->opt->pace && ++gc->steps % PACE_STEPS == 0)
+		gc->opt->pace(gc->opt->arg);
 	return progress_cancelled(gc->p) ? -ECANCELED : 0;
 }
 
@@ -295,7 +301,7 @@ int gc_run(struct store *s, const struct gc_options *opt, struct progress *p, st
 	CLEANUP(kv_batch_free_p) struct kv_batch *batch = kv_batch_new();
 	if (!batch)
 		return error_set_errno(err, -ENOMEM, "cannot collect garbage");
-	struct gc gc = { .s = s, .p = p, .batch = batch };
+	struct gc gc = { .s = s, .p = p, .opt = opt, .batch = batch };
 	int rc = guard_collect_begin(s->guard, filter_size(s, opt));
 	if (rc == -EBUSY)
 		return error_set(err, rc, "garbage is being collected already");

@@ -7,6 +7,9 @@
 
 struct gc_options {
 	size_t filter_bytes; /* 0: 16 MiB, one part in 100 kept in error at 14 million digests */
+	/* Called between small pieces of work, never inside a lock: it may sleep. */
+	void (*pace)(void *arg);
+	void *arg;
 	bool compact; /* also rewrite files to give the space back (default of the API: true) */
 };
 struct gc_result {

@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@
 struct snapshots {
 	struct kv *kv;
 	pthread_mutex_t lock; /* held by writers, from their reads to their write */
+	_Atomic uint64_t deleted_bytes;
 };
 
 struct meta_key {
@@ -484,7 +486,15 @@ static int delete_locked(struct snapshots *ss, const struct snapshot *s, struct 
 	if (s->name[0])
 		batch_del(ss, b, NAME_PREFIX, s->name);
 	int rc = kv_write(ss->kv, b, KV_SYNC);
+	if (rc == 0) /* relaxed: an estimate */
+		atomic_fetch_add_explicit(&ss->deleted_bytes, MAX(s->new_bytes, 1u),
+					  memory_order_relaxed);
 	return rc == 0 ? 0 : error_set_errno(err, rc, "cannot delete snapshot %s", s->id);
+}
+
+uint64_t snapshots_deleted_bytes(struct snapshots *ss)
+{
+	return atomic_load_explicit(&ss->deleted_bytes, memory_order_relaxed);
 }
 
 int snapshots_delete(struct snapshots *ss, const char *name_or_id, struct error *err)
@@ -522,6 +532,9 @@ static int replace_locked(struct snapshots *ss, struct snapshot *s, const struct
 		batch_put_name(ss, b, s->name, s->id);
 		rc = kv_write(ss->kv, b, KV_SYNC);
 	}
+	if (rc == 0)
+		atomic_fetch_add_explicit(&ss->deleted_bytes, MAX(old->new_bytes, 1u),
+					  memory_order_relaxed);
 	return rc == 0 ? 0 : error_set_errno(err, rc, "cannot replace snapshot \"%s\"", old->name);
 }
 

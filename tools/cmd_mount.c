@@ -226,11 +226,16 @@ static void add_row(struct table *t, const json_t *m)
 	table_cell(t, "%s%s%s", cli_flag(m, "readOnly") ? "ro" : "rw",
 		   cli_flag(m, "volatile") ? ",volatile" : "",
 		   strcmp(cli_str(m, "cache"), "shared") == 0 ? ",shared" : "");
-	table_cell(t, "%s",
-		   is_held(m)		      ? "held"
-		   : !cli_flag(m, "attached") ? "detached"
-		   : cli_flag(m, "sealing")   ? "sealing"
-					      : "mounted");
+	const char *until = cli_str(m, "discardsAt");
+
+	if (*until)
+		table_cell(t, "detached until %.10s", until);
+	else
+		table_cell(t, "%s",
+			   is_held(m)		      ? "held"
+			   : !cli_flag(m, "attached") ? "detached"
+			   : cli_flag(m, "sealing")   ? "sealing"
+						      : "mounted");
 	table_cell(t, "%llu", (unsigned long long)cli_num(m, "changedInodes"));
 	table_size(t, cli_num(m, "upperBytes"));
 	table_json_name(t, m, "mountpoint", "");

@@ -95,7 +95,7 @@ def peer_does(label, action, *args):
 
 def disk_bytes(path):
     """Bytes that a file or directory takes on disk."""
-    return int(run("du", "-s", "--block-size=1", path).split()[0])
+    return int(run("du", "-s", "--block-size=1", "--exclude=reserve", path).split()[0])
 
 
 def drop_caches():
