@@ -155,8 +155,8 @@ json_t *mount_info_to_json(const struct mount_info *i);
  * is done, with the record, status "building"; sealing goes on in the
  * background and ends with status ready or failed. For an unchanged mount the
  * record is ready at once. A second checkpoint waits for the first to seal.
- * freeze_cgroup: a cgroup's directory (v2, or v1's freezer) to freeze from flush
- * to swap, or NULL.
+ * freeze_cgroup: a cgroup's directory (v2, or v1's freezer) to freeze from a second
+ * flush to the swap, or NULL.
  * -EEXIST (name taken), -ENOTCONN (detached), -EIO. Works detached as well.
  */
 MUST_CHECK int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgroup,
@@ -165,6 +165,8 @@ MUST_CHECK int mount_checkpoint(struct mount *m, const char *name, const char *f
 MUST_CHECK int mount_wait_sealed(struct mount *m, struct error *err);
 /* Nanoseconds that operations were held up in the last checkpoint's swap. */
 uint64_t mount_last_pause_ns(struct mount *m);
+/* Nanoseconds that processes stood still in the last checkpoint; 0 without a cgroup. */
+uint64_t mount_last_frozen_ns(struct mount *m);
 
 /* What the upper has changed against the base. Flushes first. */
 MUST_CHECK int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err);

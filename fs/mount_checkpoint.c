@@ -32,6 +32,9 @@
 #include "fs/seal.h"
 #include "store/base/log.h"
 
+/* How long a busy mount may go on writing before it is frozen. */
+#define FLUSH_AHEAD_MS 1000
+
 static uint64_t now_ns(void)
 {
 	struct timespec t;
@@ -398,6 +401,7 @@ static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap
 {
 	struct upper *next CLEANUP(upper_free_p) = NULL;
 	bool changed = true, frozen = false, attached;
+	uint64_t frozen_at = 0;
 	int r = 0;
 
 	pthread_mutex_lock(&m->state);
@@ -407,11 +411,14 @@ static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap
 	if (!next)
 		return error_set(err, -ENOMEM, "out of memory");
 	if (attached && cgroup) {
+		/* So that little is left to write while they stand still. */
+		mount_flush(m, FLUSH_AHEAD_MS);
+		frozen_at = now_ns();
 		r = cgroup_freeze(cgroup, err);
 		frozen = r == 0;
 	}
 	if (attached && !r)
-		mount_flush(m);
+		mount_flush(m, SESSION_DRAIN_MS);
 	if (!r && !is_changed(&m->view))
 		r = ready_unchanged(m, snap, err);
 	else if (!r)
@@ -420,6 +427,7 @@ static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap
 		r = swap(m, &next, snap->id, &changed);
 	if (frozen && cgroup_thaw(cgroup))
 		log_error("cannot thaw cgroup %s", cgroup);
+	atomic_store(&m->last_frozen_ns, frozen ? now_ns() - frozen_at : 0);
 	if (r) {
 		if (snap->status == SNAPSHOT_BUILDING && r != -EEXIST)
 			(void)!snapshots_delete(m->store->snapshots, snap->id, NULL);
@@ -451,6 +459,11 @@ int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgrou
 	}
 	pthread_mutex_unlock(&m->op);
 	return r;
+}
+
+uint64_t mount_last_frozen_ns(struct mount *m)
+{
+	return atomic_load(&m->last_frozen_ns);
 }
 
 uint64_t mount_last_pause_ns(struct mount *m)

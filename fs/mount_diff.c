@@ -487,7 +487,7 @@ int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err)
 
 	pthread_mutex_lock(&m->op);
 	mount_join_seal(m);
-	mount_flush(m);
+	mount_flush(m, SESSION_DRAIN_MS);
 	r = compare(v, false, tell, &t);
 	/* A name that was there went before its inode was asked for: hold operations up. */
 	if (r == -EBADMSG && !t.begun) {

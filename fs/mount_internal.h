@@ -68,6 +68,7 @@ struct mount {
 	bool has_seal_thread;
 	pthread_t seal_thread;
 	uint64_t last_pause_ns;
+	_Atomic uint64_t last_frozen_ns; /* from before the freeze to after the thaw; 0: none */
 	uint64_t sealing_end; /* end of the staging file at the swap: the old epoch's is below */
 
 	struct view view;
@@ -91,7 +92,8 @@ MUST_CHECK int mount_settle(struct mount *m, struct error *err);
 /* op held: mount at rec.mountpoint and begin to serve, or go on if others hold it. */
 MUST_CHECK int mount_attach_locked(struct mount *m, struct error *err);
 /* op held. Write dirty pages of the mount back. */
-void mount_flush(struct mount *m);
+/* Waits max_ms at most for writes that do not end. */
+void mount_flush(struct mount *m, unsigned max_ms);
 MUST_CHECK int mount_check_place(const char *path, struct error *err);
 /* op held: nobody has it, so that it can go. -EBUSY, and err says who does. */
 MUST_CHECK int mount_check_free(struct mount *m, struct error *err);

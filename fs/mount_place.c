@@ -232,9 +232,9 @@ int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
 
 /* ---- detach ---- */
 
-void mount_flush(struct mount *m)
+void mount_flush(struct mount *m, unsigned max_ms)
 {
-	int r = m->session ? session_syncfs(m->session) : 0;
+	int r = m->session ? session_syncfs(m->session, max_ms) : 0;
 
 	if (r)
 		log_warn("mount %s: cannot flush: %s", m->rec.id, strerror(-r));
@@ -264,7 +264,7 @@ static int unmount(struct mount *m, bool lazy, struct error *err)
 		r = kernel_mount_remove(at, m->rec.mountpoint, false, &why);
 	}
 	if (r == -EBUSY && lazy) {
-		mount_flush(m);
+		mount_flush(m, SESSION_DRAIN_MS);
 		r = kernel_mount_remove(at, m->rec.mountpoint, true, &why);
 	}
 	if (r && r != -ENOENT)
@@ -322,7 +322,7 @@ static int settle_detached(struct mount *m, enum mount_detach_how how, bool sync
 		end_session(m);
 	} else if (how == MOUNT_FORCED) {
 		if (sync)
-			mount_flush(m);
+			mount_flush(m, SESSION_DRAIN_MS);
 		end_session(m);
 	}
 	r = sync ? view_sync(&m->view) : 0;
@@ -401,7 +401,7 @@ static void leave(struct mount *m)
 	if (placed && unmount(m, true, &err))
 		log_error("mount %s: %s", m->rec.id, error_text(&err));
 	if (served && !wait_ended(m, 200))
-		mount_flush(m);
+		mount_flush(m, SESSION_DRAIN_MS);
 	if (served || m->session) {
 		r = view_sync(&m->view);
 		if (r)

@@ -21,8 +21,6 @@
 #include "store/base/log.h"
 
 #define STOP_TOKEN UINT64_MAX
-/* How long a flush waits for writes at most. */
-#define DRAIN_NS 60000000000ull
 
 struct session *session_find_locked(struct session_pool *sp, uint64_t token)
 {
@@ -202,7 +200,7 @@ static void write_back(struct session *s, uint64_t ino)
 	int r = s->dev ? child_write_back(s->mountpoint, s->dev, shared_node(s, ino)) : -ENODEV;
 
 	if (!r && !kernel_waits_for_writes())
-		session_drain(s);
+		session_drain(s, SESSION_DRAIN_MS);
 	/* Detached lazily, or hidden below another mount: there is this way, too. */
 	if (r && r != -ESTALE)
 		wire_invalidate(s, ino);
@@ -563,9 +561,9 @@ static bool is_request_queued(const struct session *s)
  * lets out the next. So none is left where, twice in a row, none was queued and
  * all that were being handled had been answered, and none was read meanwhile.
  */
-void session_drain(struct session *s)
+void session_drain(struct session *s, unsigned max_ms)
 {
-	uint64_t until = session_now_ns() + DRAIN_NS;
+	uint64_t until = session_now_ns() + max_ms * 1000000ull;
 
 	while (!session_ended(s) && session_now_ns() < until) {
 		uint64_t writes = atomic_load(&s->writes);

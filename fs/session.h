@@ -51,15 +51,17 @@ const struct kernel_mount *session_at(const struct session *s);
 /* Mount it again, beside those who hold it. On failure nothing has changed. */
 MUST_CHECK int session_place_again(struct session *s, const struct session_options *opt,
 				   struct error *err);
-/* Have the kernel write dirty pages back, whoever has it mounted where, and wait for them. */
-MUST_CHECK int session_syncfs(struct session *s);
+/* Have the kernel write dirty pages back, whoever has it mounted where, and wait (session_drain).
+ */
+MUST_CHECK int session_syncfs(struct session *s, unsigned max_ms);
 /*
  * Wait until the write requests that the kernel has begun are handled.
  * syncfs(2) begins them for all dirty pages of a mount, but does not wait for
  * them on every kernel (since Linux 6.18 it trusts no FUSE daemon to answer).
- * Gives up after a minute of writes that do not end.
+ * Gives up after max_ms of writes that do not end.
  */
-void session_drain(struct session *s);
+#define SESSION_DRAIN_MS 60000
+void session_drain(struct session *s, unsigned max_ms);
 
 /* --- for ops.c --- */
 struct fuse_in_header;

@@ -52,7 +52,7 @@ const struct kernel_mount *session_at(const struct session *s)
 	return &s->at;
 }
 
-int session_syncfs(struct session *s)
+int session_syncfs(struct session *s, unsigned max_ms)
 {
 	const struct kernel_mount_options ko = { .source = "sync" };
 	struct kernel_mount at;
@@ -66,6 +66,6 @@ int session_syncfs(struct session *s)
 		close(fd);
 	}
 	if (!r)
-		session_drain(s);
+		session_drain(s, max_ms);
 	return r;
 }

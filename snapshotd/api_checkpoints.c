@@ -62,7 +62,8 @@ int api_checkpoint_create(struct api_call *c, struct error *err)
 {
 	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
 	const char *name = NULL;
-	uint64_t keep = 0, pause_ns = 0;
+	struct checkpoint_times times = { 0 };
+	uint64_t keep = 0;
 	json_t *body = NULL, *j;
 	int rc = api_query(c, err, NULL);
 
@@ -71,13 +72,16 @@ int api_checkpoint_create(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = checkpoint_parse(c, &name, &keep, &body, err);
 	if (rc == 0) {
-		rc = sandbox_checkpoint(sb, name, keep, &j, &pause_ns, err);
+		rc = sandbox_checkpoint(sb, name, keep, &j, &times, err);
 		metrics_work(&c->api->metrics, METRICS_CHECKPOINT, rc < 0);
 	}
 	json_decref(body);
 	if (rc < 0)
 		return rc;
-	atomic_store_explicit(&c->api->metrics.checkpoint_pause_ns, pause_ns, memory_order_relaxed);
+	atomic_store_explicit(&c->api->metrics.checkpoint_pause_ns, times.pause_ns,
+			      memory_order_relaxed);
+	atomic_store_explicit(&c->api->metrics.checkpoint_frozen_ns, times.frozen_ns,
+			      memory_order_relaxed);
 	return api_result(c, 201, j, err);
 }
 

@@ -240,9 +240,12 @@ static int take_checkpoint(struct api_call *c, struct mount *m, const char *name
 	struct snapshot s = { 0 };
 	int rc = mount_checkpoint(m, name, cgroup, &s, err);
 
-	if (rc == 0)
+	if (rc == 0) {
 		atomic_store_explicit(&c->api->metrics.checkpoint_pause_ns, mount_last_pause_ns(m),
 				      memory_order_relaxed);
+		atomic_store_explicit(&c->api->metrics.checkpoint_frozen_ns,
+				      mount_last_frozen_ns(m), memory_order_relaxed);
+	}
 	if (rc == 0 && wait && s.status == SNAPSHOT_BUILDING) {
 		char id[SNAPSHOT_ID_SIZE];
 		struct error sealed = ERROR_INIT;

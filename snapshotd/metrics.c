@@ -124,7 +124,12 @@ int metrics_render(const struct metrics *m, struct buf *out)
 				"# HELP snapshotd_checkpoint_pause_seconds Pause of the last "
 				"checkpoint.\n"
 				"# TYPE snapshotd_checkpoint_pause_seconds gauge\n"
-				"snapshotd_checkpoint_pause_seconds %.9f\n",
-				(double)get(&m->checkpoint_pause_ns) / 1e9);
+				"snapshotd_checkpoint_pause_seconds %.9f\n"
+				"# HELP snapshotd_checkpoint_frozen_seconds Time that processes "
+				"stood still in the last checkpoint.\n"
+				"# TYPE snapshotd_checkpoint_frozen_seconds gauge\n"
+				"snapshotd_checkpoint_frozen_seconds %.9f\n",
+				(double)get(&m->checkpoint_pause_ns) / 1e9,
+				(double)get(&m->checkpoint_frozen_ns) / 1e9);
 	return rc;
 }

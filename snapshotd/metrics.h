@@ -33,7 +33,7 @@ struct metrics {
 	atomic_ullong work[METRICS_WORK_COUNT][2]; /* [failed] */
 	atomic_ullong gc_removed_bytes, gc_removed_chunks;
 	atomic_ullong imported_bytes;
-	atomic_ullong checkpoint_pause_ns; /* of the last one */
+	atomic_ullong checkpoint_pause_ns, checkpoint_frozen_ns; /* of the last one */
 };
 
 void metrics_http(struct metrics *m, int status, int64_t micros);

@@ -362,7 +362,7 @@ static int record_new(struct sandbox *sb, const char *name, const struct snapsho
 
 /* change held, the name is free. */
 static int checkpoint_locked(struct sandbox *sb, const char *name, json_t **out,
-			     uint64_t *out_pause_ns, struct error *err)
+			     struct checkpoint_times *times, struct error *err)
 {
 	struct mount *m = mount_entry_mount(sb->mount);
 	bool runs = sb->container && container_is_running(sb->container);
@@ -373,7 +373,8 @@ static int checkpoint_locked(struct sandbox *sb, const char *name, json_t **out,
 		return error_set_errno(err, rc, "cannot note the checkpoint");
 	rc = mount_checkpoint(m, NULL, runs ? container_cgroup(sb->container) : NULL, &s, err);
 	if (rc == 0) {
-		*out_pause_ns = mount_last_pause_ns(m);
+		times->pause_ns = mount_last_pause_ns(m);
+		times->frozen_ns = mount_last_frozen_ns(m);
 		rc = record_new(sb, name, &s, out);
 		if (rc < 0) {
 			error_set_errno(err, rc, "cannot write the checkpoint's record");
@@ -386,7 +387,7 @@ static int checkpoint_locked(struct sandbox *sb, const char *name, json_t **out,
 }
 
 int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json_t **out,
-		       uint64_t *out_pause_ns, struct error *err)
+		       struct checkpoint_times *times, struct error *err)
 {
 	int rc;
 
@@ -398,7 +399,7 @@ int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json
 	else
 		rc = name_free(sb->owner, sb->id, name, err);
 	if (rc == 0)
-		rc = checkpoint_locked(sb, name, out, out_pause_ns, err);
+		rc = checkpoint_locked(sb, name, out, times, err);
 	if (rc == 0)
 		retain(sb->owner, sb->id, keep);
 	pthread_mutex_unlock(&sb->change);

@@ -27,14 +27,20 @@ struct checkpoints;
 MUST_CHECK int checkpoints_open(struct store *s, struct checkpoints **out, struct error *err);
 void checkpoints_close(struct checkpoints *cs);
 
+/* How long a checkpoint held up operations, and the sandbox's processes altogether. */
+struct checkpoint_times {
+	uint64_t pause_ns, frozen_ns;
+};
+
 /*
- * Take one. The sandbox is frozen from the flush to the swap, no longer. *out:
+ * Take one. What is dirty is flushed; then the sandbox is frozen for a second
+ * flush and the swap, no longer. *out:
  * the API's object, whose status may still be "processing". keep: delete the
  * oldest ones of this sandbox so that at most that many are left; 0: keep all.
  * -EEXIST where it has one of that name that has not failed.
  */
 MUST_CHECK int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json_t **out,
-				  uint64_t *out_pause_ns, struct error *err);
+				  struct checkpoint_times *times, struct error *err);
 /* Oldest first. -ENOENT where there is no such sandbox and nothing is left of it. */
 MUST_CHECK int checkpoints_list(struct sandboxes *ss, const char *sandbox_id, json_t **out,
 				struct error *err);

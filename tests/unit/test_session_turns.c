@@ -229,7 +229,7 @@ static void *drain(void *arg)
 {
 	struct served *m = arg;
 
-	session_drain(m->s);
+	session_drain(m->s, SESSION_DRAIN_MS);
 	atomic_fetch_add(&m->asked, 1);
 	return NULL;
 }
