@@ -21,6 +21,8 @@
 #include "store/snapshot.h"
 #include "store/store.h"
 
+#define BUILDS_TEMPLATE "debian-12" /* the default template's name where nobody says */
+
 struct builds;
 struct manifest;
 struct runtime;

@@ -8,6 +8,9 @@
 #include "snapshotd/image_cache.h"
 #include "store/base/log.h"
 
+/* The default of earlier versions, for stores that have no other. */
+#define TEMPLATE_FORMER "ubuntu-22.04"
+
 /* ---- bases ---- */
 
 static int get_ready(struct builds *b, const char *name, struct snapshot *out, struct error *err)
@@ -31,6 +34,9 @@ int builds_template(struct builds *b, struct snapshot *out, struct error *err)
 	const char *name = b->opt.default_template;
 	int rc = get_ready(b, name, out, err);
 
+	if (rc == -ENOENT && strcmp(name, BUILDS_TEMPLATE) == 0 &&
+	    get_ready(b, TEMPLATE_FORMER, out, NULL) == 0)
+		return 0;
 	if (rc == -ENOENT)
 		error_set(err, rc,
 			  "there is no template \"%s\": make it with `varve template build %s`",

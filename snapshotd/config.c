@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "snapshotd/config_access.h"
+#include "snapshotd/builds.h"
 #include "snapshotd/fields.h"
 #include "store/recompress.h"
 #include "store/store.h"
@@ -23,7 +24,11 @@
 #define BUILD_MEMORY_MB_MAX (1u << 24)
 #define BUILD_PIDS_DEFAULT 4096
 #define BUILD_PIDS_MAX (1u << 22)
-#define BUILD_DISK_MB_MAX (1ull << 40)
+#define BUILD_DISK_MB_DEFAULT 32768
+#define SANDBOX_DISK_MB_DEFAULT 16384
+#define DISK_MB_MAX (1u << 30)
+#define SANDBOX_KEEP_DEFAULT (7 * 86400)
+#define SANDBOX_KEEP_MAX (3650 * 86400)
 #define BUILD_STEP_TIMEOUT_DEFAULT 1800
 #define BUILD_TIMEOUT_DEFAULT 7200
 #define TIMEOUT_MAX (30 * 86400)
@@ -65,7 +70,7 @@ struct file_values {
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
 		connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
-	uint64_t build_pids, build_disk_mb;
+	uint64_t build_pids, build_disk_mb, sandbox_disk_mb, sandbox_keep;
 	json_t *build_env, *allowed_hosts, *host_roots, *socket_host_roots;
 };
 
@@ -189,6 +194,8 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "buildNetwork", FIELD_STRING, &v->build_network, false },
 		{ "sandboxNetwork", FIELD_STRING, &v->sandbox_network, false },
 		{ "sandboxCache", FIELD_STRING, &v->sandbox_cache, false },
+		{ "sandboxDiskMB", FIELD_U64, &v->sandbox_disk_mb, false },
+		{ "sandboxKeep", FIELD_U64, &v->sandbox_keep, false },
 	};
 
 	return fields_parse(j, fields, ARRAY_SIZE(fields), err);
@@ -314,7 +321,7 @@ static int build_numbers_set(struct config *c, const struct file_values *v, stru
 	if (rc == 0)
 		rc = in_range("buildPids", v->build_pids, BUILD_PIDS_MAX, err);
 	if (rc == 0 && v->build_disk_mb) /* 0: no limit */
-		rc = in_range("buildDiskMB", v->build_disk_mb, BUILD_DISK_MB_MAX, err);
+		rc = in_range("buildDiskMB", v->build_disk_mb, DISK_MB_MAX, err);
 	if (rc == 0)
 		rc = in_range("buildStepTimeout", v->build_step_timeout, TIMEOUT_MAX, err);
 	if (rc == 0)
@@ -327,6 +334,21 @@ static int build_numbers_set(struct config *c, const struct file_values *v, stru
 	c->build_disk_mb = v->build_disk_mb;
 	c->build_step_timeout_s = (unsigned)v->build_step_timeout;
 	c->build_timeout_s = (unsigned)v->build_timeout;
+	return 0;
+}
+
+static int sandbox_numbers_set(struct config *c, const struct file_values *v, struct error *err)
+{
+	int rc = 0;
+
+	if (v->sandbox_disk_mb) /* 0: no limit */
+		rc = in_range("sandboxDiskMB", v->sandbox_disk_mb, DISK_MB_MAX, err);
+	if (rc == 0 && v->sandbox_keep) /* 0: for ever */
+		rc = in_range("sandboxKeep", v->sandbox_keep, SANDBOX_KEEP_MAX, err);
+	if (rc < 0)
+		return rc;
+	c->sandbox_disk_mb = v->sandbox_disk_mb;
+	c->sandbox_keep_s = v->sandbox_keep;
 	return 0;
 }
 
@@ -363,6 +385,8 @@ static int containers_fill(struct config *c, const struct flags *f, const struct
 {
 	int rc = build_numbers_set(c, v, err);
 
+	if (rc == 0)
+		rc = sandbox_numbers_set(c, v, err);
 	if (rc == 0)
 		rc = choice_parse("buildNetwork", v->build_network, "host", "none",
 				  &c->build_network_none, err);
@@ -486,10 +510,13 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .detached_age = 30 * 24 * 3600,
 				 .connection_limit = CONNECTION_LIMIT_DEFAULT,
 				 .runtime = "runc",
-				 .default_template = "ubuntu-22.04",
+				 .default_template = BUILDS_TEMPLATE,
 				 .build_concurrency = BUILD_CONCURRENCY_DEFAULT,
 				 .build_memory_mb = BUILD_MEMORY_MB_DEFAULT,
 				 .build_pids = BUILD_PIDS_DEFAULT,
+				 .build_disk_mb = BUILD_DISK_MB_DEFAULT,
+				 .sandbox_disk_mb = SANDBOX_DISK_MB_DEFAULT,
+				 .sandbox_keep = SANDBOX_KEEP_DEFAULT,
 				 .build_step_timeout = BUILD_STEP_TIMEOUT_DEFAULT,
 				 .build_timeout = BUILD_TIMEOUT_DEFAULT };
 	json_t *file = NULL;

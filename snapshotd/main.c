@@ -137,7 +137,9 @@ static int open_sandboxes(struct daemon_parts *d, struct error *err)
 					       .mounts = d->api.mounts,
 					       .runtime = d->api.runtime,
 					       .network_none = d->config.sandbox_network_none,
-					       .shared_cache = d->config.sandbox_cache_shared };
+					       .shared_cache = d->config.sandbox_cache_shared,
+					       .disk_mb = d->config.sandbox_disk_mb,
+					       .keep_s = d->config.sandbox_keep_s };
 
 	return sandboxes_open(&opt, &d->api.sandboxes, err);
 }

@@ -22,7 +22,7 @@
 #include "snapshotd/sandbox_patches.h"
 #include "store/base/log.h"
 
-#define LET_GO_MS 5000 /* for a mount that is restored to be let go */
+#define LET_GO_MS 5000 /* for a mount that is detached to be let go */
 
 /* ---- its place and mount ---- */
 
@@ -90,6 +90,47 @@ void sandbox_discard_mount(struct sandboxes *ss, struct mount_entry *e)
 	log_error("mount %s at %s is left until the next start: %s", info.id, info.mountpoint,
 		  error_text(&err));
 	mounts_put(ss->mounts, e);
+}
+
+/*
+ * What the container has held of it the kernel lets go some time after its end,
+ * and others may look into it: then they are cut off, so that its place is free.
+ */
+int sandbox_detach(struct sandbox *sb, struct error *err)
+{
+	struct mount *m = mount_entry_mount(sb->mount);
+	struct mount_info info;
+	int rc = 0;
+
+	mount_get_info(m, &info);
+	if (info.attached)
+		rc = mounts_detach(sb->owner->mounts, sb->mount, MOUNT_LAZILY, false, err);
+	if (rc < 0)
+		return rc;
+	for (int ms = 0; mount_get_info(m, &info), info.held; ms++) {
+		if (ms == LET_GO_MS) {
+			log_warn("sandbox %s: who still has its old mount is cut off", sb->id);
+			mount_cut_off(m);
+			break;
+		}
+		usleep(1000);
+	}
+	return 0;
+}
+
+/* Mounted where it belongs, and started. */
+int sandbox_come_back(struct sandbox *sb, struct error *err)
+{
+	struct mount_info info;
+	int rc;
+
+	if (!sb->mount)
+		return error_set(err, -ENOENT, "its mount is gone");
+	rc = sandbox_make_place(sb, err);
+	mount_get_info(mount_entry_mount(sb->mount), &info);
+	if (rc == 0 && !info.attached)
+		rc = mounts_attach(sb->owner->mounts, sb->mount, NULL, err);
+	return rc == 0 ? sandbox_up(sb, err) : rc;
 }
 
 /* ---- its container ---- */
@@ -165,6 +206,7 @@ int sandbox_set_status(struct sandbox *sb, enum sandbox_status status, const cha
 
 	pthread_mutex_lock(&sb->lock);
 	sb->rec.status = status;
+	sb->rec.idle = false;
 	sb->rec.ended_at_ms = status == SANDBOX_RUNNING ? 0 : clock_ms();
 	snprintf(sb->rec.reason, sizeof(sb->rec.reason), "%s", reason ? reason : "");
 	pthread_cond_broadcast(&sb->changed);
@@ -188,7 +230,7 @@ static void record_fill(struct sandbox_record *r, const struct sandboxes *ss,
 	sandbox_id_random(r->id);
 	r->config = (struct sandbox_config){
 		.memory_mb = spec->memory_mb ? spec->memory_mb : SANDBOX_MEMORY_MB,
-		.disk_mb = spec->disk_mb,
+		.disk_mb = spec->disk_mb ? spec->disk_mb : ss->disk_mb,
 		.cpus = spec->cpus,
 		.shared_cache = spec->cache ? strcmp(spec->cache, "shared") == 0 : ss->shared_cache,
 		.envs = json_incref(spec->envs),
@@ -254,8 +296,7 @@ int sandboxes_create(struct sandboxes *ss, const struct snapshot *snap,
 
 /* ---- killing ---- */
 
-/* change held. The caller's use of it stays. */
-static int kill_locked(struct sandbox *sb, struct error *err)
+int sandbox_kill_locked(struct sandbox *sb, struct error *err)
 {
 	struct mount_entry *e;
 	bool was_listed;
@@ -286,7 +327,7 @@ int sandbox_kill(struct sandbox *sb, struct error *err)
 	int rc;
 
 	pthread_mutex_lock(&sb->change);
-	rc = kill_locked(sb, err);
+	rc = sandbox_kill_locked(sb, err);
 	pthread_mutex_unlock(&sb->change);
 	return rc;
 }
@@ -305,6 +346,8 @@ static void restore_undo(struct sandbox *sb)
 		rc = mounts_attach(sb->owner->mounts, sb->mount, NULL, &err);
 	if (rc == 0)
 		rc = sandbox_up(sb, &err);
+	if (rc == 0 && sb->rec.status != SANDBOX_RUNNING) /* it was stopped before */
+		sandbox_set_status(sb, SANDBOX_RUNNING, NULL);
 	if (rc < 0) {
 		log_error("sandbox %s: %s", sb->id, error_text(&err));
 		sandbox_set_status(sb, SANDBOX_FAILED, error_text(&err));
@@ -350,32 +393,6 @@ static int restore_mount(struct sandbox *sb, const struct snapshot *snap, struct
 	return rc;
 }
 
-/*
- * What the container has held of it the kernel lets go some time after its end,
- * and others may look into it: then they are cut off, so that its place is free.
- */
-static int restore_detach(struct sandbox *sb, struct error *err)
-{
-	struct mount *m = mount_entry_mount(sb->mount);
-	struct mount_info info;
-	int rc = 0;
-
-	mount_get_info(m, &info);
-	if (info.attached)
-		rc = mounts_detach(sb->owner->mounts, sb->mount, MOUNT_LAZILY, false, err);
-	if (rc < 0)
-		return rc;
-	for (int ms = 0; mount_get_info(m, &info), info.held; ms++) {
-		if (ms == LET_GO_MS) {
-			log_warn("sandbox %s: who still has its old mount is cut off", sb->id);
-			mount_cut_off(m);
-			break;
-		}
-		usleep(1000);
-	}
-	return 0;
-}
-
 int sandbox_restore(struct sandbox *sb, const struct snapshot *snap, struct error *err)
 {
 	int rc = 0;
@@ -387,7 +404,7 @@ int sandbox_restore(struct sandbox *sb, const struct snapshot *snap, struct erro
 		rc = error_set(err, -ENOTCONN, "sandbox %s: %s", sb->id, sb->rec.reason);
 	if (rc == 0) {
 		sandbox_down(sb);
-		rc = restore_detach(sb, err);
+		rc = sandbox_detach(sb, err);
 		if (rc == 0)
 			rc = restore_mount(sb, snap, err);
 		if (rc < 0)
@@ -395,54 +412,4 @@ int sandbox_restore(struct sandbox *sb, const struct snapshot *snap, struct erro
 	}
 	pthread_mutex_unlock(&sb->change);
 	return rc;
-}
-
-/* ---- tending ---- */
-
-void sandbox_note_death(struct sandbox *sb)
-{
-	bool dead;
-	uint64_t kills = 0;
-
-	pthread_mutex_lock(&sb->lock);
-	dead = sb->container && !sb->closing && !container_is_running(sb->container);
-	if (dead)
-		kills = container_oom_kills(sb->container);
-	pthread_mutex_unlock(&sb->lock);
-	if (!dead)
-		return;
-	sandbox_set_status(sb, SANDBOX_STOPPED,
-			   kills ? "its first process has died, after the kernel had killed "
-				   "processes for want of memory"
-				 : "its first process has died");
-	log_warn("sandbox %s: %s", sb->id, sb->rec.reason);
-	sandbox_down(sb);
-}
-
-static bool is_idle(struct sandbox *sb)
-{
-	bool idle;
-
-	pthread_mutex_lock(&sb->lock);
-	idle = !sb->gone && sb->rec.timeout_s && sb->inside == 0 &&
-	       monotonic_ms() - sb->used_ms >= (int64_t)sb->rec.timeout_s * 1000;
-	pthread_mutex_unlock(&sb->lock);
-	return idle;
-}
-
-void sandbox_tend(struct sandbox *sb)
-{
-	struct error err = ERROR_INIT;
-
-	sandbox_execs_expire(sb->execs);
-	if (pthread_mutex_trylock(&sb->change) != 0)
-		return; /* the next time */
-	sandbox_note_death(sb);
-	if (is_idle(sb)) {
-		log_info("sandbox %s has not been used for its %llu s", sb->id,
-			 (unsigned long long)sb->rec.timeout_s);
-		if (kill_locked(sb, &err) < 0)
-			log_error("sandbox %s: %s", sb->id, error_text(&err));
-	}
-	pthread_mutex_unlock(&sb->change);
 }

@@ -92,21 +92,6 @@ static void drop_places(struct sandboxes *ss)
 		closedir(d);
 }
 
-/* change held. */
-static int come_back(struct sandbox *sb, struct error *err)
-{
-	struct mount_info info;
-	int rc;
-
-	if (!sb->mount)
-		return error_set(err, -ENOENT, "its mount is gone");
-	rc = sandbox_make_place(sb, err);
-	mount_get_info(mount_entry_mount(sb->mount), &info);
-	if (rc == 0 && !info.attached)
-		rc = mounts_attach(sb->owner->mounts, sb->mount, NULL, err);
-	return rc == 0 ? sandbox_up(sb, err) : rc;
-}
-
 /* In a thread of the pool; the sandbox is in use. */
 static void start_one(void *arg)
 {
@@ -115,7 +100,7 @@ static void start_one(void *arg)
 
 	pthread_mutex_lock(&sb->change);
 	if (!sb->gone && !sb->container && !atomic_load(&sb->owner->stopping)) {
-		int rc = come_back(sb, &err);
+		int rc = sandbox_come_back(sb, &err);
 
 		if (rc < 0) {
 			log_error("sandbox %s: %s", sb->id, error_text(&err));

@@ -240,7 +240,10 @@ static int report(const struct patch_record *p, const struct exec_output *o, str
 static int run_one(struct sandbox *sb, const struct patch_record *p, bool (*cancelled)(void *arg),
 		   void *arg, struct error *err)
 {
-	char *argv[] = { "/bin/sh", "-c", p->script, NULL };
+	/* By bash where the image has it: scripts of a page are written for it. */
+	static const char shell[] = "bash=$(command -v bash) && exec \"$bash\" -c \"$0\"\n"
+				    "exec /bin/sh -c \"$0\"";
+	char *argv[] = { "/bin/sh", "-c", (char *)shell, p->script, NULL };
 	struct exec_spec spec = { .argv = argv, .timeout_ms = PATCH_TIMEOUT_S * 1000 };
 	struct exec_output out;
 	int rc = sandbox_exec(sb, &spec, cancelled, arg, &out, err);

@@ -94,6 +94,8 @@ int sandbox_record_encode(const struct sandbox_record *r, char **out)
 			      sandbox_status_names[r->status]);
 	int rc = set_text(o, "reason", r->reason);
 
+	if (r->idle)
+		rc |= json_object_set_new(o, "idle", json_true());
 	rc |= set_text(o, "mount", r->mount_id);
 	rc |= set_text(o, "snapshot", r->snapshot_id);
 	rc |= set_text(o, "snapshotName", r->snapshot_name);
@@ -210,6 +212,7 @@ int sandbox_record_decode(const void *text, size_t len, struct sandbox_record *o
 	reader_open(&r, text, len);
 	get_text(&r, "id", s.id, sizeof(s.id));
 	get_status(&r, &s.status);
+	s.idle = s.status == SANDBOX_STOPPED && json_is_true(json_object_get(r.o, "idle"));
 	get_text(&r, "reason", s.reason, sizeof(s.reason));
 	get_text(&r, "mount", s.mount_id, sizeof(s.mount_id));
 	get_text(&r, "snapshot", s.snapshot_id, sizeof(s.snapshot_id));

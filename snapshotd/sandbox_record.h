@@ -6,6 +6,7 @@
  *
  * Records, version 1; what is empty may be absent:
  *   sandbox     {"version", "id", "status": "running", "stopped" or "failed",
+ *               "idle" (true: stopped, and started again by the next call),
  *               "reason", "mount", "snapshot", "snapshotName", "contentHash",
  *               "template", "startedAtMs", "endedAtMs", "timeout" (seconds),
  *               "memoryMB", "diskMB", "cpus", "sharedCache", "envs", "metadata", "config" (of
@@ -53,6 +54,7 @@ struct sandbox_config {
 struct sandbox_record {
 	char id[SANDBOX_ID_SIZE];
 	enum sandbox_status status;
+	bool idle;	  /* stopped because nobody used it: the next call starts it again */
 	char reason[256]; /* why it does not run */
 	char mount_id[SNAPSHOT_ID_SIZE];
 	char snapshot_id[SNAPSHOT_ID_SIZE]; /* that it was made from or restored to */

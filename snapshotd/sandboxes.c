@@ -134,7 +134,8 @@ int sandbox_set_timeout(struct sandbox *sb, uint64_t timeout_s, struct error *er
 
 /* ---- inside ---- */
 
-int sandbox_enter(struct sandbox *sb, struct container **out, struct error *err)
+/* -EAGAIN: it is stopped because nobody used it, so sandbox_wake it. */
+static int enter_awake(struct sandbox *sb, struct container **out, struct error *err)
 {
 	int rc = 0;
 
@@ -146,6 +147,8 @@ int sandbox_enter(struct sandbox *sb, struct container **out, struct error *err)
 		rc = error_set(err, -ECANCELED, "snapshotd is stopping");
 	else if (sb->gone)
 		rc = error_set(err, -ENOENT, "sandbox %s has been killed", sb->id);
+	else if (sb->rec.idle)
+		rc = -EAGAIN;
 	else if (sb->rec.status != SANDBOX_RUNNING)
 		rc = error_set(err, -ENOTCONN, "sandbox %s is %s: %s", sb->id,
 			       sandbox_status_names[sb->rec.status], sb->rec.reason);
@@ -157,6 +160,19 @@ int sandbox_enter(struct sandbox *sb, struct container **out, struct error *err)
 		*out = sb->container;
 	}
 	pthread_mutex_unlock(&sb->lock);
+	return rc;
+}
+
+int sandbox_enter(struct sandbox *sb, struct container **out, struct error *err)
+{
+	int rc = enter_awake(sb, out, err);
+
+	/* It may be stopped once more before we are inside. */
+	while (rc == -EAGAIN) {
+		rc = sandbox_wake(sb, err);
+		if (rc == 0)
+			rc = enter_awake(sb, out, err);
+	}
 	return rc;
 }
 
@@ -191,7 +207,7 @@ static int set_time(json_t *o, const char *name, int64_t ms)
 	return json_object_set_new(o, name, json_string(text));
 }
 
-/* When it ended, or would if it were left alone; 0: never. */
+/* When it was stopped, or would be if it were left alone; 0: never. */
 static int64_t end_of_locked(const struct sandbox *sb)
 {
 	if (sb->rec.ended_at_ms || !sb->rec.timeout_s)
@@ -222,6 +238,7 @@ static int set_state_locked(struct sandbox *sb, json_t *o)
 		rc |= json_object_set_new(o, "reason", json_string(reason));
 	rc |= set_time(o, "startedAt", r->started_at_ms);
 	rc |= set_time(o, "endAt", end_of_locked(sb));
+	rc |= set_time(o, "removeAt", sandbox_removal_ms_locked(sb));
 	return rc | json_object_set_new(o, "timeout", json_integer((json_int_t)r->timeout_s));
 }
 
@@ -469,6 +486,8 @@ int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out, st
 	ss->runtime = o->runtime;
 	ss->network_none = o->network_none;
 	ss->shared_cache = o->shared_cache;
+	ss->disk_mb = o->disk_mb;
+	ss->keep_s = o->keep_s;
 	pthread_mutex_init(&ss->lock, NULL);
 	pthread_mutex_init(&ss->patch_lock, NULL);
 	cond_init_monotonic(&ss->changed);

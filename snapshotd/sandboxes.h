@@ -5,7 +5,10 @@
  * A sandbox is a record "sandbox/ID" in the meta family (sandbox_record.h), a
  * mount at DIR/sandboxes/ID/root and, while it runs, a container named by its
  * id. It outlives the daemon: the next one attaches its mount and starts its
- * container anew, so its files are kept and its processes are not.
+ * container anew, so its files are kept and its processes are not. So it is with
+ * one that nobody uses for its timeout: its container is stopped and its mount
+ * detached until the next call that needs them (sandbox_enter). It is removed
+ * when it has been stopped for keep_s.
  *
  * Every function may be called from any thread.
  */
@@ -41,6 +44,8 @@ struct sandboxes_options {
 	struct runtime *runtime;
 	bool network_none; /* else the host's network */
 	bool shared_cache; /* the cache mode of mounts where nobody says */
+	uint64_t disk_mb;  /* that one may write where nobody says; 0: no limit */
+	uint64_t keep_s;   /* a stopped sandbox that has a timeout; 0: until it is killed */
 };
 
 /*
@@ -57,7 +62,7 @@ struct sandbox_spec {
 	const char *template_id;      /* or NULL */
 	json_t *envs, *metadata;      /* objects (envs: of strings), or NULL */
 	uint64_t timeout_s;	      /* of idleness; 0: none */
-	uint64_t memory_mb, disk_mb;  /* 0: SANDBOX_MEMORY_MB, no quota */
+	uint64_t memory_mb, disk_mb;  /* 0: SANDBOX_MEMORY_MB, the daemon's */
 	double cpus;		      /* 0: no limit */
 	const char *cache;	      /* cache mode, or NULL: the daemon's */
 	bool (*cancelled)(void *arg); /* polled while it is made; may be NULL */
@@ -106,8 +111,9 @@ MUST_CHECK int sandbox_restore(struct sandbox *sb, const struct snapshot *snap, 
 
 /*
  * The container for as long as sandbox_leave has not been called: execs in it
- * end early when it is stopped. Waits where it is being restored or started.
- * -ENOTCONN: the sandbox does not run, and why; -ENOENT: it has been killed.
+ * end early when it is stopped. Waits where it is being restored or started, and
+ * starts it where it was stopped because nobody used it. -ENOTCONN: the sandbox does not run, and
+ * why; -ENOENT: it has been killed.
  */
 MUST_CHECK int sandbox_enter(struct sandbox *sb, struct container **out, struct error *err);
 void sandbox_leave(struct sandbox *sb);

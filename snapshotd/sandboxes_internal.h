@@ -1,7 +1,8 @@
 /*
  * sandboxes_internal.h - what the files of sandboxes share; for nobody else.
  * sandboxes.c owns the table and what callers ask of a sandbox, sandbox_life.c
- * what becomes of it, sandbox_load.c its coming back after a restart.
+ * what becomes of it, sandbox_idle.c its rest while nobody uses it,
+ * sandbox_load.c its coming back after a restart.
  *
  * Locks, in the order in which they are taken: sandbox.change, then either
  * sandboxes.lock or sandbox.lock, never both. Containers are started and
@@ -48,6 +49,7 @@ struct sandboxes {
 	struct mounts *mounts;
 	struct runtime *runtime;
 	bool network_none, shared_cache;
+	uint64_t disk_mb, keep_s;
 	char *dir; /* DIR/sandboxes, symlinks resolved */
 	struct checkpoints *checkpoints;
 
@@ -94,15 +96,30 @@ MUST_CHECK int sandbox_up(struct sandbox *sb, struct error *err);
 void sandbox_down(struct sandbox *sb);
 /* Change the status and write the record; a failure of that is logged. reason may be NULL. */
 int sandbox_set_status(struct sandbox *sb, enum sandbox_status status, const char *reason);
+/* Unmount it; its changes are kept. */
+MUST_CHECK int sandbox_detach(struct sandbox *sb, struct error *err);
+/* Mount it where it is not, and start its container. Its status is the caller's. */
+MUST_CHECK int sandbox_come_back(struct sandbox *sb, struct error *err);
+/* As sandbox_kill. */
+MUST_CHECK int sandbox_kill_locked(struct sandbox *sb, struct error *err);
 /* Make the directory that it is mounted upon, or see that it is there. */
 MUST_CHECK int sandbox_make_place(struct sandbox *sb, struct error *err);
 void sandbox_remove_place(const struct sandboxes *ss, const char *id);
 /* Detach and delete a mount; what fails is logged and left to the next start. */
 void sandbox_discard_mount(struct sandboxes *ss, struct mount_entry *e);
 
+/* ---- sandbox_idle.c ---- */
+
 /* change held: where its container has died by itself, it is stopped from now on. */
 void sandbox_note_death(struct sandbox *sb);
-/* From the reaper: note that its container has died; kill it where it has been idle. */
+/* Start it again where it was stopped because nobody used it; else nothing. No lock held. */
+MUST_CHECK int sandbox_wake(struct sandbox *sb, struct error *err);
+/* When it will be removed, left alone (clock_ms); 0: never, or it runs. lock held. */
+int64_t sandbox_removal_ms_locked(const struct sandbox *sb);
+/*
+ * From the reaper: note that its container has died, stop it where nobody has
+ * used it for its timeout, remove it where it has been stopped for long enough.
+ */
 void sandbox_tend(struct sandbox *sb);
 
 /* ---- sandbox_load.c ---- */

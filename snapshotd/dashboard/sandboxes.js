@@ -87,8 +87,8 @@ export class SandboxesView {
 				setText(why, s.reason || "");
 				setHidden(why, !s.reason);
 				set([["Started", when(s.startedAt)], ["Changed", `${count(s.changedInodes)} files and directories`],
-					["Ends after", s.timeout === undefined ? "" : s.timeout ? `${seconds(s.timeout)} without a call` : "only when killed"],
-					["Then at", when(s.endAt)],
+					["Stops after", s.timeout === undefined ? "" : s.timeout ? `${seconds(s.timeout)} without a call` : "only when killed"],
+					[s.status === "running" ? "Stops at" : "Stopped", when(s.endAt)], ["Removed at", when(s.removeAt)],
 					["CPUs", s.cpuCount], ["Memory", s.memoryMB ? bytes(s.memoryMB * 1048576) : ""],
 					["Disk", s.diskMB ? bytes(s.diskMB * 1048576) : ""], ["Mount", m ? m.mountpoint : "", true],
 					["Snapshot", s.fromCheckpointId, true], ["Id", idOf(s), true]]);

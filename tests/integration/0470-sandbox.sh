@@ -67,7 +67,7 @@ nothing_left_of() {
 start_daemon
 
 # --- making one ---
-reply 'no template: 422, and how to make it' 422 'varve template build ubuntu-22.04' POST '' '{}'
+reply 'no template: 422, and how to make it' 422 'varve template build debian-12' POST '' '{}'
 ok 'the template is imported' varve import ubuntu-22.04 tar "$tar"
 reply 'no sandbox at first' 200 '^\[\]' GET ''
 create '{"templateID":"base","timeout":0,"envs":{"WHO":"me","EMPTY":""},"metadata":{"a":"b","n":{"x":1}},
@@ -408,7 +408,7 @@ checkpoint "$one" patched
 reply 'a patch' 201 '"patch"' POST "/checkpoints/$cp/patches" '{"script":"echo 1 >>/srv/patched; echo $WHO >>/srv/patched","description":"the first"}'
 ok '... as an object' jq -e --arg cp "$cp" '.patch | .checkpointId == $cp and .sequence == 1 and .description == "the first"
 	and (.script | test("patched")) and .strategy == "on_create" and (.createdAt | test("Z$"))' "$T/body"
-reply 'a second' 201 '"sequence":2' POST "/checkpoints/$cp/patches" '{"script":"echo 2 >>/srv/patched","description":""}'
+reply 'a second' 201 '"sequence":2' POST "/checkpoints/$cp/patches" '{"script":"by=(bash 2); echo ${by[1]} >>/srv/patched","description":""}'
 reply 'listed in order' 200 'the first.*"sequence":2|"sequence":1.*"sequence":2' GET "/checkpoints/$cp/patches"
 reply 'of no checkpoint: 404' 404 error POST /checkpoints/nothere/patches '{"script":"x"}'
 reply '... listed: 404' 404 error GET /checkpoints/nothere/patches
@@ -457,7 +457,7 @@ done
 is '... nothing is left of them' $n 0
 
 # --- timeouts and death ---
-limit=$((4 * SLOW))
+limit=$((3 * SLOW))
 create "{\"timeout\":$limit}"
 idle=$sb
 reply 'a timeout is set' 204 '' POST "/$fork/timeout" '{"timeout":0}'
@@ -472,11 +472,36 @@ is 'one that is used stays' "$?" 0
 api POST "/api/sandboxes/$idle/exec/run-async" "{\"cmd\":\"sleep\",\"args\":[\"$((2 * limit))\"]}" >/dev/null
 sleep $((limit + limit / 2))
 ok 'one whose program runs stays' curl -fsS -o /dev/null --unix-socket "$SOCK" "http://x/api/sandboxes/$idle"
-for ((i = 0; i < 80 * SLOW; i++)); do
-	[ "$(api GET /api/sandboxes | jq --arg id "$idle" 'map(select(.sandboxID == $id)) | length')" = 1 ] || break
-	sleep 0.25
+run "$idle" 'echo kept >/srv/kept'
+until_stopped() { # SANDBOX; listing it is no use of it
+	local i
+	for ((i = 0; i < 80 * SLOW; i++)); do
+		api GET /api/sandboxes | jq -e --arg id "$1" 'any(.[]; .sandboxID == $id and .status == "stopped")' >/dev/null && return
+		sleep 0.25
+	done
+	return 1
+}
+ok 'one that is idle is stopped' until_stopped "$idle"
+reply '... and says why, and when it goes' 200 '"reason":"it was not used.*"removeAt":"20' GET "/$idle"
+is '... without a container or a mount' "$(find /sys/fs/cgroup -type d -name "varve-$idle"; grep "$idle" /proc/mounts)" ''
+checkpoint "$idle" asleep
+ok 'a checkpoint does not start it' until_stopped "$idle"
+reply 'a program does' 200 kept POST "/$idle/exec/run" '{"cmd":"cat","args":["/srv/kept"]}'
+is '... so it runs' "$(api GET "/api/sandboxes/$idle" | jq -c '[.status, .reason, .removeAt]')" '["running",null,null]'
+until_stopped "$idle"
+is 'a file is read of one that is stopped' "$(curl -fsS --unix-socket "$SOCK" "http://x/api/sandboxes/$idle/files?path=/srv/kept")" kept
+until_stopped "$idle"
+pids=()
+for ((i = 0; i < 8; i++)); do
+	run "$idle" "echo $i >>/srv/many" & pids+=($!)
 done
-is 'one that is idle is killed' "$(api GET /api/sandboxes | jq --arg id "$idle" 'map(select(.sandboxID == $id)) | length')" 0
+wait "${pids[@]}"
+is 'many calls start it once' "$(run "$idle" 'sort -n /srv/many | tr -d "\n"')" 01234567
+until_stopped "$idle"
+reply 'one that is stopped is restored' 200 '"status":"running"' POST "/$idle/checkpoints/$cp/restore"
+is '... to what it was' "$(run "$idle" 'cat /srv/kept; ls /srv/many 2>&1 | grep -c cannot')" $'kept\n1'
+until_stopped "$idle"
+reply 'or killed' 204 '' DELETE "/$idle"
 ok '... with all of it' nothing_left_of "$idle"
 
 create '{}'

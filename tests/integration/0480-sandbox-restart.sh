@@ -168,13 +168,30 @@ start_daemon --runtime runc
 is 'with one they are there again' "$(run "$b" 'cat /srv/kept')" b
 
 # --- idleness is counted anew, and goes on ---
+status_is() { # SANDBOX STATUS
+	local i
+	for ((i = 0; i < 60 * SLOW; i++)); do
+		[ "$(api GET "/api/sandboxes" | field ".[] | select(.sandboxID == \"$1\") | .status")" != "$2" ] || return 0
+		sleep 0.25
+	done
+	return 1
+}
 c=$(create '{"timeout":2}')
+run "$c" 'echo c >/srv/kept'
 restart_daemon
-for ((i = 0; i < 60; i++)); do
-	[[ " $(list)" == *" $c "* ]] || break
-	sleep 0.25
-done
-ok 'one that is idle after the restart is killed' [ "$i" -lt 60 ]
+ok 'one that is idle after the restart is stopped' status_is "$c" stopped
+kill_daemon
+start_daemon
+is '... and stays so after the next' "$(api GET "/api/sandboxes/$c" | field .status)" stopped
+is '... unmounted' "$(grep -c "$STATE/sandboxes/$c" /proc/self/mounts)" 0
+is '... until it is called' "$(run "$c" 'cat /srv/kept')" c
+ok '... and then left alone again' status_is "$c" stopped
+stop_daemon
+echo '{"sandboxKeep": 1}' >"$T/keep.json"
+start_daemon --config "$T/keep.json"
+ok 'one that has been stopped for long is removed' status_is "$c" ''
+ok '... with all of it' no_strays
+is '... others are not' "$(run "$b" 'cat /srv/kept')" b
 
 for id in $(list); do
 	api DELETE "/api/sandboxes/$id" >/dev/null

@@ -66,12 +66,14 @@ static void defaults_hold_without_arguments(void **state)
 	assert_int_equal(c.log_level, LOG_INFO);
 	assert_int_equal(c.connection_limit, 512);
 	assert_string_equal(c.runtime, "runc");
-	assert_string_equal(c.default_template, "ubuntu-22.04");
+	assert_string_equal(c.default_template, "debian-12");
 	assert_null(c.build_env);
 	assert_int_equal(c.build_concurrency, 2);
 	assert_int_equal(c.build_memory_mb, 4096);
 	assert_int_equal(c.build_pids, 4096);
-	assert_int_equal(c.build_disk_mb, 0);
+	assert_int_equal(c.build_disk_mb, 32768);
+	assert_int_equal(c.sandbox_disk_mb, 16384);
+	assert_int_equal(c.sandbox_keep_s, 7 * 86400);
 	assert_int_equal(c.build_step_timeout_s, 1800);
 	assert_int_equal(c.build_timeout_s, 7200);
 	assert_false(c.build_network_none);
@@ -94,6 +96,7 @@ static void builds_and_sandboxes_are_configured(void **state)
 		   "\"buildStepTimeout\": 60,"
 		   "\"buildTimeout\": 600, \"buildNetwork\": \"none\","
 		   "\"sandboxNetwork\": \"host\", \"sandboxCache\": \"shared\","
+		   "\"sandboxDiskMB\": 0, \"sandboxKeep\": 0,"
 		   "\"sharedCacheBytes\": 123456}");
 	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path, "--runtime", "/usr/bin/crun"),
 			 0);
@@ -110,6 +113,8 @@ static void builds_and_sandboxes_are_configured(void **state)
 	assert_true(c.build_network_none);
 	assert_false(c.sandbox_network_none);
 	assert_true(c.sandbox_cache_shared);
+	assert_int_equal(c.sandbox_disk_mb, 0);
+	assert_int_equal(c.sandbox_keep_s, 0);
 	assert_int_equal(c.shared_cache_bytes, 123456);
 	config_fini(&c);
 }
@@ -324,6 +329,8 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"buildNetwork\": \"bridge\"}", "bridge" },
 		{ "{\"sandboxNetwork\": \"\"}", "sandboxNetwork" },
 		{ "{\"sandboxCache\": \"both\"}", "private or shared" },
+		{ "{\"sandboxKeep\": 999999999999}", "sandboxKeep" },
+		{ "{\"sandboxDiskMB\": 9000000000000}", "sandboxDiskMB" },
 		{ "{\"apiKey\": \"sixteen letters!\", \"listen\": \"nohost\"}", "nohost" },
 	};
 

@@ -7,6 +7,7 @@ static struct sandbox_record full_sandbox(void)
 	return (struct sandbox_record){
 		.id = "sb-0123456789abcdef",
 		.status = SANDBOX_STOPPED,
+		.idle = true,
 		.reason = "its first process has died",
 		.mount_id = "11111111-2222-4333-8444-555555555555",
 		.snapshot_id = "21111111-2222-4333-8444-555555555555",
@@ -36,6 +37,7 @@ static void sandboxes_round_trip(void **state)
 	assert_int_equal(sandbox_record_decode(text, strlen(text), &out), 0);
 	assert_string_equal(out.id, in.id);
 	assert_int_equal(out.status, in.status);
+	assert_true(out.idle);
 	assert_string_equal(out.reason, in.reason);
 	assert_string_equal(out.mount_id, in.mount_id);
 	assert_string_equal(out.snapshot_id, in.snapshot_id);
@@ -66,6 +68,7 @@ static void empty_members_may_be_absent(void **state)
 	(void)state;
 	assert_int_equal(sandbox_record_decode(text, strlen(text), &out), 0);
 	assert_int_equal(out.status, SANDBOX_RUNNING);
+	assert_false(out.idle);
 	assert_null(out.config.envs);
 	assert_null(out.metadata);
 	assert_string_equal(out.mount_id, "");

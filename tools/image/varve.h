@@ -70,7 +70,7 @@ VARVE_API struct varve_image *varve_image_apt_install(struct varve_image *img,
 						      const char *const *packages);
 VARVE_API struct varve_image *varve_image_pip_install(struct varve_image *img,
 						      const char *const *packages);
-/* Each by /bin/sh -c; the first that fails ends the build. */
+/* In one /bin/sh, which keeps cd and export; the first that fails ends the build. */
 VARVE_API struct varve_image *varve_image_run_commands(struct varve_image *img,
 						       const char *const *commands);
 /* Of "NAME=VALUE"; for the steps behind it and in every sandbox. */
@@ -148,7 +148,7 @@ struct varve_sandbox_options {
 	const char *snapshot;	   /* name or id */
 	const char *const *envs;   /* "NAME=VALUE" */
 	const char *const *metadata;
-	unsigned timeout_s; /* of idleness, then it is killed; 0: never */
+	unsigned timeout_s; /* of idleness, then it is stopped until the next call; 0: never */
 	uint64_t memory_mb; /* 0: the daemon's defaults */
 	double cpus;
 	uint64_t disk_mb;

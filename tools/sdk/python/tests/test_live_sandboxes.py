@@ -51,14 +51,16 @@ class LiveSandboxes(Live):
         with Sandbox.create() as sandbox:
             sandbox.kill()
 
-    def test_idle_ones_are_killed(self):
+    def test_idle_ones_are_stopped_and_started_again(self):
         sandbox = self.sandbox(timeout=1)
+        sandbox.files.write("/srv/kept", "kept")
         deadline = time.monotonic() + 30
-        ids = [sandbox.id]
-        while sandbox.id in ids and time.monotonic() < deadline:
+        status = "running"
+        while status == "running" and time.monotonic() < deadline:
             time.sleep(0.5)
-            ids = [s.sandbox_id for s in Sandbox.list()]
-        self.assertNotIn(sandbox.id, ids)
+            status = next(s.status for s in Sandbox.list() if s.sandbox_id == sandbox.id)
+        self.assertEqual(status, "stopped")
+        self.assertEqual(sandbox.exec.run("cat /srv/kept").stdout, "kept")
 
     def test_refused(self):
         with self.assertRaises(NotFoundError):

@@ -279,8 +279,8 @@ class Sandbox:
 
         An image that is not cached is built first; on_build_log gets each line of its log as it
         comes. force builds it anyway. timeout: seconds without a call after which the sandbox is
-        killed; 0 for never. disk_mb limits what it may write. BuildError: the image cannot be
-        built.
+        stopped until the next call; 0 for never. disk_mb limits what it may write. BuildError:
+        the image cannot be built.
         """
         client = client or Client()
         options = _calls.sandbox_options(timeout, envs, metadata, memory_mb, cpu_count, disk_mb)

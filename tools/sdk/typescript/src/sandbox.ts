@@ -25,7 +25,7 @@ export interface Via {
 }
 
 export interface SandboxSettings extends Via {
-  /** Seconds without a call after which the sandbox is killed; 0 for never. */
+  /** Seconds without a call after which it is stopped until the next call; 0 for never. */
   timeout?: number;
   /** Environment variables of every command, over those of the image. */
   envs?: Readonly<Record<string, string>>;
