@@ -45,8 +45,8 @@ static int keep_others(const char *old, size_t len, const json_t *vars, struct b
 	return rc;
 }
 
-/* 'VALUE' as sh has it: each ' of the value ends the string, stands escaped, begins anew. */
-static int put_single_quoted(struct buf *out, const char *value)
+/* Each ' of the value ends the string, stands escaped, and begins it anew. */
+int build_env_quote(struct buf *out, const char *value)
 {
 	int rc = buf_append(out, "'", 1);
 
@@ -63,7 +63,7 @@ static int put_line(struct buf *out, const char *name, const char *value)
 		return buf_printf(out, "%s=\"%s\"\n", name, value);
 	rc = buf_printf(out, "%s=", name);
 	if (rc == 0)
-		rc = put_single_quoted(out, value);
+		rc = build_env_quote(out, value);
 	return rc < 0 ? rc : buf_append(out, "\n", 1);
 }
 

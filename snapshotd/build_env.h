@@ -23,4 +23,7 @@
 MUST_CHECK int build_env_merge(const char *old, size_t len, const json_t *vars, struct buf *out,
 			       size_t *out_left_out);
 
+/* Append 'value' as sh reads it back, whatever it has but NUL. -ENOMEM. */
+MUST_CHECK int build_env_quote(struct buf *out, const char *value);
+
 #endif

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "store/base/log.h"
@@ -209,14 +210,20 @@ static uint64_t memory_mb(const struct build *bd)
 	return bd->m.builder_memory_mb ? bd->m.builder_memory_mb : bd->owner->opt.memory_mb;
 }
 
-static void say_space(const struct build *bd, struct buf *out)
+void build_say_space(const struct build *bd, char out[BUILD_SPACE_TEXT])
 {
-	uint64_t quota = bd->owner->opt.quota_bytes;
-	int rc = quota ? buf_printf(out, "ran out of space: a step may write %llu MB",
-				    (unsigned long long)(quota >> 20))
-		       : buf_printf(out, "ran out of space: the store's disk is full");
+	unsigned long long quota_mb = bd->owner->opt.quota_bytes >> 20, free_mb = 0;
+	struct statvfs st;
+	int n = snprintf(out, BUILD_SPACE_TEXT, "ran out of space: ");
 
-	(void)rc; /* the message is shorter then */
+	if (statvfs(bd->owner->dir, &st) == 0)
+		free_mb = (unsigned long long)st.f_bavail * st.f_frsize >> 20;
+	/* Which of the two it was, what the step has left does not tell: both are said. */
+	if (quota_mb)
+		n += snprintf(out + n, BUILD_SPACE_TEXT - (size_t)n,
+			      "a step may write %llu MB, and ", quota_mb);
+	snprintf(out + n, BUILD_SPACE_TEXT - (size_t)n, "the store's disk has %llu MB left",
+		 free_mb);
 }
 
 /* The reason in words, after the command. Returns its name for programs. */
@@ -239,8 +246,11 @@ static const char *explain(const struct build *bd, const struct exec_result *r, 
 		rc = buf_printf(out, "was killed for memory: a build has %llu MB",
 				(unsigned long long)memory_mb(bd));
 	} else if (no_space) {
+		char text[BUILD_SPACE_TEXT];
+
 		kind = "space";
-		say_space(bd, out);
+		build_say_space(bd, text);
+		rc = buf_append_str(out, text);
 	} else if (r->signal) {
 		kind = "signal";
 		rc = buf_printf(out, "was killed by signal %d (%s)", r->signal,
@@ -258,7 +268,8 @@ static int record_failure(struct build *bd, const struct build_command *c, const
 			  const struct exec_result *r, const char *reason, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf shown = BUF_INIT;
-	const char *text = c->shown ? c->shown : c->argv[0];
+	const char *part = c->failed_part ? c->failed_part(c->arg) : NULL;
+	const char *text = part ? part : c->shown ? c->shown : c->argv[0];
 	const struct manifest_step *s = &bd->m.steps[bd->step - 1];
 
 	if (one_line(text, strlen(text), SHOWN_MAX, &shown) < 0)

@@ -248,7 +248,7 @@ static void end_leftovers(struct build *bd)
 /* -ECHILD where pages that were still to be written found no room. */
 static int check_space(struct build *bd, uint64_t before, struct error *err)
 {
-	uint64_t quota = bd->owner->opt.quota_bytes;
+	char text[BUILD_SPACE_TEXT];
 	struct mount_info info;
 
 	mount_get_info(mount_entry_mount(bd->mount), &info);
@@ -257,10 +257,8 @@ static int check_space(struct build *bd, uint64_t before, struct error *err)
 	json_decref(bd->failure);
 	bd->failure = json_pack("{s:i, s:s, s:s}", "step", (int)bd->step, "type",
 				bd->m.steps[bd->step - 1].type_name, "kind", "space");
-	if (quota)
-		return error_set(err, -ECHILD, "ran out of space: a step may write %llu MB",
-				 (unsigned long long)(quota >> 20));
-	return error_set(err, -ECHILD, "ran out of space: the store's disk is full");
+	build_say_space(bd, text);
+	return error_set(err, -ECHILD, "%s", text);
 }
 
 /* The mount as it is now; *out is ready. */

@@ -15,6 +15,7 @@
 #define FILE_MODE 0644u
 #define DIR_MODE 0755u
 #define ENVIRONMENT "/etc/environment"
+#define NOTE_TIMEOUT_MS 5000 /* for the agent to read a small file */
 
 static void json_freep(json_t **j)
 {
@@ -178,23 +179,116 @@ static int step_workdir(struct build *bd, const json_t *args, struct error *err)
 
 /* ---- programs ---- */
 
-static int step_run(struct build *bd, const json_t *args, struct error *err)
+/*
+ * The commands of a step share a shell, so that what one does to the shell (cd,
+ * export) holds for the next. The shell reads them from a script and notes which
+ * one it is at; both files are in the container's /dev/shm, and so in no image.
+ */
+struct shell_run {
+	struct build *bd;
+	const json_t *commands;
+	size_t first;		 /* of them */
+	char script[64], at[72]; /* the files' paths */
+};
+
+static const char *command_text(const struct shell_run *r, size_t i)
 {
-	json_t *item;
-	size_t i;
+	return json_string_value(json_array_get(r->commands, i));
+}
+
+/* What the shell does must not change what a command sees: no variables, no arguments. */
+static int make_script(const struct shell_run *r, struct buf *out)
+{
+	size_t n = json_array_size(r->commands);
 	int rc = 0;
 
-	json_array_foreach(json_object_get(args, "commands"), i, item) {
-		const char *text = json_string_value(item);
-		char *argv[] = { "/bin/sh", "-c", (char *)text, NULL };
-		struct build_command c = { .argv = argv,
-					   .user = bd->config.user,
-					   .cwd = bd->config.workdir,
-					   .shown = text };
-
+	for (size_t i = r->first; i <= n && rc == 0; i++) {
+		rc = buf_printf(out, "{ echo %zu >|%s; } 2>/dev/null || :\n", i, r->at);
+		if (rc < 0 || i == n)
+			break;
+		rc = buf_append_str(out, "eval ");
 		if (rc == 0)
-			rc = build_exec(bd, &c, err);
+			rc = build_env_quote(out, command_text(r, i));
+		if (rc == 0) /* neither || nor if: they would disable a command's `set -e` */
+			rc = buf_append_str(out, "\ncase $? in 0) ;; *) exit ;; esac\n");
 	}
+	return rc;
+}
+
+/* The command that the shell was at; their number: it is through. -EIO: not known. */
+static int shell_was_at(struct shell_run *r, size_t *out)
+{
+	struct build *bd = r->bd;
+	int64_t deadline = bd->deadline_ms, step_deadline = bd->step_deadline_ms;
+	CLEANUP(buf_fini_p) struct buf text = BUF_INIT;
+	struct error ignored = ERROR_INIT;
+	char *end;
+	int rc;
+
+	/* To be told after the step's time is over, too. */
+	bd->deadline_ms = bd->step_deadline_ms = builds_now_ms() + NOTE_TIMEOUT_MS;
+	rc = agent(bd, "file-read", r->at, NULL, NULL, &text, &ignored);
+	bd->deadline_ms = deadline;
+	bd->step_deadline_ms = step_deadline;
+	if (rc < 0 || text.len == 0 || !buf_cstr(&text))
+		return -EIO;
+	*out = strtoul((char *)text.data, &end, 10);
+	return *end == '\n' && *out >= r->first && *out <= json_array_size(r->commands) ? 0 : -EIO;
+}
+
+static const char *failed_command(void *arg)
+{
+	struct shell_run *r = arg;
+	size_t at = 0;
+
+	return shell_was_at(r, &at) == 0 ? command_text(r, at) : NULL;
+}
+
+static int run_command(struct build *bd, const char *line, const char *shown, struct shell_run *r,
+		       struct error *err)
+{
+	char *argv[] = { "/bin/sh", "-c", (char *)line, NULL };
+	struct build_command c = { .argv = argv,
+				   .user = bd->config.user,
+				   .cwd = bd->config.workdir,
+				   .shown = shown,
+				   .failed_part = r ? failed_command : NULL,
+				   .arg = r };
+
+	return build_exec(bd, &c, err);
+}
+
+/* The commands from r->first on, in one shell. */
+static int run_shell(struct shell_run *r, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf script = BUF_INIT;
+	char line[80];
+	int rc;
+
+	snprintf(r->script, sizeof(r->script), "/dev/shm/varve-step-%u-%zu", r->bd->step, r->first);
+	snprintf(r->at, sizeof(r->at), "%s.at", r->script);
+	snprintf(line, sizeof(line), ". %s", r->script);
+	if (make_script(r, &script) < 0)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = agent(r->bd, "file-write", r->script, "0644", &script, NULL, err);
+	return rc < 0 ? rc : run_command(r->bd, line, command_text(r, r->first), r, err);
+}
+
+/* A command that ends the shell well, by `exit 0` or `exec`, ends itself alone. */
+static int step_run(struct build *bd, const json_t *args, struct error *err)
+{
+	struct shell_run r = { .bd = bd, .commands = json_object_get(args, "commands") };
+	size_t n = json_array_size(r.commands), at;
+	int rc = 0;
+
+	while (r.first + 1 < n && rc == 0) {
+		rc = run_shell(&r, err);
+		if (rc == 0)
+			r.first = shell_was_at(&r, &at) == 0 ? at + 1 : n;
+	}
+	if (rc == 0 && r.first + 1 == n)
+		rc = run_command(bd, command_text(&r, r.first), command_text(&r, r.first), NULL,
+				 err);
 	return rc;
 }
 

@@ -145,12 +145,21 @@ struct build_command {
 	struct buf *stdout_to; /* instead of the log; or NULL */
 	bool quiet;	       /* its output is the reason where it fails, not for the log */
 	const char *shown;     /* how it is called in messages; NULL: argv[0] */
+	/*
+	 * Where it has failed: how the part of it that did is called; borrowed. NULL, or
+	 * a result of NULL: `shown`.
+	 */
+	const char *(*failed_part)(void *arg);
+	void *arg;
 };
 /*
  * Run it and wait. -ECHILD: it failed, and err and bd->failure say how. Any
  * other failure is ours.
  */
 MUST_CHECK int build_exec(struct build *bd, const struct build_command *c, struct error *err);
+/* "ran out of space: ...", and what room there is. */
+#define BUILD_SPACE_TEXT 128
+void build_say_space(const struct build *bd, char out[BUILD_SPACE_TEXT]);
 /* Processes in the container beside the agent; 0 where that cannot be told. */
 unsigned build_leftovers(struct build *bd);
 

@@ -86,7 +86,7 @@ int image_base_id(const struct snapshot *base, const json_t *build_env, char out
 		return -errno;
 	digest_to_hex(&base->root, root);
 	/* Another number where steps come to do something else. */
-	list = json_pack("[s, s, o, o, s]", "varve base 1", root, config_text(base->config),
+	list = json_pack("[s, s, o, o, s]", "varve base 2", root, config_text(base->config),
 			 env_without_proxies(build_env), host.machine);
 	return list ? jcs_hash(list, out, NULL) : -ENOMEM;
 }

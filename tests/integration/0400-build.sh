@@ -66,6 +66,12 @@ look_at seen "$T/seen"
 is '... above the settings of the daemon' "$(head -n 1 "$T/seen/srv/app/deep/seen")" \
 	"it's \$HOME|yes|/root|/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 is '... and from the file' "$(sed -n 2p "$T/seen/srv/app/deep/seen")" "it's \$HOME"
+create shell "$(image "$(run "cd /srv; export A='a b'; f() { echo \"f \$1\"; }; set -- x; echo \"it's\"" \
+	'echo "$PWD|$A|$(f "$1")" >said; exit 0' $'set -e; pwd >said; cat <<EOF >>said\nhere\nEOF\n# end' \
+	'exec true' 'pwd >>/srv/said')")"
+is 'the commands of a step share a shell' "$code" 201
+look_at shell "$T/shell"
+is '... until one of them ends it' "$(cat "$T/shell/srv/said" "$T/shell/said" | tr '\n' ' ')" '/srv|a b|f x / / here '
 not_ok 'what only builds see is not kept' grep -r BUILD_ONLY "$T/seen/etc"
 create dirs "$(image '{"type":"add_dir","args":{"path":"/opt/tree/","files":[
 	{"relativePath":"a/b/file","content":"aGk=","mode":"0600"},{"relativePath":"a/link","target":"b/file"},

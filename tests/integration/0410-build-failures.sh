@@ -34,6 +34,10 @@ call GET "/api/builds/$(last_build .id)/logs" -H 'Accept: text/event-stream'
 like '... and ends with the reason' "$(events error "$T/body")" 'exited with status 1'
 
 fails 'the first of many commands' "$(image "$(run 'exit 7' 'touch /never')")" 'exit 1 run 7 null' 'exit 7'
+fails '... a later one, after what the first has set' \
+	"$(image "$(run 'cd /usr; export A=b; set -e' 'echo "$PWD $A $#" >&2; (exit 4); echo not' 'touch /never')")" \
+	'exit 1 run 4 null' '^step 1 \(run\): `echo "\$PWD \$A \$#" >&2; \(exit 4\); echo not` exited with status 4: /usr b 0$'
+fails '... one of bad syntax' "$(image "$(run 'true' 'if' 'touch /never')")" 'exit 1 run 2 null' '^step 1 \(run\): `if` exited'
 fails 'a command that is not there' "$(image "$(run nonesuch)")" 'exit 1 run 127 null' 'status 127'
 fails 'a step kills its shell' "$(image "$(run 'kill -9 $$')")" 'signal 1 run 137 9' 'was killed by signal 9'
 fails 'a step dies of a signal' "$(image "$(run 'kill -SEGV $$')")" 'signal 1 run 139 11' 'signal 11'

@@ -160,8 +160,9 @@ class Image:
         return self._with("pip_install", {"packages": _strings("packages", packages)})
 
     def run_commands(self, *commands: str) -> Image:
-        """Run each command with /bin/sh -c, in the environment and working directory of the
-        steps before. The first that fails ends the build."""
+        """Run commands in one /bin/sh, in the environment and working directory of the steps
+        before: `cd` and `export` hold for the commands after them. The first that fails ends
+        the build."""
         return self._with("run", {"commands": _strings("commands", commands)})
 
     def env(self, variables: Mapping[str, str]) -> Image:

@@ -195,8 +195,8 @@ export class Image {
   }
 
   /**
-   * Run each command with /bin/sh -c, in the environment and working directory of the steps
-   * before. The first that fails ends the build.
+   * Run commands in one /bin/sh, in the environment and working directory of the steps before:
+   * `cd` and `export` hold for the commands after them. The first that fails ends the build.
    */
   runCommands(...commands: string[]): Image {
     return this.#with({ type: "run", args: { commands: strings("commands", commands) } });
