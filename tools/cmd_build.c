@@ -5,6 +5,7 @@
 
 #include "store/base/bytes_json.h"
 #include "tools/commands.h"
+#include "tools/exec_run.h"
 #include "tools/id_ref.h"
 #include "tools/image_build.h"
 #include "tools/said.h"
@@ -60,8 +61,13 @@ int cmd_build(struct cli *cli, const struct args *args, struct error *err)
 					 .body = body,
 					 .force = args_has(args, "force"),
 					 .keep_failed = args_has(args, "keep-failed"),
-					 .quiet = args_has(args, "quiet") };
+					 .quiet = args_has(args, "quiet"),
+					 .interruptible = true,
+					 .stays = true };
+		interrupt_catch();
 		r = image_build(cli, &b, &o, err);
+		if (r < 0 && interrupt_signal())
+			cli->failure_status = 128 + interrupt_signal();
 	}
 	if (r == 0)
 		r = print_image(cli, o);

@@ -2,22 +2,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "store/jcs.h"
 #include "tools/commands.h"
 #include "tools/image_build.h"
-
-static int make_key(const json_t *manifest, char key[DIGEST_HEX_SIZE], struct error *err)
-{
-	json_t *base = json_object_get(manifest, "base"),
-	       *steps = json_object_get(manifest, "steps");
-
-	if (!json_is_string(base) || !json_is_array(steps))
-		return error_set(err, -EINVAL, "a manifest has a \"base\" and a list of \"steps\"");
-	json_t *o = json_pack("{s:O, s:O}", "base", base, "steps", steps);
-	int r = o ? jcs_hash(o, key, err) : -ENOMEM;
-	json_decref(o);
-	return r;
-}
 
 int cmd_cachekey(struct cli *cli, const struct args *args, struct error *err)
 {
@@ -26,7 +12,7 @@ int cmd_cachekey(struct cli *cli, const struct args *args, struct error *err)
 	int r = image_read(args->words[0], &manifest, err);
 
 	if (r == 0)
-		r = make_key(manifest, key, err);
+		r = image_key(manifest, key, err);
 	json_decref(manifest);
 	if (r < 0)
 		return r;

@@ -165,7 +165,7 @@ int cmd_run(struct cli *cli, const struct args *args, struct error *err)
 		struct image_build b = { .path = "/api/sandboxes",
 					 .body = body,
 					 .quiet = args_has(args, "quiet"),
-					 .cancelled = interrupt_cancelled };
+					 .interruptible = true };
 		r = image_build(cli, &b, &sandbox, err);
 	}
 	if (r == 0) {
@@ -212,6 +212,7 @@ static void sandbox_row(struct table *t, const json_t *o)
 	table_size(t, cli_num(o, "upperBytes"));
 	table_time(t, cli_str(o, "startedAt"));
 	table_time(t, cli_str(o, "endAt"));
+	table_time(t, cli_str(o, "removeAt"));
 }
 
 int cmd_sandboxes(struct cli *cli, const struct args *args, struct error *err)
@@ -222,7 +223,8 @@ int cmd_sandboxes(struct cli *cli, const struct args *args, struct error *err)
 	(void)args;
 	if (r == 0)
 		r = cli_print_list(
-			cli, list, "SANDBOX|STATUS|SNAPSHOT|>MEMORY|>CHANGED|>WRITTEN|STARTED|ENDS",
+			cli, list,
+			"SANDBOX|STATUS|SNAPSHOT|>MEMORY|>CHANGED|>WRITTEN|STARTED|STOPS|REMOVED",
 			sandbox_row,
 			"no sandboxes; 'varve run --keep --snapshot NAME -- COMMAND' makes one");
 	json_decref(list);

@@ -34,10 +34,9 @@ int interrupt_signal(void)
 	return caught;
 }
 
-bool interrupt_cancelled(void *arg)
+void interrupt_forget(void)
 {
-	(void)arg;
-	return caught != 0;
+	caught = 0;
 }
 
 int exec_envs(const struct args *args, json_t **out, struct error *err)

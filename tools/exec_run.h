@@ -30,8 +30,8 @@ MUST_CHECK int exec_run(struct cli *cli, const struct exec_run *x, struct error 
 void interrupt_catch(void);
 /* The signal that came, or 0. */
 int interrupt_signal(void);
-/* For struct client_request. */
-bool interrupt_cancelled(void *arg);
+/* As if none had come. */
+void interrupt_forget(void);
 
 /* {"K": "V"} of every option --env K=V: *out NULL where there is none. CLI_USAGE. */
 MUST_CHECK int exec_envs(const struct args *args, json_t **out, struct error *err);

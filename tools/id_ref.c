@@ -54,9 +54,50 @@ static int find(struct cli *cli, const char *path, const char *key, const char *
 	return r;
 }
 
+/* The newest build that was asked for by that name, or NULL; borrowed. */
+static json_t *newest_named(const json_t *builds, const char *name)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(builds, i, o)
+		if (strcmp(cli_str(o, "name"), name) == 0)
+			return o;
+	return NULL;
+}
+
+/* The build that a snapshot was made by; -ENOENT where that is not known. */
+static int build_of_snapshot(struct cli *cli, const json_t *builds, const char *name, json_t **out)
+{
+	struct error ignored = ERROR_INIT;
+	json_t *snapshot = NULL;
+	int r = cli_call(cli, "GET", "/api/snapshots/%s", name, NULL, &snapshot, &ignored);
+
+	if (r == 0)
+		r = *cli_str(snapshot, "buildID")
+			    ? id_match(builds, "id", "", cli_str(snapshot, "buildID"), "build", out,
+				       &ignored)
+			    : -ENOENT;
+	json_decref(snapshot);
+	return r;
+}
+
 int build_find(struct cli *cli, const char *word, json_t **out, struct error *err)
 {
-	return find(cli, "/api/builds", "id", "", word, "build", out, err);
+	json_t *list = NULL, *o = NULL;
+	int r = cli_call(cli, "GET", "/api/builds", NULL, NULL, &list, err);
+
+	if (r == 0 && !(o = newest_named(list, word))) {
+		r = id_match(list, "id", "", word, "build", &o, err);
+		if (r == -ENOENT && build_of_snapshot(cli, list, word, &o) == 0)
+			r = 0;
+		else if (r == -ENOENT)
+			error_set(err, r, "no build has the id or made the snapshot \"%s\"", word);
+	}
+	if (r == 0)
+		*out = json_incref(o);
+	json_decref(list);
+	return r;
 }
 
 int sandbox_find(struct cli *cli, const char *word, json_t **out, struct error *err)

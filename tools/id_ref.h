@@ -1,4 +1,7 @@
-/* id_ref.h - builds and sandboxes by their id or the start of it. */
+/*
+ * id_ref.h - builds and sandboxes by their id or the start of it; builds also by
+ * the name of what they make.
+ */
 #ifndef VARVE_TOOLS_ID_REF_H
 #define VARVE_TOOLS_ID_REF_H
 

@@ -4,15 +4,20 @@
 
 #include <stdbool.h>
 
+#include "store/hash.h"
 #include "tools/cli.h"
 
 struct image_build {
 	const char *path; /* "/api/snapshots" or what else builds */
 	const json_t *body;
-	bool force, keep_failed;      /* the query's */
-	bool quiet;		      /* no log */
-	bool (*cancelled)(void *arg); /* as in client.h; or NULL */
-	void *arg;
+	bool force, keep_failed; /* the query's */
+	bool quiet;		 /* no log */
+	/*
+	 * interrupt_catch was called. A signal ends the call, -EINTR, and the build goes
+	 * on: how to follow and cancel it is said.
+	 */
+	bool interruptible;
+	bool stays; /* a first SIGINT at a terminal does not end the call, only a second */
 };
 
 /*
@@ -21,6 +26,8 @@ struct image_build {
  */
 MUST_CHECK int image_build(struct cli *cli, const struct image_build *b, json_t **out,
 			   struct error *err);
+/* The key of a manifest's image. */
+MUST_CHECK int image_key(const json_t *manifest, char key[DIGEST_HEX_SIZE], struct error *err);
 /* A manifest from a file ("-": standard input), a new reference. */
 MUST_CHECK int image_read(const char *path, json_t **out, struct error *err);
 

@@ -62,7 +62,11 @@ like "logs prints the log" "$(varve logs "${build:0:8}")" 'said by a step'
 is "logs -f ends with the build" "$(varve logs -f "$build" | md5sum)" "$(varve logs "$build" | md5sum)"
 is "logs as JSON, a line each" "$(varve --json logs "$build" | jq -r 'select(.stream == "stdout").message' | head -n 1)" \
 	"said by a step"
-fails "logs of nothing" 1 'no build has the id "zzzz"' varve logs zzzz
+fails "logs of nothing" 1 'no build has the id or made the snapshot "zzzz"' varve logs zzzz
+is "logs of what it made" "$(varve logs app | md5sum)" "$(varve logs "$build" | md5sum)"
+varve rename app renamed >/dev/null
+is "... under another name, too" "$(varve logs renamed | md5sum)" "$(varve logs "$build" | md5sum)"
+varve rename renamed app >/dev/null
 fails "a name that is taken" 1 'exists already' varve build image.json --name app
 fails "a manifest that is none" 1 'line 2: ' varve build <(echo '{')
 echo '{"base": "snapshot:debian", "steps": [{"type": "nope", "args": {}}]}' >bad.json
@@ -100,6 +104,22 @@ is "who waited is told" "$?" 1
 like "why" "$(tail -n 1 long.out)" 'cancelled'
 fails "cancel of what has ended" 1 'has ended' varve cancel "$build"
 
+# A signal leaves a build to itself, and says so.
+sed 's/waits/goes on/' long.json >left.json
+varve build left.json >left.out 2>&1 &
+waiter=$!
+for _ in {1..100}; do
+	grep -q '^goes on' left.out && break
+	sleep 0.1
+done
+kill -TERM $waiter
+wait $waiter
+is "a build that is left ends with the signal's status" "$?" 143
+build=$(varve --json builds | jq -r '.[] | select(.state == "step").id')
+like "and says what to do with the build that goes on" "$(<left.out)" \
+	"build ${build:0:8} goes on: .varve logs -f ${build:0:8}. .* .varve cancel ${build:0:8}."
+ok "it does, and is cancelled" varve cancel "$build"
+
 # --- run ---
 run varve run --snapshot app -- sh -c 'cat /made; echo "$COLOUR"; pwd; echo problem >&2; exit 3'
 is "run has the command's status" "$st" 3
@@ -123,7 +143,7 @@ is "status 2 of a command is no mistake in usage" "$st,$err" "2,"
 run varve run --snapshot app -- sh -c 'exit 1'
 is "nor is 1 a failure of varve" "$st,$err" "1,"
 fails "a snapshot that is not there" 125 'no snapshot named "nope"' varve run --snapshot nope true
-fails "no default template" 125 'template build ubuntu-22.04' varve run true
+fails "no default template" 125 'template build debian-12' varve run true
 fails "an image that cannot be built" 125 'step 1' varve run -q --image bad.json true
 fails "both are too many" 2 'not both' varve run --image image.json --snapshot app true
 fails "a size that is none" 2 "'lots' is no size" varve run -m lots --snapshot app true
