@@ -84,6 +84,7 @@ static int creation_parse(struct api_call *c, struct creation *cr, json_t **body
 		{ "image", FIELD_IMAGE, &cr->image, true },
 		{ "force", FIELD_BOOL, &cr->rq.force, false },
 		{ "keepFailed", FIELD_BOOL, &cr->rq.keep_failed, false },
+		{ "replace", FIELD_BOOL, &cr->rq.replace, false },
 	};
 	int rc = api_query(c, err, "async", "force", "keepFailed", NULL);
 
@@ -149,6 +150,7 @@ int api_snapshot_create(struct api_call *c, struct error *err)
 
 		rq.force = cr.rq.force;
 		rq.keep_failed = cr.rq.keep_failed;
+		rq.replace = cr.rq.replace;
 		cr.rq = rq;
 		rc = create(c, &cr, err);
 	}

@@ -195,6 +195,10 @@ static int recover_snapshot(struct recovery *r, const struct snapshot *s)
 	if (s->name[0] && s->status == SNAPSHOT_BUILDING &&
 	    strcmp(s->source, IMAGE_CACHE_SOURCE) == 0)
 		return snapshots_update(ss, s->id, fail_snapshot, NULL, NULL, NULL, NULL);
+	/* It was to take its name from another, which keeps it. */
+	if (!s->name[0] && s->status == SNAPSHOT_BUILDING &&
+	    strcmp(s->source, IMAGE_CACHE_SOURCE) == 0)
+		return snapshots_delete(ss, s->id, NULL);
 	/* A step's checkpoint that no entry of the cache names. */
 	if (!s->name[0] && s->mount_id[0] && json_object_get(r->mount_ids, s->mount_id))
 		return snapshots_delete(ss, s->id, NULL);

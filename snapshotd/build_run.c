@@ -434,7 +434,7 @@ static void set_end(struct build *bd, int rc, const struct error *err)
 static void finish(struct build *bd, bool had_turn)
 {
 	struct builds *b = bd->owner;
-	char(*named)[SNAPSHOT_ID_SIZE];
+	struct named *named;
 	size_t n;
 
 	pthread_mutex_lock(&b->lock);

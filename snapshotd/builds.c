@@ -57,9 +57,9 @@ void build_unref(struct build *bd)
 		build_free(bd);
 }
 
-static int add_named_locked(struct build *bd, const char *snapshot_id)
+static int add_named_locked(struct build *bd, const struct named *named)
 {
-	char(*list)[SNAPSHOT_ID_SIZE];
+	struct named *list;
 
 	if (bd->n_named == BUILDS_NAMED_MAX)
 		return -EAGAIN;
@@ -67,7 +67,7 @@ static int add_named_locked(struct build *bd, const char *snapshot_id)
 	if (!list)
 		return -ENOMEM;
 	bd->named = list;
-	memcpy(list[bd->n_named++], snapshot_id, SNAPSHOT_ID_SIZE);
+	list[bd->n_named++] = *named;
 	return 0;
 }
 
@@ -200,7 +200,7 @@ static bool is_cached(struct builds *b, const struct manifest *m, const char *ba
 }
 
 int builds_join(struct builds *b, const struct manifest *m, const struct build_request *rq,
-		const char *base_id, const char *named, struct build **out,
+		const char *base_id, const struct named *named, struct build **out,
 		struct build_outcome *oc, struct error *err)
 {
 	struct build *bd;

@@ -55,6 +55,7 @@ typedef void (*build_log_fn)(void *arg, const json_t *event);
 struct build_request {
 	bool force;		      /* build even what is cached */
 	bool keep_failed;	      /* a failed build keeps its mount */
+	bool replace;		      /* builds_snapshot: take the name from another image */
 	const char *name;	      /* who asks, for the list of builds; or NULL */
 	build_log_fn log;	      /* every event from the build's start, in order; or NULL */
 	bool (*cancelled)(void *arg); /* polled: stop waiting (the build goes on); or NULL */
@@ -84,7 +85,10 @@ MUST_CHECK int builds_start(struct builds *b, const struct manifest *m,
 /*
  * A named snapshot of m's image: its record, "building" at first, in *out
  * (snapshot_fini). It becomes ready or failed when the build ends, whoever
- * waits. -EEXIST where a snapshot that has not failed has the name. Follow it
+ * waits. -EEXIST where a snapshot that has not failed has the name; with
+ * rq->replace (and rq->name the same name) the image takes it from the image that
+ * has it, once it is ready, and has none before. -EEXIST then where that
+ * was not built, -EBUSY where it is pinned or being built. Follow it
  * with builds_wait where oc->build_id is not "".
  */
 MUST_CHECK int builds_snapshot(struct builds *b, const struct manifest *m, const char *name,

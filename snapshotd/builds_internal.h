@@ -30,6 +30,12 @@
 #define BUILDS_ACTIVE_MAX 1000 /* queued and running */
 #define BUILDS_NAMED_MAX 1000  /* named snapshots that wait for one build */
 
+/* A snapshot that a build is to make ready. */
+struct named {
+	char id[SNAPSHOT_ID_SIZE];
+	char take[SNAPSHOT_NAME_MAX + 1]; /* the name that it then takes from another; or "" */
+};
+
 struct build {
 	struct builds *owner;
 	LIST_ENTRY(build) link; /* guarded; in `active` until the record says how it ended */
@@ -46,8 +52,8 @@ struct build {
 
 	char base_id[DIGEST_HEX_SIZE]; /* guarded: image_base_id of what it is built upon */
 	atomic_bool keep_failed;
-	atomic_bool cancelled;		 /* by a request */
-	char (*named)[SNAPSHOT_ID_SIZE]; /* guarded, as the next: snapshots to make ready */
+	atomic_bool cancelled; /* by a request */
+	struct named *named;   /* guarded, as the next */
 	size_t n_named;
 	char mount_id[SNAPSHOT_ID_SIZE]; /* guarded; "" while there is no mount */
 
@@ -94,8 +100,9 @@ struct build *builds_find(struct builds *b, const char *id);
  * *oc says which. -EAGAIN: too many; -ECANCELED: the daemon stops.
  */
 MUST_CHECK int builds_join(struct builds *b, const struct manifest *m,
-			   const struct build_request *rq, const char *base_id, const char *named,
-			   struct build **out, struct build_outcome *oc, struct error *err);
+			   const struct build_request *rq, const char *base_id,
+			   const struct named *named, struct build **out, struct build_outcome *oc,
+			   struct error *err);
 
 /* builds_wait.c */
 /* What an image is built upon, as it is now: its name may mean something else later. */
@@ -111,7 +118,7 @@ static inline void build_base_fini(struct build_base *base) /* of a zeroed one t
 	snapshot_fini(&base->snap);
 }
 /* The end of bd: its named snapshots become what it became. */
-void build_finish_named(struct build *bd, char (*named)[SNAPSHOT_ID_SIZE], size_t n);
+void build_finish_named(struct build *bd, const struct named *named, size_t n);
 
 /* build_record.c */
 MUST_CHECK int build_record_put(struct build *bd);

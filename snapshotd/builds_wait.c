@@ -186,8 +186,7 @@ static int look_up(struct builds *b, const struct manifest *m, const struct buil
 
 /* 1: *out is the image. 0: *bd is its build, referenced. */
 static int find_or_join(struct builds *b, const struct manifest *m, const struct build_request *rq,
-			const char *named, struct build **bd, struct build_outcome *out,
-			struct error *err)
+			struct build **bd, struct build_outcome *out, struct error *err)
 {
 	struct build_base base = { 0 };
 	struct error own = ERROR_INIT;
@@ -196,7 +195,7 @@ static int find_or_join(struct builds *b, const struct manifest *m, const struct
 	err = err ? err : &own; /* its text is needed here */
 	rc = look_up(b, m, rq, &base, out, err);
 	if (rc == 0)
-		rc = builds_join(b, m, rq, base.id, named, bd, out, err);
+		rc = builds_join(b, m, rq, base.id, NULL, bd, out, err);
 	build_base_fini(&base);
 	return rc;
 }
@@ -205,7 +204,7 @@ int builds_resolve(struct builds *b, const struct manifest *m, const struct buil
 		   struct build_outcome *out, struct error *err)
 {
 	struct build *bd = NULL;
-	int rc = find_or_join(b, m, rq, NULL, &bd, out, err);
+	int rc = find_or_join(b, m, rq, &bd, out, err);
 
 	if (rc == 0) {
 		rc = wait_for(bd, rq, out, err);
@@ -218,7 +217,7 @@ int builds_start(struct builds *b, const struct manifest *m, const struct build_
 		 struct build_outcome *out, struct error *err)
 {
 	struct build *bd = NULL;
-	int rc = find_or_join(b, m, rq, NULL, &bd, out, err);
+	int rc = find_or_join(b, m, rq, &bd, out, err);
 
 	build_unref(bd);
 	return rc < 0 ? rc : 0;
@@ -259,18 +258,22 @@ static void become(void *arg, struct snapshot *s)
 	strncpy(s->error, b->why, sizeof(s->error) - 1);
 }
 
-static void finish_one(struct build *bd, const char *id, const struct become *to)
+static void finish_one(struct build *bd, const struct named *named, const struct become *to)
 {
+	struct snapshots *ss = bd->owner->opt.store->snapshots;
 	struct error err = ERROR_INIT;
 	struct become b = *to;
-	int rc =
-		snapshots_update(bd->owner->opt.store->snapshots, id, become, &b, NULL, NULL, &err);
+	int rc = named->take[0] && !to->image
+			 ? snapshots_delete(ss, named->id, &err) /* the other keeps the name */
+			 : snapshots_update(ss, named->id, become, &b, NULL, NULL, &err);
 
+	if (rc == 0 && named->take[0] && to->image)
+		rc = snapshots_replace(ss, named->id, named->take, &err);
 	if (rc < 0 && rc != -ENOENT) /* deleted meanwhile */
-		log_error("snapshot %s stays as it is: %s", id, error_text(&err));
+		log_error("snapshot %s stays as it is: %s", named->id, error_text(&err));
 }
 
-void build_finish_named(struct build *bd, char (*named)[SNAPSHOT_ID_SIZE], size_t n)
+void build_finish_named(struct build *bd, const struct named *named, size_t n)
 {
 	struct become to = { NULL, bd->id, bd->error.msg, bd->new_bytes };
 	struct error err = ERROR_INIT;
@@ -285,22 +288,51 @@ void build_finish_named(struct build *bd, char (*named)[SNAPSHOT_ID_SIZE], size_
 			to.why = error_text(&err);
 	}
 	for (size_t i = 0; i < n; i++)
-		finish_one(bd, named[i], &to);
+		finish_one(bd, &named[i], &to);
 	if (to.image) {
 		store_release(bd->owner->opt.store, &hold);
 		snapshot_fini(&image);
 	}
 }
 
-/* The name's record; one that failed gives its name up. */
+/*
+ * Whether name belongs to another image, from which it is to be taken: 1. Not from
+ * what was made otherwise: that would be lost. -EEXIST, -EBUSY.
+ */
+static int takes_name(struct builds *b, const char *name, struct error *err)
+{
+	struct snapshot old = { 0 };
+	int rc = snapshots_get(b->opt.store->snapshots, name, &old, NULL);
+
+	if (rc < 0 || strcmp(old.name, name) != 0 || old.status == SNAPSHOT_FAILED)
+		rc = rc == -ENOENT || rc == 0 ? 0 : error_set_errno(err, rc, "snapshot %s", name);
+	else if (old.status == SNAPSHOT_BUILDING)
+		rc = error_set(err, -EBUSY, "a snapshot named \"%s\" is being built already", name);
+	else if (strcmp(old.source, IMAGE_CACHE_SOURCE) != 0)
+		rc = error_set(err, -EEXIST,
+			       "the snapshot \"%s\" exists and was not built: it is not replaced; "
+			       "rename or remove it first",
+			       name);
+	else if (old.pinned)
+		rc = error_set(err, -EBUSY, "the snapshot \"%s\" is pinned: it is not replaced",
+			       name);
+	else
+		rc = 1;
+	snapshot_fini(&old);
+	return rc;
+}
+
+/* The record, with its name if it has one yet; one that failed gives its name up. */
 static int put_named(struct builds *b, struct snapshot *s, struct error *err)
 {
 	struct snapshots *ss = b->opt.store->snapshots;
 	struct snapshot old = { 0 };
-	int rc = snapshot_name_check(s->name, err);
+	int rc = s->name[0] ? snapshot_name_check(s->name, err) : 0;
 
 	if (rc < 0)
 		return rc;
+	if (!s->name[0])
+		return snapshots_put(ss, s, NULL, err);
 	if (snapshots_get(ss, s->name, &old, NULL) == 0) {
 		if (old.status == SNAPSHOT_FAILED && strcmp(old.name, s->name) == 0)
 			rc = snapshots_delete(ss, old.id, err);
@@ -312,8 +344,10 @@ static int put_named(struct builds *b, struct snapshot *s, struct error *err)
 }
 
 /* The image is there: the record is ready at once. */
-static int put_ready(struct builds *b, const char *image_id, struct snapshot *s, struct error *err)
+static int put_ready(struct builds *b, const char *image_id, const struct build_request *rq,
+		     struct snapshot *s, struct error *err)
 {
+	struct snapshots *ss = b->opt.store->snapshots;
 	struct snapshot image = { 0 };
 	struct store_hold hold;
 	int rc = store_hold_snapshot(b->opt.store, image_id, &image, &hold, err);
@@ -323,6 +357,13 @@ static int put_ready(struct builds *b, const char *image_id, struct snapshot *s,
 	become_ready(s, &image);
 	memcpy(s->build_id, image.build_id, sizeof(s->build_id));
 	rc = put_named(b, s, err);
+	if (rc == 0 && !s->name[0]) {
+		rc = snapshots_replace(ss, s->id, rq->name, err);
+		if (rc == 0)
+			snprintf(s->name, sizeof(s->name), "%s", rq->name);
+		else if (snapshots_delete(ss, s->id, NULL) < 0)
+			log_debug("snapshot %s is gone already", s->id);
+	}
 	store_release(b->opt.store, &hold);
 	snapshot_fini(&image);
 	return rc;
@@ -339,12 +380,16 @@ static int put_building(struct builds *b, const struct manifest *m, const struct
 			struct error *err)
 {
 	struct snapshots *ss = b->opt.store->snapshots;
+	struct named named = { .id = "" };
 	struct build *bd = NULL;
 	int rc = put_named(b, s, err);
 
 	if (rc < 0)
 		return rc;
-	rc = builds_join(b, m, rq, base_id, s->id, &bd, oc, err);
+	memcpy(named.id, s->id, sizeof(named.id));
+	if (!s->name[0])
+		snprintf(named.take, sizeof(named.take), "%s", rq->name);
+	rc = builds_join(b, m, rq, base_id, &named, &bd, oc, err);
 	if (rc == 0) {
 		memcpy(s->build_id, bd->id, sizeof(s->build_id));
 		rc = snapshots_update(ss, s->id, set_build_id, bd->id, NULL, NULL, err);
@@ -354,7 +399,7 @@ static int put_building(struct builds *b, const struct manifest *m, const struct
 	if (snapshots_delete(ss, s->id, NULL) < 0)
 		log_debug("snapshot %s is gone already", s->id);
 	s->id[0] = '\0';
-	return rc == 1 ? put_ready(b, oc->snapshot_id, s, err) : rc;
+	return rc == 1 ? put_ready(b, oc->snapshot_id, rq, s, err) : rc;
 }
 
 int builds_snapshot(struct builds *b, const struct manifest *m, const char *name,
@@ -366,9 +411,12 @@ int builds_snapshot(struct builds *b, const struct manifest *m, const char *name
 	struct error own = ERROR_INIT;
 	int rc = snapshot_name_check(name, err);
 
+	if (rc == 0 && rq->replace)
+		rc = takes_name(b, name, err);
 	if (rc < 0)
 		return rc;
-	strcpy(s.name, name); /* checked */
+	if (rc == 0)		      /* else it gets its name from the other, in the end */
+		strcpy(s.name, name); /* checked */
 	strcpy(s.source, IMAGE_CACHE_SOURCE);
 	memcpy(s.content_hash, m->key, sizeof(s.content_hash));
 	err = err ? err : &own;
@@ -379,7 +427,7 @@ int builds_snapshot(struct builds *b, const struct manifest *m, const char *name
 			log_warn("the manifest of snapshot %s is not kept", name);
 	}
 	if (rc == 1)
-		rc = put_ready(b, oc->snapshot_id, &s, err);
+		rc = put_ready(b, oc->snapshot_id, rq, &s, err);
 	else if (rc == 0)
 		rc = put_building(b, m, rq, base.id, &s, oc, err);
 	build_base_fini(&base);

@@ -14,7 +14,8 @@
 #include "tools/text.h"
 
 const struct option_spec options_build[] = {
-	{ 0, "name", "NAME", "keep the image as the snapshot NAME" },
+	{ 0, "name", "NAME", "keep the image as the snapshot NAME, which another image loses" },
+	{ 0, "no-replace", NULL, "refuse a name that is taken" },
 	{ 'f', "force", NULL, "build also what is cached" },
 	{ 0, "keep-failed", NULL, "where it fails, keep its mount to look into" },
 	{ 'q', "quiet", NULL, "print no log" },
@@ -55,6 +56,9 @@ int cmd_build(struct cli *cli, const struct args *args, struct error *err)
 	body = json_pack("{s:O}", "image", image);
 	if (!body ||
 	    (name && json_object_set_new(body, "name", bytes_json(name, strlen(name))) < 0))
+		r = -ENOMEM;
+	if (r == 0 && name && !args_has(args, "no-replace") &&
+	    json_object_set_new(body, "replace", json_true()) < 0)
 		r = -ENOMEM;
 	if (r == 0) {
 		struct image_build b = { .path = name ? "/api/snapshots" : "/api/images",

@@ -67,7 +67,21 @@ is "logs of what it made" "$(varve logs app | md5sum)" "$(varve logs "$build" | 
 varve rename app renamed >/dev/null
 is "... under another name, too" "$(varve logs renamed | md5sum)" "$(varve logs "$build" | md5sum)"
 varve rename renamed app >/dev/null
-fails "a name that is taken" 1 'exists already' varve build image.json --name app
+fails "a name that is taken" 1 'exists already' varve build image.json --no-replace --name app
+moving() { # COMMAND: a manifest
+	jq -c --arg c "$1" '.steps[0].args.commands = [$c]' image.json
+}
+varve build -q image.json --name moving >/dev/null 2>&1
+was=$(varve --json show moving | jq -r .root)
+run varve build -q <(moving 'exit 3') --name moving
+is "a name stays where it is while nothing is built" "$st,$(varve --json show moving | jq -r .root)" "1,$was"
+ok "it moves to what is built" varve build -q <(moving 'echo other >/made') --name moving
+is "... with its files" "$(varve cat moving:/made)" other
+ok "... and to what is cached" varve build -q image.json --name moving
+is "... with all that it is" "$(varve --json show moving | jq -r .root)" "$was"
+fails "not from what was imported" 1 'was not built' varve build -q image.json --name debian
+is "nothing else is left" "$(api GET '/api/snapshots?all=1' | jq '[.[] | select(.status != "ready")] | length')" 0
+varve rm moving
 fails "a manifest that is none" 1 'line 2: ' varve build <(echo '{')
 echo '{"base": "snapshot:debian", "steps": [{"type": "nope", "args": {}}]}' >bad.json
 fails "a step that is none" 1 'step 1' varve build bad.json
