@@ -1,4 +1,26 @@
-/* mount_internal.h - shared by the mount_*.c files. */
+/*
+ * mount_internal.h - shared by the mount_*.c files.
+ *
+ * What must be on disk before what, in a state directory, and who sees to it:
+ *   the names FORMAT, db, staging, journal  before anything below them   store_open
+ *   FORMAT 3               before a journal of version 2    mount_new
+ *   a mount's record       before an fsync in it returns    view_sync
+ *   staged data            before the journal calls it synced, or drops what it has
+ *                          logged of it, the file's name with it   journal_sync_data
+ *   the journal            before what it says is dead is punched   staging_reclaim
+ *   a segment's changes, in the database's synced log, before its place is written
+ *                          again   journal_apply
+ *   a change of epoch      before operations of the epoch it begins: both are in the
+ *                          journal, in this order   begin_epoch
+ *   chunks and nodes, which RocksDB does not log, before the record that names their
+ *                          tree   kv_flush_content in adopt
+ *   what is carried of open files, in journal and staging, before the epoch that had it
+ *                          is deleted   adopt
+ *   that deletion          before the epoch's staged data is punched   carry_punch_rest
+ *   "discarding" in a record  before its changes and files go   mount_discard
+ * Nothing needs an order in shared/, which every start empties, nor between a mount's
+ * record and its journal: whichever is older, the other one is right.
+ */
 #ifndef VARVE_FS_MOUNT_INTERNAL_H
 #define VARVE_FS_MOUNT_INTERNAL_H
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "store/base/log.h"
+#include "store/base/sync_dir.h"
 #include "store/base/wire.h"
 #include "store/codec.h"
 #include "store/private.h"
@@ -129,9 +130,11 @@ static int format_check(struct store *s, struct error *err)
 static int open_dir(struct store *s, const char *dir, bool create, struct error *err)
 {
 	int rc;
-	if (create && mkdir(dir, 0700) != 0 && errno != EEXIST) {
-		rc = -errno;
-		return error_set_errno(err, rc, "cannot make the store's directory %s", dir);
+	if (create) {
+		rc = mkdir(dir, 0700) != 0 ? -errno : sync_parent_dir(AT_FDCWD, dir);
+		if (rc != 0 && rc != -EEXIST)
+			return error_set_errno(err, rc, "cannot make the store's directory %s",
+					       dir);
 	}
 	s->dir = realpath(dir, NULL);
 	if (s->dir)
@@ -298,6 +301,11 @@ int store_open(const char *dir, const struct store_options *opt, struct store **
 		rc = opt->read_only ? scratch_make(s, err) : prepare_read_write(s, err);
 	if (rc == 0)
 		rc = open_parts(s, opt, err);
+	/* The names in it: what is synced below must be found again. */
+	if (rc == 0 && !opt->read_only && fsync(s->dir_fd) != 0) {
+		rc = -errno;
+		error_set_errno(err, rc, "cannot sync %s", s->dir);
+	}
 	if (rc == 0)
 		*out = STEAL(s);
 	return rc;

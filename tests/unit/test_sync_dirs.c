@@ -1,0 +1,100 @@
+/*
+ * A name is on disk before anything counts on it: the directories of a store, and the
+ * staging file of a mount.
+ * wrap: fsync
+ */
+#include "tests/unit/mount_fixture.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "fs/view.h"
+
+/* The directories that were synced, with how many names each had then. */
+static struct synced {
+	dev_t dev;
+	ino_t ino;
+	unsigned names;
+} list[64];
+static unsigned n_synced;
+
+static unsigned count_names(int fd)
+{
+	int dup = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fdopendir(dup);
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) && n_synced < ARRAY_SIZE(list))
+		list[n_synced++] = (struct synced){ st.st_dev, st.st_ino, count_names(fd) };
+	return __real_fsync(fd);
+}
+
+/* With all the names that it has now. */
+static bool is_synced(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	unsigned names;
+	struct stat st;
+
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	names = count_names(fd);
+	close(fd);
+	for (unsigned i = 0; i < n_synced; i++)
+		if (list[i].dev == st.st_dev && list[i].ino == st.st_ino && list[i].names == names)
+			return true;
+	return false;
+}
+
+static void a_new_store_is_on_disk_with_its_directories(void **state)
+{
+	struct fx *f = *state;
+	struct error err = ERROR_INIT;
+	struct store *s;
+	char dir[512];
+
+	snprintf(dir, sizeof(dir), "%s/new", f->dir);
+	n_synced = 0;
+	assert_int_equal(store_open(dir, NULL, &s, &err), 0);
+	assert_true(is_synced(f->dir));
+	assert_true(is_synced(dir));
+	store_close(s);
+}
+
+static void a_staging_file_is_found_again(void **state)
+{
+	struct mf *f = *state;
+	static uint8_t bytes[200000]; /* more than is logged */
+	char dir[512];
+
+	snprintf(dir, sizeof(dir), "%s/staging", f->fx.dir);
+	mf_write(f, mf_file(f, "a"), 0, bytes, sizeof(bytes));
+	n_synced = 0;
+	assert_int_equal(view_sync(f->v), 0);
+	assert_true(is_synced(dir));
+	snprintf(dir, sizeof(dir), "%s/journal", f->fx.dir);
+	assert_true(is_synced(dir));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_new_store_is_on_disk_with_its_directories,
+						fx_setup, fx_teardown),
+		cmocka_unit_test_setup_teardown(a_staging_file_is_found_again, mf_setup,
+						mf_teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
