@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "store/base/bytes_json.h"
@@ -149,6 +150,15 @@ static int print_result(struct cli *cli, struct printer *p, json_t *result, cons
 	return p->failed;
 }
 
+/* Input that somebody has piped in and nobody gets is not dropped without a word. */
+static void tell_unread_input(void)
+{
+	int n = 0;
+
+	if (!isatty(STDIN_FILENO) && ioctl(STDIN_FILENO, FIONREAD, &n) == 0 && n > 0)
+		fputs("varve: standard input is not passed to the command\n", stderr);
+}
+
 int exec_run(struct cli *cli, const struct exec_run *x, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
@@ -172,6 +182,7 @@ int exec_run(struct cli *cli, const struct exec_run *x, struct error *err)
 		r = print_result(cli, &p, o, x->sandbox);
 	else if (p.failed)
 		r = error_set_errno(err, p.failed, "writing the output");
+	tell_unread_input();
 	json_decref(o);
 	json_decref(body);
 	return r;
