@@ -11,36 +11,17 @@
  * Lock: mounts.lock guards the table and the fields marked so. No call into a
  * mount is made under it.
  */
-#include "snapshotd/mounts.h"
+#include "snapshotd/mounts_internal.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "fs/mountinfo.h"
 
 #define DISCARD_WAIT_S 10
-
-struct mount_entry {
-	struct mount *m; /* NULL while it is being made; constant afterwards */
-	char id[SNAPSHOT_ID_SIZE];
-	char *mountpoint; /* guarded; where it is, was last, or is about to be */
-	bool busy;	  /* guarded: being attached at mountpoint */
-	bool discarding;  /* guarded: found by nobody any more */
-	unsigned users;	  /* guarded; the table itself is none */
-};
-
-struct mounts {
-	struct store *store;
-	struct session_pool *pool;
-	pthread_mutex_t lock;
-	pthread_cond_t released;      /* an entry's users went down */
-	struct mount_entry **entries; /* guarded, as the next two */
-	size_t n, cap;
-};
 
 static void entry_free(struct mount_entry *e)
 {
@@ -48,21 +29,6 @@ static void entry_free(struct mount_entry *e)
 		return;
 	free(e->mountpoint);
 	free(e);
-}
-
-static int table_add_locked(struct mounts *ms, struct mount_entry *e)
-{
-	if (ms->n == ms->cap) {
-		size_t cap = ms->cap ? 2 * ms->cap : 64;
-		struct mount_entry **p = reallocarray(ms->entries, cap, sizeof(*p));
-
-		if (!p)
-			return -ENOMEM;
-		ms->entries = p;
-		ms->cap = cap;
-	}
-	ms->entries[ms->n++] = e;
-	return 0;
 }
 
 static void table_remove_locked(struct mounts *ms, const struct mount_entry *e)
@@ -77,137 +43,30 @@ static void table_remove_locked(struct mounts *ms, const struct mount_entry *e)
 	}
 }
 
-static bool entry_is_attached(struct mount_entry *e)
+/* ---- the table ---- */
+
+int mounts_add_locked(struct mounts *ms, struct mount_entry *e)
+{
+	if (ms->n == ms->cap) {
+		size_t cap = ms->cap ? 2 * ms->cap : 64;
+		struct mount_entry **p = reallocarray(ms->entries, cap, sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		ms->entries = p;
+		ms->cap = cap;
+	}
+	ms->entries[ms->n++] = e;
+	return 0;
+}
+
+bool mount_entry_is_attached(struct mount_entry *e)
 {
 	struct mount_info info;
 
 	mount_get_info(e->m, &info);
 	return info.attached;
 }
-
-/* ---- places ---- */
-
-/* Whether `place` is the store's directory or above it. */
-static bool hides_store(const struct store *s, const char *place)
-{
-	size_t len = strlen(place);
-
-	return strncmp(s->dir, place, len) == 0 && (s->dir[len] == '/' || s->dir[len] == '\0');
-}
-
-/* The directory to mount upon, symlinks resolved. */
-static int place_resolve(const struct store *s, const char *mountpoint, char **out,
-			 struct error *err)
-{
-	struct stat st;
-	char *path;
-
-	if (mountpoint[0] != '/')
-		return error_set(err, -EINVAL, "mountpoint \"%s\" is not an absolute path",
-				 mountpoint);
-	path = realpath(mountpoint, NULL);
-	if (!path || stat(path, &st) < 0) {
-		int rc = -errno;
-
-		free(path);
-		error_set_errno(err, rc, "mountpoint %s", mountpoint);
-		return rc == -ENOMEM ? rc : -EINVAL;
-	}
-	if (!S_ISDIR(st.st_mode))
-		error_set(err, -EINVAL, "mountpoint %s: not a directory", mountpoint);
-	else if (strcmp(path, "/") == 0 || hides_store(s, path))
-		error_set(err, -EINVAL, "mountpoint %s: would hide the store", mountpoint);
-	else {
-		*out = path;
-		return 0;
-	}
-	free(path);
-	return -EINVAL;
-}
-
-/* The first entry at `place` from index *pos on, in use; moves *pos beyond it. */
-static struct mount_entry *next_at(struct mounts *ms, const char *place, size_t *pos)
-{
-	struct mount_entry *found = NULL;
-
-	pthread_mutex_lock(&ms->lock);
-	while (*pos < ms->n && !found) {
-		struct mount_entry *e = ms->entries[(*pos)++];
-
-		if (e->m && !e->busy && !e->discarding && strcmp(e->mountpoint, place) == 0) {
-			e->users++;
-			found = e;
-		}
-	}
-	pthread_mutex_unlock(&ms->lock);
-	return found;
-}
-
-/* It may have been unmounted behind our back, while others hold it. */
-static bool is_still_there(struct mount_entry *e)
-{
-	struct mountinfo mi;
-
-	if (mountinfo_read("/proc/self/mountinfo", &mi) == 0) {
-		mount_note_place(e->m, &mi);
-		mountinfo_fini(&mi);
-	}
-	return entry_is_attached(e);
-}
-
-/* -EBUSY where another mount than `self` is attached at place. */
-static int place_check(struct mounts *ms, const char *place, const struct mount_entry *self,
-		       struct error *err)
-{
-	struct mount_entry *e;
-	size_t pos = 0;
-
-	while ((e = next_at(ms, place, &pos))) {
-		bool taken = e != self && entry_is_attached(e) && is_still_there(e);
-
-		if (taken)
-			error_set(err, -EBUSY, "mount %s is at %s already", e->id, place);
-		mounts_put(ms, e);
-		if (taken)
-			return -EBUSY;
-	}
-	return 0;
-}
-
-static bool place_is_busy_locked(const struct mounts *ms, const char *place)
-{
-	for (size_t i = 0; i < ms->n; i++)
-		if (ms->entries[i]->busy && strcmp(ms->entries[i]->mountpoint, place) == 0)
-			return true;
-	return false;
-}
-
-/*
- * Take `place` for e (added to the table where it has no mount yet). Takes
- * place over on success; *old gets the one that e had.
- */
-static int place_reserve(struct mounts *ms, struct mount_entry *e, char *place, char **old,
-			 struct error *err)
-{
-	int rc = 0;
-
-	pthread_mutex_lock(&ms->lock);
-	if (e->busy || place_is_busy_locked(ms, place))
-		rc = error_set(err, -EBUSY, "another mount is being made at %s", place);
-	else if (!e->m && table_add_locked(ms, e) < 0)
-		rc = error_set(err, -ENOMEM, "out of memory");
-	if (rc == 0) {
-		*old = e->mountpoint;
-		e->mountpoint = place;
-		e->busy = true;
-	}
-	pthread_mutex_unlock(&ms->lock);
-	if (rc < 0)
-		return rc;
-	return place_check(ms, place, e, err);
-}
-
-/* ---- the table ---- */
 
 static int entry_new(struct mount *m, struct mount_entry **out)
 {
@@ -240,7 +99,7 @@ static int table_load(struct mounts *ms, struct error *err)
 		struct mount_entry *e;
 
 		rc = entry_new(list[i], &e);
-		if (rc == 0 && (rc = table_add_locked(ms, e)) < 0)
+		if (rc == 0 && (rc = mounts_add_locked(ms, e)) < 0)
 			entry_free(e);
 		if (rc == 0)
 			list[i] = NULL;
@@ -338,8 +197,8 @@ static int get_at(struct mounts *ms, const char *place, struct mount_entry **out
 	struct mount_entry *e, *detached = NULL;
 	size_t pos = 0, n_detached = 0;
 
-	while ((e = next_at(ms, place, &pos))) {
-		if (entry_is_attached(e)) {
+	while ((e = mounts_next_at(ms, place, &pos))) {
+		if (mount_entry_is_attached(e)) {
 			if (detached)
 				mounts_put(ms, detached);
 			*out = e;
@@ -432,25 +291,13 @@ void mounts_count(struct mounts *ms, size_t *attached, size_t *detached)
 	if (mounts_list(ms, &list, &n) < 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
-		++*(entry_is_attached(list[i]) ? attached : detached);
+		++*(mount_entry_is_attached(list[i]) ? attached : detached);
 		mounts_put(ms, list[i]);
 	}
 	free(list);
 }
 
 /* ---- changes ---- */
-
-int mounts_check_place(struct mounts *ms, const char *mountpoint, struct error *err)
-{
-	char *place;
-	int rc = place_resolve(ms->store, mountpoint, &place, err);
-
-	if (rc < 0)
-		return rc;
-	rc = place_check(ms, place, NULL, err);
-	free(place);
-	return rc;
-}
 
 /* The end of an attempt at a new mount. */
 static void create_done(struct mounts *ms, struct mount_entry *e, struct mount *m)
@@ -480,7 +327,7 @@ int mounts_create(struct mounts *ms, const struct snapshot *snap, const struct m
 	struct mount_entry *e;
 	struct mount *m = NULL;
 	char *place, *old = NULL;
-	int rc = place_resolve(ms->store, opt->mountpoint, &place, err);
+	int rc = mounts_place_resolve(ms->store, opt->mountpoint, &place, err);
 
 	if (rc < 0)
 		return rc;
@@ -489,7 +336,7 @@ int mounts_create(struct mounts *ms, const struct snapshot *snap, const struct m
 		free(place);
 		return error_set(err, rc, "out of memory");
 	}
-	rc = place_reserve(ms, e, place, &old, err);
+	rc = mounts_place_reserve(ms, e, place, &old, err);
 	if (rc < 0 && !e->busy) { /* not even in the table */
 		free(place);
 		entry_free(e);
@@ -515,11 +362,11 @@ int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoi
 	pthread_mutex_unlock(&ms->lock);
 	if (!was)
 		return error_set(err, -ENOMEM, "out of memory");
-	rc = place_resolve(ms->store, mountpoint ? mountpoint : was, &place, err);
+	rc = mounts_place_resolve(ms->store, mountpoint ? mountpoint : was, &place, err);
 	free(was);
 	if (rc < 0)
 		return rc;
-	rc = place_reserve(ms, e, place, &old, err);
+	rc = mounts_place_reserve(ms, e, place, &old, err);
 	if (rc < 0 && !old) {
 		free(place);
 		return rc;
@@ -591,8 +438,9 @@ int mounts_discard(struct mounts *ms, struct mount_entry *e, struct error *err)
 
 int mounts_drop(struct mounts *ms, struct mount_entry *e, struct error *err)
 {
-	int rc = entry_is_attached(e) ? mount_detach(e->m, MOUNT_LAZILY, MOUNT_DETACH_DISCARD, err)
-				      : 0;
+	int rc = mount_entry_is_attached(e)
+			 ? mount_detach(e->m, MOUNT_LAZILY, MOUNT_DETACH_DISCARD, err)
+			 : 0;
 
 	if (rc < 0)
 		return rc;
