@@ -220,7 +220,10 @@ static int import_run(struct api_call *c, const struct import *im, struct progre
 	struct guard_session session;
 	int rc;
 
-	guard_session_begin(g, &session);
+	if (im->stream)
+		guard_session_begin_slow(g, &session); /* gc waits for no client */
+	else
+		guard_session_begin(g, &session);
 	rc = ingest(c, im, p, &r, err);
 	if (rc < 0 && !c->fail_status)
 		c->fail_status = source_status(rc);

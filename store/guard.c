@@ -14,6 +14,11 @@
  * after that, finds it absent and stores it anew. Storing may happen after
  * touch_unlock, since the bits stay set.
  *
+ * A slow session is not waited for. From its begin on, until the last one and any
+ * collection that ran beside it have ended, all touches are recorded in a second
+ * filter as well, which the sweep asks, too: so what it has touched before a
+ * collection is kept by that, and whatever it touches later, as of any session.
+ *
  * Memory order: bits are set with relaxed fetch_or, as different digests share
  * words. A sweep that must see a touch's bits is ordered after it by the stripe;
  * marks are ordered before the sweep by the collector, who does both (or joins
@@ -39,6 +44,7 @@
 /* Bits a digest sets: the best for about 9 bits of filter a digest, 1 % in error. */
 #define BLOOM_BITS 6
 #define FILTER_BYTES_MIN 1024
+#define KEPT_BYTES ((size_t)4 << 20) /* of the filter for slow sessions: some 200 GB of chunks */
 
 struct filter {
 	uint64_t seed[2];
@@ -56,9 +62,12 @@ struct guard {
 	/* guarded by lock: */
 	unsigned long generation;
 	unsigned long active[GENERATIONS]; /* sessions by generation % GENERATIONS */
+	unsigned long slow;		   /* sessions */
 	bool collecting;
 	/* Set under lock, cleared by the collector; read under a stripe, or by the collector. */
 	_Atomic(struct filter *) filter;
+	/* Touched beside slow sessions; set and cleared under lock, read under a stripe. */
+	_Atomic(struct filter *) kept;
 	struct stripe stripes[STRIPES];
 };
 
@@ -81,6 +90,7 @@ void guard_free(struct guard *g)
 	if (!g)
 		return;
 	free(atomic_load_explicit(&g->filter, memory_order_relaxed));
+	free(atomic_load_explicit(&g->kept, memory_order_relaxed));
 	for (int i = 0; i < STRIPES; i++)
 		pthread_mutex_destroy(&g->stripes[i].lock);
 	pthread_cond_destroy(&g->session_ended);
@@ -92,17 +102,8 @@ void guard_session_begin(struct guard *g, struct guard_session *s)
 {
 	pthread_mutex_lock(&g->lock);
 	s->generation = g->generation;
+	s->slow = false;
 	g->active[s->generation % GENERATIONS]++;
-	pthread_mutex_unlock(&g->lock);
-}
-
-void guard_session_end(struct guard *g, struct guard_session *s)
-{
-	pthread_mutex_lock(&g->lock);
-	unsigned long *active = &g->active[s->generation % GENERATIONS];
-	assert(*active > 0);
-	if (--*active == 0)
-		pthread_cond_broadcast(&g->session_ended);
 	pthread_mutex_unlock(&g->lock);
 }
 
@@ -113,6 +114,7 @@ bool guard_is_busy(struct guard *g)
 	pthread_mutex_lock(&g->lock);
 	for (int i = 0; i < GENERATIONS; i++)
 		busy |= g->active[i] > 0;
+	busy |= g->slow > 0;
 	pthread_mutex_unlock(&g->lock);
 	return busy;
 }
@@ -179,6 +181,9 @@ void guard_touch_lock(struct guard *g, const struct digest *d)
 	struct filter *f = atomic_load_explicit(&g->filter, memory_order_acquire);
 	if (f)
 		filter_add(f, d);
+	f = atomic_load_explicit(&g->kept, memory_order_acquire);
+	if (f)
+		filter_add(f, d);
 }
 
 void guard_touch_unlock(struct guard *g, const struct digest *d)
@@ -202,6 +207,77 @@ static struct filter *filter_new(size_t bytes)
 		f->seed[1] = (uint64_t)now.tv_sec;
 	}
 	return f;
+}
+
+/* Nobody who holds a stripe uses what was taken out of `filter` or `kept` before. */
+static void stripes_pass(struct guard *g)
+{
+	for (int i = 0; i < STRIPES; i++) {
+		pthread_mutex_lock(&g->stripes[i].lock);
+		pthread_mutex_unlock(&g->stripes[i].lock);
+	}
+}
+
+/* What is no longer needed, out of use by others after stripes_pass. */
+static struct filter *kept_take_locked(struct guard *g)
+{
+	if (g->slow > 0 || g->collecting)
+		return NULL;
+	return atomic_exchange_explicit(&g->kept, NULL, memory_order_acq_rel);
+}
+
+static void kept_free(struct guard *g, struct filter *kept)
+{
+	if (kept)
+		stripes_pass(g);
+	free(kept);
+}
+
+/* Count a slow session, if what it touches is recorded already, or in f from now on. */
+static bool slow_begin(struct guard *g, struct filter **f)
+{
+	bool begun;
+
+	pthread_mutex_lock(&g->lock);
+	if (*f && !atomic_load_explicit(&g->kept, memory_order_relaxed))
+		atomic_store_explicit(&g->kept, STEAL(*f), memory_order_release);
+	begun = atomic_load_explicit(&g->kept, memory_order_relaxed) != NULL;
+	g->slow += begun;
+	pthread_mutex_unlock(&g->lock);
+	return begun;
+}
+
+void guard_session_begin_slow(struct guard *g, struct guard_session *s)
+{
+	struct filter *f = NULL;
+
+	*s = (struct guard_session){ .slow = true };
+	if (slow_begin(g, &f))
+		return;
+	f = filter_new(KEPT_BYTES);
+	if (!slow_begin(g, &f))
+		guard_session_begin(g, s);
+	free(f);
+}
+
+void guard_session_end(struct guard *g, struct guard_session *s)
+{
+	struct filter *kept = NULL;
+
+	pthread_mutex_lock(&g->lock);
+	if (s->slow) {
+		assert(g->slow > 0);
+		g->slow--;
+		kept = kept_take_locked(g);
+	} else {
+		unsigned long *active = &g->active[s->generation % GENERATIONS];
+
+		assert(*active > 0);
+		if (--*active == 0)
+			pthread_cond_broadcast(&g->session_ended);
+	}
+	pthread_mutex_unlock(&g->lock);
+	kept_free(g, kept);
 }
 
 int guard_collect_begin(struct guard *g, size_t filter_bytes)
@@ -253,7 +329,8 @@ bool guard_sweep_lock(struct guard *g, const struct digest *d)
 	pthread_mutex_t *stripe = stripe_of(g, d);
 
 	pthread_mutex_lock(stripe);
-	if (!filter_has(f, d))
+	struct filter *kept = atomic_load_explicit(&g->kept, memory_order_acquire);
+	if (!filter_has(f, d) && !(kept && filter_has(kept, d)))
 		return true;
 	pthread_mutex_unlock(stripe);
 	return false;
@@ -268,12 +345,11 @@ void guard_collect_end(struct guard *g)
 {
 	struct filter *f = atomic_exchange_explicit(&g->filter, NULL, memory_order_acq_rel);
 
-	for (int i = 0; i < STRIPES; i++) {
-		pthread_mutex_lock(&g->stripes[i].lock);
-		pthread_mutex_unlock(&g->stripes[i].lock);
-	}
+	stripes_pass(g);
 	free(f);
 	pthread_mutex_lock(&g->lock);
 	g->collecting = false;
+	struct filter *kept = kept_take_locked(g);
 	pthread_mutex_unlock(&g->lock);
+	kept_free(g, kept);
 }

@@ -27,8 +27,15 @@ void guard_free(struct guard *g);
 /* A writer's session; nestable in one thread or across threads. */
 struct guard_session {
 	unsigned long generation;
+	bool slow;
 };
 void guard_session_begin(struct guard *g, struct guard_session *s);
+/*
+ * One that may take any time, as its data comes from a client: no collection
+ * waits for it. What anybody touches while there is one is kept by the
+ * collections of that time. Without memory for that it is one like others.
+ */
+void guard_session_begin_slow(struct guard *g, struct guard_session *s);
 void guard_session_end(struct guard *g, struct guard_session *s);
 /* Whether a session is under way at this moment. */
 bool guard_is_busy(struct guard *g);
@@ -47,8 +54,8 @@ void guard_touch_unlock(struct guard *g, const struct digest *d);
  */
 MUST_CHECK int guard_collect_begin(struct guard *g, size_t filter_bytes);
 /*
- * Returns when every session begun before guard_collect_begin has ended; so the
- * caller must not be inside one.
+ * Returns when every session begun before guard_collect_begin, but for slow ones,
+ * has ended; so the caller must not be inside one.
  */
 void guard_collect_wait(struct guard *g);
 void guard_mark(struct guard *g, const struct digest *d);

@@ -116,6 +116,22 @@ not_ok 'a key that others may read' snapshotd --state "$T/state2" --socket "$T/s
 like '... is refused' "$(cat "$T/.out")" 'chmod 600'
 
 # --- slow clients ---
+# An upload that has begun and does not go on: gc does not wait for it.
+mkfifo "$T/pipe"
+curl -sS --unix-socket "$SOCK" -T - -X POST "http://localhost/api/snapshots/import?name=slow&format=tar" \
+	-H 'Content-Type: application/x-tar' <"$T/pipe" -o "$T/upload" &
+upload=$!
+exec 7>"$T/pipe"
+head -c 3000000 /dev/urandom >"$T/src/early"
+tar -C "$T/src" -cf "$T/slow.tar" .
+head -c 2000000 "$T/slow.tar" >&7
+sleep 1
+is 'gc beside a stalled upload' "$(socket -X POST --max-time $((30 * SLOW)) /api/gc)" 200
+tail -c +2000001 "$T/slow.tar" >&7
+exec 7>&-
+wait $upload
+is '... which goes on then' "$(jq -r .status "$T/upload")" ready
+ok '... and has lost nothing' varve verify slow
 # Connections without a key, more than there may be, that stay: with a byte each now and then.
 cat >"$T/flood.py" <<'PY'
 import resource, select, socket, sys, time
