@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "snapshotd/http_conns.h"
 #include "store/base/buf.h"
 #include "store/base/log.h"
 #include "store/hash.h"
@@ -459,5 +460,5 @@ static void call_end(void *ctx, struct http_request *rq)
 
 struct http_app api_app(struct api *a)
 {
-	return (struct http_app){ call_begin, call_handle, call_end, a };
+	return (struct http_app){ call_begin, call_handle, call_end, a, CONN_STREAM_PAUSE_MS };
 }

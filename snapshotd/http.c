@@ -39,7 +39,7 @@
 
 #define REAP_S 1
 #define IDLE_TIMEOUT_S 60u /* of a connection that neither sends nor takes bytes */
-/* Of a streamed body: what makes it may pause, but gc waits for whoever takes it in. */
+/* Of a streamed body: what makes it may pause. */
 #define UPLOAD_TIMEOUT_S 1800u
 #define CONNECTION_MEMORY (128u << 10)
 #define CONNECTION_MEMORY_STEP (32u << 10)
@@ -89,20 +89,17 @@ static bool sends_events(const struct http_request *rq)
 	return strcmp(rq->content_type, "text/event-stream") == 0;
 }
 
-static ssize_t stream_read(void *cls, uint64_t pos, char *out, size_t max)
+/* The next bytes, or a comment where there are none for long. */
+static ssize_t stream_next(struct http_request *rq, char *out, size_t max)
 {
 	static const char comment[] = ": keep-alive\n\n";
-	struct http_request *rq = cls;
 	bool events = sends_events(rq);
 
-	(void)pos;
 	for (;;) {
 		ssize_t n = byte_queue_read(rq->stream, out, max, CLIENT_CHECK_MS);
 
-		if (n > 0) {
-			rq->sent_ms = now_ms();
+		if (n > 0)
 			return n;
-		}
 		if (n == 0)
 			return MHD_CONTENT_READER_END_OF_STREAM;
 		if (n != -EAGAIN)
@@ -110,12 +107,26 @@ static ssize_t stream_read(void *cls, uint64_t pos, char *out, size_t max)
 		if (events && now_ms() - rq->sent_ms >= KEEP_ALIVE_MS &&
 		    max >= sizeof(comment) - 1) {
 			memcpy(out, comment, sizeof(comment) - 1);
-			rq->sent_ms = now_ms();
 			return sizeof(comment) - 1;
 		}
 		if (!http_stopping(rq) && http_cancelled(rq))
 			return MHD_CONTENT_READER_END_WITH_ERROR;
 	}
+}
+
+/* The library asks for more when the client has taken what it got before. */
+static ssize_t stream_read(void *cls, uint64_t pos, char *out, size_t max)
+{
+	struct http_request *rq = cls;
+	ssize_t n;
+
+	(void)pos;
+	conns_stream_bytes(rq->conns, rq->watched, rq->sending, now_ms());
+	n = stream_next(rq, out, max);
+	rq->sent_ms = now_ms();
+	rq->sending = n > 0 ? (size_t)n : 0;
+	conns_stream_next(rq->conns, rq->watched, rq->sent_ms);
+	return n;
 }
 
 /*
@@ -156,6 +167,10 @@ static enum MHD_Result reply_queue(struct http_request *rq)
 	for (size_t i = 0; i < rq->n_headers; i++)
 		MHD_add_response_header(r, rq->headers[i].name, rq->headers[i].value);
 	rq->sent_ms = now_ms();
+	if (rq->kind == REPLY_STREAM)
+		conns_stream(rq->conns, rq->watched, rq->server->app.stream_pause_ms, rq->sent_ms);
+	else
+		conns_reply(rq->conns, rq->watched, rq->reply_len, rq->sent_ms);
 	rc = MHD_queue_response(rq->conn, (unsigned)rq->status, r);
 	MHD_destroy_response(r);
 	return rc;

@@ -38,6 +38,7 @@ struct http_app {
 	/* Called once for each begin, when nothing uses rq any more. */
 	void (*end)(void *ctx, struct http_request *rq);
 	void *ctx;
+	int stream_pause_ms; /* how long a client may take nothing of a streamed reply */
 };
 
 /* connection_limit: of each listener. */
@@ -91,7 +92,10 @@ void http_reply_header(struct http_request *rq, const char *name, const char *va
 /* Takes body (malloc'd; may be NULL where len is 0). content_type is not copied. */
 void http_reply(struct http_request *rq, int status, const char *content_type, char *body,
 		size_t len);
-/* Worker requests only. text/event-stream gets a comment every 15 s without data. -ENOMEM. */
+/*
+ * Worker requests only. text/event-stream gets a comment every 15 s without data. A
+ * client that takes the bytes too slowly (http_conns.h) is cut off. -ENOMEM.
+ */
 MUST_CHECK int http_stream_begin(struct http_request *rq, int status, const char *content_type);
 bool http_stream_begun(const struct http_request *rq);
 /* Waits for room. -EPIPE: the client has gone. */

@@ -16,9 +16,9 @@ struct conn {
 	uint8_t address[8]; /* IPv4, or the first half of IPv6 */
 	bool trusted, ended;
 	int64_t came, deadline;
-	/* Of a body. */
+	/* Of a body or a streamed reply. */
 	int pause_ms;
-	int64_t left_ms; /* while its bytes are worked on: what the deadline left */
+	int64_t left_ms; /* while the client is waited for by nobody: what the deadline left */
 };
 TAILQ_HEAD(conn_list, conn);
 
@@ -185,15 +185,19 @@ void conns_body(struct conns *cs, struct conn *c, int pause_ms, int64_t now)
 	deadline_set(cs, c, now + pause_ms);
 }
 
+/* The time that len bytes may take. */
+static int64_t earned_ms(size_t len)
+{
+	return (int64_t)(MIN(len, (size_t)1 << 40) * 1000 / CONN_RATE);
+}
+
 void conns_body_bytes(struct conns *cs, struct conn *c, size_t len, int64_t now)
 {
-	int64_t earned = (int64_t)(MIN(len, (size_t)1 << 30) * 1000 / CONN_BODY_RATE);
-
 	if (!c)
 		return;
 	pthread_mutex_lock(&cs->lock);
-	if (!c->ended) {
-		c->left_ms = MIN(c->deadline - now + earned, (int64_t)c->pause_ms);
+	if (!c->ended && c->deadline != NEVER) { /* else nothing was awaited */
+		c->left_ms = MIN(c->deadline - now + earned_ms(len), (int64_t)c->pause_ms);
 		c->deadline = NEVER;
 	}
 	pthread_mutex_unlock(&cs->lock);
@@ -208,6 +212,28 @@ void conns_body_next(struct conns *cs, struct conn *c, int64_t now)
 void conns_serving(struct conns *cs, struct conn *c)
 {
 	deadline_set(cs, c, NEVER);
+}
+
+void conns_reply(struct conns *cs, struct conn *c, size_t len, int64_t now)
+{
+	deadline_set(cs, c, now + CONN_REPLY_PAUSE_MS + earned_ms(len));
+}
+
+/* A stream goes the other way; who is waited for, and for how long, is the same. */
+void conns_stream(struct conns *cs, struct conn *c, int pause_ms, int64_t now)
+{
+	conns_body(cs, c, pause_ms, now);
+	conns_body_bytes(cs, c, 0, now);
+}
+
+void conns_stream_next(struct conns *cs, struct conn *c, int64_t now)
+{
+	conns_body_next(cs, c, now);
+}
+
+void conns_stream_bytes(struct conns *cs, struct conn *c, size_t len, int64_t now)
+{
+	conns_body_bytes(cs, c, len, now);
 }
 
 void conns_idle(struct conns *cs, struct conn *c, int64_t now)

@@ -7,7 +7,7 @@
  * of 64 bits) a quarter. One too many ends the oldest of them, unless that has
  * only just come and there is room: so whoever holds connections open keeps
  * nobody else out. Whatever is waited for has a deadline: a request's headers, and
- * a body's bytes, which have to come at CONN_BODY_RATE at least.
+ * the bytes of a body or a reply, which have to go at CONN_RATE at least.
  *
  * To end a connection is to shut its socket down, which its thread then finds.
  * Times are milliseconds of CLOCK_MONOTONIC. All functions may be called from
@@ -26,9 +26,10 @@
 #define CONN_YOUNG_MS 1000	     /* of an untrusted one that has only just come */
 #define CONN_HEADER_MS 10000	     /* for a request's headers, and for a key */
 #define CONN_IDLE_MS 60000	     /* between requests of a trusted one, beside that */
-#define CONN_BODY_RATE 1024	     /* bytes/s */
+#define CONN_RATE 1024		     /* bytes/s, of bodies and replies */
 #define CONN_BODY_PAUSE_MS 30000     /* of a body that is collected */
-#define CONN_STREAM_PAUSE_MS 1800000 /* of a streamed one: what makes it may pause */
+#define CONN_STREAM_PAUSE_MS 1800000 /* of a streamed one: what makes or takes it may pause */
+#define CONN_REPLY_PAUSE_MS 60000    /* of whoever takes a reply that is whole */
 
 struct conns;
 struct conn;
@@ -48,8 +49,18 @@ void conns_body(struct conns *cs, struct conn *c, int pause_ms, int64_t now);
 /* len bytes of it are here, and are being worked on: nothing is awaited until conns_body_next. */
 void conns_body_bytes(struct conns *cs, struct conn *c, size_t len, int64_t now);
 void conns_body_next(struct conns *cs, struct conn *c, int64_t now);
-/* The request is here; until conns_idle the client waits for us. */
+/* The request is here; the client waits for us. */
 void conns_serving(struct conns *cs, struct conn *c);
+/* A reply of len bytes is whole: the client has to take it. */
+void conns_reply(struct conns *cs, struct conn *c, size_t len, int64_t now);
+/*
+ * A streamed reply begins, of which the client may take nothing for pause_ms. The
+ * first bytes are awaited from us. Then, for each piece: it is here to be sent
+ * (conns_stream_next); all its len bytes have been sent (conns_stream_bytes).
+ */
+void conns_stream(struct conns *cs, struct conn *c, int pause_ms, int64_t now);
+void conns_stream_next(struct conns *cs, struct conn *c, int64_t now);
+void conns_stream_bytes(struct conns *cs, struct conn *c, size_t len, int64_t now);
 /* It has been answered. */
 void conns_idle(struct conns *cs, struct conn *c, int64_t now);
 

@@ -86,7 +86,9 @@ struct http_request {
 	struct reply_header headers[REPLY_HEADERS_MAX];
 	size_t n_headers;
 	struct byte_queue *stream;
-	int64_t sent_ms; /* connection's thread only */
+	/* Of a stream; connection's thread only: */
+	int64_t sent_ms;
+	size_t sending; /* bytes that the library has, the last ones read */
 
 	struct http_request *prev, *next; /* guarded by server.lock */
 };

@@ -19,6 +19,8 @@
 #include "snapshotd/http.h"
 #include "store/base/buf.h"
 
+#define STREAM_PAUSE_MS 3000
+
 static struct {
 	char dir[64];
 	char path[96];
@@ -122,7 +124,7 @@ static void on_end(void *ctx, struct http_request *rq)
 
 static int setup(void **state)
 {
-	const struct http_app app = { on_begin, on_handle, on_end, NULL };
+	const struct http_app app = { on_begin, on_handle, on_end, NULL, STREAM_PAUSE_MS };
 	struct listener l = LISTENER_NONE;
 	struct error err = ERROR_INIT;
 
@@ -400,6 +402,19 @@ static void a_client_that_leaves_ends_the_stream(void **state)
 	assert_int_equal(t.cancelled, 1);
 }
 
+static void a_client_that_takes_nothing_ends_the_stream(void **state)
+{
+	char data[1000];
+	int fd = dial();
+
+	(void)state;
+	put_text(fd, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_true(recv(fd, data, sizeof(data), 0) > 0);
+	await(&t.ended, 1);
+	assert_int_equal(t.cancelled, 1);
+	close(fd);
+}
+
 static void a_client_that_leaves_cancels_the_work(void **state)
 {
 	int fd = dial();
@@ -528,6 +543,7 @@ int main(void)
 		TEST(streams_arrive_whole),
 		TEST(a_broken_stream_has_no_last_chunk),
 		TEST(a_client_that_leaves_ends_the_stream),
+		TEST(a_client_that_takes_nothing_ends_the_stream),
 		TEST(a_client_that_leaves_cancels_the_work),
 		TEST(stopping_cancels_and_still_answers),
 		TEST(a_long_request_stops_no_other),

@@ -187,7 +187,7 @@ static void a_body_has_to_keep_coming(void **state)
 	for (now = 0; now < 10 * CONN_BODY_PAUSE_MS; now += 1000) {
 		conns_body_bytes(t.cs, conn(trickle), 1, now);
 		conns_body_next(t.cs, conn(trickle), now);
-		conns_body_bytes(t.cs, conn(steady), CONN_BODY_RATE, now);
+		conns_body_bytes(t.cs, conn(steady), CONN_RATE, now);
 		conns_body_next(t.cs, conn(steady), now);
 		conns_reap(t.cs, now);
 		if (!ended && is_ended(trickle))
@@ -218,6 +218,43 @@ static void time_that_we_take_is_not_the_clients(void **state)
 	assert_true(is_ended(i));
 }
 
+static void a_reply_has_to_be_taken(void **state)
+{
+	size_t whole = connect_from("", 0), small = connect_from("", 0);
+
+	(void)state;
+	conns_reply(t.cs, conn(whole), 1000 * CONN_RATE, 0);
+	conns_reply(t.cs, conn(small), 0, 0);
+	assert_int_equal(conns_reap(t.cs, CONN_REPLY_PAUSE_MS - 1), 2);
+	assert_int_equal(conns_reap(t.cs, CONN_REPLY_PAUSE_MS + 1000000 - 1), 1);
+	assert_true(is_ended(small));
+	assert_int_equal(conns_reap(t.cs, CONN_REPLY_PAUSE_MS + 1000000), 0);
+	assert_true(is_ended(whole));
+}
+
+static void a_stream_has_to_be_taken(void **state)
+{
+	size_t slow = connect_from("", 0), idle = connect_from("", 0);
+	const int64_t pause = 20000;
+	int64_t now, ended = 0;
+
+	(void)state;
+	conns_stream(t.cs, conn(slow), (int)pause, 0);
+	conns_stream(t.cs, conn(idle), (int)pause, 0);
+	/* One takes a piece in two seconds that it has one for; the other waits for us. */
+	for (now = 0; now < 10 * pause; now += 2000) {
+		conns_stream_bytes(t.cs, conn(slow), CONN_RATE, now);
+		conns_stream_next(t.cs, conn(slow), now);
+		conns_stream_next(t.cs, conn(idle), now);
+		conns_stream_bytes(t.cs, conn(idle), 14, now);
+		conns_reap(t.cs, now + 1999);
+		if (!ended && is_ended(slow))
+			ended = now;
+	}
+	assert_in_range(ended, pause, 3 * pause);
+	assert_false(is_ended(idle));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -234,6 +271,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_body_has_to_keep_coming, setup, teardown),
 		cmocka_unit_test_setup_teardown(time_that_we_take_is_not_the_clients, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(a_reply_has_to_be_taken, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_stream_has_to_be_taken, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
