@@ -283,8 +283,8 @@ static void capabilities_are_the_defaults(void **state)
 	cf_open_started(&f);
 	cf_expect(&f,
 		  "grep -E '^Cap(Inh|Prm|Eff|Bnd|Amb)|^Seccomp:' /proc/self/status | tr -d '\\t'",
-		  "CapInh:0000000000000000\nCapPrm:00000000a80425fb\nCapEff:00000000a80425fb\n"
-		  "CapBnd:00000000a80425fb\nCapAmb:0000000000000000\nSeccomp:2\n");
+		  "CapInh:0000000000000000\nCapPrm:00000000a80405fb\nCapEff:00000000a80405fb\n"
+		  "CapBnd:00000000a80405fb\nCapAmb:0000000000000000\nSeccomp:2\n");
 	rq.user = "bob";
 	cf_run(&f, &rq, "grep CapEff /proc/self/status; echo >/etc/passwd; echo >/root/x", &o);
 	assert_string_equal(cf_out(&o), "CapEff:\t0000000000000000\n");
