@@ -204,6 +204,7 @@ static int merge_under(struct view *v, struct unode *u, const struct unode *from
 	int r;
 
 	view_tx_begin(v, &tx);
+	tx.unlimited = true;
 	u->fresh = true; /* the record says it */
 	put_under(&tx, u, from);
 	r = upper_tx_commit(&tx);

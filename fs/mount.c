@@ -318,6 +318,7 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 			continue;
 		out->changed_inodes += atomic_load(&layers[i]->n_unodes);
 		out->upper_bytes += atomic_load(&layers[i]->data_bytes);
+		out->meta_bytes += atomic_load(&layers[i]->meta_bytes);
 	}
 	pthread_rwlock_unlock(&m->view.layers);
 	out->shared_opens = atomic_load_explicit(&m->view.shared_opens, memory_order_relaxed);

@@ -46,7 +46,7 @@ struct mount_options {
 	 * symlink, say). They are in no listing and cannot be made or written.
 	 */
 	bool container_root;
-	uint64_t quota_bytes; /* of the upper's data; 0: none */
+	uint64_t quota_bytes; /* of data and metadata since the last checkpoint; 0: none */
 };
 
 struct mount_info {
@@ -65,6 +65,7 @@ struct mount_info {
 	struct digest base;	 /* root of the base tree */
 	uint64_t changed_inodes; /* inodes with a record in the upper */
 	uint64_t upper_bytes;	 /* file data held by the upper */
+	uint64_t meta_bytes;	 /* what the rest of it counts for, see fs/upper.h */
 	/*
 	 * Writes refused so far for the quota or a full disk: a program that writes
 	 * through a mapping and does not ask msync or fsync misses that.

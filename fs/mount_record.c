@@ -194,8 +194,9 @@ json_t *mount_info_to_json(const struct mount_info *i)
 	digest_to_hex(&i->base, base);
 	mount_time_text(i->created_at_ms, created);
 	mount_time_text(i->detached_at_ms, detached);
-	j = json_pack("{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:b s:I s:I}", "id",
-		      i->id, "snapshotId", i->snapshot_id, "snapshot", i->snapshot_name, "status",
+	j = json_pack("{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:I s:b s:I s:I}",
+		      "id", i->id, "snapshotId", i->snapshot_id, "snapshot", i->snapshot_name,
+		      "status",
 		      i->attached ? "mounted"
 		      : i->held	  ? "held"
 				  : "detached",
@@ -203,9 +204,9 @@ json_t *mount_info_to_json(const struct mount_info *i)
 		      "cache", i->cache == MOUNT_CACHE_SHARED ? "shared" : "private", "quotaBytes",
 		      (json_int_t)i->quota_bytes, "createdAt", created, "base", base,
 		      "changedInodes", (json_int_t)i->changed_inodes, "upperBytes",
-		      (json_int_t)i->upper_bytes, "epoch", (json_int_t)i->epoch, "sealing",
-		      i->sealing, "sharedOpens", (json_int_t)i->shared_opens, "otherOpens",
-		      (json_int_t)i->other_opens);
+		      (json_int_t)i->upper_bytes, "metaBytes", (json_int_t)i->meta_bytes, "epoch",
+		      (json_int_t)i->epoch, "sealing", i->sealing, "sharedOpens",
+		      (json_int_t)i->shared_opens, "otherOpens", (json_int_t)i->other_opens);
 	if (j && bytes_json_set(j, "mountpoint", i->mountpoint, strlen(i->mountpoint)) == 0)
 		if (j && i->detached_at_ms)
 			json_object_set_new(j, "detachedAt", json_string(detached));

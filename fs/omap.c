@@ -34,6 +34,7 @@ struct omap_entry *omap_entry_new(const void *key, size_t klen, const void *val,
 	e->key_len = (uint16_t)klen;
 	e->value_len = (uint32_t)vlen;
 	e->tombstone = tombstone;
+	e->leaves = false;
 	memcpy(e->bytes, key, klen);
 	if (vlen)
 		memcpy(e->bytes + klen, val, vlen);

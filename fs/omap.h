@@ -20,6 +20,7 @@ struct omap_entry {
 	uint32_t priority;
 	uint16_t key_len;
 	bool tombstone; /* hides what is below; no value */
+	bool leaves;	/* false, but while its owner sums up what it replaces */
 	uint32_t value_len;
 	uint8_t bytes[]; /* key, then value */
 };

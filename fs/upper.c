@@ -120,6 +120,49 @@ void upper_remove(struct upper *up, struct unode *u)
 	unode_free(u);
 }
 
+uint64_t unode_price(const struct unode *u)
+{
+	return u->has_rec || u->gone ? UPPER_INODE_PRICE + u->rec.target_len : 0;
+}
+
+static uint64_t entry_price(const struct omap_entry *e)
+{
+	return UPPER_ENTRY_PRICE + e->key_len + e->value_len;
+}
+
+/* File data that the entry holds in the staging file. */
+static uint64_t entry_data(const struct omap_entry *e)
+{
+	struct upper_extent x;
+
+	if (e->tombstone || omap_key(e)[0] != KEY_EXTENT)
+		return 0;
+	upper_extent_decode(e, &x);
+	return x.kind == UPPER_DATA ? x.len : 0;
+}
+
+void upper_count_entry(struct upper *up, const struct omap_entry *e, int sign)
+{
+	uint64_t data = entry_data(e), price = entry_price(e);
+
+	atomic_fetch_add_explicit(&up->data_bytes, sign > 0 ? data : 0 - data,
+				  memory_order_relaxed);
+	atomic_fetch_add_explicit(&up->meta_bytes, sign > 0 ? price : 0 - price,
+				  memory_order_relaxed);
+}
+
+uint64_t upper_entry_bytes(const struct omap_entry *e)
+{
+	return entry_data(e) + entry_price(e);
+}
+
+uint64_t upper_bytes(struct upper *up)
+{
+	return up ? atomic_load_explicit(&up->data_bytes, memory_order_relaxed) +
+			       atomic_load_explicit(&up->meta_bytes, memory_order_relaxed)
+		  : 0;
+}
+
 int upper_each(struct upper *up, int (*fn)(void *arg, struct unode *u), void *arg)
 {
 	for (unsigned i = 0; i < UPPER_SHARDS; i++)

@@ -14,6 +14,11 @@
  *          other:  u8 0 tombstone; or u8 1, value of the tree, but for extents:
  *          extent: u8 1, struct upper_extent as below, little-endian
  *
+ * What it takes is counted, entry by entry as it is linked in or out: the bytes of
+ * file data in the staging file, and `meta_bytes`, the price of all the rest. A
+ * price is no size in memory or on disk but of their order, so that a quota bounds
+ * both. It depends on what is held alone: a reload counts the same.
+ *
  * Locking: the unodes of shard i are guarded by the view's stripe lock i
  * (view.h); a changed inode is found, read and applied to with its stripe held.
  */
@@ -33,6 +38,9 @@
 #include "store/record.h"
 
 #define UPPER_SHARDS 64u
+/* Prices beside the bytes of keys, values and targets; those of a changed inode, an entry. */
+#define UPPER_INODE_PRICE 256u
+#define UPPER_ENTRY_PRICE 64u
 #define UPPER_ID_SIZE 16
 
 static inline unsigned upper_shard(uint64_t ino)
@@ -64,6 +72,7 @@ struct upper {
 	_Atomic bool changed; /* anything was ever committed */
 	_Atomic uint64_t n_unodes;
 	_Atomic uint64_t data_bytes; /* staged file data */
+	_Atomic uint64_t meta_bytes; /* prices of inodes and entries */
 	struct upper_shard shards[UPPER_SHARDS];
 };
 
@@ -76,6 +85,14 @@ struct unode *upper_find(struct upper *up, uint64_t ino);
 struct unode *upper_get(struct upper *up, uint64_t ino);
 /* Unlink and free a unode that is to leave no trace. */
 void upper_remove(struct upper *up, struct unode *u);
+/* What u costs without its entries. */
+uint64_t unode_price(const struct unode *u);
+/* Count an entry that enters (sign 1) or leaves (-1) a unode. */
+void upper_count_entry(struct upper *up, const struct omap_entry *e, int sign);
+/* What an entry adds to data_bytes and to meta_bytes together. */
+uint64_t upper_entry_bytes(const struct omap_entry *e);
+/* data_bytes and meta_bytes; NULL: 0. */
+uint64_t upper_bytes(struct upper *up);
 /* Call fn for each unode, in no order; the caller knows that nothing changes. */
 int upper_each(struct upper *up, int (*fn)(void *arg, struct unode *u), void *arg);
 
@@ -119,6 +136,14 @@ struct upper_tx {
 	size_t n, cap;
 	struct buf scratch;
 	int error; /* first failure of a staging call */
+	/*
+	 * What upper_bytes(up) may come to; UINT64_MAX: no limit. The caller may lower
+	 * it after begin. Commit gives -EDQUOT where the transaction would add to what
+	 * there is and go beyond, and counts that in *refused, if set.
+	 */
+	uint64_t max_bytes;
+	_Atomic uint64_t *refused;
+	bool unlimited; /* goes beyond, too: what deletes, or must not fail */
 };
 void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,
 		    struct staging *staging);
@@ -142,7 +167,7 @@ void upper_tx_put(struct upper_tx *tx, struct unode *u, const struct subkey *k, 
 		  size_t len);
 /* tombstone: something is below; otherwise no trace is left. */
 void upper_tx_del(struct upper_tx *tx, struct unode *u, const struct subkey *k, bool tombstone);
-/* Delete the inode with all it has; frees its staged data. */
+/* Delete the inode with all it has; frees its staged data. The transaction is unlimited. */
 void upper_tx_drop(struct upper_tx *tx, struct unode *u);
 /*
  * [x->off, x->off + x->len) becomes x; what was there before is trimmed and

@@ -20,6 +20,7 @@ struct tx_change {
 	enum change_kind kind;
 	struct unode *u;
 	struct omap_entry *entry; /* PUT: to link in; ERASE: only its key counts */
+	struct omap_entry *old;	  /* PUT, ERASE: what it replaces; for check_room */
 	struct inode_rec rec;	  /* REC: target owned */
 };
 
@@ -48,6 +49,7 @@ void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,
 	tx->up = up;
 	tx->journal = j;
 	tx->staging = staging;
+	tx->max_bytes = UINT64_MAX;
 }
 
 static struct tx_change *add_change(struct upper_tx *tx, enum change_kind kind, struct unode *u)
@@ -163,6 +165,7 @@ void upper_tx_drop(struct upper_tx *tx, struct unode *u)
 
 	if (!c)
 		return;
+	tx->unlimited = true;
 	for (struct omap_entry *e = omap_seek_ge(&u->entries, "", 0); e;
 	     e = omap_seek_gt(&u->entries, omap_key(e), e->key_len))
 		log_del(tx, u->ino, omap_key(e), e->key_len);
@@ -253,20 +256,6 @@ void upper_tx_extent(struct upper_tx *tx, struct unode *u, const struct upper_ex
 	upper_tx_place(tx, u, &add);
 }
 
-/* Account for an extent entry that leaves (sign -1) or enters (+1) the map. */
-static void count_extent(struct upper_tx *tx, const struct omap_entry *e, int sign)
-{
-	struct upper_extent x;
-
-	if (e->tombstone || omap_key(e)[0] != KEY_EXTENT)
-		return;
-	upper_extent_decode(e, &x);
-	if (x.kind == UPPER_DATA)
-		atomic_fetch_add_explicit(&tx->up->data_bytes,
-					  sign > 0 ? x.len : (uint64_t)0 - x.len,
-					  memory_order_relaxed);
-}
-
 /* Ranges of staged data that `old` held and no extent of u names any more. */
 static void free_uncovered(struct upper_tx *tx, struct unode *u, const struct omap_entry *old)
 {
@@ -294,43 +283,62 @@ static void free_uncovered(struct upper_tx *tx, struct unode *u, const struct om
 	}
 }
 
+/* The change of meta_bytes: the inode's price is the difference of what it was and is. */
+static void count_unode(struct upper_tx *tx, uint64_t was, uint64_t is)
+{
+	if (was != is)
+		atomic_fetch_add_explicit(&tx->up->meta_bytes, is - was, memory_order_relaxed);
+}
+
 static void apply_drop(struct upper_tx *tx, struct unode *u)
 {
 	struct upper_extent x;
 
+	for (struct omap_entry *e = omap_seek_ge(&u->entries, "", 0); e;
+	     e = omap_seek_gt(&u->entries, omap_key(e), e->key_len))
+		upper_count_entry(tx->up, e, -1);
 	for (struct omap_entry *e = upper_extent_seek(u, 0, &x); e;
-	     e = upper_extent_next(u, &x, &x)) {
-		count_extent(tx, e, -1);
+	     e = upper_extent_next(u, &x, &x))
 		if (x.kind == UPPER_DATA)
 			staging_free(tx->staging, x.pos, x.len);
-	}
 	if (u->fresh) {
+		count_unode(tx, unode_price(u), 0);
 		upper_remove(tx->up, u);
 		return;
 	}
+	const uint64_t was = unode_price(u);
+
 	omap_clear(&u->entries);
 	free((void *)u->rec.target);
 	memset(&u->rec, 0, sizeof(u->rec));
 	u->has_rec = false;
 	u->gone = true;
+	count_unode(tx, was, unode_price(u));
+}
+
+static void apply_rec(struct unode *u, const struct inode_rec *rec)
+{
+	free((void *)u->rec.target);
+	u->rec = *rec;
+	u->has_rec = true;
+	u->gone = false;
 }
 
 static void apply(struct upper_tx *tx, struct tx_change *c)
 {
 	struct unode *u = c->u;
+	const uint64_t was = unode_price(u);
 
 	switch (c->kind) {
 	case CHANGE_REC:
-		free((void *)u->rec.target);
-		u->rec = c->rec;
-		u->has_rec = true;
-		u->gone = false;
+		apply_rec(u, &c->rec);
+		count_unode(tx, was, unode_price(u));
 		break;
 	case CHANGE_PUT:
-		count_extent(tx, c->entry, 1);
+		upper_count_entry(tx->up, c->entry, 1);
 		c->entry = omap_insert(&u->entries, c->entry); /* keep the old one for a moment */
 		if (c->entry)
-			count_extent(tx, c->entry, -1);
+			upper_count_entry(tx->up, c->entry, -1);
 		break;
 	case CHANGE_ERASE: {
 		struct omap_entry *old =
@@ -339,7 +347,7 @@ static void apply(struct upper_tx *tx, struct tx_change *c)
 		omap_entry_free(c->entry);
 		c->entry = old;
 		if (old)
-			count_extent(tx, old, -1);
+			upper_count_entry(tx->up, old, -1);
 		break;
 	}
 	case CHANGE_DROP:
@@ -348,11 +356,57 @@ static void apply(struct upper_tx *tx, struct tx_change *c)
 	}
 }
 
+/* What a change would add; what it replaces is subtracted once, and marked. */
+static int64_t bytes_added(struct tx_change *c)
+{
+	int64_t n = 0;
+
+	switch (c->kind) {
+	case CHANGE_REC:
+		return (int64_t)(UPPER_INODE_PRICE + c->rec.target_len - unode_price(c->u));
+	case CHANGE_DROP: /* unlimited */
+		return 0;
+	case CHANGE_PUT:
+		n = (int64_t)upper_entry_bytes(c->entry);
+		break;
+	case CHANGE_ERASE:
+		break;
+	}
+	c->old = omap_find(&c->u->entries, omap_key(c->entry), c->entry->key_len);
+	if (c->old && !c->old->leaves) {
+		c->old->leaves = true;
+		n -= (int64_t)upper_entry_bytes(c->old);
+	}
+	return n;
+}
+
+/* Others may commit between this and the journal's write: then a little more is used. */
+static int check_room(struct upper_tx *tx)
+{
+	int64_t add = 0;
+
+	if (tx->unlimited || tx->max_bytes == UINT64_MAX)
+		return 0;
+	for (size_t i = 0; i < tx->n; i++)
+		add += bytes_added(&tx->changes[i]);
+	for (size_t i = 0; i < tx->n; i++)
+		if (tx->changes[i].old)
+			tx->changes[i].old->leaves = false;
+	if (add <= 0 || upper_bytes(tx->up) + (uint64_t)add <= tx->max_bytes)
+		return 0;
+	if (tx->refused)
+		atomic_fetch_add_explicit(tx->refused, 1, memory_order_relaxed);
+	return -EDQUOT;
+}
+
 int upper_tx_commit(struct upper_tx *tx)
 {
 	int r = tx->error;
 
 	if (r || !tx->n)
+		return r;
+	r = check_room(tx);
+	if (r)
 		return r;
 	r = journal_append(tx->journal, &tx->op, tx->made_ino);
 	if (r)
@@ -397,13 +451,14 @@ void upper_delete_range(struct kv *kv, struct kv_batch *b, const uint8_t id[UPPE
 	kv_batch_del_range(kv, b, KV_UPPER, from, sizeof(from), to, sizeof(to));
 }
 
-static int load_record(struct unode *u, const uint8_t *v, size_t n)
+static int load_record(struct upper *up, struct unode *u, const uint8_t *v, size_t n)
 {
 	struct inode_rec rec;
 	char *target = NULL;
 
 	if (n == 1 && v[0] == 0) {
 		u->gone = true;
+		atomic_fetch_add(&up->meta_bytes, unode_price(u));
 		return 0;
 	}
 	if (n < 2 || v[0] != 1 || inode_decode(v + 2, n - 2, &rec))
@@ -418,6 +473,7 @@ static int load_record(struct unode *u, const uint8_t *v, size_t n)
 	u->rec = rec;
 	u->has_rec = true;
 	u->fresh = v[1] != 0;
+	atomic_fetch_add(&up->meta_bytes, unode_price(u));
 	return 0;
 }
 
@@ -449,7 +505,7 @@ static int load_entry(struct upper *up, const uint8_t *key, size_t klen, const u
 	if (!u)
 		return -ENOMEM;
 	if (p.kind == KEY_INODE)
-		return load_record(u, v, n);
+		return load_record(up, u, v, n);
 	if (p.kind == KEY_EXTENT && n != 1 + UPPER_EXTENT_SIZE)
 		return -EBADMSG;
 	struct omap_entry *e = omap_entry_new(key + 8, klen - 8, v + 1, n - 1, v[0] == 0);
@@ -464,9 +520,8 @@ static int load_entry(struct upper *up, const uint8_t *key, size_t klen, const u
 			omap_entry_free(e);
 			return -EBADMSG;
 		}
-		if (x.kind == UPPER_DATA)
-			atomic_fetch_add(&up->data_bytes, x.len);
 	}
+	upper_count_entry(up, e, 1);
 	omap_entry_free(omap_insert(&u->entries, e));
 	return 0;
 }

@@ -54,6 +54,9 @@ struct timespec view_now(void)
 void view_tx_begin(struct view *v, struct upper_tx *tx)
 {
 	upper_tx_begin(tx, v->cur, v->journal, v->staging);
+	if (v->quota_bytes)
+		tx->max_bytes = v->quota_bytes - MIN(v->quota_bytes, upper_bytes(v->sealed));
+	tx->refused = &v->no_space;
 }
 
 static void lock_one(struct view *v, pthread_rwlock_t *lock, bool write)

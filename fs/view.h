@@ -37,7 +37,7 @@ struct view {
 	bool read_only;
 	bool is_volatile;
 	bool container_root;	   /* see mount_options; for ops alone */
-	uint64_t quota_bytes;	   /* 0: none */
+	uint64_t quota_bytes;	   /* of data and metadata (upper_bytes); 0: none */
 	void (*before_wait)(void); /* called where an operation may wait for a disk; or NULL */
 	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
 	/* Opens, in cache mode `shared`: of files that mounts share, and others. */
@@ -226,7 +226,10 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
 void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u);
 uint32_t mode_without_suid(uint32_t mode, bool any_sgid);
 struct timespec view_now(void);
-/* upper_tx_end ends it. */
+/*
+ * upper_tx_end ends it. The quota limits it: what deletes something, so that a full
+ * mount can be emptied, sets tx->unlimited.
+ */
 void view_tx_begin(struct view *v, struct upper_tx *tx);
 
 #endif

@@ -383,6 +383,7 @@ int view_removexattr(struct view *v, uint64_t ino, const char *name)
 	struct unode *u = upper_get(v->cur, ino);
 
 	view_tx_begin(v, &tx);
+	tx.unlimited = true;
 	r = u ? removexattr_tx(v, &tx, u, name) : -ENOMEM;
 	upper_tx_end(&tx);
 	view_unlock(v, &l);

@@ -237,12 +237,11 @@ static uint64_t gap_end(const struct unode *u, uint64_t at, uint64_t end)
 	return end;
 }
 
+/* So that nothing is written in vain: the commit looks at all that is taken. */
 static int check_quota(struct view *v, uint64_t want)
 {
-	uint64_t used = atomic_load_explicit(&v->cur->data_bytes, memory_order_relaxed);
+	uint64_t used = upper_bytes(v->cur) + upper_bytes(v->sealed);
 
-	if (v->sealed)
-		used += atomic_load_explicit(&v->sealed->data_bytes, memory_order_relaxed);
 	return v->quota_bytes && used + want > v->quota_bytes ? -EDQUOT : 0;
 }
 
@@ -402,6 +401,8 @@ static int make_hole(struct view *v, struct upper_tx *tx, struct unode *u, struc
 void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, struct inode_rec *rec,
 		      uint64_t size)
 {
+	if (size <= rec->size)
+		tx->unlimited = true;
 	if (size < rec->size) {
 		int r = make_hole(v, tx, u, rec, size, UINT64_MAX / 2);
 
@@ -541,8 +542,7 @@ int view_statfs(struct view *v, struct statvfs *out)
 		return r;
 	pthread_rwlock_rdlock(&v->layers);
 	r = tree_fs_super(&v->base, &sup);
-	used = atomic_load(&v->cur->data_bytes) +
-	       (v->sealed ? atomic_load(&v->sealed->data_bytes) : 0);
+	used = upper_bytes(v->cur) + upper_bytes(v->sealed);
 	pthread_rwlock_unlock(&v->layers);
 	if (r)
 		return r == -ENOENT ? -EBADMSG : r;

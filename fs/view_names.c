@@ -439,6 +439,7 @@ static int remove_name(struct view *v, uint64_t dir, const char *name, bool want
 
 		view_lock(v, &l, true, 2, inos);
 		view_tx_begin(v, &tx);
+		tx.unlimited = true;
 		r = remove_locked(v, &tx, dir, name, a.ino, want_dir);
 		upper_tx_end(&tx);
 		view_unlock(v, &l);

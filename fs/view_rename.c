@@ -194,6 +194,7 @@ static int replace(struct rename_op *op)
 
 		if (is_dir != victim_dir)
 			return is_dir ? -ENOTDIR : -EISDIR;
+		op->tx.unlimited = !op->whiteout;
 		r = names_victim(op->v, &op->tx, op->u[1], &op->r[1].rec, op->dir[1], op->name[1],
 				 op->len[1]);
 		if (r)

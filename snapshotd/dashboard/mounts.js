@@ -13,7 +13,9 @@ function modes(m) {
 }
 
 function quota(m) {
-	return m.quotaBytes ? `${bytes(m.upperBytes)} of ${bytes(m.quotaBytes)}` : bytes(m.upperBytes);
+	const used = m.upperBytes + m.metaBytes;
+
+	return m.quotaBytes ? `${bytes(used)} of ${bytes(m.quotaBytes)}` : bytes(used);
 }
 
 export class MountsView {
@@ -27,7 +29,7 @@ export class MountsView {
 				{ label: "Snapshot", wide: true, text: (m) => m.snapshot || shortId(m.snapshotId), sort: (m) => m.snapshot || "" },
 				{ label: "Changed", num: true, text: (m) => count(m.changedInodes), sort: (m) => m.changedInodes || 0,
 					title: "Files and directories that differ from its snapshot" },
-				{ label: "Written", num: true, text: quota, sort: (m) => m.upperBytes || 0,
+				{ label: "Written", num: true, text: quota, sort: (m) => m.upperBytes + m.metaBytes,
 					title: "Bytes that it holds beside its snapshot, of its quota" },
 				{ label: "Mode", wide: true, text: modes },
 				{ label: "Created", wide: true, text: (m) => ago(m.createdAt), tip: (m) => when(m.createdAt), sort: (m) => m.createdAt || "" },

@@ -94,6 +94,30 @@ ok "and makes room" dd if=/dev/urandom of="$m/again" bs=1M count=8 conv=fsync st
 ok "names can be made" mkdir "$m/dir"
 ok "checkpoint of it" varve checkpoint "$m" quota
 ok "umount" varve umount --discard "$m"
+
+# A quota counts what is no data, too.
+fill() { # COMMAND...: run it with N added, from 0 on, until it fails; say how often and why
+	local i why
+	for ((i = 0; i < 1000; i++)); do
+		why=$(errno_of "$@" "$i") || true
+		[ -z "$why" ] || break
+	done
+	echo "$i $why"
+}
+value=$(printf '%050000d' 0)
+add_xattr() { setfattr -n "user.$1" -v "$value" "$m/file"; }
+add_symlink() { ln -s "${value:0:4000}" "$m/link$1"; }
+ok "mount with a quota" mount_at empty "$m" --quota 10M
+touch "$m/file"
+before=$(du -sm "$STATE" | cut -f 1)
+like "xattrs stop at it" "$(fill add_xattr)" '^2[0-9][0-9] .*Disk quota exceeded'
+ok "little more was taken" test $(($(du -sm "$STATE" | cut -f 1) - before)) -lt 20
+like "and so do symlinks" "$(fill add_symlink)" '^1?[0-9] .*Disk quota exceeded'
+ok "mounts tell what is used" test "$(varve mounts --json |
+	jq -r ".[] | select(.quotaBytes == 10485760) | .metaBytes")" -gt 10000000
+ok "removing works" rm "$m/file"
+ok "and makes room" add_symlink new
+ok "umount" varve umount --discard "$m"
 ok "volatile mount" mount_at empty "$m" --volatile
 ok "fsync returns" dd if=/dev/zero of="$m/x" bs=4k count=10 conv=fsync status=none
 ok "verify" varve verify

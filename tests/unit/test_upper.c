@@ -337,10 +337,9 @@ static void a_dropped_inode_leaves_what_it_must(void **state)
 	struct upper_extent x = { .len = 5000, .kind = UPPER_DATA, .pos = 100 };
 
 	for (int fresh = 0; fresh < 2; fresh++) {
-		struct unode *u = upper_get(f->up, 9);
+		struct unode *u = upper_get(f->up, 9u + (unsigned)fresh);
 		struct upper_tx tx;
 
-		u->gone = false;
 		u->fresh = fresh;
 		begin(f, &tx);
 		upper_tx_rec(&tx, u, &rec);
@@ -354,7 +353,7 @@ static void a_dropped_inode_leaves_what_it_must(void **state)
 		assert_int_equal(atomic_load(&f->up->data_bytes), 0);
 		for (unsigned i = 0; i < SPACE; i++)
 			assert_int_equal(freed[i], i >= 100 && i < 5100);
-		u = upper_find(f->up, 9);
+		u = upper_find(f->up, 9u + (unsigned)fresh);
 		if (fresh)
 			assert_null(u);
 		else
