@@ -169,7 +169,10 @@ uint64_t mount_last_pause_ns(struct mount *m);
 /* Nanoseconds that processes stood still in the last checkpoint; 0 without a cgroup. */
 uint64_t mount_last_frozen_ns(struct mount *m);
 
-/* What the upper has changed against the base. Flushes first. */
+/*
+ * What the upper has changed against the base. Flushes first. fn is called when no
+ * lock is held any more, so it may wait.
+ */
 MUST_CHECK int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err);
 
 /* Requests served so far, by all mounts of the pool. */

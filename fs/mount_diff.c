@@ -438,7 +438,8 @@ static int feed_inode(struct fsdiff *d, struct side *sides, uint64_t ino)
 	return r;
 }
 
-static int compare(struct view *v, bool still, fsdiff_fn fn, void *arg)
+/* *out is settled, and of the caller. */
+static int compare(struct view *v, bool still, struct fsdiff **out)
 {
 	struct side sides[2] = { { v, true, still }, { v, false, still } };
 	struct fsdiff_side a = { side_get, &sides[0], side_scan };
@@ -462,39 +463,31 @@ static int compare(struct view *v, bool still, fsdiff_fn fn, void *arg)
 		if (i == 0 || l.list[i] != l.list[i - 1])
 			r = feed_inode(d, sides, l.list[i]);
 	free(l.list);
-	return r ? r : fsdiff_finish(d, fn, arg);
-}
-
-struct telling {
-	fsdiff_fn fn;
-	void *arg;
-	bool begun;
-};
-
-static int tell(void *arg, const struct fsdiff_entry *e)
-{
-	struct telling *t = arg;
-
-	t->begun = true;
-	return t->fn(t->arg, e);
+	if (!r)
+		r = fsdiff_settle(d);
+	if (!r)
+		*out = STEAL(d);
+	return r;
 }
 
 int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err)
 {
-	struct telling t = { fn, arg, false };
+	struct fsdiff *d CLEANUP(fsdiff_free_p) = NULL;
 	struct view *v = &m->view;
 	int r;
 
 	pthread_mutex_lock(&m->op);
 	mount_join_seal(m);
 	mount_flush(m, SESSION_DRAIN_MS);
-	r = compare(v, false, tell, &t);
+	r = compare(v, false, &d);
 	/* A name that was there went before its inode was asked for: hold operations up. */
-	if (r == -EBADMSG && !t.begun) {
+	if (r == -EBADMSG) {
 		pthread_rwlock_wrlock(&v->layers);
-		r = compare(v, true, tell, &t);
+		r = compare(v, true, &d);
 		pthread_rwlock_unlock(&v->layers);
 	}
 	pthread_mutex_unlock(&m->op);
+	if (!r)
+		r = fsdiff_tell(d, fn, arg); /* which may take its time */
 	return r ? error_prefix(err, r, "cannot compare the mount with its base") : 0;
 }

@@ -233,10 +233,14 @@ struct inode_change *find_change(const struct fsdiff *d, uint64_t ino)
 	return NULL;
 }
 
-int fsdiff_finish(struct fsdiff *d, fsdiff_fn fn, void *arg)
+int fsdiff_settle(struct fsdiff *d)
 {
-	int rc = fsdiff_by_inode(d);
-	return rc ? rc : places_emit(&d->places, fn, arg);
+	return fsdiff_by_inode(d);
+}
+
+int fsdiff_tell(const struct fsdiff *d, fsdiff_fn fn, void *arg)
+{
+	return places_emit(&d->places, fn, arg);
 }
 
 /* ---- two trees ---- */

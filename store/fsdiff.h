@@ -50,18 +50,20 @@ struct fsdiff_side {
 };
 
 struct fsdiff;
-/* Copies the sides; what their ctx points to lives until fsdiff_free. */
+/* Copies the sides; what their ctx points to lives until fsdiff_settle has returned. */
 struct fsdiff *fsdiff_new(const struct fsdiff_side *a, const struct fsdiff_side *b);
 void fsdiff_free(struct fsdiff *d);
 DEFINE_CLEANUP(struct fsdiff *, fsdiff_free)
 /* A tree_diff_fn with arg = struct fsdiff *. Keys in order; ones that are equal are ignored. */
 int fsdiff_feed(void *d, const struct tree_span *key, const struct tree_span *a,
 		const struct tree_span *b);
+/* After the last key: work the entries out. The sides are not used after that. */
+MUST_CHECK int fsdiff_settle(struct fsdiff *d);
 /*
  * Entries sorted by path (bytewise). Hard links: each added or removed name is
  * an entry. Non-zero from fn ends it and is returned.
  */
-MUST_CHECK int fsdiff_finish(struct fsdiff *d, fsdiff_fn fn, void *arg);
+MUST_CHECK int fsdiff_tell(const struct fsdiff *d, fsdiff_fn fn, void *arg);
 
 /* The whole of it for two trees. */
 MUST_CHECK int fsdiff_trees(const struct tree_fs *a, const struct tree_fs *b, fsdiff_fn fn,

@@ -432,6 +432,26 @@ static void assert_diff(struct mf *f, const char *want)
 	assert_string_equal(buf_cstr(&got), want);
 }
 
+/* Needs the mount's lock, and the layers'. */
+static int checkpoint_meanwhile(void *arg, const struct fsdiff_entry *e)
+{
+	(void)e;
+	mf_checkpoint(arg);
+	return 0;
+}
+
+static void who_is_told_a_diff_holds_nothing_up(void **state)
+{
+	struct mf *f = *state;
+	struct error err = ERROR_INIT;
+
+	(void)mf_file(f, "new");
+	alarm(120); /* for a deadlock */
+	assert_int_equal(mount_diff(f->m, checkpoint_meanwhile, f, &err), 0);
+	alarm(0);
+	assert_diff(f, "");
+}
+
 static void a_diff_tells_what_has_changed(void **state)
 {
 	struct mf *f = *state;
@@ -494,6 +514,7 @@ int main(void)
 		T(a_record_is_read_as_it_was_written),
 		T(a_full_disk_or_quota_leaves_the_mount_usable),
 		T(a_diff_tells_what_has_changed),
+		T(who_is_told_a_diff_holds_nothing_up),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
