@@ -223,7 +223,7 @@ int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
 		get_state(m, &served, &placed);
 	}
 	if (placed)
-		r = error_set(err, -EBUSY, "it is mounted at %s", m->rec.mountpoint);
+		r = error_set(err, -EBUSY, "it is mounted at %s already", m->rec.mountpoint);
 	else
 		r = attach_at(m, mountpoint, err);
 	pthread_mutex_unlock(&m->op);
