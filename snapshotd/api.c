@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "snapshotd/http_conns.h"
+#include "snapshotd/json_bounds.h"
 #include "store/base/buf.h"
 #include "store/base/log.h"
 #include "store/hash.h"
@@ -308,11 +309,13 @@ static int body_parse(const struct api_call *c, json_t **out, struct error *err)
 	json_error_t jerr;
 	size_t len;
 	const char *text = http_body(c->rq, &len);
-	json_t *j =
-		len ? json_loadb(text, len,
-				 JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &jerr)
-		    : json_object();
+	json_t *j;
 
+	if (json_bounds_check(text, len, JSON_VALUES_MAX, err) < 0)
+		return error_prefix(err, -EINVAL, "the body is refused");
+	j = len ? json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL,
+			     &jerr)
+		: json_object();
 	if (!j && !len)
 		return error_set(err, -ENOMEM, "out of memory");
 	if (!j)

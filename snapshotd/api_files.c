@@ -11,12 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshotd/json_items.h"
+#include "snapshotd/json_stream.h"
 #include "snapshotd/sandboxes.h"
 #include "snapshotd/upload.h"
 #include "store/base/buf.h"
 
 #define LIST_MAX (64u << 20) /* bytes of a directory's list */
-#define SAID_MAX 1024	     /* bytes of what went wrong */
+#define LIST_ITEM_MAX (64u << 10)
+#define SAID_MAX 1024 /* bytes of what went wrong */
 
 struct file_call {
 	struct api_call *c;
@@ -228,26 +231,66 @@ int api_file_get(struct api_call *c, struct error *err)
 	return rc;
 }
 
+/* A list on its way to the client: its text may be long, and a tree of it much longer. */
+struct list_reply {
+	struct json_stream js;
+	struct api_call *c;
+	bool any;
+};
+
+static int list_write(void *arg, const void *data, size_t len)
+{
+	struct list_reply *r = arg;
+	int rc = 0;
+
+	if (!http_stream_begun(r->c->rq))
+		rc = http_stream_begin(r->c->rq, 200, "application/json");
+	return rc < 0 ? rc : http_stream_write(r->c->rq, data, len);
+}
+
+static int list_item(void *arg, const json_t *item)
+{
+	struct list_reply *r = arg;
+	char *text = json_dumps(item, JSON_COMPACT);
+	int rc = text ? json_stream_raw(&r->js, r->any ? "," : "[") : -ENOMEM;
+
+	if (rc == 0)
+		rc = json_stream_raw(&r->js, text);
+	free(text);
+	r->any = true;
+	return rc;
+}
+
+static int list_send(struct file_call *f, struct error *err)
+{
+	struct list_reply r = { .c = f->c };
+	int rc;
+
+	r.js = (struct json_stream){ .write = list_write, .arg = &r };
+	rc = json_items_each((const char *)f->out.data, f->out.len, LIST_ITEM_MAX, list_item, &r);
+	if (rc == -EBADMSG) {
+		f->c->fail_status = 409;
+		error_set(err, rc, "the sandbox's agent gave no list");
+	}
+	if (rc == 0)
+		rc = json_stream_raw(&r.js, r.any ? "]\n" : "[]\n");
+	if (rc == 0)
+		rc = json_stream_flush(&r.js);
+	json_stream_fini(&r.js);
+	return rc == 0 || rc == -EBADMSG ? rc : error_set_errno(err, rc, "the reply");
+}
+
 int api_file_list(struct api_call *c, struct error *err)
 {
-	json_t *list = NULL;
 	struct file_call f;
 	const char *path;
 	int rc = file_call_begin(&f, c, &path, err);
 
 	if (rc == 0)
 		rc = agent(&f, "file-list", path, -1, err);
-	if (rc == 0) {
-		list = json_loadb((const char *)f.out.data, f.out.len, 0, NULL);
-		if (!json_is_array(list)) {
-			c->fail_status = 409;
-			rc = error_set(err, -EBADMSG, "the sandbox's agent gave no list");
-		}
-	}
-	file_call_end(&f);
 	if (rc == 0)
-		return api_result(c, 200, list, err);
-	json_decref(list);
+		rc = list_send(&f, err);
+	file_call_end(&f);
 	return rc;
 }
 

@@ -90,6 +90,7 @@ reply 'an unknown field is 400 and named' 400 'oneFileSytem' POST /api/snapshots
 reply 'an unknown field of the source too' 400 'folder' POST /api/snapshots/import '{"name":"x","source":{"folder":"/x"}}'
 reply 'a field of another type is 400' 400 'maxBytes' POST /api/snapshots/import '{"maxBytes":"1"}'
 reply 'what is no JSON is 400' 400 'line 1' POST /api/snapshots/import '{"name":'
+reply 'what nests too deep is 400' 400 'nests deeper' POST /api/snapshots/import "$(printf '[%.0s' {1..100})"
 reply 'a JSON list is 400' 400 object POST /api/snapshots/import '[]'
 reply 'a field given twice is 400' 400 duplicate POST /api/snapshots/import '{"name":"x","name":"y"}'
 reply 'more bytes than allowed is 413' 413 error POST /api/snapshots/import \

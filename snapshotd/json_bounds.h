@@ -1,0 +1,24 @@
+/*
+ * json_bounds.h - how deep JSON text nests and how many values it has, counted
+ * without memory: a parser's tree takes some hundred bytes for each value, however
+ * short its text is.
+ */
+#ifndef VARVE_SNAPSHOTD_JSON_BOUNDS_H
+#define VARVE_SNAPSHOTD_JSON_BOUNDS_H
+
+#include <stddef.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+
+#define JSON_DEPTH_MAX 64
+#define JSON_VALUES_MAX 250000 /* of a request's body */
+
+/*
+ * -E2BIG, saying why, where text has more than values_max values or nests deeper
+ * than JSON_DEPTH_MAX. Text that is no JSON passes, unless it looks like too much.
+ */
+MUST_CHECK int json_bounds_check(const char *text, size_t len, size_t values_max,
+				 struct error *err);
+
+#endif
