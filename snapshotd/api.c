@@ -12,8 +12,9 @@
 #include "store/base/log.h"
 #include "store/hash.h"
 
-#define STOP_POLL_MS 50	       /* while a client takes nothing */
-#define STATUS_CLIENT_GONE 499 /* seen by nobody but the log and the metrics */
+#define STOP_POLL_MS 50		/* while a client takes nothing */
+#define BODIES_MAX (128u << 20) /* of all requests */
+#define STATUS_CLIENT_GONE 499	/* seen by nobody but the log and the metrics */
 
 const struct route api_routes[] = {
 	{ "GET", "/healthz", api_healthz, ROUTE_OPEN, NULL },
@@ -463,5 +464,6 @@ static void call_end(void *ctx, struct http_request *rq)
 
 struct http_app api_app(struct api *a)
 {
-	return (struct http_app){ call_begin, call_handle, call_end, a, CONN_STREAM_PAUSE_MS };
+	return (struct http_app){ call_begin, call_handle,	    call_end,
+				  a,	      CONN_STREAM_PAUSE_MS, BODIES_MAX };
 }

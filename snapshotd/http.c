@@ -47,6 +47,7 @@
 #define STREAM_BLOCK_BYTES (64u << 10)
 #define STREAM_SEND_BUFFER (512 << 10) /* the kernel doubles it */
 #define KEEP_ALIVE_MS 15000
+#define RETRY_AFTER_S "5"
 
 /* ---- sending ---- */
 
@@ -275,6 +276,9 @@ static enum MHD_Result request_finish(struct http_request *rq)
 	timeout_set(rq, 0);
 	if (rq->body_too_large) {
 		reply_too_large(rq);
+	} else if (rq->body_without_room) {
+		http_reply_header(rq, MHD_HTTP_HEADER_RETRY_AFTER, RETRY_AFTER_S);
+		reply_static(rq, 503, "{\"error\":\"too many large requests at a time\"}\n");
 	} else if (rq->plan.body_stream) {
 		request_body_end(rq);
 	} else if (rq->plan.worker) {

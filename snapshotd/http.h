@@ -20,7 +20,8 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 
-#define HTTP_BODY_MAX (16u << 20) /* of a collected body */
+#define HTTP_BODY_MAX (16u << 20)   /* of a collected body */
+#define HTTP_BODY_SMALL (64u << 10) /* of one that is not counted among all */
 
 struct http_server;
 struct http_request;
@@ -39,6 +40,7 @@ struct http_app {
 	void (*end)(void *ctx, struct http_request *rq);
 	void *ctx;
 	int stream_pause_ms; /* how long a client may take nothing of a streamed reply */
+	size_t bodies_max;   /* bytes of all collected bodies at a time; beyond that 503 */
 };
 
 /* connection_limit: of each listener. */

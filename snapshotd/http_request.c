@@ -49,12 +49,20 @@ struct http_request *request_new(struct endpoint *e, const char *uri, struct MHD
 	return rq;
 }
 
+static void body_drop(struct http_request *rq)
+{
+	atomic_fetch_sub_explicit(&rq->server->body_bytes, rq->body_counted, memory_order_relaxed);
+	rq->body_counted = 0;
+	buf_fini(&rq->body);
+	rq->body = (struct buf)BUF_INIT;
+}
+
 void request_free(struct http_request *rq)
 {
 	fd_close(&rq->body_read_fd);
 	fd_close(&rq->body_write_fd);
 	byte_queue_free(rq->stream);
-	buf_fini(&rq->body);
+	body_drop(rq);
 	free(rq->reply_body);
 	free(rq->uri);
 	pthread_cond_destroy(&rq->decided);
@@ -316,14 +324,30 @@ void request_body_end(struct http_request *rq)
 	fd_close(&rq->body_write_fd);
 }
 
+/* Small ones need no room, so that they get through; there are only as many as connections. */
+static bool body_take_room(struct http_request *rq, size_t len)
+{
+	struct http_server *s = rq->server;
+	size_t more = rq->body.len + len - rq->body_counted;
+
+	if (rq->body.len + len <= HTTP_BODY_SMALL)
+		return true;
+	rq->body_counted += more;
+	return atomic_fetch_add_explicit(&s->body_bytes, more, memory_order_relaxed) + more <=
+	       s->app.bodies_max;
+}
+
 void request_body_collect(struct http_request *rq, const char *data, size_t len)
 {
-	if (rq->body_too_large || len > HTTP_BODY_MAX - rq->body.len ||
-	    buf_append(&rq->body, data, len) < 0) {
+	if (rq->body_too_large || rq->body_without_room)
+		return;
+	if (len > HTTP_BODY_MAX - rq->body.len)
 		rq->body_too_large = true;
-		buf_fini(&rq->body);
-		rq->body = (struct buf)BUF_INIT;
-	}
+	else
+		rq->body_without_room =
+			!body_take_room(rq, len) || buf_append(&rq->body, data, len) < 0;
+	if (rq->body_too_large || rq->body_without_room)
+		body_drop(rq);
 }
 
 void request_wait_decided(struct http_request *rq)

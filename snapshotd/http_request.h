@@ -35,6 +35,7 @@ struct http_server {
 	struct endpoint endpoints[LISTENERS_MAX];
 	size_t n_endpoints;
 	atomic_bool stopping;
+	atomic_size_t body_bytes; /* of bodies larger than HTTP_BODY_SMALL */
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
 	struct http_request *requests; /* begun and not ended; guarded by lock */
@@ -65,7 +66,9 @@ struct http_request {
 	void *user;
 
 	struct buf body;
+	size_t body_counted; /* of server.body_bytes */
 	bool body_too_large;
+	bool body_without_room;		 /* others' bodies have all of it */
 	bool body_dropped;		 /* replied before the body came */
 	int body_read_fd, body_write_fd; /* streamed; -1 where not */
 	atomic_bool body_complete;

@@ -20,6 +20,7 @@
 #include "store/base/buf.h"
 
 #define STREAM_PAUSE_MS 3000
+#define BODIES_MAX (HTTP_BODY_MAX + (1u << 20))
 
 static struct {
 	char dir[64];
@@ -124,7 +125,9 @@ static void on_end(void *ctx, struct http_request *rq)
 
 static int setup(void **state)
 {
-	const struct http_app app = { on_begin, on_handle, on_end, NULL, STREAM_PAUSE_MS };
+	const struct http_app app = {
+		on_begin, on_handle, on_end, NULL, STREAM_PAUSE_MS, BODIES_MAX
+	};
 	struct listener l = LISTENER_NONE;
 	struct error err = ERROR_INIT;
 
@@ -281,6 +284,43 @@ static void bodies_beyond_the_limit_are_413(void **state)
 	close(fd);
 	assert_ptr_equal(strstr((char *)b.data, "HTTP/1.1 201"), (char *)b.data);
 	assert_true(b.len > HTTP_BODY_MAX);
+	free(data);
+}
+
+static int post(const char *data, size_t len, size_t sent)
+{
+	char head[200];
+	int fd = dial();
+
+	snprintf(head, sizeof(head), "POST /echo HTTP/1.1\r\nContent-Length: %zu\r\n" CLOSE, len);
+	put_text(fd, head);
+	put(fd, data, sent);
+	return fd;
+}
+
+static void assert_status(int fd, const char *status)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+
+	take_all(fd, &b);
+	close(fd);
+	assert_ptr_equal(strstr((char *)b.data, status), (char *)b.data);
+	assert_true(strstr(status, "503") == NULL || strstr((char *)b.data, "Retry-After: "));
+}
+
+static void bodies_have_a_limit_together(void **state)
+{
+	const size_t len = 10u << 20;
+	char *data = calloc(1, len);
+	int first = post(data, len, len - 1); /* most of which is there when put returns */
+
+	(void)state;
+	assert_status(post(data, len, len), "HTTP/1.1 503");
+	assert_status(post(data, HTTP_BODY_SMALL, HTTP_BODY_SMALL), "HTTP/1.1 201");
+	put(first, data, 1);
+	assert_status(first, "HTTP/1.1 201");
+	await(&t.ended, 3);
+	assert_status(post(data, len, len), "HTTP/1.1 201");
 	free(data);
 }
 
@@ -536,6 +576,7 @@ int main(void)
 		TEST(one_connection_serves_many_requests),
 		TEST(a_request_left_without_reply_is_500),
 		TEST(bodies_beyond_the_limit_are_413),
+		TEST(bodies_have_a_limit_together),
 		TEST(streamed_bodies_arrive_whole),
 		TEST(a_cut_upload_is_told_from_a_whole_one),
 		TEST(a_refused_upload_gets_its_reply),
