@@ -191,11 +191,12 @@ static int status_of(int code)
 	static const struct {
 		int code, status;
 	} table[] = {
-		{ -EINVAL, 400 },     { -ENAMETOOLONG, 400 }, { -ENOTDIR, 400 },  { -ENOENT, 404 },
-		{ -EEXIST, 409 },     { -EBUSY, 409 },	      { -ENOTCONN, 409 }, { -EROFS, 409 },
-		{ -EACCES, 403 },     { -EPERM, 403 },	      { -EFBIG, 413 },	  { -E2BIG, 413 },
-		{ -EOPNOTSUPP, 405 }, { -ENOSPC, 507 },	      { -EDQUOT, 507 },	  { -ENOMEM, 503 },
-		{ -EMFILE, 503 },     { -ENFILE, 503 },	      { -EAGAIN, 503 },	  { -ECHILD, 422 },
+		{ -EINVAL, 400 },    { -ENAMETOOLONG, 400 }, { -ENOTDIR, 400 },	 { -ENOENT, 404 },
+		{ -EEXIST, 409 },    { -EBUSY, 409 },	     { -ENOTCONN, 409 }, { -EROFS, 409 },
+		{ -ENOTEMPTY, 409 }, { -EACCES, 403 },	     { -EPERM, 403 },	 { -EFBIG, 413 },
+		{ -E2BIG, 413 },     { -EOPNOTSUPP, 405 },   { -ENOSPC, 507 },	 { -EDQUOT, 507 },
+		{ -ENOMEM, 503 },    { -EMFILE, 503 },	     { -ENFILE, 503 },	 { -EAGAIN, 503 },
+		{ -ECHILD, 422 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)

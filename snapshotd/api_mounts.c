@@ -72,6 +72,7 @@ int api_mount_get(struct api_call *c, struct error *err)
 /* What a body says of a new mount. */
 struct mount_request {
 	const char *snapshot, *cache;
+	bool force; /* over a directory that is not empty */
 	struct mount_options opt;
 };
 
@@ -90,6 +91,7 @@ static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mo
 		{ "quotaBytes", FIELD_U64, &o->quota_bytes, false },
 		{ "fsname", FIELD_STRING, &o->fsname, false },
 		{ "cache", FIELD_STRING, &mr->cache, false },
+		{ "force", FIELD_BOOL, &mr->force, false },
 		{ "snapshot", FIELD_STRING, &mr->snapshot, true }, /* the last one */
 	};
 	int rc;
@@ -139,6 +141,8 @@ int api_mount_create(struct api_call *c, struct error *err)
 		rc = mount_request_parse(c, true, &mr, &body, err);
 	if (rc == 0)
 		rc = api_ready_snapshot(c, mr.snapshot, &s, err);
+	if (rc == 0)
+		rc = mounts_check_place(c->api->mounts, mr.opt.mountpoint, mr.force, err);
 	if (rc == 0)
 		rc = mount_ready_snapshot(c, &s, &mr.opt, err);
 	snapshot_fini(&s);
@@ -318,7 +322,7 @@ int api_mount_fork(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = mount_request_parse(c, false, &mr, &body, err);
 	if (rc == 0) /* before there is a checkpoint that nobody wants */
-		rc = mounts_check_place(c->api->mounts, mr.opt.mountpoint, err);
+		rc = mounts_check_place(c->api->mounts, mr.opt.mountpoint, mr.force, err);
 	if (rc == 0)
 		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
 	if (rc == 0) {

@@ -64,8 +64,12 @@ MUST_CHECK int mounts_discard(struct mounts *ms, struct mount_entry *e, struct e
  */
 MUST_CHECK int mounts_drop(struct mounts *ms, struct mount_entry *e, struct error *err);
 
-/* Whether a directory can be mounted upon now; errors as of mounts_create. */
-MUST_CHECK int mounts_check_place(struct mounts *ms, const char *mountpoint, struct error *err);
+/*
+ * Whether a directory can be mounted upon now; errors as of mounts_create. -ENOTEMPTY
+ * where it holds anything, unless over_files.
+ */
+MUST_CHECK int mounts_check_place(struct mounts *ms, const char *mountpoint, bool over_files,
+				  struct error *err);
 
 /* Find out which were unmounted by others while somebody holds them. */
 void mounts_look(struct mounts *ms);

@@ -4,6 +4,7 @@
  */
 #include "snapshotd/mounts_internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,7 +132,26 @@ int mounts_place_reserve(struct mounts *ms, struct mount_entry *e, char *place, 
 	return place_check(ms, place, e, err);
 }
 
-int mounts_check_place(struct mounts *ms, const char *mountpoint, struct error *err)
+static int check_empty(const char *place, struct error *err)
+{
+	DIR *d = opendir(place);
+	bool empty = true;
+
+	if (!d)
+		return error_set_errno(err, -errno, "mountpoint %s", place);
+	for (struct dirent *e; empty && (e = readdir(d));)
+		empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+	closedir(d);
+	return empty ? 0
+		     : error_set(
+			       err, -ENOTEMPTY,
+			       "mountpoint %s is not empty, and the mount would hide what is in "
+			       "it: to mount over it, use --force (in a request: \"force\": true)",
+			       place);
+}
+
+int mounts_check_place(struct mounts *ms, const char *mountpoint, bool over_files,
+		       struct error *err)
 {
 	char *place;
 	int rc = mounts_place_resolve(ms->store, mountpoint, &place, err);
@@ -139,6 +159,8 @@ int mounts_check_place(struct mounts *ms, const char *mountpoint, struct error *
 	if (rc < 0)
 		return rc;
 	rc = place_check(ms, place, NULL, err);
+	if (rc == 0 && !over_files)
+		rc = check_empty(place, err);
 	free(place);
 	return rc;
 }

@@ -71,6 +71,9 @@ MUST_CHECK int cli_call(struct cli *cli, const char *method, const char *fmt, co
  */
 MUST_CHECK int cli_store(struct cli *cli, struct store **out, struct error *err);
 
+/* The daemon's state directory, asked for at the first call; lent. */
+MUST_CHECK int cli_state_dir(struct cli *cli, const char **out, struct error *err);
+
 /* An absolute path for a path that a user typed; malloc'd. The file need not exist. */
 MUST_CHECK int cli_absolute(const char *path, char **out, struct error *err);
 /* As cli_absolute, for a path that goes into JSON: -EILSEQ where it is not UTF-8. */

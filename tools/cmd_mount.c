@@ -18,6 +18,7 @@ const struct option_spec options_mount[] = {
 	{ 0, "quota", "SIZE", "limit on what may be written: 500M, 10G" },
 	{ 0, "dev", NULL, "device nodes work" },
 	{ 0, "suid", NULL, "setuid and setgid programs work" },
+	{ 'f', "force", NULL, "also over a directory that is not empty" },
 	{ 0 },
 };
 
@@ -30,6 +31,11 @@ const struct option_spec options_umount[] = {
 
 const struct option_spec options_discard[] = {
 	{ 'f', "force", NULL, "cut off whoever still has it" },
+	{ 0 },
+};
+
+const struct option_spec options_mounts[] = {
+	{ 'a', "all", NULL, "also those of sandboxes and builds" },
 	{ 0 },
 };
 
@@ -59,7 +65,8 @@ static int mount_options_json(const struct args *args, json_t *o, struct error *
 	} flags[] = { { "read-only", "readOnly" },
 		      { "volatile", "volatile" },
 		      { "dev", "allowDev" },
-		      { "suid", "allowSuid" } };
+		      { "suid", "allowSuid" },
+		      { "force", "force" } };
 	const char *cache = args_get(args, "cache"), *quota = args_get(args, "quota");
 	uint64_t bytes;
 	int failed = 0;
@@ -153,6 +160,29 @@ static int delete_mount(struct cli *cli, const json_t *m, unsigned flags, struct
 	return r;
 }
 
+/* What the unmounted mount holds, and what can be done with it. */
+static void tell_kept(struct cli *cli, const json_t *m)
+{
+	struct error ignored = ERROR_INIT;
+	char size[TEXT_SIZE_MAX];
+	json_t *now = NULL;
+
+	/* Anew: what the kernel had not written yet is counted now. */
+	if (cli_call(cli, "GET", "/api/mounts/%s", cli_str(m, "id"), NULL, &now, &ignored) < 0)
+		return;
+	uint64_t changed = cli_num(now, "changedInodes");
+	const char *id = cli_str(now, "id");
+
+	text_size(cli_num(now, "upperBytes"), size);
+	if (changed)
+		cli_tell("kept %llu changed file%s (%s)", (unsigned long long)changed,
+			 changed == 1 ? "" : "s", size);
+	else
+		cli_tell("kept; nothing has changed since its snapshot");
+	cli_tell("'varve attach %.8s' mounts it again, 'varve discard %.8s' deletes it", id, id);
+	json_decref(now);
+}
+
 static bool is_held(const json_t *m)
 {
 	return strcmp(cli_str(m, "status"), "held") == 0;
@@ -172,6 +202,8 @@ int cmd_umount(struct cli *cli, const struct args *args, struct error *err)
 			      flags & DELETE_DISCARD ? "delete what it holds" : "mount it again");
 	if (r == 0)
 		r = delete_mount(cli, m, flags, err);
+	if (r == 0 && !cli->json && !(flags & DELETE_DISCARD))
+		tell_kept(cli, m);
 	json_decref(m);
 	return r;
 }
@@ -241,15 +273,37 @@ static void add_row(struct table *t, const json_t *m)
 	table_json_name(t, m, "mountpoint", "");
 }
 
+/* Take the daemon's own out of the list; *n is how many. */
+static int hide_own(struct cli *cli, json_t *list, size_t *n, struct error *err)
+{
+	const char *dir;
+	int r = cli_state_dir(cli, &dir, err);
+
+	*n = 0;
+	for (size_t i = json_array_size(list); r == 0 && i-- > 0;) {
+		char *place = mount_own_place(dir, json_array_get(list, i));
+
+		if (place && json_array_remove(list, i) == 0)
+			++*n;
+		free(place);
+	}
+	return r;
+}
+
 int cmd_mounts(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
+	size_t hidden = 0;
 	int r = cli_call(cli, "GET", "/api/mounts", NULL, NULL, &list, err);
 
-	(void)args;
+	if (r == 0 && !args_has(args, "all"))
+		r = hide_own(cli, list, &hidden, err);
 	if (r == 0)
 		r = cli_print_list(cli, list, "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT",
 				   add_row, "no mounts; 'varve mount SNAPSHOT DIR' makes one");
+	if (r == 0 && hidden)
+		cli_tell("%zu of sandboxes and builds not shown; 'varve mounts --all' shows %s",
+			 hidden, hidden == 1 ? "it" : "them");
 	json_decref(list);
 	return r;
 }

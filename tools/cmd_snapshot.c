@@ -1,11 +1,16 @@
 /* cmd_snapshot.c - commands on snapshots' records. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "store/base/bytes_json.h"
 #include "tools/commands.h"
+#include "tools/mount_ref.h"
 #include "tools/snapshots_view.h"
 #include "tools/text.h"
+
+/* How many mounts and sandboxes of a deleted snapshot rm names. */
+#define USERS_TOLD 5
 
 int cmd_snapshots(struct cli *cli, const struct args *args, struct error *err)
 {
@@ -65,6 +70,55 @@ int cmd_rename(struct cli *cli, const struct args *args, struct error *err)
 }
 
 /* Each is tried; the first failure is the result. */
+/* Which mounts and sandboxes keep what the snapshot `id`, which is deleted, has. */
+static void tell_users(struct cli *cli, const char *word, const char *id)
+{
+	struct error ignored = ERROR_INIT;
+	json_t *mounts = NULL, *m;
+	const char *dir;
+	size_t i, n = 0;
+
+	if (cli_state_dir(cli, &dir, &ignored) < 0 ||
+	    cli_call(cli, "GET", "/api/mounts", NULL, NULL, &mounts, &ignored) < 0)
+		return;
+	json_array_foreach(mounts, i, m) {
+		CLEANUP(buf_fini_p) struct buf at = BUF_INIT;
+		char *own = mount_own_place(dir, m);
+		const char *sandboxes = "sandboxes/";
+
+		if (strcmp(cli_str(m, "snapshotId"), id) == 0 && n++ < USERS_TOLD) {
+			if (own && strncmp(own, sandboxes, strlen(sandboxes)) == 0)
+				cli_tell("%s: the sandbox %.*s still uses its space", word,
+					 (int)strcspn(own + strlen(sandboxes), "/"),
+					 own + strlen(sandboxes));
+			else if (bytes_json_get(m, "mountpoint", &at) == 0 && buf_cstr(&at))
+				cli_tell("%s: the mount %.8s (%s) still uses its space", word,
+					 cli_str(m, "id"), (const char *)at.data);
+		}
+		free(own);
+	}
+	if (n > USERS_TOLD)
+		cli_tell("%s: and so do %zu more", word, n - USERS_TOLD);
+	json_decref(mounts);
+}
+
+/* Delete one snapshot. */
+static int remove_one(struct cli *cli, const char *word, struct error *err)
+{
+	struct error ignored = ERROR_INIT;
+	json_t *snap = NULL;
+
+	/* Its id cannot be asked for afterwards. */
+	if (!cli->json && snapshot_fetch(cli, word, &snap, &ignored) < 0)
+		snap = NULL;
+	int r = cli_call(cli, "DELETE", "/api/snapshots/%s", word, NULL, NULL, err);
+
+	if (r == 0 && snap)
+		tell_users(cli, word, cli_str(snap, "id"));
+	json_decref(snap);
+	return r;
+}
+
 int cmd_rm(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *removed = json_array();
@@ -72,8 +126,8 @@ int cmd_rm(struct cli *cli, const struct args *args, struct error *err)
 
 	for (int i = 0; i < args->count; i++) {
 		struct error e = ERROR_INIT;
-		int r = cli_call(cli, "DELETE", "/api/snapshots/%s", args->words[i], NULL, NULL,
-				 &e);
+		int r = remove_one(cli, args->words[i], &e);
+
 		if (r == 0)
 			json_array_append_new(removed,
 					      bytes_json(args->words[i], strlen(args->words[i])));

@@ -24,7 +24,8 @@ const struct command cli_commands[] = {
 	  "gives the same bytes.\n",
 	  3, 3, NULL, true, cmd_export },
 	{ "mount", "SNAPSHOT DIR", "mount a snapshot, writable, at a directory",
-	  "Mounts the snapshot at DIR, which must exist, and prints the mount's id and place.\n"
+	  "Mounts the snapshot at DIR, which must exist and be empty (or --force), and prints\n"
+	  "the mount's id and place.\n"
 	  "What is written is kept apart from the snapshot, until `umount --discard`.\n",
 	  2, 2, options_mount, false, cmd_mount },
 	{ "umount", "MOUNT", "unmount; what was written is kept",
@@ -35,7 +36,7 @@ const struct command cli_commands[] = {
 	  "Mounts it at DIR, or where it was.\n", 1, 2, NULL, false, cmd_attach },
 	{ "discard", "MOUNT", "delete what umount has kept", NULL, 1, 1, options_discard, false,
 	  cmd_discard },
-	{ "mounts", "", "list mounts", NULL, 0, 0, NULL, false, cmd_mounts },
+	{ "mounts", "", "list mounts", NULL, 0, 0, options_mounts, false, cmd_mounts },
 	{ "checkpoint", "MOUNT-or-SANDBOX NAME", "make a snapshot of a mount as it is now",
 	  "Makes the snapshot NAME of what the mount holds now, and waits until it is stored.\n"
 	  "The mount works on meanwhile. MOUNT as in umount; a sandbox's id (sb-...) makes a\n"

@@ -18,6 +18,7 @@ OPTIONS(discard);
 COMMAND(discard);
 COMMAND(attach);
 COMMAND(mounts);
+OPTIONS(mounts);
 COMMAND(checkpoint);
 OPTIONS(checkpoint);
 COMMAND(fork);

@@ -147,3 +147,17 @@ int mount_or_snapshot(struct cli *cli, const char *word, json_t **out, bool *is_
 	}
 	return r < 0 ? error_set(err, r, "%s", error_text(&e)) : 0;
 }
+
+char *mount_own_place(const char *state_dir, const json_t *m)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	size_t len = strlen(state_dir);
+
+	if (bytes_json_get(m, "mountpoint", &b) < 0 || !buf_cstr(&b))
+		return NULL;
+	const char *at = (const char *)b.data;
+
+	if (strncmp(at, state_dir, len) != 0 || at[len] != '/')
+		return NULL;
+	return strdup(at + len + 1);
+}

@@ -17,4 +17,10 @@ MUST_CHECK int mount_find(struct cli *cli, const char *word, json_t **out, struc
 MUST_CHECK int mount_or_snapshot(struct cli *cli, const char *word, json_t **out, bool *is_mount,
 				 struct error *err);
 
+/*
+ * Where below the daemon's state directory the mount is ("sandboxes/sb-.../root"): then it
+ * is one of the daemon's own, a sandbox's or a build's. NULL for others; else malloc'd.
+ */
+char *mount_own_place(const char *state_dir, const json_t *m);
+
 #endif

@@ -48,17 +48,27 @@ static int find_dir(struct cli *cli, char **out, struct error *err)
 	return *out ? 0 : -ENOMEM;
 }
 
+int cli_state_dir(struct cli *cli, const char **out, struct error *err)
+{
+	int r = cli->state_dir ? 0 : find_dir(cli, &cli->state_dir, err);
+
+	if (r == 0)
+		*out = cli->state_dir;
+	return r;
+}
+
 int cli_store(struct cli *cli, struct store **out, struct error *err)
 {
 	static const struct store_options options = { .read_only = true };
 	int r = 0;
 
 	if (!cli->store) {
-		if (!cli->store_dir && !cli->state_dir)
-			r = find_dir(cli, &cli->state_dir, err);
+		const char *dir = cli->store_dir;
+
+		if (!dir)
+			r = cli_state_dir(cli, &dir, err);
 		if (r < 0)
 			return r;
-		const char *dir = cli->store_dir ? cli->store_dir : cli->state_dir;
 		r = store_open(dir, &options, &cli->store, err);
 		if (r == -EACCES)
 			error_set(err, r, "no permission to read the store in %s", dir);

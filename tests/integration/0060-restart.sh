@@ -89,7 +89,7 @@ is "with its data" "$(cat "$T/away/dir/file")" kept
 
 # Mounts inside mounts, siblings among them, and one below a place that is a bind mount.
 for i in n n/dir n/dir/in n/dir/in/most n/dir/beside; do
-	mkdir -p "$T/$i" && mount_at empty "$T/$i" || bail "no mount in a mount"
+	mkdir -p "$T/$i" && mount_at empty "$T/$i" --force || bail "no mount in a mount"
 	echo $i >"$T/$i/mark"
 	mkdir -p "$T/$i/dir" "$T/$i/in/most" "$T/$i/beside" "$T/$i/bound"
 done

@@ -238,6 +238,10 @@ reply '... by any name' 409 "$id" POST /api/mounts "{\"snapshot\":\"uno\",\"moun
 reply 'an absent snapshot is 404' 404 error POST /api/mounts "{\"snapshot\":\"nothing\",\"mountpoint\":\"$T/m2\"}"
 reply 'an absent place is 400' 400 'No such file' POST /api/mounts "{\"snapshot\":\"uno\",\"mountpoint\":\"$T/none\"}"
 reply 'a file as place is 400' 400 'not a directory' POST /api/mounts "{\"snapshot\":\"uno\",\"mountpoint\":\"$T/src/file\"}"
+reply 'a place that is not empty is 409' 409 'is not empty' POST /api/mounts "{\"snapshot\":\"uno\",\"mountpoint\":\"$T/src\"}"
+reply '... unless forced' 201 "$T/src" POST /api/mounts "{\"snapshot\":\"uno\",\"mountpoint\":\"$T/src\",\"force\":true}"
+over=$(get .id)
+reply '... which goes again' 204 '' DELETE "/api/mounts/$over?discard=1"
 reply 'a relative place is 400' 400 absolute POST /api/mounts '{"snapshot":"uno","mountpoint":"m"}'
 reply 'the store is not hidden' 400 store POST /api/mounts "{\"snapshot\":\"uno\",\"mountpoint\":\"$T\"}"
 reply '... nor the root' 400 store POST /api/mounts '{"snapshot":"uno","mountpoint":"/"}'
@@ -309,7 +313,7 @@ reply '... is detached once' 409 discard DELETE "/api/mounts/$fork"
 reply '... can be looked into' 200 '/kept' GET "/api/mounts/$fork/diff"
 reply 'attach elsewhere' 200 '"attached":true' POST "/api/mounts/$fork/attach" "{\"mountpoint\":\"$T/m2\"}"
 is '... has all of it' "$(cat "$T/m2/kept")" kept
-reply '... once' 409 already POST "/api/mounts/$fork/attach"
+reply '... once' 409 "it is mounted at $T/m2" POST "/api/mounts/$fork/attach"
 reply 'unmount again' 204 '^$' DELETE "/api/mounts/$fork"
 reply 'attach to a taken place is 409' 409 "$id" POST "/api/mounts/$fork/attach" "{\"mountpoint\":\"$T/m\"}"
 reply 'attach to nowhere is 400' 400 error POST "/api/mounts/$fork/attach" "{\"mountpoint\":\"$T/none\"}"

@@ -170,7 +170,17 @@ ok "options are taken" varve mount -r --cache shared --volatile --quota 10M --de
 is "and told" "$(varve --json mounts | jq -c ".[] | select(.mountpoint == \"$T/other\") |
 	[.readOnly, .cache, .volatile, .quotaBytes]")" '[true,"shared",true,10485760]'
 not_ok "a read-only mount refuses writes" touch other/x
-ok "umount by directory" varve umount other
+fails "a directory that is not empty" 1 "$T/src is not empty.*use --force" varve mount a src
+fails "nor can a fork hide one" 1 "$T/src is not empty.*use --force" varve fork mnt src
+fails "nor a fork of a snapshot" 1 "$T/src is not empty.*use --force" varve fork a src
+ok "--force mounts over it" varve mount --force a src
+ok "it is unmounted" varve umount src
+ok "and attached again without" varve attach src
+ok "and discarded" varve umount --discard src
+run varve umount other
+is "umount by directory" "$st" 0
+like "says what it kept" "$err" '^kept; nothing has changed'
+like "and what can be done with it" "$err" "'varve attach [0-9a-f]{8}' mounts it again, 'varve discard [0-9a-f]{8}' deletes it"
 fails "umount of what is not mounted" 1 "it is not mounted; 'varve attach" varve umount other
 fails "umount of no mount" 1 "no mount is at 'src'" varve umount src
 ok "discard by id" varve discard "$(varve --json mounts | jq -r ".[] | select(.mountpoint == \"$T/other\").id")"
@@ -226,6 +236,13 @@ fid=$(varve --json mounts | jq -r ".[] | select(.mountpoint == \"$T/fork\").id")
 run varve attach "$fid" other
 is "attach elsewhere" "$st" 0
 is "brings back what was written" "$(<other/small)" other
+echo more >>other/small
+run varve umount other
+like "umount counts what it kept" "$err" '^kept [12] changed files? \([0-9.]+ ?[KM]?i?B\)'
+ok "which is attached" varve attach other
+run varve umount --json other
+is "as JSON it says nothing" "$st,$out,$err" "0,,"
+ok "but does it" varve attach other
 ok "umount --discard" varve umount --discard other
 ok "umount --discard of the other" varve umount --discard fork2
 fails "discard of what is mounted" 1 "use 'varve umount --discard'" varve discard mnt
@@ -377,5 +394,9 @@ ok "and works in bash" bash -ec '
 	_varve
 	[ "$(printf "%s\n" "${COMPREPLY[@]}" | grep -x "c[12]" | xargs)" = "c2 c1" ]'
 
+base=$(varve --json mounts | jq -r '.[0].snapshotId')
+run varve rm "$base"
+is "rm of a snapshot that is mounted" "$st" 0
+like "tells what keeps its space" "$err" "^$base: the mount ${id:0:8} \($T/mnt\) still uses its space$"
 ok "umount at last" varve umount mnt
 done_testing

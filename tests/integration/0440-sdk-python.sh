@@ -55,6 +55,6 @@ else
 	skip "the README's example" "no package mirror"
 fi
 is "nothing is left of killed sandboxes" \
-	"$(api GET /api/sandboxes | jq length),$(varve --json mounts | jq length)" "$(ls "$STATE/sandboxes" | wc -l),$(ls "$STATE/sandboxes" | wc -l)"
+	"$(api GET /api/sandboxes | jq length),$(varve --json mounts --all | jq length)" "$(ls "$STATE/sandboxes" | wc -l),$(ls "$STATE/sandboxes" | wc -l)"
 ok "verify" varve verify
 done_testing

@@ -97,6 +97,6 @@ sed 's/WHO: "user"/WHO: 1/' use.ts >wrong.ts
 not_ok "its types refuse what is wrong" tsc --noEmit --strict --module nodenext --target es2022 \
 	--types node --typeRoots "$T/ts/node_modules/@types" wrong.ts
 is "nothing is left of killed sandboxes" \
-	"$(api GET /api/sandboxes | jq length),$(varve --json mounts | jq length)" "0,0"
+	"$(api GET /api/sandboxes | jq length),$(varve --json mounts --all | jq length)" "0,0"
 ok "verify" varve verify
 done_testing

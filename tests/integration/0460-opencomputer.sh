@@ -43,6 +43,6 @@ done <"$T/sdk.out"
 [ ! -s "$T/sdk.err" ] || diag "$(head -n 20 "$T/sdk.err")"
 
 is "nothing is left of killed sandboxes" \
-	"$(api GET /api/sandboxes | jq length),$(varve --json mounts | jq length)" "0,0"
+	"$(api GET /api/sandboxes | jq length),$(varve --json mounts --all | jq length)" "0,0"
 ok "verify" varve verify
 done_testing

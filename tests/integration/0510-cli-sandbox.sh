@@ -191,6 +191,10 @@ is "run --keep" "$st" 0
 like "says the id" "$err" 'the sandbox sb-[0-9a-f]{16} is kept$'
 id=$(varve --json sandboxes | jq -r '.[0].sandboxID')
 like "sandboxes is a table" "$(varve sandboxes)" "^SANDBOX.*"$'\n'"$id +running +app "
+is "mounts leaves out a sandbox's" "$(varve mounts 2>/dev/null; varve --json mounts 2>/dev/null | jq length)" 0
+like "and counts it" "$(varve mounts 2>&1)" "1 of sandboxes and builds not shown; 'varve mounts --all' shows it"
+like "--all lists it" "$(varve mounts -a)" "$STATE/sandboxes/$id/"
+is "as JSON, too" "$(varve --json mounts --all | jq length)" 1
 is "exec" "$(varve exec "$id" cat file)" kept
 is "exec by the start of an id" "$(varve exec "${id:3:6}" -- cat file)" kept
 is "exec with variables and a directory" "$(varve exec -e X=y -w / "$id" -- sh -c 'echo $X; pwd')" $'y\n/'
@@ -246,6 +250,10 @@ fails "kill of nothing" 1 "no sandbox has the id" varve kill "$id"
 complete() { varve __complete -- "$@" | xargs; }
 id=$(varve --json run --keep --snapshot app true 2>/dev/null | jq -r .sandboxID)
 is "completion of sandboxes" "$(complete exec sb)" "$id"
+snapshot=$(varve --json mounts --all | jq -r '.[0].snapshotId')
+run varve rm "$snapshot"
+is "rm of what a sandbox uses" "$st" 0
+is "tells which" "$err" "$snapshot: the sandbox $id still uses its space"
 is "of sandboxes of files" "$(complete files get sb)" "$id"
 is "of templates" "$(complete template build deb)" debian-12
 is "of builds" "$(complete logs "${build:0:8}")" "$build"
