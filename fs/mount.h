@@ -27,6 +27,8 @@ struct session_pool *session_pool_new(unsigned threads, struct error *err);
  */
 struct shared_files;
 void session_pool_share(struct session_pool *sp, struct shared_files *files);
+/* Those files, or NULL. */
+struct shared_files *session_pool_shared(const struct session_pool *sp);
 /* Every mount has been closed before. */
 void session_pool_free(struct session_pool *sp);
 

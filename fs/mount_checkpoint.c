@@ -30,6 +30,7 @@
 #include "fs/carry.h"
 #include "fs/freeze.h"
 #include "fs/seal.h"
+#include "fs/shared_files.h"
 #include "store/base/log.h"
 
 /* How long a busy mount may go on writing before it is frozen. */
@@ -155,6 +156,20 @@ static int write_adopted(struct mount *m, struct seal_result *res, struct kv_bat
 	return r;
 }
 
+static bool is_in_upper(void *upper, uint64_t ino)
+{
+	return upper_find(upper, ino) != NULL;
+}
+
+/* Mounts share the files of the new tree that are as in the old one, from the first open on. */
+static void carry_shared_files(struct mount *m, const struct digest *root)
+{
+	struct shared_files *files = m->pool ? session_pool_shared(m->pool) : NULL;
+
+	if (files && m->rec.cache == MOUNT_CACHE_SHARED)
+		shared_files_carry(files, &m->view.base.root, root, is_in_upper, m->view.sealed);
+}
+
 static int adopt(struct mount *m, struct seal_result *res, struct error *err)
 {
 	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
@@ -171,8 +186,10 @@ static int adopt(struct mount *m, struct seal_result *res, struct error *err)
 		r = kv_flush_content(m->store->kv);
 	struct tree_fs old_base = m->view.base;
 
-	if (!r)
+	if (!r) {
+		carry_shared_files(m, &res->root);
 		r = exchange_layers(m, &res->root, carry, &old);
+	}
 	if (r) {
 		carry_free(carry);
 		return error_prefix(err, r, "cannot adopt the checkpoint");

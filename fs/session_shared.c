@@ -229,3 +229,8 @@ void session_pool_share(struct session_pool *sp, struct shared_files *files)
 	sp->files = files;
 	sp->stacking = shared_files_stacking(files);
 }
+
+struct shared_files *session_pool_shared(const struct session_pool *sp)
+{
+	return sp->files;
+}

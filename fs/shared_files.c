@@ -6,7 +6,7 @@
  *
  * The key of a file of few extents is computed when it is asked for: a fork or
  * a new snapshot has other roots, but mostly the same files. That of a large one
- * is left to the thread.
+ * is left to the thread; a checkpoint carries it over to its new root.
  *
  * Lock: one for all. Files are written and opened without it; a file that is
  * evicted is unlinked under it, so that no second one of its name is made before.
@@ -57,6 +57,7 @@ struct file_name {
 	uint64_t ino;
 	struct digest key;
 	bool has_key;
+	bool large; /* an open does not compute its key; with has_key */
 	bool asked; /* queued, or could not be made */
 	struct file_name *next;
 };
@@ -84,7 +85,7 @@ struct shared_files {
 	TAILQ_HEAD(, shared_file) lru; /* least recently used first */
 	struct file_name **names;
 	struct shared_file **files;
-	size_t n_names;
+	size_t n_names, n_large;
 	struct shared_files_stats stats;
 	_Atomic uint64_t opens, unshared; /* not guarded */
 };
@@ -117,7 +118,7 @@ static void drop_names(struct shared_files *sf)
 		for (struct file_name *n; (n = sf->names[i]); free(n))
 			sf->names[i] = n->next;
 	}
-	sf->n_names = 0;
+	sf->n_names = sf->n_large = 0;
 }
 
 /* The name, made where it is not there; NULL without memory. */
@@ -138,13 +139,15 @@ static struct file_name *get_name(struct shared_files *sf, const struct digest *
 }
 
 /* The name's key is known, and it may be asked for. */
-static void set_key(struct shared_files *sf, const struct digest *root, uint64_t ino,
+static void set_key(struct shared_files *sf, const struct digest *root, uint64_t ino, bool large,
 		    const struct digest *key)
 {
 	struct file_name *n = get_name(sf, root, ino);
 
 	if (!n)
 		return;
+	sf->n_large += (size_t)large - n->large;
+	n->large = large;
 	n->key = *key;
 	n->has_key = true;
 	n->asked = false;
@@ -256,7 +259,7 @@ static int add_file(struct shared_files *sf, const struct file_content *c, const
 	sf->stats.files++;
 	sf->stats.made++;
 	sf->stats.bytes += c->bytes;
-	set_key(sf, &j->hold.root, j->ino, &c->key);
+	set_key(sf, &j->hold.root, j->ino, j->size > KEY_AT_ONCE_MAX, &c->key);
 	pthread_mutex_unlock(&sf->lock);
 	return 0;
 }
@@ -273,7 +276,7 @@ static int make_room(struct shared_files *sf, const struct file_content *c, cons
 	if (fits && !*file_slot(sf, &c->key) && evict(sf, c->bytes))
 		r = 1;
 	else
-		set_key(sf, &j->hold.root, j->ino, &c->key);
+		set_key(sf, &j->hold.root, j->ino, j->size > KEY_AT_ONCE_MAX, &c->key);
 	pthread_mutex_unlock(&sf->lock);
 	return r;
 }
@@ -386,7 +389,7 @@ struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_
 		pthread_mutex_lock(&sf->lock);
 		n = *name_slot(sf, &fs->root, ino);
 		if (!r && !n) {
-			set_key(sf, &fs->root, ino, &c.key);
+			set_key(sf, &fs->root, ino, false, &c.key);
 			n = *name_slot(sf, &fs->root, ino);
 		}
 	}
@@ -407,6 +410,39 @@ void shared_files_put(struct shared_files *sf, struct shared_file *f)
 	pthread_mutex_lock(&sf->lock);
 	f->refs--;
 	pthread_mutex_unlock(&sf->lock);
+}
+
+/* Lock held. Copies of the tree's large names that have a key; *n is 0 without memory. */
+static struct file_name *large_names(const struct shared_files *sf, const struct digest *root,
+				     size_t *n)
+{
+	struct file_name *list = sf->n_large ? calloc(sf->n_large, sizeof(*list)) : NULL;
+
+	*n = 0;
+	for (size_t i = 0; list && i < BUCKETS; i++)
+		for (const struct file_name *f = sf->names[i]; f; f = f->next)
+			if (f->large && memcmp(&f->root, root, sizeof(*root)) == 0)
+				list[(*n)++] = *f;
+	return list;
+}
+
+void shared_files_carry(struct shared_files *sf, const struct digest *from, const struct digest *to,
+			bool (*changed)(void *arg, uint64_t ino), void *arg)
+{
+	struct file_name *list;
+	size_t n, kept = 0;
+
+	pthread_mutex_lock(&sf->lock);
+	list = large_names(sf, from, &n);
+	pthread_mutex_unlock(&sf->lock);
+	for (size_t i = 0; i < n; i++)
+		if (!changed(arg, list[i].ino))
+			list[kept++] = list[i];
+	pthread_mutex_lock(&sf->lock);
+	for (size_t i = 0; i < kept; i++)
+		set_key(sf, to, list[i].ino, true, &list[i].key);
+	pthread_mutex_unlock(&sf->lock);
+	free(list);
 }
 
 int shared_files_fd(struct shared_files *sf, const struct shared_file *f)

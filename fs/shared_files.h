@@ -48,6 +48,12 @@ void shared_files_close(struct shared_files *sf);
 struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_fs *fs,
 				     uint64_t ino, uint64_t size);
 void shared_files_put(struct shared_files *sf, struct shared_file *f);
+/*
+ * A tree `to` was made from the tree `from`: what is known of large files (which an open
+ * does not look at, but leaves to the thread) holds for both, except where changed(arg, ino).
+ */
+void shared_files_carry(struct shared_files *sf, const struct digest *from, const struct digest *to,
+			bool (*changed)(void *arg, uint64_t ino), void *arg);
 /* A new descriptor of a file in use, to read; or -errno. */
 MUST_CHECK int shared_files_fd(struct shared_files *sf, const struct shared_file *f);
 

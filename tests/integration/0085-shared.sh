@@ -16,6 +16,7 @@ echo tiny >"$img/tiny"
 ln "$img/big" "$img/d/hard"
 cp /bin/ls "$img/ls"
 truncate -s 2M "$img/sparse" && printf data | dd of="$img/sparse" bs=1 seek=1500000 conv=notrunc status=none
+truncate -s 9M "$img/large" && printf data | dd of="$img/large" bs=1 seek=1500000 conv=notrunc status=none
 for i in {1..8}; do head -c 200000 /dev/urandom >"$img/d/$i"; done
 varve import img dir "$img" >/dev/null || bail "no image"
 ok "mount" mount_at img "$T/a" --cache shared
@@ -200,7 +201,11 @@ cmp -s "$T/b/big" "$img/big" && pass "after it the content is right" || fail "af
 
 # --- checkpoints, forks, restarts ---
 cp -a "$T/a" "$T/copy"
+ok "a large file is passed through" warm "$T/a" large
+exec 7<"$T/a/large"
 ok "checkpoint" varve checkpoint "$T/a" changed
+ok "the large one is shared at once" passed_through "$T/a" cmp "$T/a/large" "$img/large"
+exec 7<&-
 ok "what was written is shared now" warm "$T/a" d/2 big
 ok "and right" same_tree_but_times "$T/a" "$T/copy"
 ok "fork" fork_at changed "$T/f" --cache shared

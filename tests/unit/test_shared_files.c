@@ -177,6 +177,53 @@ static void equal_files_of_other_trees_are_one(void **state)
 	m_free(m);
 }
 
+struct change {
+	uint64_t ino;
+	unsigned asked;
+};
+
+static bool is_changed(void *arg, uint64_t ino)
+{
+	struct change *c = arg;
+
+	c->asked++;
+	return ino == c->ino;
+}
+
+static void large_files_are_carried_to_another_root(void **state)
+{
+	struct sfx *f = *state;
+	struct model *m = m_new();
+
+	m_random_file(m, "small", 1, 50000);
+	m_random_file(m, "large", 2, 9 << 20);
+	m_random_file(m, "changes", 3, 9 << 20);
+	struct digest one = m_snapshot(f->fx.s, m, "one");
+	struct shared_file *was[] = { make(f, &one, m, "small"), make(f, &one, m, "large"),
+				      make(f, &one, m, "changes") };
+	struct change change = { .ino = m_ino(m, "changes") };
+
+	char *other = calloc(1, 9 << 20);
+
+	assert_non_null(other);
+	m_set(m, "changes", other, 9 << 20);
+	free(other);
+	struct digest two = m_snapshot(f->fx.s, m, "two");
+
+	shared_files_carry(f->sf, &one, &two, is_changed, &change);
+	assert_int_equal(change.asked, 2); /* the small one is looked up when it is opened */
+	assert_ptr_equal(get(f, &two, m, "small"), was[0]);
+	assert_ptr_equal(get(f, &two, m, "large"), was[1]);
+	assert_int_equal(stats_of(f).queued, 0);
+	assert_null(get(f, &two, m, "changes"));
+	assert_int_equal(stats_of(f).made, 3);
+	for (int i = 0; i < 3; i++)
+		shared_files_put(f->sf, was[i]);
+	shared_files_put(f->sf, was[0]);
+	shared_files_put(f->sf, was[1]);
+	m_free(m);
+}
+
 static void equal_chunks_at_other_places_make_another_file(void **state)
 {
 	struct sfx *f = *state;
@@ -337,6 +384,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		FILES_TEST(a_file_is_there_soon_after_it_was_asked_for),
 		FILES_TEST(equal_files_of_other_trees_are_one),
+		FILES_TEST(large_files_are_carried_to_another_root),
 		FILES_TEST(equal_chunks_at_other_places_make_another_file),
 		FILES_TEST(what_is_in_use_is_not_evicted),
 		FILES_TEST(what_does_not_fit_is_not_made),
