@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshotd/exec_control.h"
 #include "snapshotd/json_stream.h"
 #include "snapshotd/sandbox_exec.h"
 #include "snapshotd/sandboxes.h"
@@ -19,11 +20,13 @@
 struct exec_body {
 	json_t *body;
 	const char **argv;
-	struct exec_spec spec;
+	struct exec_spec spec; /* its control is owned, too */
+	bool control;	       /* the client wants to know its id while it runs */
 };
 
 static void exec_body_fini(struct exec_body *b)
 {
+	exec_control_put(b->spec.control);
 	free(b->argv);
 	json_decref(b->body);
 }
@@ -45,15 +48,53 @@ static int argv_make(struct exec_body *b, const char *cmd, const json_t *args, s
 	return 0;
 }
 
+/* What the program reads: members stdin or stdinBase64, or what is sent later. */
+struct exec_input {
+	json_t *text, *base64;
+	bool open;
+};
+
+static int input_make(struct exec_body *b, const struct exec_input *in, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf bytes = BUF_INIT;
+	struct exec_control *ec;
+	int rc;
+
+	if ((in->text != NULL) + (in->base64 != NULL) + in->open > 1)
+		return error_set(err, -EINVAL,
+				 "only one of stdin, stdinBase64 and openStdin can be given");
+	rc = exec_control_new(&b->spec.control, err);
+	if (rc < 0)
+		return rc;
+	ec = b->spec.control;
+	if (in->open)
+		return exec_control_open_input(ec, err);
+	if (!in->text && !in->base64)
+		return 0;
+	if (!json_is_string(in->text ? in->text : in->base64) ||
+	    bytes_json_get(b->body, "stdin", &bytes) < 0)
+		return error_set(err, -EINVAL,
+				 in->text ? "stdin must be a string"
+					  : "stdinBase64 must be base64");
+	return exec_control_give_input(ec, bytes.data, bytes.len, err);
+}
+
 static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err)
 {
+	struct exec_input in = { 0 };
 	const char *cmd = NULL, *cwd = NULL;
 	json_t *args = NULL, *envs = NULL;
 	double timeout = 0;
 	const struct field fields[] = {
-		{ "cmd", FIELD_STRING, &cmd, true },	      { "args", FIELD_ARRAY, &args, false },
-		{ "envs", FIELD_OBJECT, &envs, false },	      { "cwd", FIELD_STRING, &cwd, false },
+		{ "cmd", FIELD_STRING, &cmd, true },
+		{ "args", FIELD_ARRAY, &args, false },
+		{ "envs", FIELD_OBJECT, &envs, false },
+		{ "cwd", FIELD_STRING, &cwd, false },
 		{ "timeout", FIELD_NUMBER, &timeout, false },
+		{ "stdin", FIELD_IMAGE, &in.text, false },
+		{ "stdinBase64", FIELD_ANY, &in.base64, false },
+		{ "openStdin", FIELD_BOOL, &in.open, false },
+		{ "control", FIELD_BOOL, &b->control, false },
 	};
 	int rc;
 
@@ -69,6 +110,9 @@ static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err
 		rc = envs_check(envs, err);
 	if (rc == 0)
 		rc = argv_make(b, cmd, args, err);
+	if (rc == 0)
+		rc = input_make(b, &in, err);
+	b->control |= in.open;
 	if (rc < 0)
 		return rc;
 	b->spec.envs = envs;
@@ -176,17 +220,35 @@ static int send_notes(struct output_to *to, struct exec_output *out)
 	return rc;
 }
 
-static int run_with_events(struct api_call *c, struct sandbox *sb, struct exec_spec *spec,
+/* With its id as the first event, "started": from then on the client can reach it. */
+static int run_shared(struct api_call *c, struct sandbox *sb, const struct exec_spec *spec,
+		      struct exec_output *out, struct error *err)
+{
+	int rc;
+
+	sandbox_exec_share(sb, spec->control);
+	rc = api_event_until(c, "started",
+			     json_pack("{s:s}", "execId", exec_control_id(spec->control)),
+			     is_closing, sb);
+	rc = rc < 0 ? error_set_errno(err, rc, "the reply")
+		    : sandbox_exec(sb, spec, is_cancelled, c, out, err);
+	sandbox_exec_unshare(sb, spec->control);
+	return rc;
+}
+
+static int run_with_events(struct api_call *c, struct sandbox *sb, struct exec_body *b,
 			   struct exec_output *out, struct error *err)
 {
 	struct output_to to = { c, sb };
+	struct exec_spec *spec = &b->spec;
 	int rc;
 
 	if (!api_progress(c, err))
 		return err->code;
 	spec->on_output = send_output;
 	spec->output_arg = &to;
-	rc = sandbox_exec(sb, spec, is_cancelled, c, out, err);
+	rc = b->control ? run_shared(c, sb, spec, out, err)
+			: sandbox_exec(sb, spec, is_cancelled, c, out, err);
 	return rc < 0 ? rc : send_notes(&to, out);
 }
 
@@ -201,8 +263,12 @@ int api_exec_run(struct api_call *c, struct error *err)
 		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
 	if (rc == 0)
 		rc = exec_parse(c, &b, err);
+	if (rc == 0 && b.control && !http_wants_events(c->rq))
+		rc = error_set(err, -EINVAL,
+			       "control and openStdin need a reply of events (Accept: "
+			       "text/event-stream), or run-async");
 	if (rc == 0 && http_wants_events(c->rq))
-		rc = run_with_events(c, sb, &b.spec, &out, err);
+		rc = run_with_events(c, sb, &b, &out, err);
 	else if (rc == 0)
 		rc = sandbox_exec(sb, &b.spec, is_cancelled, c, &out, err);
 	exec_body_fini(&b);
@@ -266,4 +332,64 @@ int api_exec_result(struct api_call *c, struct error *err)
 		rc = api_result(c, 200, json_pack("{s:b}", "running", 1), err);
 	async_exec_put(e);
 	return rc;
+}
+
+/* ---- what is told to one that runs ---- */
+
+static int find_control(struct api_call *c, struct exec_control **out, struct error *err)
+{
+	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
+	return rc < 0 ? rc : sandbox_exec_control(sb, api_capture(c, 1), out, err);
+}
+
+static int signal_of(const json_t *j, struct error *err)
+{
+	char number[24];
+
+	if (json_is_string(j))
+		return signal_parse(json_string_value(j), err);
+	if (!json_is_integer(j))
+		return error_set(err, -EINVAL, "signal must be a name or a number");
+	snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(j));
+	return signal_parse(number, err);
+}
+
+int api_exec_signal(struct api_call *c, struct error *err)
+{
+	CLEANUP(exec_control_put_p) struct exec_control *ec = NULL;
+	json_t *body = NULL, *name = NULL;
+	const struct field fields[] = { { "signal", FIELD_ANY, &name, true } };
+	int sig, rc = find_control(c, &ec, err);
+
+	if (rc == 0)
+		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+	if (rc == 0) {
+		sig = signal_of(name, err);
+		rc = sig < 0 ? sig : exec_control_signal(ec, sig, err);
+	}
+	json_decref(body);
+	return rc < 0 ? rc : api_no_content(c);
+}
+
+/* Before the body is read: whether there is a program to take it. */
+int api_exec_stdin_check(struct api_call *c, struct error *err)
+{
+	CLEANUP(exec_control_put_p) struct exec_control *ec = NULL;
+	int rc = find_control(c, &ec, err);
+
+	return rc < 0 ? rc : exec_control_can_feed(ec, err);
+}
+
+int api_exec_stdin(struct api_call *c, struct error *err)
+{
+	CLEANUP(exec_control_put_p) struct exec_control *ec = NULL;
+	int rc = find_control(c, &ec, err);
+
+	if (rc == 0)
+		rc = exec_control_feed(ec, http_body_fd(c->rq), is_cancelled, c, err);
+	return rc < 0 ? rc : api_no_content(c);
 }

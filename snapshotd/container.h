@@ -74,6 +74,11 @@ struct exec_request {
 	 * container's root may do anything to. -1: /dev/null; on_output.
 	 */
 	int stdin_fd, stdout_fd, stderr_fd;
+	/*
+	 * Each byte that comes from it is the number of a signal for the program's
+	 * process group. Does not block; the caller's. -1: none.
+	 */
+	int signal_fd;
 	int64_t timeout_ms; /* 0: none; then everything of its session is killed */
 	/*
 	 * On the calling thread. While it does not return, the program's writes
@@ -84,9 +89,9 @@ struct exec_request {
 	void *arg;
 };
 /* Nothing said: no stdin, output dropped. */
-#define EXEC_REQUEST_INIT                                         \
-	{                                                         \
-		.stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, \
+#define EXEC_REQUEST_INIT                                                          \
+	{                                                                          \
+		.stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .signal_fd = -1, \
 	}
 
 struct exec_result {

@@ -27,7 +27,9 @@
 #define QUIET_MS 1000	    /* without output, after the end */
 #define LINGER_MS 10000	    /* after the end at all, where output never ceases */
 
-enum { SOCK, OUT, ERR, N_FDS };
+/* Up to ERR they are ours, SIGNALS is the caller's. */
+enum { SOCK, OUT, ERR, SIGNALS, N_FDS };
+#define N_OWN_FDS (ERR + 1)
 
 struct exec {
 	const struct exec_request *rq;
@@ -194,6 +196,23 @@ static void kill_program(struct exec *x)
 	(void)!send(x->fds[SOCK].fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* A frozen agent listens later; what it has no room for by then is lost. */
+static void pass_signals(struct exec *x)
+{
+	uint8_t signals[64];
+	ssize_t n = read(x->fds[SIGNALS].fd, signals, sizeof(signals));
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	if (n <= 0)
+		x->fds[SIGNALS].fd = -1;
+	for (ssize_t i = 0; i < n; i++) {
+		const struct init_message m = { .op = INIT_SIGNAL, .value = signals[i] };
+
+		(void)!send(x->fds[SOCK].fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
+}
+
 /* The time that the taker needs is not the program's: it is not quiet meanwhile. */
 static void pass_on(struct exec *x, int which, const char *data, size_t len)
 {
@@ -237,7 +256,7 @@ static int hear(struct exec *x)
 	x->deadline_ms = now_ms() + QUIET_MS;
 	x->linger_until_ms = now_ms() + LINGER_MS;
 	close(x->fds[SOCK].fd);
-	x->fds[SOCK].fd = -1;
+	x->fds[SOCK].fd = x->fds[SIGNALS].fd = -1;
 	return 0;
 }
 
@@ -301,6 +320,8 @@ static int serve(struct exec *x, char *room)
 		for (int i = OUT; i <= ERR; i++)
 			if (x->fds[i].revents)
 				forward_output(x, i, room);
+		if (x->fds[SIGNALS].revents)
+			pass_signals(x);
 		if (x->fds[SOCK].revents)
 			rc = hear(x);
 	}
@@ -385,6 +406,7 @@ int container_exec(struct container *c, const struct exec_request *rq, struct ex
 
 	for (int i = 0; i < N_FDS; i++)
 		x.fds[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+	x.fds[SIGNALS].fd = rq->signal_fd;
 	if (!enter(c))
 		return error_set(err, -ESRCH, "the container has ended");
 	oom_kills = container_oom_kills(c);
@@ -393,7 +415,7 @@ int container_exec(struct container *c, const struct exec_request *rq, struct ex
 	if (rc == 0)
 		rc = serve(&x, room);
 	free(room);
-	for (int i = 0; i < N_FDS; i++)
+	for (int i = 0; i < N_OWN_FDS; i++)
 		if (x.fds[i].fd >= 0)
 			close(x.fds[i].fd);
 	rc = outcome(&x, rc, err);

@@ -7,6 +7,7 @@
 #include <sys/queue.h>
 #include <time.h>
 
+#include "snapshotd/exec_control.h"
 #include "snapshotd/sandboxes_internal.h"
 
 void exec_output_fini(struct exec_output *o)
@@ -161,6 +162,10 @@ static int run_inside(struct sandbox *sb, struct container *c, const struct exec
 	rq.on_output = run_output;
 	rq.cancelled = run_is_cancelled;
 	rq.arg = r;
+	if (spec->control) {
+		rq.stdin_fd = exec_control_stdin_fd(spec->control);
+		rq.signal_fd = exec_control_signal_fd(spec->control);
+	}
 	rc = container_exec(c, &rq, &res, err);
 	if (rc == 0 && res.cancelled)
 		rc = error_set(err, -ECANCELED, "cancelled");
@@ -191,7 +196,8 @@ int sandbox_exec(struct sandbox *sb, const struct exec_spec *spec, bool (*cancel
 struct async_exec {
 	char id[SNAPSHOT_ID_SIZE];
 	struct sandbox_execs *owner;
-	struct sandbox *sb; /* in use until it has ended */
+	struct sandbox *sb;	      /* in use until it has ended */
+	struct exec_control *control; /* held until it has ended */
 	/* What it runs; owned. */
 	char **argv;
 	json_t *envs;
@@ -210,6 +216,7 @@ struct async_exec {
 TAILQ_HEAD(exec_list, async_exec);
 
 struct sandbox_execs {
+	struct exec_controls controls; /* of all that run */
 	pthread_mutex_t lock;
 	pthread_cond_t some_ended;
 	/* Guarded by lock. */
@@ -229,6 +236,7 @@ struct sandbox_execs *sandbox_execs_new(void)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&x->some_ended, &attr);
 	pthread_condattr_destroy(&attr);
+	exec_controls_init(&x->controls);
 	TAILQ_INIT(&x->running);
 	TAILQ_INIT(&x->ended);
 	return x;
@@ -239,6 +247,7 @@ static void async_exec_free(struct async_exec *e)
 	strv_free(e->argv);
 	json_decref(e->envs);
 	free(e->cwd);
+	exec_control_put(e->control);
 	exec_output_fini(&e->out);
 	free(e);
 }
@@ -279,6 +288,7 @@ void sandbox_execs_free(struct sandbox_execs *x)
 		return;
 	while (!TAILQ_EMPTY(&x->ended))
 		forget_oldest_locked(x);
+	exec_controls_fini(&x->controls);
 	pthread_cond_destroy(&x->some_ended);
 	pthread_mutex_destroy(&x->lock);
 	free(x);
@@ -319,12 +329,17 @@ static void *async_exec_main(void *arg)
 {
 	struct async_exec *e = arg;
 	struct sandbox *sb = e->sb;
-	struct exec_spec spec = {
-		.argv = e->argv, .envs = e->envs, .cwd = e->cwd, .timeout_ms = e->timeout_ms
-	};
+	struct exec_spec spec = { .argv = e->argv,
+				  .envs = e->envs,
+				  .cwd = e->cwd,
+				  .timeout_ms = e->timeout_ms,
+				  .control = e->control };
+	int rc;
 
 	pthread_setname_np(pthread_self(), "varve-exec");
-	async_exec_end(e, sandbox_exec(sb, &spec, NULL, NULL, &e->out, &e->error));
+	rc = sandbox_exec(sb, &spec, NULL, NULL, &e->out, &e->error);
+	sandbox_exec_unshare(sb, e->control);
+	async_exec_end(e, rc);
 	sandbox_put(sb);
 	return NULL;
 }
@@ -353,7 +368,9 @@ static struct async_exec *async_exec_new(struct sandbox *sb, const struct exec_s
 
 	if (!e)
 		return NULL;
-	id_random(e->id);
+	memcpy(e->id, exec_control_id(spec->control), sizeof(e->id));
+	e->control = spec->control;
+	exec_control_hold(e->control);
 	e->owner = sb->execs;
 	e->sb = sb;
 	e->argv = strv_copy(spec->argv);
@@ -392,6 +409,7 @@ int sandbox_exec_start(struct sandbox *sb, const struct exec_spec *spec, char id
 		return error_set(err, -ENOMEM, "out of memory");
 	memcpy(id, e->id, SNAPSHOT_ID_SIZE);
 	sandbox_hold(sb); /* before the thread may let it go */
+	sandbox_exec_share(sb, e->control);
 	pthread_mutex_lock(&x->lock);
 	if (x->n_running >= EXEC_RUNNING_MAX)
 		rc = error_set(err, -EAGAIN, "%d programs are running in the sandbox already",
@@ -404,6 +422,7 @@ int sandbox_exec_start(struct sandbox *sb, const struct exec_spec *spec, char id
 	}
 	pthread_mutex_unlock(&x->lock);
 	if (rc < 0) {
+		sandbox_exec_unshare(sb, e->control);
 		async_exec_free(e);
 		sandbox_put(sb);
 	}
@@ -429,6 +448,33 @@ int sandbox_exec_get(struct sandbox *sb, const char *id, struct async_exec **out
 				 sb->id);
 	*out = e;
 	return 0;
+}
+
+void sandbox_exec_share(struct sandbox *sb, struct exec_control *ec)
+{
+	exec_controls_add(&sb->execs->controls, ec);
+}
+
+void sandbox_exec_unshare(struct sandbox *sb, struct exec_control *ec)
+{
+	exec_controls_remove(&sb->execs->controls, ec);
+	exec_control_end(ec);
+}
+
+int sandbox_exec_control(struct sandbox *sb, const char *id, struct exec_control **out,
+			 struct error *err)
+{
+	struct async_exec *e;
+	int rc;
+
+	*out = exec_controls_find(&sb->execs->controls, id);
+	if (*out)
+		return 0;
+	rc = sandbox_exec_get(sb, id, &e, err);
+	if (rc < 0)
+		return rc;
+	async_exec_put(e);
+	return error_set(err, -ENOTCONN, "exec %.60s has ended", id);
 }
 
 bool async_exec_wait(struct async_exec *e, int timeout_ms)

@@ -27,6 +27,7 @@
 #define EXEC_KEEP_BYTES (64u << 20) /* ... or more output: the oldest go first */
 #define EXEC_RUNNING_MAX 64	    /* asynchronous ones of a sandbox */
 
+struct exec_control;
 struct sandbox;
 
 /* Borrowed. */
@@ -42,6 +43,8 @@ struct exec_spec {
 	 */
 	int (*on_output)(void *arg, int stream /* 1, 2 */, const void *data, size_t len);
 	void *output_arg;
+	/* Its input, and how others signal it once it is shared; NULL: neither. */
+	struct exec_control *control;
 };
 
 struct exec_output {
@@ -64,14 +67,27 @@ MUST_CHECK int sandbox_exec(struct sandbox *sb, const struct exec_spec *spec,
 			    bool (*cancelled)(void *arg), void *arg, struct exec_output *out,
 			    struct error *err);
 
-/* The asynchronous ones of a sandbox. */
+/*
+ * Let others find the control of a program by its id, from before it runs until it
+ * has ended. What sandbox_exec_start runs is shared without it.
+ */
+void sandbox_exec_share(struct sandbox *sb, struct exec_control *ec);
+void sandbox_exec_unshare(struct sandbox *sb, struct exec_control *ec);
+/* exec_control_put it. -ENOENT; -ENOTCONN: it has ended. */
+MUST_CHECK int sandbox_exec_control(struct sandbox *sb, const char *id, struct exec_control **out,
+				    struct error *err);
+
+/* The programs of a sandbox that have an id. */
 struct sandbox_execs;
 struct sandbox_execs *sandbox_execs_new(void); /* NULL when out of memory */
 void sandbox_execs_free(struct sandbox_execs *x);
 /* Forget results that are older than EXEC_KEEP_S. */
 void sandbox_execs_expire(struct sandbox_execs *x);
 
-/* Start it; it goes on whoever asks. -EAGAIN: too many are running. Uses sb until its end. */
+/*
+ * Start it; it goes on whoever asks. Its control may not be NULL, and its id becomes
+ * the program's. -EAGAIN: too many are running. Uses sb until its end.
+ */
 MUST_CHECK int sandbox_exec_start(struct sandbox *sb, const struct exec_spec *spec,
 				  char id[SNAPSHOT_ID_SIZE], struct error *err);
 

@@ -147,16 +147,25 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 	return r < 0 ? 0 : len;
 }
 
+static ssize_t read_upload(const struct client_request *rq, char *data, size_t size)
+{
+	ssize_t n;
+
+	if (rq->on_read)
+		return rq->on_read(rq->arg, data, size);
+	do
+		n = read(rq->upload_fd, data, size);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
 static size_t on_upload(char *data, size_t size, size_t count, void *arg)
 {
 	struct transfer *t = arg;
-	ssize_t n;
+	ssize_t n = read_upload(t->rq, data, size * count);
 
-	do
-		n = read(t->rq->upload_fd, data, size * count);
-	while (n < 0 && errno == EINTR);
 	if (n < 0) {
-		t->failure = -errno;
+		t->failure = (int)n;
 		return CURL_READFUNC_ABORT;
 	}
 	if (n == 0 && t->rq->on_end) {

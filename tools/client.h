@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <jansson.h>
 
@@ -32,6 +33,8 @@ struct client_request {
 	bool upload;
 	int upload_fd;
 	const char *upload_type; /* Content-Type */
+	/* May be NULL: read here instead; bytes, 0 at the end, a failure (-errno) ends the call. */
+	ssize_t (*on_read)(void *arg, void *data, size_t size);
 	/* May be NULL: bytes sent so far. */
 	void (*on_sent)(void *arg, uint64_t bytes);
 	/* May be NULL: nothing more is to be read. A failure (-errno) ends the call, unsent. */

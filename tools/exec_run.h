@@ -21,8 +21,10 @@ struct exec_run {
 
 /*
  * Run it; output goes to standard output and error as it comes, or with --json
- * as one object at the end. cli->status gets the exit status. -EINTR where a
- * signal of interrupt_catch came: the command is killed.
+ * as one object at the end. Standard input (exec_input.h) goes to the command, and
+ * so do the signals of interrupt_catch, SIGQUIT, SIGUSR1 and SIGUSR2. cli->status
+ * gets the exit status. -EINTR where SIGINT came twice, or a signal cannot be
+ * passed on: the command is killed.
  */
 MUST_CHECK int exec_run(struct cli *cli, const struct exec_run *x, struct error *err);
 

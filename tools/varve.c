@@ -7,6 +7,7 @@
  * store themselves).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <stdio.h>
@@ -195,11 +196,19 @@ static int start(struct cli *cli, int argc, char **argv)
 	return run_command(cli, c, args.count - 1, args.words + 1);
 }
 
+/* A closed one is empty: it must not become whatever is opened next. */
+static void secure_stdin(void)
+{
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0 && open("/dev/null", O_RDONLY) > STDIN_FILENO)
+		abort();
+}
+
 int main(int argc, char **argv)
 {
 	const char *socket = getenv("SNAPSHOTD_SOCKET");
 	struct cli cli = { .socket = CLI_SOCKET_DEFAULT };
 
+	secure_stdin();
 	/* For the width of characters; what is printed is UTF-8 in any locale. */
 	if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
 		setlocale(LC_CTYPE, "C.UTF-8");

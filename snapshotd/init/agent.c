@@ -168,6 +168,12 @@ static void hear_job(struct agent *a, struct job *j)
 		sweep(a->proc, j->pid, (int)m.value);
 		return;
 	}
+	if (n == sizeof(m) && m.op == INIT_SIGNAL) {
+		/* A child that has just been forked leads no group yet. */
+		if (kill(-j->pid, (int)m.value) < 0)
+			kill(j->pid, (int)m.value);
+		return;
+	}
 	drop_socket(a, j);
 	sweep(a->proc, j->pid, SIGKILL);
 }

@@ -7,7 +7,7 @@
  * stdin, stdout and stderr. Without stdin (INIT_NO_STDIN) any descriptor stands
  * in its place, and the program gets the container's /dev/null: of the host's,
  * its root could change owner and mode. All else is said on the program's own socket:
- * INIT_KILL by the daemon; by the agent INIT_FAILED (it could not be started)
+ * INIT_KILL and INIT_SIGNAL by the daemon; by the agent INIT_FAILED (it could not be started)
  * or INIT_EXITED. When the daemon closes that socket, the program is killed;
  * when it closes the control socket, the agent exits and all end with it.
  *
@@ -25,7 +25,8 @@
 #define INIT_REQUEST_MAX (1u << 20)
 #define INIT_START_FDS 5
 
-enum init_op { INIT_HELLO = 1, INIT_START, INIT_KILL, INIT_FAILED, INIT_EXITED };
+/* KILL: all that belongs to the program; SIGNAL: its process group, as a terminal would. */
+enum init_op { INIT_HELLO = 1, INIT_START, INIT_KILL, INIT_FAILED, INIT_EXITED, INIT_SIGNAL };
 
 /* What could not be done. */
 enum init_stage {
@@ -44,7 +45,7 @@ enum init_stage {
 
 struct init_message {
 	uint32_t op;
-	/* START: flags. KILL: signal. FAILED: stage. EXITED: status as of wait(2). */
+	/* START: flags. KILL, SIGNAL: signal. FAILED: stage. EXITED: status as of wait(2). */
 	uint32_t value;
 	uint32_t error; /* FAILED: errno */
 };

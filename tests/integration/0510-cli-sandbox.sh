@@ -164,8 +164,6 @@ fails "a size that is none" 2 "'lots' is no size" varve run -m lots --snapshot a
 fails "a variable that is none" 2 "'A' is no K=V" varve run -e A --snapshot app true
 is "a slow reader gets what was in the pipe at the end" "$(varve run --snapshot app -- sh -c 'head -c 500000 /dev/zero &' |
 	(sleep 2 && wc -c))" 500000
-like "input that nobody gets is told" "$(echo input | varve run --snapshot app -- cat 2>&1)" \
-	'varve: standard input is not passed'
 run varve run --snapshot app -- sh -c 'sleep 100 & echo on'
 is "a background process does not hold it" "$out" on
 like "and it is told what is missed" "$err" 'varve: .*not shown'

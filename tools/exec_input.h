@@ -1,0 +1,26 @@
+/*
+ * exec_input.h - our standard input on its way to a program in a sandbox: a
+ * thread of its own, with a connection of its own.
+ */
+#ifndef VARVE_TOOLS_EXEC_INPUT_H
+#define VARVE_TOOLS_EXEC_INPUT_H
+
+#include <stdbool.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+
+/*
+ * Whether there is input to pass on: not where it is closed, /dev/null, or a
+ * terminal, which several programs in the background may share.
+ */
+bool exec_input_is_there(void);
+
+struct exec_input;
+/* Starts to send it to a program whose input is open. */
+MUST_CHECK int exec_input_start(const char *socket_path, const char *sandbox, const char *exec_id,
+				struct exec_input **out, struct error *err);
+/* The program has ended: what it has not read is left. Frees in; NULL is accepted. */
+void exec_input_stop(struct exec_input *in);
+
+#endif
