@@ -220,7 +220,8 @@ static void requests_without_an_end_let_others_have_their_turn(void **state)
 	atomic_store(&queue_is_kept, false);
 	free_pair(p);
 	assert_true(begun);
-	assert_in_range(atomic_load(&most_in_a_row), 1, VISIT_COST);
+	/* Two visits: one may have begun, for want of another request, just before. */
+	assert_in_range(atomic_load(&most_in_a_row), 1, 2 * VISIT_COST);
 }
 
 /* ---- waiting for writes ---- */
