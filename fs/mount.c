@@ -138,6 +138,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	m->view.container_root = m->rec.container_root;
 	m->view.is_volatile = m->rec.is_volatile;
 	m->view.quota_bytes = m->rec.quota_bytes;
+	m->view.quota_inodes = m->rec.quota_inodes;
 	if (!r)
 		r = load_layers(m, fresh, err);
 	if (r) {
@@ -197,6 +198,7 @@ static int fill_record(struct mount_record *rec, const struct snapshot *snap,
 	rec->container_root = opt->container_root;
 	rec->cache = opt->cache;
 	rec->quota_bytes = opt->quota_bytes;
+	rec->quota_inodes = opt->quota_inodes;
 	rec->created_at_ms = now_ms();
 	rec->attached = true;
 	rec->epoch = 1;
@@ -313,6 +315,7 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 	struct upper *layers[2] = { m->view.cur, m->view.sealed };
 
 	out->no_space = atomic_load_explicit(&m->view.no_space, memory_order_relaxed);
+	out->new_inodes = view_new_inodes(&m->view);
 	for (int i = 0; i < 2; i++) {
 		if (!layers[i])
 			continue;
@@ -334,6 +337,7 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 	out->is_volatile = m->rec.is_volatile;
 	out->cache = m->rec.cache;
 	out->quota_bytes = m->rec.quota_bytes;
+	out->quota_inodes = m->rec.quota_inodes;
 	out->created_at_ms = m->rec.created_at_ms;
 	out->detached_at_ms = m->rec.detached_at_ms;
 	out->base = m->rec.base;

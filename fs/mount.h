@@ -48,7 +48,8 @@ struct mount_options {
 	 * symlink, say). They are in no listing and cannot be made or written.
 	 */
 	bool container_root;
-	uint64_t quota_bytes; /* of data and metadata since the last checkpoint; 0: none */
+	uint64_t quota_inodes; /* that may be made since then; 0: no limit */
+	uint64_t quota_bytes;  /* of data and metadata since the last checkpoint; 0: none */
 };
 
 struct mount_info {
@@ -61,13 +62,14 @@ struct mount_info {
 	bool held;
 	bool read_only, is_volatile;
 	enum mount_cache cache;
-	uint64_t quota_bytes;
+	uint64_t quota_bytes, quota_inodes;
 	int64_t created_at_ms;
 	int64_t detached_at_ms;	 /* 0: it is attached, or will be at the next start */
 	struct digest base;	 /* root of the base tree */
 	uint64_t changed_inodes; /* inodes with a record in the upper */
 	uint64_t upper_bytes;	 /* file data held by the upper */
 	uint64_t meta_bytes;	 /* what the rest of it counts for, see fs/upper.h */
+	uint64_t new_inodes;	 /* of those that quota_inodes limits */
 	/*
 	 * Writes refused so far for the quota or a full disk: a program that writes
 	 * through a mapping and does not ask msync or fsync misses that.

@@ -40,7 +40,7 @@ struct mount_record {
 	char *fsname;	  /* owned */
 	bool read_only, is_volatile, allow_dev, allow_suid, container_root;
 	enum mount_cache cache;
-	uint64_t quota_bytes;
+	uint64_t quota_bytes, quota_inodes;
 	int64_t created_at_ms;
 	bool attached;				 /* to be attached again by the next daemon */
 	int64_t detached_at_ms;			 /* since when it is not; 0: it is */

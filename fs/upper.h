@@ -55,6 +55,7 @@ struct unode {
 	bool has_rec;	      /* rec replaces the record below */
 	bool gone;	      /* the inode is deleted here; nothing else counts */
 	bool fresh;	      /* nothing below: made in this epoch, or carried whole into it */
+	bool counted;	      /* in the upper's new_inodes */
 	bool caps_checked;    /* known to have no security.capability */
 	struct inode_rec rec; /* target is owned */
 	struct omap entries;  /* xattrs, dirents, extents, backrefs */
@@ -73,6 +74,7 @@ struct upper {
 	_Atomic uint64_t n_unodes;
 	_Atomic uint64_t data_bytes; /* staged file data */
 	_Atomic uint64_t meta_bytes; /* prices of inodes and entries */
+	_Atomic uint64_t new_inodes; /* with a record, and fresh */
 	struct upper_shard shards[UPPER_SHARDS];
 };
 
@@ -137,11 +139,11 @@ struct upper_tx {
 	struct buf scratch;
 	int error; /* first failure of a staging call */
 	/*
-	 * What upper_bytes(up) may come to; UINT64_MAX: no limit. The caller may lower
-	 * it after begin. Commit gives -EDQUOT where the transaction would add to what
-	 * there is and go beyond, and counts that in *refused, if set.
+	 * What upper_bytes(up) and up->new_inodes may come to; UINT64_MAX: no limit.
+	 * The caller may lower them after begin. Commit gives -EDQUOT where the transaction would
+	 * add to what there is and go beyond, and counts that in *refused, if set.
 	 */
-	uint64_t max_bytes;
+	uint64_t max_bytes, max_inodes;
 	_Atomic uint64_t *refused;
 	bool unlimited; /* goes beyond, too: what deletes, or must not fail */
 };

@@ -49,7 +49,7 @@ void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,
 	tx->up = up;
 	tx->journal = j;
 	tx->staging = staging;
-	tx->max_bytes = UINT64_MAX;
+	tx->max_bytes = tx->max_inodes = UINT64_MAX;
 }
 
 static struct tx_change *add_change(struct upper_tx *tx, enum change_kind kind, struct unode *u)
@@ -301,6 +301,9 @@ static void apply_drop(struct upper_tx *tx, struct unode *u)
 	     e = upper_extent_next(u, &x, &x))
 		if (x.kind == UPPER_DATA)
 			staging_free(tx->staging, x.pos, x.len);
+	if (u->counted)
+		atomic_fetch_sub_explicit(&tx->up->new_inodes, 1, memory_order_relaxed);
+	u->counted = false;
 	if (u->fresh) {
 		count_unode(tx, unode_price(u), 0);
 		upper_remove(tx->up, u);
@@ -314,6 +317,15 @@ static void apply_drop(struct upper_tx *tx, struct unode *u)
 	u->has_rec = false;
 	u->gone = true;
 	count_unode(tx, was, unode_price(u));
+}
+
+/* Of an inode with a record: is it one of the new ones? */
+static void count_new(struct upper *up, struct unode *u)
+{
+	if (!u->fresh || u->counted)
+		return;
+	u->counted = true;
+	atomic_fetch_add_explicit(&up->new_inodes, 1, memory_order_relaxed);
 }
 
 static void apply_rec(struct unode *u, const struct inode_rec *rec)
@@ -332,6 +344,7 @@ static void apply(struct upper_tx *tx, struct tx_change *c)
 	switch (c->kind) {
 	case CHANGE_REC:
 		apply_rec(u, &c->rec);
+		count_new(tx->up, u);
 		count_unode(tx, was, unode_price(u));
 		break;
 	case CHANGE_PUT:
@@ -383,16 +396,23 @@ static int64_t bytes_added(struct tx_change *c)
 /* Others may commit between this and the journal's write: then a little more is used. */
 static int check_room(struct upper_tx *tx)
 {
+	uint64_t made = 0;
 	int64_t add = 0;
 
-	if (tx->unlimited || tx->max_bytes == UINT64_MAX)
+	if (tx->unlimited || (tx->max_bytes == UINT64_MAX && tx->max_inodes == UINT64_MAX))
 		return 0;
-	for (size_t i = 0; i < tx->n; i++)
-		add += bytes_added(&tx->changes[i]);
+	for (size_t i = 0; i < tx->n; i++) {
+		struct tx_change *c = &tx->changes[i];
+
+		add += bytes_added(c);
+		made += c->kind == CHANGE_REC && c->u->fresh && !c->u->counted;
+	}
 	for (size_t i = 0; i < tx->n; i++)
 		if (tx->changes[i].old)
 			tx->changes[i].old->leaves = false;
-	if (add <= 0 || upper_bytes(tx->up) + (uint64_t)add <= tx->max_bytes)
+	if ((add <= 0 || upper_bytes(tx->up) + (uint64_t)add <= tx->max_bytes) &&
+	    (!made || atomic_load_explicit(&tx->up->new_inodes, memory_order_relaxed) + made <=
+			      tx->max_inodes))
 		return 0;
 	if (tx->refused)
 		atomic_fetch_add_explicit(tx->refused, 1, memory_order_relaxed);
@@ -473,6 +493,7 @@ static int load_record(struct upper *up, struct unode *u, const uint8_t *v, size
 	u->rec = rec;
 	u->has_rec = true;
 	u->fresh = v[1] != 0;
+	count_new(up, u);
 	atomic_fetch_add(&up->meta_bytes, unode_price(u));
 	return 0;
 }

@@ -51,11 +51,23 @@ struct timespec view_now(void)
 	return t;
 }
 
+static uint64_t new_inodes(struct upper *up)
+{
+	return up ? atomic_load_explicit(&up->new_inodes, memory_order_relaxed) : 0;
+}
+
+uint64_t view_new_inodes(struct view *v)
+{
+	return new_inodes(v->cur) + new_inodes(v->sealed);
+}
+
 void view_tx_begin(struct view *v, struct upper_tx *tx)
 {
 	upper_tx_begin(tx, v->cur, v->journal, v->staging);
 	if (v->quota_bytes)
 		tx->max_bytes = v->quota_bytes - MIN(v->quota_bytes, upper_bytes(v->sealed));
+	if (v->quota_inodes)
+		tx->max_inodes = v->quota_inodes - MIN(v->quota_inodes, new_inodes(v->sealed));
 	tx->refused = &v->no_space;
 }
 

@@ -38,6 +38,7 @@ struct view {
 	bool is_volatile;
 	bool container_root;	   /* see mount_options; for ops alone */
 	uint64_t quota_bytes;	   /* of data and metadata (upper_bytes); 0: none */
+	uint64_t quota_inodes;	   /* that may be made beside the base's; 0: no limit */
 	void (*before_wait)(void); /* called where an operation may wait for a disk; or NULL */
 	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
 	/* Opens, in cache mode `shared`: of files that mounts share, and others. */
@@ -219,6 +220,8 @@ MUST_CHECK int view_pieces_locked(struct view *v, unsigned depth, uint64_t ino, 
 				  uint64_t to, piece_fn fn, void *arg);
 MUST_CHECK int view_read_piece(struct view *v, const struct piece *p, uint64_t off, void *out,
 			       size_t len);
+/* Inodes made since the base that are there, without a name, too. layers held. */
+uint64_t view_new_inodes(struct view *v);
 /* For view_attr.c: truncate inside a transaction; *rec is updated. */
 void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, struct inode_rec *rec,
 		      uint64_t size);

@@ -533,7 +533,7 @@ int view_sync(struct view *v)
 int view_statfs(struct view *v, struct statvfs *out)
 {
 	struct super_rec sup;
-	uint64_t used, avail = 0;
+	uint64_t used, made, avail = 0, inodes = 1ull << 32;
 	int r = staging_room(v->staging, &avail);
 
 	if (!r && fstatvfs(v->store->dir_fd, out) < 0)
@@ -543,6 +543,7 @@ int view_statfs(struct view *v, struct statvfs *out)
 	pthread_rwlock_rdlock(&v->layers);
 	r = tree_fs_super(&v->base, &sup);
 	used = upper_bytes(v->cur) + upper_bytes(v->sealed);
+	made = view_new_inodes(v);
 	pthread_rwlock_unlock(&v->layers);
 	if (r)
 		return r == -ENOENT ? -EBADMSG : r;
@@ -551,8 +552,10 @@ int view_statfs(struct view *v, struct statvfs *out)
 	out->f_bsize = out->f_frsize = 4096;
 	out->f_bfree = out->f_bavail = avail / 4096;
 	out->f_blocks = out->f_bfree + (sup.data_bytes + used) / 4096;
-	out->f_files = sup.inode_count + (1ull << 32);
-	out->f_ffree = out->f_favail = 1ull << 32;
+	if (v->quota_inodes)
+		inodes = v->quota_inodes - MIN(made, v->quota_inodes);
+	out->f_ffree = out->f_favail = inodes;
+	out->f_files = sup.inode_count + made + inodes;
 	out->f_namemax = NAME_LEN_MAX;
 	return 0;
 }

@@ -89,6 +89,7 @@ static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mo
 		{ "allowSuid", FIELD_BOOL, &o->allow_suid, false },
 		{ "containerRoot", FIELD_BOOL, &o->container_root, false },
 		{ "quotaBytes", FIELD_U64, &o->quota_bytes, false },
+		{ "quotaInodes", FIELD_U64, &o->quota_inodes, false },
 		{ "fsname", FIELD_STRING, &o->fsname, false },
 		{ "cache", FIELD_STRING, &mr->cache, false },
 		{ "force", FIELD_BOOL, &mr->force, false },

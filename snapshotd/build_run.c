@@ -179,6 +179,7 @@ static int make_mount(struct build *bd, const struct plan *p, struct error *err)
 	struct mount_options o = { .is_volatile = true, /* it is of no use after a power cut */
 				   .allow_suid = true,
 				   .container_root = true,
+				   .quota_inodes = b->opt.quota_inodes,
 				   .quota_bytes = b->opt.quota_bytes };
 	struct mount_info info;
 	int rc;

@@ -38,6 +38,7 @@ struct builds_options {
 	uint64_t memory_mb;	      /* of a build, where its manifest says nothing: 4096 */
 	uint64_t pids;		      /* 4096 */
 	uint64_t quota_bytes;	      /* of what a build writes; 0: none */
+	uint64_t quota_inodes;	      /* that a step may make; 0: no limit */
 	unsigned step_timeout_s;      /* 1800 */
 	unsigned total_timeout_s;     /* 7200 */
 	bool network_none;	      /* else the host's network */

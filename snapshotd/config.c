@@ -26,6 +26,9 @@
 #define BUILD_PIDS_MAX (1u << 22)
 #define BUILD_DISK_MB_DEFAULT 32768
 #define SANDBOX_DISK_MB_DEFAULT 16384
+/* An upper is in the daemon's memory: several hundred bytes an inode. */
+#define INODES_DEFAULT 1000000
+#define INODES_MAX (1ull << 32)
 #define DISK_MB_MAX (1u << 30)
 #define SANDBOX_KEEP_DEFAULT (7 * 86400)
 #define SANDBOX_KEEP_MAX (3650 * 86400)
@@ -70,7 +73,8 @@ struct file_values {
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
 		connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
-	uint64_t build_pids, build_disk_mb, sandbox_disk_mb, sandbox_keep;
+	uint64_t build_pids, build_disk_mb, build_inodes, sandbox_disk_mb, sandbox_inodes,
+		sandbox_keep;
 	json_t *build_env, *allowed_hosts, *host_roots, *socket_host_roots;
 };
 
@@ -189,12 +193,14 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "buildMemoryMB", FIELD_U64, &v->build_memory_mb, false },
 		{ "buildPids", FIELD_U64, &v->build_pids, false },
 		{ "buildDiskMB", FIELD_U64, &v->build_disk_mb, false },
+		{ "buildInodes", FIELD_U64, &v->build_inodes, false },
 		{ "buildStepTimeout", FIELD_U64, &v->build_step_timeout, false },
 		{ "buildTimeout", FIELD_U64, &v->build_timeout, false },
 		{ "buildNetwork", FIELD_STRING, &v->build_network, false },
 		{ "sandboxNetwork", FIELD_STRING, &v->sandbox_network, false },
 		{ "sandboxCache", FIELD_STRING, &v->sandbox_cache, false },
 		{ "sandboxDiskMB", FIELD_U64, &v->sandbox_disk_mb, false },
+		{ "sandboxInodes", FIELD_U64, &v->sandbox_inodes, false },
 		{ "sandboxKeep", FIELD_U64, &v->sandbox_keep, false },
 	};
 
@@ -322,6 +328,8 @@ static int build_numbers_set(struct config *c, const struct file_values *v, stru
 		rc = in_range("buildPids", v->build_pids, BUILD_PIDS_MAX, err);
 	if (rc == 0 && v->build_disk_mb) /* 0: no limit */
 		rc = in_range("buildDiskMB", v->build_disk_mb, DISK_MB_MAX, err);
+	if (rc == 0 && v->build_inodes) /* 0: no limit */
+		rc = in_range("buildInodes", v->build_inodes, INODES_MAX, err);
 	if (rc == 0)
 		rc = in_range("buildStepTimeout", v->build_step_timeout, TIMEOUT_MAX, err);
 	if (rc == 0)
@@ -332,6 +340,7 @@ static int build_numbers_set(struct config *c, const struct file_values *v, stru
 	c->build_memory_mb = v->build_memory_mb;
 	c->build_pids = v->build_pids;
 	c->build_disk_mb = v->build_disk_mb;
+	c->build_inodes = v->build_inodes;
 	c->build_step_timeout_s = (unsigned)v->build_step_timeout;
 	c->build_timeout_s = (unsigned)v->build_timeout;
 	return 0;
@@ -343,11 +352,14 @@ static int sandbox_numbers_set(struct config *c, const struct file_values *v, st
 
 	if (v->sandbox_disk_mb) /* 0: no limit */
 		rc = in_range("sandboxDiskMB", v->sandbox_disk_mb, DISK_MB_MAX, err);
+	if (rc == 0 && v->sandbox_inodes) /* 0: no limit */
+		rc = in_range("sandboxInodes", v->sandbox_inodes, INODES_MAX, err);
 	if (rc == 0 && v->sandbox_keep) /* 0: for ever */
 		rc = in_range("sandboxKeep", v->sandbox_keep, SANDBOX_KEEP_MAX, err);
 	if (rc < 0)
 		return rc;
 	c->sandbox_disk_mb = v->sandbox_disk_mb;
+	c->sandbox_inodes = v->sandbox_inodes;
 	c->sandbox_keep_s = v->sandbox_keep;
 	return 0;
 }
@@ -515,7 +527,9 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .build_memory_mb = BUILD_MEMORY_MB_DEFAULT,
 				 .build_pids = BUILD_PIDS_DEFAULT,
 				 .build_disk_mb = BUILD_DISK_MB_DEFAULT,
+				 .build_inodes = INODES_DEFAULT,
 				 .sandbox_disk_mb = SANDBOX_DISK_MB_DEFAULT,
+				 .sandbox_inodes = INODES_DEFAULT,
 				 .sandbox_keep = SANDBOX_KEEP_DEFAULT,
 				 .build_step_timeout = BUILD_STEP_TIMEOUT_DEFAULT,
 				 .build_timeout = BUILD_TIMEOUT_DEFAULT };

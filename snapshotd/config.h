@@ -52,11 +52,13 @@
  *   "buildMemoryMB"               of a build container (default 4096)
  *   "buildPids"                   processes of a build (default 4096)
  *   "buildDiskMB"                 that one step may write (default 32768; 0: no limit)
+ *   "buildInodes"                 that one step may make (default 1,000,000; 0: no limit)
  *   "buildStepTimeout", "buildTimeout"  seconds (default 1800 and 7200)
  *   "buildNetwork", "sandboxNetwork"    "host" (default) or "none"
  *   "sandboxCache"                cache mode of sandboxes' mounts: "private" (default), "shared"
  *   "sandboxDiskMB"               that a sandbox may write where nobody says (default 16384;
  *                                 0: no limit)
+ *   "sandboxInodes"               that a sandbox may make (default 1,000,000; 0: no limit)
  *   "sandboxKeep"                 seconds that a sandbox which was stopped is kept, if it has
  *                                 a timeout (default a week; 0: until it is killed)
  */
@@ -86,6 +88,7 @@ struct config {
 	unsigned build_concurrency;
 	uint64_t build_memory_mb, build_pids;
 	uint64_t build_disk_mb, sandbox_disk_mb; /* 0: no limit */
+	uint64_t build_inodes, sandbox_inodes;	 /* 0: no limit */
 	uint64_t sandbox_keep_s;		 /* 0: for ever */
 	unsigned build_step_timeout_s, build_timeout_s;
 	bool build_network_none, sandbox_network_none;

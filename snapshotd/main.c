@@ -122,6 +122,7 @@ static int open_builds(struct daemon_parts *d, struct error *err)
 		.memory_mb = c->build_memory_mb,
 		.pids = c->build_pids,
 		.quota_bytes = c->build_disk_mb << 20,
+		.quota_inodes = c->build_inodes,
 		.step_timeout_s = c->build_step_timeout_s,
 		.total_timeout_s = c->build_timeout_s,
 		.network_none = c->build_network_none,
@@ -139,6 +140,7 @@ static int open_sandboxes(struct daemon_parts *d, struct error *err)
 					       .network_none = d->config.sandbox_network_none,
 					       .shared_cache = d->config.sandbox_cache_shared,
 					       .disk_mb = d->config.sandbox_disk_mb,
+					       .inodes = d->config.sandbox_inodes,
 					       .keep_s = d->config.sandbox_keep_s };
 
 	return sandboxes_open(&opt, &d->api.sandboxes, err);

@@ -66,6 +66,7 @@ static int mount_at_place(struct sandbox *sb, const struct snapshot *snap, struc
 				     .container_root = true,
 				     .cache = sb->rec.config.shared_cache ? MOUNT_CACHE_SHARED
 									  : MOUNT_CACHE_PRIVATE,
+				     .quota_inodes = sb->owner->inodes,
 				     .quota_bytes = sb->rec.config.disk_mb << 20 };
 	char path[4096];
 

@@ -487,6 +487,7 @@ int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out, st
 	ss->network_none = o->network_none;
 	ss->shared_cache = o->shared_cache;
 	ss->disk_mb = o->disk_mb;
+	ss->inodes = o->inodes;
 	ss->keep_s = o->keep_s;
 	pthread_mutex_init(&ss->lock, NULL);
 	pthread_mutex_init(&ss->patch_lock, NULL);

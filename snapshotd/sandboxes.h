@@ -45,6 +45,7 @@ struct sandboxes_options {
 	bool network_none; /* else the host's network */
 	bool shared_cache; /* the cache mode of mounts where nobody says */
 	uint64_t disk_mb;  /* that one may write where nobody says; 0: no limit */
+	uint64_t inodes;   /* that one may make; 0: no limit */
 	uint64_t keep_s;   /* a stopped sandbox that has a timeout; 0: until it is killed */
 };
 

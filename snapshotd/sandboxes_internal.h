@@ -49,7 +49,7 @@ struct sandboxes {
 	struct mounts *mounts;
 	struct runtime *runtime;
 	bool network_none, shared_cache;
-	uint64_t disk_mb, keep_s;
+	uint64_t disk_mb, inodes, keep_s;
 	char *dir; /* DIR/sandboxes, symlinks resolved */
 	struct checkpoints *checkpoints;
 

@@ -16,6 +16,7 @@ const struct option_spec options_mount[] = {
 	{ 0, "cache", "private|shared", "one page cache a mount (default), or one of all" },
 	{ 0, "volatile", NULL, "fsync does nothing: for throw-away work" },
 	{ 0, "quota", "SIZE", "limit on what may be written: 500M, 10G" },
+	{ 0, "inodes", "N", "limit on files, directories and the like that may be made" },
 	{ 0, "dev", NULL, "device nodes work" },
 	{ 0, "suid", NULL, "setuid and setgid programs work" },
 	{ 'f', "force", NULL, "also over a directory that is not empty" },
@@ -67,14 +68,20 @@ static int mount_options_json(const struct args *args, json_t *o, struct error *
 		      { "dev", "allowDev" },
 		      { "suid", "allowSuid" },
 		      { "force", "force" } };
-	const char *cache = args_get(args, "cache"), *quota = args_get(args, "quota");
-	uint64_t bytes;
+	const char *cache = args_get(args, "cache"), *quota = args_get(args, "quota"),
+		   *inodes = args_get(args, "inodes");
+	uint64_t bytes, n;
 	int failed = 0;
 
 	if (quota) {
 		if (text_parse_size(quota, &bytes) < 0 || bytes > INT64_MAX)
 			return cli_usage(err, "'%s' is no size: 500M, 10G", quota);
 		failed |= json_object_set_new(o, "quotaBytes", json_integer((json_int_t)bytes));
+	}
+	if (inodes) {
+		if (text_parse_count(inodes, &n) < 0 || n > INT64_MAX)
+			return cli_usage(err, "'%s' is no number of inodes", inodes);
+		failed |= json_object_set_new(o, "quotaInodes", json_integer((json_int_t)n));
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
 		if (args_has(args, flags[i].option))

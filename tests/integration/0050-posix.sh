@@ -118,6 +118,13 @@ ok "mounts tell what is used" test "$(varve mounts --json |
 ok "removing works" rm "$m/file"
 ok "and makes room" add_symlink new
 ok "umount" varve umount --discard "$m"
+ok "mount with a limit on inodes" mount_at empty "$m" --inodes 5
+ok "five can be made" mkdir "$m/"{1,2,3,4,5}
+like "but not six" "$(errno_of mkdir "$m/6")" 'Disk quota exceeded'
+is "df says so" "$(df --output=iavail "$m" | tail -n 1 | tr -d ' ')" 0
+ok "one less" rmdir "$m/1"
+ok "and one more" mkdir "$m/6"
+ok "umount" varve umount --discard "$m"
 ok "volatile mount" mount_at empty "$m" --volatile
 ok "fsync returns" dd if=/dev/zero of="$m/x" bs=4k count=10 conv=fsync status=none
 ok "verify" varve verify

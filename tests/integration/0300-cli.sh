@@ -89,6 +89,7 @@ done
 fails "missing words are named" 2 "^varve: mount: needs SNAPSHOT DIR"$'\n'"Try 'varve mount --help'" varve mount x
 fails "a choice is checked" 2 'cache is one of private\|shared' varve mount x . --cache both
 fails "a size is checked" 2 "'big' is no size" varve mount x . --quota big
+fails "and so is a number of inodes" 2 "'many' is no number" varve mount x . --inodes many
 fails "a duration is checked" 2 "'soon' is no duration" varve pin x --ttl soon
 fails "a kind is checked" 2 "imports dir, tar or oci, not 'zip'" varve import x zip f
 fails "a daemon that is not there" 1 \

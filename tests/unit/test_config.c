@@ -324,6 +324,7 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"buildMemoryMB\": 0}", "buildMemoryMB" },
 		{ "{\"buildPids\": 0}", "buildPids" },
 		{ "{\"buildDiskMB\": 9000000000000}", "buildDiskMB" },
+		{ "{\"buildInodes\": 9000000000000}", "buildInodes" },
 		{ "{\"buildStepTimeout\": 99999999}", "buildStepTimeout" },
 		{ "{\"buildTimeout\": 0}", "buildTimeout" },
 		{ "{\"buildNetwork\": \"bridge\"}", "bridge" },
@@ -331,6 +332,7 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"sandboxCache\": \"both\"}", "private or shared" },
 		{ "{\"sandboxKeep\": 999999999999}", "sandboxKeep" },
 		{ "{\"sandboxDiskMB\": 9000000000000}", "sandboxDiskMB" },
+		{ "{\"sandboxInodes\": 9000000000000}", "sandboxInodes" },
 		{ "{\"apiKey\": \"sixteen letters!\", \"listen\": \"nohost\"}", "nohost" },
 	};
 

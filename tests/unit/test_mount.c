@@ -339,6 +339,8 @@ static void a_record_is_read_as_it_was_written(void **state)
 				  .allow_suid = true,
 				  .container_root = true,
 				  .quota_bytes = 1ull << 40,
+				  .quota_inodes = 77,
+				  .detached_at_ms = 88,
 				  .epoch = 4000000000u,
 				  .sealing_epoch = 3999999999u,
 				  .sealing_next_ino = 1ull << 60 };
@@ -367,6 +369,8 @@ static void a_record_is_read_as_it_was_written(void **state)
 	assert_true(got.read_only && got.allow_suid && got.container_root && !got.allow_dev &&
 		    !got.is_volatile);
 	assert_int_equal(got.quota_bytes, r.quota_bytes);
+	assert_int_equal(got.quota_inodes, r.quota_inodes);
+	assert_int_equal(got.detached_at_ms, r.detached_at_ms);
 	assert_int_equal(got.epoch, r.epoch);
 	assert_int_equal(got.sealing_epoch, r.sealing_epoch);
 	assert_int_equal(got.sealing_next_ino, r.sealing_next_ino);

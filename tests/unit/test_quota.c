@@ -253,6 +253,40 @@ static void a_restart_and_a_checkpoint_count_right(void **state)
 	}
 }
 
+static void inodes_are_limited(void **state)
+{
+	struct mf *f = *state;
+	uint64_t ino = mf_file(f, "open");
+	struct statvfs st;
+	int n = 0;
+
+	(void)mf_file(f, "below");
+	mf_checkpoint(f);
+	f->v->quota_inodes = 10;
+	assert_int_equal(live_add(f->v->live, ino, 1), 0);
+	while (n < MANY && make_dir(f, 0, n) == 0)
+		n++;
+	assert_int_equal(n, 10);
+	assert_int_equal(make_symlink(f, 0, n), -EDQUOT);
+	assert_int_equal(make_link(f, ino, n), 0);
+	assert_int_equal(set_xattr(f, ino, 0), 0);
+	assert_int_equal(view_statfs(f->v, &st), 0);
+	assert_int_equal(st.f_ffree, 0);
+	assert_int_equal(view_unlink(f->v, ROOT_INO, "below"), 0); /* not one of them */
+	assert_int_equal(make_file(f, 0, 99), -EDQUOT);
+	mf_restart(f);
+	assert_int_equal(view_new_inodes(f->v), 10);
+	f->v->quota_inodes = 10;
+	assert_int_equal(make_file(f, 0, 99), -EDQUOT);
+	assert_int_equal(remove_dir(f, 0, 0), 0);
+	assert_int_equal(view_statfs(f->v, &st), 0);
+	assert_int_equal(st.f_ffree, 1);
+	assert_int_equal(make_file(f, 0, 99), 0);
+	mf_checkpoint(f);
+	assert_int_equal(view_new_inodes(f->v), 0);
+	assert_int_equal(make_file(f, 0, 100), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, mf_setup, mf_teardown)
@@ -261,6 +295,7 @@ int main(void)
 		T(a_full_mount_can_be_emptied_of_what_is_below),
 		T(a_file_without_a_name_counts_until_it_is_closed),
 		T(holes_that_take_more_than_they_free_are_stopped),
+		T(inodes_are_limited),
 		T(a_restart_and_a_checkpoint_count_right),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

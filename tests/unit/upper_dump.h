@@ -69,9 +69,10 @@ static inline char *ud_dump(struct upper *up)
 		qsort(l->u, l->n, sizeof(l->u[0]), ud_by_ino);
 	for (size_t i = 0; i < l->n; i++)
 		ud_unode(&out, l->u[i]);
-	assert_int_equal(buf_printf(&out, "%llu bytes, %llu of metadata\n",
+	assert_int_equal(buf_printf(&out, "%llu bytes, %llu of metadata, %llu new inodes\n",
 				    (unsigned long long)atomic_load(&up->data_bytes),
-				    (unsigned long long)atomic_load(&up->meta_bytes)),
+				    (unsigned long long)atomic_load(&up->meta_bytes),
+				    (unsigned long long)atomic_load(&up->new_inodes)),
 			 0);
 	text = strdup(buf_cstr(&out));
 	assert_non_null(text);
