@@ -30,6 +30,7 @@
 #include "fs/carry.h"
 #include "fs/freeze.h"
 #include "fs/seal.h"
+#include "fs/seal_turns.h"
 #include "fs/shared_files.h"
 #include "store/base/log.h"
 
@@ -218,11 +219,13 @@ static int seal_and_adopt(struct mount *m, struct error *err)
 	int r;
 
 	memcpy(snapshot_id, m->rec.sealing_snapshot, sizeof(snapshot_id));
+	seal_turn_take(); /* before the session, for which a collection would wait */
 	guard_session_begin(m->store->guard, &guard);
 	r = seal_run(&m->view, m->rec.sealing_next_ino, &res, err);
 	if (!r)
 		r = adopt(m, &res, err);
 	guard_session_end(m->store->guard, &guard);
+	seal_turn_give();
 	if (r && snapshot_id[0]) {
 		struct error why = ERROR_INIT;
 		int r2 = snapshots_update(m->store->snapshots, snapshot_id, make_failed, err, NULL,

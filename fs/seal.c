@@ -1,7 +1,7 @@
 /*
  * Sealing an epoch.
  *
- * The changed inodes, in order of their numbers, are given to a few threads.
+ * The changed inodes, in order of their numbers, are given to a few threads (seal_turns.h).
  * Each rechunks its files' changed places and then, under one lock, stages the
  * inode's keys in a batch; a batch that has grown large is applied to the tree
  * (the root depends on the content alone, so slices give the same root as one
@@ -13,8 +13,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "fs/seal_turns.h"
 #include "store/base/pool.h"
 #include "store/base/wire.h"
 
@@ -28,7 +28,7 @@ struct seal {
 	struct unode **unodes;
 	size_t n, cap;
 	_Atomic size_t next;
-	struct pool *pool;    /* of big files' chunks; made when one turns up */
+	struct pool *pool;    /* of big files' chunks; shared; got when one turns up */
 	pthread_mutex_t lock; /* guards all below */
 	struct tree_batch *batch;
 	struct digest root;
@@ -247,9 +247,9 @@ static int seal_unode(struct seal *s, struct file_chunks *small, struct unode *u
 	return r;
 }
 
-static void *seal_thread(void *arg)
+/* A helper ends early where another seal waits for its turn. */
+static void seal_unodes(struct seal *s, bool helps)
 {
-	struct seal *s = arg;
 	struct file_chunks_options opt = { .chunks = s->v->base.chunks,
 					   .emit = seal_file_emit,
 					   .at_cut = seal_file_at_cut,
@@ -257,7 +257,7 @@ static void *seal_thread(void *arg)
 	struct file_chunks *small CLEANUP(file_chunks_free_p) = file_chunks_new(&opt);
 	int r = small ? 0 : -ENOMEM;
 
-	while (!r) {
+	while (!r && !(helps && seal_turn_is_wanted())) {
 		size_t i = atomic_fetch_add(&s->next, 1);
 
 		if (i >= s->n)
@@ -272,6 +272,12 @@ static void *seal_thread(void *arg)
 		pthread_mutex_unlock(&s->lock);
 		atomic_store(&s->next, s->n); /* the others need not go on */
 	}
+}
+
+static void *helper_thread(void *arg)
+{
+	seal_unodes(arg, true);
+	seal_turn_give();
 	return NULL;
 }
 
@@ -302,13 +308,16 @@ static int by_ino(const void *a, const void *b)
 static void run_threads(struct seal *s)
 {
 	pthread_t threads[SEAL_THREADS_MAX];
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	size_t want = MIN((size_t)MAX(cores, 1L), (size_t)SEAL_THREADS_MAX), started = 0;
+	size_t want = MIN(s->n / 8 + 1, (size_t)SEAL_THREADS_MAX), started = 0;
 
-	want = MIN(want, s->n / 8 + 1);
-	while (started + 1 < want && pthread_create(&threads[started], NULL, seal_thread, s) == 0)
+	while (started + 1 < want && seal_turn_try()) {
+		if (pthread_create(&threads[started], NULL, helper_thread, s) != 0) {
+			seal_turn_give();
+			break;
+		}
 		started++;
-	seal_thread(s);
+	}
+	seal_unodes(s, false);
 	while (started > 0)
 		pthread_join(threads[--started], NULL);
 }
@@ -345,7 +354,7 @@ int seal_run(struct view *v, uint64_t next_ino, struct seal_result *out, struct 
 		if (s.n)
 			qsort(s.unodes, s.n, sizeof(struct unode *), by_ino);
 		if (any_big(&s))
-			s.pool = pool_new((unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L), 16);
+			s.pool = seal_workers_get();
 		run_threads(&s);
 		r = s.failed;
 	}
@@ -354,7 +363,7 @@ int seal_run(struct view *v, uint64_t next_ino, struct seal_result *out, struct 
 		r = stage_super(&s);
 	if (!r)
 		r = apply_batch(&s);
-	pool_free(s.pool);
+	seal_workers_put(s.pool);
 	tree_batch_free(s.batch);
 	free(s.unodes);
 	pthread_mutex_destroy(&s.lock);

@@ -17,8 +17,8 @@ struct seal_result {
 /*
  * v->sealed over v->base becomes a tree. Neither changes while this runs (the
  * caller sees to it), so no lock is taken. next_ino: as of the swap. The
- * caller is inside a guard session and flushes the store afterwards. Inodes
- * without a name are left out.
+ * caller has a turn (seal_turns.h), is inside a guard session, and flushes the store afterwards.
+ * Inodes without a name are left out.
  */
 MUST_CHECK int seal_run(struct view *v, uint64_t next_ino, struct seal_result *out,
 			struct error *err);
