@@ -196,6 +196,7 @@ static int read_contents(struct tar_import *t, struct ingest_inode *i)
 
 	if (size < 0)
 		return fail_entry(t, -EBADMSG, "negative size");
+	t->entry_at = UINT64_MAX; /* the headers were read, and contents may be of any size */
 	return read_data(t, i, (uint64_t)size);
 }
 

@@ -336,6 +336,20 @@ static void sparse_files_with_many_runs_survive(void **state)
 	assert_same_root(want, got);
 }
 
+/* More than is kept of any entry's headers. */
+static void files_may_be_larger_than_headers(void **state)
+{
+	struct scratch *s = *state;
+	struct inode_rec rec;
+
+	sh("truncate -s 40M big && echo x >small && tar -cf t.tar big small");
+	import_tar(s, "t.tar");
+	lookup(s, "big", &rec);
+	assert_int_equal(rec.size, 40 << 20);
+	lookup(s, "small", &rec);
+	assert_int_equal(rec.size, 2);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
@@ -354,6 +368,7 @@ int main(void)
 		T(symlinked_directories_lead_inside_the_archive_only),
 		T(an_empty_archive_is_an_empty_tree),
 		T(sparse_files_with_many_runs_survive),
+		T(files_may_be_larger_than_headers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
