@@ -94,6 +94,7 @@ static void evict_locked(struct conns *cs, const uint8_t address[8], int64_t now
 
 	TAILQ_FOREACH(c, &cs->untrusted, link)
 	{
+		/* cppcheck-suppress uninitvar ; the macro sets it */
 		if (c->ended)
 			continue;
 		if (!oldest)
