@@ -241,7 +241,7 @@ VARVE_API VARVE_MUST_CHECK int varve_file_list(struct varve_client *c, const cha
 VARVE_API void varve_files_free(struct varve_file **list);
 VARVE_API VARVE_MUST_CHECK int varve_file_mkdir(struct varve_client *c, const char *sandbox_id,
 						const char *path, struct varve_error *err);
-/* A directory with all below it. */
+/* A directory with all below it. What is gone already is no error. */
 VARVE_API VARVE_MUST_CHECK int varve_file_remove(struct varve_client *c, const char *sandbox_id,
 						 const char *path, struct varve_error *err);
 

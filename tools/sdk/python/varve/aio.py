@@ -223,7 +223,7 @@ class AsyncFiles:
         await self._client.send(_calls.file_mkdir(self._id, path))
 
     async def remove(self, path: str) -> None:
-        """Remove a file, or a directory with all that is in it."""
+        """Remove a file, or a directory with all that is in it; gone already is no error."""
         await self._client.send(_calls.file_remove(self._id, path))
 
     async def exists(self, path: str) -> bool:

@@ -210,7 +210,7 @@ class Files:
         self._client.send(_calls.file_mkdir(self._id, path))
 
     def remove(self, path: str) -> None:
-        """Remove a file, or a directory with all that is in it."""
+        """Remove a file, or a directory with all that is in it; gone already is no error."""
         self._client.send(_calls.file_remove(self._id, path))
 
     def exists(self, path: str) -> bool:

@@ -56,7 +56,7 @@ export class Files {
     await this.#client.send(this.#call("POST", "/mkdir", path));
   }
 
-  /** Remove a file, or a directory with all that is in it. */
+  /** Remove a file, or a directory with all that is in it. One that is gone already is no error. */
   async remove(path: string): Promise<void> {
     await this.#client.send(this.#call("DELETE", "", path));
   }
