@@ -50,8 +50,8 @@ is "the status is the program's" "$?" 5
 # --- signals ---
 signalled() { # SIGNAL SCRIPT: says "ready" when it can be sent
 	: >got
-	# A job of a script ignores SIGINT.
-	env --default-signal=INT varve exec "$sb" -- sh -c "$2" >got 2>&1 <open &
+	# A job of a script ignores SIGINT, and one below nohup SIGHUP.
+	env --default-signal=INT,HUP varve exec "$sb" -- sh -c "$2" >got 2>&1 <open &
 	local pid=$!
 	until_says got ready
 	kill "-$1" $pid
