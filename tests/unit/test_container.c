@@ -142,7 +142,7 @@ static pid_t start_endless_call(const char *oci_dir)
 
 	if (pid == 0) /* the reaper waits for the end of all who have its pipe */
 		(void)!syscall(SYS_close_range, 3, ~0u, 0);
-	while (pid == 0) {
+	while (pid == 0) { /* NOLINT(bugprone-infinite-loop): until it is killed */
 		child = fork();
 		if (child == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
