@@ -18,14 +18,14 @@
 #include "fs/mountinfo.h"
 #include "store/base/log.h"
 
-/* From a serving thread: nobody has it mounted or open any more. */
-static void on_session_end(void *arg)
+/* It is at its place no more, and `served` or not; the record says so unless we are ending. */
+static void note_unmounted(struct mount *m, bool served)
 {
-	struct mount *m = arg;
 	int r = 0;
 
 	pthread_mutex_lock(&m->state);
-	m->served = m->placed = false;
+	m->served = m->served && served;
+	m->placed = false;
 	if (!m->closing && m->rec.attached) {
 		mount_record_set_attached(&m->rec, false);
 		r = mount_record_write(m->store, &m->rec, KV_LOG);
@@ -34,6 +34,12 @@ static void on_session_end(void *arg)
 	if (r)
 		log_error("mount %s: cannot record that it was unmounted: %s", m->rec.id,
 			  strerror(-r));
+}
+
+/* From a serving thread: nobody has it mounted or open any more. */
+static void on_session_end(void *arg)
+{
+	note_unmounted(arg, false);
 }
 
 int mount_check_place(const char *path, struct error *err)
@@ -173,22 +179,12 @@ static int attach_at(struct mount *m, const char *mountpoint, struct error *err)
 static void note_place(struct mount *m, const struct mountinfo *mi)
 {
 	bool served, placed;
-	int r = 0;
 
 	get_state(m, &served, &placed);
 	if (!placed || !m->session ||
 	    mountinfo_find(mi, session_at(m->session)->id, session_at(m->session)->dev))
 		return;
-	pthread_mutex_lock(&m->state);
-	m->placed = false;
-	if (!m->closing && m->rec.attached) {
-		mount_record_set_attached(&m->rec, false);
-		r = mount_record_write(m->store, &m->rec, KV_LOG);
-	}
-	pthread_mutex_unlock(&m->state);
-	if (r)
-		log_error("mount %s: cannot record that it was unmounted: %s", m->rec.id,
-			  strerror(-r));
+	note_unmounted(m, true);
 }
 
 void mount_note_place(struct mount *m, const struct mountinfo *mi)
