@@ -20,7 +20,7 @@
 #include <stdbool.h>
 
 #include "fs/kernel_mount.h"
-#include "fs/mount.h"
+#include "fs/session_pool.h"
 #include "fs/view.h"
 
 struct session;

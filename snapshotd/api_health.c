@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/session_pool.h"
 #include "store/base/version.h"
 
 static int64_t uptime_ms(const struct api *a)

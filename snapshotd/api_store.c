@@ -1,3 +1,4 @@
+#include "fs/session_pool.h"
 #include "snapshotd/api.h"
 
 #include <errno.h>

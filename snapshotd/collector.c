@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "fs/mountinfo.h"
+#include "fs/session_pool.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
 

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/session_pool.h"
 #include "fs/shared_files.h"
 #include "snapshotd/api.h"
 #include "snapshotd/config.h"

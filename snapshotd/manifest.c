@@ -7,15 +7,13 @@
  * exist, a command that fails. Sizes are bounded by what the kernel takes (a
  * path, one argument of a process) and by the body of a request as a whole.
  */
-#include "snapshotd/manifest.h"
+#include "snapshotd/manifest_internal.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "snapshotd/manifest_files.h"
-#include "snapshotd/manifest_text.h"
 #include "store/jcs.h"
 #include "store/snapshot.h"
 

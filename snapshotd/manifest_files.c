@@ -1,13 +1,10 @@
-#include "snapshotd/manifest_files.h"
+#include "snapshotd/manifest_internal.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "snapshotd/manifest.h"
-#include "snapshotd/manifest_text.h"
 
 #define MODE_MAX 07777
 #define WHERE_SIZE 64 /* "files[123456].relativePath" */

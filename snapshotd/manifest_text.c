@@ -1,11 +1,9 @@
-#include "snapshotd/manifest_text.h"
+#include "snapshotd/manifest_internal.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdint.h>
 #include <string.h>
-
-#include "snapshotd/manifest.h"
 
 const char *manifest_text(const json_t *v, size_t max)
 {

@@ -8,6 +8,8 @@
 
 #include <errno.h>
 
+#include "store/base/macros.h"
+
 static const char *const allowed[] = { "_llseek",
 				       "_newselect",
 				       "accept",

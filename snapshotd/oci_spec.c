@@ -1,5 +1,7 @@
 #include "snapshotd/oci_spec.h"
 
+#include "store/base/macros.h"
+
 #define PIDS_DEFAULT 4096
 #define CPU_PERIOD_US 100000
 #define OPEN_FILES_SOFT 65536

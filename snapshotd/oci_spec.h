@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-#include "snapshotd/container.h"
+#include "snapshotd/container_options.h"
 
 struct oci_host {
 	const char *agent;	 /* the file that is the first process */

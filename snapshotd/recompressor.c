@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "fs/session_pool.h"
 #include "store/base/log.h"
 
 #define TICK_MS 1000

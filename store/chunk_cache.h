@@ -5,7 +5,8 @@
 #ifndef VARVE_CHUNK_CACHE_H
 #define VARVE_CHUNK_CACHE_H
 
-#include "store/chunk_store.h"
+#include "store/chunk.h"
+#include "store/hash.h"
 
 struct chunk_cache;
 /* NULL where memory is out. max_bytes 0: a cache that keeps nothing. */

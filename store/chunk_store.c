@@ -222,7 +222,7 @@ static int load_dict(struct chunk_store *cs, uint32_t id, struct codec_dict **ou
 	pthread_mutex_lock(&cs->dict_lock); /* held during I/O: all who come want the same */
 	struct codec_dict *d = atomic_load_explicit(slot, memory_order_relaxed);
 	if (!d)
-		r = dict_load(cs->kv, id, 0, &d);
+		r = dict_load(cs->kv, id, 0, NULL, &d);
 	if (r == 0)
 		atomic_store_explicit(slot, d, memory_order_release);
 	pthread_mutex_unlock(&cs->dict_lock);

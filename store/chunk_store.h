@@ -11,6 +11,7 @@
 
 #include "store/base/error.h"
 #include "store/base/macros.h"
+#include "store/chunk.h"
 #include "store/guard.h"
 #include "store/hash.h"
 #include "store/kv.h"
@@ -58,12 +59,6 @@ MUST_CHECK int chunk_batch_write(struct chunk_batch *b);
  */
 void chunk_store_touch(struct chunk_store *cs, const struct digest *d);
 
-/* A decoded chunk, shared and immutable, alive until chunk_unref. */
-struct chunk {
-	const uint8_t *data;
-	size_t len;
-};
-
 /*
  * From the cache or the database. 0; -ENODATA where the chunk is missing;
  * -EBADMSG where the frame does not decode, its checksum fails or its length
@@ -79,8 +74,6 @@ MUST_CHECK int chunk_store_read(struct chunk_store *cs, const struct digest *d, 
 				size_t len);
 /* As chunk_store_get, without waiting: NULL where the cache has it not. */
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d);
-void chunk_unref(struct chunk *c);
-DEFINE_CLEANUP(struct chunk *, chunk_unref)
 
 /*
  * Bypass the cache and rehash: for verify. Errors as for chunk_store_get, and

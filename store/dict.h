@@ -2,7 +2,7 @@
  * dict.h - the dictionaries with which a store's chunks are compressed again
  * (recompress.h): much of a small chunk is what others begin with, too.
  *
- * A dictionary is trained on chunks of the store once it has DICT_CHUNKS_MIN, and
+ * A dictionary is trained (dict_train.h) on chunks of the store once it has DICT_CHUNKS_MIN, and
  * another one whenever it has grown eightfold since, for those that come then. It
  * is never removed, as chunks name it: DICT_COUNT_MAX of some 100 KiB.
  *
@@ -15,29 +15,22 @@
 
 #include <stdint.h>
 
-#include "store/base/error.h"
+#include "store/base/buf.h"
 #include "store/base/macros.h"
 #include "store/codec.h"
 #include "store/kv.h"
-
-struct store;
 
 #define DICT_CHUNKS_MIN 1024
 #define DICT_COUNT_MAX 8
 #define DICT_FIRST_ID 32768u /* those below are reserved (RFC 8878); then one by one */
 
-/* level as for codec_dict_new. -ENOENT, -EBADMSG where both copies are damaged. */
-MUST_CHECK int dict_load(struct kv *kv, uint32_t id, int level, struct codec_dict **out);
-
-/* Calls fn(fn_arg) on a thread that may work for long, and returns after it. */
-typedef void (*dict_run_fn)(void *arg, void (*fn)(void *fn_arg), void *fn_arg);
-
 /*
- * The newest one, for a level; a new one where it is time for that, which makes
- * the store one of format 2. NULL: chunks are too few, or have nothing in common.
- * One at a time. Training takes some seconds and 32 MiB; run(run_arg) does it.
+ * level as for codec_dict_new. *out_chunks: how many the store had when it was made; may be
+ * NULL. * -ENOENT, -EBADMSG where both copies are damaged.
  */
-MUST_CHECK int dict_newest(struct store *s, int level, dict_run_fn run, void *run_arg,
-			   struct codec_dict **out, struct error *err);
+MUST_CHECK int dict_load(struct kv *kv, uint32_t id, int level, uint64_t *out_chunks,
+			 struct codec_dict **out);
+/* Synced. */
+MUST_CHECK int dict_save(struct kv *kv, uint32_t id, uint64_t chunks, const struct buf *dict);
 
 #endif

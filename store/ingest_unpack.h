@@ -5,7 +5,10 @@
 #ifndef VARVE_INGEST_UNPACK_H
 #define VARVE_INGEST_UNPACK_H
 
-#include "store/ingest_tar.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/ingest_archive.h"
 
 struct ingest_unpack {
 	struct archive *raw;

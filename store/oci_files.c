@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "store/archive_path.h"
-#include "store/ingest_tar.h"
+#include "store/ingest_archive.h"
 
 #define SPOOLED_MAX 65536u /* files in an image's archive */
 #define LINKS_MAX 8

@@ -31,7 +31,7 @@
 #include "store/base/pool.h"
 #include "store/chunker.h"
 #include "store/codec.h"
-#include "store/dict.h"
+#include "store/dict_train.h"
 #include "store/digest_set.h"
 #include "store/store_root.h"
 

@@ -2,10 +2,7 @@
 #ifndef VARVE_TOOLS_COMMANDS_H
 #define VARVE_TOOLS_COMMANDS_H
 
-#include "tools/cli.h"
-
-#define COMMAND(name) int cmd_##name(struct cli *cli, const struct args *args, struct error *err)
-#define OPTIONS(name) extern const struct option_spec options_##name[]
+#include "tools/inspect_commands.h"
 
 COMMAND(import);
 OPTIONS(import);
@@ -35,15 +32,7 @@ OPTIONS(gc);
 COMMAND(stats);
 COMMAND(dashboard);
 OPTIONS(dashboard);
-COMMAND(ls);
-OPTIONS(ls);
-COMMAND(cat);
-COMMAND(stat);
-COMMAND(chunks);
-COMMAND(tree);
 COMMAND(verify);
-COMMAND(du);
-OPTIONS(du);
 COMMAND(build);
 OPTIONS(build);
 COMMAND(builds);

@@ -2,8 +2,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "tools/commands.h"
 #include "tools/inspect.h"
+#include "tools/inspect_commands.h"
 #include "tools/inspect_json.h"
 #include "tools/table.h"
 #include "tools/text.h"

@@ -8,8 +8,8 @@
 
 #include "store/base/bytes_json.h"
 #include "store/base/wire.h"
-#include "tools/commands.h"
 #include "tools/inspect.h"
+#include "tools/inspect_commands.h"
 #include "tools/inspect_json.h"
 #include "tools/table.h"
 #include "tools/text.h"

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#include "tools/commands.h"
 #include "tools/inspect.h"
+#include "tools/inspect_commands.h"
 #include "tools/inspect_json.h"
 #include "tools/table.h"
 #include "tools/text.h"

@@ -170,7 +170,7 @@ static void a_dictionary_is_made_of_many_chunks(void **state)
 	struct codec_dict *d;
 	m_snapshot(f->s, m, "a");
 	assert_int_equal(f->s->format, 1);
-	assert_int_equal(dict_load(f->s->kv, DICT_FIRST_ID, 0, &d), -ENOENT);
+	assert_int_equal(dict_load(f->s->kv, DICT_FIRST_ID, 0, NULL, &d), -ENOENT);
 	struct verify_result before = expect_sound(f);
 	struct recompress_result res = recompress(f, 9);
 	assert_int_equal(res.replaced_chunks, 1100);

@@ -1,0 +1,25 @@
+/* session_pool.h - the threads that serve the requests of all mounts of a daemon. */
+#ifndef VARVE_FS_SESSION_POOL_H
+#define VARVE_FS_SESSION_POOL_H
+
+#include <stdint.h>
+
+#include "store/base/error.h"
+
+struct session_pool;
+/* threads 0: 4 a core, at least 8; one mount gets half of them. NULL on failure. */
+struct session_pool *session_pool_new(unsigned threads, struct error *err);
+/*
+ * Mounts of cache mode `shared` made from now on share these files, which outlive
+ * them; without them, they are `private`.
+ */
+struct shared_files;
+void session_pool_share(struct session_pool *sp, struct shared_files *files);
+/* Those files, or NULL. */
+struct shared_files *session_pool_shared(const struct session_pool *sp);
+/* Every mount has been closed before. */
+void session_pool_free(struct session_pool *sp);
+/* Requests served so far, by all mounts of the pool. */
+uint64_t session_pool_requests(struct session_pool *sp);
+
+#endif
