@@ -225,9 +225,6 @@ uint64_t view_new_inodes(struct view *v);
 /* For view_attr.c: truncate inside a transaction; *rec is updated. */
 void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, struct inode_rec *rec,
 		      uint64_t size);
-/* Drop security.capability where the inode has one. */
-void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u);
-uint32_t mode_without_suid(uint32_t mode, bool any_sgid);
 struct timespec view_now(void);
 /*
  * upper_tx_end ends it. The quota limits it: what deletes something, so that a full

@@ -32,4 +32,12 @@ MUST_CHECK int links_name_of(struct view *v, uint64_t dir, uint64_t hash, uint64
 /* A directory that can take names: -ENOTDIR, -ENOENT where it is deleted. */
 MUST_CHECK int dir_rec_locked(struct view *v, uint64_t dir, struct view_rec *out);
 
+/* True where there was one; a failure is the transaction's. */
+bool view_del_xattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, const char *name);
+#define XATTR_CAPS "security.capability"
+/* Drop security.capability where the inode has one. */
+void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u);
+/* A file's mode without setuid, and without setgid where it is executable or any_sgid. */
+uint32_t mode_without_suid(uint32_t mode, bool any_sgid);
+
 #endif

@@ -11,7 +11,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,27 +19,6 @@
 
 #include "snapshotd/image_cache.h"
 #include "store/base/log.h"
-#include "store/base/utf8.h"
-
-bool build_is_cancelled(const struct build *bd)
-{
-	return atomic_load(&bd->cancelled) || atomic_load(&bd->owner->stopping);
-}
-
-void build_info(struct build *bd, const char *fmt, ...)
-{
-	CLEANUP(buf_fini_p) struct buf valid = BUF_INIT;
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (utf8_append_valid(&valid, text, strlen(text)) == 0)
-		build_log_add(bd->log, bd->step,
-			      bd->step ? bd->m.steps[bd->step - 1].type_name : "info", BUILD_INFO,
-			      (const char *)valid.data, valid.len);
-}
 
 static int enter(struct build *bd, enum build_state to, struct error *err)
 {

@@ -131,11 +131,13 @@ MUST_CHECK int build_record_outcome(struct builds *b, const char *id, struct bui
 /* Detach and discard a mount of ours. */
 void builds_drop_mount(struct builds *b, struct mount_entry *e);
 
-/* build_run.c */
-void *build_main(void *bd);
+/* build_info.c */
 bool build_is_cancelled(const struct build *bd);
 /* An event of the controller itself. */
 void build_info(struct build *bd, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* build_run.c */
+void *build_main(void *bd);
 MUST_CHECK int build_start_container(struct build *bd, struct error *err);
 
 /* build_steps.c */
