@@ -19,10 +19,12 @@ OBJCOPY ?= objcopy
 PKGS = fuse3 libzstd libcrypto jansson libmicrohttpd libarchive libcurl zlib
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
 CFLAGS ?= -O2 -g
-CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -I.
-CPPFLAGS += $(shell pkg-config --cflags $(PKGS))
+# Asked for once, not for every command.
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS))
+PKG_LIBS := $(shell pkg-config --libs $(PKGS))
+CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -I. $(PKG_CFLAGS)
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-omit-frame-pointer -pthread -MMD -MP
-LDLIBS += $(shell pkg-config --libs $(PKGS)) -lrocksdb -pthread
+LDLIBS += $(PKG_LIBS) -lrocksdb -pthread
 ifdef DEVELOPER
 ALL_CFLAGS += -Werror
 endif
@@ -140,8 +142,11 @@ $(BUILD)/lib/varve.pc: tools/image/varve.pc.in
 	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@PKGS@|$(LIB_PKGS)|' \
 		-e "s|@VERSION@|$$(sed -n 's/.*VARVE_VERSION "\(.*\)"/\1/p' store/base/version.h)|" $< >$@
 
-# A test program links the layers whose headers it includes, and those below.
-includes = $(shell grep -q '^#include "$(1)/' $(2) && echo yes)
+# A test program links the layers whose headers it includes, and those below. One look at
+# all of them says so, as FILE:LAYER.
+INCLUDES := $(shell grep -HoE '^.include "(tools/image|tools|snapshotd|fs)/' tests/*/*.c | \
+	sed 's/:.*"/:/; s|/$$||' | sort -u)
+includes = $(filter $(2):$(1),$(INCLUDES))
 libs_of = $(if $(call includes,tools/image,$(1)),$(LIB).a) \
 	$(if $(call includes,tools,$(1)),$(TOOLS_A)) \
 	$(if $(call includes,snapshotd,$(1)),$(DAEMON_A) $(FS_A)) \
@@ -167,8 +172,10 @@ check: all unit helpers
 	scripts/tap --timeout 120 --logs $(BUILD)/logs/unit $(UNIT)
 	VARVE_BUILD=$(abspath $(BUILD)) tests/integration/run --quick
 
-fuzz:
-	+$(MAKE) BUILD=$(BUILD)/fuzz CC=clang SANITIZE=address,undefined FUZZER=1 fuzzers
+fuzz-programs:
+	+$(MAKE) BUILD=$(BUILD)/fuzz CC=clang CFLAGS='-O1 -g1' SANITIZE=address,undefined FUZZER=1 fuzzers
+
+fuzz: fuzz-programs
 	tests/fuzz/run --seconds $(FUZZ_SECONDS) --build $(BUILD)/fuzz $(FUZZ)
 
 coverage:
@@ -215,5 +222,5 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(patsubst %.c,$(BUILD)/%.d,$(ALL_C)) $(LIB_O:.o=.d)
-.PHONY: $(BUILD)/lib/varve.pc all unit helpers fuzzers check fuzz coverage bench bench-readme lint format install clean
+.PHONY: $(BUILD)/lib/varve.pc all unit helpers fuzzers check fuzz fuzz-programs coverage bench bench-readme lint format install clean
 .SECONDARY:
