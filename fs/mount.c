@@ -128,6 +128,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	m->rec = *rec;
 	memset(rec, 0, sizeof(*rec));
 	pthread_mutex_init(&m->op, NULL);
+	pthread_mutex_init(&m->writing, NULL);
 	pthread_mutex_init(&m->state, NULL);
 	pthread_cond_init(&m->seal_done, NULL);
 	/* Older programs would take its journal for an empty one. */
@@ -169,6 +170,7 @@ void mount_free(struct mount *m)
 	mount_record_fini(&m->rec);
 	pthread_cond_destroy(&m->seal_done);
 	pthread_mutex_destroy(&m->state);
+	pthread_mutex_destroy(&m->writing);
 	pthread_mutex_destroy(&m->op);
 	free(m);
 }
@@ -294,11 +296,14 @@ int mount_discard(struct mount *m, struct error *err)
 	session_stop(m->session);
 	m->session = NULL;
 	/* From here on a crash leads to its deletion at the next start. */
-	pthread_mutex_lock(&m->state);
-	m->rec.discarding = true;
-	r = mount_record_write(s, &m->rec, KV_SYNC);
-	m->rec.discarding = r == 0;
-	pthread_mutex_unlock(&m->state);
+	pthread_mutex_lock(&m->writing);
+	struct mount_record next = m->rec;
+
+	next.discarding = true;
+	r = mount_record_write(s, &next, KV_SYNC);
+	if (!r)
+		mount_record_become(m, &next);
+	pthread_mutex_unlock(&m->writing);
 	pthread_mutex_unlock(&m->op);
 	if (r)
 		return error_set_errno(err, r, "cannot record that the mount goes");

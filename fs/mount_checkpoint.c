@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #include "fs/carry.h"
-#include "fs/freeze.h"
+#include "fs/freezing.h"
 #include "fs/seal.h"
 #include "fs/seal_turns.h"
 #include "fs/shared_files.h"
@@ -36,6 +36,9 @@
 
 /* How long a busy mount may go on writing before it is frozen. */
 #define FLUSH_AHEAD_MS 1000
+/* How long it is frozen at a time, whatever the checkpoint waits for, and how often. */
+#define FROZEN_MAX_MS 5000
+#define FREEZE_TRIES 2
 
 static uint64_t now_ns(void)
 {
@@ -94,13 +97,14 @@ static void make_failed(void *arg, struct snapshot *snap)
 }
 
 /*
- * The mount's record, which is m->rec but for its snapshot, and the snapshot's,
- * in one synced write. A snapshot that was deleted meanwhile stays deleted, and
- * one that has failed stays so.
+ * The mount's record, of which `next` lacks the snapshot, and the snapshot's, in one
+ * synced write. A snapshot that was deleted meanwhile stays deleted, and one that
+ * has failed stays so. writing held.
  */
-static int put_adopted(struct mount *m, const char *snapshot_id, struct seal_result *res,
+static int put_adopted(struct mount *m, struct mount_record *next, struct seal_result *res,
 		       struct kv_batch *b, struct error *err)
 {
+	const char *snapshot_id = m->rec.sealing_snapshot;
 	struct snapshots *ss = m->store->snapshots;
 	struct snapshot snap;
 	int r = -ENOENT;
@@ -112,13 +116,13 @@ static int put_adopted(struct mount *m, const char *snapshot_id, struct seal_res
 		r = -ENOENT;
 	}
 	if (!r) {
-		memcpy(m->rec.snapshot_id, snap.id, sizeof(m->rec.snapshot_id));
-		memcpy(m->rec.snapshot_name, snap.name, sizeof(m->rec.snapshot_name));
+		memcpy(next->snapshot_id, snap.id, sizeof(next->snapshot_id));
+		memcpy(next->snapshot_name, snap.name, sizeof(next->snapshot_name));
 		snapshot_fini(&snap);
 	} else if (r != -ENOENT) {
 		return error_set_errno(err, r, "cannot read the checkpoint's record");
 	}
-	int r2 = mount_record_put(m->store, b, &m->rec);
+	int r2 = mount_record_put(m->store, b, next);
 
 	if (r2)
 		return error_set_errno(err, r2, "cannot write the mount's record");
@@ -136,24 +140,23 @@ static int put_adopted(struct mount *m, const char *snapshot_id, struct seal_res
 static int write_adopted(struct mount *m, struct seal_result *res, struct kv_batch *b,
 			 struct error *err)
 {
-	struct mount_record was;
 	int r;
 
-	/* I/O under the lock: readers of the record wait for what it will say. */
-	pthread_mutex_lock(&m->state);
-	was = m->rec;
-	m->rec.base = res->root;
-	m->rec.sealing_epoch = 0;
-	m->rec.sealing_next_ino = 0;
-	m->rec.sealing_snapshot[0] = 0;
-	upper_delete_range(m->store->kv, b, m->view.cur->id, was.sealing_epoch, false);
+	pthread_mutex_lock(&m->writing);
+	struct mount_record next = m->rec;
+
+	next.base = res->root;
+	next.sealing_epoch = 0;
+	next.sealing_next_ino = 0;
+	next.sealing_snapshot[0] = 0;
+	upper_delete_range(m->store->kv, b, m->view.cur->id, m->rec.sealing_epoch, false);
 	/* What the journal has of the old epoch must not come after its deletion. */
 	journal_hold(m->view.journal);
-	r = put_adopted(m, was.sealing_snapshot, res, b, err);
-	journal_release(m->view.journal, r ? 0 : m->rec.epoch);
-	if (r)
-		m->rec = was;
-	pthread_mutex_unlock(&m->state);
+	r = put_adopted(m, &next, res, b, err);
+	journal_release(m->view.journal, r ? 0 : next.epoch);
+	if (!r)
+		mount_record_become(m, &next);
+	pthread_mutex_unlock(&m->writing);
 	return r;
 }
 
@@ -328,7 +331,7 @@ static bool is_changed(const struct view *v)
 	return atomic_load(&v->cur->changed);
 }
 
-/* layers held exclusively. On failure all is as it was. */
+/* writing held, and layers exclusively. On failure all is as it was. */
 static int begin_epoch(struct mount *m, struct upper **next, const char *snapshot_id)
 {
 	struct view *v = &m->view;
@@ -355,11 +358,14 @@ static int begin_epoch(struct mount *m, struct upper **next, const char *snapsho
 	return 0;
 }
 
+/* Where there was something to seal, *next is taken, and write_swapped follows. */
 static int swap(struct mount *m, struct upper **next, const char *snapshot_id, bool *out_changed)
 {
 	struct view *v = &m->view;
-	uint64_t start = now_ns();
 	int r = 0;
+
+	pthread_mutex_lock(&m->writing);
+	const uint64_t start = now_ns();
 
 	pthread_rwlock_wrlock(&v->layers);
 	*out_changed = is_changed(v);
@@ -369,11 +375,18 @@ static int swap(struct mount *m, struct upper **next, const char *snapshot_id, b
 	pthread_mutex_lock(&m->state);
 	if (*out_changed)
 		m->last_pause_ns = now_ns() - start;
-	/* The journal has it already; this saves the next start the work. */
-	if (*out_changed && !r && mount_record_write(m->store, &m->rec, KV_LOG))
-		log_warn("mount %s: its record will be written with the checkpoint", m->rec.id);
 	pthread_mutex_unlock(&m->state);
+	pthread_mutex_unlock(&m->writing);
 	return r;
+}
+
+/* The journal has it already; this saves the next start the work. */
+static void write_swapped(struct mount *m)
+{
+	pthread_mutex_lock(&m->writing);
+	if (mount_record_write(m->store, &m->rec, KV_LOG))
+		log_warn("mount %s: its record will be written with the checkpoint", m->rec.id);
+	pthread_mutex_unlock(&m->writing);
 }
 
 static void describe(struct mount *m, const char *name, struct snapshot *snap)
@@ -416,49 +429,78 @@ static int ready_unchanged(struct mount *m, struct snapshot *snap, struct error 
 	return snapshots_put(m->store->snapshots, snap, NULL, err);
 }
 
+struct swapping {
+	struct snapshot *snap; /* what the epoch becomes */
+	struct upper *next;    /* owned; NULL once it is the current one */
+	bool changed;	       /* there was something to seal, and it is being */
+};
+
+/*
+ * The same while nobody in the cgroup runs. They stand still for a flush of what is left
+ * and the swap, which writes to the journal alone; and go on when that takes too long.
+ */
+static int swap_frozen(struct mount *m, const char *cgroup, struct swapping *sw, struct error *err)
+{
+	bool done = false;
+	int r = 0;
+
+	for (int i = 0; !r && !done && !sw->changed && i < FREEZE_TRIES; i++) {
+		struct freezing f;
+		uint64_t ns;
+
+		/* So that little is left to write while they stand still. */
+		(void)mount_flush(m, i ? SESSION_DRAIN_MS : FLUSH_AHEAD_MS);
+		r = freezing_begin(&f, cgroup, FROZEN_MAX_MS, err);
+		if (r)
+			return r;
+		done = mount_flush(m, FROZEN_MAX_MS) != -ETIMEDOUT && !freezing_is_late(&f);
+		if (done)
+			r = swap(m, &sw->next, sw->snap->id, &sw->changed);
+		done = freezing_end(&f, &ns) && done;
+		atomic_fetch_add(&m->last_frozen_ns, ns);
+	}
+	if (!r && !done)
+		r = error_set(err, -ETIMEDOUT,
+			      "its programs stood still for %d s and what they had written was not "
+			      "on disk: they go on, without a checkpoint",
+			      FROZEN_MAX_MS / 1000);
+	return r;
+}
+
 /* op held, nothing being sealed. */
 static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap, struct error *err)
 {
-	struct upper *next CLEANUP(upper_free_p) = NULL;
-	bool changed = true, frozen = false, attached;
-	uint64_t frozen_at = 0;
+	struct upper *next CLEANUP(upper_free_p) = upper_new(m->view.cur->id, m->rec.epoch + 1);
+	struct swapping sw = { .snap = snap, .next = next };
 	int r = 0;
 
-	pthread_mutex_lock(&m->state);
-	attached = m->served;
-	pthread_mutex_unlock(&m->state);
-	next = upper_new(m->view.cur->id, m->rec.epoch + 1);
+	atomic_store(&m->last_frozen_ns, 0);
 	if (!next)
 		return error_set(err, -ENOMEM, "out of memory");
-	if (attached && cgroup) {
-		/* So that little is left to write while they stand still. */
-		mount_flush(m, FLUSH_AHEAD_MS);
-		frozen_at = now_ns();
-		r = cgroup_freeze(cgroup, err);
-		frozen = r == 0;
-	}
-	if (attached && !r)
-		mount_flush(m, SESSION_DRAIN_MS);
-	if (!r && !is_changed(&m->view))
-		r = ready_unchanged(m, snap, err);
-	else if (!r)
-		r = snapshots_put(m->store->snapshots, snap, NULL, err);
-	if (!r && snap->status == SNAPSHOT_BUILDING)
-		r = swap(m, &next, snap->id, &changed);
-	if (frozen && cgroup_thaw(cgroup))
-		log_error("cannot thaw cgroup %s", cgroup);
-	atomic_store(&m->last_frozen_ns, frozen ? now_ns() - frozen_at : 0);
-	if (r) {
-		if (snap->status == SNAPSHOT_BUILDING && r != -EEXIST)
-			(void)!snapshots_delete(m->store->snapshots, snap->id, NULL);
-		return error_prefix(err, r, "cannot take the checkpoint");
-	}
-	if (snap->status == SNAPSHOT_READY)
-		return 0;
-	if (!changed)
+	pthread_mutex_lock(&m->state);
+	const bool attached = m->served, freeze = attached && cgroup;
+
+	pthread_mutex_unlock(&m->state);
+	if (attached && !freeze)
+		(void)mount_flush(m, SESSION_DRAIN_MS);
+	if (!freeze && !is_changed(&m->view))
 		return ready_unchanged(m, snap, err);
-	mount_start_seal(m);
-	return 0;
+	/* Before they are frozen: it waits for the disk. */
+	r = snapshots_put(m->store->snapshots, snap, NULL, err);
+	if (!r && freeze)
+		r = swap_frozen(m, cgroup, &sw, err);
+	else if (!r)
+		r = swap(m, &sw.next, snap->id, &sw.changed);
+	next = sw.next;
+	if (r && r != -EEXIST)
+		(void)!snapshots_delete(m->store->snapshots, snap->id, NULL);
+	if (sw.changed && !sw.next) {
+		write_swapped(m);
+		mount_start_seal(m);
+	}
+	if (!r && !sw.changed)
+		r = ready_unchanged(m, snap, err);
+	return r;
 }
 
 int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgroup,
@@ -474,8 +516,10 @@ int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgrou
 		describe(m, name, out);
 		inherit_config(m, out);
 		r = checkpoint(m, freeze_cgroup, out, err);
-		if (r)
+		if (r) {
+			error_prefix(err, r, "cannot take the checkpoint");
 			snapshot_fini(out);
+		}
 	}
 	pthread_mutex_unlock(&m->op);
 	return r;

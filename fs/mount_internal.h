@@ -58,15 +58,16 @@ MUST_CHECK int mount_record_put(struct store *s, struct kv_batch *b, const struc
 void mount_record_del(struct store *s, struct kv_batch *b, const char *id);
 /* Set `attached`, and since when it is not. */
 void mount_record_set_attached(struct mount_record *r, bool attached);
-/* Write just the record. */
+/* Write just the record. Where others know it, under mount.writing and not under mount.state. */
 MUST_CHECK int mount_record_write(struct store *s, const struct mount_record *r,
 				  enum kv_durability d);
 /* The id as the upper's key prefix. */
 MUST_CHECK int mount_id_bytes(const char *id, uint8_t out[UPPER_ID_SIZE]);
 
 /*
- * Lock order: op, then the view's, then state. on_end of a session takes only
- * state.
+ * Lock order: op, writing, then the view's, then state. on_end of a session takes only
+ * writing and state. The record changes under both of these, so one is enough to read it;
+ * it is written under `writing` alone, so nobody who asks how a mount is waits for a disk.
  */
 struct mount {
 	struct store *store;
@@ -74,7 +75,8 @@ struct mount {
 	pthread_mutex_t op;	 /* one attach, detach, checkpoint or discard at a time */
 	struct session *session; /* guarded by op */
 
-	pthread_mutex_t state; /* guards what follows */
+	pthread_mutex_t writing; /* held while the record is written */
+	pthread_mutex_t state;	 /* guards what follows */
 	pthread_cond_t seal_done;
 	struct mount_record rec;
 	/*
@@ -113,9 +115,11 @@ MUST_CHECK int mount_settle(struct mount *m, struct error *err);
 
 /* op held: mount at rec.mountpoint and begin to serve, or go on if others hold it. */
 MUST_CHECK int mount_attach_locked(struct mount *m, struct error *err);
-/* op held. Write dirty pages of the mount back. */
-/* Waits max_ms at most for writes that do not end. */
-void mount_flush(struct mount *m, unsigned max_ms);
+/* writing held: the record is now what `next` says. */
+void mount_record_become(struct mount *m, const struct mount_record *next);
+/* op held. Write dirty pages of the mount back; failures are logged. -ETIMEDOUT, which is not,
+ * where writes have not ended after max_ms. */
+int mount_flush(struct mount *m, unsigned max_ms);
 MUST_CHECK int mount_check_place(const char *path, struct error *err);
 /* op held: nobody has it, so that it can go. -EBUSY, and err says who does. */
 MUST_CHECK int mount_check_free(struct mount *m, struct error *err);

@@ -23,14 +23,18 @@ static void note_unmounted(struct mount *m, bool served)
 {
 	int r = 0;
 
+	pthread_mutex_lock(&m->writing);
 	pthread_mutex_lock(&m->state);
+	const bool was_attached = !m->closing && m->rec.attached;
+
 	m->served = m->served && served;
 	m->placed = false;
-	if (!m->closing && m->rec.attached) {
+	if (was_attached)
 		mount_record_set_attached(&m->rec, false);
-		r = mount_record_write(m->store, &m->rec, KV_LOG);
-	}
 	pthread_mutex_unlock(&m->state);
+	if (was_attached)
+		r = mount_record_write(m->store, &m->rec, KV_LOG);
+	pthread_mutex_unlock(&m->writing);
 	if (r)
 		log_error("mount %s: cannot record that it was unmounted: %s", m->rec.id,
 			  strerror(-r));
@@ -126,20 +130,16 @@ static int record_place(struct mount *m, char *mountpoint, bool attached, char *
 {
 	int r;
 
-	pthread_mutex_lock(&m->state);
-	*old = m->rec.mountpoint;
-	const bool was = m->rec.attached;
-	const int64_t since = m->rec.detached_at_ms;
+	pthread_mutex_lock(&m->writing);
+	struct mount_record next = m->rec;
 
-	m->rec.mountpoint = mountpoint;
-	mount_record_set_attached(&m->rec, attached);
-	r = mount_record_write(m->store, &m->rec, KV_LOG);
-	if (r) {
-		m->rec.mountpoint = *old;
-		m->rec.attached = was;
-		m->rec.detached_at_ms = since;
-	}
-	pthread_mutex_unlock(&m->state);
+	*old = m->rec.mountpoint;
+	next.mountpoint = mountpoint;
+	mount_record_set_attached(&next, attached);
+	r = mount_record_write(m->store, &next, KV_LOG);
+	if (!r)
+		mount_record_become(m, &next);
+	pthread_mutex_unlock(&m->writing);
 	return r;
 }
 
@@ -228,12 +228,13 @@ int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
 
 /* ---- detach ---- */
 
-void mount_flush(struct mount *m, unsigned max_ms)
+int mount_flush(struct mount *m, unsigned max_ms)
 {
 	int r = m->session ? session_syncfs(m->session, max_ms) : 0;
 
-	if (r)
+	if (r && r != -ETIMEDOUT)
 		log_warn("mount %s: cannot flush: %s", m->rec.id, strerror(-r));
+	return r;
 }
 
 /* Wait a little for the connection to end after an unmount. */
@@ -327,11 +328,14 @@ static int settle_detached(struct mount *m, enum mount_detach_how how, bool sync
 				"%s is unmounted, but its changes could not be "
 				"synced",
 				m->rec.mountpoint);
-	pthread_mutex_lock(&m->state);
-	mount_record_set_attached(&m->rec, false);
-	if (mount_record_write(m->store, &m->rec, sync ? KV_SYNC : KV_LOG))
+	pthread_mutex_lock(&m->writing);
+	struct mount_record next = m->rec;
+
+	mount_record_set_attached(&next, false);
+	mount_record_become(m, &next);
+	if (mount_record_write(m->store, &next, sync ? KV_SYNC : KV_LOG))
 		log_error("mount %s: cannot record its state", m->rec.id);
-	pthread_mutex_unlock(&m->state);
+	pthread_mutex_unlock(&m->writing);
 	return r;
 }
 

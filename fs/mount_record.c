@@ -163,6 +163,13 @@ int mount_record_write(struct store *s, const struct mount_record *r, enum kv_du
 	return res ? res : kv_write(s->kv, b, d);
 }
 
+void mount_record_become(struct mount *m, const struct mount_record *next)
+{
+	pthread_mutex_lock(&m->state);
+	m->rec = *next;
+	pthread_mutex_unlock(&m->state);
+}
+
 int mount_id_bytes(const char *id, uint8_t out[UPPER_ID_SIZE])
 {
 	unsigned n = 0, digit;

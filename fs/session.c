@@ -200,7 +200,7 @@ static void write_back(struct session *s, uint64_t ino)
 	int r = s->dev ? child_write_back(s->mountpoint, s->dev, shared_node(s, ino)) : -ENODEV;
 
 	if (!r && !kernel_waits_for_writes())
-		session_drain(s, SESSION_DRAIN_MS);
+		(void)session_drain(s, SESSION_DRAIN_MS);
 	/* Detached lazily, or hidden below another mount: there is this way, too. */
 	if (r && r != -ESTALE)
 		wire_invalidate(s, ino);
@@ -561,7 +561,7 @@ static bool is_request_queued(const struct session *s)
  * lets out the next. So none is left where, twice in a row, none was queued and
  * all that were being handled had been answered, and none was read meanwhile.
  */
-void session_drain(struct session *s, unsigned max_ms)
+int session_drain(struct session *s, unsigned max_ms)
 {
 	uint64_t until = session_now_ns() + max_ms * 1000000ull;
 
@@ -572,9 +572,10 @@ void session_drain(struct session *s, unsigned max_ms)
 		for (; quiet < 2 && !is_request_queued(s); quiet++)
 			wait_passes(s);
 		if (quiet == 2 && atomic_load(&s->writes) == writes)
-			return;
+			return 0;
 		usleep(50);
 	}
+	return session_ended(s) ? 0 : -ETIMEDOUT;
 }
 
 struct view *session_view(struct session *s)

@@ -58,10 +58,10 @@ MUST_CHECK int session_syncfs(struct session *s, unsigned max_ms);
  * Wait until the write requests that the kernel has begun are handled.
  * syncfs(2) begins them for all dirty pages of a mount, but does not wait for
  * them on every kernel (since Linux 6.18 it trusts no FUSE daemon to answer).
- * Gives up after max_ms of writes that do not end.
+ * -ETIMEDOUT after max_ms of writes that do not end.
  */
 #define SESSION_DRAIN_MS 60000
-void session_drain(struct session *s, unsigned max_ms);
+int session_drain(struct session *s, unsigned max_ms);
 
 /* --- for ops.c --- */
 struct fuse_in_header;

@@ -65,7 +65,5 @@ int session_syncfs(struct session *s, unsigned max_ms)
 		r = child_syncfs_fd(fd);
 		close(fd);
 	}
-	if (!r)
-		session_drain(s, max_ms);
-	return r;
+	return r ? r : session_drain(s, max_ms);
 }
