@@ -60,8 +60,8 @@ const struct route api_routes[] = {
 	{ "POST", "/api/sandboxes/:id/exec/run-async", api_exec_run_async, 0, NULL },
 	{ "GET", "/api/sandboxes/:id/exec/:exec/result", api_exec_result, ROUTE_LONG, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/:exec/signal", api_exec_signal, 0, NULL },
-	{ "POST", "/api/sandboxes/:id/exec/:exec/stdin", api_exec_stdin, ROUTE_LONG | ROUTE_STREAM,
-	  api_exec_stdin_check },
+	{ "POST", "/api/sandboxes/:id/exec/:exec/stdin", api_exec_stdin,
+	  ROUTE_LONG | ROUTE_STREAM | ROUTE_LIVE, api_exec_stdin_check },
 	{ "GET", "/api/sandboxes/:id/files", api_file_get, ROUTE_LONG, NULL },
 	{ "PUT", "/api/sandboxes/:id/files", api_file_put, ROUTE_LONG | ROUTE_STREAM,
 	  api_file_put_check },
@@ -430,6 +430,7 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 		const struct route *r = c->match.route;
 
 		plan->worker = r->flags & ROUTE_LONG;
+		plan->body_live = r->flags & ROUTE_LIVE;
 		plan->body_stream = (r->flags & ROUTE_STREAM) ||
 				    ((r->flags & ROUTE_UPLOAD) && query_get(&c->query, "format"));
 		rc = api_gate_body(c, plan->body_stream, &err);

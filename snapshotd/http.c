@@ -237,6 +237,13 @@ static bool reply_before_body(struct http_request *rq)
 	return rq->status == MHD_HTTP_UNAUTHORIZED || http_header(rq, MHD_HTTP_HEADER_EXPECT);
 }
 
+static int body_pause_ms(const struct http_plan *plan)
+{
+	if (plan->body_live)
+		return CONN_LIVE_PAUSE_MS;
+	return plan->body_stream ? CONN_STREAM_PAUSE_MS : CONN_BODY_PAUSE_MS;
+}
+
 /* The headers are here. */
 static enum MHD_Result request_begin(struct http_request *rq, const char *method)
 {
@@ -247,13 +254,12 @@ static enum MHD_Result request_begin(struct http_request *rq, const char *method
 	rq->fd = connection_fd(rq->conn);
 	rq->wants_events = accepts_events(rq);
 	app->begin(app->ctx, rq, &rq->plan);
-	conns_body(rq->conns, rq->watched,
-		   rq->plan.body_stream ? CONN_STREAM_PAUSE_MS : CONN_BODY_PAUSE_MS, now_ms());
+	conns_body(rq->conns, rq->watched, body_pause_ms(&rq->plan), now_ms());
 	request_list(rq);
 	if (rq->kind == REPLY_NONE && !rq->plan.body_stream && content_length_too_large(rq))
 		reply_too_large(rq);
 	if (rq->kind == REPLY_NONE && rq->plan.body_stream) {
-		timeout_set(rq, UPLOAD_TIMEOUT_S);
+		timeout_set(rq, rq->plan.body_live ? 0 : UPLOAD_TIMEOUT_S);
 		if (request_body_open(rq) == 0)
 			return MHD_YES;
 	}

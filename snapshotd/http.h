@@ -30,6 +30,7 @@ struct http_request;
 struct http_plan {
 	bool worker;	  /* handle gets a thread of its own and may stream */
 	bool body_stream; /* needs worker: the body is read from http_body_fd */
+	bool body_live;	  /* needs body_stream: it may pause for as long as it likes */
 };
 
 struct http_app {

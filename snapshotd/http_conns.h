@@ -29,6 +29,7 @@
 #define CONN_RATE 1024		     /* bytes/s, of bodies and replies */
 #define CONN_BODY_PAUSE_MS 30000     /* of a body that is collected */
 #define CONN_STREAM_PAUSE_MS 1800000 /* of a streamed one: what makes or takes it may pause */
+#define CONN_LIVE_PAUSE_MS INT32_MAX /* of one that comes as somebody types it */
 #define CONN_REPLY_PAUSE_MS 60000    /* of whoever takes a reply that is whole */
 
 struct conns;

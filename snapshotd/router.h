@@ -28,6 +28,7 @@ enum route_flags {
 	ROUTE_OPEN = 2,	  /* needs no API key */
 	ROUTE_UPLOAD = 4, /* with ?format= the body is a stream, not JSON */
 	ROUTE_STREAM = 8, /* the body is always a stream; goes with ROUTE_LONG */
+	ROUTE_LIVE = 16,  /* a stream that comes when it comes: any pause is right */
 };
 
 struct route {

@@ -202,6 +202,22 @@ static void a_body_has_to_keep_coming(void **state)
 	assert_true(is_ended(steady));
 }
 
+/* What somebody types: a byte now and then, for days. */
+static void a_live_body_may_pause(void **state)
+{
+	size_t i = connect_from("", 0);
+	int64_t hour = 3600000;
+
+	(void)state;
+	conns_body(t.cs, conn(i), CONN_LIVE_PAUSE_MS, 0);
+	for (int64_t now = hour; now < 72 * hour; now += hour) {
+		assert_int_equal(conns_reap(t.cs, now), 1);
+		conns_body_bytes(t.cs, conn(i), 1, now);
+		conns_body_next(t.cs, conn(i), now);
+	}
+	assert_false(is_ended(i));
+}
+
 static void time_that_we_take_is_not_the_clients(void **state)
 {
 	size_t i = connect_from("", 0);
@@ -269,6 +285,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(who_waits_for_us_has_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_body_has_to_keep_coming, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_live_body_may_pause, setup, teardown),
 		cmocka_unit_test_setup_teardown(time_that_we_take_is_not_the_clients, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(a_reply_has_to_be_taken, setup, teardown),
