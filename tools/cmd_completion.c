@@ -14,6 +14,7 @@
 
 #include "tools/commands.h"
 #include "tools/inspect.h"
+#include "tools/mount_ref.h"
 #include "tools/recipe.h"
 #include "tools/snapshots_view.h"
 #include "tools/text.h"
@@ -91,7 +92,8 @@ static void offer_options(const struct option_spec *table, const char *last)
 
 	for (; table && table->name; table++) {
 		snprintf(option, sizeof(option), "--%s", table->name);
-		offer(last, option, "");
+		if (table->help)
+			offer(last, option, "");
 	}
 }
 
@@ -125,10 +127,12 @@ static void offer_mounts(struct cli *cli, const char *last)
 	struct error ignored = ERROR_INIT;
 	json_t *list = NULL, *o;
 	char id[9];
-	size_t i;
+	size_t i, hidden;
 
 	if (cli->store_dir || cli_call(cli, "GET", "/api/mounts", NULL, NULL, &list, &ignored) < 0)
 		return;
+	if (mounts_hide_own(cli, list, &hidden, &ignored) < 0)
+		json_array_clear(list);
 	json_array_foreach(list, i, o) {
 		snprintf(id, sizeof(id), "%s", cli_str(o, "id"));
 		offer(last, id, "");

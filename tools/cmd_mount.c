@@ -280,23 +280,6 @@ static void add_row(struct table *t, const json_t *m)
 	table_json_name(t, m, "mountpoint", "");
 }
 
-/* Take the daemon's own out of the list; *n is how many. */
-static int hide_own(struct cli *cli, json_t *list, size_t *n, struct error *err)
-{
-	const char *dir;
-	int r = cli_state_dir(cli, &dir, err);
-
-	*n = 0;
-	for (size_t i = json_array_size(list); r == 0 && i-- > 0;) {
-		char *place = mount_own_place(dir, json_array_get(list, i));
-
-		if (place && json_array_remove(list, i) == 0)
-			++*n;
-		free(place);
-	}
-	return r;
-}
-
 int cmd_mounts(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
@@ -304,7 +287,7 @@ int cmd_mounts(struct cli *cli, const struct args *args, struct error *err)
 	int r = cli_call(cli, "GET", "/api/mounts", NULL, NULL, &list, err);
 
 	if (r == 0 && !args_has(args, "all"))
-		r = hide_own(cli, list, &hidden, err);
+		r = mounts_hide_own(cli, list, &hidden, err);
 	if (r == 0)
 		r = cli_print_list(cli, list, "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT",
 				   add_row, "no mounts; 'varve mount SNAPSHOT DIR' makes one");

@@ -161,3 +161,36 @@ char *mount_own_place(const char *state_dir, const json_t *m)
 		return NULL;
 	return strdup(at + len + 1);
 }
+
+static bool is_kept(const json_t *builds, const char *mount_id)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(builds, i, o)
+		if (strcmp(cli_str(o, "mountID"), mount_id) == 0)
+			return true;
+	return false;
+}
+
+int mounts_hide_own(struct cli *cli, json_t *list, size_t *out_hidden, struct error *err)
+{
+	json_t *builds = NULL;
+	const char *dir;
+	int r = cli_state_dir(cli, &dir, err);
+
+	*out_hidden = 0;
+	for (size_t i = json_array_size(list); r == 0 && i-- > 0;) {
+		const json_t *m = json_array_get(list, i);
+		char *place = mount_own_place(dir, m);
+
+		if (place && !builds)
+			r = cli_call(cli, "GET", "/api/builds", NULL, NULL, &builds, err);
+		if (r == 0 && place && !is_kept(builds, cli_str(m, "id")) &&
+		    json_array_remove(list, i) == 0)
+			++*out_hidden;
+		free(place);
+	}
+	json_decref(builds);
+	return r;
+}

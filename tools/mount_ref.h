@@ -23,4 +23,11 @@ MUST_CHECK int mount_or_snapshot(struct cli *cli, const char *word, json_t **out
  */
 char *mount_own_place(const char *state_dir, const json_t *m);
 
+/*
+ * Take those of the daemon's own out of a list of mounts, but for what a failed
+ * build was asked to keep. *out_hidden is how many.
+ */
+MUST_CHECK int mounts_hide_own(struct cli *cli, json_t *list, size_t *out_hidden,
+			       struct error *err);
+
 #endif

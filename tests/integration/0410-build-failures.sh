@@ -145,6 +145,7 @@ is 'keepFailed' "$code" 422
 mount=$(last_build .mountID)
 place=$(api GET "/api/mounts/$mount" | jq -r .mountpoint)
 is '... keeps its mount' "$(cat "$place/evidence")" evidence
+like '... which is listed with the others' "$(varve mounts)" "$place"
 restart_daemon
 is '... over a restart' "$(cat "$place/evidence")" evidence
 call DELETE "/api/mounts/$mount?discard=1"
