@@ -62,7 +62,7 @@ class LiveAsync(AsyncLive):
         results = await asyncio.gather(*(box.exec.run(f"sleep 1; exit {n}") for n in range(8)))
         self.assertEqual([r.exit_code for r in results], list(range(8)))
         self.assertLess(time.monotonic() - start, 6)
-        process = await box.exec.run_async("sleep 1; echo done")
+        process = await box.exec.run_async("sleep 1; cat", stdin=b"done\n")
         with self.assertRaises(WaitTimeoutError):
             await process.wait(timeout=0.05)
         self.assertEqual((await process.wait(timeout=60)).stdout, "done\n")

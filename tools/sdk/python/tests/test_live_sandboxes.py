@@ -79,6 +79,12 @@ class LiveCommands(Live):
         self.assertEqual(run("pwd", cwd="/usr/lib").stdout, "/usr/lib\n")
         self.assertEqual(run("printf", ["%s|", "a b", "$HOME", "*"]).stdout, "a b|$HOME|*|")
         self.assertEqual(run("id", ["-u"]).stdout, "0\n")
+        self.assertEqual(run("cat", stdin="t\u00e9xt").stdout, "t\u00e9xt")
+        self.assertEqual(run("od -An -tx1", stdin=b"\0\xff").stdout, " 00 ff\n")
+        result = run("(sleep 2; echo late) & echo now")
+        self.assertEqual((result.stdout, result.truncated), ("now\nlate\n", False))
+        result = run("sleep 100 & echo now", linger=0.2)
+        self.assertEqual((result.stdout, result.truncated), ("now\n", True))
         self.assertEqual(run("kill -9 $$").exit_code, 128 + 9)
         self.assertEqual(run("/nonexistent", []).exit_code, 127)
         self.assertEqual(run("/etc/passwd", []).exit_code, 126)
@@ -115,7 +121,7 @@ class LiveCommands(Live):
 
     def test_on_their_own(self):
         sandbox = self.sandbox()
-        process = sandbox.exec.run_async("echo begun; sleep 2; echo done; exit 5")
+        process = sandbox.exec.run_async("echo begun; sleep 2; cat; exit 5", stdin="done\n")
         self.assertTrue(process.result().running)
         with self.assertRaises(WaitTimeoutError):
             process.wait(timeout=0.1)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 from ._endpoint import EVENTS_TIMEOUT, Call, quote, without_none
@@ -103,13 +104,24 @@ def exec_run(
     env: Optional[Mapping[str, str]],
     cwd: Optional[str],
     timeout: Optional[float],
+    stdin: Union[str, bytes, None],
+    linger: Optional[float],
 ) -> Call:
     if args is None:
         cmd, args = "sh", ["-c", cmd]
     elif isinstance(args, str):
         raise TypeError("args are a list of strings, not one string")
+    text = stdin if isinstance(stdin, str) else None
+    data = None if isinstance(stdin, str) else stdin
     body = without_none(
-        cmd=cmd, args=list(args), envs=None if env is None else dict(env), cwd=cwd, timeout=timeout
+        cmd=cmd,
+        args=list(args),
+        envs=None if env is None else dict(env),
+        cwd=cwd,
+        timeout=timeout,
+        stdin=text,
+        stdinBase64=None if data is None else b64encode(data).decode(),
+        linger=linger,
     )
     return _send("POST", _sandbox(sandbox_id, "exec", "run-async" if detached else "run"), body)
 

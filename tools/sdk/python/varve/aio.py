@@ -154,12 +154,16 @@ class AsyncExec:
         env: Optional[Mapping[str, str]] = None,
         cwd: Optional[str] = None,
         timeout: Optional[float] = None,
+        stdin: Union[str, bytes, None] = None,
+        linger: Optional[float] = None,
         check: bool = False,
         on_output: Optional[AsyncOnOutput] = None,
     ) -> ExecResult:
         """Run a command and wait for its end, see Exec.run. on_output may be a coroutine
         function."""
-        call = _calls.exec_run(self._id, False, cmd, args, env, cwd, timeout)
+        call = _calls.exec_run(
+            self._id, False, cmd, args, env, cwd, timeout, stdin, linger
+        )
         if on_output is None:
             result = ExecResult.from_json(await self._client.request(call))
         else:
@@ -175,9 +179,13 @@ class AsyncExec:
         env: Optional[Mapping[str, str]] = None,
         cwd: Optional[str] = None,
         timeout: Optional[float] = None,
+        stdin: Union[str, bytes, None] = None,
+        linger: Optional[float] = None,
     ) -> AsyncProcess:
         """Start a command and return at once."""
-        call = _calls.exec_run(self._id, True, cmd, args, env, cwd, timeout)
+        call = _calls.exec_run(
+            self._id, True, cmd, args, env, cwd, timeout, stdin, linger
+        )
         return AsyncProcess(self, (await self._client.request(call))["execId"])
 
     async def result(self, exec_id: str) -> ExecStatus:

@@ -86,7 +86,8 @@ def final_result(status: ExecStatus) -> ExecResult:
     """Of a command that has ended."""
     if status.error:
         raise VarveError(f"the command could not be run: {status.error}")
-    return ExecResult(status.exit_code or 0, status.stdout, status.stderr, status.raw)
+    truncated = status.raw.get("truncated") is True
+    return ExecResult(status.exit_code or 0, status.stdout, status.stderr, truncated, status.raw)
 
 
 def find_checkpoint(checkpoints: Sequence[CheckpointInfo], checkpoint_id: str) -> CheckpointInfo:
@@ -139,6 +140,8 @@ class Exec:
         env: Optional[Mapping[str, str]] = None,
         cwd: Optional[str] = None,
         timeout: Optional[float] = None,
+        stdin: Union[str, bytes, None] = None,
+        linger: Optional[float] = None,
         check: bool = False,
         on_output: Optional[OnOutput] = None,
     ) -> ExecResult:
@@ -146,10 +149,15 @@ class Exec:
 
         Without args, cmd is a line for `sh -c`; with args (an empty list will do) it is a program
         that gets exactly these. env and cwd add to what the image and the sandbox say. After
-        `timeout` seconds it is killed. With check, CommandError unless it ends with 0. on_output
-        gets the output as it comes, any amount of it, and the result has none then.
+        `timeout` seconds it is killed. It reads `stdin` (at most 1 MiB), or nothing. Where it
+        leaves processes that hold its output, that is read for another `linger` seconds (10 where
+        nothing is said); the result is `truncated` if it is still open then. With check,
+        CommandError unless it ends with 0. on_output gets the output as it comes, any amount of
+        it, and the result has none then.
         """
-        call = _calls.exec_run(self._id, False, cmd, args, env, cwd, timeout)
+        call = _calls.exec_run(
+            self._id, False, cmd, args, env, cwd, timeout, stdin, linger
+        )
         if on_output is None:
             result = ExecResult.from_json(self._client.request(call))
         else:
@@ -165,9 +173,13 @@ class Exec:
         env: Optional[Mapping[str, str]] = None,
         cwd: Optional[str] = None,
         timeout: Optional[float] = None,
+        stdin: Union[str, bytes, None] = None,
+        linger: Optional[float] = None,
     ) -> Process:
         """Start a command and return at once. The arguments are those of run()."""
-        call = _calls.exec_run(self._id, True, cmd, args, env, cwd, timeout)
+        call = _calls.exec_run(
+            self._id, True, cmd, args, env, cwd, timeout, stdin, linger
+        )
         return Process(self, self._client.request(call)["execId"])
 
     def result(self, exec_id: str) -> ExecStatus:

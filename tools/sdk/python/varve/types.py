@@ -73,16 +73,24 @@ class Output:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """How a command ended. A signal's exit code is 128 and its number."""
+    """How a command ended. A signal's exit code is 128 and its number. truncated: more was written
+    than is kept, or processes that it has left may write more."""
 
     exit_code: int
     stdout: str
     stderr: str
+    truncated: bool = False
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, value: Json) -> ExecResult:
-        return cls(_int(value, "exitCode"), _str(value, "stdout"), _str(value, "stderr"), value)
+        return cls(
+            _int(value, "exitCode"),
+            _str(value, "stdout"),
+            _str(value, "stderr"),
+            value.get("truncated") is True,
+            value,
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 import { quote, type Call, type Client } from "./client.js";
 import { CommandError, VarveError } from "./errors.js";
 import { OUTPUT } from "./events.js";
+import { base64 } from "./image.js";
 import {
   toExecResult,
   toExecStatus,
@@ -20,6 +21,10 @@ export interface RunOptions {
   cwd?: string;
   /** Seconds after which it is killed. */
   timeout?: number;
+  /** What it reads, at most 1 MiB; nothing without it. */
+  stdin?: string | Uint8Array;
+  /** Seconds to read on where it leaves processes that hold its output (default 10). */
+  linger?: number;
   /** CommandError unless it ends with 0. */
   check?: boolean;
   /** Gets the output as it comes, any amount of it; the result has none then. */
@@ -28,13 +33,18 @@ export interface RunOptions {
   signal?: AbortSignal;
 }
 
+function stdinOf({ stdin }: RunOptions): JsonObject {
+  if (stdin === undefined || typeof stdin === "string") return { stdin };
+  return { stdinBase64: base64(stdin) };
+}
+
 function runCall(sandboxId: string, how: string, command: string, options: RunOptions): Call {
-  const { args, env, cwd, timeout, signal } = options;
+  const { args, env, cwd, timeout, linger, signal } = options;
   const program = args ? { cmd: command, args } : { cmd: "sh", args: ["-c", command] };
   return {
     method: "POST",
     path: `/api/sandboxes/${quote(sandboxId)}/exec/${how}`,
-    json: { ...program, envs: env, cwd, timeout },
+    json: { ...program, envs: env, cwd, timeout, linger, ...stdinOf(options) },
     signal,
   };
 }

@@ -68,7 +68,8 @@ function modeText(mode: number | string): string {
   return value.toString(8).padStart(4, "0");
 }
 
-function base64(data: Uint8Array): string {
+/** Not part of the package's interface. */
+export function base64(data: Uint8Array): string {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("base64");
 }
 

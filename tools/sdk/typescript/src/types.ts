@@ -63,6 +63,8 @@ export interface ExecResult {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
+  /** More was written than is kept, or processes that it has left may write more. */
+  readonly truncated: boolean;
   readonly raw: JsonObject;
 }
 
@@ -71,6 +73,7 @@ export function toExecResult(raw: JsonObject): ExecResult {
     exitCode: num(raw, "exitCode"),
     stdout: str(raw, "stdout"),
     stderr: str(raw, "stderr"),
+    truncated: raw["truncated"] === true,
     raw,
   };
 }

@@ -47,13 +47,21 @@ describe("sandboxes", { skip }, () => {
     const { exec } = await sandbox();
     const { raw, ...result } = await exec.run("echo out; echo err >&2; exit 3");
     assert.ok(raw);
-    assert.deepEqual(result, { exitCode: 3, stdout: "out\n", stderr: "err\n" });
+    const ended = { exitCode: 3, stdout: "out\n", stderr: "err\n", truncated: false };
+    assert.deepEqual(result, ended);
     assert.equal((await exec.run('printf %s "$A"', { env: { A: "x y\nz" } })).stdout, "x y\nz");
     assert.equal((await exec.run("pwd", { cwd: "/usr/lib" })).stdout, "/usr/lib\n");
     assert.equal(
       (await exec.run("printf", { args: ["%s|", "a b", "$HOME", "*"] })).stdout,
       "a b|$HOME|*|",
     );
+    assert.equal((await exec.run("cat", { stdin: "t\u00e9xt" })).stdout, "t\u00e9xt");
+    const bytes = { stdin: Uint8Array.of(0, 255) };
+    assert.equal((await exec.run("od -An -tx1", bytes)).stdout, " 00 ff\n");
+    const late = await exec.run("(sleep 2; echo late) & echo now");
+    assert.deepEqual([late.stdout, late.truncated], ["now\nlate\n", false]);
+    const cut = await exec.run("sleep 100 & echo now", { linger: 0.2 });
+    assert.deepEqual([cut.stdout, cut.truncated], ["now\n", true]);
     assert.equal((await exec.run("kill -9 $$")).exitCode, 137);
     assert.equal((await exec.run("/nonexistent", { args: [] })).exitCode, 127);
     assert.equal((await exec.run("sleep 60", { timeout: 1 })).exitCode, 124);
