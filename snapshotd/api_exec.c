@@ -84,13 +84,14 @@ static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err
 	struct exec_input in = { 0 };
 	const char *cmd = NULL, *cwd = NULL;
 	json_t *args = NULL, *envs = NULL;
-	double timeout = 0;
+	double timeout = 0, linger = EXEC_LINGER_MS / 1000.0;
 	const struct field fields[] = {
 		{ "cmd", FIELD_STRING, &cmd, true },
 		{ "args", FIELD_ARRAY, &args, false },
 		{ "envs", FIELD_OBJECT, &envs, false },
 		{ "cwd", FIELD_STRING, &cwd, false },
 		{ "timeout", FIELD_NUMBER, &timeout, false },
+		{ "linger", FIELD_NUMBER, &linger, false },
 		{ "stdin", FIELD_IMAGE, &in.text, false },
 		{ "stdinBase64", FIELD_ANY, &in.base64, false },
 		{ "openStdin", FIELD_BOOL, &in.open, false },
@@ -106,6 +107,8 @@ static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err
 		rc = error_set(err, -EINVAL, "cwd \"%.100s\" is not an absolute path", cwd);
 	if (rc == 0 && timeout > TIMEOUT_MAX_S)
 		rc = error_set(err, -EINVAL, "timeout is at most %.0f seconds", TIMEOUT_MAX_S);
+	if (rc == 0 && linger > TIMEOUT_MAX_S)
+		rc = error_set(err, -EINVAL, "linger is at most %.0f seconds", TIMEOUT_MAX_S);
 	if (rc == 0 && envs)
 		rc = envs_check(envs, err);
 	if (rc == 0)
@@ -117,6 +120,7 @@ static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err
 		return rc;
 	b->spec.envs = envs;
 	b->spec.cwd = cwd && *cwd ? cwd : NULL;
+	b->spec.linger_ms = (int64_t)(linger * 1000);
 	b->spec.timeout_ms = (int64_t)(timeout * 1000);
 	if (timeout > 0 && b->spec.timeout_ms == 0)
 		b->spec.timeout_ms = 1;

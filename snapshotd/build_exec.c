@@ -16,6 +16,7 @@
 #include "store/base/log.h"
 #include "store/base/utf8.h"
 
+#define LINGER_MS 1000	     /* then what a step has left running is killed */
 #define SHOWN_MAX 200	     /* bytes of a command in messages */
 #define QUIET_MAX (1u << 20) /* bytes of output that are kept */
 #define SAID_MAX 240	     /* bytes of stderr in messages */
@@ -354,6 +355,7 @@ static int run(struct build *bd, struct output *o, char **env, int stdin_fd,
 	rq.stdin_fd = stdin_fd;
 	rq.timeout_ms = MIN(bd->deadline_ms, bd->step_deadline_ms) - builds_now_ms();
 	rq.on_output = on_output;
+	rq.linger_ms = LINGER_MS;
 	rq.cancelled = is_cancelled;
 	rq.arg = o;
 	if (rq.timeout_ms <= 0) {

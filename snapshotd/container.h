@@ -67,6 +67,11 @@ struct exec_request {
 	int signal_fd;
 	int64_t timeout_ms; /* 0: none; then everything of its session is killed */
 	/*
+	 * How long after its end to read on, where processes that it has left still hold
+	 * its output; but not beyond timeout_ms. 0: only what is there by then.
+	 */
+	int64_t linger_ms;
+	/*
 	 * On the calling thread. While it does not return, the program's writes
 	 * block once the pipe is full. NULL: dropped.
 	 */
@@ -74,10 +79,12 @@ struct exec_request {
 	bool (*cancelled)(void *arg); /* asked several times a second; may be NULL; true kills it */
 	void *arg;
 };
+#define EXEC_LINGER_MS 10000
 /* Nothing said: no stdin, output dropped. */
 #define EXEC_REQUEST_INIT                                                          \
 	{                                                                          \
 		.stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .signal_fd = -1, \
+		.linger_ms = EXEC_LINGER_MS                                        \
 	}
 
 struct exec_result {
@@ -96,8 +103,7 @@ struct exec_result {
  *
  * After the program's end its output is read until EOF, however slowly on_output
  * takes it. Processes that it has left may hold it open: reading ends, with
- * output_open, once nothing has come for a second, or five seconds after the end
- * where they never cease. Time within on_output does not count.
+ * output_open, linger_ms after the end. Time within on_output does not count.
  */
 MUST_CHECK int container_exec(struct container *c, const struct exec_request *rq,
 			      struct exec_result *out, struct error *err);

@@ -24,8 +24,8 @@
 #define OUTPUT_STEP (64u << 10)
 #define CANCEL_POLL_MS 100
 #define KILL_GRACE_MS 10000 /* to end, once killed */
-#define QUIET_MS 1000	    /* without output, after the end */
-#define LINGER_MS 10000	    /* after the end at all, where output never ceases */
+#define KILLED_LINGER_MS 1000
+#define LATE_MAX (2u << 20) /* bytes that are read when lingering is over: two full pipes */
 
 /* Up to ERR they are ours, SIGNALS is the caller's. */
 enum { SOCK, OUT, ERR, SIGNALS, N_FDS };
@@ -34,8 +34,8 @@ enum { SOCK, OUT, ERR, SIGNALS, N_FDS };
 struct exec {
 	const struct exec_request *rq;
 	struct pollfd fds[N_FDS];
-	int64_t deadline_ms; /* 0: none; once ended, of the quiet */
-	int64_t linger_until_ms;
+	int64_t deadline_ms; /* 0: none; once it has ended, that of lingering */
+	size_t late_bytes;   /* read after that */
 	bool killed, ended;
 	struct init_message last; /* what the agent said in the end */
 	struct exec_result *result;
@@ -213,18 +213,17 @@ static void pass_signals(struct exec *x)
 	}
 }
 
-/* The time that the taker needs is not the program's: it is not quiet meanwhile. */
+/* The time that the taker needs is not that of those who write. */
 static void pass_on(struct exec *x, int which, const char *data, size_t len)
 {
-	int64_t begun = now_ms(), now;
+	int64_t begun = now_ms();
 
+	if (x->ended && begun >= x->deadline_ms)
+		x->late_bytes += len;
 	if (x->rq->on_output)
 		x->rq->on_output(x->rq->arg, which, data, len);
-	if (!x->ended)
-		return;
-	now = now_ms();
-	x->deadline_ms = now + QUIET_MS;
-	x->linger_until_ms += now - begun;
+	if (x->ended)
+		x->deadline_ms += now_ms() - begun;
 }
 
 static void forward_output(struct exec *x, int which, char *room)
@@ -241,6 +240,15 @@ static void forward_output(struct exec *x, int which, char *room)
 	x->fds[which].fd = -1;
 }
 
+static void begin_to_linger(struct exec *x)
+{
+	int64_t until = now_ms() + (x->killed ? KILLED_LINGER_MS : x->rq->linger_ms);
+
+	x->ended = true;
+	if (x->killed || !x->deadline_ms || until < x->deadline_ms)
+		x->deadline_ms = until;
+}
+
 /* -ESRCH when the agent has gone. */
 static int hear(struct exec *x)
 {
@@ -252,9 +260,7 @@ static int hear(struct exec *x)
 		return -ESRCH;
 	if (n != sizeof(x->last) || (x->last.op != INIT_FAILED && x->last.op != INIT_EXITED))
 		return -EPROTO;
-	x->ended = true;
-	x->deadline_ms = now_ms() + QUIET_MS;
-	x->linger_until_ms = now_ms() + LINGER_MS;
+	begin_to_linger(x);
 	close(x->fds[SOCK].fd);
 	x->fds[SOCK].fd = x->fds[SIGNALS].fd = -1;
 	return 0;
@@ -264,6 +270,8 @@ static int hear(struct exec *x)
 static int wait_ms(const struct exec *x)
 {
 	int64_t ms = x->deadline_ms ? MAX(x->deadline_ms - now_ms(), 0) : INT32_MAX;
+
+	ms = MIN(ms, INT32_MAX);
 
 	if (x->rq->cancelled && !x->killed)
 		ms = MIN(ms, CANCEL_POLL_MS);
@@ -278,15 +286,13 @@ static bool is_over(const struct exec *x)
 }
 
 /* After the end: whether to leave what is still open to those who hold it. */
-static bool is_silent(struct exec *x, bool nothing_came)
+static bool has_lingered(struct exec *x, bool nothing_came)
 {
-	int64_t now = now_ms();
-
 	if (!x->killed && x->rq->cancelled && x->rq->cancelled(x->rq->arg)) {
 		x->result->cancelled = true;
 		return true;
 	}
-	return (nothing_came && now >= x->deadline_ms) || now >= x->linger_until_ms;
+	return now_ms() >= x->deadline_ms && (nothing_came || x->late_bytes >= LATE_MAX);
 }
 
 /* The deadline is over, or somebody wants an end. True: wait no longer. */
@@ -295,7 +301,7 @@ static bool give_up(struct exec *x, bool nothing_came)
 	bool late = x->deadline_ms && now_ms() >= x->deadline_ms;
 
 	if (x->ended)
-		return is_silent(x, nothing_came);
+		return has_lingered(x, nothing_came);
 	if (x->killed)
 		return late;
 	x->result->timed_out = late;

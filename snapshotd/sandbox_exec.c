@@ -159,6 +159,7 @@ static int run_inside(struct sandbox *sb, struct container *c, const struct exec
 	rq.user = sandbox_user(sb);
 	rq.user_env = true;
 	rq.timeout_ms = spec->timeout_ms;
+	rq.linger_ms = spec->linger_ms;
 	rq.on_output = run_output;
 	rq.cancelled = run_is_cancelled;
 	rq.arg = r;
@@ -202,7 +203,7 @@ struct async_exec {
 	char **argv;
 	json_t *envs;
 	char *cwd;
-	int64_t timeout_ms;
+	int64_t timeout_ms, linger_ms;
 
 	TAILQ_ENTRY(async_exec) link; /* guarded by owner->lock, as all that follows */
 	unsigned users;		      /* the list and the thread are one each */
@@ -333,6 +334,7 @@ static void *async_exec_main(void *arg)
 				  .envs = e->envs,
 				  .cwd = e->cwd,
 				  .timeout_ms = e->timeout_ms,
+				  .linger_ms = e->linger_ms,
 				  .control = e->control };
 	int rc;
 
@@ -377,6 +379,7 @@ static struct async_exec *async_exec_new(struct sandbox *sb, const struct exec_s
 	e->envs = json_incref((json_t *)spec->envs);
 	e->cwd = spec->cwd ? strdup(spec->cwd) : NULL;
 	e->timeout_ms = spec->timeout_ms;
+	e->linger_ms = spec->linger_ms;
 	e->users = 2;
 	if (!e->argv || (spec->cwd && !e->cwd)) {
 		async_exec_free(e);

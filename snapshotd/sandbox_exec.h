@@ -36,6 +36,7 @@ struct exec_spec {
 	const json_t *envs; /* object of strings, or NULL */
 	const char *cwd;    /* absolute; NULL: the image's */
 	int64_t timeout_ms; /* 0: none */
+	int64_t linger_ms;  /* as of container_exec; EXEC_LINGER_MS where nobody says */
 	/*
 	 * Gets the output as it comes, which is then not kept, but for our own lines;
 	 * on the caller's thread, and while it does not return the program waits. Not

@@ -244,7 +244,9 @@ static int run_one(struct sandbox *sb, const struct patch_record *p, bool (*canc
 	static const char shell[] = "bash=$(command -v bash) && exec \"$bash\" -c \"$0\"\n"
 				    "exec /bin/sh -c \"$0\"";
 	char *argv[] = { "/bin/sh", "-c", (char *)shell, p->script, NULL };
-	struct exec_spec spec = { .argv = argv, .timeout_ms = PATCH_TIMEOUT_S * 1000 };
+	struct exec_spec spec = { .argv = argv,
+				  .timeout_ms = PATCH_TIMEOUT_S * 1000,
+				  .linger_ms = EXEC_LINGER_MS };
 	struct exec_output out;
 	int rc = sandbox_exec(sb, &spec, cancelled, arg, &out, err);
 

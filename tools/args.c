@@ -147,6 +147,8 @@ const char *args_get(const struct args *a, const char *name)
 void args_print_options(FILE *f, const struct option_spec *table)
 {
 	for (; table && table->name; table++) {
+		if (!table->help)
+			continue;
 		int n = table->letter ? fprintf(f, "  -%c, --%s", table->letter, table->name)
 				      : fprintf(f, "      --%s", table->name);
 		if (table->value)

@@ -17,7 +17,7 @@ struct option_spec {
 	char letter;	   /* 0: none */
 	const char *name;  /* without "--" */
 	const char *value; /* placeholder of its value ("DIR"), or "a|b" choices; NULL: a flag */
-	const char *help;
+	const char *help;  /* NULL: not listed */
 };
 
 #define ARGS_OPTIONS_MAX 32

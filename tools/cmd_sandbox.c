@@ -25,8 +25,11 @@ const struct option_spec options_run[] = {
 	{ 0, "disk", "SIZE", "limit on what may be written" },
 	{ 0, "cache", "private|shared", "one page cache a sandbox, or one of all" },
 	{ 0, "timeout", "DURATION", "kill the command after: 90s, 10m" },
+	{ 0, "linger", "DURATION", "wait for output of what it leaves running (default 10s)" },
 	{ 'k', "keep", NULL, "keep the sandbox, and print its id on standard error" },
 	{ 'q', "quiet", NULL, "no log where the image is built" },
+	{ 'i', "interactive", NULL, NULL },
+	{ 't', "tty", NULL, NULL },
 	{ 0 },
 };
 
@@ -34,6 +37,9 @@ const struct option_spec options_exec[] = {
 	{ 'e', "env", "K=V", "set a variable; repeatable" },
 	{ 'w', "workdir", "DIRECTORY", "run it there (default: as the image says)" },
 	{ 0, "timeout", "DURATION", "kill the command after: 90s, 10m" },
+	{ 0, "linger", "DURATION", "wait for output of what it leaves running (default 10s)" },
+	{ 'i', "interactive", NULL, NULL },
+	{ 't', "tty", NULL, NULL },
 	{ 0 },
 };
 
@@ -107,15 +113,22 @@ static int sandbox_body(const struct args *args, json_t *o, struct error *err)
 /* What run and exec tell a command; CLI_USAGE. */
 static int exec_options(const struct args *args, struct exec_run *x, struct error *err)
 {
-	const char *timeout = args_get(args, "timeout");
-	int64_t seconds = 0;
+	const char *timeout = args_get(args, "timeout"), *linger = args_get(args, "linger");
+	int64_t seconds = 0, linger_s = -1;
 
+	if (args_has(args, "tty")) /* other programs have it, so it is tried */
+		return cli_usage(err, "there are no terminals in sandboxes: without -t, what is no "
+				      "terminal is the command's input, and \"cat | varve ...\" "
+				      "passes on what is typed");
 	x->workdir = args_get(args, "workdir");
 	if (x->workdir && x->workdir[0] != '/')
 		return cli_usage(err, "--workdir is an absolute path, not '%s'", x->workdir);
 	if (timeout && (text_parse_duration(timeout, &seconds) < 0 || seconds == 0))
 		return cli_usage(err, "'%s' is no duration: 90s, 10m", timeout);
+	if (linger && text_parse_duration(linger, &linger_s) < 0)
+		return cli_usage(err, "'%s' is no duration: 0, 90s, 10m", linger);
 	x->timeout_s = (double)seconds;
+	x->linger_s = (double)linger_s;
 	return 0;
 }
 

@@ -112,14 +112,18 @@ const struct command cli_commands[] = {
 	{ "run", "COMMAND...", "run a command in a new sandbox",
 	  "Makes a sandbox of an image, a snapshot or the default template, runs the command in "
 	  "it\n"
-	  "with its output and exit status as its own, and removes the sandbox. Put -- before a\n"
-	  "command that has options. Status 125: varve itself has failed; 126 and 127: the "
+	  "with its output and exit status as its own, and removes the sandbox. Standard input "
+	  "goes\n"
+	  "to the command unless it is a terminal: \"cat | varve run ...\" passes on what is "
+	  "typed.\n"
+	  "Put -- before a command that has options. Status 125: varve itself has failed; 126 and "
+	  "127: the "
 	  "command\n"
 	  "cannot be run, or is not there.\n",
 	  1, -1, options_run, false, cmd_run },
 	{ "exec", "SANDBOX COMMAND...", "run a command in a sandbox",
-	  "SANDBOX is its id or the start of it. Exit status as in run.\n", 2, -1, options_exec,
-	  false, cmd_exec },
+	  "SANDBOX is its id or the start of it. Input and exit status as in run.\n", 2, -1,
+	  options_exec, false, cmd_exec },
 	{ "sandboxes", "", "list sandboxes, newest first", NULL, 0, 0, NULL, false, cmd_sandboxes },
 	{ "kill", "SANDBOX...", "end sandboxes, with all that is in them", NULL, 1, -1, NULL, false,
 	  cmd_kill },

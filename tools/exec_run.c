@@ -201,6 +201,8 @@ static json_t *request_body(const struct exec_run *x, bool has_input)
 		failed |= json_object_set_new(o, "cwd", json_string(x->workdir));
 	if (x->timeout_s > 0)
 		failed |= json_object_set_new(o, "timeout", json_real(x->timeout_s));
+	if (x->linger_s >= 0)
+		failed |= json_object_set_new(o, "linger", json_real(x->linger_s));
 	if (!failed)
 		return o;
 	json_decref(o);
@@ -234,7 +236,7 @@ static int print_result(struct running *p, json_t *result)
 	}
 	if (json_is_true(json_object_get(result, "truncated")))
 		fputs("varve: processes that it has left still hold its output: "
-		      "what they write from now on is not shown\n",
+		      "what they write from now on is not shown (--linger waits longer)\n",
 		      stderr);
 	return p->failed;
 }

@@ -17,6 +17,7 @@ struct exec_run {
 	const json_t *envs;  /* object of strings, or NULL */
 	const char *workdir; /* or NULL */
 	double timeout_s;    /* 0: none */
+	double linger_s;     /* how long to wait for output after its end; -1: the daemon's */
 };
 
 /*

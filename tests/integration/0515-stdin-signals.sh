@@ -46,6 +46,14 @@ yes | timeout $((60 * SLOW)) varve exec "$sb" -- head -n 1 >got
 is "... nor who reads a little" "$(<got),${PIPESTATUS[1]}" "y,0"
 run_sh 'exit 5' <bytes
 is "the status is the program's" "$?" 5
+like "a terminal is refused clearly" "$(varve exec -it "$sb" -- sh </dev/null 2>&1)" 'no terminals in sandboxes'
+
+# --- output of what lives longer ---
+is "what children write after its end comes" "$(run_sh '(sleep 2; echo late) & echo now' </dev/null)" $'now\nlate'
+varve exec --linger 0 "$sb" -- sh -c 'sleep 1000 & echo now' </dev/null >got 2>err
+is "... unless nobody wants to wait for it" "$?,$(<got)" 0,now
+like "... which is told" "$(<err)" 'still hold its output'
+is "mounts of sandboxes are not offered" "$(varve __complete -- umount '')" @dirs
 
 # --- signals ---
 signalled() { # SIGNAL SCRIPT: says "ready" when it can be sent
