@@ -1,4 +1,4 @@
-#include "store/tree_internal.h"
+#include "store/tree_cursor.h"
 
 #include <errno.h>
 #include <string.h>

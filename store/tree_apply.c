@@ -18,7 +18,8 @@
  * When one run covers a whole level, the nodes it made are all of that level,
  * and the levels above are built from them alone.
  */
-#include "store/tree_internal.h"
+#include "store/tree_batch.h"
+#include "store/tree_cursor.h"
 
 #include <errno.h>
 #include <string.h>

@@ -4,7 +4,7 @@
  * reads the upper in order, an import numbers inodes as it goes); that is
  * noticed as they come, and sorting then costs nothing.
  */
-#include "store/tree_internal.h"
+#include "store/tree_batch.h"
 
 #include <assert.h>
 #include <endian.h>

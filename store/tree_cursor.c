@@ -1,4 +1,4 @@
-#include "store/tree_internal.h"
+#include "store/tree_cursor.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -5,7 +5,7 @@
  * stands higher, goes down; so cursors meet again at the start of whatever the
  * trees share, even where heights or boundaries before it differ.
  */
-#include "store/tree_internal.h"
+#include "store/tree_cursor.h"
 
 #include <errno.h>
 

@@ -1,6 +1,6 @@
-/* tree_internal.h - what the files of the tree share: cursors and sorted batches. */
-#ifndef VARVE_TREE_INTERNAL_H
-#define VARVE_TREE_INTERNAL_H
+/* tree_cursor.h - a path through a tree. Private to tree*.c. */
+#ifndef VARVE_TREE_CURSOR_H
+#define VARVE_TREE_CURSOR_H
 
 #include "store/tree.h"
 
@@ -50,21 +50,5 @@ MUST_CHECK int tree_cursor_seek(struct tree_cursor *c, unsigned level, const voi
 /* Move the bottom to its neighbour on the same level. 1, or 0 (unmoved) where there is none. */
 MUST_CHECK int tree_cursor_next_node(struct tree_cursor *c);
 MUST_CHECK int tree_cursor_prev_node(struct tree_cursor *c);
-
-#define TREE_DELETED UINT32_MAX
-
-/* One change. Its value follows its key in memory. */
-struct tree_change {
-	uint64_t prefix[2]; /* the key's first 16 bytes, zero-padded, as numbers that sort alike */
-	const uint8_t *key;
-	uint32_t vlen; /* or TREE_DELETED */
-	uint32_t klen;
-};
-
-/* Sort by key, and keep the last change of each key. */
-MUST_CHECK int tree_batch_sort(struct tree_batch *b);
-/* The changes of a sorted batch, and their end. */
-const struct tree_change *tree_batch_begin(const struct tree_batch *b);
-const struct tree_change *tree_batch_end(const struct tree_batch *b);
 
 #endif
