@@ -108,6 +108,8 @@ static int open_files(struct mount *m, bool fresh, struct error *err)
 	snprintf(name, sizeof(name), "staging/%s", m->rec.id);
 	if (!r)
 		r = staging_open(m->store->dir_fd, name, fresh, j, &st, err);
+	if (st)
+		staging_limit(st, &m->store->space);
 	view_init(&m->view, m->store, &m->rec.base, j, st);
 	view_note_record(&m->view); /* of the mount: nothing of it counts without */
 	return r;

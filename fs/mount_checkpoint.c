@@ -467,6 +467,15 @@ static int swap_frozen(struct mount *m, const char *cgroup, struct swapping *sw,
 	return r;
 }
 
+/*
+ * Whether the disk has room for all of the changes, as if they did not compress. One
+ * that fails later keeps its epoch, and with it the space of what is deleted meanwhile.
+ */
+static int check_room(struct mount *m, struct error *err)
+{
+	return space_check(&m->store->space, SPACE_OWN, upper_bytes(m->view.cur), err);
+}
+
 /* op held, nothing being sealed. */
 static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap, struct error *err)
 {
@@ -486,7 +495,9 @@ static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap
 	if (!freeze && !is_changed(&m->view))
 		return ready_unchanged(m, snap, err);
 	/* Before they are frozen: it waits for the disk. */
-	r = snapshots_put(m->store->snapshots, snap, NULL, err);
+	r = check_room(m, err);
+	if (!r)
+		r = snapshots_put(m->store->snapshots, snap, NULL, err);
 	if (!r && freeze)
 		r = swap_frozen(m, cgroup, &sw, err);
 	else if (!r)

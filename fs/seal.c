@@ -144,7 +144,10 @@ static int stage_rec(struct seal *s, uint64_t ino, const struct inode_rec *rec)
 
 static int apply_batch(struct seal *s)
 {
-	int r = tree_apply(s->v->base.nodes, &s->root, s->batch, &s->root, &s->new_bytes);
+	int r = space_take(&s->v->store->space, SPACE_OWN, tree_batch_bytes(s->batch));
+
+	if (!r)
+		r = tree_apply(s->v->base.nodes, &s->root, s->batch, &s->root, &s->new_bytes);
 
 	tree_batch_clear(s->batch);
 	return r;

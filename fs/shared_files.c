@@ -168,12 +168,17 @@ static void remove_file(struct shared_files *sf, struct shared_file *f)
 	free(f);
 }
 
-/* Bytes that are free; 0 where nobody knows. */
+/* Bytes that are free beside the store's own reserve; 0 where nobody knows. */
 static uint64_t room_on_disk(const struct shared_files *sf)
 {
+	const uint64_t reserve = sf->store->space.reserve_bytes;
 	struct statvfs vfs;
 
-	return fstatvfs(sf->dir_fd, &vfs) < 0 ? 0 : (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	if (fstatvfs(sf->dir_fd, &vfs) < 0)
+		return 0;
+	uint64_t room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+
+	return room - MIN(room, reserve);
 }
 
 /* Lock held. Others need the disk: what is not in use goes, until enough is free. */

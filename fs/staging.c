@@ -8,13 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-/* The database below needs room to log what has to be said about a full disk. */
-#define RESERVE_BYTES (96ull << 20)
-/* Bytes handed out between two looks at the free space. */
-#define SPACE_CHECK_BYTES (16ull << 20)
 /* Dead ranges, and bytes of them, from which on they are punched; ranges kept at most. */
 #define RECLAIM_RANGES (16u << 10)
 #define RECLAIM_BYTES (64ull << 20)
@@ -44,11 +39,11 @@ struct staging {
 	_Atomic int fd; /* -1: there is no file yet */
 	pthread_mutex_t opening;
 	struct journal *journal;
+	struct space *space; /* borrowed; NULL: no reserve is kept */
 	_Atomic uint64_t end;
-	_Atomic uint64_t checked_at; /* value of end at the last look at free space */
-	_Atomic uint64_t writes;     /* count */
-	uint64_t synced;	     /* of these; guarded by syncing */
-	pthread_mutex_t syncing;     /* one at a time; before lock */
+	_Atomic uint64_t writes; /* count */
+	uint64_t synced;	 /* of these; guarded by syncing */
+	pthread_mutex_t syncing; /* one at a time; before lock */
 
 	pthread_mutex_t lock;			 /* guards what follows */
 	struct dead_range recent[RECENT_RANGES]; /* written since the last sync */
@@ -110,6 +105,11 @@ int staging_open(int dir_fd, const char *name, bool fresh, struct journal *j, st
 	return 0;
 }
 
+void staging_limit(struct staging *st, struct space *sp)
+{
+	st->space = sp;
+}
+
 void staging_close(struct staging *st)
 {
 	if (!st)
@@ -137,7 +137,6 @@ void staging_set_end(struct staging *st, uint64_t end)
 	if (st->fd >= 0 && ftruncate(st->fd, (off_t)end) < 0 && fstat(st->fd, &s) == 0)
 		end = MAX(end, (uint64_t)s.st_size);
 	atomic_store(&st->end, end);
-	atomic_store(&st->checked_at, end);
 }
 
 uint64_t staging_end(struct staging *st)
@@ -145,48 +144,41 @@ uint64_t staging_end(struct staging *st)
 	return atomic_load(&st->end);
 }
 
-int staging_room(struct staging *st, uint64_t *out)
+uint64_t staging_room(struct staging *st)
 {
-	struct statvfs v;
+	uint64_t room = st->space ? space_room(st->space) : UINT64_MAX;
 
-	if (fstatvfs(st->dir_fd, &v) < 0)
-		return -errno;
 	pthread_mutex_lock(&st->lock);
-	uint64_t avail = (uint64_t)v.f_bavail * v.f_frsize + st->dead.bytes;
+	room += MIN(st->dead.bytes, UINT64_MAX - room);
 	pthread_mutex_unlock(&st->lock);
-
-	*out = avail - MIN(avail, RESERVE_BYTES);
-	return 0;
+	return room;
 }
 
-static int check_space(struct staging *st, uint64_t want)
+static int take_space(struct staging *st, uint64_t len)
 {
-	uint64_t room = 0;
-	int r = staging_room(st, &room);
+	int r = st->space ? space_take(st->space, SPACE_GROWTH, len) : 0;
+	bool any_dead;
 
-	if (r)
+	if (!r)
+		return 0;
+	pthread_mutex_lock(&st->lock);
+	any_dead = st->dead.n > 0;
+	pthread_mutex_unlock(&st->lock);
+	if (!any_dead)
 		return r;
-	/* Near the end, what is dead is given back before it is counted on. */
-	if (room < want + RECLAIM_BYTES)
-		staging_reclaim(st);
-	return room < want ? -ENOSPC : 0;
+	staging_reclaim(st);
+	(void)space_free(st->space);
+	return space_take(st->space, SPACE_GROWTH, len);
 }
 
 int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos)
 {
+	int r = take_space(st, len);
+
 	/* Relaxed is enough: positions only need to be distinct. */
-	uint64_t checked = atomic_load_explicit(&st->checked_at, memory_order_relaxed);
-	uint64_t end = atomic_load_explicit(&st->end, memory_order_relaxed);
-
-	if (end + len - checked >= SPACE_CHECK_BYTES || end == checked) {
-		int r = check_space(st, len);
-
-		if (r)
-			return r;
-		atomic_store_explicit(&st->checked_at, end, memory_order_relaxed);
-	}
-	*out_pos = atomic_fetch_add_explicit(&st->end, len, memory_order_relaxed);
-	return 0;
+	if (!r)
+		*out_pos = atomic_fetch_add_explicit(&st->end, len, memory_order_relaxed);
+	return r;
 }
 
 static void note_recent(struct staging *st, uint64_t pos, uint64_t len)

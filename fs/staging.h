@@ -17,6 +17,7 @@
 
 #include "store/base/error.h"
 #include "store/base/macros.h"
+#include "store/space.h"
 #include "fs/journal.h"
 
 struct staging;
@@ -26,6 +27,8 @@ struct staging;
  */
 MUST_CHECK int staging_open(int dir_fd, const char *name, bool fresh, struct journal *j,
 			    struct staging **out, struct error *err);
+/* Leave a reserve of the disk free; sp is borrowed. Before anything is handed out. */
+void staging_limit(struct staging *st, struct space *sp);
 /* Waits for a thread that punches. NULL is accepted. */
 void staging_close(struct staging *st);
 
@@ -33,9 +36,9 @@ void staging_close(struct staging *st);
 void staging_set_end(struct staging *st, uint64_t end);
 uint64_t staging_end(struct staging *st);
 
-/* Bytes that may still be handed out: what is free but for a reserve for the database. */
-MUST_CHECK int staging_room(struct staging *st, uint64_t *out);
-/* Hand out len bytes. -ENOSPC where the disk is nearly full. */
+/* Bytes that may still be handed out: what is free but for the reserve, and dead ranges. */
+uint64_t staging_room(struct staging *st);
+/* Hand out len bytes. -ENOSPC where the disk is full but for the reserve. */
 MUST_CHECK int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos);
 MUST_CHECK int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len);
 MUST_CHECK int staging_read(struct staging *st, uint64_t pos, void *out, size_t len);

@@ -36,6 +36,7 @@
 #include "store/base/macros.h"
 #include "store/kv.h"
 #include "store/record.h"
+#include "store/space.h"
 
 #define UPPER_SHARDS 64u
 /* Prices beside the bytes of keys, values and targets; those of a changed inode, an entry. */
@@ -145,6 +146,8 @@ struct upper_tx {
 	 */
 	uint64_t max_bytes, max_inodes;
 	_Atomic uint64_t *refused;
+	/* Where the disk is full but for its reserve, commit gives -ENOSPC; NULL: not asked. */
+	struct space *space;
 	bool unlimited; /* goes beyond, too: what deletes, or must not fail */
 };
 void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,

@@ -396,10 +396,12 @@ static int64_t bytes_added(struct tx_change *c)
 /* Others may commit between this and the journal's write: then a little more is used. */
 static int check_room(struct upper_tx *tx)
 {
+	/* Not what is added: that is little between two looks at the disk. */
+	bool full = !tx->unlimited && tx->space && space_take(tx->space, SPACE_GROWTH, 0);
 	uint64_t made = 0;
 	int64_t add = 0;
 
-	if (tx->unlimited || (tx->max_bytes == UINT64_MAX && tx->max_inodes == UINT64_MAX))
+	if (tx->unlimited || (!full && tx->max_bytes == UINT64_MAX && tx->max_inodes == UINT64_MAX))
 		return 0;
 	for (size_t i = 0; i < tx->n; i++) {
 		struct tx_change *c = &tx->changes[i];
@@ -410,13 +412,13 @@ static int check_room(struct upper_tx *tx)
 	for (size_t i = 0; i < tx->n; i++)
 		if (tx->changes[i].old)
 			tx->changes[i].old->leaves = false;
-	if ((add <= 0 || upper_bytes(tx->up) + (uint64_t)add <= tx->max_bytes) &&
+	if ((add <= 0 || (!full && upper_bytes(tx->up) + (uint64_t)add <= tx->max_bytes)) &&
 	    (!made || atomic_load_explicit(&tx->up->new_inodes, memory_order_relaxed) + made <=
 			      tx->max_inodes))
 		return 0;
 	if (tx->refused)
 		atomic_fetch_add_explicit(tx->refused, 1, memory_order_relaxed);
-	return -EDQUOT;
+	return full && add > 0 ? -ENOSPC : -EDQUOT;
 }
 
 int upper_tx_commit(struct upper_tx *tx)

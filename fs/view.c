@@ -69,6 +69,7 @@ void view_tx_begin(struct view *v, struct upper_tx *tx)
 	if (v->quota_inodes)
 		tx->max_inodes = v->quota_inodes - MIN(v->quota_inodes, new_inodes(v->sealed));
 	tx->refused = &v->no_space;
+	tx->space = &v->store->space;
 }
 
 static void lock_one(struct view *v, pthread_rwlock_t *lock, bool write)

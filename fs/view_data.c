@@ -418,14 +418,12 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
  */
 static int check_room(struct view *v, uint64_t ino, uint64_t off, uint64_t len)
 {
-	uint64_t had, room = 0;
+	uint64_t had;
 	int r = allocated(v, ino, off, off + len, &had);
 
 	if (!r)
 		r = check_quota(v, len - had);
-	if (!r)
-		r = staging_room(v->staging, &room);
-	return !r && room < len - had ? -ENOSPC : r;
+	return !r && staging_room(v->staging) < len - had ? -ENOSPC : r;
 }
 
 int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
@@ -533,13 +531,12 @@ int view_sync(struct view *v)
 int view_statfs(struct view *v, struct statvfs *out)
 {
 	struct super_rec sup;
-	uint64_t used, made, avail = 0, inodes = 1ull << 32;
-	int r = staging_room(v->staging, &avail);
+	uint64_t used, made, avail, inodes = 1ull << 32;
+	int r;
 
-	if (!r && fstatvfs(v->store->dir_fd, out) < 0)
-		r = -errno;
-	if (r)
-		return r;
+	if (fstatvfs(v->store->dir_fd, out) < 0)
+		return -errno;
+	avail = MIN(staging_room(v->staging), (uint64_t)out->f_bavail * out->f_frsize);
 	pthread_rwlock_rdlock(&v->layers);
 	r = tree_fs_super(&v->base, &sup);
 	used = upper_bytes(v->cur) + upper_bytes(v->sealed);

@@ -144,6 +144,14 @@ int api_metrics(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = put_store(c->api->store, &b);
 	if (rc == 0)
+		rc = metrics_put(&b, "disk_free_bytes", "gauge",
+				 "Free on the disk of the state directory.",
+				 space_free(&c->api->store->space));
+	if (rc == 0)
+		rc = metrics_put(&b, "disk_reserve_bytes", "gauge",
+				 "Of these, kept back for the daemon.",
+				 c->api->store->space.reserve_bytes);
+	if (rc == 0)
 		rc = metrics_put(&b, "resident_bytes", "gauge", "Memory of this process.",
 				 resident_bytes());
 	if (rc == 0)

@@ -195,6 +195,8 @@ static int find_or_join(struct builds *b, const struct manifest *m, const struct
 	err = err ? err : &own; /* its text is needed here */
 	rc = look_up(b, m, rq, &base, out, err);
 	if (rc == 0)
+		rc = space_check(&b->opt.store->space, SPACE_GROWTH, 0, err);
+	if (rc == 0)
 		rc = builds_join(b, m, rq, base.id, NULL, bd, out, err);
 	build_base_fini(&base);
 	return rc;

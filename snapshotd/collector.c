@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,8 +28,12 @@
 #define RESERVE_FILE "reserve"
 /* Snapshots and mounts whose time is up are looked for this often. */
 #define EXPIRE_S 60
-/* A nearly full disk is no reason again before this. */
-#define DISK_AGAIN_S 30
+/*
+ * After a collection, a nearly full disk is no reason for another before this. Where
+ * nothing was deleted since, that doubles with each that finds nothing, up to an hour.
+ */
+#define DISK_AGAIN_S 10
+#define DISK_AGAIN_MAX_S 3600
 /* Requests to mounts in a second from which on they count as busy. */
 #define BUSY_REQUESTS 50
 /* For each moment of work, so many of sleep: while mounts are busy, and else. */
@@ -53,6 +56,7 @@ struct collector {
 	/* The thread's own: */
 	uint64_t seen_requests;
 	int64_t seen_ms, worked_us, disk_ms, expired_ms;
+	unsigned disk_wait_s;
 	bool busy, hurry;
 };
 
@@ -101,18 +105,16 @@ static int64_t next_ms(const struct collector *c, int64_t last)
 
 /* ---- the disk ---- */
 
-static uint64_t free_bytes(const struct store *s)
+static bool is_low(struct collector *c)
 {
-	struct statvfs v;
-
-	return fstatvfs(s->dir_fd, &v) < 0 ? UINT64_MAX : (uint64_t)v.f_bavail * v.f_frsize;
+	return space_free(&c->opt.store->space) < c->opt.free_bytes;
 }
 
 /* It is put by as the disk gets full, while there is room for it many times over. */
 static void keep_reserve(struct collector *c)
 {
-	const struct store *s = c->opt.store;
-	const uint64_t room = free_bytes(s);
+	struct store *s = c->opt.store;
+	const uint64_t room = space_free(&s->space);
 	struct stat st;
 	int fd;
 
@@ -129,9 +131,10 @@ static void keep_reserve(struct collector *c)
 
 static void use_reserve(struct collector *c)
 {
-	const struct store *s = c->opt.store;
+	struct store *s = c->opt.store;
 
-	if (free_bytes(s) < c->opt.reserve_bytes && unlinkat(s->dir_fd, RESERVE_FILE, 0) == 0)
+	if (space_free(&s->space) < c->opt.reserve_bytes &&
+	    unlinkat(s->dir_fd, RESERVE_FILE, 0) == 0)
 		log_warn("the disk is full: the reserve is used to collect garbage");
 }
 
@@ -261,8 +264,9 @@ static const char *reason_to_collect(struct collector *c)
 		return "interval";
 	if (c->opt.garbage_bytes && deleted >= c->opt.garbage_bytes)
 		return "deleted";
-	if (c->opt.free_bytes && deleted && free_bytes(c->opt.store) < c->opt.free_bytes &&
-	    mono_ms() - c->disk_ms >= DISK_AGAIN_S * 1000)
+	if (!c->opt.free_bytes || !is_low(c))
+		c->disk_wait_s = DISK_AGAIN_S;
+	else if (mono_ms() - c->disk_ms >= (deleted ? DISK_AGAIN_S : c->disk_wait_s) * 1000ll)
 		return "disk";
 	return NULL;
 }
@@ -277,13 +281,12 @@ static void collect(struct collector *c, const char *reason)
 	int rc;
 
 	/* Rewriting files gives space back at once, and needs some: where the disk is wanted. */
-	c->hurry = free_bytes(c->opt.store) < c->opt.free_bytes;
+	c->hurry = is_low(c);
 	opt.compact = c->hurry;
-	if (strcmp(reason, "disk") == 0)
-		c->disk_ms = mono_ms();
 	use_reserve(c);
 	c->worked_us = mono_us();
 	rc = gc_run(c->opt.store, &opt, &p, &r, &err);
+	c->disk_ms = mono_ms();
 	if (rc == -ECANCELED || rc == -EBUSY)
 		return;
 	metrics_work(c->opt.metrics, METRICS_GC, rc < 0);
@@ -291,6 +294,10 @@ static void collect(struct collector *c, const char *reason)
 		log_warn("garbage cannot be collected: %s", error_text(&err));
 	else
 		c->seen_deleted = deleted;
+	if (c->hurry)
+		c->disk_wait_s = r.removed_bytes
+					 ? DISK_AGAIN_S
+					 : MIN(c->disk_wait_s * 2, (unsigned)DISK_AGAIN_MAX_S);
 	/* One that fails is not tried again at once, either. */
 	note_run(c, reason, &r);
 	if (rc == 0 && (r.removed_chunks || r.removed_nodes))
@@ -337,6 +344,7 @@ static void *worker(void *arg)
 
 	pthread_setname_np(pthread_self(), "varve-collect");
 	c->disk_ms = c->expired_ms = mono_ms() - EXPIRE_S * 1000;
+	c->disk_wait_s = DISK_AGAIN_S;
 	while (wait_tick(c)) {
 		if (!take_turn(c))
 			continue;

@@ -70,6 +70,7 @@ struct file_values {
 	const char *runtime, *default_template, *build_network, *sandbox_network, *sandbox_cache;
 	uint64_t recompress_level, recompress_quiet, memory;
 	uint64_t gc_interval, gc_garbage, gc_free, gc_reserve, detached_age, changed_age;
+	uint64_t disk_reserve; /* UINT64_MAX: not said */
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
 		connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
@@ -177,6 +178,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "gcGarbageBytes", FIELD_U64, &v->gc_garbage, false },
 		{ "gcFreeBytes", FIELD_U64, &v->gc_free, false },
 		{ "gcReserveBytes", FIELD_U64, &v->gc_reserve, false },
+		{ "diskReserveBytes", FIELD_U64, &v->disk_reserve, false },
 		{ "detachedMountAge", FIELD_U64, &v->detached_age, false },
 		{ "detachedChangedMountAge", FIELD_U64, &v->changed_age, false },
 		{ "memoryBytes", FIELD_U64, &v->memory, false },
@@ -297,6 +299,9 @@ static int space_set(struct config *c, const struct file_values *v, struct error
 	c->gc_garbage_bytes = v->gc_garbage;
 	c->gc_free_bytes = v->gc_free;
 	c->gc_reserve_bytes = v->gc_reserve;
+	c->disk_reserve_bytes = v->disk_reserve == UINT64_MAX ? SPACE_RESERVE_DEFAULT
+				: v->disk_reserve	      ? v->disk_reserve
+							      : SPACE_RESERVE_NONE;
 	return 0;
 }
 
@@ -519,6 +524,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .gc_garbage = 1ull << 30,
 				 .gc_free = 2ull << 30,
 				 .gc_reserve = 64ull << 20,
+				 .disk_reserve = UINT64_MAX,
 				 .detached_age = 30 * 24 * 3600,
 				 .connection_limit = CONNECTION_LIMIT_DEFAULT,
 				 .runtime = "runc",

@@ -35,6 +35,9 @@
  *   "gcFreeBytes"                 ... or less is free on the disk (default 2 GiB); 0: ditto
  *   "gcReserveBytes"              disk that is put by, when less than twice that is free, to
  *                                 collect with (default 64 MiB); 0: none
+ *   "diskReserveBytes"            of the state directory's disk, kept back for the daemon: mounts,
+ *                                 imports and builds are refused it (default a twentieth of
+ *                                 the disk, 96 MiB to 1 GiB; 0: none)
  *   "detachedMountAge"            seconds that a mount stays detached which differs in
  *                                 nothing from its snapshot (default 30 days); 0: for ever
  *   "detachedChangedMountAge"     the same of one that was written to (default 0: for ever)
@@ -76,6 +79,7 @@ struct config {
 	unsigned recompress_quiet_s;
 	unsigned gc_interval_s;					    /* 0: only by need */
 	uint64_t gc_garbage_bytes, gc_free_bytes, gc_reserve_bytes; /* 0: not */
+	uint64_t disk_reserve_bytes;				    /* as space_init takes it */
 	unsigned detached_mount_s, detached_changed_s;		    /* 0: for ever */
 	uint64_t memory_bytes;					    /* 0: the store's default */
 	uint64_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes; /* 0: a part of it */

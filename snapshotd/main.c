@@ -73,6 +73,7 @@ static int open_store(struct daemon_parts *d, struct error *err)
 		.node_cache_bytes = d->config.node_cache_bytes,
 		.chunk_cache_bytes = d->config.chunk_cache_bytes,
 		.block_cache_bytes = d->config.block_cache_bytes,
+		.reserve_bytes = d->config.disk_reserve_bytes,
 	};
 	int rc = store_open(d->config.state_dir, &opt, &d->api.store, err);
 

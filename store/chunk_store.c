@@ -22,6 +22,7 @@
 struct chunk_store {
 	struct kv *kv;	     /* borrowed */
 	struct guard *guard; /* borrowed */
+	struct space *space; /* borrowed; NULL: no limit */
 	int zstd_level;
 	struct chunk_cache *cache;
 	_Atomic uint64_t stored; /* relaxed: a statistic */
@@ -47,6 +48,11 @@ struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd
 		return NULL;
 	}
 	return cs;
+}
+
+void chunk_store_limit(struct chunk_store *cs, struct space *sp)
+{
+	cs->space = sp;
 }
 
 void chunk_store_free(struct chunk_store *cs)
@@ -75,8 +81,10 @@ static int add_new(struct chunk_store *cs, struct kv_batch *batch, const struct 
 
 static int write_batch(struct chunk_store *cs, struct kv_batch *batch, size_t chunks)
 {
-	int r = kv_write(cs->kv, batch, KV_NO_LOG);
+	int r = cs->space ? space_take(cs->space, SPACE_OWN, kv_batch_bytes(batch)) : 0;
 
+	if (r == 0)
+		r = kv_write(cs->kv, batch, KV_NO_LOG);
 	if (r == 0)
 		atomic_fetch_add_explicit(&cs->stored, chunks, memory_order_relaxed);
 	return r;

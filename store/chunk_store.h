@@ -15,12 +15,18 @@
 #include "store/guard.h"
 #include "store/hash.h"
 #include "store/kv.h"
+#include "store/space.h"
 
 struct chunk_store;
 
 /* Borrows kv and guard. cache_bytes bounds the decoded chunks kept; 0 keeps none. */
 struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
 				    size_t cache_bytes);
+/*
+ * Put no new chunk (-ENOSPC) where the disk has no room for it; sp is borrowed. Before
+ * the first put.
+ */
+void chunk_store_limit(struct chunk_store *cs, struct space *sp);
 /* Chunks that were handed out stay alive. NULL is accepted. */
 void chunk_store_free(struct chunk_store *cs);
 

@@ -65,7 +65,9 @@ int ingest_init(struct ingest *in, struct store *s, const struct ingest_options 
 	}
 	in->tree = ingest_tree_new(indexed);
 	int r = in->tree ? make_workers(in) : -ENOMEM;
-	return r < 0 ? error_set_errno(err, r, "cannot start an import") : 0;
+	if (r < 0)
+		return error_set_errno(err, r, "cannot start an import");
+	return space_check(&s->space, SPACE_GROWTH, 0, err);
 }
 
 static void free_scratch(struct ingest *in)
@@ -150,6 +152,14 @@ void ingest_tick(struct ingest *in)
 	progress_tick(in->progress, false);
 }
 
+static int check_space(struct ingest *in)
+{
+	struct error err = ERROR_INIT;
+	int r = space_check(&in->store->space, SPACE_GROWTH, 0, &err);
+
+	return r ? ingest_fail(in, r, "%s", err.msg) : 0;
+}
+
 int ingest_count_entry(struct ingest *in)
 {
 	if (atomic_load(&in->failed))
@@ -162,7 +172,7 @@ int ingest_count_entry(struct ingest *in)
 	if (progress_cancelled(in->progress))
 		return ingest_fail(in, -ECANCELED, "cancelled");
 	ingest_tick(in);
-	return 0;
+	return check_space(in);
 }
 
 int ingest_count_bytes(struct ingest *in, uint64_t n)
@@ -172,7 +182,7 @@ int ingest_count_bytes(struct ingest *in, uint64_t n)
 	if (n > in->max_bytes || before > in->max_bytes - n)
 		return ingest_fail(in, -EFBIG, "more than %llu bytes of data",
 				   (unsigned long long)in->max_bytes);
-	return 0;
+	return check_space(in);
 }
 
 int ingest_count_meta(struct ingest *in, uint64_t n)

@@ -139,7 +139,7 @@ int ingest_oci(struct store *s, const char *path, const char *tag, const struct 
 	struct oci_files *files CLEANUP(oci_files_close_p) = NULL;
 	uint64_t max_bytes = opt && opt->max_bytes ? opt->max_bytes : INGEST_MAX_BYTES;
 	struct oci_image img = { 0 };
-	int r = oci_files_open(path, s->dir_fd, max_bytes, p, &files, err);
+	int r = oci_files_open(path, s, max_bytes, p, &files, err);
 
 	if (r < 0)
 		return r;

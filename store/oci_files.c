@@ -13,6 +13,7 @@
 
 #include "store/archive_path.h"
 #include "store/ingest_archive.h"
+#include "store/store.h"
 
 #define SPOOLED_MAX 65536u /* files in an image's archive */
 #define LINKS_MAX 8
@@ -25,8 +26,9 @@ struct spooled {
 };
 
 struct oci_files {
-	int dir_fd;   /* -1: spooled */
-	int spool_fd; /* -1: a directory */
+	int dir_fd;	     /* -1: spooled */
+	int spool_fd;	     /* -1: a directory */
+	struct space *space; /* below the spool; borrowed */
 	uint64_t spool_bytes;
 	struct spooled *files;
 	size_t n, cap;
@@ -144,6 +146,8 @@ static int copy_data(struct oci_files *f, struct archive *a, uint64_t max_bytes)
 		if ((uint64_t)n > max_bytes - f->spool_bytes)
 			r = -EFBIG;
 		else
+			r = space_take(f->space, SPACE_GROWTH, (uint64_t)n);
+		if (r == 0)
 			r = write_all(f->spool_fd, buf, (size_t)n, f->spool_bytes);
 		f->spool_bytes += (uint64_t)n;
 		f->files[f->n - 1].size += (uint64_t)n;
@@ -209,7 +213,7 @@ int oci_spool_open(int dir_fd)
 	return fd;
 }
 
-int oci_files_open(const char *path, int spool_fd, uint64_t max_bytes, struct progress *p,
+int oci_files_open(const char *path, struct store *s, uint64_t max_bytes, struct progress *p,
 		   struct oci_files **out, struct error *err)
 {
 	struct oci_files *f CLEANUP(oci_files_close_p) = calloc(1, sizeof(*f));
@@ -220,6 +224,7 @@ int oci_files_open(const char *path, int spool_fd, uint64_t max_bytes, struct pr
 	if (!f)
 		return error_set_errno(err, -ENOMEM, "cannot open %s", path);
 	f->dir_fd = f->spool_fd = -1;
+	f->space = &s->space;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		r = error_set_errno(err, -errno, "cannot open %s", path);
@@ -231,7 +236,7 @@ int oci_files_open(const char *path, int spool_fd, uint64_t max_bytes, struct pr
 		f->dir_fd = fd;
 	} else {
 		ingest_locale_enter(&locale);
-		f->spool_fd = oci_spool_open(spool_fd);
+		f->spool_fd = oci_spool_open(s->dir_fd);
 		r = f->spool_fd < 0 ? error_set_errno(err, f->spool_fd, "cannot make a spool file")
 				    : spool_all(f, fd, max_bytes, p, err);
 		ingest_locale_leave(&locale);

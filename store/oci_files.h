@@ -16,12 +16,13 @@
 #include "store/progress.h"
 
 struct oci_files;
+struct store;
 
 /*
- * spool_fd: a directory for the spool. max_bytes bounds it. -ENOENT, -EFBIG,
- * -EBADMSG (no tar), ...
+ * The spool is in the store's directory; max_bytes bounds it, and so does the disk.
+ * -ENOENT, -EFBIG, -ENOSPC, -EBADMSG (no tar), ...
  */
-MUST_CHECK int oci_files_open(const char *path, int spool_fd, uint64_t max_bytes,
+MUST_CHECK int oci_files_open(const char *path, struct store *s, uint64_t max_bytes,
 			      struct progress *p, struct oci_files **out, struct error *err);
 void oci_files_close(struct oci_files *f);
 DEFINE_CLEANUP(struct oci_files *, oci_files_close)

@@ -458,7 +458,10 @@ int recompress_run(struct store *s, const struct recompress_options *opt, struct
 		run.opt.level = RECOMPRESS_LEVEL_DEFAULT;
 	if (run.opt.level < 1 || run.opt.level > RECOMPRESS_LEVEL_MAX)
 		return error_set(err, -EINVAL, "the level must be 1 to %d", RECOMPRESS_LEVEL_MAX);
-	int r = init(&run);
+	int r = space_check(&s->space, SPACE_GROWTH, 0, err);
+	if (r)
+		return r;
+	r = init(&run);
 	if (r == 0)
 		r = work(&run, err);
 	fini(&run);

@@ -279,7 +279,15 @@ static int open_parts(struct store *s, const struct store_options *opt, struct e
 	}
 	if (!s->guard || !s->chunks || !s->nodes || !s->snapshots)
 		return error_set_errno(err, -ENOMEM, "cannot open the store %s", s->dir);
+	chunk_store_limit(s->chunks, &s->space);
 	return 0;
+}
+
+static int open_space(struct store *s, const struct store_options *opt, struct error *err)
+{
+	int rc = space_init(&s->space, s->dir_fd, opt->reserve_bytes);
+
+	return rc ? error_set_errno(err, rc, "cannot tell what is free below %s", s->dir) : 0;
 }
 
 int store_open(const char *dir, const struct store_options *opt, struct store **out,
@@ -299,6 +307,8 @@ int store_open(const char *dir, const struct store_options *opt, struct store **
 	int rc = open_dir(s, dir, !opt->read_only, err);
 	if (rc == 0)
 		rc = opt->read_only ? scratch_make(s, err) : prepare_read_write(s, err);
+	if (rc == 0 && !opt->read_only)
+		rc = open_space(s, opt, err);
 	if (rc == 0)
 		rc = open_parts(s, opt, err);
 	/* The names in it: what is synced below must be found again. */

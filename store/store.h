@@ -22,6 +22,7 @@
 #include "store/kv.h"
 #include "store/node_store.h"
 #include "store/snapshot.h"
+#include "store/space.h"
 #include "store/tree_fs.h"
 
 struct store_options {
@@ -34,6 +35,7 @@ struct store_options {
 	 */
 	size_t memory_bytes;
 	size_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes;
+	uint64_t reserve_bytes; /* of disk, see space_init */
 };
 
 #define STORE_MEMORY_DEFAULT ((size_t)320 << 20)
@@ -42,6 +44,7 @@ struct store_options {
 struct store {
 	char *dir; /* absolute */
 	int dir_fd;
+	struct space space; /* read-only: zeroed, refuses nothing */
 	struct kv *kv;
 	struct guard *guard;
 	struct chunk_store *chunks;

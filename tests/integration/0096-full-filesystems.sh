@@ -29,6 +29,8 @@ same_names() { # DIR FILE
 	diff <(ls "$1") <(LC_ALL=C.UTF-8 sort "$2") | head -n 5
 	return "${PIPESTATUS[0]}"
 }
+# Without a reserve, or it would never come to that.
+echo '{"diskReserveBytes": 0}' >"$T/config.json"
 on_full() { # FILESYSTEM MKFS-OPTION...
 	local fs=$1 d=$T/$1 m=$T/m-$1 failed
 	shift
@@ -44,7 +46,7 @@ on_full() { # FILESYSTEM MKFS-OPTION...
 	fi
 	# shellcheck disable=SC2034 # lib.sh uses it
 	STATE=$d/state
-	start_daemon
+	start_daemon --config "$T/config.json"
 	import_empty "empty" >/dev/null
 	ok "$fs: mount" mount_at empty "$m"
 	python3 "$T/make.py" "$m" "$T/made-$fs" 200 before- >/dev/null
@@ -60,7 +62,7 @@ on_full() { # FILESYSTEM MKFS-OPTION...
 	is "$fs: with room all works again" "$(python3 "$T/make.py" "$m" "$T/made-$fs" 500 after- 2>&1)" 0
 	ok "$fs: fsync, too" sync "$m"
 	kill_daemon
-	start_daemon
+	start_daemon --config "$T/config.json"
 	ok "$fs: nothing is lost, and what failed is not there" same_names "$m" "$T/made-$fs"
 	ok "$fs: checkpoint" varve checkpoint "$m" full
 	ok "$fs: umount" varve umount --discard "$m"

@@ -39,7 +39,8 @@ static inline void fx_open_store(struct fx *f)
 {
 	static const struct store_options opt = { .node_cache_bytes = 4 << 20,
 						  .chunk_cache_bytes = 4 << 20,
-						  .block_cache_bytes = 4 << 20 };
+						  .block_cache_bytes = 4 << 20,
+						  .reserve_bytes = SPACE_RESERVE_MIN };
 	struct error err = ERROR_INIT;
 	if (store_open(f->dir, &opt, &f->s, &err) != 0)
 		fail_msg("store_open: %s", error_text(&err));
