@@ -12,15 +12,15 @@
 #include "store/base/log.h"
 #include "store/hash.h"
 
-#define STOP_POLL_MS 50		/* while a client takes nothing */
-#define BODIES_MAX (128u << 20) /* of all requests */
-#define STATUS_CLIENT_GONE 499	/* seen by nobody but the log and the metrics */
+#define STOP_POLL_MS 50	       /* while a client takes nothing */
+#define BODY_MEDIUM (4u << 20) /* arguments, input and scripts of programs */
+#define STATUS_CLIENT_GONE 499 /* seen by nobody but the log and the metrics */
 
 const struct route api_routes[] = {
 	{ "GET", "/healthz", api_healthz, ROUTE_OPEN, NULL },
 	{ "GET", "/metrics", api_metrics, 0, NULL },
 	{ "GET", "/api/snapshots", api_snapshots_list, 0, NULL },
-	{ "POST", "/api/snapshots", api_snapshot_create, ROUTE_LONG, NULL },
+	{ "POST", "/api/snapshots", api_snapshot_create, ROUTE_LONG | ROUTE_LARGE, NULL },
 	{ "POST", "/api/snapshots/import", api_import, ROUTE_LONG | ROUTE_UPLOAD,
 	  api_import_check },
 	{ "GET", "/api/snapshots/:name", api_snapshot_get, 0, NULL },
@@ -42,22 +42,23 @@ const struct route api_routes[] = {
 	{ "DELETE", "/api/builds/:id", api_build_cancel, 0, NULL },
 	{ "GET", "/api/builds/:id/logs", api_build_logs, ROUTE_LONG, NULL },
 	{ "GET", "/api/images", api_images_list, 0, NULL },
-	{ "POST", "/api/images", api_image_create, ROUTE_LONG, NULL },
+	{ "POST", "/api/images", api_image_create, ROUTE_LONG | ROUTE_LARGE, NULL },
 	{ "DELETE", "/api/images/:key", api_image_delete, 0, NULL },
 	/* These two before what has an id there. */
-	{ "POST", "/api/sandboxes/from-checkpoint/:checkpoint", api_sandbox_fork, ROUTE_LONG,
-	  NULL },
+	{ "POST", "/api/sandboxes/from-checkpoint/:checkpoint", api_sandbox_fork,
+	  ROUTE_LONG | ROUTE_MEDIUM, NULL },
 	{ "GET", "/api/sandboxes/checkpoints/:checkpoint/patches", api_patches_list, 0, NULL },
-	{ "POST", "/api/sandboxes/checkpoints/:checkpoint/patches", api_patch_create, 0, NULL },
+	{ "POST", "/api/sandboxes/checkpoints/:checkpoint/patches", api_patch_create, ROUTE_MEDIUM,
+	  NULL },
 	{ "DELETE", "/api/sandboxes/checkpoints/:checkpoint/patches/:patch", api_patch_delete, 0,
 	  NULL },
 	{ "GET", "/api/sandboxes", api_sandboxes_list, 0, NULL },
-	{ "POST", "/api/sandboxes", api_sandbox_create, ROUTE_LONG, NULL },
+	{ "POST", "/api/sandboxes", api_sandbox_create, ROUTE_LONG | ROUTE_LARGE, NULL },
 	{ "GET", "/api/sandboxes/:id", api_sandbox_get, 0, NULL },
 	{ "DELETE", "/api/sandboxes/:id", api_sandbox_delete, 0, NULL },
 	{ "POST", "/api/sandboxes/:id/timeout", api_sandbox_timeout, 0, NULL },
-	{ "POST", "/api/sandboxes/:id/exec/run", api_exec_run, ROUTE_LONG, NULL },
-	{ "POST", "/api/sandboxes/:id/exec/run-async", api_exec_run_async, 0, NULL },
+	{ "POST", "/api/sandboxes/:id/exec/run", api_exec_run, ROUTE_LONG | ROUTE_MEDIUM, NULL },
+	{ "POST", "/api/sandboxes/:id/exec/run-async", api_exec_run_async, ROUTE_MEDIUM, NULL },
 	{ "GET", "/api/sandboxes/:id/exec/:exec/result", api_exec_result, ROUTE_LONG, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/:exec/signal", api_exec_signal, 0, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/:exec/stdin", api_exec_stdin,
@@ -237,6 +238,8 @@ static void fail(struct api_call *c, int code, const struct error *err)
 		json_decref(j);
 		return;
 	}
+	if (status == 503)
+		http_reply_header(c->rq, "Retry-After", HTTP_RETRY_AFTER_S);
 	line = json_line(j);
 	http_reply(c->rq, status, "application/json", line, line ? strlen(line) : 0);
 }
@@ -312,15 +315,25 @@ int api_query(const struct api_call *c, struct error *err, ...)
 static int body_parse(const struct api_call *c, json_t **out, struct error *err)
 {
 	json_error_t jerr;
-	size_t len;
+	size_t len, values, parsing, tree;
 	const char *text = http_body(c->rq, &len);
 	json_t *j;
 
-	if (json_bounds_check(text, len, JSON_VALUES_MAX, err) < 0)
+	if (json_bounds_check(text, len, JSON_VALUES_MAX, &values, err) < 0)
 		return error_prefix(err, -EINVAL, "the body is refused");
+	parsing = len * JSON_PARSE_FACTOR;
+	tree = len + values * JSON_VALUE_BYTES;
+	if (parsing + tree <= HTTP_BODY_SMALL)
+		parsing = tree = 0;
+	if (http_hold(c->rq, parsing + tree) < 0)
+		return error_set(err, -EAGAIN,
+				 "the memory for requests (requestMemoryBytes) is "
+				 "used up: try again later");
 	j = len ? json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL,
 			     &jerr)
 		: json_object();
+	http_unhold(c->rq, parsing);
+	http_body_drop(c->rq);
 	if (!j && !len)
 		return error_set(err, -ENOMEM, "out of memory");
 	if (!j)
@@ -409,6 +422,14 @@ static int call_route(struct api_call *c, struct error *err)
 	return query_parse(http_query(rq), &c->query, err);
 }
 
+/* Bytes of a body that is collected. */
+static size_t body_max(const struct route *r)
+{
+	if (r->flags & ROUTE_LARGE)
+		return HTTP_BODY_MAX;
+	return r->flags & ROUTE_MEDIUM ? BODY_MEDIUM : HTTP_BODY_SMALL;
+}
+
 static void call_begin(void *ctx, struct http_request *rq, struct http_plan *plan)
 {
 	struct api *a = ctx;
@@ -431,6 +452,7 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 
 		plan->worker = r->flags & ROUTE_LONG;
 		plan->body_live = r->flags & ROUTE_LIVE;
+		plan->body_max = body_max(r);
 		plan->body_stream = (r->flags & ROUTE_STREAM) ||
 				    ((r->flags & ROUTE_UPLOAD) && query_get(&c->query, "format"));
 		rc = api_gate_body(c, plan->body_stream, &err);
@@ -469,6 +491,6 @@ static void call_end(void *ctx, struct http_request *rq)
 
 struct http_app api_app(struct api *a)
 {
-	return (struct http_app){ call_begin, call_handle,	    call_end,
-				  a,	      CONN_STREAM_PAUSE_MS, BODIES_MAX };
+	return (struct http_app){ call_begin,		call_handle,	   call_end,	      a,
+				  CONN_STREAM_PAUSE_MS, &a->memory.bodies, &a->memory.replies };
 }

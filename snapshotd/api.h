@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "fs/shared_files.h"
+#include "snapshotd/budget.h"
 #include "snapshotd/builds.h"
 #include "snapshotd/fields.h"
 #include "snapshotd/http.h"
@@ -42,6 +43,7 @@ struct api {
 	struct recompressor *recompressor;
 	struct collector *collector;
 	struct metrics metrics;
+	struct request_memory memory;
 	const char *api_key;		 /* or NULL */
 	const char *listen_host;	 /* as configured, or NULL */
 	const json_t *host_roots;	 /* of TCP clients; NULL: none */

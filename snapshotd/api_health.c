@@ -129,6 +129,33 @@ static int put_sandboxes(struct api *a, struct buf *out)
 			  running, stopped);
 }
 
+static int put_request_memory(struct api *a, struct buf *out)
+{
+	const struct {
+		const char *name;
+		const struct budget *b;
+	} parts[] = { { "bodies", &a->memory.bodies },
+		      { "replies", &a->memory.replies },
+		      { "output", &a->memory.output } };
+	int rc = metrics_put(out, "request_memory_limit_bytes", "gauge",
+			     "As many may requests hold, with kept output of programs.",
+			     a->memory.total.max);
+
+	if (rc == 0)
+		rc = metrics_put(
+			out, "request_memory_refused_total", "counter",
+			"Times that there was no room for more.",
+			atomic_load_explicit(&a->memory.total.refused, memory_order_relaxed));
+	if (rc == 0)
+		rc = buf_append_str(out, "# HELP snapshotd_request_memory_bytes Held by requests, "
+					 "and as kept output of programs.\n"
+					 "# TYPE snapshotd_request_memory_bytes gauge\n");
+	for (size_t i = 0; i < ARRAY_SIZE(parts) && rc == 0; i++)
+		rc = buf_printf(out, "snapshotd_request_memory_bytes{part=\"%s\"} %zu\n",
+				parts[i].name, budget_used(parts[i].b));
+	return rc;
+}
+
 int api_metrics(struct api_call *c, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
@@ -141,6 +168,8 @@ int api_metrics(struct api_call *c, struct error *err)
 		rc = put_shared(c->api, &b);
 	if (rc == 0)
 		rc = put_sandboxes(c->api, &b);
+	if (rc == 0)
+		rc = put_request_memory(c->api, &b);
 	if (rc == 0)
 		rc = put_store(c->api->store, &b);
 	if (rc == 0)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "snapshotd/config_access.h"
+#include "snapshotd/budget.h"
 #include "snapshotd/builds.h"
 #include "snapshotd/fields.h"
 #include "store/recompress.h"
@@ -68,7 +69,7 @@ struct flags {
 struct file_values {
 	const char *state, *socket, *listen, *socket_group, *api_key, *log_level;
 	const char *runtime, *default_template, *build_network, *sandbox_network, *sandbox_cache;
-	uint64_t recompress_level, recompress_quiet, memory;
+	uint64_t recompress_level, recompress_quiet, memory, request_memory;
 	uint64_t gc_interval, gc_garbage, gc_free, gc_reserve, detached_age, changed_age;
 	uint64_t disk_reserve; /* UINT64_MAX: not said */
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
@@ -182,6 +183,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "detachedMountAge", FIELD_U64, &v->detached_age, false },
 		{ "detachedChangedMountAge", FIELD_U64, &v->changed_age, false },
 		{ "memoryBytes", FIELD_U64, &v->memory, false },
+		{ "requestMemoryBytes", FIELD_U64, &v->request_memory, false },
 		{ "nodeCacheBytes", FIELD_U64, &v->node_cache, false },
 		{ "chunkCacheBytes", FIELD_U64, &v->chunk_cache, false },
 		{ "blockCacheBytes", FIELD_U64, &v->block_cache, false },
@@ -268,7 +270,11 @@ static int numbers_set(struct config *c, const struct file_values *v, struct err
 	c->zstd_level = (int)v->zstd_level;
 	c->recompress_level = (int)v->recompress_level;
 	c->recompress_quiet_s = (unsigned)v->recompress_quiet;
+	if (v->request_memory < REQUEST_MEMORY_MIN || v->request_memory > REQUEST_MEMORY_MAX)
+		return error_set(err, -EINVAL, "requestMemoryBytes must be %u to %llu",
+				 REQUEST_MEMORY_MIN, REQUEST_MEMORY_MAX);
 	c->memory_bytes = v->memory;
+	c->request_memory_bytes = v->request_memory;
 	c->node_cache_bytes = v->node_cache;
 	c->chunk_cache_bytes = v->chunk_cache;
 	c->block_cache_bytes = v->block_cache;
@@ -526,6 +532,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .gc_reserve = 64ull << 20,
 				 .disk_reserve = UINT64_MAX,
 				 .detached_age = 30 * 24 * 3600,
+				 .request_memory = REQUEST_MEMORY_DEFAULT,
 				 .connection_limit = CONNECTION_LIMIT_DEFAULT,
 				 .runtime = "runc",
 				 .default_template = BUILDS_TEMPLATE,

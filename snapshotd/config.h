@@ -43,6 +43,8 @@
  *   "detachedChangedMountAge"     the same of one that was written to (default 0: for ever)
  *   "memoryBytes"                 as --memory: of all caches and write buffers of the
  *                                 store (default 320 MiB, at least 16 MiB)
+ *   "requestMemoryBytes"          of what requests hold: bodies, replies, output of programs
+ *                                 (default 256 MiB, at least 128 MiB)
  *   "nodeCacheBytes", "chunkCacheBytes", "blockCacheBytes"  in place of their parts of it
  *   "sharedCacheBytes"            disk for files that mounts share (default 4 GiB, or a
  *                                 quarter of what is free)
@@ -82,6 +84,7 @@ struct config {
 	uint64_t disk_reserve_bytes;				    /* as space_init takes it */
 	unsigned detached_mount_s, detached_changed_s;		    /* 0: for ever */
 	uint64_t memory_bytes;					    /* 0: the store's default */
+	uint64_t request_memory_bytes;
 	uint64_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes; /* 0: a part of it */
 	uint64_t shared_cache_bytes;					 /* 0: default */
 	unsigned threads;

@@ -47,7 +47,6 @@
 #define STREAM_BLOCK_BYTES (64u << 10)
 #define STREAM_SEND_BUFFER (512 << 10) /* the kernel doubles it */
 #define KEEP_ALIVE_MS 15000
-#define RETRY_AFTER_S "5"
 
 /* ---- sending ---- */
 
@@ -179,14 +178,18 @@ static enum MHD_Result reply_queue(struct http_request *rq)
 
 static void reply_too_large(struct http_request *rq)
 {
-	reply_static(rq, 413, "{\"error\":\"the request's body is larger than 16 MiB\"}\n");
+	char text[100];
+
+	snprintf(text, sizeof(text), "{\"error\":\"the request's body is larger than %zu KiB\"}\n",
+		 request_body_max(rq) >> 10);
+	reply_static(rq, 413, text);
 }
 
 static bool content_length_too_large(struct http_request *rq)
 {
 	const char *v = http_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
 
-	return v && strtoull(v, NULL, 10) > HTTP_BODY_MAX;
+	return v && strtoull(v, NULL, 10) > request_body_max(rq);
 }
 
 static bool accepts_events(struct http_request *rq)
@@ -283,8 +286,7 @@ static enum MHD_Result request_finish(struct http_request *rq)
 	if (rq->body_too_large) {
 		reply_too_large(rq);
 	} else if (rq->body_without_room) {
-		http_reply_header(rq, MHD_HTTP_HEADER_RETRY_AFTER, RETRY_AFTER_S);
-		reply_static(rq, 503, "{\"error\":\"too many large requests at a time\"}\n");
+		reply_no_room(rq);
 	} else if (rq->plan.body_stream) {
 		request_body_end(rq);
 	} else if (rq->plan.worker) {

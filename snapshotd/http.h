@@ -16,12 +16,15 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "snapshotd/budget.h"
 #include "snapshotd/listener.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
 
-#define HTTP_BODY_MAX (16u << 20)   /* of a collected body */
-#define HTTP_BODY_SMALL (64u << 10) /* of one that is not counted among all */
+#define HTTP_BODY_MAX (16u << 20)   /* of a collected body, where the plan does not say */
+#define HTTP_BODY_SMALL (64u << 10) /* of a body or reply that is charged to no budget */
+
+#define HTTP_RETRY_AFTER_S "5" /* of a 503 that a while may mend */
 
 struct http_server;
 struct http_request;
@@ -31,6 +34,7 @@ struct http_plan {
 	bool worker;	  /* handle gets a thread of its own and may stream */
 	bool body_stream; /* needs worker: the body is read from http_body_fd */
 	bool body_live;	  /* needs body_stream: it may pause for as long as it likes */
+	size_t body_max;  /* bytes of a collected body, beyond that 413; 0: HTTP_BODY_MAX */
 };
 
 struct http_app {
@@ -41,7 +45,8 @@ struct http_app {
 	void (*end)(void *ctx, struct http_request *rq);
 	void *ctx;
 	int stream_pause_ms; /* how long a client may take nothing of a streamed reply */
-	size_t bodies_max;   /* bytes of all collected bodies at a time; beyond that 503 */
+	/* Of what all requests hold at a time; where one is used up, the reply is 503. */
+	struct budget *bodies, *replies;
 };
 
 /* connection_limit: of each listener. */
@@ -76,6 +81,15 @@ void http_set_trusted(struct http_request *rq);
 bool http_wants_events(const struct http_request *rq);
 /* The collected body; "" where none. */
 const char *http_body(const struct http_request *rq, size_t *len);
+/*
+ * Charge more memory to the bodies' budget, for what the body becomes; rq gives it
+ * back at its end. -EAGAIN: there is no room. The thread of handle.
+ */
+MUST_CHECK int http_hold(struct http_request *rq, size_t bytes);
+/* Give some of it back before that. */
+void http_unhold(struct http_request *rq, size_t bytes);
+/* The collected body is not needed any more. */
+void http_body_drop(struct http_request *rq);
 /* Streamed body: a pipe's end to read; owned by rq. */
 int http_body_fd(const struct http_request *rq);
 /* Whether a streamed body has come whole. Final once http_body_fd is at its end. */
@@ -92,7 +106,10 @@ int http_status(const struct http_request *rq);
 /* The reply, either whole or as a stream; a second one is ignored. */
 /* Value is copied; at most 4 headers, before the reply. */
 void http_reply_header(struct http_request *rq, const char *name, const char *value);
-/* Takes body (malloc'd; may be NULL where len is 0). content_type is not copied. */
+/*
+ * Takes body (malloc'd; may be NULL where len is 0). content_type is not copied.
+ * Becomes 503 where the budget has no room for the body.
+ */
 void http_reply(struct http_request *rq, int status, const char *content_type, char *body,
 		size_t len);
 /*

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,12 +50,17 @@ struct http_request *request_new(struct endpoint *e, const char *uri, struct MHD
 	return rq;
 }
 
-static void body_drop(struct http_request *rq)
+static void body_free(struct http_request *rq)
 {
-	atomic_fetch_sub_explicit(&rq->server->body_bytes, rq->body_counted, memory_order_relaxed);
-	rq->body_counted = 0;
-	buf_fini(&rq->body);
-	rq->body = (struct buf)BUF_INIT;
+	size_t charged = rq->body_len > HTTP_BODY_SMALL ? rq->body_len : 0;
+
+	if (rq->body_mapped)
+		munmap(rq->body, rq->body_mapped);
+	else
+		free(rq->body);
+	rq->body = NULL;
+	rq->body_len = rq->body_mapped = 0;
+	http_unhold(rq, MIN(charged, rq->body_charged));
 }
 
 void request_free(struct http_request *rq)
@@ -62,7 +68,9 @@ void request_free(struct http_request *rq)
 	fd_close(&rq->body_read_fd);
 	fd_close(&rq->body_write_fd);
 	byte_queue_free(rq->stream);
-	body_drop(rq);
+	body_free(rq);
+	http_unhold(rq, rq->body_charged);
+	budget_release(rq->server->app.replies, rq->reply_charged);
 	free(rq->reply_body);
 	free(rq->uri);
 	pthread_cond_destroy(&rq->decided);
@@ -118,8 +126,27 @@ bool http_wants_events(const struct http_request *rq)
 
 const char *http_body(const struct http_request *rq, size_t *len)
 {
-	*len = rq->body.len;
-	return rq->body.len ? (const char *)rq->body.data : "";
+	*len = rq->body_len;
+	return rq->body_len ? (const char *)rq->body : "";
+}
+
+int http_hold(struct http_request *rq, size_t bytes)
+{
+	if (!budget_charge(rq->server->app.bodies, bytes))
+		return -EAGAIN;
+	rq->body_charged += bytes;
+	return 0;
+}
+
+void http_unhold(struct http_request *rq, size_t bytes)
+{
+	budget_release(rq->server->app.bodies, bytes);
+	rq->body_charged -= bytes;
+}
+
+void http_body_drop(struct http_request *rq)
+{
+	body_free(rq);
 }
 
 int http_body_fd(const struct http_request *rq)
@@ -186,6 +213,13 @@ void http_reply_header(struct http_request *rq, const char *name, const char *va
 void http_reply(struct http_request *rq, int status, const char *content_type, char *body,
 		size_t len)
 {
+	size_t charge = len > HTTP_BODY_SMALL ? len : 0;
+
+	if (charge && !budget_charge(rq->server->app.replies, charge)) {
+		free(body);
+		reply_no_room(rq);
+		return;
+	}
 	pthread_mutex_lock(&rq->lock);
 	if (rq->kind == REPLY_NONE) {
 		rq->kind = REPLY_WHOLE;
@@ -193,9 +227,12 @@ void http_reply(struct http_request *rq, int status, const char *content_type, c
 		rq->content_type = content_type;
 		rq->reply_body = STEAL(body);
 		rq->reply_len = len;
+		rq->reply_charged = charge;
+		charge = 0;
 		pthread_cond_signal(&rq->decided);
 	}
 	pthread_mutex_unlock(&rq->lock);
+	budget_release(rq->server->app.replies, charge);
 	free(body);
 }
 
@@ -253,6 +290,14 @@ void reply_static(struct http_request *rq, int status, const char *text)
 	char *copy = strdup(text);
 
 	http_reply(rq, status, "application/json", copy, copy ? strlen(copy) : 0);
+}
+
+void reply_no_room(struct http_request *rq)
+{
+	http_reply_header(rq, "Retry-After", HTTP_RETRY_AFTER_S);
+	reply_static(rq, 503,
+		     "{\"error\":\"the memory for requests (requestMemoryBytes) is used up: try "
+		     "again later\"}\n");
 }
 
 /* ---- running ---- */
@@ -324,30 +369,60 @@ void request_body_end(struct http_request *rq)
 	fd_close(&rq->body_write_fd);
 }
 
+size_t request_body_max(const struct http_request *rq)
+{
+	return rq->plan.body_max ? rq->plan.body_max : HTTP_BODY_MAX;
+}
+
 /* Small ones need no room, so that they get through; there are only as many as connections. */
 static bool body_take_room(struct http_request *rq, size_t len)
 {
-	struct http_server *s = rq->server;
-	size_t more = rq->body.len + len - rq->body_counted;
+	size_t all = rq->body_len + len;
 
-	if (rq->body.len + len <= HTTP_BODY_SMALL)
-		return true;
-	rq->body_counted += more;
-	return atomic_fetch_add_explicit(&s->body_bytes, more, memory_order_relaxed) + more <=
-	       s->app.bodies_max;
+	return all <= HTTP_BODY_SMALL || http_hold(rq, all - rq->body_charged) == 0;
+}
+
+/* -ENOMEM. */
+static int body_map(struct http_request *rq)
+{
+	size_t max = request_body_max(rq);
+	void *map = mmap(NULL, max, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (map == MAP_FAILED)
+		return -ENOMEM;
+	if (rq->body_len)
+		memcpy(map, rq->body, rq->body_len);
+	free(rq->body);
+	rq->body = map;
+	rq->body_mapped = max;
+	return 0;
+}
+
+/* There is room in what it may have. */
+static int body_append(struct http_request *rq, const char *data, size_t len)
+{
+	if (!rq->body)
+		rq->body = malloc(MIN(request_body_max(rq), (size_t)HTTP_BODY_SMALL));
+	if (!rq->body)
+		return -ENOMEM;
+	if (!rq->body_mapped && rq->body_len + len > HTTP_BODY_SMALL && body_map(rq) < 0)
+		return -ENOMEM;
+	memcpy(rq->body + rq->body_len, data, len);
+	rq->body_len += len;
+	return 0;
 }
 
 void request_body_collect(struct http_request *rq, const char *data, size_t len)
 {
 	if (rq->body_too_large || rq->body_without_room)
 		return;
-	if (len > HTTP_BODY_MAX - rq->body.len)
+	if (len > request_body_max(rq) - rq->body_len)
 		rq->body_too_large = true;
 	else
-		rq->body_without_room =
-			!body_take_room(rq, len) || buf_append(&rq->body, data, len) < 0;
+		rq->body_without_room = !body_take_room(rq, len) || body_append(rq, data, len) < 0;
 	if (rq->body_too_large || rq->body_without_room)
-		body_drop(rq);
+		body_free(rq);
 }
 
 void request_wait_decided(struct http_request *rq)

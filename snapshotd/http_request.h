@@ -12,7 +12,6 @@
 #include "snapshotd/byte_queue.h"
 #include "snapshotd/http.h"
 #include "snapshotd/http_conns.h"
-#include "store/base/buf.h"
 
 #define LISTENERS_MAX 2
 #define REPLY_HEADERS_MAX 4
@@ -35,7 +34,6 @@ struct http_server {
 	struct endpoint endpoints[LISTENERS_MAX];
 	size_t n_endpoints;
 	atomic_bool stopping;
-	atomic_size_t body_bytes; /* of bodies larger than HTTP_BODY_SMALL */
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
 	struct http_request *requests; /* begun and not ended; guarded by lock */
@@ -65,8 +63,13 @@ struct http_request {
 	struct http_plan plan;
 	void *user;
 
-	struct buf body;
-	size_t body_counted; /* of server.body_bytes */
+	/*
+	 * Collected. One beyond HTTP_BODY_SMALL has a mapping of its own, of all that it
+	 * may need: it takes pages as it grows, is never copied, and goes as a whole.
+	 */
+	uint8_t *body;
+	size_t body_len, body_mapped; /* body_mapped: 0 where it is malloc'd */
+	size_t body_charged;	      /* to the bodies' budget: body, and what it has become */
 	bool body_too_large;
 	bool body_without_room;		 /* others' bodies have all of it */
 	bool body_dropped;		 /* replied before the body came */
@@ -86,6 +89,7 @@ struct http_request {
 	const char *content_type;
 	char *reply_body;
 	size_t reply_len;
+	size_t reply_charged; /* to the replies' budget */
 	struct reply_header headers[REPLY_HEADERS_MAX];
 	size_t n_headers;
 	struct byte_queue *stream;
@@ -114,8 +118,12 @@ void request_body_put(struct http_request *rq, const char *data, size_t len);
 void request_body_end(struct http_request *rq);
 void request_body_collect(struct http_request *rq, const char *data, size_t len);
 
-/* A failure of this layer itself; text is JSON and static. */
+/* A failure of this layer itself; text is JSON. */
 void reply_static(struct http_request *rq, int status, const char *text);
+/* 503: memory is used up. */
+void reply_no_room(struct http_request *rq);
+/* What a collected body may have. */
+size_t request_body_max(const struct http_request *rq);
 
 static inline int64_t now_ms(void)
 {

@@ -11,7 +11,8 @@ static size_t string_end(const char *s, size_t at, size_t len)
 	return at;
 }
 
-int json_bounds_check(const char *text, size_t len, size_t values_max, struct error *err)
+int json_bounds_check(const char *text, size_t len, size_t values_max, size_t *out_values,
+		      struct error *err)
 {
 	size_t depth = 0, values = 1;
 
@@ -42,5 +43,6 @@ int json_bounds_check(const char *text, size_t len, size_t values_max, struct er
 		if (values > values_max)
 			return error_set(err, -E2BIG, "it has more than %zu values", values_max);
 	}
+	*out_values = values;
 	return 0;
 }

@@ -143,7 +143,8 @@ static int open_sandboxes(struct daemon_parts *d, struct error *err)
 					       .shared_cache = d->config.sandbox_cache_shared,
 					       .disk_mb = d->config.sandbox_disk_mb,
 					       .inodes = d->config.sandbox_inodes,
-					       .keep_s = d->config.sandbox_keep_s };
+					       .keep_s = d->config.sandbox_keep_s,
+					       .output = &d->api.memory.output };
 
 	return sandboxes_open(&opt, &d->api.sandboxes, err);
 }
@@ -194,6 +195,7 @@ static int start(struct daemon_parts *d, struct error *err)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	d->api.started_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	request_memory_init(&d->api.memory, d->config.request_memory_bytes);
 	d->api.api_key = d->config.api_key;
 	d->api.listen_host = d->config.listen_host;
 	d->api.host_roots = d->config.host_roots;

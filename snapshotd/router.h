@@ -29,6 +29,9 @@ enum route_flags {
 	ROUTE_UPLOAD = 4, /* with ?format= the body is a stream, not JSON */
 	ROUTE_STREAM = 8, /* the body is always a stream; goes with ROUTE_LONG */
 	ROUTE_LIVE = 16,  /* a stream that comes when it comes: any pause is right */
+	/* How large a body may be: else it is small. */
+	ROUTE_MEDIUM = 32,
+	ROUTE_LARGE = 64,
 };
 
 struct route {

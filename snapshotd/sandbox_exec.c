@@ -7,11 +7,47 @@
 #include <sys/queue.h>
 #include <time.h>
 
+#include "snapshotd/budget.h"
 #include "snapshotd/exec_control.h"
 #include "snapshotd/sandboxes_internal.h"
 
+struct async_exec {
+	char id[SNAPSHOT_ID_SIZE];
+	struct sandbox_execs *owner;
+	struct sandbox *sb;	      /* in use until it has ended */
+	struct exec_control *control; /* held until it has ended */
+	/* What it runs; owned. */
+	char **argv;
+	json_t *envs;
+	char *cwd;
+	int64_t timeout_ms, linger_ms;
+
+	TAILQ_ENTRY(async_exec) link; /* guarded by owner->lock, as all that follows */
+	unsigned users;		      /* the list and the thread are one each */
+	bool ended;
+	int64_t ended_ms; /* CLOCK_MONOTONIC */
+	/* Constant once ended. */
+	int rc;
+	struct error error;
+	struct exec_output out;
+};
+TAILQ_HEAD(exec_list, async_exec);
+
+struct sandbox_execs {
+	struct exec_controls controls; /* of all that run */
+	pthread_mutex_t lock;
+	pthread_cond_t some_ended;
+	/* Guarded by lock. */
+	struct exec_list running, ended; /* ended: the oldest end first */
+	size_t n_running, n_ended, kept_bytes;
+
+	struct budget budget; /* of all output, in results and of what runs */
+};
+
 void exec_output_fini(struct exec_output *o)
 {
+	budget_release(o->budget, o->charged);
+	o->charged = 0;
 	buf_fini(&o->out);
 	buf_fini(&o->err);
 }
@@ -46,10 +82,25 @@ struct run {
 	int failure;	 /* of spec->on_output */
 	bool in_line[2]; /* what was passed on has not ended its line */
 	bool cut[2];
+
 	bool no_memory;
 	bool (*cancelled)(void *arg);
 	void *arg;
 };
+
+static bool forget_a_result(struct sandbox *sb);
+
+/* Results that nobody has fetched go before what comes now. */
+static bool take_room(struct run *r, size_t len)
+{
+	struct budget *b = r->out->budget;
+
+	while (!budget_charge(b, len))
+		if (!forget_a_result(r->sb))
+			return false;
+	r->out->charged += len;
+	return true;
+}
 
 static void run_output(void *arg, int stream, const void *data, size_t len)
 {
@@ -64,9 +115,14 @@ static void run_output(void *arg, int stream, const void *data, size_t len)
 			r->in_line[stream - 1] = ((const char *)data)[len - 1] != '\n';
 		return;
 	}
+	if (r->cut[stream - 1]) /* no more of it, or there would be a gap */
+		return;
 	if (len > room)
 		r->cut[stream - 1] = true;
-	if (buf_append(b, data, MIN(len, room)) < 0)
+	len = MIN(len, room);
+	if (!take_room(r, len))
+		r->cut[stream - 1] = true;
+	else if (buf_append(b, data, len) < 0)
 		r->no_memory = true;
 }
 
@@ -93,11 +149,16 @@ static int note_cuts(const struct run *r)
 	int rc = 0;
 
 	for (int i = 0; i < 2 && rc == 0; i++) {
+		size_t kept = streams[i]->len;
+
 		if (!r->cut[i])
 			continue;
 		rc = begin_note(r, i + 1);
 		if (rc == 0)
-			rc = buf_printf(streams[i], "output cut after %u bytes\n", EXEC_OUTPUT_MAX);
+			rc = buf_printf(streams[i], "output cut after %zu bytes%s\n", kept,
+					kept < EXEC_OUTPUT_MAX ? ": the daemon has no room for "
+								 "more (requestMemoryBytes)"
+							       : "");
 	}
 	return rc;
 }
@@ -184,7 +245,7 @@ int sandbox_exec(struct sandbox *sb, const struct exec_spec *spec, bool (*cancel
 
 	if (rc < 0)
 		return rc;
-	*out = (struct exec_output){ 0 };
+	*out = (struct exec_output){ .budget = &sb->execs->budget };
 	rc = run_inside(sb, c, spec, &r, err);
 	sandbox_leave(sb);
 	if (rc < 0)
@@ -194,38 +255,7 @@ int sandbox_exec(struct sandbox *sb, const struct exec_spec *spec, bool (*cancel
 
 /* ---- asynchronous ones ---- */
 
-struct async_exec {
-	char id[SNAPSHOT_ID_SIZE];
-	struct sandbox_execs *owner;
-	struct sandbox *sb;	      /* in use until it has ended */
-	struct exec_control *control; /* held until it has ended */
-	/* What it runs; owned. */
-	char **argv;
-	json_t *envs;
-	char *cwd;
-	int64_t timeout_ms, linger_ms;
-
-	TAILQ_ENTRY(async_exec) link; /* guarded by owner->lock, as all that follows */
-	unsigned users;		      /* the list and the thread are one each */
-	bool ended;
-	int64_t ended_ms; /* CLOCK_MONOTONIC */
-	/* Constant once ended. */
-	int rc;
-	struct error error;
-	struct exec_output out;
-};
-TAILQ_HEAD(exec_list, async_exec);
-
-struct sandbox_execs {
-	struct exec_controls controls; /* of all that run */
-	pthread_mutex_t lock;
-	pthread_cond_t some_ended;
-	/* Guarded by lock. */
-	struct exec_list running, ended; /* ended: the oldest end first */
-	size_t n_running, n_ended, kept_bytes;
-};
-
-struct sandbox_execs *sandbox_execs_new(void)
+struct sandbox_execs *sandbox_execs_new(struct budget *output)
 {
 	struct sandbox_execs *x = calloc(1, sizeof(*x));
 	pthread_condattr_t attr;
@@ -237,6 +267,8 @@ struct sandbox_execs *sandbox_execs_new(void)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&x->some_ended, &attr);
 	pthread_condattr_destroy(&attr);
+	budget_init(&x->budget, output, output->max);
+	x->budget.fair = true;
 	exec_controls_init(&x->controls);
 	TAILQ_INIT(&x->running);
 	TAILQ_INIT(&x->ended);
@@ -281,6 +313,48 @@ static void forget_oldest_locked(struct sandbox_execs *x)
 	x->n_ended--;
 	x->kept_bytes -= output_bytes(e);
 	put_locked(e);
+}
+
+/* False: there is none. */
+static bool forget_oldest(struct sandbox_execs *x)
+{
+	bool any;
+
+	pthread_mutex_lock(&x->lock);
+	any = !TAILQ_EMPTY(&x->ended);
+	if (any)
+		forget_oldest_locked(x);
+	pthread_mutex_unlock(&x->lock);
+	return any;
+}
+
+/*
+ * Make room for output of sb: the oldest result goes of the sandbox that keeps the
+ * most, if it keeps more than sb has; else of sb itself. False: there is none.
+ */
+static bool forget_a_result(struct sandbox *sb)
+{
+	struct sandboxes *ss = sb->owner;
+	struct sandbox *other, *most = sb;
+	size_t bytes = budget_used(&sb->execs->budget);
+	bool done;
+
+	pthread_mutex_lock(&ss->lock); /* they stay in the list */
+	TAILQ_FOREACH(other, &ss->list, link)
+	{
+		size_t kept;
+
+		pthread_mutex_lock(&other->execs->lock);
+		kept = other->execs->kept_bytes;
+		pthread_mutex_unlock(&other->execs->lock);
+		if (kept > bytes) {
+			bytes = kept;
+			most = other;
+		}
+	}
+	done = forget_oldest(most->execs);
+	pthread_mutex_unlock(&ss->lock);
+	return done;
 }
 
 void sandbox_execs_free(struct sandbox_execs *x)

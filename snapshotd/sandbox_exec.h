@@ -5,8 +5,8 @@
  * What a shell would say of them is said: exit code 124 for one that was killed
  * after its time, 127 for one that is not there, 126 for one that cannot be
  * started, 128 + N for one that signal N has ended, and a line "varve: ..." in
- * stderr that says so. Of each stream EXEC_OUTPUT_MAX bytes are kept, and a line
- * in it tells where it was cut.
+ * stderr that says so. Of each stream EXEC_OUTPUT_MAX bytes are kept, and less
+ * where the budget for output is used up; a line in it tells where it was cut.
  */
 #ifndef VARVE_SNAPSHOTD_SANDBOX_EXEC_H
 #define VARVE_SNAPSHOTD_SANDBOX_EXEC_H
@@ -24,9 +24,12 @@
 #define EXEC_OUTPUT_MAX (16u << 20) /* of stdout, and of stderr */
 #define EXEC_KEEP_S 3600	    /* a result after its end ... */
 #define EXEC_KEEP_COUNT 256	    /* ... unless a sandbox has more of them, */
-#define EXEC_KEEP_BYTES (64u << 20) /* ... or more output: the oldest go first */
-#define EXEC_RUNNING_MAX 64	    /* asynchronous ones of a sandbox */
+#define EXEC_KEEP_BYTES                                                        \
+	(64u << 20)	    /* ... or more output, or none can be kept of what \
+			       runs: the oldest go first */
+#define EXEC_RUNNING_MAX 64 /* asynchronous ones of a sandbox */
 
+struct budget;
 struct exec_control;
 struct sandbox;
 
@@ -49,6 +52,8 @@ struct exec_spec {
 };
 
 struct exec_output {
+	struct budget *budget; /* that the output is charged to */
+	size_t charged;
 	int exit_code;
 	/* Some was cut, or what it has left running may write more (container_exec). */
 	bool truncated;
@@ -80,7 +85,8 @@ MUST_CHECK int sandbox_exec_control(struct sandbox *sb, const char *id, struct e
 
 /* The programs of a sandbox that have an id. */
 struct sandbox_execs;
-struct sandbox_execs *sandbox_execs_new(void); /* NULL when out of memory */
+/* output: the budget of all sandboxes, of which this one gets a fair part. NULL: no memory. */
+struct sandbox_execs *sandbox_execs_new(struct budget *output);
 void sandbox_execs_free(struct sandbox_execs *x);
 /* Forget results that are older than EXEC_KEEP_S. */
 void sandbox_execs_expire(struct sandbox_execs *x);

@@ -45,7 +45,7 @@ struct sandbox *sandbox_new(struct sandboxes *ss, struct sandbox_record *rec, st
 	pthread_mutex_init(&sb->change, NULL);
 	pthread_mutex_init(&sb->lock, NULL);
 	cond_init_monotonic(&sb->changed);
-	sb->execs = sandbox_execs_new();
+	sb->execs = sandbox_execs_new(ss->output);
 	if (!sb->execs || image_config_load(sb->rec.image, &sb->image) < 0) {
 		error_set(err, -ENOMEM, "out of memory");
 		sandbox_free(sb);
@@ -489,6 +489,7 @@ int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out, st
 	ss->disk_mb = o->disk_mb;
 	ss->inodes = o->inodes;
 	ss->keep_s = o->keep_s;
+	ss->output = o->output;
 	pthread_mutex_init(&ss->lock, NULL);
 	pthread_mutex_init(&ss->patch_lock, NULL);
 	cond_init_monotonic(&ss->changed);

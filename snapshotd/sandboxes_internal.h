@@ -5,8 +5,8 @@
  * sandbox_load.c its coming back after a restart.
  *
  * Locks, in the order in which they are taken: sandbox.change, then either
- * sandboxes.lock or sandbox.lock, never both. Containers are started and
- * stopped, and mounts made, under `change` alone, which is one sandbox's.
+ * sandboxes.lock or sandbox.lock, never both. The lock of sandbox_exec.c comes last. Containers are
+ * started and stopped, and mounts made, under `change` alone, which is one sandbox's.
  */
 #ifndef VARVE_SNAPSHOTD_SANDBOXES_INTERNAL_H
 #define VARVE_SNAPSHOTD_SANDBOXES_INTERNAL_H
@@ -50,6 +50,7 @@ struct sandboxes {
 	struct runtime *runtime;
 	bool network_none, shared_cache;
 	uint64_t disk_mb, inodes, keep_s;
+	struct budget *output;
 	char *dir; /* DIR/sandboxes, symlinks resolved */
 	struct checkpoints *checkpoints;
 

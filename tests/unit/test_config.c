@@ -303,6 +303,7 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"memoryBytes\": 1000}", "memory" },
 		{ "{\"recompressLevel\": 20}", "recompressLevel" },
 		{ "{\"recompressQuiet\": 1000000000}", "recompressQuiet" },
+		{ "{\"requestMemoryBytes\": 1000}", "requestMemoryBytes" },
 		{ "{\"connectionLimit\": 0}", "connectionLimit" },
 		{ "{\"connectionLimit\": 1000000}", "connectionLimit" },
 		{ "{\"threads\": 5000}", "threads" },

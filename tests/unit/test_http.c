@@ -21,11 +21,15 @@
 
 #define STREAM_PAUSE_MS 3000
 #define BODIES_MAX (HTTP_BODY_MAX + (1u << 20))
+#define REPLIES_MAX (20u << 20)
+#define LIMITED_MAX 1000
+#define BIG (12u << 20)
 
 static struct {
 	char dir[64];
 	char path[96];
 	struct http_server *server;
+	struct budget bodies, replies;
 	atomic_int begun, ended, cancelled, complete;
 	atomic_llong uploaded;
 } t;
@@ -52,6 +56,8 @@ static void on_begin(void *ctx, struct http_request *rq, struct http_plan *plan)
 	plan->body_stream = is(rq, "/upload") || is(rq, "/refuse");
 	plan->worker = plan->body_stream || is(rq, "/stream") || is(rq, "/abort") ||
 		       is(rq, "/wait") || is(rq, "/endless");
+	if (is(rq, "/limited"))
+		plan->body_max = LIMITED_MAX;
 	if (is(rq, "/early"))
 		reply(rq, 409, "taken");
 }
@@ -91,12 +97,16 @@ static void on_handle(void *ctx, struct http_request *rq)
 	(void)ctx;
 	if (is(rq, "/plain")) {
 		reply(rq, 200, "hello");
-	} else if (is(rq, "/echo")) {
+	} else if (is(rq, "/echo") || is(rq, "/limited")) {
 		const char *body = http_body(rq, &len);
 		char *copy = malloc(len + 1);
 
 		memcpy(copy, body, len);
 		http_reply(rq, 201, "text/plain", copy, len);
+	} else if (is(rq, "/hold")) {
+		reply(rq, http_hold(rq, BODIES_MAX) == 0 ? 200 : 503, "held");
+	} else if (is(rq, "/big")) {
+		http_reply(rq, 200, "text/plain", calloc(1, BIG), BIG);
 	} else if (is(rq, "/upload")) {
 		upload(rq);
 	} else if (is(rq, "/refuse")) {
@@ -125,14 +135,15 @@ static void on_end(void *ctx, struct http_request *rq)
 
 static int setup(void **state)
 {
-	const struct http_app app = {
-		on_begin, on_handle, on_end, NULL, STREAM_PAUSE_MS, BODIES_MAX
-	};
+	const struct http_app app = { on_begin,	       on_handle, on_end,    NULL,
+				      STREAM_PAUSE_MS, &t.bodies, &t.replies };
 	struct listener l = LISTENER_NONE;
 	struct error err = ERROR_INIT;
 
 	(void)state;
 	memset(&t, 0, sizeof(t));
+	budget_init(&t.bodies, NULL, BODIES_MAX);
+	budget_init(&t.replies, NULL, REPLIES_MAX);
 	strcpy(t.dir, "/tmp/test_http.XXXXXX");
 	if (!mkdtemp(t.dir))
 		return -1;
@@ -287,15 +298,21 @@ static void bodies_beyond_the_limit_are_413(void **state)
 	free(data);
 }
 
-static int post(const char *data, size_t len, size_t sent)
+static int post_to(const char *path, const char *data, size_t len, size_t sent)
 {
 	char head[200];
 	int fd = dial();
 
-	snprintf(head, sizeof(head), "POST /echo HTTP/1.1\r\nContent-Length: %zu\r\n" CLOSE, len);
+	snprintf(head, sizeof(head), "POST %s HTTP/1.1\r\nContent-Length: %zu\r\n" CLOSE, path,
+		 len);
 	put_text(fd, head);
 	put(fd, data, sent);
 	return fd;
+}
+
+static int post(const char *data, size_t len, size_t sent)
+{
+	return post_to("/echo", data, len, sent);
 }
 
 static void assert_status(int fd, const char *status)
@@ -322,6 +339,40 @@ static void bodies_have_a_limit_together(void **state)
 	await(&t.ended, 3);
 	assert_status(post(data, len, len), "HTTP/1.1 201");
 	free(data);
+}
+
+static void a_path_may_have_a_smaller_limit(void **state)
+{
+	char data[LIMITED_MAX + 1] = "";
+
+	(void)state;
+	assert_status(post_to("/limited", data, LIMITED_MAX, LIMITED_MAX), "HTTP/1.1 201");
+	assert_status(post_to("/limited", data, LIMITED_MAX + 1, LIMITED_MAX + 1), "HTTP/1.1 413");
+}
+
+static void what_a_body_becomes_is_held_till_the_end(void **state)
+{
+	(void)state;
+	assert_status(post_to("/hold", "", 0, 0), "HTTP/1.1 200");
+	await(&t.ended, 1);
+	assert_int_equal(budget_used(&t.bodies), 0);
+	assert_status(post_to("/hold", "", 0, 0), "HTTP/1.1 200");
+}
+
+/* The client that takes nothing holds a reply; the second finds no room beside it. */
+static void replies_have_a_limit_together(void **state)
+{
+	int slow = post_to("/big", "", 0, 0);
+
+	(void)state;
+	while (budget_used(&t.replies) < BIG)
+		usleep(1000);
+	assert_status(post_to("/big", "", 0, 0), "HTTP/1.1 503");
+	assert_status(post_to("/plain", "", 0, 0), "HTTP/1.1 200");
+	assert_status(slow, "HTTP/1.1 200");
+	await(&t.ended, 3);
+	assert_int_equal(budget_used(&t.replies), 0);
+	assert_status(post_to("/big", "", 0, 0), "HTTP/1.1 200");
 }
 
 static void streamed_bodies_arrive_whole(void **state)
@@ -577,6 +628,9 @@ int main(void)
 		TEST(a_request_left_without_reply_is_500),
 		TEST(bodies_beyond_the_limit_are_413),
 		TEST(bodies_have_a_limit_together),
+		TEST(a_path_may_have_a_smaller_limit),
+		TEST(what_a_body_becomes_is_held_till_the_end),
+		TEST(replies_have_a_limit_together),
 		TEST(streamed_bodies_arrive_whole),
 		TEST(a_cut_upload_is_told_from_a_whole_one),
 		TEST(a_refused_upload_gets_its_reply),

@@ -14,10 +14,13 @@
 static int check(const char *text, size_t values_max)
 {
 	struct error err = ERROR_INIT;
-	int rc = json_bounds_check(text, strlen(text), values_max, &err);
+	size_t values = 0;
+	int rc = json_bounds_check(text, strlen(text), values_max, &values, &err);
 
 	if (rc < 0)
 		assert_non_null(strstr(error_text(&err), "than"));
+	else
+		assert_true(values >= 1 && values <= values_max);
 	return rc;
 }
 

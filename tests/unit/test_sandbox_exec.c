@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "snapshotd/budget.h"
 #include "snapshotd/sandbox_exec.h"
 
 static void failures_have_the_codes_of_a_shell(void **state)
@@ -41,9 +42,12 @@ static void failures_have_the_codes_of_a_shell(void **state)
 
 static void nothing_is_kept_at_first(void **state)
 {
-	struct sandbox_execs *x = sandbox_execs_new();
+	struct budget output;
+	struct sandbox_execs *x;
 
 	(void)state;
+	budget_init(&output, NULL, 1000);
+	x = sandbox_execs_new(&output);
 	assert_non_null(x);
 	sandbox_execs_expire(x);
 	sandbox_execs_free(x);
