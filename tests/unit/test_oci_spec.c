@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "snapshotd/oci_spec.h"
+#include "store/base/macros.h"
 
 static const struct oci_host plain = { .agent = "/state/run/varve-init",
 				       .cgroup = "varve-x",
