@@ -6,7 +6,7 @@
 #   fuzz           every fuzzer for FUZZ_SECONDS=30 (FUZZ="name ...": these)
 #   coverage       lines of store/ and fs/ that the tests reach
 #   bench          measure beside other tools (BENCH=name: one; BENCH_QUICK=1)
-#   bench-readme   put what that gave into the README
+#   bench-results  put what that gave into tests/perf/RESULTS.md and the README
 #   install clean
 # Options: DEVELOPER=1 (-Werror), SANITIZE=address,undefined or thread,
 # COVERAGE=1, BUILD=dir (one for each set of options), V=1 (show commands),
@@ -186,8 +186,8 @@ bench: all helpers
 	scripts/deps bench
 	VARVE_BUILD=$(abspath $(BUILD)) tests/perf/run $(BENCH)
 
-bench-readme:
-	VARVE_BUILD=$(abspath $(BUILD)) tests/perf/readme
+bench-results:
+	VARVE_BUILD=$(abspath $(BUILD)) tests/perf/results
 
 lint:
 	scripts/lint $(BUILD)
@@ -222,5 +222,5 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(patsubst %.c,$(BUILD)/%.d,$(ALL_C)) $(LIB_O:.o=.d)
-.PHONY: $(BUILD)/lib/varve.pc all unit helpers fuzzers check fuzz fuzz-programs coverage bench bench-readme lint format install clean
+.PHONY: $(BUILD)/lib/varve.pc all unit helpers fuzzers check fuzz fuzz-programs coverage bench bench-results lint format install clean
 .SECONDARY:

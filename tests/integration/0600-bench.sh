@@ -53,14 +53,19 @@ ok "but the others'" jq -e '[.groups.import.rows[] | select(.peer | test("squash
 
 not_ok "an unknown benchmark is refused" "$SRC/tests/perf/run" nothing
 
-# Into a copy of the README, twice: the second time between the markers.
+# Into copies of the pages, twice.
+mkdir -p "$T/tests/perf"
 cp "$SRC/README.md" "$T/README.md"
-not_ok "the README takes no quick figures" "$SRC/tests/perf/readme" "$T/README.md"
-ok "unless told to" "$SRC/tests/perf/readme" --force "$T/README.md"
-ok "the plot is linked and there" test -s "$T/tests/perf/bench.svg"
+cp "$SRC/tests/perf/RESULTS.md" "$T/tests/perf/RESULTS.md"
+not_ok "the pages take no quick figures" "$SRC/tests/perf/results" "$T"
+ok "unless told to" "$SRC/tests/perf/results" --force "$T"
+ok "the plot is there" test -s "$T/tests/perf/bench.svg"
+like "and linked" "$(cat "$T/tests/perf/RESULTS.md")" '](bench.svg)'
 cp "$T/README.md" "$T/once.md"
-ok "again" "$SRC/tests/perf/readme" --force "$T/README.md"
+cp "$T/tests/perf/RESULTS.md" "$T/once-results.md"
+ok "again" "$SRC/tests/perf/results" --force "$T"
 ok "which changes nothing" cmp "$T/once.md" "$T/README.md"
+ok "... in either page" cmp "$T/once-results.md" "$T/tests/perf/RESULTS.md"
 is "other sections are as they were" \
 	"$(diff <(grep '^## ' "$SRC/README.md") <(grep '^## ' "$T/README.md"))" ""
 done_testing
