@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fs/journal_internal.h"
@@ -18,6 +19,11 @@
  */
 #define ZERO_STEP (64u << 10)
 #define ZERO_STEP_MAX (1u << 20)
+/*
+ * Where the database fails, a segment waits in the file. To try again is to read it
+ * back and check it, under the lock: not for every operation that finds no room.
+ */
+#define RETRY_MS 200
 /* An operation that is larger goes to the database at once. */
 #define OPERATION_MAX (JOURNAL_SEGMENT / 4)
 
@@ -266,9 +272,22 @@ static struct apply_job job_for(const struct journal *j, uint64_t number, size_t
 	};
 }
 
-/* lock held: the job is done. */
-static void note_applied(struct journal *j, const struct apply_job *job)
+static int64_t now_ms(void)
 {
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* lock held: the job ended with r. */
+static void note_applied(struct journal *j, const struct apply_job *job, int r)
+{
+	j->apply_error = r;
+	if (r) {
+		j->retry_ms = now_ms() + RETRY_MS;
+		return;
+	}
 	j->applied = job->number;
 	j->change = job->target.change;
 }
@@ -302,8 +321,7 @@ static int apply_now(struct journal *j, uint64_t number, size_t len)
 	struct apply_job job = job_for(j, number, len);
 	int r = run_job(j, &job);
 
-	if (!r)
-		note_applied(j, &job);
+	note_applied(j, &job, r);
 	return r;
 }
 
@@ -320,12 +338,17 @@ static void *apply_main(void *arg)
 	if (r)
 		log_error("a mount's journal cannot be brought to the database: %s", strerror(-r));
 	pthread_mutex_lock(&j->lock);
-	if (!r)
-		note_applied(j, &job);
+	note_applied(j, &job, r);
 	j->applying = false;
 	pthread_cond_broadcast(&j->idle);
 	pthread_mutex_unlock(&j->lock);
 	return NULL;
+}
+
+/* lock held. 0, or the failure of a try that was just now. */
+static int may_apply(const struct journal *j)
+{
+	return j->apply_error && now_ms() < j->retry_ms ? j->apply_error : 0;
 }
 
 /* lock held, idle: the segment before the one being filled, if the thread has failed. */
@@ -336,15 +359,17 @@ static int apply_former(struct journal *j)
 	return apply_now(j, j->applied + 1, j->full_len);
 }
 
-/* lock held. I/O under it: what is appended next comes after it. */
-static int apply_all(struct journal *j)
+/* lock held. I/O under it: what is appended next comes after it. at_once: even after a failure. */
+static int apply_all(struct journal *j, bool at_once)
 {
 	int r;
 
 	while (j->applying || j->held)
 		pthread_cond_wait(&j->idle, &j->lock);
 	wait_idle(j);
-	r = apply_former(j);
+	r = at_once ? 0 : may_apply(j);
+	if (!r)
+		r = apply_former(j);
 	if (!r && j->fd >= 0 && j->applied < j->number && j->at > JOURNAL_HEAD)
 		r = apply_now(j, j->number, j->at);
 	return r;
@@ -357,7 +382,9 @@ static int next_segment(struct journal *j)
 	int r;
 
 	wait_idle(j);
-	r = apply_former(j);
+	r = may_apply(j);
+	if (!r)
+		r = apply_former(j);
 	if (!r)
 		r = start_segment(j, j->number + 1, len);
 	if (r)
@@ -395,7 +422,7 @@ static int ready_segment(struct journal *j, size_t need)
 
 static int append_large(struct journal *j, const struct buf *op)
 {
-	int r = apply_all(j);
+	int r = apply_all(j, false);
 
 	if (!r) {
 		struct journal_target t = { j->kv, j->id, j->min_epoch, j->change };
@@ -499,7 +526,7 @@ static int sync_to_database(struct journal *j)
 	int r;
 
 	pthread_mutex_lock(&j->lock);
-	r = apply_all(j);
+	r = apply_all(j, false);
 	if (!r) {
 		j->synced = j->appended;
 		j->sync_error = 0;
@@ -557,7 +584,7 @@ int journal_settle(struct journal *j)
 	int r;
 
 	pthread_mutex_lock(&j->lock);
-	r = apply_all(j);
+	r = apply_all(j, true);
 	if (!r && j->fd >= 0) {
 		r = journal_remove_file(j);
 		j->synced = j->appended;

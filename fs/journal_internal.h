@@ -116,6 +116,8 @@ struct journal {
 	bool applying;		     /* the thread is at it */
 	bool has_thread;	     /* to be joined */
 	bool held;		     /* see journal_hold */
+	int apply_error;	     /* of the last try, if that failed ... */
+	int64_t retry_ms;	     /* ... and on the monotonic clock when there is another */
 	uint32_t min_epoch;
 	uint64_t appended; /* records */
 	uint64_t synced;   /* of these, on disk */

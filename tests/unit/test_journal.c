@@ -14,13 +14,17 @@
 static const uint8_t some_id[JOURNAL_ID_SIZE] = "sixteen bytes id";
 static const char *const name = "journal/test";
 static int fail_writes;
+static atomic_uint failed_writes;
 
 int __real_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
 int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
 
 int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 {
-	return fail_writes ? -EIO : __real_kv_write(kv, b, d);
+	if (!fail_writes)
+		return __real_kv_write(kv, b, d);
+	atomic_fetch_add(&failed_writes, 1);
+	return -EIO;
 }
 
 static uint8_t boots; /* how often the machine was started */
@@ -278,6 +282,40 @@ static void failures_lose_nothing(void **state)
 	assert_true(failed > 0);
 	assert_int_equal(journal_settle(f->j), -EIO);
 	fail_writes = 0;
+	assert_int_equal(journal_settle(f->j), 0); /* at once */
+	append_some(f, 500);
+	crash(f, 1);
+	assert_database(f, 1);
+	assert_database(f, 2);
+}
+
+/* To read a segment back for each append would hold up all others. */
+static void a_database_that_fails_is_not_asked_for_every_append(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t now[EPOCHS][KEYS];
+	struct timespec begin, end;
+	unsigned failed = 0;
+
+	fail_writes = 1;
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	atomic_store(&failed_writes, 0);
+	for (unsigned i = 0; i < 8000 && failed < 500; i++) {
+		struct buf op CLEANUP(buf_fini_p) = BUF_INIT;
+
+		make_operation(f, &op, now);
+		if (journal_append(f->j, &op, 0))
+			failed++;
+		else
+			memcpy(f->is, now, sizeof(now));
+	}
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	assert_int_equal(failed, 500);
+	/* The thread's, and those for which time has passed. */
+	assert_true(atomic_load(&failed_writes) <=
+		    2 + (unsigned)((end.tv_sec - begin.tv_sec + 1) * 1000 / 200));
+	fail_writes = 0;
+	usleep(250000);
 	append_some(f, 500);
 	crash(f, 1);
 	assert_database(f, 1);
@@ -475,6 +513,7 @@ int main(void)
 		T(large_operations_keep_their_place),
 		T(old_epochs_are_left_out),
 		T(failures_lose_nothing),
+		T(a_database_that_fails_is_not_asked_for_every_append),
 		T(what_follows_damage_does_not_count),
 		T(what_was_synced_survives_a_power_cut),
 		T(threads_append_beside_each_other),
