@@ -142,6 +142,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	m->view.is_volatile = m->rec.is_volatile;
 	m->view.quota_bytes = m->rec.quota_bytes;
 	m->view.quota_inodes = m->rec.quota_inodes;
+	m->view.metadata_bytes = sp ? session_pool_metadata(sp) : 0;
 	if (!r)
 		r = load_layers(m, fresh, err);
 	if (r) {

@@ -333,6 +333,16 @@ static int start_threads(struct session_pool *sp, unsigned threads)
 	return r;
 }
 
+void session_pool_limit_metadata(struct session_pool *sp, uint64_t bytes)
+{
+	sp->metadata_bytes = bytes;
+}
+
+uint64_t session_pool_metadata(const struct session_pool *sp)
+{
+	return sp->metadata_bytes;
+}
+
 struct session_pool *session_pool_new(unsigned threads, struct error *err)
 {
 	struct session_pool *sp = calloc(1, sizeof(*sp));

@@ -62,6 +62,7 @@ struct session_pool {
 	struct deferred seeks; /* lseek: wait for the kernel to write back */
 	struct ahead_pool ahead;
 
+	uint64_t metadata_bytes; /* session_pool_limit_metadata */
 	/* For cache mode `shared`; both set before the first session, or not at all. */
 	struct shared_files *files;
 	unsigned stacking;	/* of the files' filesystem */

@@ -17,6 +17,12 @@ struct shared_files;
 void session_pool_share(struct session_pool *sp, struct shared_files *files);
 /* Those files, or NULL. */
 struct shared_files *session_pool_shared(const struct session_pool *sp);
+/*
+ * What mounts made from now on may hold of metadata, in memory, since their last
+ * checkpoint each (view.h); 0: no limit.
+ */
+void session_pool_limit_metadata(struct session_pool *sp, uint64_t bytes);
+uint64_t session_pool_metadata(const struct session_pool *sp);
 /* Every mount has been closed before. */
 void session_pool_free(struct session_pool *sp);
 /* Requests served so far, by all mounts of the pool. */

@@ -125,7 +125,7 @@ uint64_t unode_price(const struct unode *u)
 	return u->has_rec || u->gone ? UPPER_INODE_PRICE + u->rec.target_len : 0;
 }
 
-static uint64_t entry_price(const struct omap_entry *e)
+uint64_t upper_entry_price(const struct omap_entry *e)
 {
 	return UPPER_ENTRY_PRICE + e->key_len + e->value_len;
 }
@@ -143,7 +143,7 @@ static uint64_t entry_data(const struct omap_entry *e)
 
 void upper_count_entry(struct upper *up, const struct omap_entry *e, int sign)
 {
-	uint64_t data = entry_data(e), price = entry_price(e);
+	uint64_t data = entry_data(e), price = upper_entry_price(e);
 
 	atomic_fetch_add_explicit(&up->data_bytes, sign > 0 ? data : 0 - data,
 				  memory_order_relaxed);
@@ -153,7 +153,7 @@ void upper_count_entry(struct upper *up, const struct omap_entry *e, int sign)
 
 uint64_t upper_entry_bytes(const struct omap_entry *e)
 {
-	return entry_data(e) + entry_price(e);
+	return entry_data(e) + upper_entry_price(e);
 }
 
 uint64_t upper_bytes(struct upper *up)

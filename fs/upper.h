@@ -92,8 +92,9 @@ void upper_remove(struct upper *up, struct unode *u);
 uint64_t unode_price(const struct unode *u);
 /* Count an entry that enters (sign 1) or leaves (-1) a unode. */
 void upper_count_entry(struct upper *up, const struct omap_entry *e, int sign);
-/* What an entry adds to data_bytes and to meta_bytes together. */
+/* What an entry adds to data_bytes and to meta_bytes together, and to meta_bytes alone. */
 uint64_t upper_entry_bytes(const struct omap_entry *e);
+uint64_t upper_entry_price(const struct omap_entry *e);
 /* data_bytes and meta_bytes; NULL: 0. */
 uint64_t upper_bytes(struct upper *up);
 /* Call fn for each unode, in no order; the caller knows that nothing changes. */
@@ -140,11 +141,12 @@ struct upper_tx {
 	struct buf scratch;
 	int error; /* first failure of a staging call */
 	/*
-	 * What upper_bytes(up) and up->new_inodes may come to; UINT64_MAX: no limit.
+	 * What upper_bytes(up), up->new_inodes and up->meta_bytes may come to; UINT64_MAX:
+	 * no limit.
 	 * The caller may lower them after begin. Commit gives -EDQUOT where the transaction would
 	 * add to what there is and go beyond, and counts that in *refused, if set.
 	 */
-	uint64_t max_bytes, max_inodes;
+	uint64_t max_bytes, max_inodes, max_meta;
 	_Atomic uint64_t *refused;
 	/* Where the disk is full but for its reserve, commit gives -ENOSPC; NULL: not asked. */
 	struct space *space;

@@ -49,7 +49,7 @@ void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,
 	tx->up = up;
 	tx->journal = j;
 	tx->staging = staging;
-	tx->max_bytes = tx->max_inodes = UINT64_MAX;
+	tx->max_bytes = tx->max_inodes = tx->max_meta = UINT64_MAX;
 }
 
 static struct tx_change *add_change(struct upper_tx *tx, enum change_kind kind, struct unode *u)
@@ -369,56 +369,79 @@ static void apply(struct upper_tx *tx, struct tx_change *c)
 	}
 }
 
-/* What a change would add; what it replaces is subtracted once, and marked. */
-static int64_t bytes_added(struct tx_change *c)
-{
-	int64_t n = 0;
+struct growth {
+	int64_t bytes, meta; /* of them all, and of metadata alone */
+	uint64_t inodes;
+};
 
-	switch (c->kind) {
-	case CHANGE_REC:
-		return (int64_t)(UPPER_INODE_PRICE + c->rec.target_len - unode_price(c->u));
-	case CHANGE_DROP: /* unlimited */
-		return 0;
-	case CHANGE_PUT:
-		n = (int64_t)upper_entry_bytes(c->entry);
-		break;
-	case CHANGE_ERASE:
-		break;
+static void add_entry(struct growth *g, const struct omap_entry *e, int sign)
+{
+	g->bytes += sign * (int64_t)upper_entry_bytes(e);
+	g->meta += sign * (int64_t)upper_entry_price(e);
+}
+
+/* What a change would add; what it replaces is subtracted once, and marked. */
+static void add_growth(struct growth *g, struct tx_change *c)
+{
+	if (c->kind == CHANGE_DROP) /* unlimited */
+		return;
+	if (c->kind == CHANGE_REC) {
+		int64_t n = (int64_t)(UPPER_INODE_PRICE + c->rec.target_len - unode_price(c->u));
+
+		g->bytes += n;
+		g->meta += n;
+		g->inodes += c->u->fresh && !c->u->counted;
+		return;
 	}
+	if (c->kind == CHANGE_PUT)
+		add_entry(g, c->entry, 1);
 	c->old = omap_find(&c->u->entries, omap_key(c->entry), c->entry->key_len);
 	if (c->old && !c->old->leaves) {
 		c->old->leaves = true;
-		n -= (int64_t)upper_entry_bytes(c->old);
+		add_entry(g, c->old, -1);
 	}
-	return n;
+}
+
+static struct growth growth_of(struct upper_tx *tx)
+{
+	struct growth g = { 0 };
+
+	for (size_t i = 0; i < tx->n; i++)
+		add_growth(&g, &tx->changes[i]);
+	for (size_t i = 0; i < tx->n; i++)
+		if (tx->changes[i].old)
+			tx->changes[i].old->leaves = false;
+	return g;
+}
+
+static bool goes_beyond(uint64_t has, int64_t add, uint64_t max)
+{
+	return add > 0 && has + (uint64_t)add > max;
 }
 
 /* Others may commit between this and the journal's write: then a little more is used. */
 static int check_room(struct upper_tx *tx)
 {
-	/* Not what is added: that is little between two looks at the disk. */
-	bool full = !tx->unlimited && tx->space && space_take(tx->space, SPACE_GROWTH, 0);
-	uint64_t made = 0;
-	int64_t add = 0;
+	struct upper *up = tx->up;
 
-	if (tx->unlimited || (!full && tx->max_bytes == UINT64_MAX && tx->max_inodes == UINT64_MAX))
+	if (tx->unlimited)
 		return 0;
-	for (size_t i = 0; i < tx->n; i++) {
-		struct tx_change *c = &tx->changes[i];
+	const bool full = tx->space && space_take(tx->space, SPACE_GROWTH, 0);
 
-		add += bytes_added(c);
-		made += c->kind == CHANGE_REC && c->u->fresh && !c->u->counted;
-	}
-	for (size_t i = 0; i < tx->n; i++)
-		if (tx->changes[i].old)
-			tx->changes[i].old->leaves = false;
-	if ((add <= 0 || (!full && upper_bytes(tx->up) + (uint64_t)add <= tx->max_bytes)) &&
-	    (!made || atomic_load_explicit(&tx->up->new_inodes, memory_order_relaxed) + made <=
-			      tx->max_inodes))
+	if (!full && tx->max_bytes == UINT64_MAX && tx->max_inodes == UINT64_MAX &&
+	    atomic_load_explicit(&up->meta_bytes, memory_order_relaxed) < tx->max_meta / 2)
+		return 0;
+	const struct growth g = growth_of(tx);
+
+	if (!(full && g.bytes > 0) && !goes_beyond(upper_bytes(up), g.bytes, tx->max_bytes) &&
+	    !goes_beyond(atomic_load_explicit(&up->meta_bytes, memory_order_relaxed), g.meta,
+			 tx->max_meta) &&
+	    !goes_beyond(atomic_load_explicit(&up->new_inodes, memory_order_relaxed),
+			 (int64_t)g.inodes, tx->max_inodes))
 		return 0;
 	if (tx->refused)
 		atomic_fetch_add_explicit(tx->refused, 1, memory_order_relaxed);
-	return full && add > 0 ? -ENOSPC : -EDQUOT;
+	return full && g.bytes > 0 ? -ENOSPC : -EDQUOT;
 }
 
 int upper_tx_commit(struct upper_tx *tx)

@@ -56,6 +56,11 @@ static uint64_t new_inodes(struct upper *up)
 	return up ? atomic_load_explicit(&up->new_inodes, memory_order_relaxed) : 0;
 }
 
+static uint64_t metadata(struct upper *up)
+{
+	return up ? atomic_load_explicit(&up->meta_bytes, memory_order_relaxed) : 0;
+}
+
 uint64_t view_new_inodes(struct view *v)
 {
 	return new_inodes(v->cur) + new_inodes(v->sealed);
@@ -68,6 +73,8 @@ void view_tx_begin(struct view *v, struct upper_tx *tx)
 		tx->max_bytes = v->quota_bytes - MIN(v->quota_bytes, upper_bytes(v->sealed));
 	if (v->quota_inodes)
 		tx->max_inodes = v->quota_inodes - MIN(v->quota_inodes, new_inodes(v->sealed));
+	if (v->metadata_bytes)
+		tx->max_meta = v->metadata_bytes - MIN(v->metadata_bytes, metadata(v->sealed));
 	tx->refused = &v->no_space;
 	tx->space = &v->store->space;
 }

@@ -38,6 +38,7 @@ struct view {
 	bool is_volatile;
 	bool container_root;	   /* see mount_options; for ops alone */
 	uint64_t quota_bytes;	   /* of data and metadata (upper_bytes); 0: none */
+	uint64_t metadata_bytes;   /* prices of metadata, which is held in memory; 0: no limit */
 	uint64_t quota_inodes;	   /* that may be made beside the base's; 0: no limit */
 	void (*before_wait)(void); /* called where an operation may wait for a disk; or NULL */
 	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
@@ -161,8 +162,8 @@ MUST_CHECK int view_setattr(struct view *v, uint64_t ino, const struct view_seta
 MUST_CHECK int view_readlink(struct view *v, uint64_t ino, struct buf *out);
 MUST_CHECK int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *out);
 /*
- * Names, each with its NUL; trusted.* only if privileged. What Linux cannot show
- * of such a file (store/xattr.h, a malformed ACL) is neither listed nor found.
+ * Names, each with its NUL; trusted.* only if privileged; -E2BIG for more than 64 KiB. What Linux
+ * cannot show of such a file (store/xattr.h, a malformed ACL) is neither listed nor found.
  */
 MUST_CHECK int view_listxattr(struct view *v, uint64_t ino, bool privileged, struct buf *out);
 MUST_CHECK int view_setxattr(struct view *v, uint64_t ino, const char *name, const void *value,

@@ -1,6 +1,7 @@
 #include "fs/view_internal.h"
 
 #include <errno.h>
+#include <linux/limits.h>
 #include <string.h>
 #include <sys/xattr.h>
 
@@ -89,6 +90,8 @@ static int list_name(void *arg, const uint8_t *sub, size_t len, const uint8_t *v
 		return 0;
 	if (!c->privileged && len >= 8 && memcmp(name, "trusted.", 8) == 0)
 		return 0;
+	if (c->out->len + len + 1 > XATTR_LIST_MAX) /* which the kernel takes at most */
+		return -E2BIG;
 	r = buf_append(c->out, name, len);
 	return r ? r : buf_append(c->out, "", 1);
 }

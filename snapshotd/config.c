@@ -37,6 +37,7 @@
 #define BUILD_TIMEOUT_DEFAULT 7200
 #define TIMEOUT_MAX (30 * 86400)
 #define AGE_MAX (100u * 365 * 86400) /* seconds */
+#define METADATA_MIN (256ull << 20)
 #define RESERVE_MAX (1ull << 40)
 #define THREADS_MAX 1024
 #define ZSTD_LEVEL_MAX 19
@@ -71,6 +72,7 @@ struct file_values {
 	const char *runtime, *default_template, *build_network, *sandbox_network, *sandbox_cache;
 	uint64_t recompress_level, recompress_quiet, memory, request_memory;
 	uint64_t gc_interval, gc_garbage, gc_free, gc_reserve, detached_age, changed_age;
+	uint64_t mount_metadata;
 	uint64_t disk_reserve; /* UINT64_MAX: not said */
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
 		connection_limit;
@@ -188,6 +190,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "chunkCacheBytes", FIELD_U64, &v->chunk_cache, false },
 		{ "blockCacheBytes", FIELD_U64, &v->block_cache, false },
 		{ "sharedCacheBytes", FIELD_U64, &v->shared_cache, false },
+		{ "mountMetadataBytes", FIELD_U64, &v->mount_metadata, false },
 		{ "threads", FIELD_U64, &v->threads, false },
 		{ "connectionLimit", FIELD_U64, &v->connection_limit, false },
 		{ "runtime", FIELD_STRING, &v->runtime, false },
@@ -279,6 +282,7 @@ static int numbers_set(struct config *c, const struct file_values *v, struct err
 	c->chunk_cache_bytes = v->chunk_cache;
 	c->block_cache_bytes = v->block_cache;
 	c->shared_cache_bytes = v->shared_cache;
+	c->mount_metadata_bytes = v->mount_metadata;
 	c->threads = (unsigned)v->threads;
 	c->connection_limit = (unsigned)v->connection_limit;
 	return 0;
@@ -518,6 +522,14 @@ static int config_fill(struct config *c, const struct flags *f, const struct fil
 	return 0;
 }
 
+static uint64_t metadata_default(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+	uint64_t all = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+
+	return MAX(all / 8, METADATA_MIN);
+}
+
 int config_load(struct config *c, int argc, char *const *argv, const char *env_key,
 		struct error *err)
 {
@@ -530,6 +542,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .gc_garbage = 1ull << 30,
 				 .gc_free = 2ull << 30,
 				 .gc_reserve = 64ull << 20,
+				 .mount_metadata = metadata_default(),
 				 .disk_reserve = UINT64_MAX,
 				 .detached_age = 30 * 24 * 3600,
 				 .request_memory = REQUEST_MEMORY_DEFAULT,

@@ -48,6 +48,9 @@
  *   "nodeCacheBytes", "chunkCacheBytes", "blockCacheBytes"  in place of their parts of it
  *   "sharedCacheBytes"            disk for files that mounts share (default 4 GiB, or a
  *                                 quarter of what is free)
+ *   "mountMetadataBytes"          memory of the daemon that what a mount has changed may take
+ *                                 beside files' data, until its checkpoint (default an eighth
+ *                                 of the machine's memory, at least 256 MiB; 0: no limit)
  *   "threads"                     that serve the mounts; 0: four a core
  *   "connectionLimit"             HTTP connections at a time (default 512)
  *   "runtime"                     OCI runtime, as --runtime (default "runc")
@@ -87,6 +90,7 @@ struct config {
 	uint64_t request_memory_bytes;
 	uint64_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes; /* 0: a part of it */
 	uint64_t shared_cache_bytes;					 /* 0: default */
+	uint64_t mount_metadata_bytes;					 /* 0: no limit */
 	unsigned threads;
 	unsigned connection_limit;
 	char *runtime;

@@ -208,6 +208,7 @@ static int start(struct daemon_parts *d, struct error *err)
 	d->api.pool = session_pool_new(d->config.threads, err);
 	if (!d->api.pool)
 		return err->code ? err->code : error_set(err, -ENOMEM, "out of memory");
+	session_pool_limit_metadata(d->api.pool, d->config.mount_metadata_bytes);
 	share_files(d);
 	rc = mounts_open(d->api.store, d->api.pool, &d->api.mounts, err);
 	if (rc == 0)

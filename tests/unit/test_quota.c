@@ -287,6 +287,29 @@ static void inodes_are_limited(void **state)
 	assert_int_equal(make_file(f, 0, 100), 0);
 }
 
+/* Without a quota as well: it is in the daemon's memory. */
+static void metadata_is_limited_and_data_is_not(void **state)
+{
+	static const uint8_t data[QUOTA];
+	struct mf *f = *state;
+	uint64_t ino = mf_file(f, "data");
+	int i = 0;
+
+	f->v->metadata_bytes = QUOTA;
+	mf_write(f, ino, 0, data, sizeof(data));
+	while (make_file(f, 0, i) == 0 && i < MANY)
+		i++;
+	assert_true(i > 10 && i < MANY);
+	assert_int_equal(make_file(f, 0, i), -EDQUOT);
+	assert_true(meta(f) <= QUOTA);
+	assert_int_equal(set_xattr(f, ino, 0), -EDQUOT);
+	assert_int_equal(remove_name(f, 0, 0), 0);
+	assert_int_equal(remove_name(f, 0, 1), 0);
+	mf_write(f, ino, sizeof(data), data, sizeof(data));
+	mf_checkpoint(f);
+	assert_int_equal(set_xattr(f, ino, 0), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, mf_setup, mf_teardown)
@@ -296,6 +319,7 @@ int main(void)
 		T(a_file_without_a_name_counts_until_it_is_closed),
 		T(holes_that_take_more_than_they_free_are_stopped),
 		T(inodes_are_limited),
+		T(metadata_is_limited_and_data_is_not),
 		T(a_restart_and_a_checkpoint_count_right),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,6 @@
 /* view: attributes, ACLs, xattrs, and what writing takes away. */
+#include <linux/limits.h>
+
 #include "tests/unit/mount_fixture.h"
 
 #include <sys/xattr.h>
@@ -268,6 +270,25 @@ static void mount_odd_xattrs(struct mf *f)
 	mf_new_mount(f, &result.root, 0);
 }
 
+static void a_list_of_names_is_no_longer_than_linux_takes(void **state)
+{
+	struct mf *f = *state;
+	uint64_t ino = mf_file(f, "a");
+	char name[256];
+	int n;
+
+	for (n = 0; n < 262; n++) { /* 251 bytes each, with the NUL */
+		snprintf(name, sizeof(name), "user.%0245d", n);
+		assert_int_equal(view_setxattr(f->v, ino, name, "", 0, 0, false), 0);
+		struct buf names CLEANUP(buf_fini_p) = BUF_INIT;
+
+		assert_int_equal(view_listxattr(f->v, ino, true, &names),
+				 (n + 1) * 251 > XATTR_LIST_MAX ? -E2BIG : 0);
+		assert_true(names.len <= XATTR_LIST_MAX);
+	}
+	assert_true(n * 251 > XATTR_LIST_MAX);
+}
+
 static void what_linux_cannot_show_of_a_file_is_not_listed(void **state)
 {
 	static const struct {
@@ -396,6 +417,7 @@ int main(void)
 		T(writes_take_setuid_away_where_asked),
 		T(every_way_of_changing_a_file_drops_its_capabilities),
 		T(xattr_names_and_sizes_are_checked),
+		T(a_list_of_names_is_no_longer_than_linux_takes),
 		T(what_linux_cannot_show_of_a_file_is_not_listed),
 		T(setting_an_xattr_to_what_it_is_changes_nothing),
 		T(operations_on_the_wrong_kind_of_inode_fail),
