@@ -34,9 +34,14 @@ printf '#!/bin/sh\necho 1..1\necho not ok 1 - x\n' >"$T/two"
 chmod +x "$T/one" "$T/two"
 scripts/tap "$T/one" "$T/two" >"$T/out"
 like "tap counts programs" "$(<"$T/out")" 'one +1 passed .*\[1 of 2\].*two +0 passed, 1 failed .*\[2 of 2\].*1 passed, 1 failed'
+export VARVE_TEST_LOGS=$T/logs # not those of the run that runs this
 VARVE_LINT=layers "$SRC/scripts/test" lint >"$T/out" 2>&1
 like "test tells the stage and its end" "$(<"$T/out")" \
 	'stage 1 of 1: lint \(so far .*lint +[0-9]+:[0-9]+ +1 passed.*all 1 stages took .*1 passed, 0 failed$'
 (cd / && VARVE_LINT=layers "$SRC/scripts/test" lint >"$T/out" 2>&1)
 like "from any directory" "$(tail -n 1 "$T/out")" '^1 passed, 0 failed'
+VARVE_LINT=no-check "$SRC/scripts/test" lint >"$T/out" 2>&1
+is "a stage that fails fails all" $? 1
+like "and is told, with its log" "$(<"$T/out")" \
+	'lint +[0-9]+:[0-9]+ +0 passed, 1 FAILED.*not ok 1 - no-check.*all of it: .*/lint.log.*0 passed, 1 failed$'
 done_testing
