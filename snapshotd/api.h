@@ -17,6 +17,7 @@
 #include "snapshotd/builds.h"
 #include "snapshotd/fields.h"
 #include "snapshotd/http.h"
+#include "snapshotd/json_stream.h"
 #include "snapshotd/metrics.h"
 #include "snapshotd/mounts.h"
 #include "snapshotd/collector.h"
@@ -123,6 +124,22 @@ MUST_CHECK int api_body_known(const struct api_call *c, const struct field *fiel
  */
 MUST_CHECK int api_result(struct api_call *c, int status, json_t *j, struct error *err);
 MUST_CHECK int api_no_content(struct api_call *c);
+
+/*
+ * An array that is sent as it is made, of a ROUTE_LONG call: one item in memory at a
+ * time, however many there are. Its first bytes go out when there are some 32 KiB
+ * or with the end, so that a failure before has a status.
+ */
+struct api_list {
+	struct api_call *c;
+	struct json_stream js;
+	bool any;
+};
+void api_list_init(struct api_list *l, struct api_call *c);
+/* Takes j (NULL: out of memory). -EPIPE, -ECANCELED: the client has gone. */
+MUST_CHECK int api_list_add(struct api_list *l, json_t *j);
+/* With rc 0, sends the rest; finishes l in any case. Returns rc or what it met. */
+MUST_CHECK int api_list_end(struct api_list *l, int rc, struct error *err);
 
 /*
  * For the work of a ROUTE_LONG call: reports go to the client as events

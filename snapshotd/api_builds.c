@@ -213,6 +213,32 @@ static int follow_logs(struct api_call *c, struct error *err)
 	return rc < 0 ? rc : api_result(c, 200, j, err);
 }
 
+struct log_list {
+	struct api_list list;
+	int rc;
+};
+
+static void list_event(void *arg, const json_t *event)
+{
+	struct log_list *l = arg;
+
+	if (l->rc == 0)
+		l->rc = api_list_add(&l->list, json_incref((json_t *)event));
+}
+
+/* Millions of short lines fit into a log: they are not in memory at once. */
+static int list_log(struct api_call *c, struct error *err)
+{
+	struct log_list l = { .rc = 0 };
+	int rc;
+
+	api_list_init(&l.list, c);
+	rc = builds_log(c->api->builds, api_capture(c, 0), list_event, &l, err);
+	if (rc == 0 && l.rc < 0)
+		rc = error_set_errno(err, l.rc, "the reply");
+	return api_list_end(&l.list, rc, err);
+}
+
 int api_build_logs(struct api_call *c, struct error *err)
 {
 	json_t *j = NULL;
@@ -224,7 +250,5 @@ int api_build_logs(struct api_call *c, struct error *err)
 	j = NULL;
 	if (rc == 0 && http_wants_events(c->rq))
 		return follow_logs(c, err);
-	if (rc == 0)
-		rc = builds_log(c->api->builds, api_capture(c, 0), &j, err);
-	return rc < 0 ? rc : api_result(c, 200, j, err);
+	return rc < 0 ? rc : list_log(c, err);
 }

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "snapshotd/json_items.h"
-#include "snapshotd/json_stream.h"
 #include "snapshotd/sandboxes.h"
 #include "snapshotd/upload.h"
 #include "store/base/buf.h"
@@ -64,6 +63,14 @@ static int pass_on(struct file_call *f, const void *data, size_t len)
 	return rc == 0 ? api_stream_write(f->c, data, len, is_closing, f->sb) : rc;
 }
 
+/* Charged to what the request holds. */
+static int collect(struct file_call *f, const void *data, size_t len)
+{
+	int rc = len > LIST_MAX - f->out.len ? -EFBIG : http_hold(f->c->rq, len);
+
+	return rc < 0 ? rc : buf_append(&f->out, data, len);
+}
+
 static void on_output(void *arg, int stream, const void *data, size_t len)
 {
 	struct file_call *f = arg;
@@ -76,7 +83,7 @@ static void on_output(void *arg, int stream, const void *data, size_t len)
 	else if (f->stream)
 		rc = pass_on(f, data, len);
 	else
-		rc = len > LIST_MAX - f->out.len ? -EFBIG : buf_append(&f->out, data, len);
+		rc = collect(f, data, len);
 	f->failure = rc;
 }
 
@@ -231,53 +238,26 @@ int api_file_get(struct api_call *c, struct error *err)
 	return rc;
 }
 
-/* A list on its way to the client: its text may be long, and a tree of it much longer. */
-struct list_reply {
-	struct json_stream js;
-	struct api_call *c;
-	bool any;
-};
-
-static int list_write(void *arg, const void *data, size_t len)
-{
-	struct list_reply *r = arg;
-	int rc = 0;
-
-	if (!http_stream_begun(r->c->rq))
-		rc = http_stream_begin(r->c->rq, 200, "application/json");
-	return rc < 0 ? rc : http_stream_write(r->c->rq, data, len);
-}
-
 static int list_item(void *arg, const json_t *item)
 {
-	struct list_reply *r = arg;
-	char *text = json_dumps(item, JSON_COMPACT);
-	int rc = text ? json_stream_raw(&r->js, r->any ? "," : "[") : -ENOMEM;
-
-	if (rc == 0)
-		rc = json_stream_raw(&r->js, text);
-	free(text);
-	r->any = true;
-	return rc;
+	return api_list_add(arg, json_incref((json_t *)item));
 }
 
+/* Its text may be long, and a tree of it much longer. */
 static int list_send(struct file_call *f, struct error *err)
 {
-	struct list_reply r = { .c = f->c };
+	struct api_list l;
 	int rc;
 
-	r.js = (struct json_stream){ .write = list_write, .arg = &r };
-	rc = json_items_each((const char *)f->out.data, f->out.len, LIST_ITEM_MAX, list_item, &r);
+	api_list_init(&l, f->c);
+	rc = json_items_each((const char *)f->out.data, f->out.len, LIST_ITEM_MAX, list_item, &l);
 	if (rc == -EBADMSG) {
 		f->c->fail_status = 409;
 		error_set(err, rc, "the sandbox's agent gave no list");
+	} else if (rc < 0) {
+		error_set_errno(err, rc, "the reply");
 	}
-	if (rc == 0)
-		rc = json_stream_raw(&r.js, r.any ? "]\n" : "[]\n");
-	if (rc == 0)
-		rc = json_stream_flush(&r.js);
-	json_stream_fini(&r.js);
-	return rc == 0 || rc == -EBADMSG ? rc : error_set_errno(err, rc, "the reply");
+	return api_list_end(&l, rc, err);
 }
 
 int api_file_list(struct api_call *c, struct error *err)

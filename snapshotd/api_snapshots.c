@@ -12,28 +12,18 @@ static bool is_cache_entry(struct api_call *c, const struct snapshot *s)
 	       (!s->name[0] && builds_owns_mount(c->api->builds, s->mount_id));
 }
 
-static json_t *list_to_json(struct api_call *c, const struct snapshot *list, size_t n, bool all)
+struct listing {
+	struct api_list list;
+	bool all; /* cache entries, too */
+};
+
+static int list_snapshot(void *arg, const struct snapshot *s)
 {
-	json_t *a = json_array();
+	struct listing *l = arg;
 
-	for (size_t i = 0; i < n && a; i++) {
-		if (!all && is_cache_entry(c, &list[i]))
-			continue;
-		if (json_array_append_new(a, api_snapshot_json(c, &list[i]))) {
-			json_decref(a);
-			a = NULL;
-		}
-	}
-	return a;
-}
-
-static int reply_list(struct api_call *c, struct snapshot *list, size_t n, bool all,
-		      struct error *err)
-{
-	json_t *a = list_to_json(c, list, n, all);
-
-	snapshots_list_free(list, n);
-	return api_result(c, 200, a, err);
+	if (!l->all && is_cache_entry(l->list.c, s))
+		return 0;
+	return api_list_add(&l->list, api_snapshot_json(l->list.c, s));
 }
 
 static int reply_snapshot(struct api_call *c, const char *name_or_id, struct error *err)
@@ -100,16 +90,16 @@ int api_name_free(struct api_call *c, const char *name, struct error *err)
 
 int api_snapshots_list(struct api_call *c, struct error *err)
 {
-	struct snapshot *list = NULL;
-	bool all = false;
-	size_t n = 0;
+	struct listing l = { .all = false };
 	int rc = api_query(c, err, "all", NULL);
 
 	if (rc == 0)
-		rc = query_bool(&c->query, "all", &all, err);
-	if (rc == 0)
-		rc = snapshots_list(c->api->store->snapshots, &list, &n, err);
-	return rc < 0 ? rc : reply_list(c, list, n, all, err);
+		rc = query_bool(&c->query, "all", &l.all, err);
+	if (rc < 0)
+		return rc;
+	api_list_init(&l.list, c);
+	rc = snapshots_each(c->api->store->snapshots, list_snapshot, &l, err);
+	return api_list_end(&l.list, rc, err);
 }
 
 int api_snapshot_get(struct api_call *c, struct error *err)
@@ -121,13 +111,15 @@ int api_snapshot_get(struct api_call *c, struct error *err)
 
 int api_snapshot_history(struct api_call *c, struct error *err)
 {
-	struct snapshot *list = NULL;
-	size_t n = 0;
+	struct listing l = { .all = true };
 	int rc = api_query(c, err, NULL);
 
-	if (rc == 0)
-		rc = snapshots_history(c->api->store->snapshots, api_capture(c, 0), &list, &n, err);
-	return rc < 0 ? rc : reply_list(c, list, n, true, err);
+	if (rc < 0)
+		return rc;
+	api_list_init(&l.list, c);
+	rc = snapshots_history_each(c->api->store->snapshots, api_capture(c, 0), list_snapshot, &l,
+				    err);
+	return api_list_end(&l.list, rc, err);
 }
 
 #define PATCH_UNSET UINT64_MAX

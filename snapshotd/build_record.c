@@ -177,33 +177,19 @@ int builds_list(struct builds *b, json_t **out, struct error *err)
 	return 0;
 }
 
-static void collect_event(void *arg, const json_t *event)
+int builds_log(struct builds *b, const char *id, build_log_fn fn, void *arg, struct error *err)
 {
-	json_t *a = arg;
-
-	if (json_array_append(a, (json_t *)event))
-		log_debug("out of memory: an event is left out");
-}
-
-int builds_log(struct builds *b, const char *id, json_t **out, struct error *err)
-{
-	json_t *j = NULL, *a;
+	json_t *j = NULL;
 	char *path;
 	int rc = builds_get(b, id, &j, err);
 
 	json_decref(j);
 	if (rc < 0)
 		return rc;
-	a = json_array();
 	path = builds_path(b, id, ".log");
-	rc = a && path ? build_log_replay(path, collect_event, a) : -ENOMEM;
+	rc = path ? build_log_replay(path, fn, arg) : -ENOMEM;
 	free(path);
-	if (rc < 0 && rc != -ENOENT) {
-		json_decref(a);
-		return error_set_errno(err, rc, "the log of build %s", id);
-	}
-	*out = a;
-	return 0;
+	return rc < 0 && rc != -ENOENT ? error_set_errno(err, rc, "the log of build %s", id) : 0;
 }
 
 int build_record_outcome(struct builds *b, const char *id, struct build_outcome *out,

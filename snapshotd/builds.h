@@ -119,8 +119,9 @@ MUST_CHECK int builds_list(struct builds *b, json_t **out, struct error *err);
 MUST_CHECK int builds_get(struct builds *b, const char *id, json_t **out, struct error *err);
 /* -ENOENT; -ENOTCONN where it has ended. Returns before the build has. */
 MUST_CHECK int builds_cancel(struct builds *b, const char *id, struct error *err);
-/* The log so far, an array of events (a new reference). -ENOENT. */
-MUST_CHECK int builds_log(struct builds *b, const char *id, json_t **out, struct error *err);
+/* Each event of the log so far. -ENOENT. */
+MUST_CHECK int builds_log(struct builds *b, const char *id, build_log_fn fn, void *arg,
+			  struct error *err);
 
 /* Whether a running build works on the mount of that id. */
 bool builds_owns_mount(struct builds *b, const char *mount_id);

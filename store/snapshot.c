@@ -21,15 +21,8 @@
 #include "store/base/near.h"
 #include "store/snapshot_impl.h"
 
-#define RECORD_PREFIX "snapshot/"
 #define NAME_PREFIX "name/"
 #define META_KEY_MAX (sizeof(RECORD_PREFIX) + SNAPSHOT_NAME_MAX)
-
-struct snapshots {
-	struct kv *kv;
-	pthread_mutex_t lock; /* held by writers, from their reads to their write */
-	_Atomic uint64_t deleted_bytes;
-};
 
 struct meta_key {
 	char text[META_KEY_MAX];
@@ -240,45 +233,6 @@ int snapshots_list(struct snapshots *ss, struct snapshot **out, size_t *out_n, s
 	*out_n = list.len / sizeof(struct snapshot);
 	if (*out_n)
 		qsort(*out, *out_n, sizeof(**out), by_age);
-	return 0;
-}
-
-/* A damaged record may name its own descendant as parent: stop there. */
-static bool list_has(const struct buf *list, const char *id)
-{
-	const struct snapshot *s = (const struct snapshot *)list->data;
-	for (size_t i = 0; i < list->len / sizeof(*s); i++) {
-		if (strcmp(s[i].id, id) == 0)
-			return true;
-	}
-	return false;
-}
-
-int snapshots_history(struct snapshots *ss, const char *name_or_id, struct snapshot **out,
-		      size_t *out_n, struct error *err)
-{
-	struct buf list = BUF_INIT;
-	struct snapshot s;
-	int rc = snapshots_get(ss, name_or_id, &s, err);
-	while (rc == 0) {
-		char parent[SNAPSHOT_ID_SIZE];
-		memcpy(parent, s.parent, sizeof(parent));
-		rc = list_append(&list, &s);
-		if (rc != 0) {
-			snapshot_fini(&s);
-			error_set_errno(err, rc, "cannot list the history of %s", name_or_id);
-			break;
-		}
-		if (!parent[0] || list_has(&list, parent))
-			break;
-		rc = load(ss, parent, &s, err);
-	}
-	if (rc != 0 && !(rc == -ENOENT && list.len)) {
-		list_drop(&list);
-		return rc;
-	}
-	*out = (struct snapshot *)list.data;
-	*out_n = list.len / sizeof(struct snapshot);
 	return 0;
 }
 

@@ -87,6 +87,12 @@ MUST_CHECK int snapshots_get(struct snapshots *ss, const char *name_or_id, struc
 MUST_CHECK int snapshots_list(struct snapshots *ss, struct snapshot **out, size_t *out_n,
 			      struct error *err);
 void snapshots_list_free(struct snapshot *list, size_t n);
+/*
+ * Each, newest first, with one record in memory at a time. One that is deleted
+ * meanwhile may be left out. What fn returns, if not 0, ends it and is returned.
+ */
+typedef int (*snapshot_fn)(void *arg, const struct snapshot *s);
+MUST_CHECK int snapshots_each(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err);
 /* Atomic; -ENOENT, -EEXIST, -EINVAL. */
 MUST_CHECK int snapshots_rename(struct snapshots *ss, const char *name_or_id, const char *new_name,
 				struct error *err);
@@ -117,6 +123,9 @@ MUST_CHECK int snapshots_expire(struct snapshots *ss, int64_t now_ms, uint64_t *
 /* From s towards its oldest known ancestor: s first. */
 MUST_CHECK int snapshots_history(struct snapshots *ss, const char *name_or_id,
 				 struct snapshot **out, size_t *out_n, struct error *err);
+/* The same, one record at a time, as snapshots_each. */
+MUST_CHECK int snapshots_history_each(struct snapshots *ss, const char *name_or_id, snapshot_fn fn,
+				      void *arg, struct error *err);
 
 /* The API's SnapshotInfo object (a new reference), with root, parent, sizeBytes, ... */
 json_t *snapshot_to_json(const struct snapshot *s);

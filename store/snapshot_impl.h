@@ -2,10 +2,20 @@
 #ifndef VARVE_SNAPSHOT_IMPL_H
 #define VARVE_SNAPSHOT_IMPL_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "store/base/macros.h"
 #include "store/snapshot.h"
+
+#define RECORD_PREFIX "snapshot/"
+
+struct snapshots {
+	struct kv *kv;
+	pthread_mutex_t lock; /* held by writers, from their reads to their write */
+	_Atomic uint64_t deleted_bytes;
+};
 
 /* *out: malloc'd JSON text, *out_len bytes. -ENOMEM. */
 MUST_CHECK int snapshot_encode(const struct snapshot *s, char **out, size_t *out_len);

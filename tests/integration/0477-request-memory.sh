@@ -1,6 +1,7 @@
 #!/bin/bash
 # What clients and programs make the daemon hold stays within requestMemoryBytes, and what has no
-# room is told: floods of output, of large bodies, of clients that do not take their replies.
+# room is told: floods of output, of large bodies, lists of what is large,
+# clients that do not take their replies.
 # tags: sandbox
 # timeout: 200
 . "${0%/*}/lib.sh"
@@ -114,6 +115,29 @@ head -c 70000 "$T/body" >"$T/small"
 is 'a call that needs little takes little' "$(post /api/mounts --data-binary "@$T/small")" '413 '
 like '... and says how much' "$(cat "$T"/reply.*)" 'larger than 64 KiB'
 rm -f "$T"/reply.* "$T/body"
+
+# --- a list of what is large ---
+# Each snapshot tells its manifest; the image is built once.
+head -c 6M /dev/zero | base64 -w 0 >"$T/base64"
+image() { # NAME
+	printf '{"name":"%s","image":{"base":"base","steps":[{"type":"add_file","args":{"path":"/big","encoding":"base64","content":"' "$1"
+	cat "$T/base64"
+	printf '"}}]}}'
+}
+for i in {1..10}; do
+	image "large$i" >"$T/image"
+	codes+=$(post /api/snapshots --data-binary "@$T/image")
+done
+is 'snapshots of a large manifest are made' "$codes" "$(printf '201 %.0s' {1..10})"
+for what in snapshots snapshots/large10/history; do
+	peak_begins
+	curl -sS --unix-socket "$SOCK" "http://x/api/$what" >"$T/list"
+	grown=$(($(mib VmHWM) - base))
+	ok "GET $what holds one at a time: grew by $grown MiB" test $grown -le 64
+	is '... and all come' "$(jq -r '[.[] | select(.manifest).name] | length' "$T/list")" \
+		"$([ $what = snapshots ] && echo 10 || echo 1)"
+done
+rm -f "$T"/reply.* "$T/image" "$T/base64" "$T/list"
 
 # --- clients that do not take what they asked for ---
 one=$(create)

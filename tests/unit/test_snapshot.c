@@ -173,6 +173,42 @@ static void unnamed_snapshots_are_listed(void **state)
 	assert_int_equal(snapshots_get(f->s->snapshots, s.id, &s, NULL), 0);
 }
 
+/* The names of those met; deletes the one called "goes" at the first. */
+struct met {
+	struct fx *f;
+	char names[64];
+	int stop_after;
+};
+
+static int meet(void *arg, const struct snapshot *s)
+{
+	struct met *m = arg;
+	if (!m->names[0])
+		(void)!snapshots_delete(m->f->s->snapshots, "goes", NULL);
+	strcat(m->names, s->name);
+	strcat(m->names, " ");
+	return --m->stop_after == 0 ? -ECANCELED : 0;
+}
+
+static void each_is_met_from_the_newest(void **state)
+{
+	struct fx *f = *state;
+	struct met m = { .f = f };
+	struct snapshot old = { .name = "old", .created_at_ms = 1000 },
+			goes = { .name = "goes", .created_at_ms = 2000 },
+			recent = { .name = "recent", .created_at_ms = 3000 };
+	assert_int_equal(snapshots_each(f->s->snapshots, meet, &m, NULL), 0);
+	assert_string_equal(m.names, "");
+	assert_int_equal(snapshots_put(f->s->snapshots, &goes, NULL, NULL), 0);
+	assert_int_equal(snapshots_put(f->s->snapshots, &recent, NULL, NULL), 0);
+	assert_int_equal(snapshots_put(f->s->snapshots, &old, NULL, NULL), 0);
+	assert_int_equal(snapshots_each(f->s->snapshots, meet, &m, NULL), 0);
+	assert_string_equal(m.names, "recent old ");
+	m = (struct met){ .f = f, .stop_after = 1 };
+	assert_int_equal(snapshots_each(f->s->snapshots, meet, &m, NULL), -ECANCELED);
+	assert_string_equal(m.names, "recent ");
+}
+
 static void also_is_written_with_the_record_or_not_at_all(void **state)
 {
 	struct fx *f = *state;
@@ -460,6 +496,7 @@ int main(void)
 		WITH_STORE(unknown_name_suggests_the_nearest),
 		WITH_STORE(taken_names_are_refused),
 		WITH_STORE(unnamed_snapshots_are_listed),
+		WITH_STORE(each_is_met_from_the_newest),
 		WITH_STORE(also_is_written_with_the_record_or_not_at_all),
 		WITH_STORE(newest_comes_first),
 		WITH_STORE(rename_moves_the_name),
