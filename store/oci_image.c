@@ -140,6 +140,8 @@ static int no_such_tag(const char *tag, const struct buf *names, struct error *e
 {
 	const char *all = names->len ? (const char *)names->data : " none";
 
+	if (!names->len)
+		return error_set(err, -EINVAL, "no image in it has a name to choose it by");
 	if (tag && *tag)
 		return error_set(err, -EINVAL, "no image \"%.100s\"; there are:%.300s", tag, all);
 	return error_set(err, -EINVAL, "several images, choose one:%.300s", all);
@@ -390,6 +392,8 @@ static int choose_docker(const json_t *list, const char *tag, const json_t **out
 	size_t i, k;
 	int r = 0;
 
+	if (json_array_size(list) == 0)
+		return error_set(err, -EINVAL, "manifest.json lists no image");
 	if ((!tag || !*tag) && json_array_size(list) == 1) {
 		*out = json_array_get(list, 0);
 		return 0;
@@ -471,29 +475,43 @@ static int make_choice(const char *platform, struct choice *out, struct error *e
 	return 0;
 }
 
+static bool has_file(struct oci_files *f, const char *name)
+{
+	struct oci_file probe;
+
+	if (oci_files_find(f, name, &probe) < 0)
+		return false;
+	oci_file_close(&probe);
+	return true;
+}
+
+static int not_an_image(struct oci_files *f, struct error *err)
+{
+	if (has_file(f, "repositories"))
+		return error_set(
+			err, -EINVAL,
+			"written by docker save before Docker 1.10, without manifest.json: "
+			"docker load it, and docker save it again");
+	return error_set(err, -EINVAL,
+			 "neither an OCI layout (index.json) nor a docker-archive (manifest.json); "
+			 "a filesystem's own tar or directory is imported as tar or dir");
+}
+
 int oci_image_find(struct oci_files *f, const char *tag, const char *platform,
 		   struct oci_image *out, struct error *err)
 {
 	struct oci_image img = { 0 };
-	struct oci_file probe;
 	struct choice want;
+	int r;
 
 	if (make_choice(platform, &want, err) < 0)
 		return -EINVAL;
-	int r = oci_files_find(f, "index.json", &probe);
-
-	if (r == 0) {
-		oci_file_close(&probe);
+	if (has_file(f, "index.json"))
 		r = find_in_layout(f, tag, &want, &img, err);
-	} else {
-		r = oci_files_find(f, "manifest.json", &probe);
-		if (r == 0)
-			oci_file_close(&probe);
-		r = r < 0 ? error_set(err, -EINVAL,
-				      "neither an OCI layout (index.json) nor a docker-archive "
-				      "(manifest.json)")
-			  : find_in_docker(f, tag, &want, &img, err);
-	}
+	else if (has_file(f, "manifest.json"))
+		r = find_in_docker(f, tag, &want, &img, err);
+	else
+		r = not_an_image(f, err);
 	if (r < 0)
 		oci_image_fini(&img);
 	else

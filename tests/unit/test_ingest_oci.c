@@ -270,6 +270,28 @@ static void docker_archives_are_read(void **state)
 	assert_int_equal(try_oci(s, "dk.tar", "other:v9"), -ENOENT);
 }
 
+static void what_is_no_image_is_told(void **state)
+{
+	static const struct {
+		const char *make, *says;
+	} cases[] = {
+		{ "rm dk/manifest.json; echo {} >dk/repositories", "before Docker 1.10" },
+		{ "rm dk/manifest.json", "nor a docker-archive" },
+		{ "echo '[]' >dk/manifest.json", "lists no image" },
+		{ "echo '[{}, {}]' >dk/manifest.json", "no image in it has a name" },
+	};
+	struct scratch *s = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		sh("rm -rf dk");
+		make_docker("dk");
+		sh("%s", cases[i].make);
+		assert_int_equal(try_oci(s, "dk", NULL), -EINVAL);
+		if (!strstr(error_text(&s->err), cases[i].says))
+			fail_msg("%s: %s", cases[i].make, error_text(&s->err));
+	}
+}
+
 static void damaged_blobs_are_refused(void **state)
 {
 	struct scratch *s = *state;
@@ -389,6 +411,7 @@ int main(void)
 		T(a_nested_index_is_searched_for_this_hosts_platform),
 		T(an_archive_is_as_good_as_a_directory),
 		T(docker_archives_are_read),
+		T(what_is_no_image_is_told),
 		T(damaged_blobs_are_refused),
 		T(diff_ids_are_checked),
 		T(hostile_layouts_are_refused),
