@@ -44,9 +44,14 @@ is "nothing is left mounted" "$(grep -c '/varve-bench\.' /proc/self/mounts)" 0
 
 # A peer that fails.
 mkdir "$T/fake"
-printf '#!/bin/sh\necho restic: no such repository >&2\nexit 1\n' >"$T/fake/restic"
+printf '#!/bin/sh\necho ${0##*/}: no such repository >&2\nexit 1\n' >"$T/fake/restic"
 chmod +x "$T/fake/restic"
-ok "a peer that fails ends nothing" env PATH="$T/fake:$PATH" "$SRC/tests/perf/run" import
+for peer in mkfs.erofs squashfuse_ll fuse-overlayfs mkfs.btrfs; do cp "$T/fake/restic" "$T/fake/$peer"; done
+ok "a peer that fails ends nothing" env PATH="$T/fake:$PATH" "$SRC/tests/perf/run" import mount fork checkpoint
+for g in mount:mkfs.erofs mount:fuse-overlayfs fork:mkfs.btrfs checkpoint:restic; do
+	like "... nor its group: $g" "$(<"$out/${g%:*}.md")" "left out: .*${g#*:}.* failed"
+	ok "... where others are" jq -e --arg g "${g%:*}" '.groups[$g].rows | any(.peer | test("overlayfs"))' "$results"
+done
 like "the table says that it is left out" "$(<"$out/import.md")" 'left out: restic.*has failed:.*no such repository'
 is "and has no row of it" "$(jq '[.groups.import.rows[] | select(.peer | test("restic"))] | length' "$results")" 0
 ok "but the others'" jq -e '[.groups.import.rows[] | select(.peer | test("squashfs|tar"))] | length > 0' "$results"

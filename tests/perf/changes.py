@@ -4,7 +4,7 @@ import os
 import struct
 import subprocess
 
-from common import helper
+from common import Failed, helper
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -13,13 +13,13 @@ def mount_overlay(lower, upper, scratch, place):
     """mount(2), as a program of a peer would, without a process for it."""
     options = f"lowerdir={lower},upperdir={upper},workdir={scratch}"
     if LIBC.mount(b"overlay", place.encode(), b"overlay", 0, options.encode()) != 0:
-        raise SystemExit(f"bench: mounting overlay: {os.strerror(ctypes.get_errno())}")
+        raise Failed(f"bench: mounting overlay: {os.strerror(ctypes.get_errno())}")
 
 
 def unmount(place):
     """umount2(2)."""
     if LIBC.umount2(place.encode(), 0) != 0:
-        raise SystemExit(f"bench: unmounting {place}: {os.strerror(ctypes.get_errno())}")
+        raise Failed(f"bench: unmounting {place}: {os.strerror(ctypes.get_errno())}")
 
 
 def file_of(i):
@@ -54,5 +54,5 @@ class Writer:
     def __exit__(self, *exc):
         out, _ = self.process.communicate()  # which ends its input
         if self.process.returncode != 0:
-            raise SystemExit("bench: fileio stall failed")
+            raise Failed("bench: fileio stall failed")
         self.longest = int(out.split()[0]) / 1e6

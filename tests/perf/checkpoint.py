@@ -3,8 +3,8 @@ import os
 import time
 
 from changes import Writer, change
-from common import Client, QUICK, have, in_turns, run
-from lab import BIG_MB, FEW, Overlay, Varve
+from common import Client, QUICK, have, measure_in_turns, run
+from lab import BIG_MB, FEW, Overlay, Varve, optional
 from report import Row, faster, within
 
 PAUSE = "snapshotd_checkpoint_pause_seconds "
@@ -100,21 +100,28 @@ def measure(lab, name, what, daemon, snapshot, tree, changes, turns):
     """Rows of one kind of change: changes(root, turn)."""
     place = lab.path("checkpoint", name)
     os.makedirs(place)
-    overlay = Overlay(tree, place + "/over")
-    sides = [VarveSide(daemon, snapshot, place + "/varve"), Tar(overlay, place + "/tar")]
-    if have("restic"):
-        sides.append(Restic(overlay, place + "/restic"))
+    overlay = optional(Overlay, tree, place + "/over")
+    sides = [VarveSide(daemon, snapshot, place + "/varve")]
+    if overlay:
+        sides.append(Tar(overlay, place + "/tar"))
+    restic = optional(Restic, overlay, place + "/restic") if overlay and have("restic") else None
+    if restic:
+        sides.append(restic)
     times = {s.label: [] for s in sides}
-    for turn, side in in_turns(sides, turns + 1):
+
+    def keep(turn, side):
         changes(side.root, turn * 2 + (not isinstance(side, Tar)))  # both of one upper: other bytes
         os.sync()
         seconds = side.keep()
         if turn > 0:  # the first is that of all that was there, and warms caches
             times[side.label].append(seconds * 1e3)
+
+    measure_in_turns(sides, turns + 1, keep)
     mine = sides[0]
     for side in sides:
         side.close()
-    overlay.close()
+    if overlay:
+        overlay.close()
     return [Row(f"{what}: pause, as the daemon says", mine.pauses[1:], "ms", "", None,
                 within(10, "ms")),
             Row(f"{what}: longest write of a program", mine.waits[1:], "ms", "", None,

@@ -88,8 +88,11 @@ def peer_does(label, action, *args):
     try:
         action(*args)
         return True
-    except (Failed, OSError) as why:
-        leave_out(f"{label} has failed: {' '.join(str(why).split())[-300:]}")
+    except Skip:  # which has been said
+        return False
+    except (Failed, OSError, subprocess.SubprocessError) as why:
+        text = " ".join(str(why).removeprefix("bench: ").split())
+        leave_out(f"{label} has failed: {text[-300:]}")
         return False
 
 
@@ -112,6 +115,18 @@ def in_turns(sides, turns):
             yield turn, side
 
 
+def measure_in_turns(sides, turns, measure):
+    """
+    measure(turn, side) for all. The first of the sides is Varve; another that fails is left out
+    from then on, and taken out of `sides`.
+    """
+    for turn, side in in_turns(list(sides), turns):
+        if side is sides[0]:
+            measure(turn, side)
+        elif side in sides and not peer_does(side.label, measure, turn, side):
+            sides.remove(side)
+
+
 class Client(http.client.HTTPConnection):
     """The API on a unix socket, on one connection that is kept."""
 
@@ -131,7 +146,7 @@ class Client(http.client.HTTPConnection):
         reply = self.getresponse()
         text = reply.read()
         if reply.status >= 400:
-            raise SystemExit(f"bench: {method} {path}: {reply.status} {text.decode()}")
+            raise Failed(f"bench: {method} {path}: {reply.status} {text.decode()}")
         return text.decode()
 
     def call(self, method, path, body=None):
@@ -178,7 +193,7 @@ class Daemon:
             if self.process.poll() is not None:
                 break
         with open(os.path.join(self.directory, "log"), encoding="utf-8") as log:
-            raise SystemExit("bench: snapshotd did not start: " + log.read()[-2000:])
+            raise Failed("bench: snapshotd did not start: " + log.read()[-2000:])
 
     def varve(self, *args, **kwargs):
         """Run a command of the CLI."""

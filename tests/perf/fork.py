@@ -7,8 +7,8 @@ import subprocess
 import time
 
 from changes import LIBC, Writer, change, file_of, mount_overlay, unmount
-from common import Client, QUICK, Skip, have, in_turns, run, say
-from lab import Overlay, Varve
+from common import Client, Failed, QUICK, Skip, have, leave_out, measure_in_turns, run
+from lab import Overlay, Varve, optional
 from report import Row, within
 
 COUNT = 100 if QUICK else 1000
@@ -94,7 +94,8 @@ class BtrfsFork:
         run("mkfs.btrfs", "-q", image)
         if subprocess.run(["mount", "-o", "loop", image, self.disk], check=False,
                           stderr=subprocess.DEVNULL).returncode != 0:
-            raise Skip("btrfs does not mount here" if known else "this kernel has no btrfs")
+            leave_out("btrfs does not mount here" if known else "this kernel has no btrfs")
+            raise Skip
         self.root, self.copy = self.disk + "/source", self.disk + "/copy"
         run("btrfs", "-q", "subvolume", "create", self.root)
         run("cp", "-a", lab.small() + "/.", self.root)
@@ -105,7 +106,7 @@ class BtrfsFork:
         source = os.open(self.root, os.O_RDONLY)
         place = os.open(self.disk, os.O_RDONLY)
         if LIBC.ioctl(place, SNAP_CREATE, struct.pack("=q4088s", source, b"copy")) != 0:
-            raise SystemExit("bench: a btrfs snapshot failed")
+            raise Failed("bench: a btrfs snapshot failed")
         os.stat(os.path.join(self.copy, file_of(1)))
         seconds = time.monotonic() - start
         os.close(source)
@@ -128,21 +129,17 @@ def once(side, turn):
     with Writer(os.path.join(side.root, "written")) as writer:
         seconds = side.fork()
     if side.seen != struct.pack("<Q", turn):
-        raise SystemExit(f"bench: {side.label}: the fork is not what its source was")
+        raise Failed(f"bench: {side.label}: the fork is not what its source was")
     return seconds * 1e3, writer.longest
 
 
 def bench(lab):
     """All of it."""
     os.mkdir(lab.path("fork"))
-    sides = [VarveFork(lab), OverlayFork(lab)]
-    try:
-        sides.append(BtrfsFork(lab))
-    except Skip as why:
-        say(f"btrfs is left out: {why}")
+    sides = [s for s in (VarveFork(lab), optional(OverlayFork, lab), optional(BtrfsFork, lab)) if s]
     times = {s.label: [] for s in sides}
-    for turn, side in in_turns(sides, 1 if QUICK else 7):
-        times[side.label].append(once(side, turn))
+    measure_in_turns(sides, 1 if QUICK else 7,
+                     lambda turn, side: times[side.label].append(once(side, turn)))
     mine = times["Varve"]
     what = f"fork of a mount with {COUNT:,} changed files"
     rows = [Row(what + ", to its first stat", [t for t, _ in mine], "ms", "", None,

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from charged import Group
-from common import QUICK, in_turns, run, say
+from common import Failed, QUICK, in_turns, peer_does, run, say
 from lab import MANY, Overlay, Squashfs, Varve, optional
 from report import Row, at_most, within
 
@@ -40,7 +40,7 @@ def with_programs(sides, pids, group):
                                         stdout=subprocess.PIPE))
     for program in running:
         if program.stdout.readline() != "ready\n":
-            raise SystemExit("bench: the program does not run in a mount")
+            raise Failed("bench: the program does not run in a mount")
     charged = group.megabytes() if group else 0
     own = proportional([*pids(), *(p.pid for p in running)])
     for program in running:
@@ -100,8 +100,10 @@ def programs(lab, count, turns):
     for _, kind in in_turns(list(kinds), turns):
         if kind.startswith("Varve"):
             used[kind].append(once(kinds[kind], count, lambda: [daemon.process.pid], daemon))
-        else:
-            used[kind].append(once(kinds[kind], count, lambda k=kind: servers(k), None))
+        elif kind in used and not peer_does(
+                kind, lambda k=kind: used[k].append(
+                    once(kinds[k], count, lambda: servers(k), None))):
+            del used[kind]
     what = f"{count} mounts with a Python program in each, cache=shared"
     rows = []
     for i, kind_of in enumerate((", all that is charged", ", of the processes alone")):

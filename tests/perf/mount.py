@@ -4,8 +4,8 @@ import statistics
 import tempfile
 import time
 
-from common import Client, QUICK, have, helper, run
-from lab import FEW, MANY
+from common import Client, QUICK, have, helper, peer_does, run
+from lab import FEW, MANY, optional
 from report import Row, at_most, within
 
 PROBE = "d0/e0/file5"
@@ -32,16 +32,19 @@ def peers(lab):
     """Those that are installed, as mountbench has them."""
     tree = lab.small()
     subjects = ["bare=", f"overlay={tree}"]
-    if have("mkfs.erofs"):
-        run("mkfs.erofs", "-zlz4hc", tree + ".erofs", tree)
+    if have("mkfs.erofs") and peer_does("mkfs.erofs", run, "mkfs.erofs", "-zlz4hc",
+                                        tree + ".erofs", tree):
         subjects.append(f"erofs={tree}.erofs")
-    if have("mksquashfs"):
-        subjects.append(f"squashfs={lab.squashfs(tree)}")
+    image = optional(lab.squashfs, tree)
+    if image:
+        subjects.append(f"squashfs={image}")
         if have("squashfuse_ll"):
-            subjects.append(f"squashfuse_ll={lab.squashfs(tree)}")
+            subjects.append(f"squashfuse_ll={image}")
     if have("fuse-overlayfs"):
         subjects.append(f"fuse-overlayfs={tree}")
-    return subjects
+    # One that fails would end all of a run.
+    return [s for s in subjects
+            if peer_does(NAMES[s.split("=")[0]], milliseconds, lab, 1, [s])]
 
 
 def one(lab, daemon, rounds):

@@ -11,7 +11,7 @@ def bench(lab):
     """All of it."""
     tree = lab.full()
     sides = [Varve(lab.daemon("full", tree), "full", lab.path("read", "varve")),
-             Overlay(tree, lab.path("read", "over")),
+             optional(Overlay, tree, lab.path("read", "over")),
              optional(lambda: Squashfs(lab.squashfs(tree), lab.path("read", "squash")))]
     overlay = {"overlayfs": at_most(1.1)}
     head = f"dd if=big bs=1M count={min(BIG_MB, 256)} of=/dev/null"

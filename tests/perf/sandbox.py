@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import time
 
-from common import Client, Daemon, QUICK, Skip, have
+from common import Client, Daemon, Failed, QUICK, Skip, have, peer_does
 from report import Row
 
 WORDS = "ready"
@@ -31,7 +31,7 @@ class Varve:
                            {"cmd": "echo", "args": [WORDS]})
         end = time.monotonic()
         if done["exitCode"] != 0 or done["stdout"] != WORDS + "\n":
-            raise SystemExit(f"bench: {self.label}: {done}")
+            raise Failed(f"bench: {self.label}: {done}")
         client.call("DELETE", f"/api/sandboxes/{made['sandboxID']}")
         client.close()
         return (end - start) * 1e3, (created - start) * 1e3
@@ -65,7 +65,7 @@ class Podman:
             end = time.monotonic()
             rest = process.stderr.read()
         if line != WORDS + "\n":
-            raise SystemExit(f"bench: {self.label}: {rest}")
+            raise Failed(f"bench: {self.label}: {rest}")
         return (end - start) * 1e3, 0
 
 
@@ -145,7 +145,9 @@ def bench(lab):
         daemons.append(daemon)
         sides.append(Varve("Varve", runtime, daemon, image))
         if have("podman") and not hidden:
-            sides.append(Podman("podman run --rootfs", runtime, tree))
+            podman = Podman("podman run --rootfs", runtime, tree)
+            if peer_does(f"{podman.label}, {runtime}", podman.once):
+                sides.append(podman)
     if not sides:
         raise Skip("neither runc nor crun is installed")
     measure(sides, rounds, together)

@@ -10,7 +10,7 @@ def bench(lab):
     """All of it."""
     tree = lab.full()
     sides = [Varve(lab.daemon("full", tree), "full", lab.path("walk", "varve")),
-             Overlay(tree, lab.path("walk", "over")),
+             optional(Overlay, tree, lab.path("walk", "over")),
              optional(lambda: Squashfs(lab.squashfs(tree), lab.path("walk", "fuse"),
                                        "squashfuse_ll"))]
     rows = measure(sides, [
