@@ -213,10 +213,20 @@ int api_mount_delete(struct api_call *c, struct error *err)
 	return rc < 0 ? rc : api_no_content(c);
 }
 
+static bool is_attached(struct mount_entry *e)
+{
+	struct mount_info info;
+
+	mount_get_info(mount_entry_mount(e), &info);
+	return info.attached;
+}
+
 int api_mount_attach(struct api_call *c, struct error *err)
 {
 	const char *mountpoint = NULL;
-	const struct field fields[] = { { "mountpoint", FIELD_STRING, &mountpoint, false } };
+	bool force = false;
+	const struct field fields[] = { { "mountpoint", FIELD_STRING, &mountpoint, false },
+					{ "force", FIELD_BOOL, &force, false } };
 	struct mount_entry *e = NULL;
 	json_t *body = NULL;
 	int rc = api_query(c, err, NULL);
@@ -227,6 +237,8 @@ int api_mount_attach(struct api_call *c, struct error *err)
 		rc = api_host_path(c, body, "mountpoint", &mountpoint, err);
 	if (rc == 0)
 		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
+	if (rc == 0 && mountpoint && !is_attached(e)) /* where it was, it may be again */
+		rc = mounts_check_place(c->api->mounts, mountpoint, force, err);
 	if (rc == 0)
 		rc = mounts_attach(c->api->mounts, e, mountpoint, err);
 	if (rc == 0)

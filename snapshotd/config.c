@@ -53,7 +53,7 @@ const char config_usage[] =
 	"  --socket PATH       unix socket of the HTTP API (default /run/snapshotd.sock)\n"
 	"  --listen HOST:PORT  serve it over TCP as well; needs an API key, from\n"
 	"                      SNAPSHOTD_API_KEY or the config file\n"
-	"  --config FILE       JSON object; flags go before what it says\n"
+	"  --config FILE       JSON object; flags override what it says\n"
 	"  --runtime PROGRAM   OCI runtime of sandboxes and builds (default runc)\n"
 	"  --memory SIZE       of the store's caches and write buffers: bytes, or with K, M\n"
 	"                      or G (default 320M)\n"

@@ -35,6 +35,11 @@ const struct option_spec options_discard[] = {
 	{ 0 },
 };
 
+const struct option_spec options_attach[] = {
+	{ 'f', "force", NULL, "also at a DIR that is not empty; what is in it is hidden" },
+	{ 0 },
+};
+
 const struct option_spec options_mounts[] = {
 	{ 'a', "all", NULL, "also those of sandboxes and builds" },
 	{ 0 },
@@ -236,6 +241,8 @@ int cmd_attach(struct cli *cli, const struct args *args, struct error *err)
 	char *dir = NULL;
 	int r = body ? mount_find(cli, args->words[0], &m, err) : -ENOMEM;
 
+	if (r == 0 && args_has(args, "force") && json_object_set_new(body, "force", json_true()))
+		r = -ENOMEM;
 	if (r == 0 && args->count > 1) {
 		r = directory_for_mount(args->words[1], &dir, err);
 		if (r == 0)

@@ -11,6 +11,7 @@ COMMAND(mount);
 OPTIONS(mount);
 COMMAND(umount);
 OPTIONS(umount);
+OPTIONS(attach);
 OPTIONS(discard);
 COMMAND(discard);
 COMMAND(attach);

@@ -234,6 +234,12 @@ ok "umount --lazy" varve umount --lazy fork
 kill $sleeper
 wait $sleeper 2>/dev/null
 fid=$(varve --json mounts | jq -r ".[] | select(.mountpoint == \"$T/fork\").id")
+echo hidden >other/hidden
+fails "attach elsewhere hides nothing unasked" 1 'not empty.*--force' varve attach "$fid" other
+ok "... unless it is forced" varve attach -f "$fid" other
+ok "... which hides it" test ! -e other/hidden
+ok "... until it is gone" varve umount other
+rm other/hidden
 run varve attach "$fid" other
 is "attach elsewhere" "$st" 0
 is "brings back what was written" "$(<other/small)" other
