@@ -351,5 +351,7 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 	out->base = m->rec.base;
 	out->epoch = m->rec.epoch;
 	out->sealing = m->sealing;
+	out->last_pause_ns = m->last_pause_ns;
+	out->last_frozen_ns = atomic_load(&m->last_frozen_ns);
 	pthread_mutex_unlock(&m->state);
 }

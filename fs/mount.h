@@ -66,6 +66,8 @@ struct mount_info {
 	uint64_t shared_opens, other_opens;
 	uint64_t epoch;
 	bool sealing; /* a checkpoint is being sealed */
+	/* Of the last checkpoint since the daemon's start; see mount_last_pause_ns. */
+	uint64_t last_pause_ns, last_frozen_ns;
 };
 
 struct mount;
@@ -148,7 +150,8 @@ json_t *mount_info_to_json(const struct mount_info *i);
  * background and ends with status ready or failed. For an unchanged mount the
  * record is ready at once. A second checkpoint waits for the first to seal.
  * freeze_cgroup: a cgroup's directory (v2, or v1's freezer) to freeze from a second
- * flush to the swap, or NULL.
+ * flush to the swap, or NULL. It is frozen for 5 s at a time at most, and twice;
+ * -ETIMEDOUT where the flush takes longer.
  * -EEXIST (name taken), -ENOTCONN (detached), -EIO. Works detached as well.
  */
 MUST_CHECK int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgroup,
@@ -157,7 +160,7 @@ MUST_CHECK int mount_checkpoint(struct mount *m, const char *name, const char *f
 MUST_CHECK int mount_wait_sealed(struct mount *m, struct error *err);
 /* Nanoseconds that operations were held up in the last checkpoint's swap. */
 uint64_t mount_last_pause_ns(struct mount *m);
-/* Nanoseconds that processes stood still in the last checkpoint; 0 without a cgroup. */
+/* Nanoseconds that processes stood still for the last checkpoint; 0 without a cgroup. */
 uint64_t mount_last_frozen_ns(struct mount *m);
 
 /*

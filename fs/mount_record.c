@@ -204,7 +204,8 @@ json_t *mount_info_to_json(const struct mount_info *i)
 	mount_time_text(i->created_at_ms, created);
 	mount_time_text(i->detached_at_ms, detached);
 	j = json_pack(
-		"{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:I s:b s:I s:I s:I s:I}",
+		"{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:I s:b s:I s:I s:I s:I "
+		"s:I s:I}",
 		"id", i->id, "snapshotId", i->snapshot_id, "snapshot", i->snapshot_name, "status",
 		i->attached ? "mounted"
 		: i->held   ? "held"
@@ -216,7 +217,8 @@ json_t *mount_info_to_json(const struct mount_info *i)
 		"metaBytes", (json_int_t)i->meta_bytes, "epoch", (json_int_t)i->epoch, "sealing",
 		i->sealing, "sharedOpens", (json_int_t)i->shared_opens, "otherOpens",
 		(json_int_t)i->other_opens, "quotaInodes", (json_int_t)i->quota_inodes, "newInodes",
-		(json_int_t)i->new_inodes);
+		(json_int_t)i->new_inodes, "lastPauseUs", (json_int_t)(i->last_pause_ns / 1000),
+		"lastFrozenUs", (json_int_t)(i->last_frozen_ns / 1000));
 	if (j && bytes_json_set(j, "mountpoint", i->mountpoint, strlen(i->mountpoint)) == 0)
 		if (j && i->detached_at_ms)
 			json_object_set_new(j, "detachedAt", json_string(detached));

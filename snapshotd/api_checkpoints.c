@@ -82,7 +82,11 @@ int api_checkpoint_create(struct api_call *c, struct error *err)
 			      memory_order_relaxed);
 	atomic_store_explicit(&c->api->metrics.checkpoint_frozen_ns, times.frozen_ns,
 			      memory_order_relaxed);
-	return api_result(c, 201, j, err);
+	rc = checkpoint_times_tell(&times, j);
+	if (rc == 0)
+		return api_result(c, 201, j, err);
+	json_decref(j);
+	return error_set(err, rc, "out of memory");
 }
 
 int api_checkpoints_list(struct api_call *c, struct error *err)

@@ -1,4 +1,5 @@
 #include "snapshotd/api.h"
+#include "snapshotd/sandbox_checkpoints.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -249,21 +250,28 @@ int api_mount_attach(struct api_call *c, struct error *err)
 	return rc;
 }
 
-/* Take a checkpoint; wait: until it is sealed, and *out is its record then. */
-static int take_checkpoint(struct api_call *c, struct mount *m, const char *name,
-			   const char *cgroup, bool wait, struct snapshot *out, struct error *err)
+struct checkpoint_wish {
+	const char *name, *cgroup; /* or NULL */
+	bool wait;		   /* until it is sealed */
+};
+
+/* *out is its record, once it is sealed or before. */
+static int take_checkpoint(struct api_call *c, struct mount *m, const struct checkpoint_wish *wish,
+			   struct snapshot *out, struct checkpoint_times *times, struct error *err)
 {
 	struct snapshots *ss = c->api->store->snapshots;
 	struct snapshot s = { 0 };
-	int rc = mount_checkpoint(m, name, cgroup, &s, err);
+	int rc = mount_checkpoint(m, wish->name, wish->cgroup, &s, err);
 
 	if (rc == 0) {
-		atomic_store_explicit(&c->api->metrics.checkpoint_pause_ns, mount_last_pause_ns(m),
+		*times = (struct checkpoint_times){ mount_last_pause_ns(m),
+						    mount_last_frozen_ns(m) };
+		atomic_store_explicit(&c->api->metrics.checkpoint_pause_ns, times->pause_ns,
 				      memory_order_relaxed);
-		atomic_store_explicit(&c->api->metrics.checkpoint_frozen_ns,
-				      mount_last_frozen_ns(m), memory_order_relaxed);
+		atomic_store_explicit(&c->api->metrics.checkpoint_frozen_ns, times->frozen_ns,
+				      memory_order_relaxed);
 	}
-	if (rc == 0 && wait && s.status == SNAPSHOT_BUILDING) {
+	if (rc == 0 && wish->wait && s.status == SNAPSHOT_BUILDING) {
 		char id[SNAPSHOT_ID_SIZE];
 		struct error sealed = ERROR_INIT;
 
@@ -289,36 +297,39 @@ static int take_checkpoint(struct api_call *c, struct mount *m, const char *name
 
 int api_mount_checkpoint(struct api_call *c, struct error *err)
 {
-	const char *name = NULL, *cgroup = NULL;
-	bool wait = false;
+	struct checkpoint_wish wish = { .wait = false };
 	const struct field fields[] = {
-		{ "name", FIELD_STRING, &name, false },
-		{ "freezeCgroup", FIELD_STRING, &cgroup, false },
-		{ "wait", FIELD_BOOL, &wait, false },
+		{ "name", FIELD_STRING, &wish.name, false },
+		{ "freezeCgroup", FIELD_STRING, &wish.cgroup, false },
+		{ "wait", FIELD_BOOL, &wish.wait, false },
 	};
+	struct checkpoint_times times = { 0 };
 	struct mount_entry *e;
 	struct snapshot s = { 0 };
-	json_t *body = NULL;
+	json_t *body = NULL, *reply;
 	int rc = api_query(c, err, "wait", NULL);
 
 	if (rc == 0)
 		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
 	if (rc == 0)
-		rc = query_bool(&c->query, "wait", &wait, err);
-	if (rc == 0 && cgroup && cgroup[0] != '/')
+		rc = query_bool(&c->query, "wait", &wish.wait, err);
+	if (rc == 0 && wish.cgroup && wish.cgroup[0] != '/')
 		rc = error_set(err, -EINVAL, "freezeCgroup is not an absolute path");
 	if (rc == 0)
-		rc = api_host_path(c, body, "freezeCgroup", &cgroup, err);
-	if (rc == 0 && name && *name)
-		rc = api_name_free(c, name, err);
+		rc = api_host_path(c, body, "freezeCgroup", &wish.cgroup, err);
+	if (rc == 0 && wish.name && *wish.name)
+		rc = api_name_free(c, wish.name, err);
 	if (rc == 0)
 		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
 	if (rc == 0) {
-		rc = take_checkpoint(c, mount_entry_mount(e), name, cgroup, wait, &s, err);
+		rc = take_checkpoint(c, mount_entry_mount(e), &wish, &s, &times, err);
 		mounts_put(c->api->mounts, e);
 	}
-	if (rc == 0)
-		rc = api_result(c, 201, snapshot_to_json(&s), err);
+	if (rc == 0) {
+		reply = snapshot_to_json(&s);
+		rc = reply ? checkpoint_times_tell(&times, reply) : -ENOMEM;
+		rc = rc == 0 ? api_result(c, 201, reply, err) : error_set(err, rc, "out of memory");
+	}
 	snapshot_fini(&s);
 	json_decref(body);
 	return rc;
@@ -328,6 +339,7 @@ int api_mount_fork(struct api_call *c, struct error *err)
 {
 	struct mount_request mr;
 	struct mount_entry *e;
+	struct checkpoint_times times = { 0 };
 	struct snapshot s = { 0 };
 	json_t *body = NULL;
 	int rc = api_query(c, err, NULL);
@@ -339,7 +351,8 @@ int api_mount_fork(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
 	if (rc == 0) {
-		rc = take_checkpoint(c, mount_entry_mount(e), NULL, NULL, true, &s, err);
+		rc = take_checkpoint(c, mount_entry_mount(e),
+				     &(struct checkpoint_wish){ .wait = true }, &s, &times, err);
 		mounts_put(c->api->mounts, e);
 	}
 	if (rc == 0)

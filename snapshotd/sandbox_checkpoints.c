@@ -386,6 +386,16 @@ static int checkpoint_locked(struct sandbox *sb, const char *name, json_t **out,
 	return rc;
 }
 
+int checkpoint_times_tell(const struct checkpoint_times *t, json_t *reply)
+{
+	return json_object_set_new(reply, "pauseUs",
+				   json_integer((json_int_t)(t->pause_ns / 1000))) ||
+			       json_object_set_new(reply, "frozenUs",
+						   json_integer((json_int_t)(t->frozen_ns / 1000)))
+		       ? -ENOMEM
+		       : 0;
+}
+
 int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json_t **out,
 		       struct checkpoint_times *times, struct error *err)
 {

@@ -31,12 +31,14 @@ void checkpoints_close(struct checkpoints *cs);
 struct checkpoint_times {
 	uint64_t pause_ns, frozen_ns;
 };
+/* Add them to a reply. -ENOMEM. */
+MUST_CHECK int checkpoint_times_tell(const struct checkpoint_times *t, json_t *reply);
 
 /*
  * Take one. What is dirty is flushed; then the sandbox is frozen for a second
- * flush and the swap, no longer. *out:
- * the API's object, whose status may still be "processing". keep: delete the
- * oldest ones of this sandbox so that at most that many are left; 0: keep all.
+ * flush and the swap, no longer (mount_checkpoint). *out: the API's object,
+ * whose status may still be "processing". keep: delete the oldest ones of this
+ * sandbox so that at most that many are left; 0: keep all.
  * -EEXIST where it has one of that name that has not failed.
  */
 MUST_CHECK int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json_t **out,

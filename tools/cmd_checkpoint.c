@@ -40,6 +40,12 @@ static int wait_built(struct cli *cli, json_t **snapshot, struct error *err)
 	return 0;
 }
 
+/* How long programs stood still, which the snapshot's own object does not say. */
+static int keep_frozen(json_t *snapshot, uint64_t us)
+{
+	return json_object_set_new(snapshot, "frozenUs", json_integer((json_int_t)us));
+}
+
 int checkpoint_take(struct cli *cli, const char *mount_id, const char *name, const char *cgroup,
 		    bool wait, json_t **out, struct error *err)
 {
@@ -54,8 +60,12 @@ int checkpoint_take(struct cli *cli, const char *mount_id, const char *name, con
 			    : 0;
 	if (r == 0)
 		r = cli_call(cli, "POST", "/api/mounts/%s/checkpoint", mount_id, body, &o, err);
+	const uint64_t frozen_us = r == 0 ? cli_num(o, "frozenUs") : 0;
+
 	if (r == 0 && wait)
 		r = wait_built(cli, &o, err);
+	if (r == 0 && keep_frozen(o, frozen_us))
+		r = -ENOMEM;
 	if (r == 0)
 		*out = json_incref(o);
 	json_decref(o);
@@ -84,7 +94,8 @@ static int checkpoint_sandbox(struct cli *cli, const struct args *args, bool wai
 	if (r == 0 && wait)
 		r = wait_built(cli, out, err);
 	/* The snapshot has no name; the checkpoint has. */
-	if (r == 0 && json_object_set(*out, "name", json_object_get(body, "name")))
+	if (r == 0 && (json_object_set(*out, "name", json_object_get(body, "name")) ||
+		       keep_frozen(*out, cli_num(o, "frozenUs"))))
 		r = -ENOMEM;
 	json_decref(o);
 	json_decref(body);
@@ -122,6 +133,9 @@ int cmd_checkpoint(struct cli *cli, const struct args *args, struct error *err)
 		text_size(cli_num(o, "newBytes"), fresh);
 		printf("%s: %llu files, %s, %s of it new in the store\n", snapshot_label(o),
 		       (unsigned long long)cli_num(o, "fileCount"), size, fresh);
+		if (cli_num(o, "frozenUs"))
+			printf("programs stood still for %.1f ms\n",
+			       (double)cli_num(o, "frozenUs") / 1000);
 	}
 	json_decref(o);
 	return r;

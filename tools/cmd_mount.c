@@ -287,17 +287,31 @@ static void add_row(struct table *t, const json_t *m)
 	table_json_name(t, m, "mountpoint", "");
 }
 
+static void add_row_of_all(struct table *t, const json_t *m)
+{
+	add_row(t, m);
+	if (cli_num(m, "lastFrozenUs"))
+		table_cell(t, "%.1f ms", (double)cli_num(m, "lastFrozenUs") / 1000);
+	else
+		table_cell(t, "-");
+}
+
 int cmd_mounts(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
 	size_t hidden = 0;
+	const bool all = args_has(args, "all");
 	int r = cli_call(cli, "GET", "/api/mounts", NULL, NULL, &list, err);
 
-	if (r == 0 && !args_has(args, "all"))
+	if (r == 0 && !all)
 		r = mounts_hide_own(cli, list, &hidden, err);
 	if (r == 0)
-		r = cli_print_list(cli, list, "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT",
-				   add_row, "no mounts; 'varve mount SNAPSHOT DIR' makes one");
+		r = cli_print_list(
+			cli, list,
+			all ? "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT|>FROZEN"
+			    : "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT",
+			all ? add_row_of_all : add_row,
+			"no mounts; 'varve mount SNAPSHOT DIR' makes one");
 	if (r == 0 && hidden)
 		cli_tell("%zu of sandboxes and builds not shown; 'varve mounts --all' shows %s",
 			 hidden, hidden == 1 ? "it" : "them");

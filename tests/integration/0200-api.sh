@@ -291,6 +291,9 @@ for _ in $(seq 100); do
 done
 reply '... is ready soon' 200 '"status":"ready"' GET /api/snapshots/cp2
 reply 'one without a name' 201 ready POST "/api/mounts/$id/checkpoint?wait=1"
+is '... has frozen nobody' "$(get .frozenUs)" 0
+is '... and the mount tells how long it was held up' \
+	"$(api GET "/api/mounts/$id" | jq '.lastPauseUs > 0 and .lastFrozenUs == 0')" true
 
 reply 'fork' 201 '"attached":true' POST "/api/mounts/$id/fork" "{\"mountpoint\":\"$T/m3\"}"
 fork=$(get .id)

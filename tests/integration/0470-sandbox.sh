@@ -323,6 +323,9 @@ call DELETE "/$two/checkpoints/$cp"
 run "$two" 'mkdir /srv/cp; echo 1 >/srv/cp/n'
 checkpoint "$two" first
 is 'a checkpoint' "$code" 201
+ok '... tells how long programs stood still' jq -e '.frozenUs > 0 and .pauseUs > 0' "$T/body"
+ok '... as the mount does' jq -e --argjson us "$(jq .frozenUs "$T/body")" 'any(.lastFrozenUs == $us)' \
+	<(api GET /api/mounts)
 ok '... as an object' jq -e --arg sb "$two" '.sandboxId == $sb and .name == "first" and (.status == "processing" or
 	.status == "ready") and (.createdAt | test("Z$")) and (.id | length) == 36' "$T/body"
 first=$cp

@@ -228,7 +228,8 @@ fails "means what it means inside" 1 'No such file' varve files get "$id" /escap
 # --- checkpoints ---
 run varve checkpoint "$id" one
 is "checkpoint of a sandbox" "$st" 0
-like "says what is new" "$out" '^one: [0-9]+ files, .* new in the store$'
+like "and how long programs stood still" "$out" 'programs stood still for [0-9.]+ ms'
+like "says what is new" "$out" '^one: [0-9]+ files, .* new in the store'
 ok "change it" varve exec "$id" -- sh -c 'echo changed >file; sleep 100 >/dev/null 2>&1 &'
 like "checkpoints is a table" "$(varve checkpoints "$id")" $'\n''one +[0-9a-f-]{36} +ready '
 ok "restore" varve restore "$id" one
