@@ -162,6 +162,39 @@ void ahead_run(struct view *v, const struct ahead_job *job)
 
 /* ---- threads ---- */
 
+static bool is_running_locked(const struct ahead_pool *p, const struct session *s)
+{
+	for (unsigned i = 0; i < AHEAD_THREADS; i++)
+		if (p->running[i] == s)
+			return true;
+	return false;
+}
+
+/* The first of a mount that has no thread; else the first. There is one. */
+static struct ahead_queued take_locked(struct ahead_pool *p)
+{
+	unsigned i = 0;
+
+	while (i < p->n && is_running_locked(p, p->queue[i].s))
+		i++;
+	if (i == p->n)
+		i = 0;
+	const struct ahead_queued q = p->queue[i];
+
+	memmove(p->queue + i, p->queue + i + 1, (--p->n - i) * sizeof(p->queue[0]));
+	return q;
+}
+
+/* lock held: which of the threads a caller is, for p->running. */
+static struct session **my_place_locked(struct ahead_pool *p)
+{
+	unsigned i = 0;
+
+	while (p->running[i])
+		i++;
+	return &p->running[i];
+}
+
 static void *thread_main(void *arg)
 {
 	struct ahead_pool *p = arg;
@@ -173,13 +206,14 @@ static void *thread_main(void *arg)
 			pthread_cond_wait(&p->cond, &p->lock);
 		if (!p->n)
 			break;
-		struct session *s = p->queue[0].s;
-		struct ahead_job job = p->queue[0].job;
+		const struct ahead_queued q = take_locked(p);
+		struct session **place = my_place_locked(p);
 
-		memmove(p->queue, p->queue + 1, --p->n * sizeof(p->queue[0]));
+		*place = q.s;
 		pthread_mutex_unlock(&p->lock);
-		p->run(s, &job);
+		p->run(q.s, &q.job);
 		pthread_mutex_lock(&p->lock);
+		*place = NULL;
 	}
 	pthread_mutex_unlock(&p->lock);
 	return NULL;
@@ -215,10 +249,13 @@ void ahead_pool_stop(struct ahead_pool *p)
 
 bool ahead_pool_push(struct ahead_pool *p, struct session *s, const struct ahead_job *job)
 {
-	bool room;
+	unsigned of_it = 0;
 
 	pthread_mutex_lock(&p->lock);
-	room = p->n < AHEAD_QUEUE;
+	for (unsigned i = 0; i < p->n; i++)
+		of_it += p->queue[i].s == s;
+	const bool room = p->n < AHEAD_QUEUE && of_it < AHEAD_QUEUE_MOUNT;
+
 	if (room) {
 		p->queue[p->n].s = s;
 		p->queue[p->n++].job = *job;

@@ -52,20 +52,27 @@ bool ahead_note(struct ahead_streams *s, uint64_t ino, uint64_t off, uint64_t le
 /* Load what a job names of the base, within a bound. */
 void ahead_run(struct view *v, const struct ahead_job *job);
 
-/* --- threads that run jobs --- */
+/*
+ * --- threads that run jobs ---
+ * All mounts share them. One mount has so many jobs queued, so that there is room for others',
+ * and while others wait it has one thread.
+ */
 #define AHEAD_THREADS 2
 #define AHEAD_QUEUE 16
+#define AHEAD_QUEUE_MOUNT 4
 struct session;
+struct ahead_queued {
+	struct session *s;
+	struct ahead_job job;
+};
 struct ahead_pool {
-	pthread_mutex_t lock;
+	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t cond;
 	bool stop;
 	void (*run)(struct session *s, const struct ahead_job *job);
-	struct {
-		struct session *s;
-		struct ahead_job job;
-	} queue[AHEAD_QUEUE];
+	struct ahead_queued queue[AHEAD_QUEUE];
 	unsigned n;
+	struct session *running[AHEAD_THREADS]; /* whose jobs are run */
 	pthread_t threads[AHEAD_THREADS];
 	unsigned n_started;
 };
@@ -74,7 +81,7 @@ MUST_CHECK int ahead_pool_start(struct ahead_pool *p,
 				void (*run)(struct session *s, const struct ahead_job *job));
 /* Runs what is queued. */
 void ahead_pool_stop(struct ahead_pool *p);
-/* False where too much is queued: then run is not called. */
+/* False where too much is queued, of this mount or of all: then run is not called. */
 bool ahead_pool_push(struct ahead_pool *p, struct session *s, const struct ahead_job *job);
 
 #endif

@@ -1,6 +1,9 @@
 /* ahead: who reads in order is told apart from who does not; what a job names is loaded. */
 #include "tests/unit/mount_fixture.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "fs/ahead.h"
 
 #define KIB 1024ull
@@ -210,6 +213,64 @@ static void a_job_loads_the_nodes_of_a_walk(void **state)
 	free(f);
 }
 
+/* ---- threads that mounts share ---- */
+
+/* Many times what any of these takes. */
+#define WAIT_MS 20000
+
+static const char busy_mount, other_mount; /* places that stand for sessions */
+static atomic_bool gate_is_shut;	   /* the busy mount's first jobs wait for it to open */
+static atomic_uint begun;		   /* jobs */
+static atomic_uint other_was;		   /* the other mount's first job; 0: not yet */
+
+static void run_job(struct session *s, const struct ahead_job *job)
+{
+	const unsigned number = atomic_fetch_add(&begun, 1) + 1;
+	unsigned none = 0;
+
+	(void)job;
+	if ((const void *)s == &other_mount)
+		atomic_compare_exchange_strong(&other_was, &none, number);
+	for (unsigned i = 0; i < WAIT_MS && number <= AHEAD_THREADS && atomic_load(&gate_is_shut);
+	     i++)
+		usleep(1000);
+}
+
+static unsigned push_many(struct ahead_pool *p, const void *mount)
+{
+	const struct ahead_job job = { 1, 0, 1 };
+	unsigned pushed = 0;
+
+	while (pushed < 2 * AHEAD_QUEUE && ahead_pool_push(p, (struct session *)mount, &job))
+		pushed++;
+	return pushed;
+}
+
+static void a_mount_leaves_room_and_threads_to_others(void **state)
+{
+	const struct ahead_job job = { 1, 0, 1 };
+	struct ahead_pool p;
+
+	(void)state;
+	atomic_store(&gate_is_shut, true);
+	assert_int_equal(ahead_pool_start(&p, run_job), 0);
+	/* Nobody else wants them: it has all threads. */
+	for (unsigned n = 1; n <= AHEAD_THREADS; n++) {
+		assert_true(ahead_pool_push(&p, (struct session *)&busy_mount, &job));
+		for (unsigned i = 0; i < WAIT_MS && atomic_load(&begun) < n; i++)
+			usleep(1000);
+	}
+	unsigned busy = push_many(&p, &busy_mount), other = push_many(&p, &other_mount);
+
+	atomic_store(&gate_is_shut, false);
+	ahead_pool_stop(&p);
+	assert_int_equal(busy, AHEAD_QUEUE_MOUNT);
+	assert_int_equal(other, AHEAD_QUEUE_MOUNT);
+	/* The first threads that came free were for it, though the busy mount's jobs are older. */
+	assert_in_range(atomic_load(&other_was), AHEAD_THREADS + 1, 2 * AHEAD_THREADS);
+	assert_int_equal(atomic_load(&begun), AHEAD_THREADS + busy + other);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup_streams, teardown_streams)
@@ -219,6 +280,7 @@ int main(void)
 		T(a_file_in_order_asks_for_what_follows),
 		T(a_job_loads_the_chunks_that_it_names),
 		T(a_job_loads_the_nodes_of_a_walk),
+		cmocka_unit_test(a_mount_leaves_room_and_threads_to_others),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
