@@ -24,6 +24,11 @@
  * back and check it, under the lock: not for every operation that finds no room.
  */
 #define RETRY_MS 200
+/*
+ * What operations leave of a segment: so a change of epoch, for which all others of the
+ * mount wait, need not wait until the segment before is in the database.
+ */
+#define EPOCH_ROOM journal_align(JOURNAL_RECORD + 1 + JOURNAL_EPOCH_MAX)
 /* An operation that is larger goes to the database at once. */
 #define OPERATION_MAX (JOURNAL_SEGMENT / 4)
 
@@ -441,7 +446,8 @@ static int append_record(struct journal *j, const void *prefix, size_t prefix_le
 				{ (void *)prefix, prefix_len },
 				{ (void *)body, len } };
 	size_t need = journal_align(JOURNAL_RECORD + prefix_len + len);
-	int r = ready_segment(j, need);
+	const bool is_epoch = *(const uint8_t *)prefix == JOURNAL_EPOCH;
+	int r = ready_segment(j, need + (is_epoch ? 0 : EPOCH_ROOM));
 
 	if (r)
 		return r;

@@ -6,6 +6,8 @@
 #include "tests/unit/mount_fixture.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "fs/journal_internal.h"
 #include "fs/staging.h"
@@ -505,6 +507,73 @@ static void threads_append_beside_each_other(void **state)
 	assert_database(f, 1);
 }
 
+/* ---- a change of epoch ---- */
+
+/* Many times what any of these takes. */
+#define WAIT_MS 20000
+/* So little that what is left of a segment then has no room for a change of epoch. */
+#define FILL_LEN 1u
+
+static atomic_bool filled, changed;
+
+static void *fill_on(void *journal)
+{
+	static const uint8_t bytes[FILL_LEN];
+
+	while (!atomic_load(&filled)) {
+		struct buf op CLEANUP(buf_fini_p) = BUF_INIT;
+		uint8_t key[8];
+
+		if (journal_change(&op, key, make_key(1, 1, key), bytes, sizeof(bytes)) ||
+		    journal_append(journal, &op, 0))
+			abort();
+	}
+	return NULL;
+}
+
+static void *change_epoch(void *journal)
+{
+	const struct journal_epoch e = { .ended = 1, .begun = 2 };
+
+	if (journal_append_epoch(journal, &e))
+		abort();
+	atomic_store(&changed, true);
+	return NULL;
+}
+
+static size_t room_in(struct journal *j)
+{
+	pthread_mutex_lock(&j->lock);
+	const size_t room = JOURNAL_SEGMENT - j->at;
+
+	pthread_mutex_unlock(&j->lock);
+	return room;
+}
+
+static void a_change_of_epoch_waits_for_no_segment(void **state)
+{
+	struct fixture *f = *state;
+	pthread_t filler, changer;
+	size_t room;
+
+	atomic_store(&filled, false);
+	atomic_store(&changed, false);
+	journal_hold(f->j); /* as while the database takes the segment before */
+	assert_int_equal(pthread_create(&filler, NULL, fill_on, f->j), 0);
+	while ((room = room_in(f->j)) > 200 || room != room_in(f->j))
+		usleep(10000);
+	assert_int_equal(pthread_create(&changer, NULL, change_epoch, f->j), 0);
+	for (unsigned i = 0; i < WAIT_MS && !atomic_load(&changed); i++)
+		usleep(1000);
+	bool waited = !atomic_load(&changed);
+
+	atomic_store(&filled, true);
+	journal_release(f->j, 0);
+	pthread_join(filler, NULL);
+	pthread_join(changer, NULL);
+	assert_false(waited);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -517,6 +586,7 @@ int main(void)
 		T(what_follows_damage_does_not_count),
 		T(what_was_synced_survives_a_power_cut),
 		T(threads_append_beside_each_other),
+		T(a_change_of_epoch_waits_for_no_segment),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
