@@ -20,6 +20,46 @@
  *   "discarding" in a record  before its changes and files go   mount_discard
  * Nothing needs an order in shared/, which every start empties, nor between a mount's
  * record and its journal: whichever is older, the other one is right.
+ *
+ * What mounts share, its bound, and what one mount can do to another by it:
+ *   serving threads        4 a core, at least 8. A mount has half of them, of n busy ones each an
+ *                          (n + 1)th, and a visit of 64 requests while others wait
+ *                          (session_turns.c)
+ *   syncs, seeks, opens    4 threads each; a mount has one, which takes all that it has queued.
+ *                          Four mounts that wait for the disk delay a fifth: unlimited, the disk
+ *                          is one. Of serving threads half may sync, one a mount (session.c)
+ *   reading ahead          2 threads, 16 places. A mount has 4 places, and one thread while
+ *                          others wait (ahead.h). What finds no place is not loaded ahead, no
+ *                          more
+ *   polling                one thread looks for requests without sleep, at one mount; it costs
+ *                          the others a wake-up, and the guard calls others in after 2 ms
+ *   drain                  waits for passes of threads that are with its own mount alone
+ *   journal, staging       a file, a lock and a thread for each mount. Operations wait for the
+ *                          database when both segments are full; a change of epoch never does
+ *   database: log          one, synced for all who wait at once. A slow sync delays records of
+ *                          all mounts. So nothing is written there while processes are frozen,
+ *                          nor under a lock that a request or a listing waits for (mount.writing)
+ *   database: buffers      64 MiB. An import or a seal waits before RocksDB would stall all
+ *                          (throttle in kv.c). A mount has one segment of 4 MiB under way: it is
+ *                          not throttled
+ *   snapshots' lock        held during a synced write. Whoever makes or changes a snapshot waits
+ *                          for those before him, in no order; readers take none
+ *   seals                  one for each core, at least 2, in the order of asking, one a mount; 16
+ *                          places for chunks of big files (seal_turns.h)
+ *   guard                  sessions wait for none. A key's stripe is held for one lookup
+ *   chunk and node caches  8 and 32 shards, whose locks are held for a lookup. A mount that reads
+ *                          much evicts others' chunks: it costs them decoding, bounded by the
+ *                          cache
+ *   shared files           one lock, 4096 jobs, one thread; none of a request waits for a job. A
+ *                          mount that opens much fills the queue, or has the names forgotten:
+ *                          others then have pages of their own for a time. Not limited for each
+ *                          mount
+ *   disk                   quotas, and a reserve for the daemon. Bandwidth is the cgroups'
+ *                          (blkio), but that of the daemon's own writes for a mount is limited by
+ *                          nothing
+ *   processor              a sandbox has a cgroup, so its programs count as one among others.
+ *                          What the daemon does for it counts as the daemon's
+ *   log                    a write to standard error for each line, without a lock
  */
 #ifndef VARVE_FS_MOUNT_INTERNAL_H
 #define VARVE_FS_MOUNT_INTERNAL_H
