@@ -23,7 +23,8 @@ CFLAGS ?= -O2 -g
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS))
 PKG_LIBS := $(shell pkg-config --libs $(PKGS))
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -I. $(PKG_CFLAGS)
-ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-omit-frame-pointer -pthread -MMD -MP
+COVERAGE_FLAGS =
+ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(COVERAGE_FLAGS) -fno-omit-frame-pointer -pthread -MMD -MP
 LDLIBS += $(PKG_LIBS) -lrocksdb -pthread
 ifdef DEVELOPER
 ALL_CFLAGS += -Werror
@@ -33,8 +34,7 @@ ALL_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
 LDFLAGS += -fsanitize=$(SANITIZE)
 endif
 ifdef COVERAGE
-ALL_CFLAGS += --coverage -fprofile-update=atomic
-LDFLAGS += --coverage
+COVERAGE_FLAGS = --coverage -fprofile-update=atomic
 endif
 ifdef FUZZER # set by `make fuzz`, with CC=clang
 ALL_CFLAGS += -fsanitize=fuzzer-no-link -DFUZZING
@@ -70,6 +70,8 @@ TOOLS_A = $(BUILD)/libvarve-tools.a
 
 # libvarve, for other programs, is made of few sources, compiled to go anywhere.
 LIB = $(BUILD)/lib/libvarve
+# It counts nothing: others' programs are not to depend on that.
+$(BUILD)/pic/%.o $(LIB).so.0: COVERAGE_FLAGS =
 LIB_PKGS = libcurl jansson libcrypto
 LIB_O = $(patsubst %.c,$(BUILD)/pic/%.o,$(wildcard tools/image/*.c) tools/events.c \
 	$(addprefix store/,jcs.c hash.c base/base64.c base/buf.c base/error.c))
@@ -118,7 +120,7 @@ $(BUILD)/libvarve-%.a:
 define link
 @mkdir -p $(@D)
 @$(if $(V),,echo "  LINK  $@")
-$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+$(Q)$(CC) $(LDFLAGS) $(COVERAGE_FLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 endef
 $(BUILD)/bin/snapshotd: $(BUILD)/snapshotd/main.o $(DAEMON_A) $(FS_A) $(STORE_A)
 	$(link) $(LDLIBS)
