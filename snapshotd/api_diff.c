@@ -30,6 +30,11 @@ static json_t *entry_to_json(const struct fsdiff_entry *e)
 	json_t *j = json_pack("{s:s, s:I}", "change", fsdiff_change_name(e->change), "mode",
 			      (json_int_t)e->mode);
 
+	if (j && e->change == DIFF_OMITTED &&
+	    json_object_set_new(j, "count", json_integer((json_int_t)e->count)) < 0) {
+		json_decref(j);
+		return NULL;
+	}
 	if (j && set_path(j, "path", e->path) == 0 &&
 	    (!e->from || set_path(j, "from", e->from) == 0))
 		return j;

@@ -22,6 +22,10 @@ static int check_inode(struct check *c, uint64_t ino, const uint8_t *v, size_t l
 
 	if (r < 0 || !S_ISSOCK(rec.mode))
 		return r;
+	if (c->remarks->kinds[REMARK_SOCKET].count > 0) { /* the path of the first is told */
+		remarks_add(c->remarks, REMARK_SOCKET, "", 0);
+		return 0;
+	}
 	buf_clear(&c->path);
 	r = tree_fs_path(&c->fs, ino, &c->path);
 	if (r == 0)

@@ -12,9 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/archive_path.h"
 #include "store/export_stream.h"
 #include "store/tar_header.h"
 #include "store/tar_records.h"
+
+#define LINK_PATHS_MAX_BYTES (256u << 20)
 
 struct dir_entry {
 	uint64_t ino;
@@ -55,7 +58,7 @@ struct tar_export {
 	struct dir_frame *frames;
 	size_t depth, cap_frames;
 	struct link_path *links;
-	size_t n_links, cap_links;
+	size_t n_links, cap_links, link_bytes;
 };
 
 /* The array with room for one more, or NULL. */
@@ -334,6 +337,9 @@ static int as_hardlink(struct tar_export *x, uint64_t ino, struct tar_member *m)
 		m->link_len = strlen(l->path);
 		return 1;
 	}
+	x->link_bytes += x->path.len;
+	if (x->link_bytes > LINK_PATHS_MAX_BYTES)
+		return -E2BIG;
 	l->path = strndup((const char *)x->path.data, x->path.len);
 	if (!l->path)
 		return -ENOMEM;
@@ -423,6 +429,8 @@ static int put_entry(struct tar_export *x, struct dir_frame *d)
 	r = buf_append(&x->path, d->names.data + e.name, e.name_len);
 	if (r == 0 && is_dir)
 		r = buf_append(&x->path, "/", 1);
+	if (r == 0 && x->path.len > ARCHIVE_PATH_MAX)
+		r = -ENAMETOOLONG;
 	if (r == 0 && x->progress) {
 		x->progress->done_items++;
 		progress_tick(x->progress, false);
@@ -484,6 +492,16 @@ static int export_error(struct tar_export *x, int r, struct error *err)
 		return error_set_errno(err, r, "cannot read %.*s",
 				       (int)MIN(x->path.len, (size_t)300),
 				       x->path.len ? (char *)x->path.data : "");
+	if (r == -ENAMETOOLONG)
+		return error_set(err, r,
+				 "cannot export %.*s...: it has paths of more than %u bytes, which "
+				 "an import refuses",
+				 100, (char *)x->path.data, ARCHIVE_PATH_MAX);
+	if (r == -E2BIG)
+		return error_set(err, r,
+				 "cannot export: the paths of files with several names have more "
+				 "than %u MiB",
+				 LINK_PATHS_MAX_BYTES >> 20);
 	return error_set_errno(err, r, "cannot export");
 }
 

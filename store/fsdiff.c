@@ -18,7 +18,7 @@ const char *fsdiff_change_name(enum fsdiff_change c)
 {
 	static const char *const names[] = {
 		[DIFF_ADDED] = "added", [DIFF_REMOVED] = "removed", [DIFF_MODIFIED] = "modified",
-		[DIFF_META] = "meta",	[DIFF_RENAMED] = "renamed",
+		[DIFF_META] = "meta",	[DIFF_RENAMED] = "renamed", [DIFF_OMITTED] = "omitted",
 	};
 	return names[c];
 }

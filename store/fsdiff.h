@@ -23,15 +23,31 @@
 #include "store/store.h"
 #include "store/tree_fs.h"
 
-enum fsdiff_change { DIFF_ADDED, DIFF_REMOVED, DIFF_MODIFIED, DIFF_META, DIFF_RENAMED };
+/*
+ * Longest path that is told, in bytes: the kernel takes no longer one. Deeper trees
+ * can be made all the same, and all their paths together are as long as the square
+ * of their depth. What lies deeper is DIFF_OMITTED, once for each directory whose
+ * names are left out; what was renamed from there is added.
+ */
+#define FSDIFF_PATH_MAX 4095
+
+enum fsdiff_change {
+	DIFF_ADDED,
+	DIFF_REMOVED,
+	DIFF_MODIFIED,
+	DIFF_META,
+	DIFF_RENAMED,
+	DIFF_OMITTED,
+};
 const char *fsdiff_change_name(enum fsdiff_change c);
 
 struct fsdiff_entry {
 	enum fsdiff_change change;
 	const char *path; /* no leading '/'; the new path; bytes as on disk, NUL-terminated.
-			     The root itself is "/" */
+			     The root itself is "/"; DIFF_OMITTED: the directory, with a '/' */
 	const char *from; /* DIFF_RENAMED: the old path; else NULL */
-	uint32_t mode;	  /* of the new side, or the old where removed */
+	uint32_t mode;	  /* of the new side, or the old where removed; DIFF_OMITTED: 0 */
+	uint64_t count;	  /* DIFF_OMITTED: changes below path; else 0 */
 };
 typedef int (*fsdiff_fn)(void *arg, const struct fsdiff_entry *e);
 

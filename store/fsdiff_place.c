@@ -191,7 +191,10 @@ static void reverse(uint8_t *p, size_t len)
 	}
 }
 
-/* Path of a place into out, from the end to the start and then turned round. */
+/*
+ * Path of a place into out, from the end to the start and then turned round.
+ * -ENAMETOOLONG: beyond FSDIFF_PATH_MAX.
+ */
 static int path_of(const struct places *ps, uint32_t i, struct buf *out)
 {
 	buf_clear(out);
@@ -204,6 +207,8 @@ static int path_of(const struct places *ps, uint32_t i, struct buf *out)
 		if (rc != 0)
 			return rc;
 		reverse(out->data + at, p->name_len);
+		if (out->len > FSDIFF_PATH_MAX)
+			return -ENAMETOOLONG;
 	}
 	if (out->len)
 		reverse(out->data, out->len);
@@ -221,7 +226,12 @@ static int emit_place(struct emitter *e, uint32_t i)
 		{ PLACE_META, DIFF_META },
 	};
 	const struct place *p = &e->ps->v[i];
-	int rc = p->changes & PLACE_RENAMED ? path_of(e->ps, p->from, &e->from) : 0;
+	uint8_t bits = p->changes;
+	int rc = bits & PLACE_RENAMED ? path_of(e->ps, p->from, &e->from) : 0;
+	if (rc == -ENAMETOOLONG) {
+		bits = PLACE_ADDED;
+		rc = 0;
+	}
 	if (rc != 0)
 		return rc;
 	const char *path = i == PLACE_ROOT ? "/" : buf_cstr(&e->path);
@@ -229,7 +239,7 @@ static int emit_place(struct emitter *e, uint32_t i)
 	if (!path || !from)
 		return -ENOMEM;
 	for (size_t k = 0; k < ARRAY_SIZE(changes); k++) {
-		if (!(p->changes & changes[k].bit))
+		if (!(bits & changes[k].bit))
 			continue;
 		struct fsdiff_entry entry = {
 			.change = changes[k].change,
@@ -242,6 +252,33 @@ static int emit_place(struct emitter *e, uint32_t i)
 			return rc;
 	}
 	return 0;
+}
+
+static uint64_t count_below(const struct places *ps, uint32_t top)
+{
+	uint64_t n = 0;
+	uint32_t i = ps->v[top].children;
+	while (i != PLACE_NONE) {
+		n += (unsigned)__builtin_popcount(ps->v[i].changes);
+		if (ps->v[i].children != PLACE_NONE) {
+			i = ps->v[i].children;
+			continue;
+		}
+		while (i != top && ps->v[i].sibling == PLACE_NONE)
+			i = ps->v[i].parent;
+		i = i == top ? PLACE_NONE : ps->v[i].sibling;
+	}
+	return n;
+}
+
+/* Instead of what is below place i, whose path (with '/') is in e->path. */
+static int emit_omitted(struct emitter *e, uint32_t i)
+{
+	struct fsdiff_entry entry = { .change = DIFF_OMITTED, .path = buf_cstr(&e->path) };
+	entry.count = count_below(e->ps, i);
+	if (!entry.path)
+		return -ENOMEM;
+	return entry.count ? e->fn(e->arg, &entry) : 0;
 }
 
 static int emit_next(struct emitter *e)
@@ -260,6 +297,8 @@ static int emit_next(struct emitter *e)
 	if (!item.below)
 		return emit_place(e, item.place);
 	rc = buf_append(&e->path, "/", 1);
+	if (rc == 0 && e->path.len > FSDIFF_PATH_MAX - NAME_LEN_MAX)
+		return emit_omitted(e, item.place);
 	return rc ? rc : push_frame(e, item.place);
 }
 

@@ -53,6 +53,17 @@ static int print_line(char what, const char *prefix, const char *path, size_t le
 	return putchar('\n') == EOF ? cli_write_failure() : r;
 }
 
+/* Below a directory so deep that no call takes the paths. */
+static int print_omitted(const char *prefix, const char *path, size_t len, uint64_t count)
+{
+	int r;
+
+	printf("? %s", prefix);
+	r = cli_print_name(path, len);
+	printf(": %llu changes whose paths are too long\n", (unsigned long long)count);
+	return ferror(stdout) ? cli_write_failure() : r;
+}
+
 static int print_entry(const json_t *e)
 {
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
@@ -61,6 +72,9 @@ static int print_entry(const json_t *e)
 
 	if (r < 0)
 		return r;
+	if (strcmp(cli_str(e, "change"), "omitted") == 0)
+		return print_omitted("", (const char *)path.data, path.len,
+				     (uint64_t)json_integer_value(json_object_get(e, "count")));
 	r = bytes_json_get(e, "from", &from);
 	if (r < 0 && r != -ENOENT)
 		return r;
@@ -111,12 +125,15 @@ static int local_entry(void *arg, const struct fsdiff_entry *e)
 	struct local *l = arg;
 	const char *change = fsdiff_change_name(e->change);
 
+	if (!l->cli->json && e->change == DIFF_OMITTED)
+		return print_omitted(slash_before(e->path), e->path, strlen(e->path), e->count);
 	if (!l->cli->json)
 		return print_line(letter(change), slash_before(e->path), e->path, strlen(e->path),
 				  e->from, e->from ? strlen(e->from) : 0);
 	json_t *o = json_pack("{s:s, s:I}", "change", change, "mode", (json_int_t)e->mode);
-	if (!o || set_path(o, "path", e->path) < 0 ||
-	    (e->from && set_path(o, "from", e->from) < 0)) {
+	if (!o ||
+	    (e->count && json_object_set_new(o, "count", json_integer((json_int_t)e->count)) < 0) ||
+	    set_path(o, "path", e->path) < 0 || (e->from && set_path(o, "from", e->from) < 0)) {
 		json_decref(o);
 		return -ENOMEM;
 	}

@@ -139,4 +139,32 @@ not_ok "a name that is a path" varve import ../../x dir "$T/x"
 not_ok "an empty name" varve import '' dir "$T/x"
 ok "the daemon lives" daemon_ready
 ok "verify" varve verify
+# --- a chain of directories, deeper than any path: the sum of all its paths is the square of that ---
+import_empty shallow
+mount_at shallow "$T/m" || fail 'mount'
+python3 - "$T/m" <<'PY' || fail 'the chain cannot be made'
+import os, sys
+os.chdir(sys.argv[1])
+for _ in range(3000): # 1.1 GB of paths
+    os.mkdir("d" * 255)
+    os.chdir("d" * 255)
+PY
+rss() { # VmRSS|VmHWM: MiB
+	awk -v k="$1:" '$1 == k { print int($2 / 1024) }' "/proc/$DAEMON/status"
+}
+echo 5 >"/proc/$DAEMON/clear_refs"
+base=$(rss VmRSS)
+varve diff "$T/m" >"$T/diff" || fail 'diff of a mount'
+is 'a diff tells paths that can be used' "$(grep -c '^A ' "$T/diff")" 16
+like '... and how many changes lie deeper' "$(tail -n 1 "$T/diff")" '^\? .*/: 2984 changes whose paths are too long$'
+ok 'a checkpoint' varve checkpoint "$T/m" deep
+is 'two snapshots likewise' "$(varve --json diff shallow deep | jq -c '[length, .[-1].change, .[-1].count]')" '[17,"omitted",2984]'
+not_ok 'an export ends where no import would take it' varve export deep tar "$T/deep.tar"
+like '... with the daemon saying why' "$(grep "cannot export" "$T/daemon.log")" '65536 bytes'
+ok 'verify' varve verify
+grown=$(($(rss VmHWM) - base))
+ok "the daemon's memory grew by $grown MiB" test $grown -le 64
+ok 'umount' varve umount --discard "$T/m"
+ok 'rm' varve rm deep
+ok 'gc' varve gc
 done_testing

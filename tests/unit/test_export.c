@@ -101,26 +101,53 @@ static void sockets_are_left_out(void **state)
 	assert_true(exists(s, "f"));
 }
 
-static void a_deep_tree_comes_out_and_in(void **state)
+/* Directories below each other, each with 250 bytes of name. */
+static void make_deep(int levels)
 {
-	struct scratch *s = *state;
 	char name[251];
 
 	memset(name, 'd', 250);
 	name[250] = '\0';
 	assert_int_equal(mkdir("deep", 0755), 0);
 	int fd = open("deep", O_RDONLY | O_DIRECTORY);
-	for (int i = 0; i < 200; i++) { /* 50,000 bytes of path */
+	for (int i = 0; i < levels; i++) {
 		assert_int_equal(mkdirat(fd, name, 0755), 0);
 		int next = openat(fd, name, O_RDONLY | O_DIRECTORY);
 		close(fd);
 		fd = next;
 	}
 	close(fd);
+}
+
+static void a_deep_tree_comes_out_and_in(void **state)
+{
+	struct scratch *s = *state;
+
+	make_deep(200); /* 50,000 bytes of path */
 	struct digest want = import_dir(s, "deep");
 	export_to(s, &want, "out.tar");
 	struct digest got = import_tar(s, "out.tar");
 	assert_same_root(want, got);
+}
+
+static int count_bytes(void *arg, const void *data, size_t len)
+{
+	(void)data;
+	*(size_t *)arg += len;
+	return 0;
+}
+
+static void paths_that_no_import_takes_are_refused(void **state)
+{
+	struct scratch *s = *state;
+	size_t bytes = 0;
+
+	make_deep(1000);
+	struct digest root = import_dir(s, "deep");
+	assert_int_equal(export_tar(s->store, &root, count_bytes, &bytes, NULL, &s->err),
+			 -ENAMETOOLONG);
+	assert_non_null(strstr(error_text(&s->err), "65536"));
+	assert_true(bytes < 32u << 20); /* all of the paths together have 125 MB */
 }
 
 static void sizes_beyond_what_ustar_can_say_survive(void **state)
@@ -440,6 +467,7 @@ int main(void)
 		T(members_come_in_bytewise_order_parents_first),
 		T(sockets_are_left_out),
 		T(a_deep_tree_comes_out_and_in),
+		T(paths_that_no_import_takes_are_refused),
 		T(sizes_beyond_what_ustar_can_say_survive),
 		T(a_failing_sink_ends_it),
 		T(it_can_be_cancelled),

@@ -12,16 +12,17 @@ struct output {
 /* One line an entry: "+path", "-path", "Mpath", "mpath" (meta), "Rold>new". */
 static int print_entry(void *arg, const struct fsdiff_entry *e)
 {
-	static const char signs[] = { [DIFF_ADDED] = '+',
-				      [DIFF_REMOVED] = '-',
-				      [DIFF_MODIFIED] = 'M',
-				      [DIFF_META] = 'm',
-				      [DIFF_RENAMED] = 'R' };
+	static const char signs[] = {
+		[DIFF_ADDED] = '+', [DIFF_REMOVED] = '-', [DIFF_MODIFIED] = 'M',
+		[DIFF_META] = 'm',  [DIFF_RENAMED] = 'R', [DIFF_OMITTED] = '?'
+	};
 	struct output *o = arg;
 	assert_true(strcmp(o->last, e->path) <= 0);
 	snprintf(o->last, sizeof(o->last), "%s", e->path);
 	assert_true((e->from != NULL) == (e->change == DIFF_RENAMED));
-	assert_true(e->mode != 0);
+	assert_true((e->mode != 0) == (e->change != DIFF_OMITTED));
+	assert_true((e->count != 0) == (e->change == DIFF_OMITTED));
+	assert_true(strlen(e->path) <= FSDIFF_PATH_MAX);
 	o->len += (size_t)snprintf(o->text + o->len, sizeof(o->text) - o->len, "%c%s%s%s ",
 				   signs[e->change], e->from ? e->from : "", e->from ? ">" : "",
 				   e->path);
@@ -305,32 +306,77 @@ static void devices_differ_by_number(void **state)
 	m_free(b);
 }
 
+struct deep {
+	size_t told, bytes; /* of paths */
+	uint64_t omitted;
+};
+
 static int add_path(void *arg, const struct fsdiff_entry *e)
 {
-	struct output *o = arg;
-	o->len += strlen(e->path);
-	return e->change == DIFF_REMOVED ? 0 : -EINVAL;
+	struct deep *d = arg;
+	if (strlen(e->path) > FSDIFF_PATH_MAX || d->omitted)
+		return -EINVAL;
+	d->told += e->change == DIFF_REMOVED;
+	d->bytes += e->change == DIFF_REMOVED ? strlen(e->path) : 0;
+	d->omitted += e->count;
+	return 0;
 }
 
-static void very_deep_directories_are_no_problem(void **state)
+/* A chain of directories "dd"; returns the last one. */
+static uint64_t make_chain(struct model *m, uint64_t depth)
 {
+	for (uint64_t i = 1; i <= depth; i++) {
+		uint64_t ino = m->next_ino++;
+		m->inode[ino] = (struct m_inode){ .mode = S_IFDIR | 0755 };
+		m->link[i] = (struct m_link){ i == 1 ? ROOT_INO : ino - 1, ino, "dd" };
+	}
+	return m->next_ino - 1;
+}
+
+static void paths_beyond_the_limit_are_counted(void **state)
+{
+	/* The first directory whose path leaves no room for a long name. */
+	const size_t told = (FSDIFF_PATH_MAX - NAME_LEN_MAX) / 3 + 1;
 	struct fx *f = *state;
 	struct model *a = m_new(), *b = m_new();
-	struct output *o = calloc(1, sizeof(*o));
-	size_t want = 0;
-	for (uint64_t depth = 1; depth <= 3000; depth++) {
-		uint64_t ino = a->next_ino++;
-		a->inode[ino] = (struct m_inode){ .mode = S_IFDIR | 0755 };
-		a->link[depth] = (struct m_link){ depth == 1 ? ROOT_INO : ino - 1, ino, "dd" };
-		want += depth * 3 - 1;
-	}
+	struct deep deep = { 0 };
+	make_chain(a, 3000);
 	struct digest ra = m_tree(f->s, a), rb = m_tree(f->s, b);
 	struct tree_fs fa = store_tree(f->s, &ra), fb = store_tree(f->s, &rb);
-	assert_int_equal(fsdiff_trees(&fa, &fb, add_path, o), 0);
-	assert_int_equal(o->len, want);
-	free(o);
+	assert_int_equal(fsdiff_trees(&fa, &fb, add_path, &deep), 0);
+	assert_int_equal(deep.told, told);
+	assert_int_equal(deep.bytes, told * (told + 1) / 2 * 3 - told);
+	assert_int_equal(deep.omitted, 3000 - told);
 	m_free(a);
 	m_free(b);
+}
+
+static void what_comes_from_too_deep_is_added(void **state)
+{
+	struct fx *f = *state;
+	struct model *a = m_new();
+	uint64_t dir = make_chain(a, 2000), ino = a->next_ino++;
+	a->inode[ino] = (struct m_inode){ .mode = S_IFREG | 0644 };
+	struct m_link *l = &a->link[2001];
+	*l = (struct m_link){ dir, ino, "file" };
+	struct model *b = m_copy(a);
+	b->link[2001] = (struct m_link){ ROOT_INO, ino, "here" };
+	expect_diff(f, a, b, "+here ");
+	/* The other way round, its new place is one that is not told. */
+	struct deep deep = { 0 };
+	struct digest ra = m_tree(f->s, a), rb = m_tree(f->s, b);
+	struct tree_fs fa = store_tree(f->s, &ra), fb = store_tree(f->s, &rb);
+	assert_int_equal(fsdiff_trees(&fb, &fa, add_path, &deep), 0);
+	assert_int_equal(deep.told, 0);
+	assert_int_equal(deep.omitted, 1);
+	m_free(a);
+	m_free(b);
+}
+
+static int refuse(void *arg, const struct fsdiff_entry *e)
+{
+	((struct output *)arg)->len += strlen(e->path);
+	return -EINVAL;
 }
 
 static void result_of_the_callback_ends_it(void **state)
@@ -340,7 +386,7 @@ static void result_of_the_callback_ends_it(void **state)
 	struct digest ra = m_tree(f->s, a), rb = m_tree(f->s, b);
 	struct tree_fs fa = store_tree(f->s, &ra), fb = store_tree(f->s, &rb);
 	struct output *o = calloc(1, sizeof(*o));
-	assert_int_equal(fsdiff_trees(&fa, &fb, add_path, o), -EINVAL);
+	assert_int_equal(fsdiff_trees(&fa, &fb, refuse, o), -EINVAL);
 	assert_int_equal(o->len, 3);
 	free(o);
 	m_free(a);
@@ -640,7 +686,8 @@ int main(void)
 		cmocka_unit_test(one_file_more_shifts_no_names),
 		cmocka_unit_test(change_of_type_is_one_change),
 		cmocka_unit_test(devices_differ_by_number),
-		cmocka_unit_test(very_deep_directories_are_no_problem),
+		cmocka_unit_test(paths_beyond_the_limit_are_counted),
+		cmocka_unit_test(what_comes_from_too_deep_is_added),
 		cmocka_unit_test(result_of_the_callback_ends_it),
 		cmocka_unit_test(feed_out_of_order_is_refused),
 		cmocka_unit_test(history_tells_how_snapshots_are_related),
