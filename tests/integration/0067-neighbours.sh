@@ -1,5 +1,5 @@
 #!/bin/bash
-# 200 threads that never stop asking for one mount, and whoever uses the one beside it: he waits
+# 200 processes that never stop asking for one mount, and whoever uses the one beside it: he waits
 # for the machine, as with the host's own files at the same time, but not for them.
 # tags: alone
 # timeout: 120
@@ -19,16 +19,24 @@ times() {
 }
 times 1
 diag "alone: median $median us, longest $longest us; the host's $host us"
-"$nb" crowd "$T/crowd/f" 200 7 >"$T/crowd.out" 2>&1 &
+"$nb" crowd "$T/crowd/f" 200 "$T/stop" >"$T/crowd.out" 2>&1 &
 crowd=$!
-sleep 1
-begun=$(varve --json mounts | jq -r --arg d "$T/crowd" '.[] | select(.mountpoint == $d) | .changedInodes')
+all_begun() {
+	local i
+	for ((i = 0; i < 200; i++)); do
+		[ "$(find "$T/crowd" -name 'f.*' | wc -l)" -lt 200 ] || return 0
+		sleep 0.1
+	done
+	return 1
+}
+ok "a crowd has begun" all_begun
 times 4
-ok "the crowd goes on meanwhile" kill -0 $crowd
-ok "... with all its threads" test "$begun" -ge 200
 diag "beside the crowd: median $median us, longest $longest us; the host's $host us"
-at_most "half of the calls beside it are short" $((median / 1000)) 20
-at_most "... and none is long" $(((longest - (host * 10 < longest ? host * 10 : longest)) / 1000)) 2000
-ok "the crowd ends well" wait $crowd
+# The host's own calls wait for the processor as well: that is what a busy machine may add.
+ok "half of the calls beside it are short" test "$median" -le $((100000 + 10 * host))
+ok "... and none takes seconds" test "$longest" -le $((2500000 + 10 * host))
+ok "the crowd goes on meanwhile" kill -0 $crowd
+touch "$T/stop"
+ok "... and ends well" wait $crowd
 ok "the store is whole" varve verify
 done_testing
