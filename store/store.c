@@ -283,11 +283,23 @@ static int open_parts(struct store *s, const struct store_options *opt, struct e
 	return 0;
 }
 
+/* RocksDB ends the process where it cannot write the first files of an open. */
+#define OPEN_FREE_MIN (8ull << 20)
+
 static int open_space(struct store *s, const struct store_options *opt, struct error *err)
 {
 	int rc = space_init(&s->space, s->dir_fd, opt->reserve_bytes);
 
-	return rc ? error_set_errno(err, rc, "cannot tell what is free below %s", s->dir) : 0;
+	if (rc)
+		return error_set_errno(err, rc, "cannot tell what is free below %s", s->dir);
+	const uint64_t room = space_free(&s->space);
+
+	if (room < OPEN_FREE_MIN)
+		return error_set(err, -ENOSPC,
+				 "the disk of %s is full: %llu KiB are free, and to open the store "
+				 "takes %llu MiB",
+				 s->dir, (unsigned long long)room >> 10, OPEN_FREE_MIN >> 20);
+	return 0;
 }
 
 int store_open(const char *dir, const struct store_options *opt, struct store **out,
@@ -305,10 +317,10 @@ int store_open(const char *dir, const struct store_options *opt, struct store **
 	pthread_mutex_init(&s->format_lock, NULL);
 	LIST_INIT(&s->holds);
 	int rc = open_dir(s, dir, !opt->read_only, err);
-	if (rc == 0)
-		rc = opt->read_only ? scratch_make(s, err) : prepare_read_write(s, err);
 	if (rc == 0 && !opt->read_only)
 		rc = open_space(s, opt, err);
+	if (rc == 0)
+		rc = opt->read_only ? scratch_make(s, err) : prepare_read_write(s, err);
 	if (rc == 0)
 		rc = open_parts(s, opt, err);
 	/* The names in it: what is synced below must be found again. */

@@ -94,8 +94,15 @@ like "a collection works, or says that there is no space" "$status $(cat "$T/.bo
 	'^200 |^5.. .*([Nn]o space|full)'
 diag "gc on a full disk: $status $(head -c 200 "$T/.body")"
 ok "the daemon is there" daemon_ready
-rm "$d/filler" "$d/filler2"
+dd if=/dev/zero of="$d/filler3" bs=4k status=none 2>/dev/null
 sync -f "$d"
+kill_daemon
+not_ok "no daemon starts there" timeout 60 snapshotd --state "$STATE" --socket "$SOCK" \
+	"${daemon_args[@]}"
+like "and it says why" "$(cat "$T/.out")" 'is full: .* are free'
+rm "$d"/filler*
+sync -f "$d"
+start_daemon
 recovered() {
 	local i
 	for ((i = 0; i < 30 * SLOW; i++)); do
