@@ -151,6 +151,25 @@ static void mode_from_acl(struct ingest_inode *i, const struct acl_entry *list, 
 	i->mode = (i->mode & ~0777u) | bits;
 }
 
+/* The kernel knows no ACL of named entries without a mask: one that allows what they say. */
+static void add_mask(struct acl_entry *list, size_t *n)
+{
+	struct acl_entry mask = { ACL_TAG_MASK, 0, ACL_NO_ID };
+	bool named = false;
+
+	for (size_t k = 0; k < *n; k++) {
+		if (list[k].tag == ACL_TAG_MASK)
+			return;
+		named |= list[k].tag == ACL_TAG_USER || list[k].tag == ACL_TAG_GROUP;
+		if (list[k].tag != ACL_TAG_USER_OBJ && list[k].tag != ACL_TAG_OTHER)
+			mask.perm |= list[k].perm;
+	}
+	if (!named || *n == ACL_ENTRIES_MAX)
+		return;
+	list[(*n)++] = mask;
+	qsort(list, *n, sizeof(*list), cmp_acl);
+}
+
 static int copy_acls(struct ingest *in, struct archive_entry *e, struct ingest_inode *i)
 {
 	static const struct {
@@ -175,6 +194,7 @@ static int copy_acls(struct ingest *in, struct archive_entry *e, struct ingest_i
 		r = collect_acl(in, e, kinds[k].type, list, &n);
 		if (r < 0 || n == 0)
 			continue;
+		add_mask(list, &n);
 		if (kinds[k].type == ARCHIVE_ENTRY_ACL_TYPE_ACCESS)
 			mode_from_acl(i, list, n);
 		if (!ingest_inode_has_xattr(i, kinds[k].xattr))
@@ -206,7 +226,21 @@ static bool has_prefix(const struct tar_record *r, const char *prefix)
 	return r->key_len >= strlen(prefix) && memcmp(r->key, prefix, strlen(prefix)) == 0;
 }
 
-/* First pass: the time, and who wrote it. */
+/* libarchive leaves out what it cannot parse, and says nothing. */
+static void check_acl(struct records *all, const struct tar_record *r)
+{
+	bool access = is_key(r, "SCHILY.acl.access");
+	size_t n = tar_acl_entries(r->value, r->value_len, access);
+	int has = archive_entry_acl_count(all->entry, access ? ARCHIVE_ENTRY_ACL_TYPE_ACCESS
+							     : ARCHIVE_ENTRY_ACL_TYPE_DEFAULT);
+
+	if (access && has > 0)
+		has -= 3; /* those of the mode */
+	if (n > (size_t)MAX(has, 0))
+		ingest_remark(all->in, REMARK_ACL_ENTRY, archive_entry_pathname(all->entry));
+}
+
+/* First pass: the time, who wrote it, and what others have dropped of it. */
 static int read_record(void *arg, const struct tar_record *r)
 {
 	struct records *all = arg;
@@ -218,6 +252,8 @@ static int read_record(void *arg, const struct tar_record *r)
 		return 0;
 	}
 	all->by_libarchive |= has_prefix(r, LIBARCHIVE);
+	if (is_key(r, "SCHILY.acl.access") || is_key(r, "SCHILY.acl.default"))
+		check_acl(all, r);
 	if (!is_key(r, "mtime"))
 		return 0;
 	int rc = tar_record_time(r->value, r->value_len, &all->inode->mtime);

@@ -175,3 +175,35 @@ int tar_xattr_libarchive(const struct tar_record *rec, size_t prefix_len, struct
 		r = buf_append(&text, "=", 1);
 	return r < 0 ? r : base64_decode_n((const char *)text.data, text.len, out_value);
 }
+
+/* "user::", "g::", "other:": what a mode says as well. */
+static bool is_of_mode(const char *entry, size_t len)
+{
+	static const char *const tags[] = { "u::",     "user::", "g::", "group::", "o::",
+					    "other::", "o:r",	 "o:-", "other:r", "other:-" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(tags); i++)
+		if (len >= strlen(tags[i]) && memcmp(entry, tags[i], strlen(tags[i])) == 0)
+			return true;
+	return false;
+}
+
+size_t tar_acl_entries(const char *text, size_t len, bool named)
+{
+	const char *p = text, *end = text + len;
+	size_t n = 0;
+
+	while (p < end) {
+		const char *entry;
+
+		while (p < end && strchr(" \t\n,", *p) && *p)
+			p++;
+		entry = p;
+		while (p < end && *p != ',' && *p != '\n')
+			p++;
+		if (p > entry && *entry != '#' &&
+		    !(named && is_of_mode(entry, (size_t)(p - entry))))
+			n++;
+	}
+	return n;
+}

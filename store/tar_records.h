@@ -41,6 +41,12 @@ MUST_CHECK int tar_records_walk(const void *headers, size_t len, tar_record_fn f
 /* Seconds in decimal, "-1.5" as { -2, 500000000 }; digits beyond 9 are cut. -EINVAL, -ERANGE. */
 MUST_CHECK int tar_record_time(const char *text, size_t len, struct timespec *out);
 
+/*
+ * How many entries a SCHILY.acl text has, malformed ones among them; named: but those
+ * for the owner, the group and others, which the mode has.
+ */
+size_t tar_acl_entries(const char *text, size_t len, bool named);
+
 /* Append an xattr's name as SCHILY.xattr keys have it, and back. -ENOMEM. */
 MUST_CHECK int tar_xattr_encode(const char *name, size_t len, struct buf *out);
 MUST_CHECK int tar_xattr_decode(const char *key, size_t len, struct buf *out);

@@ -192,6 +192,45 @@ static void an_acl_in_names_is_resolved(void **state)
 	assert_same_root(want, got);
 }
 
+/* An ACL of a tar's entry, and how often something of it is told to be left out. */
+static void malformed_acls_are_told(void **state)
+{
+	static const struct {
+		const char *acl;
+		unsigned remarks;
+	} cases[] = {
+		{ "user::rw-\ngroup::r--\nother::r--", 0 },
+		{ "user::rw-\nuser:1:rwx\ngroup::r--\nmask::rwx\nother::r--", 0 },
+		{ "user::rw-\nuser:1:rwx\ngroup::r--\nmask::rwx\nother::r--\nbroken", 1 },
+		{ "complete garbage", 1 },
+		{ "user::rw-\nuser:1:what\ngroup::r--\nother::r--", 1 },
+	};
+	struct scratch *s = *state;
+
+	put_file("f", "x", 1);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		sh("tar --format=pax --pax-option='SCHILY.acl.access:=%s' -cf t.tar f",
+		   cases[i].acl);
+		import_tar(s, "t.tar");
+		if (s->result.remarks.kinds[REMARK_ACL_ENTRY].count != cases[i].remarks)
+			fail_msg("%s: %u remarks", cases[i].acl,
+				 (unsigned)s->result.remarks.kinds[REMARK_ACL_ENTRY].count);
+	}
+}
+
+/* Without it a mount would hold an ACL that Linux refuses. */
+static void an_acl_without_a_mask_gets_one(void **state)
+{
+	struct scratch *s = *state;
+
+	put_file("f", "x", 1);
+	sh("tar --format=pax --pax-option='SCHILY.acl.access:=user:1:rwx\ngroup::r--' -cf n.tar f");
+	sh("tar --format=pax --pax-option='SCHILY.acl.access:=user:1:rwx\ngroup::r--\nmask::rwx' "
+	   "-cf y.tar f");
+	struct digest without = import_tar(s, "n.tar"), with = import_tar(s, "y.tar");
+	assert_same_root(without, with);
+}
+
 static void names_stay_as_they_are_byte_for_byte(void **state)
 {
 	struct scratch *s = *state;
@@ -361,6 +400,8 @@ int main(void)
 		T(every_compression_and_a_pipe_give_the_same_root),
 		T(old_formats_are_read),
 		T(an_acl_in_names_is_resolved),
+		T(malformed_acls_are_told),
+		T(an_acl_without_a_mask_gets_one),
 		T(names_stay_as_they_are_byte_for_byte),
 		T(the_last_entry_of_a_path_counts),
 		T(missing_directories_are_made),
