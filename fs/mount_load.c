@@ -282,6 +282,8 @@ static void remove_unknown(struct store *s, const char *dir)
 			remove_one(s, e->d_name);
 	if (d)
 		closedir(d);
+	else if (fd >= 0)
+		close(fd);
 }
 
 /* Uppers, records and files of no mount. One that has changed nothing has no file. */
@@ -334,6 +336,8 @@ static int check_journals(struct store *s, struct error *err)
 	}
 	if (d)
 		closedir(d);
+	else if (fd >= 0)
+		close(fd);
 	else if (fd >= 0)
 		close(fd);
 	return r;

@@ -219,10 +219,10 @@ json_t *mount_info_to_json(const struct mount_info *i)
 		(json_int_t)i->other_opens, "quotaInodes", (json_int_t)i->quota_inodes, "newInodes",
 		(json_int_t)i->new_inodes, "lastPauseUs", (json_int_t)(i->last_pause_ns / 1000),
 		"lastFrozenUs", (json_int_t)(i->last_frozen_ns / 1000));
-	if (j && bytes_json_set(j, "mountpoint", i->mountpoint, strlen(i->mountpoint)) == 0)
-		if (j && i->detached_at_ms)
-			json_object_set_new(j, "detachedAt", json_string(detached));
-	return j;
+	if (j && bytes_json_set(j, "mountpoint", i->mountpoint, strlen(i->mountpoint)) == 0 &&
+	    (!i->detached_at_ms ||
+	     json_object_set_new(j, "detachedAt", json_string(detached)) == 0))
+		return j;
 	json_decref(j);
 	return NULL;
 }

@@ -44,7 +44,7 @@ const struct route api_routes[] = {
 	{ "GET", "/api/images", api_images_list, 0, NULL },
 	{ "POST", "/api/images", api_image_create, ROUTE_LONG | ROUTE_LARGE, NULL },
 	{ "DELETE", "/api/images/:key", api_image_delete, 0, NULL },
-	/* These two before what has an id there. */
+	/* Those before what has an id there. */
 	{ "POST", "/api/sandboxes/from-checkpoint/:checkpoint", api_sandbox_fork,
 	  ROUTE_LONG | ROUTE_MEDIUM, NULL },
 	{ "GET", "/api/sandboxes/checkpoints/:checkpoint/patches", api_patches_list, 0, NULL },

@@ -6,20 +6,19 @@
 #include "snapshotd/builds_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "snapshotd/sealed_fd.h"
 #include "store/base/log.h"
 #include "store/base/utf8.h"
 
-#define LINGER_MS 1000	     /* then what a step has left running is killed */
-#define SHOWN_MAX 200	     /* bytes of a command in messages */
-#define QUIET_MAX (1u << 20) /* bytes of output that are kept */
-#define SAID_MAX 240	     /* bytes of stderr in messages */
+#define LINGER_MS 1000	      /* then what a step has left running is killed */
+#define SHOWN_MAX 200	      /* bytes of a command in messages */
+#define QUIET_MAX (16u << 20) /* bytes of output that are kept */
+#define SAID_MAX 240	      /* bytes of stderr in messages */
 
 static void json_freep(json_t **j)
 {
@@ -27,28 +26,6 @@ static void json_freep(json_t **j)
 }
 
 /* ---- what it is given ---- */
-
-/* A file in memory, at its start. */
-static int data_fd(const void *data, size_t len)
-{
-	int fd = memfd_create("varve-build", MFD_CLOEXEC);
-	const char *p = data;
-	int rc = fd < 0 ? -errno : 0;
-
-	while (len > 0 && rc == 0) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno != EINTR)
-			rc = -errno;
-		p += n > 0 ? n : 0;
-		len -= n > 0 ? (size_t)n : 0;
-	}
-	if (rc == 0 && lseek(fd, 0, SEEK_SET) < 0)
-		rc = -errno;
-	if (rc < 0 && fd >= 0)
-		close(fd);
-	return rc < 0 ? rc : fd;
-}
 
 static bool image_sets(const struct image_config *c, const char *name)
 {
@@ -83,6 +60,7 @@ struct output {
 	const struct build_command *c;
 	struct line_splitter lines[2];
 	struct buf said;	  /* a quiet command's stderr */
+	bool cut;		  /* more than QUIET_MAX was to be kept */
 	enum build_stream stream; /* of the lines that are being emitted */
 	char why[SAID_MAX + 4];	  /* the line of stderr that says best why it fails */
 	unsigned why_rank;	  /* enum rank */
@@ -145,6 +123,7 @@ static void on_output(void *arg, int stream, const void *data, size_t len)
 	int rc;
 
 	if (stream == 1 && o->c->stdout_to) {
+		o->cut |= len > QUIET_MAX - o->c->stdout_to->len;
 		rc = keep(o->c->stdout_to, data, len, QUIET_MAX);
 	} else if (o->c->quiet) {
 		rc = keep(&o->said, data, len, SAID_MAX);
@@ -368,7 +347,7 @@ static int run(struct build *bd, struct output *o, char **env, int stdin_fd,
 int build_exec(struct build *bd, const struct build_command *c, struct error *err)
 {
 	char **env = make_environ(bd, c->extra_env);
-	int stdin_fd = c->stdin_data ? data_fd(c->stdin_data, c->stdin_len) : -1;
+	int stdin_fd = c->stdin_data ? sealed_fd("varve-build", c->stdin_data, c->stdin_len) : -1;
 	struct exec_result res = { 0 };
 	uint64_t oom_kills = container_oom_kills(bd->container);
 	struct error why = ERROR_INIT;
@@ -378,8 +357,10 @@ int build_exec(struct build *bd, const struct build_command *c, struct error *er
 
 	output_init(&o, bd, c);
 	mount_get_info(mount_entry_mount(bd->mount), &before);
-	if (!env || (c->stdin_data && stdin_fd < 0))
+	if (!env)
 		rc = error_set(err, -ENOMEM, "cannot prepare a command: out of memory");
+	else if (c->stdin_data && stdin_fd < 0)
+		rc = error_set_errno(err, stdin_fd, "cannot prepare a command");
 	else if ((rc = run(bd, &o, env, stdin_fd, &res, &why)) < 0)
 		rc = fail_start(bd, c, rc, &why, err);
 	output_end(&o);
@@ -391,6 +372,9 @@ int build_exec(struct build *bd, const struct build_command *c, struct error *er
 		rc = error_set(err, -ECANCELED, "cancelled");
 	else if (res.timed_out || res.signal || res.exit_code)
 		rc = fail_exec(bd, &o, &res, ran_out_of_space(bd, before.no_space), err);
+	else if (o.cut)
+		rc = error_set(err, -EFBIG, "%s: more than %u bytes of output", c->shown,
+			       QUIET_MAX);
 	else if (ran_out_of_space(bd, before.no_space))
 		rc = fail_exec(bd, &o, &res, true, err); /* it has not noticed */
 	buf_fini(&o.said);

@@ -215,6 +215,16 @@ static bool record_is_final(const json_t *j)
 	return build_state_parse(meta_text(j, "state"), &s) < 0 || build_state_is_final(s);
 }
 
+void build_record_remove(struct builds *b, const char *id)
+{
+	char *path = builds_path(b, id, ".log");
+
+	if (meta_del(b->opt.store->kv, PREFIX, id, KV_LOG) < 0 ||
+	    (path && unlink(path) < 0 && errno != ENOENT))
+		log_warn("build %s cannot be removed", id);
+	free(path);
+}
+
 void builds_prune(struct builds *b)
 {
 	json_t **list = NULL;
@@ -224,15 +234,9 @@ void builds_prune(struct builds *b)
 		return;
 	for (size_t i = 0; i < n; i++) {
 		const char *id = meta_text(list[i], "id");
-		char *path;
 
-		if (!record_is_final(list[i]) || kept++ < BUILDS_KEPT)
-			continue;
-		path = builds_path(b, id, ".log");
-		if (meta_del(b->opt.store->kv, PREFIX, id, KV_LOG) < 0 ||
-		    (path && unlink(path) < 0 && errno != ENOENT))
-			log_warn("build %s cannot be removed", id);
-		free(path);
+		if (record_is_final(list[i]) && kept++ >= BUILDS_KEPT)
+			build_record_remove(b, id);
 	}
 	records_free(list, n);
 }

@@ -11,11 +11,13 @@
 #include <string.h>
 
 #include "snapshotd/build_env.h"
+#include "snapshotd/json_items.h"
 
 #define FILE_MODE 0644u
 #define DIR_MODE 0755u
 #define ENVIRONMENT "/etc/environment"
-#define NOTE_TIMEOUT_MS 5000 /* for the agent to read a small file */
+#define NAME_ITEM_MAX (16u << 10) /* bytes of one file's entry in a list */
+#define NOTE_TIMEOUT_MS 5000	  /* for the agent to read a small file */
 
 static void json_freep(json_t **j)
 {
@@ -29,7 +31,7 @@ static const char *text_of(const json_t *o, const char *name)
 
 /* ---- files ---- */
 
-/* A command of the agent; mode and data may be NULL. */
+/* A command of the agent; b, data and out may be NULL. */
 static int agent(struct build *bd, const char *command, const char *a, const char *b,
 		 const struct buf *data, struct buf *out, struct error *err)
 {
@@ -124,24 +126,29 @@ static int step_add_dir(struct build *bd, const json_t *args, struct error *err)
 
 /* ---- environment and working directory ---- */
 
+/* json_item_fn: 1 for /etc/environment among the names of /etc. */
+static int is_environment(void *arg, const json_t *item)
+{
+	const char *name = text_of(item, "name");
+
+	(void)arg;
+	return name && strcmp(name, "environment") == 0;
+}
+
 /* Of the quiet "file-read" of a file that is not there: no failure for us. */
 static int read_environment(struct build *bd, struct buf *out, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf names = BUF_INIT;
-	CLEANUP(json_freep) json_t *list = NULL;
-	json_t *item;
-	size_t i;
 	int rc = agent(bd, "file-mkdir", "/etc", NULL, NULL, NULL, err);
 
 	if (rc == 0)
 		rc = agent(bd, "file-list", "/etc", NULL, NULL, &names, err);
 	if (rc < 0)
 		return rc;
-	list = json_loadb((char *)names.data, names.len, 0, NULL);
-	json_array_foreach(list, i, item)
-		if (strcmp(text_of(item, "name") ? text_of(item, "name") : "", "environment") == 0)
-			return agent(bd, "file-read", ENVIRONMENT, NULL, NULL, out, err);
-	return 0;
+	rc = json_items_each((char *)names.data, names.len, NAME_ITEM_MAX, is_environment, NULL);
+	if (rc < 0)
+		return error_set_errno(err, rc, "the list of files in /etc");
+	return rc ? agent(bd, "file-read", ENVIRONMENT, NULL, NULL, out, err) : 0;
 }
 
 static int step_env(struct build *bd, const json_t *args, struct error *err)

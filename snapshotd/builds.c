@@ -173,6 +173,7 @@ static int start_locked(struct builds *b, const struct manifest *m, const struct
 	if (rc == 0 && (rc = -pthread_create(&thread, NULL, build_main, bd)) < 0)
 		error_set_errno(err, rc, "cannot start a thread");
 	if (rc < 0) {
+		build_record_remove(b, bd->id);
 		build_free(bd);
 		return rc;
 	}

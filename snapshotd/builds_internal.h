@@ -3,7 +3,9 @@
  *
  *   builds.c        open and close; which build a request gets
  *   builds_wait.c   waiting for one; templates and bases; named snapshots
- *   build_record.c  records, the list, what a former daemon left
+ *   build_record.c  records, and the list of them
+ *   build_recover.c what a former daemon left
+ *   build_info.c    what all parts of a running build ask and tell it
  *   build_run.c     the life of one build, on its thread
  *   build_steps.c   one step
  *   build_exec.c    one program in the build's container, and why it failed
@@ -123,11 +125,15 @@ void build_finish_named(struct build *bd, const struct named *named, size_t n);
 /* build_record.c */
 MUST_CHECK int build_record_put(struct build *bd);
 char *builds_path(const struct builds *b, const char *id, const char *suffix); /* malloc'd */
+/* With its log. */
+void build_record_remove(struct builds *b, const char *id);
 void builds_prune(struct builds *b);
-MUST_CHECK int builds_recover(struct builds *b, struct error *err);
 /* The outcome of a build that is not active any more; as builds_wait. */
 MUST_CHECK int build_record_outcome(struct builds *b, const char *id, struct build_outcome *out,
 				    struct error *err);
+
+/* build_recover.c */
+MUST_CHECK int builds_recover(struct builds *b, struct error *err);
 /* Detach and discard a mount of ours. */
 void builds_drop_mount(struct builds *b, struct mount_entry *e);
 

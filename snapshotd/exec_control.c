@@ -8,8 +8,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
+
+#include "snapshotd/sealed_fd.h"
 
 #define FEED_STEP (64u << 10)
 #define CANCEL_POLL_MS 200
@@ -94,24 +95,17 @@ int exec_control_signal_fd(const struct exec_control *ec)
 	return ec->signals[0];
 }
 
-/* Sealed: a sandbox's root must not make it grow. */
 int exec_control_give_input(struct exec_control *ec, const void *data, size_t len,
 			    struct error *err)
 {
-	const unsigned seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 	int fd;
 
 	if (len > EXEC_STDIN_MAX)
 		return error_set(err, -EINVAL, "stdin has more than %u bytes: use openStdin",
 				 EXEC_STDIN_MAX);
-	fd = memfd_create("varve-stdin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	fd = sealed_fd("varve-stdin", data, len);
 	if (fd < 0)
-		return error_set_errno(err, -errno, "cannot keep the program's input");
-	if ((len && write(fd, data, len) != (ssize_t)len) || lseek(fd, 0, SEEK_SET) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, seals) < 0) {
-		close(fd);
-		return error_set(err, -ENOSPC, "cannot keep the program's input");
-	}
+		return error_set_errno(err, fd, "cannot keep the program's input");
 	ec->input = fd;
 	return 0;
 }

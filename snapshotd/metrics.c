@@ -2,9 +2,8 @@
 
 #include <errno.h>
 
-static const int codes[METRICS_CODES - 1] = {
-	200, 201, 204, 400, 401, 404, 405, 409, 413, 422, 500
-};
+static const int codes[METRICS_CODES - 1] = { 200, 201, 204, 400, 401, 403, 404, 405, 409,
+					      413, 415, 422, 429, 499, 500, 503, 507 };
 static const struct {
 	int64_t micros;
 	const char *le;

@@ -9,7 +9,7 @@
 #include "store/base/buf.h"
 #include "store/base/macros.h"
 
-#define METRICS_CODES 12
+#define METRICS_CODES 18
 #define METRICS_BUCKETS 8
 
 /* Work that ends well or badly. */
@@ -26,7 +26,7 @@ enum metrics_work {
 
 /* A zeroed struct is one that has counted nothing. */
 struct metrics {
-	atomic_ullong http_codes[METRICS_CODES]; /* by metrics_codes[] */
+	atomic_ullong http_codes[METRICS_CODES]; /* by codes[] of metrics.c */
 	atomic_ullong http_buckets[METRICS_BUCKETS];
 	atomic_ullong http_count, http_micros; /* sum over requests */
 	atomic_llong http_in_flight;

@@ -26,6 +26,7 @@
 #include "snapshotd/init/protocol.h"
 #include "snapshotd/leftovers.h"
 #include "snapshotd/runtime_agent.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 #define ARGS_MAX 24
@@ -90,13 +91,16 @@ static int wait_call(pid_t pid, int from, struct buf *said, int *out_status)
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd fds[] = { { .fd = pidfd, .events = POLLIN },
 				{ .fd = from, .events = POLLIN } };
+	int64_t until = monotonic_ms() + CALL_TIMEOUT_MS;
 	int rc = pidfd < 0 ? -errno : 0, waited = 0;
 
 	while (rc == 0 && !fds[0].revents) {
 		char room[4096];
 		ssize_t n;
 
-		waited = poll(fds, ARRAY_SIZE(fds), CALL_TIMEOUT_MS);
+		int64_t left = until - monotonic_ms();
+
+		waited = poll(fds, ARRAY_SIZE(fds), (int)MAX(left, (int64_t)0));
 		if (waited < 0 && errno != EINTR)
 			rc = -errno;
 		if (waited == 0)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshotd/sandbox_patches.h"
 #include "store/base/log.h"
 #include "store/base/pool.h"
 
@@ -141,6 +142,8 @@ int sandboxes_load(struct sandboxes *ss, struct error *err)
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot read the records of sandboxes");
 	rc = checkpoints_recover(ss, err);
+	if (rc == 0)
+		rc = patches_sweep(ss, err);
 	if (rc == 0)
 		rc = drop_mounts(ss, err);
 	if (rc < 0)

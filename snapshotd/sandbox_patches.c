@@ -218,6 +218,44 @@ void patches_drop(struct sandboxes *ss, const char *snapshot_id)
 	patch_list_fini(&l);
 }
 
+struct sweep {
+	struct sandboxes *ss;
+	char kept[SNAPSHOT_ID_SIZE]; /* the last snapshot that is there; patches come by snapshot */
+};
+
+static int sweep_one(void *arg, const char *rest, const void *text, size_t len)
+{
+	struct sweep *sw = arg;
+	size_t id_len = strcspn(rest, "/");
+	char id[SNAPSHOT_ID_SIZE];
+	struct snapshot s;
+	int rc;
+
+	(void)text;
+	(void)len;
+	if (id_len >= sizeof(id))
+		return 0;
+	memcpy(id, rest, id_len);
+	id[id_len] = '\0';
+	if (strcmp(id, sw->kept) == 0)
+		return 0;
+	rc = snapshots_get(sw->ss->store->snapshots, id, &s, NULL);
+	if (rc == 0) {
+		snapshot_fini(&s);
+		memcpy(sw->kept, id, sizeof(id));
+		return 0;
+	}
+	return rc == -ENOENT ? record_del(sw->ss->store->kv, PATCH_PREFIX, rest) : rc;
+}
+
+int patches_sweep(struct sandboxes *ss, struct error *err)
+{
+	struct sweep sw = { .ss = ss };
+	int rc = record_each(ss->store->kv, PATCH_PREFIX, sweep_one, &sw);
+
+	return rc < 0 ? error_set_errno(err, rc, "cannot look through the patches") : 0;
+}
+
 /* ---- running ---- */
 
 /* "patch 2 (apt): exit code 3: the end of its output". */

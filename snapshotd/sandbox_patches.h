@@ -28,6 +28,8 @@ MUST_CHECK int patches_delete(struct sandboxes *ss, const char *snapshot_id, con
 			      struct error *err);
 /* All of a snapshot that goes. */
 void patches_drop(struct sandboxes *ss, const char *snapshot_id);
+/* Those of snapshots that went in another way: deleted by name, or expired. At the start. */
+MUST_CHECK int patches_sweep(struct sandboxes *ss, struct error *err);
 
 /*
  * Run those of the snapshot in a sandbox that runs. The first that does not end

@@ -2,7 +2,8 @@
  * sandbox_record.h - what is kept of sandboxes, their checkpoints and patches,
  * and its JSON in the meta family. Pure but for the writing itself.
  *
- * Keys: "sandbox/ID", "checkpoint/SNAPSHOT-ID", "patch/SNAPSHOT-ID/PATCH-ID".
+ * Keys: "sandbox/ID", "checkpoint/SNAPSHOT-ID", "checkpointing/ID" (of a sandbox),
+ * "patch/SNAPSHOT-ID/PATCH-ID".
  *
  * Records, version 1; what is empty may be absent:
  *   sandbox     {"version", "id", "status": "running", "stopped" or "failed",

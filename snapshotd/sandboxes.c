@@ -16,16 +16,6 @@
 
 /* ---- one sandbox ---- */
 
-static void cond_init_monotonic(pthread_cond_t *c)
-{
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(c, &attr);
-	pthread_condattr_destroy(&attr);
-}
-
 struct sandbox *sandbox_new(struct sandboxes *ss, struct sandbox_record *rec, struct error *err)
 {
 	struct sandbox *sb = calloc(1, sizeof(*sb));

@@ -5,8 +5,9 @@
  * sandbox_load.c its coming back after a restart.
  *
  * Locks, in the order in which they are taken: sandbox.change, then either
- * sandboxes.lock or sandbox.lock, never both. The lock of sandbox_exec.c comes last. Containers are
- * started and stopped, and mounts made, under `change` alone, which is one sandbox's.
+ * sandboxes.lock or sandbox.lock, never both; last the lock of sandbox_exec.c.
+ * Containers are started and stopped, and mounts made, under `change` alone, which is
+ * one sandbox's. patch_lock and the checkpoints' lock are held with none of these.
  */
 #ifndef VARVE_SNAPSHOTD_SANDBOXES_INTERNAL_H
 #define VARVE_SNAPSHOTD_SANDBOXES_INTERNAL_H
@@ -18,6 +19,7 @@
 #include "snapshotd/sandbox_checkpoints.h"
 #include "snapshotd/sandbox_exec.h"
 #include "snapshotd/sandboxes.h"
+#include "store/base/clock.h"
 
 struct sandbox {
 	struct sandboxes *owner;
@@ -66,14 +68,6 @@ struct sandboxes {
 	struct sandbox_list list; /* guarded by lock, newest first; as the next */
 	size_t n;
 };
-
-static inline int64_t monotonic_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* ---- sandboxes.c ---- */
 

@@ -31,8 +31,8 @@ MUST_CHECK int export_tar(struct store *s, const struct digest *root, export_wri
 			  struct progress *p, struct error *err);
 
 /*
- * Into directory `path` (made; must be empty or not there), gzip layer, with
- * `config` (may be NULL) as the image's and `ref` as its tag annotation.
+ * Into directory `path` (made where it is missing; may have no blobs and no index.json), gzip
+ * layer, with `config` (may be NULL) as the image's and `ref` as its tag annotation.
  */
 MUST_CHECK int export_oci(struct store *s, const struct digest *root, const json_t *config,
 			  const char *ref, const char *path, struct progress *p, struct error *err);

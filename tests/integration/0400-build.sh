@@ -57,6 +57,12 @@ is 'files have their content and mode' "$(cat "$T/m1/srv/app/run.sh") $(stat -c 
 is 'the environment is in the config' "$(api GET /api/snapshots/first | jq -c .config.Env)" "[\"FOO=it's \$HOME\"]"
 is '... and the directory' "$(api GET /api/snapshots/first | jq -r .config.WorkingDir)" /srv/app
 is '... and the file for logins' "$(grep ^FOO "$T/m1/etc/environment")" "FOO='it'\\''s \$HOME'"
+# The list of a large /etc is longer than what fits into a megabyte.
+create large "$(image "$(run 'mkdir -p /etc; echo OLD=1 >/etc/environment; cd /etc; for i in $(seq 9000); do : >$(printf "%0120d" $i); done')" \
+	"$(env_step NEW 2)")"
+is 'an image with many files in /etc' "$code" 201
+look_at large "$T/large"
+is '... keeps its environment' "$(grep -cE '^(OLD|NEW)=' "$T/large/etc/environment")" 2
 # shellcheck disable=SC2016
 create seen "$(image "$(env_step FOO "it's \$HOME")" "$(workdir /srv/app/deep)" \
 	"$(run 'echo "$FOO|$BUILD_ONLY|$HOME|$PATH" >seen')" \

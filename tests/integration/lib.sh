@@ -142,7 +142,7 @@ need() { # root | fuse | helper:NAME | COMMAND ...
 		esac
 	done
 }
-# Kilobytes that are free below $T.
+# Skip the test where less is free below $T.
 need_space() { # MEGABYTES
 	local free
 	free=$(df -Pm "$T" | awk 'NR == 2 { print $4 }')

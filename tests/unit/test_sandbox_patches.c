@@ -1,0 +1,53 @@
+/* Patches whose snapshot is gone. */
+#include "snapshotd/sandbox_patches.h"
+
+#include "snapshotd/sandboxes_internal.h"
+#include "tests/unit/fs_fixture.h"
+
+#define GONE "0a0b0c0d-0000-4000-8000-000000000001"
+
+static void patch(struct fx *f, const char *snapshot_id, const char *id)
+{
+	char key[2 * SNAPSHOT_ID_SIZE + 1];
+
+	snprintf(key, sizeof(key), "%s/%s", snapshot_id, id);
+	assert_int_equal(record_put(f->s->kv, PATCH_PREFIX, key, strdup("{}")), 0);
+}
+
+static int count(void *arg, const char *rest, const void *text, size_t len)
+{
+	(void)text;
+	(void)len;
+	++*(unsigned *)arg;
+	assert_ptr_not_equal(strstr(rest, "kept"), NULL);
+	return 0;
+}
+
+static void a_sweep_removes_patches_of_what_is_gone(void **state)
+{
+	struct fx *f = *state;
+	struct sandboxes ss = { .store = f->s };
+	struct snapshot s = { .status = SNAPSHOT_READY };
+	struct error err = ERROR_INIT;
+	unsigned left = 0;
+
+	strcpy(s.source, "checkpoint");
+	assert_int_equal(snapshots_put(f->s->snapshots, &s, NULL, &err), 0);
+	patch(f, s.id, "kept-1");
+	patch(f, s.id, "kept-2");
+	patch(f, GONE, "1");
+	patch(f, GONE, "2");
+	assert_int_equal(patches_sweep(&ss, &err), 0);
+	assert_int_equal(record_each(f->s->kv, PATCH_PREFIX, count, &left), 0);
+	assert_int_equal(left, 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_sweep_removes_patches_of_what_is_gone, fx_setup,
+						fx_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
