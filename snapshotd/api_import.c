@@ -227,8 +227,11 @@ static int import_run(struct api_call *c, const struct import *im, struct progre
 	rc = ingest(c, im, p, &r, err);
 	if (rc < 0 && !c->fail_status)
 		c->fail_status = source_status(rc);
-	if (rc == 0)
+	if (rc == 0) {
 		rc = put_record(c, im, &r, out, err);
+		if (rc < 0)
+			snapshots_note_garbage(c->api->store->snapshots, r.new_bytes);
+	}
 	guard_session_end(g, &session);
 	*remarks = r.remarks;
 	return rc;

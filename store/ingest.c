@@ -86,10 +86,15 @@ static void free_scratch(struct ingest *in)
 void ingest_fini(struct ingest *in)
 {
 	ingest_file_drop_batch(in);
-	for (unsigned i = 0; i < INGEST_STREAMS; i++)
-		file_chunks_free(in->streams[i].chunks);
 	pool_free(in->pool);
 	free_scratch(in);
+	for (unsigned i = 0; i < INGEST_STREAMS; i++) {
+		if (in->streams[i].chunks)
+			in->new_bytes += file_chunks_new_bytes(in->streams[i].chunks);
+		file_chunks_free(in->streams[i].chunks);
+	}
+	if (!in->whole)
+		snapshots_note_garbage(in->store->snapshots, in->new_bytes);
 	ingest_tree_free(in->tree);
 	/* Some hundred bytes an entry, in small pieces, which malloc would keep. */
 	if (in->entries > TRIM_ENTRIES)
@@ -264,5 +269,6 @@ int ingest_finish(struct ingest *in, int result, struct ingest_result *out, stru
 	if (r < 0)
 		return error_set_errno(err, r, "cannot flush the store");
 	progress_tick(in->progress, true);
+	in->whole = true;
 	return 0;
 }

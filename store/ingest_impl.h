@@ -59,6 +59,7 @@ struct ingest {
 	struct error first;	     /* guarded by lock: the failure that ended it */
 	struct ingest_scratch *idle; /* guarded by lock */
 	uint64_t new_bytes;	     /* guarded by lock: of scratches that were freed */
+	bool whole;		     /* the caller has the root; else what is stored is garbage */
 	struct remarks remarks;	     /* guarded by lock */
 
 	struct ingest_batch *batch;

@@ -451,6 +451,11 @@ uint64_t snapshots_deleted_bytes(struct snapshots *ss)
 	return atomic_load_explicit(&ss->deleted_bytes, memory_order_relaxed);
 }
 
+void snapshots_note_garbage(struct snapshots *ss, uint64_t bytes)
+{
+	atomic_fetch_add_explicit(&ss->deleted_bytes, bytes, memory_order_relaxed);
+}
+
 int snapshots_delete(struct snapshots *ss, const char *name_or_id, struct error *err)
 {
 	struct snapshot s;

@@ -111,9 +111,12 @@ MUST_CHECK int snapshots_pin(struct snapshots *ss, const char *name_or_id, bool 
 MUST_CHECK int snapshots_touch(struct snapshots *ss, const char *id);
 /*
  * What the snapshots deleted since the store was opened had stored when they were
- * made, and at least a byte for each: at most this may be garbage because of them.
+ * made, and at least a byte for each, and what snapshots_note_garbage was told: at
+ * most this may be garbage because of them.
  */
 uint64_t snapshots_deleted_bytes(struct snapshots *ss);
+/* bytes were stored for a snapshot that was never made. */
+void snapshots_note_garbage(struct snapshots *ss, uint64_t bytes);
 /*
  * Delete every snapshot that has a ttl, is neither pinned nor building, and was
  * not used within it up to now_ms. *out_count: how many.

@@ -192,6 +192,23 @@ static void an_acl_in_names_is_resolved(void **state)
 	assert_same_root(want, got);
 }
 
+/* So that the collector has a reason to look. */
+static void a_failed_import_counts_as_garbage(void **state)
+{
+	struct scratch *s = *state;
+	uint64_t before, whole;
+
+	sh("head -c 24000000 /dev/urandom >f && tar -cf t.tar f && head -c 20000000 t.tar "
+	   ">cut.tar");
+	before = snapshots_deleted_bytes(s->store->snapshots);
+	assert_true(try_tar(s, "cut.tar", NULL) < 0);
+	whole = snapshots_deleted_bytes(s->store->snapshots) - before;
+	assert_in_range(whole, 1000000, 24000000);
+	import_tar(s, "t.tar");
+	/* A byte for the snapshot that the fixture has deleted. */
+	assert_in_range(snapshots_deleted_bytes(s->store->snapshots) - before, whole, whole + 1);
+}
+
 /* An ACL of a tar's entry, and how often something of it is told to be left out. */
 static void malformed_acls_are_told(void **state)
 {
@@ -400,6 +417,7 @@ int main(void)
 		T(every_compression_and_a_pipe_give_the_same_root),
 		T(old_formats_are_read),
 		T(an_acl_in_names_is_resolved),
+		T(a_failed_import_counts_as_garbage),
 		T(malformed_acls_are_told),
 		T(an_acl_without_a_mask_gets_one),
 		T(names_stay_as_they_are_byte_for_byte),
