@@ -302,7 +302,7 @@ static void a_full_disk_is_an_error_that_says_so(void **state)
 	log_set_level(LOG_ERROR);
 	umount("full");
 	assert_int_equal(r, -ENOSPC);
-	assert_non_null(strstr(error_text(&s->err), "data")
+	assert_non_null(strstr(error_text(&s->err), "disk")
 				?: strstr(error_text(&s->err), "store"));
 }
 
