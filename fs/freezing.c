@@ -4,21 +4,14 @@
 #include <time.h>
 
 #include "fs/freeze.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static void thaw_locked(struct freezing *f)
 {
 	if (cgroup_thaw(f->cgroup))
 		log_error("cannot thaw cgroup %s", f->cgroup);
-	f->thawed_ns = now_ns();
+	f->thawed_ns = (uint64_t)monotonic_ns();
 }
 
 static void *watch_main(void *arg)
@@ -41,19 +34,15 @@ static void *watch_main(void *arg)
 
 int freezing_begin(struct freezing *f, const char *cgroup, unsigned max_ms, struct error *err)
 {
-	pthread_condattr_t attr;
 	int r;
 
-	*f = (struct freezing){ .cgroup = cgroup, .begin_ns = now_ns() };
+	*f = (struct freezing){ .cgroup = cgroup, .begin_ns = (uint64_t)monotonic_ns() };
 	r = cgroup_freeze(cgroup, err);
 	if (r)
 		return r;
-	f->until_ns = now_ns() + max_ms * 1000000ull;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	f->until_ns = (uint64_t)monotonic_ns() + max_ms * 1000000ull;
 	pthread_mutex_init(&f->lock, NULL);
-	pthread_cond_init(&f->ended_cond, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_monotonic(&f->ended_cond);
 	r = -pthread_create(&f->thread, NULL, watch_main, f);
 	if (!r)
 		return 0;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "fs/journal_internal.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/sync_dir.h"
 #include "store/base/wire.h"
@@ -277,20 +278,12 @@ static struct apply_job job_for(const struct journal *j, uint64_t number, size_t
 	};
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* lock held: the job ended with r. */
 static void note_applied(struct journal *j, const struct apply_job *job, int r)
 {
 	j->apply_error = r;
 	if (r) {
-		j->retry_ms = now_ms() + RETRY_MS;
+		j->retry_ms = monotonic_ms() + RETRY_MS;
 		return;
 	}
 	j->applied = job->number;
@@ -353,7 +346,7 @@ static void *apply_main(void *arg)
 /* lock held. 0, or the failure of a try that was just now. */
 static int may_apply(const struct journal *j)
 {
-	return j->apply_error && now_ms() < j->retry_ms ? j->apply_error : 0;
+	return j->apply_error && monotonic_ms() < j->retry_ms ? j->apply_error : 0;
 }
 
 /* lock held, idle: the segment before the one being filled, if the thread has failed. */

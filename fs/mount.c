@@ -178,14 +178,6 @@ void mount_free(struct mount *m)
 	free(m);
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static int fill_record(struct mount_record *rec, const struct snapshot *snap,
 		       const struct mount_options *opt)
 {
@@ -204,7 +196,7 @@ static int fill_record(struct mount_record *rec, const struct snapshot *snap,
 	rec->cache = opt->cache;
 	rec->quota_bytes = opt->quota_bytes;
 	rec->quota_inodes = opt->quota_inodes;
-	rec->created_at_ms = now_ms();
+	rec->created_at_ms = clock_ms();
 	rec->attached = true;
 	rec->epoch = 1;
 	rec->mountpoint = strdup(opt->mountpoint);

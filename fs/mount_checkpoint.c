@@ -32,6 +32,7 @@
 #include "fs/seal.h"
 #include "fs/seal_turns.h"
 #include "fs/shared_files.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 /* How long a busy mount may go on writing before it is frozen. */
@@ -39,14 +40,6 @@
 /* How long it is frozen at a time, whatever the checkpoint waits for, and how often. */
 #define FROZEN_MAX_MS 5000
 #define FREEZE_TRIES 2
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* --- sealing --- */
 
@@ -365,7 +358,7 @@ static int swap(struct mount *m, struct upper **next, const char *snapshot_id, b
 	int r = 0;
 
 	pthread_mutex_lock(&m->writing);
-	const uint64_t start = now_ns();
+	const uint64_t start = (uint64_t)monotonic_ns();
 
 	pthread_rwlock_wrlock(&v->layers);
 	*out_changed = is_changed(v);
@@ -374,7 +367,7 @@ static int swap(struct mount *m, struct upper **next, const char *snapshot_id, b
 	pthread_rwlock_unlock(&v->layers);
 	pthread_mutex_lock(&m->state);
 	if (*out_changed)
-		m->last_pause_ns = now_ns() - start;
+		m->last_pause_ns = (uint64_t)monotonic_ns() - start;
 	pthread_mutex_unlock(&m->state);
 	pthread_mutex_unlock(&m->writing);
 	return r;

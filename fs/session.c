@@ -18,6 +18,7 @@
 
 #include "fs/child.h"
 #include "fs/short_slice.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 #define STOP_TOKEN UINT64_MAX
@@ -573,9 +574,9 @@ static bool is_request_queued(const struct session *s)
  */
 int session_drain(struct session *s, unsigned max_ms)
 {
-	uint64_t until = session_now_ns() + max_ms * 1000000ull;
+	uint64_t until = (uint64_t)monotonic_ns() + max_ms * 1000000ull;
 
-	while (!session_ended(s) && session_now_ns() < until) {
+	while (!session_ended(s) && (uint64_t)monotonic_ns() < until) {
 		uint64_t writes = atomic_load(&s->writes);
 		int quiet = 0;
 

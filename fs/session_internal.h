@@ -162,8 +162,6 @@ void poll_stop(struct poller *p);
 void poll_handle(struct poller *p, void *request, size_t n);
 /* For struct view: the request that this thread handles may wait for a disk. */
 void poll_before_wait(void);
-/* CLOCK_MONOTONIC. */
-uint64_t session_now_ns(void);
 
 /* --- session_wire.c --- */
 

@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
+
 #include "fs/session_internal.h"
 
 /* How long a thread looks for the next request before it sleeps. */
@@ -16,14 +18,6 @@
 uint64_t session_token(const struct session *s)
 {
 	return (uint64_t)s->generation << 32 | s->slot;
-}
-
-uint64_t session_now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 int session_arm(struct session *s, int op)
@@ -184,7 +178,7 @@ bool poll_idle(struct poller *p)
 		p->deadline_ns = 0;
 		return true; /* what came before disarming may have been signalled to nobody */
 	}
-	uint64_t now = session_now_ns();
+	uint64_t now = (uint64_t)monotonic_ns();
 
 	if (!p->deadline_ns)
 		p->deadline_ns = now + POLL_NS;

@@ -9,6 +9,7 @@
 #include "snapshotd/http_conns.h"
 #include "snapshotd/json_bounds.h"
 #include "store/base/buf.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/hash.h"
 
@@ -83,14 +84,6 @@ const struct route api_routes[] = {
 	{ "GET", "/dashboard/:file", api_dashboard, ROUTE_OPEN, api_dashboard_check },
 };
 const size_t api_routes_count = ARRAY_SIZE(api_routes);
-
-static int64_t now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 /* ---- replies ---- */
 
@@ -443,7 +436,7 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 	}
 	c->api = a;
 	c->rq = rq;
-	c->begun_us = now_us();
+	c->begun_us = monotonic_us();
 	http_set_user(rq, c);
 	atomic_fetch_add_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
 	rc = call_route(c, &err);
@@ -481,7 +474,7 @@ static void call_end(void *ctx, struct http_request *rq)
 
 	if (!c)
 		return;
-	metrics_http(&a->metrics, http_status(rq), now_us() - c->begun_us);
+	metrics_http(&a->metrics, http_status(rq), monotonic_us() - c->begun_us);
 	atomic_fetch_sub_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
 	log_debug("%s %s: %d", http_method(rq), http_path(rq), http_status(rq));
 	query_fini(&c->query);

@@ -7,14 +7,12 @@
 #include <unistd.h>
 
 #include "fs/session_pool.h"
+#include "store/base/clock.h"
 #include "store/base/version.h"
 
 static int64_t uptime_ms(const struct api *a)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 - a->started_ms;
+	return monotonic_ms() - a->started_ms;
 }
 
 int api_healthz(struct api_call *c, struct error *err)

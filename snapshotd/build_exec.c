@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "snapshotd/sealed_fd.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/utf8.h"
 
@@ -210,7 +211,7 @@ void build_say_space(const struct build *bd, char out[BUILD_SPACE_TEXT])
 static const char *explain(const struct build *bd, const struct exec_result *r, bool no_space,
 			   struct buf *out)
 {
-	int64_t now = builds_now_ms();
+	int64_t now = monotonic_ms();
 	const char *kind;
 	int rc = 0;
 
@@ -332,7 +333,7 @@ static int run(struct build *bd, struct output *o, char **env, int stdin_fd,
 	rq.user = o->c->user;
 	rq.user_env = true;
 	rq.stdin_fd = stdin_fd;
-	rq.timeout_ms = MIN(bd->deadline_ms, bd->step_deadline_ms) - builds_now_ms();
+	rq.timeout_ms = MIN(bd->deadline_ms, bd->step_deadline_ms) - monotonic_ms();
 	rq.on_output = on_output;
 	rq.linger_ms = LINGER_MS;
 	rq.cancelled = is_cancelled;

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/utf8.h"
 
@@ -128,7 +129,6 @@ void line_splitter_fini(struct line_splitter *ls)
 int build_log_open(const char *path, struct build_log **out, struct error *err)
 {
 	struct build_log *l = calloc(1, sizeof(*l));
-	pthread_condattr_t attr;
 
 	if (!l || !(l->path = strdup(path))) {
 		free(l);
@@ -143,10 +143,7 @@ int build_log_open(const char *path, struct build_log **out, struct error *err)
 		return rc;
 	}
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&l->grown, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_monotonic(&l->grown);
 	*out = l;
 	return 0;
 }
@@ -312,10 +309,7 @@ static int wait_for_more(struct build_log *l, uint64_t pos, bool (*cancelled)(vo
 
 		if (cancelled && cancelled(arg))
 			return -ECANCELED;
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += POLL_MS * 1000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
+		until = monotonic_after_ms(POLL_MS);
 		pthread_mutex_lock(&l->lock);
 		if (l->size == pos && !l->ended)
 			pthread_cond_timedwait(&l->grown, &l->lock, &until);

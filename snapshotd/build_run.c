@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "snapshotd/image_cache.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 static int enter(struct build *bd, enum build_state to, struct error *err)
@@ -316,7 +317,7 @@ static int run_step(struct build *bd, const struct plan *p, struct error *err)
 	if (rc < 0)
 		return rc;
 	build_info(bd, "step %u of %zu: %s", bd->step, bd->m.n_steps, s->type_name);
-	bd->step_deadline_ms = builds_now_ms() + (int64_t)bd->owner->opt.step_timeout_s * 1000;
+	bd->step_deadline_ms = monotonic_ms() + (int64_t)bd->owner->opt.step_timeout_s * 1000;
 	if (!bd->container)
 		rc = build_start_container(bd, err);
 	if (rc == 0)
@@ -344,7 +345,7 @@ static int run(struct build *bd, struct error *err)
 	int rc;
 
 	bd->started_at_ms = clock_ms();
-	bd->deadline_ms = builds_now_ms() + (int64_t)bd->owner->opt.total_timeout_s * 1000;
+	bd->deadline_ms = monotonic_ms() + (int64_t)bd->owner->opt.total_timeout_s * 1000;
 	rc = build_record_put(bd);
 	if (rc < 0)
 		error_set_errno(err, rc, "cannot record the build");

@@ -12,6 +12,7 @@
 
 #include "snapshotd/build_env.h"
 #include "snapshotd/json_items.h"
+#include "store/base/clock.h"
 
 #define FILE_MODE 0644u
 #define DIR_MODE 0755u
@@ -233,7 +234,7 @@ static int shell_was_at(struct shell_run *r, size_t *out)
 	int rc;
 
 	/* To be told after the step's time is over, too. */
-	bd->deadline_ms = bd->step_deadline_ms = builds_now_ms() + NOTE_TIMEOUT_MS;
+	bd->deadline_ms = bd->step_deadline_ms = monotonic_ms() + NOTE_TIMEOUT_MS;
 	rc = agent(bd, "file-read", r->at, NULL, NULL, &text, &ignored);
 	bd->deadline_ms = deadline;
 	bd->step_deadline_ms = step_deadline;

@@ -18,14 +18,6 @@
 #include "snapshotd/image_cache.h"
 #include "store/base/log.h"
 
-int64_t builds_now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* ---- one build ---- */
 
 static void build_free(struct build *bd)

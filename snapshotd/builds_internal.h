@@ -90,8 +90,6 @@ struct builds {
 	atomic_bool stopping;
 };
 
-int64_t builds_now_ms(void); /* CLOCK_MONOTONIC */
-
 /* builds.c */
 void build_unref(struct build *bd);
 /* The active build of an id, with a reference, or NULL. */

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "store/base/clock.h"
+
 struct byte_queue {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -21,17 +23,13 @@ struct byte_queue {
 struct byte_queue *byte_queue_new(size_t capacity)
 {
 	struct byte_queue *q = malloc(sizeof(*q) + capacity);
-	pthread_condattr_t attr;
 
 	if (!q)
 		return NULL;
 	memset(q, 0, sizeof(*q));
 	q->cap = capacity;
 	pthread_mutex_init(&q->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&q->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_monotonic(&q->changed);
 	return q;
 }
 
@@ -93,23 +91,9 @@ int byte_queue_write(struct byte_queue *q, const void *data, size_t len)
 	return rc;
 }
 
-static struct timespec deadline_in(int timeout_ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += timeout_ms / 1000;
-	t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000;
-	}
-	return t;
-}
-
 ssize_t byte_queue_write_some(struct byte_queue *q, const void *data, size_t len, int timeout_ms)
 {
-	struct timespec until = deadline_in(timeout_ms);
+	struct timespec until = monotonic_after_ms(timeout_ms);
 	ssize_t rc = 0;
 
 	pthread_mutex_lock(&q->lock);
@@ -182,7 +166,7 @@ static size_t take_locked(struct byte_queue *q, uint8_t *out, size_t max)
 
 ssize_t byte_queue_read(struct byte_queue *q, void *out, size_t max, int timeout_ms)
 {
-	struct timespec until = deadline_in(timeout_ms);
+	struct timespec until = monotonic_after_ms(timeout_ms);
 	ssize_t rc = -EAGAIN;
 
 	pthread_mutex_lock(&q->lock);

@@ -21,6 +21,7 @@
 
 #include "fs/mountinfo.h"
 #include "fs/session_pool.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
 
@@ -59,19 +60,6 @@ struct collector {
 	unsigned disk_wait_s;
 	bool busy, hurry;
 };
-
-static int64_t mono_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-static int64_t mono_ms(void)
-{
-	return mono_us() / 1000;
-}
 
 /* ---- the time of the last one ---- */
 
@@ -194,9 +182,9 @@ static void expire(struct collector *c)
 	struct error err = ERROR_INIT;
 	uint64_t mounts, snapshots = 0;
 
-	if (mono_ms() - c->expired_ms < every_ms)
+	if (monotonic_ms() - c->expired_ms < every_ms)
 		return;
-	c->expired_ms = mono_ms();
+	c->expired_ms = monotonic_ms();
 	mounts = discard_old_mounts(c);
 	if (snapshots_expire(c->opt.store->snapshots, clock_ms(), &snapshots, &err) < 0)
 		log_warn("snapshots whose time is up stay: %s", error_text(&err));
@@ -214,7 +202,7 @@ static void expire(struct collector *c)
 static void pace(void *arg)
 {
 	struct collector *c = arg;
-	int64_t now = mono_us(), sleep_us;
+	int64_t now = monotonic_us(), sleep_us;
 	uint64_t requests = session_pool_requests(c->opt.pool);
 
 	if (now / 1000 - c->seen_ms >= 100) {
@@ -226,7 +214,7 @@ static void pace(void *arg)
 	sleep_us = (now - c->worked_us) * (c->hurry ? 0 : c->busy ? SLEEP_BUSY : SLEEP_IDLE);
 	if (sleep_us > 0 && !atomic_load(&c->give_way))
 		usleep((useconds_t)MIN(sleep_us, (int64_t)SLEEP_MAX_US));
-	c->worked_us = mono_us();
+	c->worked_us = monotonic_us();
 }
 
 static bool gives_way(void *arg)
@@ -266,7 +254,7 @@ static const char *reason_to_collect(struct collector *c)
 		return "deleted";
 	if (!c->opt.free_bytes || !is_low(c))
 		c->disk_wait_s = DISK_AGAIN_S;
-	else if (mono_ms() - c->disk_ms >= (deleted ? DISK_AGAIN_S : c->disk_wait_s) * 1000ll)
+	else if (monotonic_ms() - c->disk_ms >= (deleted ? DISK_AGAIN_S : c->disk_wait_s) * 1000ll)
 		return "disk";
 	return NULL;
 }
@@ -284,9 +272,9 @@ static void collect(struct collector *c, const char *reason)
 	c->hurry = is_low(c);
 	opt.compact = c->hurry;
 	use_reserve(c);
-	c->worked_us = mono_us();
+	c->worked_us = monotonic_us();
 	rc = gc_run(c->opt.store, &opt, &p, &r, &err);
-	c->disk_ms = mono_ms();
+	c->disk_ms = monotonic_ms();
 	if (rc == -ECANCELED || rc == -EBUSY)
 		return;
 	metrics_work(c->opt.metrics, METRICS_GC, rc < 0);
@@ -309,10 +297,8 @@ static void collect(struct collector *c, const char *reason)
 /* A second, or until it is to end: false. */
 static bool wait_tick(struct collector *c)
 {
-	struct timespec until;
+	struct timespec until = monotonic_after_ms(1000);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec++;
 	pthread_mutex_lock(&c->lock);
 	while (!c->stopping && pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0)
 		;
@@ -343,7 +329,7 @@ static void *worker(void *arg)
 	struct collector *c = arg;
 
 	pthread_setname_np(pthread_self(), "varve-collect");
-	c->disk_ms = c->expired_ms = mono_ms() - EXPIRE_S * 1000;
+	c->disk_ms = c->expired_ms = monotonic_ms() - EXPIRE_S * 1000;
 	c->disk_wait_s = DISK_AGAIN_S;
 	while (wait_tick(c)) {
 		if (!take_turn(c))
@@ -362,7 +348,6 @@ static void *worker(void *arg)
 int collector_open(const struct collector_options *opt, struct collector **out, struct error *err)
 {
 	struct collector *c = calloc(1, sizeof(*c));
-	pthread_condattr_t attr;
 	int rc;
 
 	if (!c)
@@ -374,10 +359,7 @@ int collector_open(const struct collector_options *opt, struct collector **out, 
 	if (!c->stats.last_ms)
 		save_last(opt->store, clock_ms());
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&c->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_monotonic(&c->changed);
 	rc = pthread_create(&c->thread, NULL, worker, c);
 	c->started = rc == 0;
 	if (rc) {

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "snapshotd/init/protocol.h"
+#include "store/base/clock.h"
 
 #define OUTPUT_STEP (64u << 10)
 #define CANCEL_POLL_MS 100
@@ -40,14 +41,6 @@ struct exec {
 	struct init_message last; /* what the agent said in the end */
 	struct exec_result *result;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* --- the request --- */
 
@@ -192,7 +185,7 @@ static void kill_program(struct exec *x)
 	const struct init_message m = { .op = INIT_KILL, .value = SIGKILL };
 
 	x->killed = true;
-	x->deadline_ms = now_ms() + KILL_GRACE_MS;
+	x->deadline_ms = monotonic_ms() + KILL_GRACE_MS;
 	(void)!send(x->fds[SOCK].fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -216,14 +209,14 @@ static void pass_signals(struct exec *x)
 /* The time that the taker needs is not that of those who write. */
 static void pass_on(struct exec *x, int which, const char *data, size_t len)
 {
-	int64_t begun = now_ms();
+	int64_t begun = monotonic_ms();
 
 	if (x->ended && begun >= x->deadline_ms)
 		x->late_bytes += len;
 	if (x->rq->on_output)
 		x->rq->on_output(x->rq->arg, which, data, len);
 	if (x->ended)
-		x->deadline_ms += now_ms() - begun;
+		x->deadline_ms += monotonic_ms() - begun;
 }
 
 static void forward_output(struct exec *x, int which, char *room)
@@ -242,7 +235,7 @@ static void forward_output(struct exec *x, int which, char *room)
 
 static void begin_to_linger(struct exec *x)
 {
-	int64_t until = now_ms() + (x->killed ? KILLED_LINGER_MS : x->rq->linger_ms);
+	int64_t until = monotonic_ms() + (x->killed ? KILLED_LINGER_MS : x->rq->linger_ms);
 
 	x->ended = true;
 	if (x->killed || !x->deadline_ms || until < x->deadline_ms)
@@ -269,7 +262,7 @@ static int hear(struct exec *x)
 /* How long to wait for something; 0 when the deadline is over. */
 static int wait_ms(const struct exec *x)
 {
-	int64_t ms = x->deadline_ms ? MAX(x->deadline_ms - now_ms(), 0) : INT32_MAX;
+	int64_t ms = x->deadline_ms ? MAX(x->deadline_ms - monotonic_ms(), 0) : INT32_MAX;
 
 	ms = MIN(ms, INT32_MAX);
 
@@ -292,13 +285,13 @@ static bool has_lingered(struct exec *x, bool nothing_came)
 		x->result->cancelled = true;
 		return true;
 	}
-	return now_ms() >= x->deadline_ms && (nothing_came || x->late_bytes >= LATE_MAX);
+	return monotonic_ms() >= x->deadline_ms && (nothing_came || x->late_bytes >= LATE_MAX);
 }
 
 /* The deadline is over, or somebody wants an end. True: wait no longer. */
 static bool give_up(struct exec *x, bool nothing_came)
 {
-	bool late = x->deadline_ms && now_ms() >= x->deadline_ms;
+	bool late = x->deadline_ms && monotonic_ms() >= x->deadline_ms;
 
 	if (x->ended)
 		return has_lingered(x, nothing_came);
@@ -316,7 +309,7 @@ static int serve(struct exec *x, char *room)
 	int rc = 0, n = 1;
 
 	if (x->rq->timeout_ms > 0)
-		x->deadline_ms = now_ms() + x->rq->timeout_ms;
+		x->deadline_ms = monotonic_ms() + x->rq->timeout_ms;
 	while (rc == 0 && !is_over(x) && !give_up(x, n == 0)) {
 		n = poll(x->fds, N_FDS, wait_ms(x));
 		if (n < 0 && errno != EINTR)

@@ -35,6 +35,7 @@
 
 #include "snapshotd/accept.h"
 #include "snapshotd/http_request.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 #define REAP_S 1
@@ -104,7 +105,7 @@ static ssize_t stream_next(struct http_request *rq, char *out, size_t max)
 			return MHD_CONTENT_READER_END_OF_STREAM;
 		if (n != -EAGAIN)
 			return MHD_CONTENT_READER_END_WITH_ERROR;
-		if (events && now_ms() - rq->sent_ms >= KEEP_ALIVE_MS &&
+		if (events && monotonic_ms() - rq->sent_ms >= KEEP_ALIVE_MS &&
 		    max >= sizeof(comment) - 1) {
 			memcpy(out, comment, sizeof(comment) - 1);
 			return sizeof(comment) - 1;
@@ -121,9 +122,9 @@ static ssize_t stream_read(void *cls, uint64_t pos, char *out, size_t max)
 	ssize_t n;
 
 	(void)pos;
-	conns_stream_bytes(rq->conns, rq->watched, rq->sending, now_ms());
+	conns_stream_bytes(rq->conns, rq->watched, rq->sending, monotonic_ms());
 	n = stream_next(rq, out, max);
-	rq->sent_ms = now_ms();
+	rq->sent_ms = monotonic_ms();
 	rq->sending = n > 0 ? (size_t)n : 0;
 	conns_stream_next(rq->conns, rq->watched, rq->sent_ms);
 	return n;
@@ -166,7 +167,7 @@ static enum MHD_Result reply_queue(struct http_request *rq)
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, rq->content_type);
 	for (size_t i = 0; i < rq->n_headers; i++)
 		MHD_add_response_header(r, rq->headers[i].name, rq->headers[i].value);
-	rq->sent_ms = now_ms();
+	rq->sent_ms = monotonic_ms();
 	if (rq->kind == REPLY_STREAM)
 		conns_stream(rq->conns, rq->watched, rq->server->app.stream_pause_ms, rq->sent_ms);
 	else
@@ -257,7 +258,7 @@ static enum MHD_Result request_begin(struct http_request *rq, const char *method
 	rq->fd = connection_fd(rq->conn);
 	rq->wants_events = accepts_events(rq);
 	app->begin(app->ctx, rq, &rq->plan);
-	conns_body(rq->conns, rq->watched, body_pause_ms(&rq->plan), now_ms());
+	conns_body(rq->conns, rq->watched, body_pause_ms(&rq->plan), monotonic_ms());
 	request_list(rq);
 	if (rq->kind == REPLY_NONE && !rq->plan.body_stream && content_length_too_large(rq))
 		reply_too_large(rq);
@@ -311,7 +312,7 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *conn)
 		return NULL;
 	rq->watched =
 		MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-	conns_request(rq->conns, rq->watched, now_ms());
+	conns_request(rq->conns, rq->watched, monotonic_ms());
 	return rq;
 }
 
@@ -326,7 +327,7 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_
 			conns_add(e->conns, connection_fd(conn),
 				  MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
 					  ->client_addr,
-				  now_ms());
+				  monotonic_ms());
 	else
 		conns_remove(e->conns, *socket_context);
 }
@@ -344,14 +345,14 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const c
 		return request_begin(rq, method);
 	if (*len == 0)
 		return request_finish(rq);
-	conns_body_bytes(rq->conns, rq->watched, *len, now_ms());
+	conns_body_bytes(rq->conns, rq->watched, *len, monotonic_ms());
 	if (rq->body_dropped)
 		;
 	else if (rq->plan.body_stream)
 		request_body_put(rq, data, *len);
 	else
 		request_body_collect(rq, data, *len);
-	conns_body_next(rq->conns, rq->watched, now_ms());
+	conns_body_next(rq->conns, rq->watched, monotonic_ms());
 	*len = 0;
 	return MHD_YES;
 }
@@ -372,7 +373,7 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 		timeout_set(rq, IDLE_TIMEOUT_S);
 		rq->server->app.end(rq->server->app.ctx, rq);
 		request_unlist(rq);
-		conns_idle(rq->conns, rq->watched, now_ms());
+		conns_idle(rq->conns, rq->watched, monotonic_ms());
 	}
 	request_free(rq);
 }
@@ -403,13 +404,11 @@ static void *reaper_main(void *arg)
 	pthread_setname_np(pthread_self(), "varve-http");
 	pthread_mutex_lock(&s->lock);
 	while (!atomic_load_explicit(&s->stopping, memory_order_relaxed)) {
-		struct timespec until;
+		struct timespec until = monotonic_after_ms(REAP_S * 1000);
 
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += REAP_S;
 		pthread_cond_timedwait(&s->reaper_stop, &s->lock, &until);
 		for (size_t i = 0; i < s->n_endpoints; i++)
-			conns_reap(s->endpoints[i].conns, now_ms());
+			conns_reap(s->endpoints[i].conns, monotonic_ms());
 	}
 	pthread_mutex_unlock(&s->lock);
 	return NULL;
@@ -430,18 +429,14 @@ int http_server_new(const struct http_app *app, unsigned connection_limit, struc
 		    struct error *err)
 {
 	struct http_server *s = calloc(1, sizeof(*s));
-	pthread_condattr_t attr;
 
 	if (!s)
 		return error_set(err, -ENOMEM, "out of memory");
 	s->app = *app;
 	s->connection_limit = connection_limit;
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->idle, &attr);
-	pthread_cond_init(&s->reaper_stop, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_monotonic(&s->idle);
+	cond_init_monotonic(&s->reaper_stop);
 	s->reaper_started = pthread_create(&s->reaper, NULL, reaper_main, s) == 0;
 	if (!s->reaper_started) {
 		http_server_free(s);
@@ -488,10 +483,8 @@ int http_server_listen(struct http_server *s, struct listener *l, bool needs_key
 /* Wait until every request has ended, at most grace_ms. */
 static void requests_wait(struct http_server *s, int grace_ms)
 {
-	struct timespec until;
+	struct timespec until = monotonic_after_ms(grace_ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += grace_ms / 1000;
 	pthread_mutex_lock(&s->lock);
 	/* A body that is being sent has no end that is worth waiting for. */
 	for (struct http_request *rq = s->requests; rq; rq = rq->next)

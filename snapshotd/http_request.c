@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 #define STREAM_QUEUE_BYTES (256u << 10)
@@ -168,7 +169,7 @@ bool http_cancelled(struct http_request *rq)
 {
 	struct pollfd p = { .fd = rq->fd, .events = POLLRDHUP };
 	long long last = atomic_load_explicit(&rq->checked_ms, memory_order_relaxed);
-	long long now = now_ms();
+	long long now = monotonic_ms();
 
 	if (http_stopping(rq) || atomic_load_explicit(&rq->gone, memory_order_relaxed))
 		return true;

@@ -12,6 +12,7 @@
 #include "snapshotd/byte_queue.h"
 #include "snapshotd/http.h"
 #include "snapshotd/http_conns.h"
+#include "store/base/clock.h"
 
 #define LISTENERS_MAX 2
 #define REPLY_HEADERS_MAX 4
@@ -124,13 +125,5 @@ void reply_static(struct http_request *rq, int status, const char *text);
 void reply_no_room(struct http_request *rq);
 /* What a collected body may have. */
 size_t request_body_max(const struct http_request *rq);
-
-static inline int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 #endif

@@ -17,6 +17,7 @@
 #include "fs/shared_files.h"
 #include "snapshotd/api.h"
 #include "snapshotd/config.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/version.h"
 
@@ -190,11 +191,9 @@ static void share_files(struct daemon_parts *d)
 static int start(struct daemon_parts *d, struct error *err)
 {
 	struct http_app app = api_app(&d->api);
-	struct timespec t;
 	int rc = open_store(d, err);
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	d->api.started_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	d->api.started_ms = monotonic_ms();
 	request_memory_init(&d->api.memory, d->config.request_memory_bytes);
 	d->api.api_key = d->config.api_key;
 	d->api.listen_host = d->config.listen_host;

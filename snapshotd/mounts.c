@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "fs/mountinfo.h"
+#include "store/base/clock.h"
 
 #define DISCARD_WAIT_S 10
 
@@ -115,7 +116,6 @@ static int table_load(struct mounts *ms, struct error *err)
 int mounts_open(struct store *s, struct session_pool *sp, struct mounts **out, struct error *err)
 {
 	struct mounts *ms = calloc(1, sizeof(*ms));
-	pthread_condattr_t attr;
 	int rc;
 
 	if (!ms)
@@ -123,10 +123,7 @@ int mounts_open(struct store *s, struct session_pool *sp, struct mounts **out, s
 	ms->store = s;
 	ms->pool = sp;
 	pthread_mutex_init(&ms->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&ms->released, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_monotonic(&ms->released);
 	rc = table_load(ms, err);
 	if (rc < 0)
 		mounts_close(ms);
@@ -394,11 +391,9 @@ int mounts_detach(struct mounts *ms, struct mount_entry *e, enum mount_detach_ho
 /* Hide e and wait until the caller is its only user. */
 static int discard_claim(struct mounts *ms, struct mount_entry *e, struct error *err)
 {
-	struct timespec until;
+	struct timespec until = monotonic_after_ms(DISCARD_WAIT_S * 1000);
 	int rc = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += DISCARD_WAIT_S;
 	pthread_mutex_lock(&ms->lock);
 	if (e->discarding || e->busy) {
 		rc = error_set(err, -EBUSY, "mount %s is being %s", e->id,

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "fs/session_pool.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 #define TICK_MS 1000
@@ -36,19 +37,11 @@ struct recompressor {
 	int64_t seen_ms, busy_ms;
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* Look what goes on, once a tick. True: something did at the last look. */
 static bool is_busy(void *arg)
 {
 	struct recompressor *r = arg;
-	int64_t now = now_ms(), since = now - r->seen_ms;
+	int64_t now = monotonic_ms(), since = now - r->seen_ms;
 	uint64_t requests = r->opt.pool ? session_pool_requests(r->opt.pool) : 0;
 
 	if (guard_is_busy(r->opt.store->guard))
@@ -94,10 +87,8 @@ static bool run_quietly(struct recompressor *r)
 /* A tick, or until something changes. False once it is to end. */
 static bool wait_tick(struct recompressor *r)
 {
-	struct timespec until;
+	struct timespec until = monotonic_after_ms(TICK_MS);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += TICK_MS / 1000;
 	pthread_mutex_lock(&r->lock);
 	while (!r->stopping && pthread_cond_timedwait(&r->changed, &r->lock, &until) == 0)
 		;
@@ -128,18 +119,18 @@ static void *worker(void *arg)
 	struct recompressor *r = arg;
 	uint64_t done = UINT64_MAX; /* chunks stored, at the last complete run's begin */
 
-	r->busy_ms = r->seen_ms = now_ms();
+	r->busy_ms = r->seen_ms = monotonic_ms();
 	while (wait_tick(r)) {
 		uint64_t stored = chunk_store_stored(r->opt.store->chunks);
 		(void)is_busy(r);
-		if (stored == done || now_ms() - r->busy_ms < (int64_t)r->opt.quiet_s * 1000)
+		if (stored == done || monotonic_ms() - r->busy_ms < (int64_t)r->opt.quiet_s * 1000)
 			continue;
 		if (!take_turn(r))
 			continue;
 		if (run_quietly(r))
 			done = stored;
 		else
-			r->busy_ms = now_ms();
+			r->busy_ms = monotonic_ms();
 		end_turn(r);
 	}
 	return NULL;
@@ -149,17 +140,13 @@ int recompressor_open(const struct recompressor_options *opt, struct recompresso
 		      struct error *err)
 {
 	struct recompressor *r = calloc(1, sizeof(*r));
-	pthread_condattr_t attr;
 	int rc = 0;
 
 	if (!r)
 		return error_set(err, -ENOMEM, "out of memory");
 	r->opt = *opt;
 	pthread_mutex_init(&r->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_monotonic(&r->changed);
 	if (opt->level > 0)
 		rc = pthread_create(&r->thread, NULL, worker, r);
 	if (rc) {

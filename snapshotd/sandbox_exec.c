@@ -10,6 +10,7 @@
 #include "snapshotd/budget.h"
 #include "snapshotd/exec_control.h"
 #include "snapshotd/sandboxes_internal.h"
+#include "store/base/clock.h"
 
 struct async_exec {
 	char id[SNAPSHOT_ID_SIZE];
@@ -258,15 +259,11 @@ int sandbox_exec(struct sandbox *sb, const struct exec_spec *spec, bool (*cancel
 struct sandbox_execs *sandbox_execs_new(struct budget *output)
 {
 	struct sandbox_execs *x = calloc(1, sizeof(*x));
-	pthread_condattr_t attr;
 
 	if (!x)
 		return NULL;
 	pthread_mutex_init(&x->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&x->some_ended, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_monotonic(&x->some_ended);
 	budget_init(&x->budget, output, output->max);
 	x->budget.fair = true;
 	exec_controls_init(&x->controls);
@@ -557,14 +554,10 @@ int sandbox_exec_control(struct sandbox *sb, const char *id, struct exec_control
 bool async_exec_wait(struct async_exec *e, int timeout_ms)
 {
 	struct sandbox_execs *x = e->owner;
-	struct timespec until;
+	struct timespec until = monotonic_after_ms(timeout_ms);
 	bool ended;
 	int rc = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&x->lock);
 	while (!e->ended && rc == 0)
 		rc = pthread_cond_timedwait(&x->some_ended, &x->lock, &until);

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/pool.h"
 
@@ -415,11 +416,9 @@ void sandboxes_count(struct sandboxes *ss, size_t *running, size_t *stopped)
 
 static bool tend_wait(struct sandboxes *ss)
 {
-	struct timespec until;
+	struct timespec until = monotonic_after_ms(TEND_MS);
 	int rc = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += TEND_MS / 1000;
 	pthread_mutex_lock(&ss->lock);
 	while (!atomic_load(&ss->stopping) && rc != ETIMEDOUT)
 		rc = pthread_cond_timedwait(&ss->changed, &ss->lock, &until);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
 
@@ -249,11 +250,9 @@ static int sample_take(struct stats_history *h, struct error *err)
 /* False once it is to end. */
 static bool wait_interval(struct stats_history *h)
 {
-	struct timespec until;
+	struct timespec until = monotonic_after_ms(STATS_INTERVAL_MS);
 	bool stopping;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += STATS_INTERVAL_MS / 1000;
 	pthread_mutex_lock(&h->lock);
 	while (!h->stopping && pthread_cond_timedwait(&h->wake, &h->lock, &until) == 0)
 		;
@@ -281,17 +280,13 @@ static void *sampler(void *arg)
 int stats_history_open(struct store *s, struct stats_history **out, struct error *err)
 {
 	struct stats_history *h = calloc(1, sizeof(*h));
-	pthread_condattr_t attr;
 	int rc;
 
 	if (!h)
 		return error_set(err, -ENOMEM, "out of memory");
 	h->store = s;
 	pthread_mutex_init(&h->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&h->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_monotonic(&h->wake);
 	rc = load(h);
 	if (rc < 0) {
 		stats_history_close(h);

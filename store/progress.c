@@ -3,21 +3,15 @@
 #include <stddef.h>
 #include <time.h>
 
+#include "store/base/clock.h"
+
 #define REPORT_EVERY_MS 100
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 void progress_tick(struct progress *p, bool force)
 {
 	if (!p || !p->report)
 		return;
-	int64_t now = now_ms();
+	int64_t now = monotonic_coarse_ms();
 	int64_t last = __atomic_load_n(&p->last_report_ms, __ATOMIC_RELAXED);
 	if (!force && last != 0 && now - last < REPORT_EVERY_MS)
 		return;

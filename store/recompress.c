@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "store/base/buf.h"
+#include "store/base/clock.h"
 #include "store/base/pool.h"
 #include "store/chunker.h"
 #include "store/codec.h"
@@ -195,14 +196,6 @@ static void run_aside(void *arg, void (*fn)(void *fn_arg), void *fn_arg)
 
 /* ---- a group of chunks ---- */
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* 0 once nothing speaks against going on, or -ECANCELED. */
 static int wait_turn(struct recompress *run)
 {
@@ -308,7 +301,7 @@ static int run_group(struct recompress *run)
 	}
 	report(run, false);
 	if (run->opt.is_idle)
-		sleep_ms(now_ms() - run->group_began_ms);
+		sleep_ms(monotonic_ms() - run->group_began_ms);
 	return r ? r : wait_turn(run);
 }
 
@@ -329,7 +322,7 @@ static int add_chunk(struct recompress *run, const struct digest *d)
 	if (r < 0)
 		return r;
 	if (run->count == 0)
-		run->group_began_ms = now_ms();
+		run->group_began_ms = monotonic_ms();
 	it->digest = *d;
 	return ++run->count == run->capacity ? run_group(run) : 0;
 }

@@ -4,16 +4,10 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include "store/base/clock.h"
+
 /* Before growth is refused, unless the last look is as new as this. */
 #define REFUSE_LOOK_MS 10
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &t); /* no system call */
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 int space_init(struct space *sp, int dir_fd, uint64_t reserve_bytes)
 {
@@ -41,7 +35,7 @@ uint64_t space_free(struct space *sp)
 	atomic_store(&sp->taken_bytes, 0);
 	n = fstatvfs(sp->dir_fd, &v) < 0 ? UINT64_MAX : (uint64_t)v.f_bavail * v.f_frsize;
 	atomic_store(&sp->free_bytes, n);
-	atomic_store(&sp->looked_ms, now_ms());
+	atomic_store(&sp->looked_ms, monotonic_coarse_ms());
 	return n;
 }
 
@@ -70,7 +64,8 @@ static bool has_room(struct space *sp, enum space_user who, uint64_t bytes)
 
 static int ask(struct space *sp, enum space_user who, uint64_t bytes)
 {
-	int64_t age = now_ms() - atomic_load_explicit(&sp->looked_ms, memory_order_relaxed);
+	int64_t age =
+		monotonic_coarse_ms() - atomic_load_explicit(&sp->looked_ms, memory_order_relaxed);
 
 	if (!sp->reserve_bytes)
 		return 0;

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
 #include "store/base/macros.h"
 #include "tools/text.h"
 
@@ -14,19 +15,11 @@
 #define BAR_WIDTH 24
 #define LINE_MAX_BYTES 256
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 void progress_bar_init(struct progress_bar *b)
 {
 	const char *term = getenv("TERM");
 
-	*b = (struct progress_bar){ .started_ms = now_ms() };
+	*b = (struct progress_bar){ .started_ms = monotonic_ms() };
 	b->shown = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
 }
 
@@ -108,7 +101,7 @@ void progress_bar_update(struct progress_bar *b, const struct progress_state *s)
 
 	if (!b->shown)
 		return;
-	now = now_ms();
+	now = monotonic_ms();
 	if (strncmp(b->phase, s->phase ? s->phase : "", sizeof(b->phase) - 1) != 0) {
 		snprintf(b->phase, sizeof(b->phase), "%s", s->phase ? s->phase : "");
 		b->phase_bytes = s->done_bytes;
