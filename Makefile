@@ -49,10 +49,10 @@ COVERAGE_MIN ?= 85
 # Objects. main.c and varve.c hold main() and stay out of the libraries, so that
 # unit tests can link what the daemon and the tools are made of.
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
-STORE = $(call obj,$(wildcard store/*.c store/base/*.c))
-FS = $(call obj,$(wildcard fs/*.c))
-DAEMON = $(call obj,$(filter-out snapshotd/main.c,$(wildcard snapshotd/*.c)))
-TOOLS = $(call obj,$(filter-out tools/varve.c,$(wildcard tools/*.c)))
+STORE = $(call obj,$(wildcard store/*.c store/*/*.c))
+FS = $(call obj,$(wildcard fs/*/*.c))
+DAEMON = $(call obj,$(filter-out snapshotd/main.c,$(wildcard snapshotd/*.c snapshotd/*/*.c)))
+TOOLS = $(call obj,$(wildcard $(addprefix tools/,cli/*.c commands/*.c inspect/*.c)) tools/libvarve/events.c)
 UNIT = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 # Helpers are one file each, tests/x/name.c, or a directory tests/x/name/*.c, which
 # makes tests/x/name/name.
@@ -61,8 +61,8 @@ HELPER_DIRS = $(patsubst %/,%,$(sort $(dir $(wildcard tests/model/*/*.c tests/pe
 HELPERS = $(patsubst %.c,$(BUILD)/%,$(HELPER_FILES))
 BIG_HELPERS = $(foreach d,$(HELPER_DIRS),$(BUILD)/$(d)/$(notdir $(d)))
 FUZZERS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
-ALL_C = $(wildcard */*.c */*/*.c tests/*/*/*.c)
-ALL_SOURCES = $(ALL_C) $(wildcard */*.h */*/*.h tests/*/*/*.h)
+ALL_C = $(wildcard */*.c */*/*.c */*/*/*.c)
+ALL_SOURCES = $(ALL_C) $(wildcard */*.h */*/*.h */*/*/*.h)
 
 STORE_A = $(BUILD)/libvarve-store.a
 FS_A = $(BUILD)/libvarve-fs.a
@@ -74,8 +74,8 @@ LIB = $(BUILD)/lib/libvarve
 # It counts nothing: others' programs are not to depend on that.
 $(BUILD)/pic/%.o $(LIB).so.0: COVERAGE_FLAGS =
 LIB_PKGS = libcurl jansson libcrypto
-LIB_O = $(patsubst %.c,$(BUILD)/pic/%.o,$(wildcard tools/image/*.c) tools/events.c \
-	$(addprefix store/,jcs.c hash.c base/base64.c base/buf.c base/error.c))
+LIB_O = $(patsubst %.c,$(BUILD)/pic/%.o,$(wildcard tools/libvarve/*.c) \
+	$(addprefix store/base/,base64.c buf.c error.c hash.c jcs.c))
 
 all: $(BUILD)/bin/snapshotd $(BUILD)/bin/varve $(LIB).so.0 $(LIB).a $(BUILD)/lib/varve.pc
 
@@ -92,21 +92,23 @@ $(BUILD)/pic/%.o: %.c
 
 # The first process of containers: one static program, which a part of the daemon holds
 # (.incbin). It is never instrumented, for it runs without our libraries.
-INIT = $(BUILD)/snapshotd/init/varve-init
-INIT_C = $(wildcard snapshotd/init/*.c) snapshotd/leftovers.c snapshotd/cgroup.c fs/freeze.c \
+INIT = $(BUILD)/snapshotd/container/init/varve-init
+INIT_C = $(wildcard snapshotd/container/init/*.c) fs/host/freeze.c \
+	$(addprefix snapshotd/container/,cgroup.c leftovers.c) \
 	$(addprefix store/base/,base64.c buf.c error.c utf8.c)
-$(INIT): $(INIT_C) $(wildcard snapshotd/init/*.h snapshotd/*.h store/base/*.h) fs/freeze.h
+$(INIT): $(INIT_C) fs/host/freeze.h \
+		$(wildcard $(addsuffix /*.h,snapshotd/container/init snapshotd/container store/base))
 	@mkdir -p $(@D)
 	@$(if $(V),,echo "  INIT  $@")
 	$(Q)$(CC) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -std=gnu11 $(WARN) $(if $(DEVELOPER),-Werror) \
 		-Os -ffunction-sections -static -s -Wl,--gc-sections -o $@ $(INIT_C)
-$(BUILD)/snapshotd/runtime_agent.o: CPPFLAGS += -DVARVE_INIT='"$(INIT)"'
-$(BUILD)/snapshotd/runtime_agent.o: $(INIT)
+$(BUILD)/snapshotd/container/runtime_agent.o: CPPFLAGS += -DVARVE_INIT='"$(INIT)"'
+$(BUILD)/snapshotd/container/runtime_agent.o: $(INIT)
 
 # It holds the completion script (.incbin).
-$(BUILD)/tools/cmd_completion.o: tools/completion/varve.bash
+$(BUILD)/tools/commands/cmd_completion.o: tools/completion/varve.bash
 # And the dashboard.
-$(BUILD)/snapshotd/api_dashboard.o: $(wildcard snapshotd/dashboard/*)
+$(BUILD)/snapshotd/api/api_dashboard.o: $(wildcard snapshotd/dashboard/*)
 
 $(STORE_A): $(STORE)
 $(FS_A): $(FS)
@@ -140,17 +142,17 @@ $(LIB).a: $(LIB_O)
 	$(Q)$(OBJCOPY) --localize-hidden $(BUILD)/pic/libvarve.o
 	$(Q)$(AR) rcs $@ $(BUILD)/pic/libvarve.o
 # Always: it holds the PREFIX of now.
-$(BUILD)/lib/varve.pc: tools/image/varve.pc.in
+$(BUILD)/lib/varve.pc: tools/libvarve/varve.pc.in
 	@mkdir -p $(@D)
 	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@PKGS@|$(LIB_PKGS)|' \
 		-e "s|@VERSION@|$$(sed -n 's/.*VARVE_VERSION "\(.*\)"/\1/p' store/base/version.h)|" $< >$@
 
 # A test program links the layers whose headers it includes, and those below. One look at
 # all of them says so, as FILE:LAYER.
-INCLUDES := $(shell grep -HoE '^.include "(tools/image|tools|snapshotd|fs)/' tests/*/*.c | \
+INCLUDES := $(shell grep -HoE '^.include "(tools/libvarve/varve\.h|(tools|snapshotd|fs)/)' tests/*/*.c | \
 	sed 's/:.*"/:/; s|/$$||' | sort -u)
 includes = $(filter $(2):$(1),$(INCLUDES))
-libs_of = $(if $(call includes,tools/image,$(1)),$(LIB).a) \
+libs_of = $(if $(call includes,tools/libvarve/varve.h,$(1)),$(LIB).a) \
 	$(if $(call includes,tools,$(1)),$(TOOLS_A)) \
 	$(if $(call includes,snapshotd,$(1)),$(DAEMON_A) $(FS_A)) \
 	$(if $(call includes,fs,$(1)),$(FS_A)) $(STORE_A)
@@ -213,7 +215,7 @@ install: all
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(LIB).so.0 $(LIB).a
 	ln -sf libvarve.so.0 $(DESTDIR)$(PREFIX)/lib/libvarve.so
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/pkgconfig $(BUILD)/lib/varve.pc
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include tools/image/varve.h
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include tools/libvarve/varve.h
 	set -e; for m in $(MAN); do \
 	install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
 	set -e; for t in $(wildcard tools/templates/*.json); do \

@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 #include "snapshotd/config_access.h"
-#include "snapshotd/budget.h"
-#include "snapshotd/builds.h"
-#include "snapshotd/fields.h"
-#include "store/recompress.h"
+#include "snapshotd/http/budget.h"
+#include "snapshotd/build/builds.h"
+#include "snapshotd/http/fields.h"
+#include "store/gc/recompress.h"
 #include "store/store.h"
 
 #define CONFIG_FILE_MAX (1u << 20)

@@ -13,9 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fs/session_pool.h"
-#include "fs/shared_files.h"
-#include "snapshotd/api.h"
+#include "fs/fuse/session_pool.h"
+#include "fs/shared/shared_files.h"
+#include "snapshotd/api/api.h"
 #include "snapshotd/config.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"

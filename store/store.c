@@ -21,8 +21,8 @@
 #include "store/base/log.h"
 #include "store/base/sync_dir.h"
 #include "store/base/wire.h"
-#include "store/codec.h"
-#include "store/private.h"
+#include "store/chunk/codec.h"
+#include "store/base/private.h"
 
 #define FORMAT_NAME "FORMAT"
 #define FORMAT_TMP "FORMAT.tmp"

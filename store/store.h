@@ -4,7 +4,7 @@
  * Layout of a store: DIR/db (RocksDB), DIR/staging/ and DIR/journal/ (mounts'
  * data and changes), DIR/FORMAT
  * ("varve store 1\n", 2 where a chunk may need a dictionary: dict.h, 3 where a mount's
- * journal may be of version 2: fs/journal.h). A read-write store holds an exclusive lock
+ * journal may be of version 2: fs/upper/journal.h). A read-write store holds an exclusive lock
  * on DIR/LOCK.
  */
 #ifndef VARVE_STORE_H
@@ -17,13 +17,13 @@
 
 #include "store/base/error.h"
 #include "store/base/macros.h"
-#include "store/chunk_store.h"
-#include "store/guard.h"
-#include "store/kv.h"
-#include "store/node_store.h"
-#include "store/snapshot.h"
-#include "store/space.h"
-#include "store/tree_fs.h"
+#include "store/chunk/chunk_store.h"
+#include "store/chunk/guard.h"
+#include "store/kv/kv.h"
+#include "store/tree/node_store.h"
+#include "store/names/snapshot.h"
+#include "store/base/space.h"
+#include "store/tree/tree_fs.h"
 
 struct store_options {
 	bool read_only; /* for inspection; works beside a daemon that has it open */

@@ -19,8 +19,8 @@
 #include "store/base/near.h"
 #include "store/base/version.h"
 #include "store/store.h"
-#include "tools/commands.h"
-#include "tools/text.h"
+#include "tools/commands/commands.h"
+#include "tools/cli/text.h"
 
 /* Asked for by the completion script, and not listed. */
 static const struct command complete_command = {

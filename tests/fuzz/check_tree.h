@@ -2,7 +2,7 @@
 #ifndef VARVE_FUZZ_CHECK_TREE_H
 #define VARVE_FUZZ_CHECK_TREE_H
 
-#include "store/verify.h"
+#include "store/gc/verify.h"
 #include "tests/fuzz/fuzz.h"
 
 static inline void print_problem(void *arg, const char *snapshot, const char *path,

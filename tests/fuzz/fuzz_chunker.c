@@ -1,5 +1,5 @@
 /* Cuts: within their bounds, the same wherever cutting starts again, and zeros are seen. */
-#include "store/chunker.h"
+#include "store/chunk/chunker.h"
 
 #include <string.h>
 

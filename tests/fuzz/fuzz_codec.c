@@ -1,5 +1,5 @@
 /* Frames: any bytes decode or are refused, and what decodes was what was encoded. */
-#include "store/codec.h"
+#include "store/chunk/codec.h"
 
 #include <stdlib.h>
 #include <string.h>

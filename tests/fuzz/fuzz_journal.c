@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/journal_internal.h"
+#include "fs/upper/journal_internal.h"
 #include "store/base/wire.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -3,9 +3,9 @@
  * canonical text is the same when it is read again, and so is the key; contents
  * decode and encode to themselves.
  */
-#include "snapshotd/image_config.h"
-#include "snapshotd/manifest.h"
-#include "store/jcs.h"
+#include "snapshotd/build/image_config.h"
+#include "snapshotd/build/manifest.h"
+#include "store/base/jcs.h"
 
 #include <string.h>
 

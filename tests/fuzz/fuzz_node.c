@@ -1,5 +1,5 @@
 /* Tree nodes: a node that passes the check can be read whole and encodes to the same bytes. */
-#include "store/node.h"
+#include "store/tree/node.h"
 
 #include <string.h>
 

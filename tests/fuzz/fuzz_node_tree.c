@@ -7,8 +7,8 @@
  * A node is u8 (level: 3 bits, entries: 5 bits), an entry is u8 (key length: 3
  * bits), the key, and u8: which child, or how long the value is.
  */
-#include "store/codec.h"
-#include "store/tree.h"
+#include "store/chunk/codec.h"
+#include "store/tree/tree.h"
 
 #include <string.h>
 

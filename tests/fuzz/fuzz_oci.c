@@ -4,7 +4,7 @@
  * is a u16 length and bytes. What is imported verifies.
  */
 #include "store/base/wire.h"
-#include "store/ingest.h"
+#include "store/import/ingest.h"
 
 #include <fcntl.h>
 #include <string.h>

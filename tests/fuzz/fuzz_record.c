@@ -2,7 +2,7 @@
  * Keys and records of a tree. The first byte says which decoder gets the rest;
  * what decodes is canonical: it encodes to the same bytes.
  */
-#include "store/record.h"
+#include "store/tree/record.h"
 
 #include <string.h>
 

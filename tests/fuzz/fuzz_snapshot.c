@@ -1,6 +1,6 @@
 /* Snapshot records: any text is decoded or refused; what decodes encodes and decodes alike. */
-#include "store/snapshot.h"
-#include "store/snapshot_impl.h"
+#include "store/names/snapshot.h"
+#include "store/names/snapshot_internal.h"
 
 #include <string.h>
 

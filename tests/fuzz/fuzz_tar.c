@@ -2,8 +2,8 @@
  * Archives: any bytes are imported or refused. What was imported verifies, and its
  * export imports to the same root.
  */
-#include "store/export.h"
-#include "store/ingest.h"
+#include "store/export/export.h"
+#include "store/import/ingest.h"
 
 #include <string.h>
 #include <sys/mman.h>

@@ -2,9 +2,9 @@
  * Names of archives: any bytes clean to a path of proper names, or are refused;
  * cleaning twice changes nothing; what a whiteout hides is a proper name.
  */
-#include "store/archive_path.h"
-#include "store/key.h"
-#include "store/record.h"
+#include "store/archive/archive_path.h"
+#include "store/tree/key.h"
+#include "store/tree/record.h"
 
 #include <string.h>
 

@@ -3,9 +3,9 @@
  * u16 value length, sub-key, value), stored as a tree whatever it says. Reading it
  * as a filesystem, verifying and exporting it may fail but never crash or hang.
  */
-#include "store/export.h"
+#include "store/export/export.h"
 #include "store/base/wire.h"
-#include "store/verify.h"
+#include "store/gc/verify.h"
 
 #include <string.h>
 

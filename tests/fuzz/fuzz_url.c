@@ -1,5 +1,5 @@
 /* Request lines: paths and queries of any bytes match a route or are refused. */
-#include "snapshotd/router.h"
+#include "snapshotd/http/router.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
  *	libvarve_demo BASE TREE     BASE: a snapshot with a shell; TREE: a local directory
  * The daemon is found by the environment.
  */
-#include "tools/image/varve.h"
+#include "tools/libvarve/varve.h"
 
 #include <errno.h>
 #include <stdbool.h>

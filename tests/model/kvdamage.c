@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/hash.h"
-#include "store/kv.h"
+#include "store/base/hash.h"
+#include "store/kv/kv.h"
 #include "store/store.h"
 
 static int list(struct kv *kv, enum kv_family f)

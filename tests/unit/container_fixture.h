@@ -22,7 +22,7 @@
 #include <errno.h>
 #include <jansson.h>
 
-#include "snapshotd/container_internal.h"
+#include "snapshotd/container/container_internal.h"
 
 struct cf {
 	char dir[64], root[96];

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "store/chunker.h"
+#include "store/chunk/chunker.h"
 #include "store/store.h"
 
 /* ---- store ---- */

@@ -20,9 +20,9 @@
 #include <cmocka.h>
 
 #include "store/base/log.h"
-#include "store/export.h"
-#include "store/ingest.h"
-#include "store/verify.h"
+#include "store/export/export.h"
+#include "store/import/ingest.h"
+#include "store/gc/verify.h"
 
 struct scratch {
 	char dir[64]; /* dir/store, the rest is the test's; tests run with it as their cwd */

@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "store/base/macros.h"
-#include "store/kv.h"
+#include "store/kv/kv.h"
 
 struct fixture {
 	char dir[64];

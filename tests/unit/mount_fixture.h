@@ -7,7 +7,7 @@
 
 #include "tests/unit/fs_fixture.h"
 
-#include "fs/mount_internal.h"
+#include "fs/mount/mount_internal.h"
 
 struct mf {
 	struct fx fx;

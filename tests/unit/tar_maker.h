@@ -4,7 +4,7 @@
 
 #include "tests/unit/ingest_zoo.h"
 
-#include "store/tar_header.h"
+#include "store/archive/tar_header.h"
 
 struct tar_spec {
 	char type; /* of enum tar_type; 0 ends a list */

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "snapshotd/accept.h"
+#include "snapshotd/http/accept.h"
 #include "store/base/macros.h"
 
 static void events_are_for_who_prefers_them(void **state)

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "fs/acl.h"
+#include "fs/view/acl.h"
 #include "store/base/wire.h"
 
 /* An ACL from text: "u:rwx g:r-x m:rwx o:r-- u5:rw- g7:---"; tags by their numbers. */

@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "fs/ahead.h"
+#include "fs/fuse/ahead.h"
 
 #define KIB 1024ull
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <pthread.h>
 
-#include "snapshotd/budget.h"
+#include "snapshotd/http/budget.h"
 
 static void charges_are_bounded_and_released(void **state)
 {

@@ -1,5 +1,5 @@
 /* /etc/environment: what a shell and pam_env read from it. */
-#include "snapshotd/build_env.h"
+#include "snapshotd/build/build_env.h"
 
 #include <ctype.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* A build's log: output as lines, events in a file that is read while it grows. */
-#include "snapshotd/build_log.h"
+#include "snapshotd/build/build_log.h"
 
 #include <errno.h>
 #include <pthread.h>

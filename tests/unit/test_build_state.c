@@ -1,5 +1,5 @@
 /* The states of a build. */
-#include "snapshotd/build_state.h"
+#include "snapshotd/build/build_state.h"
 
 #include <errno.h>
 #include <setjmp.h>

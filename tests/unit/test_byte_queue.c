@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "snapshotd/byte_queue.h"
+#include "snapshotd/http/byte_queue.h"
 
 #define TOTAL (1u << 20)
 

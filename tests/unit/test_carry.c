@@ -4,7 +4,7 @@
  */
 #include "tests/unit/mount_fixture.h"
 
-#include "fs/carry.h"
+#include "fs/mount/carry.h"
 
 #define KIB 1024u
 

@@ -15,8 +15,8 @@
 #include <errno.h>
 #include <signal.h>
 
-#include "fs/freeze.h"
-#include "snapshotd/cgroup.h"
+#include "fs/host/freeze.h"
+#include "snapshotd/container/cgroup.h"
 
 static char dir[64]; /* with files like those of cgroups */
 

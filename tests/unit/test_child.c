@@ -1,5 +1,5 @@
 /* System calls by a child: what they do is done here, their errors come back. */
-#include "fs/child.h"
+#include "fs/host/child.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "store/chunk_store.h"
+#include "store/chunk/chunk_store.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,8 +16,8 @@
 #include <cmocka.h>
 
 #include "store/base/wire.h"
-#include "store/chunker.h"
-#include "store/codec.h"
+#include "store/chunk/chunker.h"
+#include "store/chunk/codec.h"
 
 #define CACHE_BYTES (8u << 20)
 

@@ -1,4 +1,4 @@
-#include "store/chunker.h"
+#include "store/chunk/chunker.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "store/base/macros.h"
-#include "store/chunker_gear.h"
+#include "store/chunk/chunker_gear.h"
 
 #define DATA_SIZE (32u << 20)
 

@@ -1,4 +1,4 @@
-/* Command-line arguments, and chunks by digest: tools/args.h, chunk_index.h. */
+/* Command-line arguments, and chunks by digest: tools/cli/args.h, chunk_index.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "tools/args.h"
-#include "tools/chunk_index.h"
+#include "tools/cli/args.h"
+#include "tools/inspect/chunk_index.h"
 
 static const struct option_spec first[] = {
 	{ 'l', "long", NULL, "a flag" },

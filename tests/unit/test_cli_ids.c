@@ -1,4 +1,4 @@
-/* Ids by their start, and variables on the command line: tools/id_ref.h, exec_run.h. */
+/* Ids by their start, and variables on the command line: tools/cli/id_ref.h, exec_run.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "tools/exec_run.h"
-#include "tools/id_ref.h"
+#include "tools/commands/exec_run.h"
+#include "tools/cli/id_ref.h"
 
 static void ids_are_found_by_their_start(void **state)
 {

@@ -1,4 +1,4 @@
-/* What package tools say of what they cannot reach, and programs run for it: tools/reach.h,
+/* What package tools say of what they cannot reach, and programs run for it: tools/cli/reach.h,
  * child.h. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tools/child.h"
-#include "tools/reach.h"
+#include "tools/cli/child.h"
+#include "tools/cli/reach.h"
 
 static void feed(struct reach *r, const char *text)
 {

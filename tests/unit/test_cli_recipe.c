@@ -1,4 +1,4 @@
-/* Template recipes: tools/recipe.h. */
+/* Template recipes: tools/commands/recipe.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tools/recipe.h"
+#include "tools/commands/recipe.h"
 
 #define SMALL "{'bootstrap': {'suite': 'stable'}, 'steps': []}"
 

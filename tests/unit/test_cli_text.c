@@ -1,4 +1,4 @@
-/* How the command line shows and reads values: tools/text.h, table.h, progress_bar.h. */
+/* How the command line shows and reads values: tools/cli/text.h, table.h, progress_bar.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "tools/progress_bar.h"
-#include "tools/table.h"
-#include "tools/text.h"
+#include "tools/cli/progress_bar.h"
+#include "tools/cli/table.h"
+#include "tools/cli/text.h"
 
 static void sizes_are_written_for_people(void **state)
 {

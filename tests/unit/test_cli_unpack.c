@@ -1,4 +1,4 @@
-/* Unpacking of OCI layouts that come as a tar: tools/unpack.h. */
+/* Unpacking of OCI layouts that come as a tar: tools/commands/unpack.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "store/base/buf.h"
-#include "tools/unpack.h"
+#include "tools/commands/unpack.h"
 
 static char top[64];
 

@@ -1,4 +1,4 @@
-/* The parser of event streams: tools/events.h. */
+/* The parser of event streams: tools/libvarve/events.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/events.h"
+#include "tools/libvarve/events.h"
 
 /* Events as "type=data;" one after the other. */
 static int record(void *arg, const char *type, const char *data, size_t len)

@@ -1,4 +1,4 @@
-#include "store/codec.h"
+#include "store/chunk/codec.h"
 
 #include <errno.h>
 #include <pthread.h>

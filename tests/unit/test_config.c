@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 #include "snapshotd/config.h"
-#include "snapshotd/fields.h"
+#include "snapshotd/http/fields.h"
 
 static char file_path[64];
 

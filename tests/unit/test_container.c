@@ -1,10 +1,10 @@
 /* container: how real containers begin and end, and what is left of them. */
 #include "tests/unit/container_fixture.h"
 
-#include "fs/freeze.h"
-#include "snapshotd/container.h"
-#include "snapshotd/container_names.h"
-#include "snapshotd/leftovers.h"
+#include "fs/host/freeze.h"
+#include "snapshotd/container/container.h"
+#include "snapshotd/container/container_names.h"
+#include "snapshotd/container/leftovers.h"
 
 #include <dirent.h>
 #include <fcntl.h>

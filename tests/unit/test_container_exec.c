@@ -1,8 +1,8 @@
 /* container: the programs that run in real containers. */
 #include "tests/unit/container_fixture.h"
 
-#include "fs/freeze.h"
-#include "snapshotd/container.h"
+#include "fs/host/freeze.h"
+#include "snapshotd/container/container.h"
 
 #include <fcntl.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* container: the agent's file commands, and what a container cannot reach. */
 #include "tests/unit/container_fixture.h"
 
-#include "snapshotd/container.h"
+#include "snapshotd/container/container.h"
 
 #include <fcntl.h>
 

@@ -1,5 +1,5 @@
 /* A queue of waiting requests: in order, one thread a session, several sessions at once. */
-#include "fs/deferred.h"
+#include "fs/fuse/deferred.h"
 
 #include <pthread.h>
 #include <stdarg.h>

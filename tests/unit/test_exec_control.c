@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "snapshotd/exec_control.h"
+#include "snapshotd/sandbox/exec_control.h"
 
 static void signals_have_names_and_numbers(void **state)
 {

@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "snapshotd/container_internal.h"
-#include "snapshotd/init/request.h"
+#include "snapshotd/container/container_internal.h"
+#include "snapshotd/container/init/request.h"
 
 static void requests_come_back(void **state)
 {

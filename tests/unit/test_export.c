@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "store/oci_platform.h"
+#include "store/archive/oci_platform.h"
 
 static void a_tar_comes_in_again_as_the_same_tree(void **state)
 {

@@ -1,7 +1,7 @@
 /* file_chunks: which extents a file gets, however its bytes are fed. */
 #include "tests/unit/ingest_fixture.h"
 
-#include "store/file_chunks.h"
+#include "store/tree/file_chunks.h"
 
 #define KIB 1024u
 #define EXTENTS_MAX 4096

@@ -8,8 +8,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "fs/freeze.h"
-#include "fs/freezing.h"
+#include "fs/host/freeze.h"
+#include "fs/host/freezing.h"
 
 #define FLUSH_US 5000
 /* Many times what any of these takes. */

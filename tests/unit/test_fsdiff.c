@@ -1,5 +1,5 @@
 /* Diffs of two trees: one changed from the other, and ones made apart. */
-#include "store/fsdiff.h"
+#include "store/diff/fsdiff.h"
 
 #include "tests/unit/fs_fixture.h"
 

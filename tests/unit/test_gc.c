@@ -1,5 +1,5 @@
 /* Garbage collection: what stays, what goes, beside writers, and after interruptions. */
-#include "store/gc.h"
+#include "store/gc/gc.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -7,8 +7,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "store/recompress.h"
-#include "store/verify.h"
+#include "store/gc/recompress.h"
+#include "store/gc/verify.h"
 #include "tests/unit/fs_fixture.h"
 
 static struct gc_result collect(struct fx *f)

@@ -1,4 +1,4 @@
-#include "store/guard.h"
+#include "store/chunk/guard.h"
 
 #include <errno.h>
 #include <pthread.h>

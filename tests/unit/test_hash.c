@@ -1,4 +1,4 @@
-#include "store/hash.h"
+#include "store/base/hash.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "snapshotd/host_place.h"
+#include "snapshotd/api/host_place.h"
 
 static char dir[64];
 

@@ -1,7 +1,7 @@
 /* Archives that mean harm: refused with the entry's name, nothing else happens. */
 #include "tests/unit/tar_maker.h"
 
-#include "store/archive_path.h"
+#include "store/archive/archive_path.h"
 
 #define MEMBERS 6
 

@@ -16,7 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "snapshotd/http.h"
+#include "snapshotd/http/http.h"
 #include "store/base/buf.h"
 
 #define STREAM_PAUSE_MS 3000

@@ -10,7 +10,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include "snapshotd/http_conns.h"
+#include "snapshotd/http/http_conns.h"
 
 #define LIMIT 16u
 #define MANY 24

@@ -1,5 +1,5 @@
 /* libvarve's images: what calls make, that images do not change, local files, errors. */
-#include "tools/image/varve.h"
+#include "tools/libvarve/varve.h"
 
 #include <errno.h>
 #include <pthread.h>

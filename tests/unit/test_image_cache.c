@@ -1,7 +1,7 @@
 /* The image cache: what is found, what a use keeps, what goes when a name goes. */
-#include "snapshotd/image_cache.h"
+#include "snapshotd/build/image_cache.h"
 
-#include "snapshotd/meta.h"
+#include "snapshotd/state/meta.h"
 #include "tests/unit/fs_fixture.h"
 
 #define KEY_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

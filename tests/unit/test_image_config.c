@@ -1,5 +1,5 @@
 /* Image configs: read from anywhere, changed, merged, and made an environment. */
-#include "snapshotd/image_config.h"
+#include "snapshotd/build/image_config.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,8 +1,8 @@
 /* Import of OCI layouts and docker-archives. */
 #include "tests/unit/oci_maker.h"
 
-#include "store/oci_image.h"
-#include "store/oci_platform.h"
+#include "store/import/oci_image.h"
+#include "store/archive/oci_platform.h"
 
 static void make_simple(const char *layout, const struct layer *layers, size_t n)
 {

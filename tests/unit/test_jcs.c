@@ -1,5 +1,5 @@
 /* Canonical JSON: the bytes of RFC 8785, and what has none. */
-#include "store/jcs.h"
+#include "store/base/jcs.h"
 
 #include <errno.h>
 #include <string.h>

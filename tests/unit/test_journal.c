@@ -9,8 +9,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "fs/journal_internal.h"
-#include "fs/staging.h"
+#include "fs/upper/journal_internal.h"
+#include "fs/upper/staging.h"
 #include "store/base/wire.h"
 
 static const uint8_t some_id[JOURNAL_ID_SIZE] = "sixteen bytes id";

@@ -10,7 +10,7 @@
 #include <stdarg.h>
 #include <sys/uio.h>
 
-#include "fs/journal_internal.h"
+#include "fs/upper/journal_internal.h"
 #include "store/base/wire.h"
 
 #define NAME "journal/test"

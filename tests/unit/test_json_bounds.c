@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <errno.h>
 
-#include "snapshotd/json_bounds.h"
+#include "snapshotd/http/json_bounds.h"
 
 static int check(const char *text, size_t values_max)
 {

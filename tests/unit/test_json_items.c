@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <errno.h>
 
-#include "snapshotd/json_items.h"
+#include "snapshotd/http/json_items.h"
 #include "store/base/buf.h"
 
 #define ITEM_MAX 40

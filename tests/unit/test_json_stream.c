@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <jansson.h>
 
-#include "snapshotd/json_stream.h"
+#include "snapshotd/http/json_stream.h"
 #include "store/base/utf8.h"
 
 struct sink {

@@ -8,8 +8,8 @@
 #include <cmocka.h>
 
 #include "store/base/wire.h"
-#include "store/key.h"
-#include "store/node.h"
+#include "store/tree/key.h"
+#include "store/tree/node.h"
 
 static void keys_parse_to_what_they_were_built_from(void **state)
 {

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "fs/live.h"
+#include "fs/upper/live.h"
 
 #define INODES 3000
 

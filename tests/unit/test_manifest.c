@@ -1,5 +1,5 @@
 /* Image manifests: the shared vectors, what a parsed one holds, the keys of steps. */
-#include "snapshotd/manifest.h"
+#include "snapshotd/build/manifest.h"
 
 #include <errno.h>
 #include <stdlib.h>

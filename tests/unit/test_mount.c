@@ -4,7 +4,7 @@
  */
 #include "tests/unit/view_ops.h"
 
-#include "fs/mount.h"
+#include "fs/mount/mount.h"
 
 /* ---- standing in front of the store ---- */
 

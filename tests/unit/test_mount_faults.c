@@ -12,8 +12,8 @@
 #include <stdarg.h>
 #include <sys/uio.h>
 
-#include "fs/journal_internal.h"
-#include "store/verify.h"
+#include "fs/upper/journal_internal.h"
+#include "store/gc/verify.h"
 
 /* ---- the call that fails ---- */
 

@@ -9,8 +9,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "fs/mountinfo.h"
-#include "fs/session_internal.h"
+#include "fs/host/mountinfo.h"
+#include "fs/fuse/session_internal.h"
 
 /* The step that fails, counted in calls to what follows; 0: none. */
 static unsigned fail_at, calls;

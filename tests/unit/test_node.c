@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "store/base/wire.h"
-#include "store/node.h"
+#include "store/tree/node.h"
 
 static void add(struct node_builder *nb, const char *key, const char *val)
 {

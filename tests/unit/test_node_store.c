@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 
 #include "store/base/wire.h"
-#include "store/codec.h"
+#include "store/chunk/codec.h"
 
 /* A leaf with one key, the number; and, so that its size is known, some value. */
 static void leaf(uint64_t number, size_t vlen, struct buf *out)

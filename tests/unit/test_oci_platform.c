@@ -1,8 +1,8 @@
 /* Which image of several is chosen, and what becomes of its platform. */
 #include "tests/unit/oci_maker.h"
 
-#include "store/oci_image.h"
-#include "store/oci_platform.h"
+#include "store/import/oci_image.h"
+#include "store/archive/oci_platform.h"
 
 static json_t *variant(json_t *descriptor, const char *arch, const char *variant)
 {

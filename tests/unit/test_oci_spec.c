@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "snapshotd/oci_spec.h"
+#include "snapshotd/container/oci_spec.h"
 #include "store/base/macros.h"
 
 static const struct oci_host plain = { .agent = "/state/run/varve-init",

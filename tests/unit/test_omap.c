@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "fs/omap.h"
+#include "fs/upper/omap.h"
 
 #define KEYS 700
 

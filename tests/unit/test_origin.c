@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include <errno.h>
 
-#include "snapshotd/origin.h"
+#include "snapshotd/http/origin.h"
 
 #define MOZILLA "Mozilla/5.0 (X11; Linux x86_64)"
 

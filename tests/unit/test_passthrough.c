@@ -7,8 +7,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 
-#include "fs/backing.h"
-#include "fs/passthrough.h"
+#include "fs/shared/backing.h"
+#include "fs/shared/passthrough.h"
 
 /* The kernel's: what is registered. */
 static struct {

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "store/progress.h"
+#include "store/base/progress.h"
 
 static void add_one(void *arg)
 {

@@ -8,8 +8,8 @@
 
 #include <fcntl.h>
 
-#include "fs/journal_internal.h"
-#include "fs/seal.h"
+#include "fs/upper/journal_internal.h"
+#include "fs/mount/seal.h"
 #include "store/base/wire.h"
 
 static bool seal_fails;

@@ -6,7 +6,7 @@
 
 #include "tests/unit/mount_fixture.h"
 
-#include "fs/upper.h"
+#include "fs/upper/upper.h"
 
 #define QUOTA (100u << 10)
 /* More operations than the quota has room for. */

@@ -1,5 +1,5 @@
 /* Recompression: what gets smaller, what is not tried twice, and what it must not disturb. */
-#include "store/recompress.h"
+#include "store/gc/recompress.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -7,8 +7,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "store/dict.h"
-#include "store/verify.h"
+#include "store/chunk/dict.h"
+#include "store/gc/verify.h"
 #include "tests/unit/fs_fixture.h"
 
 #define FILES 40

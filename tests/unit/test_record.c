@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "store/base/wire.h"
-#include "store/record.h"
+#include "store/tree/record.h"
 
 static const struct inode_rec plain_file = {
 	.mode = S_IFREG | 04755,

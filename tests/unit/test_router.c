@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <errno.h>
 
-#include "snapshotd/router.h"
+#include "snapshotd/http/router.h"
 
 static const struct route table[] = {
 	{ "GET", "/healthz", NULL, 0, NULL },

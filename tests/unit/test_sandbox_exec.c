@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "snapshotd/budget.h"
-#include "snapshotd/sandbox_exec.h"
+#include "snapshotd/http/budget.h"
+#include "snapshotd/sandbox/sandbox_exec.h"
 
 static void failures_have_the_codes_of_a_shell(void **state)
 {

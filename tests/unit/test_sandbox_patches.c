@@ -1,7 +1,7 @@
 /* Patches whose snapshot is gone. */
-#include "snapshotd/sandbox_patches.h"
+#include "snapshotd/sandbox/sandbox_patches.h"
 
-#include "snapshotd/sandboxes_internal.h"
+#include "snapshotd/sandbox/sandboxes_internal.h"
 #include "tests/unit/fs_fixture.h"
 
 #define GONE "0a0b0c0d-0000-4000-8000-000000000001"

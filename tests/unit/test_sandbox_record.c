@@ -1,6 +1,6 @@
 /* Records of sandboxes: what is encoded decodes to the same, anything else is refused. */
 #include "tests/unit/kv_fixture.h"
-#include "snapshotd/sandbox_record.h"
+#include "snapshotd/sandbox/sandbox_record.h"
 
 static struct sandbox_record full_sandbox(void)
 {

@@ -1,8 +1,8 @@
 /* seal: a sealed file has the extents that an import of it would have. */
 #include "tests/unit/mount_fixture.h"
 
-#include "fs/seal.h"
-#include "store/file_chunks.h"
+#include "fs/mount/seal.h"
+#include "store/tree/file_chunks.h"
 
 #define KIB 1024u
 #define EXTENTS_MAX 2048

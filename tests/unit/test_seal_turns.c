@@ -4,8 +4,8 @@
  */
 #include "tests/unit/mount_fixture.h"
 
-#include "fs/seal.h"
-#include "fs/seal_turns.h"
+#include "fs/mount/seal.h"
+#include "fs/mount/seal_turns.h"
 
 static struct {
 	atomic_bool fails, held;

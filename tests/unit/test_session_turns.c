@@ -11,7 +11,7 @@
 #include <sys/mount.h>
 #include <sys/xattr.h>
 
-#include "fs/session_internal.h"
+#include "fs/fuse/session_internal.h"
 
 #define CLIENTS 8
 /* Many times what any of these takes. */

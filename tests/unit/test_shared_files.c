@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <sys/statvfs.h>
 
-#include "fs/shared_files.h"
+#include "fs/shared/shared_files.h"
 
 /* What is free on the disk; 0: as it is. */
 static _Atomic uint64_t pretend_free;

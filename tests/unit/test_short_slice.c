@@ -1,5 +1,5 @@
 /* short_slice: what it asks the kernel for, and what it leaves as it was. */
-#include "fs/short_slice.h"
+#include "fs/host/short_slice.h"
 
 /* Before cmocka's; <sched.h>, which it must not meet, comes with <pthread.h>. */
 #include <linux/sched.h>

@@ -1,9 +1,9 @@
 /* Snapshot records: names, changes, expiry, JSON. */
-#include "store/snapshot.h"
+#include "store/names/snapshot.h"
 
 #include <pthread.h>
 
-#include "store/snapshot_impl.h"
+#include "store/names/snapshot_internal.h"
 #include "tests/unit/fs_fixture.h"
 
 static struct snapshot make(struct fx *f, const char *name)

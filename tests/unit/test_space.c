@@ -7,10 +7,10 @@
 
 #include <sys/statvfs.h>
 
-#include "fs/mount.h"
-#include "fs/seal.h"
-#include "store/ingest.h"
-#include "store/recompress.h"
+#include "fs/mount/mount.h"
+#include "fs/mount/seal.h"
+#include "store/import/ingest.h"
+#include "store/gc/recompress.h"
 
 #define MIB (1ull << 20)
 #define SIZE (4096 * MIB)

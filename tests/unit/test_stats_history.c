@@ -1,5 +1,5 @@
 /* The store's figures over time: what is kept, for how long, and after a restart. */
-#include "snapshotd/stats_history.h"
+#include "snapshotd/state/stats_history.h"
 
 #include <string.h>
 

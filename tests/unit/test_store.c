@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "store/store_root.h"
+#include "store/gc/store_root.h"
 #include "tests/unit/fs_fixture.h"
 
 static void write_file(const struct fx *f, const char *name, const char *text)

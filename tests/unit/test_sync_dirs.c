@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "fs/view.h"
+#include "fs/view/view.h"
 
 /* The directories that were synced, with how many names each had then. */
 static struct synced {

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "store/tar_header.h"
-#include "store/tar_records.h"
+#include "store/archive/tar_header.h"
+#include "store/archive/tar_records.h"
 
 static void times_are_exact_or_refused(void **state)
 {

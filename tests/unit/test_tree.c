@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-#include "store/codec.h"
+#include "store/chunk/codec.h"
 
 #define COUNT 20000u
 

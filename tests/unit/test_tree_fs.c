@@ -1,5 +1,5 @@
 /* A tree read as a filesystem: names, data, paths; and what damage gives. */
-#include "store/tree_fs.h"
+#include "store/tree/tree_fs.h"
 
 #include "store/base/wire.h"
 #include "tests/unit/fs_fixture.h"

@@ -15,7 +15,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "snapshotd/upload.h"
+#include "snapshotd/http/upload.h"
 #include "store/base/buf.h"
 
 static int body[2]; /* the request's: we write, the upload reads */

@@ -5,7 +5,7 @@
 #include "tests/unit/mount_fixture.h"
 #include "tests/unit/upper_dump.h"
 
-#include "fs/upper.h"
+#include "fs/upper/upper.h"
 #include "store/base/wire.h"
 
 /* ---- what goes to staging, and failures ---- */

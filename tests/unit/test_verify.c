@@ -1,8 +1,8 @@
 /* Verification: each kind of damage is found, named by snapshot and path, and nothing else is. */
-#include "store/verify.h"
+#include "store/gc/verify.h"
 
 #include "store/base/wire.h"
-#include "store/digest_set.h"
+#include "store/chunk/digest_set.h"
 #include "tests/unit/fs_fixture.h"
 
 struct report {

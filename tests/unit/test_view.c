@@ -6,7 +6,7 @@
 
 #include <stdatomic.h>
 
-#include "fs/view.h"
+#include "fs/view/view.h"
 
 /* ---- failing writes ---- */
 

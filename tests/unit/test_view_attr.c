@@ -5,10 +5,10 @@
 
 #include <sys/xattr.h>
 
-#include "fs/acl.h"
-#include "fs/view.h"
-#include "store/ingest.h"
-#include "store/tar_header.h"
+#include "fs/view/acl.h"
+#include "fs/view/view.h"
+#include "store/import/ingest.h"
+#include "store/archive/tar_header.h"
 
 static void chmod_it(struct mf *f, uint64_t ino, uint32_t mode)
 {

@@ -1,7 +1,7 @@
 /* view: threads that work in one mount while it is sealed, compared and looked at. */
 #include "tests/unit/view_ops.h"
 
-#include "fs/mount.h"
+#include "fs/mount/mount.h"
 
 #define WORKERS 3
 

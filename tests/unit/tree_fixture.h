@@ -14,10 +14,10 @@
 
 #include <cmocka.h>
 
-#include "store/guard.h"
-#include "store/kv.h"
-#include "store/node_store.h"
-#include "store/tree.h"
+#include "store/chunk/guard.h"
+#include "store/kv/kv.h"
+#include "store/tree/node_store.h"
+#include "store/tree/tree.h"
 
 struct fixture {
 	char dir[64];

@@ -4,7 +4,7 @@
 
 #include "tests/unit/fs_fixture.h"
 
-#include "fs/upper.h"
+#include "fs/upper/upper.h"
 
 struct ud_list {
 	struct unode *u[4096];

@@ -7,8 +7,8 @@
 
 #include <linux/fs.h>
 
-#include "store/verify.h"
-#include "store/xattr.h"
+#include "store/gc/verify.h"
+#include "store/tree/xattr.h"
 #include "tests/unit/view_model.h"
 
 /*

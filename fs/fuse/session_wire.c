@@ -1,0 +1,273 @@
+/*
+ * Requests on their way to libfuse and replies on their way back.
+ *
+ * libfuse 3.14 knows less of the protocol than the kernel speaks, so some of it
+ * is done here on the raw messages (include/uapi/linux/fuse.h, protocol 7.38):
+ *   INIT       the reply gets features that libfuse does not echo
+ *   SETXATTR   the extended form is shortened to the one libfuse decodes
+ *   INTERRUPT  dropped: no request waits for long, and request numbers of
+ *              different connections must not meet in libfuse's list
+ *   TMPFILE    handled in ops.c
+ */
+#include "fs/fuse/session_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <fuse_lowlevel.h>
+
+#include "store/base/log.h"
+
+/* max_write of 1 MiB, and the header libfuse allows for. */
+#define REQUEST_MAX ((1u << 20) + 4096)
+/* Copying so much takes about as long as to wake another thread. */
+#define LONG_BYTES (64u << 10)
+
+static _Thread_local struct session *current;
+static _Thread_local const struct fuse_in_header *current_request;
+/* Where the reply to the first INIT goes instead of a connection. */
+static _Thread_local struct session_pool *capture;
+
+struct session *session_current(void)
+{
+	return current;
+}
+
+const struct fuse_in_header *session_current_request(void)
+{
+	return current_request;
+}
+
+void wire_set_current(struct session *s, const void *request)
+{
+	current = s;
+	current_request = request;
+	/* What this thread changes meanwhile is done for the request. */
+	journal_set_request(current_request ? current_request->unique : 0);
+}
+
+size_t wire_buffer_size(void)
+{
+	return REQUEST_MAX;
+}
+
+static pthread_key_t reply_key;
+static pthread_once_t reply_once = PTHREAD_ONCE_INIT;
+
+static void make_reply_key(void)
+{
+	pthread_key_create(&reply_key, free);
+}
+
+void *session_reply_buffer(size_t len)
+{
+	void *p;
+
+	if (len > REQUEST_MAX)
+		return NULL;
+	pthread_once(&reply_once, make_reply_key);
+	p = pthread_getspecific(reply_key);
+	if (!p) {
+		p = malloc(REQUEST_MAX);
+		pthread_setspecific(reply_key, p);
+	}
+	return p;
+}
+
+static ssize_t capture_reply(struct iovec *iov, int count)
+{
+	struct session_pool *sp = capture;
+	size_t at = 0;
+
+	for (int i = 0; i < count; i++) {
+		if (at + iov[i].iov_len > sizeof(sp->init_reply))
+			return -1;
+		memcpy(sp->init_reply + at, iov[i].iov_base, iov[i].iov_len);
+		at += iov[i].iov_len;
+	}
+	sp->init_reply_len = at;
+	return (ssize_t)at;
+}
+
+static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	(void)fd;
+	(void)userdata;
+	return capture ? capture_reply(iov, count) : writev(current->fd, iov, count);
+}
+
+static ssize_t hook_read(int fd, void *buf, size_t len, void *userdata)
+{
+	(void)fd;
+	(void)buf;
+	(void)len;
+	(void)userdata;
+	errno = EAGAIN; /* requests are handed to libfuse, never read by it */
+	return -1;
+}
+
+int wire_init(struct session_pool *sp, struct error *err)
+{
+	static const struct fuse_custom_io io = { .writev = hook_writev, .read = hook_read };
+	char *argv[] = { "varve", NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
+	int fd, r;
+
+	sp->fuse = fuse_session_new(&args, &varve_ops, sizeof(varve_ops), NULL);
+	fuse_opt_free_args(&args);
+	if (!sp->fuse)
+		return error_set(err, -ENOMEM, "libfuse refused to start");
+	/* It wants a descriptor of its own, which is never used. */
+	fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	r = fd < 0 ? -errno : fuse_session_custom_io(sp->fuse, &io, fd);
+	if (r < 0)
+		return error_set_errno(err, r, "libfuse refused its descriptor");
+	return 0;
+}
+
+void wire_fini(struct session_pool *sp)
+{
+	if (sp->fuse)
+		fuse_session_destroy(sp->fuse);
+}
+
+void wire_invalidate(struct session *s, uint64_t ino)
+{
+	/* A failure (nothing cached) is none. */
+	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, shared_node(s, ino), 0, 0);
+}
+
+void wire_invalidate_attr(uint64_t ino)
+{
+	(void)!fuse_lowlevel_notify_inval_inode(current->pool->fuse, shared_node(current, ino), -1,
+						0);
+}
+
+int session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len)
+{
+	struct fuse_out_header out = { .error = error, .unique = in->unique };
+	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)payload, len } };
+
+	out.len = (uint32_t)(sizeof(out) + len);
+	return writev(current->fd, iov, 2) < 0 ? -errno : 0;
+}
+
+static void negotiate(struct session_pool *sp, void *request, size_t n)
+{
+	struct fuse_buf fb = { .mem = request, .size = n };
+
+	capture = sp;
+	fuse_session_process_buf(sp->fuse, &fb);
+	capture = NULL;
+}
+
+static void handle_init(struct session *s, void *request, size_t n)
+{
+	struct session_pool *sp = s->pool;
+	const struct fuse_in_header *in = request;
+	const struct fuse_init_in *init = (const void *)(in + 1);
+	const uint32_t ours = FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT;
+	struct fuse_init_out reply;
+	struct fuse_out_header out;
+
+	if (n < sizeof(*in) + offsetof(struct fuse_init_in, flags2))
+		return;
+	uint32_t offered = init->flags;
+
+	pthread_mutex_lock(&sp->init_lock);
+	if (!sp->init_reply_len)
+		negotiate(sp, request, n);
+	memset(&reply, 0, sizeof(reply));
+	memcpy(&out, sp->init_reply, sizeof(out));
+	if (sp->init_reply_len > sizeof(out))
+		memcpy(&reply, sp->init_reply + sizeof(out),
+		       MIN(sp->init_reply_len - sizeof(out), sizeof(reply)));
+	pthread_mutex_unlock(&sp->init_lock);
+	if (out.error) {
+		log_error("the kernel's FUSE protocol does not suit: %s", strerror(-out.error));
+		session_reply_raw(in, out.error, NULL, 0);
+		return;
+	}
+	reply.flags |= offered & ours;
+	shared_negotiate(s, init, &reply);
+	session_reply_raw(in, 0, &reply, sizeof(reply));
+}
+
+/* Cut the two words out that SETXATTR_EXT added; the flag they carry is kept for ops. */
+static size_t shorten_setxattr(void *request, size_t n)
+{
+	struct fuse_in_header *in = request;
+	char *arg = (char *)(in + 1);
+
+	if (n < sizeof(*in) + sizeof(struct fuse_setxattr_in))
+		return n;
+	/* Kept where ops.c finds it: in the header's padding. */
+	in->padding = (uint16_t)((const struct fuse_setxattr_in *)arg)->setxattr_flags;
+	memmove(arg + FUSE_COMPAT_SETXATTR_IN_SIZE, arg + sizeof(struct fuse_setxattr_in),
+		n - sizeof(*in) - sizeof(struct fuse_setxattr_in));
+	n -= sizeof(struct fuse_setxattr_in) - FUSE_COMPAT_SETXATTR_IN_SIZE;
+	in->len = (uint32_t)n;
+	return n;
+}
+
+bool wire_takes_long(const void *request, size_t n)
+{
+	const struct fuse_in_header *in = request;
+	const struct fuse_read_in *read = (const void *)(in + 1);
+
+	if (n < sizeof(*in))
+		return false;
+	switch (in->opcode) {
+	case FUSE_READ:
+		return n >= sizeof(*in) + sizeof(*read) && read->size >= LONG_BYTES;
+	case FUSE_WRITE:
+		return n >= LONG_BYTES;
+	case FUSE_READDIRPLUS:
+	case FUSE_FALLOCATE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool wire_is_write(const void *request, size_t n)
+{
+	const struct fuse_in_header *in = request;
+
+	return n >= sizeof(*in) && in->opcode == FUSE_WRITE;
+}
+
+void wire_handle(struct session *s, void *request, size_t n)
+{
+	struct fuse_in_header *in = request;
+
+	if (n < sizeof(*in))
+		return;
+	wire_set_current(s, in);
+	if (shared_handle(s, request, n))
+		return;
+	shared_strip(s, request, n);
+	switch (in->opcode) {
+	case FUSE_INIT:
+		handle_init(s, request, n);
+		return;
+	case FUSE_INTERRUPT:
+		return;
+	case FUSE_TMPFILE:
+		ops_tmpfile(s, request, n);
+		return;
+	case FUSE_SETXATTR:
+		n = shorten_setxattr(request, n);
+		break;
+	default:
+		break;
+	}
+	struct fuse_buf fb = { .mem = request, .size = n };
+
+	fuse_session_process_buf(s->pool->fuse, &fb);
+}

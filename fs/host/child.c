@@ -1,0 +1,189 @@
+/*
+ * The child shares our memory (CLONE_VM) while the calling thread waits for its
+ * end (CLONE_VFORK), as posix_spawn(3) does it, so it costs no copy of the page
+ * tables; but no memory that a lock protects is touched, and every call is a bare
+ * system call. Its table of descriptors is its own, and is emptied first.
+ */
+#include "fs/host/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define STACK_BYTES (64u << 10)
+/* linux/exportfs.h: FILEID_INO64_GEN, which FUSE makes of node id and generation. */
+#define HANDLE_TYPE 0x81
+
+struct fuse_handle {
+	struct file_handle head;
+	uint32_t id[3]; /* node id, high and low half; generation */
+};
+
+struct task {
+	int (*run)(const struct task *t);
+	const char *mountpoint;
+	int flags;
+	int fd; /* that the child keeps; -1: none */
+	dev_t dev;
+	uint64_t ino, mount_id;
+	int result; /* written by the child */
+};
+
+/* Neither the sanitizers nor errno's users may see the child: it is on a strange stack. */
+#define IN_CHILD __attribute__((no_sanitize("address", "thread", "undefined"), noinline))
+
+IN_CHILD static int call(long r)
+{
+	return r < 0 ? -errno : (int)r;
+}
+
+IN_CHILD static int run_umount(const struct task *t)
+{
+	struct statx stx;
+	int r = call(syscall(SYS_statx, AT_FDCWD, t->mountpoint,
+			     AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC,
+			     STATX_MNT_ID, &stx));
+
+	if (r)
+		return r;
+	if (stx.stx_mnt_id != t->mount_id || stx.stx_dev_major != major(t->dev) ||
+	    stx.stx_dev_minor != minor(t->dev))
+		return -EXDEV;
+	return call(syscall(SYS_umount2, t->mountpoint, t->flags));
+}
+
+IN_CHILD static int open_root(const struct task *t)
+{
+	return call(
+		syscall(SYS_openat, AT_FDCWD, t->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+/* Its attributes are not asked for. */
+IN_CHILD static bool is_on(int fd, dev_t dev)
+{
+	struct statx stx;
+	int r = call(syscall(SYS_statx, fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &stx));
+
+	return !r && stx.stx_dev_major == major(dev) && stx.stx_dev_minor == minor(dev);
+}
+
+IN_CHILD static int run_syncfs(const struct task *t)
+{
+	int fd = open_root(t);
+
+	if (fd >= 0 && !is_on(fd, t->dev))
+		return -ENODEV;
+	return fd < 0 ? fd : call(syscall(SYS_syncfs, fd));
+}
+
+IN_CHILD static int run_syncfs_fd(const struct task *t)
+{
+	int fd = call(syscall(SYS_openat, t->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+
+	return fd < 0 ? fd : call(syscall(SYS_syncfs, fd));
+}
+
+IN_CHILD static int run_write_back(const struct task *t)
+{
+	struct fuse_handle h = { .id = { (uint32_t)(t->ino >> 32), (uint32_t)t->ino, 1 } };
+	struct stat st;
+	int root = open_root(t), fd;
+
+	if (root < 0)
+		return root;
+	fd = call(syscall(SYS_newfstatat, root, "", &st, AT_EMPTY_PATH));
+	if (fd < 0)
+		return fd;
+	if (st.st_dev != t->dev)
+		return -ENODEV;
+	h.head.handle_bytes = sizeof(h.id);
+	h.head.handle_type = HANDLE_TYPE;
+	fd = call(syscall(SYS_open_by_handle_at, root, &h, O_RDONLY | O_CLOEXEC));
+	if (fd < 0)
+		return fd;
+	return call(syscall(SYS_sync_file_range, fd, 0, 0,
+			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				    SYNC_FILE_RANGE_WAIT_AFTER));
+}
+
+IN_CHILD static int child_main(void *arg)
+{
+	struct task *t = arg;
+
+	t->result = t->fd > 0 ? call(syscall(SYS_close_range, 0, t->fd - 1, 0)) : 0;
+	if (!t->result)
+		t->result = call(syscall(SYS_close_range, t->fd + 1, ~0u, 0));
+	if (!t->result)
+		t->result = t->run(t);
+	syscall(SYS_exit_group, 0);
+	return 0;
+}
+
+/*
+ * clone(2) by glibc's other name: ThreadSanitizer stands in front of clone() and
+ * takes the child for a fork, with a memory of its own.
+ */
+extern int __clone(int (*fn)(void *arg), void *stack, int flags, void *arg, ...);
+
+static int run(struct task *t)
+{
+	char *stack = malloc(STACK_BYTES);
+	sigset_t all, old;
+	int status, r = 0;
+	pid_t pid;
+
+	if (!stack)
+		return -ENOMEM;
+	/* The child must not run a handler of ours. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	t->result = -ECHILD; /* should it be killed */
+	pid = __clone(child_main, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, t);
+	if (pid < 0)
+		r = -errno;
+	else
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	free(stack);
+	return r ? r : t->result;
+}
+
+int child_umount(const char *mountpoint, uint64_t mount_id, dev_t dev, int flags)
+{
+	return run(&(struct task){ .run = run_umount,
+				   .mountpoint = mountpoint,
+				   .flags = flags,
+				   .fd = -1,
+				   .dev = dev,
+				   .mount_id = mount_id });
+}
+
+int child_syncfs(const char *mountpoint, dev_t dev)
+{
+	return run(&(struct task){
+		.run = run_syncfs, .mountpoint = mountpoint, .fd = -1, .dev = dev });
+}
+
+int child_syncfs_fd(int dir_fd)
+{
+	return run(&(struct task){ .run = run_syncfs_fd, .fd = dir_fd });
+}
+
+int child_write_back(const char *mountpoint, dev_t dev, uint64_t ino)
+{
+	return run(&(struct task){ .run = run_write_back,
+				   .mountpoint = mountpoint,
+				   .fd = -1,
+				   .dev = dev,
+				   .ino = ino });
+}

@@ -1,0 +1,436 @@
+/* What a daemon finds when it starts: mounts of the one before it. */
+#include "fs/mount/mount_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <dirent.h>
+#include <unistd.h>
+
+#include "fs/host/child.h"
+#include "fs/host/mountinfo.h"
+#include "store/base/log.h"
+
+#define PREFIX "mount/"
+#define FUSE_TYPE "fuse.varve"
+
+struct record_list {
+	struct mount_record *recs;
+	size_t n, cap;
+};
+
+/* What became of a record. */
+struct loaded {
+	char id[SNAPSHOT_ID_SIZE];
+	char *place;	 /* owned */
+	bool attach;	 /* it is to be */
+	struct mount *m; /* NULL: it cannot be loaded */
+};
+struct mount_set {
+	struct loaded *e;
+	size_t n;
+};
+
+static int add_record(struct record_list *l, const void *json, size_t len)
+{
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 16;
+		struct mount_record *p = realloc(l->recs, cap * sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		l->recs = p;
+		l->cap = cap;
+	}
+	int r = mount_record_decode(json, len, &l->recs[l->n]);
+
+	if (!r)
+		l->n++;
+	return r;
+}
+
+static int read_records(struct store *s, struct record_list *l, struct error *err)
+{
+	struct kv_iter *it CLEANUP(kv_iter_free_p) = kv_iter_new(s->kv, KV_META);
+	int r;
+
+	if (!it)
+		return error_set(err, -ENOMEM, "out of memory");
+	for (kv_iter_seek(it, PREFIX, strlen(PREFIX)); kv_iter_valid(it); kv_iter_next(it)) {
+		size_t klen, vlen;
+		const uint8_t *key = kv_iter_key(it, &klen);
+		const uint8_t *val = kv_iter_value(it, &vlen);
+
+		if (klen < strlen(PREFIX) || memcmp(key, PREFIX, strlen(PREFIX)) != 0)
+			break;
+		r = add_record(l, val, vlen);
+		if (r == -EBADMSG)
+			log_error("the record %.*s is damaged; its mount is left out", (int)klen,
+				  (const char *)key);
+		else if (r)
+			return error_set(err, r, "out of memory");
+	}
+	r = kv_iter_status(it);
+	return r ? error_prefix(err, r, "cannot read the mounts' records") : 0;
+}
+
+/* Is it what a daemon that died has left? Then it answers to nothing. */
+static bool is_stale(const struct mountinfo_entry *e)
+{
+	struct statfs st;
+
+	/* Not stat(): the kernel may have the attributes. */
+	return e && strcmp(e->type, FUSE_TYPE) == 0 && statfs(e->mountpoint, &st) < 0 &&
+	       errno == ENOTCONN;
+}
+
+static int unmount_stale(const struct mountinfo_entry *e)
+{
+	int r = child_umount(e->mountpoint, e->id, e->dev, MNT_DETACH | UMOUNT_NOFOLLOW);
+
+	if (!r)
+		log_info("unmounted what a daemon that died left at %s", e->mountpoint);
+	return r;
+}
+
+/*
+ * Unmount what a daemon that died has left at a mountpoint: the topmost mounts, as
+ * long as they are stale. -EEXIST where somebody has mounted something over them,
+ * which stays. only: the mount there, if at the start there was one, and only one.
+ */
+static int clean_stale(const struct mountinfo_entry *only, const char *mountpoint,
+		       struct error *err)
+{
+	struct mountinfo mi;
+	const struct mountinfo_entry *top;
+	char what[512];
+	int r;
+
+	if (only && is_stale(only) && unmount_stale(only) == 0)
+		return 0;
+	r = mountinfo_read("/proc/self/mountinfo", &mi);
+	if (r)
+		return error_set_errno(err, r, "cannot read what is mounted");
+	while (!r && (top = mountinfo_top(&mi, mountpoint)) && is_stale(top)) {
+		r = unmount_stale(top);
+		if (r) {
+			error_set_errno(err, r, "cannot unmount what was left at %s", mountpoint);
+			break;
+		}
+		mountinfo_fini(&mi);
+		r = mountinfo_read("/proc/self/mountinfo", &mi);
+	}
+	for (size_t i = 0; !r && i < mi.n; i++) {
+		if (&mi.entries[i] == top || strcmp(mi.entries[i].mountpoint, mountpoint) != 0 ||
+		    strcmp(mi.entries[i].type, FUSE_TYPE) != 0)
+			continue;
+		kernel_mount_describe(top, what, sizeof(what));
+		r = error_set(err, -EEXIST, "%s, over what the last daemon left there", what);
+	}
+	mountinfo_fini(&mi);
+	return r;
+}
+
+/*
+ * The journal knows of a swap whose record is not there, as the machine or the
+ * daemon went down meanwhile: finish it. The record is at most one swap behind,
+ * for the next one waits until the adoption of this one is synced.
+ */
+static int finish_swap(struct mount *m, const struct journal_epoch *change, struct error *err)
+{
+	struct mount_record *rec = &m->rec;
+
+	if (change->ended < rec->epoch) /* none, or one that the record knows */
+		return 0;
+	if (change->ended != rec->epoch || rec->sealing_epoch)
+		return error_set(err, -EBADMSG, "the journal of mount %s does not fit its record",
+				 rec->id);
+	rec->sealing_epoch = change->ended;
+	rec->epoch = change->begun;
+	rec->sealing_next_ino = change->next_ino;
+	memcpy(rec->sealing_snapshot, change->snapshot_id, sizeof(rec->sealing_snapshot));
+	int r = mount_record_write(m->store, rec, KV_LOG);
+
+	return r ? error_set_errno(err, r, "cannot write the record of mount %s", rec->id) : 0;
+}
+
+int mount_recover_journal(struct mount *m, struct error *err)
+{
+	struct journal_epochs known = { m->rec.sealing_epoch ?: m->rec.epoch, m->rec.epoch };
+	struct journal_epoch change;
+	int r = journal_recover(m->view.journal, &known, &change, err);
+
+	return r ? r : finish_swap(m, &change, err);
+}
+
+static int min_pos(void *arg, struct unode *u)
+{
+	uint64_t *min = arg;
+	struct upper_extent x;
+
+	for (struct omap_entry *e = upper_extent_seek(u, 0, &x); e;
+	     e = upper_extent_next(u, &x, &x))
+		if (x.kind == UPPER_DATA)
+			*min = MIN(*min, x.pos);
+	return 0;
+}
+
+/* Go on with what a restart has interrupted. */
+static void resume(struct mount *m)
+{
+	if (!m->view.sealed)
+		return;
+	log_info("mount %s: going on with the checkpoint that was interrupted", m->rec.id);
+	m->sealing_end = staging_end(m->view.staging);
+	upper_each(m->view.cur, min_pos, &m->sealing_end);
+	mount_start_seal(m);
+}
+
+/*
+ * Is the snapshot to come of a mount, or of one that could not be loaded, so that
+ * nobody knows?
+ */
+static bool is_awaited(const struct mount_set *all, const struct snapshot *snap)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		const struct mount *m = all->e[i].m;
+
+		if (m ? m->rec.sealing_epoch && strcmp(m->rec.sealing_snapshot, snap->id) == 0
+		      : strcmp(all->e[i].id, snap->mount_id) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Checkpoints that a crash ended before their swap become failed ones. */
+static void fail_abandoned(struct store *s, const struct mount_set *all)
+{
+	struct error err = ERROR_INIT;
+	struct snapshot *list = NULL;
+	size_t n = 0;
+
+	if (snapshots_list(s->snapshots, &list, &n, &err)) {
+		log_error("%s", error_text(&err));
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct snapshot *snap = &list[i];
+
+		if (snap->status != SNAPSHOT_BUILDING || strcmp(snap->source, "checkpoint") != 0 ||
+		    is_awaited(all, snap))
+			continue;
+		snap->status = SNAPSHOT_FAILED;
+		snprintf(snap->error, sizeof(snap->error),
+			 "the daemon ended before the checkpoint was taken");
+		if (snapshots_put(s->snapshots, snap, NULL, &err))
+			log_error("%s", error_text(&err));
+	}
+	snapshots_list_free(list, n);
+}
+
+/* Is there a record for the id? One that is damaged, and so not in the list, is one. */
+static bool has_record(struct store *s, const char *id)
+{
+	char key[64];
+	int n = snprintf(key, sizeof(key), PREFIX "%s", id);
+
+	return n >= (int)sizeof(key) || kv_has(s->kv, KV_META, key, (size_t)n) != 0;
+}
+
+static void remove_files(struct store *s, const char *id)
+{
+	char name[NAME_MAX + sizeof("journal/")];
+
+	snprintf(name, sizeof(name), "journal/%s", id);
+	unlinkat(s->dir_fd, name, 0);
+	snprintf(name, sizeof(name), "staging/%s", id);
+	unlinkat(s->dir_fd, name, 0);
+}
+
+/* Delete what is left of a mount; its files last, as they tell of the rest. */
+static void remove_one(struct store *s, const char *id)
+{
+	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
+	uint8_t raw[UPPER_ID_SIZE];
+	int r = b ? 0 : -ENOMEM;
+
+	if (!r && mount_id_bytes(id, raw) == 0) {
+		upper_delete_range(s->kv, b, raw, 0, true);
+		mount_record_del(s, b, id);
+		r = kv_write(s->kv, b, KV_LOG);
+	}
+	if (r)
+		log_error("what is left of mount %s could not be deleted: %s", id, strerror(-r));
+	else
+		remove_files(s, id);
+}
+
+/* Of each mount that has a file in the directory and no record. */
+static void remove_unknown(struct store *s, const char *dir)
+{
+	int fd = openat(s->dir_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+
+	for (struct dirent *e; d && (e = readdir(d));)
+		if (e->d_name[0] != '.' && !has_record(s, e->d_name))
+			remove_one(s, e->d_name);
+	if (d)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
+}
+
+/* Uppers, records and files of no mount. One that has changed nothing has no file. */
+static void remove_leftovers(struct store *s, const struct record_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->recs[i].discarding)
+			remove_one(s, l->recs[i].id);
+	remove_unknown(s, "staging");
+	remove_unknown(s, "journal");
+}
+
+/* The mounts that were at a mountpoint at the start; *only: the one, if it is the only one. */
+static size_t count_at(const struct mountinfo *mi, const char *mountpoint,
+		       const struct mountinfo_entry **only)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < mi->n; i++)
+		if (strcmp(mi->entries[i].mountpoint, mountpoint) == 0 && n++ == 0)
+			*only = &mi->entries[i];
+	if (n != 1)
+		*only = NULL;
+	return n;
+}
+
+/* A place in another mount is deeper than that mount's own. */
+static int by_depth(const void *a, const void *b)
+{
+	const struct mount_record *ra = a, *rb = b;
+	unsigned da = mountpoint_depth(ra->mountpoint), db = mountpoint_depth(rb->mountpoint);
+
+	return da < db ? -1 : da > db;
+}
+
+/* Nothing is touched where a journal is of a version that this program does not know. */
+static int check_journals(struct store *s, struct error *err)
+{
+	int fd = openat(s->dir_fd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	char name[NAME_MAX + sizeof("journal/")];
+	int r = d ? 0 : error_set_errno(err, -errno, "cannot read %s/journal", s->dir);
+
+	for (struct dirent *e; d && !r && (e = readdir(d));) {
+		snprintf(name, sizeof(name), "journal/%s", e->d_name);
+		if (e->d_name[0] != '.')
+			r = journal_check_version(s->dir_fd, name, err);
+		if (r != -EINVAL) /* any other failure is that mount's alone, when it is loaded */
+			r = 0;
+	}
+	if (d)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
+	else if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+/* Takes the records' contents; what is being discarded is left out. */
+static void load_mounts(struct store *s, struct session_pool *sp, struct record_list *l,
+			struct mount_set *all)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		struct loaded *at = &all->e[all->n];
+		struct error err = ERROR_INIT;
+
+		if (l->recs[i].discarding) {
+			mount_record_fini(&l->recs[i]);
+			continue;
+		}
+		memcpy(at->id, l->recs[i].id, sizeof(at->id));
+		at->place = strdup(l->recs[i].mountpoint);
+		at->attach = l->recs[i].attached;
+		/* A record of an older daemon does not say since when: as of now. */
+		mount_record_set_attached(&l->recs[i], at->attach);
+		if (mount_new(s, sp, &l->recs[i], false, &at->m, &err))
+			log_error("mount %s cannot be loaded; it is kept: %s", at->id,
+				  error_text(&err));
+		all->n++;
+	}
+}
+
+/*
+ * Let what was loaded go on. What fails is logged and leaves the mount detached; the
+ * record keeps the wish, so the next start tries again: the place may be in another
+ * mount that was not loaded. mi: as of the start.
+ */
+static void bring_back(struct loaded *at, const struct mountinfo *mi)
+{
+	const struct mountinfo_entry *only = NULL;
+	struct error err = ERROR_INIT;
+	int r = 0;
+
+	/* Others may have their places below, so in any case. Mostly nothing is there. */
+	if (at->place && count_at(mi, at->place, &only))
+		r = clean_stale(only, at->place, &err);
+	if (!at->m)
+		return;
+	if (!at->attach && mount_record_write(at->m->store, &at->m->rec, KV_LOG))
+		log_warn("mount %s: cannot record since when it is detached", at->id);
+	resume(at->m);
+	if (at->attach && !r)
+		r = mount_attach_locked(at->m, &err);
+	if (at->attach && r)
+		log_warn("mount %s stays detached: %s; varve attach %s mounts it again", at->id,
+			 error_text(&err), at->id);
+}
+
+int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out, size_t *out_n,
+		   struct error *err)
+{
+	struct record_list l = { NULL, 0, 0 };
+	struct mountinfo mi = MOUNTINFO_INIT;
+	struct mount_set all = { NULL, 0 };
+	struct mount **mounts = NULL;
+	int r = check_journals(s, err);
+
+	if (!r)
+		r = read_records(s, &l, err);
+	if (!r) {
+		all.e = calloc(l.n + 1, sizeof(*all.e));
+		mounts = calloc(l.n + 1, sizeof(struct mount *));
+		r = all.e && mounts ? 0 : error_set(err, -ENOMEM, "out of memory");
+	}
+	if (!r && (r = mountinfo_read("/proc/self/mountinfo", &mi)))
+		error_set_errno(err, r, "cannot read what is mounted");
+	if (!r) {
+		remove_leftovers(s, &l);
+		if (l.n)
+			qsort(l.recs, l.n, sizeof(*l.recs), by_depth);
+		load_mounts(s, sp, &l, &all);
+		fail_abandoned(s, &all);
+		*out_n = 0;
+		for (size_t i = 0; i < all.n; i++) {
+			bring_back(&all.e[i], &mi);
+			if (all.e[i].m)
+				mounts[(*out_n)++] = all.e[i].m;
+			free(all.e[i].place);
+		}
+		*out = STEAL(mounts);
+	}
+	for (size_t i = 0; i < l.n && r; i++)
+		mount_record_fini(&l.recs[i]);
+	mountinfo_fini(&mi);
+	free(mounts);
+	free(all.e);
+	free(l.recs);
+	return r;
+}

@@ -1,0 +1,138 @@
+/*
+ * journal.h - what the operations of one mount change, in their order, on the
+ * way to the `upper` family of the database.
+ *
+ * A file: to log an operation is one write of a few hundred bytes to the page
+ * cache, and what was written survives the death of this process. It is not
+ * mapped: a page that a store through a mapping finds no block for (a full disk
+ * below a filesystem that copies on write, an error of the disk) would kill the
+ * process, and a write() just fails. Two segments: while operations fill one, a
+ * thread brings the other to the database, each key's last value alone, in one
+ * synced batch. The file is made by the first operation and goes when a mount is
+ * closed in order.
+ *
+ * File data that is to be permanent soon, and is little, is logged as well: one
+ * sync then does for both files. Its place is the data file, where it has been
+ * written, too; so only after the machine has gone down it is written again.
+ *
+ * The journal says, too, when an epoch ends and the next begins (a checkpoint).
+ * The mount's record, in another family, says the same later and may be lost in
+ * a power cut that this is not: journal_recover returns the last change, and the
+ * record is mended from that. So no operation of an epoch is ever found without
+ * the change that began it.
+ *
+ * Format, version 2, little-endian; two segments of JOURNAL_SEGMENT bytes each,
+ * number N at place N % 2:
+ *   head     char[8] "VARVEJ2", u64 number (from 1), u64 bytes of the segment
+ *            numbered one less, u8[16] the kernel's boot id, u32 salt (random),
+ *            u32 CRC-32 of these
+ *   record   at multiples of 8: u32 length, u32 CRC-32 of (u32 salt, u64 number,
+ *            payload), payload. A record that does not check ends the segment.
+ *            Behind it may be anything: the salt keeps bytes that a user chose,
+ *            in a name or a file, from passing for records.
+ *   payload  u8 2 data: u64 position in the data file, bytes
+ *            u8 3 data synced: all data logged before is on disk in the data file
+ *            u8 4 operation: u64 `unique` of the FUSE request that it was done for
+ *            (0: none), u64 number of the inode that it made (0: none), changes
+ *            u8 5 change of epoch: u32 the one that ends, u32 the one that begins,
+ *            u64 next inode number, u8 length and id of the snapshot to come
+ *   change   u8 1 put or 0 delete, u16 key length, u32 value length, key, value;
+ *            keys are the family's without the mount's id
+ * Version 1 ("VARVEJ1") has the head's CRC in the salt's place, then u32 0, no salt
+ * in records, and no payloads 4 and 5; one that begins with 0 or 1 is the changes
+ * of an operation. It is read, never written.
+ *
+ * In the family, under (id, epoch 0): u64 number of the last segment that is in
+ * the database, then the last change of epoch as in a payload, if there was one.
+ * A segment counts if all before it do, whole.
+ *
+ * Thread-safe. The CRC is zlib's.
+ */
+#ifndef VARVE_FS_JOURNAL_H
+#define VARVE_FS_JOURNAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/buf.h"
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/kv/kv.h"
+#include "store/names/snapshot.h"
+
+#define JOURNAL_SEGMENT (4u << 20)
+#define JOURNAL_ID_SIZE 16
+
+struct journal;
+/*
+ * The journal of the mount `id`, at `name` below dir_fd, both borrowed as kv is.
+ * Nothing is read or written yet. NULL without memory.
+ */
+struct journal *journal_new(int dir_fd, const char *name, const uint8_t id[JOURNAL_ID_SIZE],
+			    struct kv *kv);
+/*
+ * Borrow the data file, where data is logged, `name` below dir_fd (borrowed, too):
+ * before anything else; and -1 to give it back.
+ */
+void journal_set_data_file(struct journal *j, int fd, const char *name);
+/* The file stays as it is. NULL is accepted. */
+void journal_free(struct journal *j);
+
+/* An epoch has ended, and another begun. */
+struct journal_epoch {
+	uint32_t ended, begun;
+	uint64_t next_ino;		    /* 0: not known (version 1) */
+	char snapshot_id[SNAPSHOT_ID_SIZE]; /* what becomes of the one that ended; "": nothing */
+};
+/* The epochs that the mount's record knows. */
+struct journal_epochs {
+	uint32_t oldest, current;
+};
+
+/*
+ * -EINVAL, with a reason, where a file is of a version that this program does not
+ * know: nothing has been touched then, and nothing must be.
+ */
+MUST_CHECK int journal_check_version(int dir_fd, const char *name, struct error *err);
+/*
+ * Bring what a former process left to the database, but for epochs below
+ * known->oldest, and remove the file. *out_change is the last change of epoch, at
+ * `begun` 0 there was none; it may be older than the record. Before the first
+ * append. -EBADMSG: what the file holds cannot be, and all is left as it was.
+ */
+MUST_CHECK int journal_recover(struct journal *j, const struct journal_epochs *known,
+			       struct journal_epoch *out_change, struct error *err);
+/* Bring everything to the database and remove the file. Nobody appends meanwhile. */
+MUST_CHECK int journal_settle(struct journal *j);
+
+/* Operations that this thread logs from now on are done for this request; 0: for none. */
+void journal_set_request(uint64_t unique);
+/* Add a change to an operation. val NULL: deleted. -ENOMEM. */
+MUST_CHECK int journal_change(struct buf *op, const void *key, size_t klen, const void *val,
+			      size_t vlen);
+/*
+ * Log an operation: all of it or, on failure (-ENOSPC, -EIO), nothing. made_ino:
+ * of the inode that it makes, or 0.
+ */
+MUST_CHECK int journal_append(struct journal *j, const struct buf *op, uint64_t made_ino);
+/* The same of a change of epoch. Nobody appends meanwhile. */
+MUST_CHECK int journal_append_epoch(struct journal *j, const struct journal_epoch *e);
+/* Log bytes that are in the data file at pos; len <= JOURNAL_DATA_MAX. */
+#define JOURNAL_DATA_MAX (64u << 10)
+MUST_CHECK int journal_append_data(struct journal *j, uint64_t pos, const void *data, size_t len);
+/*
+ * Sync the data file, so that what was logged of it before need not be written
+ * again. A failure is for good: what the disk has of it is not known any more.
+ */
+MUST_CHECK int journal_sync_data(struct journal *j);
+/* Whatever was appended before survives a power cut. */
+MUST_CHECK int journal_sync(struct journal *j);
+
+/*
+ * Between these nothing is written to the database by the thread (appends may
+ * wait for it). From the release on, nothing of epochs below `epoch` is.
+ */
+void journal_hold(struct journal *j);
+void journal_release(struct journal *j, uint32_t epoch);
+
+#endif

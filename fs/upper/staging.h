@@ -1,0 +1,57 @@
+/*
+ * staging.h - the append-only file that holds the data a mount has written
+ * since its base.
+ *
+ * Space is handed out at the end of the file and never again, so an extent that
+ * a metadata record names holds what was written to it or, after a power cut,
+ * zeros; never another file's bytes. Space of dead extents is punched out
+ * later, by a thread, after the records that dropped them are safe on disk.
+ * Thread-safe.
+ */
+#ifndef VARVE_FS_STAGING_H
+#define VARVE_FS_STAGING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/base/space.h"
+#include "fs/upper/journal.h"
+
+struct staging;
+/*
+ * `name` below dir_fd, which is borrowed as j is (synced before punching): opened
+ * or created; where it is fresh, created with the first write.
+ */
+MUST_CHECK int staging_open(int dir_fd, const char *name, bool fresh, struct journal *j,
+			    struct staging **out, struct error *err);
+/* Leave a reserve of the disk free; sp is borrowed. Before anything is handed out. */
+void staging_limit(struct staging *st, struct space *sp);
+/* Waits for a thread that punches. NULL is accepted. */
+void staging_close(struct staging *st);
+
+/* Where new space starts, and the file ends: set once after the extents were loaded. */
+void staging_set_end(struct staging *st, uint64_t end);
+uint64_t staging_end(struct staging *st);
+
+/* Bytes that may still be handed out: what is free but for the reserve, and dead ranges. */
+uint64_t staging_room(struct staging *st);
+/* Hand out len bytes. -ENOSPC where the disk is full but for the reserve. */
+MUST_CHECK int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos);
+MUST_CHECK int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len);
+MUST_CHECK int staging_read(struct staging *st, uint64_t pos, void *out, size_t len);
+/* Remember that a range is dead. Once there is much, a thread punches it. */
+void staging_free(struct staging *st, uint64_t pos, uint64_t len);
+/* Punch everything remembered (syncs the journal first). */
+void staging_reclaim(struct staging *st);
+/* Punch [from, to) now: only for ranges no record has named since the last sync. */
+void staging_punch(struct staging *st, uint64_t from, uint64_t to);
+/*
+ * What was written survives a power cut once the journal is synced: little goes
+ * to the journal, else the file is synced.
+ */
+MUST_CHECK int staging_sync(struct staging *st);
+
+#endif

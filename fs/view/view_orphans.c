@@ -1,0 +1,97 @@
+/* Inodes without a name: they go when the kernel forgets them, or at the next load. */
+#include "fs/view/view_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void view_forget(struct view *v, uint64_t ino, uint64_t n)
+{
+	struct view_lock l;
+	struct view_rec rec;
+	struct upper_tx tx;
+
+	if (n && live_sub(v->live, ino, n) > 0)
+		return;
+	view_lock(v, &l, false, 1, &ino);
+	struct unode *u = upper_find(v->cur, ino);
+	bool orphan = u && u->has_rec && u->rec.nlink == 0;
+
+	/* An orphan of the sealed epoch has no record in the current one yet. */
+	if (!orphan && v->sealed) {
+		struct unode *s = upper_find(v->sealed, ino);
+
+		orphan = !(u && (u->has_rec || u->gone)) && s && s->has_rec && s->rec.nlink == 0;
+	}
+	view_unlock(v, &l);
+	if (!orphan)
+		return;
+	view_lock(v, &l, true, 1, &ino);
+	u = upper_get(v->cur, ino);
+	memset(&rec, 0, sizeof(rec));
+	if (u && live_count(v->live, ino) == 0 && view_rec_locked(v, ino, &rec) == 0 &&
+	    rec.rec.nlink == 0) {
+		view_tx_begin(v, &tx);
+		upper_tx_drop(&tx, u);
+		/* A failure leaves it for the next load to drop. */
+		(void)!upper_tx_commit(&tx);
+		upper_tx_end(&tx);
+	}
+	view_rec_fini(&rec);
+	view_unlock(v, &l);
+}
+
+struct ino_list {
+	struct view *v;
+	uint64_t *inos;
+	size_t n, cap;
+};
+
+static int collect_nameless(void *arg, struct unode *u)
+{
+	struct ino_list *l = arg;
+	struct view_rec rec;
+	int r;
+
+	if (u->gone || (u->has_rec && u->rec.nlink > 0))
+		return 0;
+	if (!u->has_rec) {
+		r = view_rec_at(l->v, 0, u->ino, &rec);
+		if (!r)
+			r = rec.rec.nlink > 0 ? 1 : 0;
+		view_rec_fini(&rec);
+		if (r == 1 || (r && r != -ENOENT))
+			return r < 0 ? r : 0;
+	}
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 64;
+		uint64_t *p = realloc(l->inos, cap * sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		l->inos = p;
+		l->cap = cap;
+	}
+	l->inos[l->n++] = u->ino;
+	return 0;
+}
+
+int view_drop_orphans(struct view *v)
+{
+	struct ino_list l = { .v = v };
+	struct upper_tx tx;
+	int r;
+
+	/* Exclusive: what is being sealed may be adopted at any time. */
+	pthread_rwlock_wrlock(&v->layers);
+	r = upper_each(v->cur, collect_nameless, &l);
+	for (size_t i = 0; i < l.n && !r; i++) {
+		view_tx_begin(v, &tx);
+		upper_tx_drop(&tx, upper_find(v->cur, l.inos[i]));
+		r = upper_tx_commit(&tx);
+		upper_tx_end(&tx);
+	}
+	pthread_rwlock_unlock(&v->layers);
+	free(l.inos);
+	return r;
+}

@@ -1,0 +1,263 @@
+/*
+ * api.h - the HTTP API: from a request to a call of its table, from what the
+ * call returns to a reply. A call replies with JSON or a stream, or returns
+ * -errno and the reason, which become a status and {"error": reason} (logged
+ * here, once). The calls themselves are in api_*.c, one file a resource.
+ */
+#ifndef VARVE_SNAPSHOTD_API_H
+#define VARVE_SNAPSHOTD_API_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "fs/shared/shared_files.h"
+#include "snapshotd/http/budget.h"
+#include "snapshotd/build/builds.h"
+#include "snapshotd/http/fields.h"
+#include "snapshotd/http/http.h"
+#include "snapshotd/http/json_stream.h"
+#include "snapshotd/state/metrics.h"
+#include "snapshotd/state/mounts.h"
+#include "snapshotd/state/collector.h"
+#include "snapshotd/state/recompressor.h"
+#include "snapshotd/http/router.h"
+#include "snapshotd/container/runtime.h"
+#include "snapshotd/sandbox/sandboxes.h"
+#include "snapshotd/state/stats_history.h"
+#include "store/base/progress.h"
+#include "store/store.h"
+
+#define DASHBOARD_TOKEN_BYTES 32
+
+/* What the calls work on; all borrowed from main. */
+struct api {
+	struct store *store;
+	struct session_pool *pool;
+	struct shared_files *shared; /* NULL: there are none */
+	struct mounts *mounts;
+	struct runtime *runtime;
+	struct builds *builds;
+	struct sandboxes *sandboxes;
+	struct stats_history *history;
+	struct recompressor *recompressor;
+	struct collector *collector;
+	struct metrics metrics;
+	struct request_memory memory;
+	const char *api_key;		 /* or NULL */
+	const char *listen_host;	 /* as configured, or NULL */
+	const json_t *host_roots;	 /* of TCP clients; NULL: none */
+	const json_t *socket_host_roots; /* of others; NULL: no limit */
+	const json_t *allowed_hosts;	 /* more names of this host: an array, or NULL */
+	char dashboard_token[2 * DASHBOARD_TOKEN_BYTES + 1]; /* of this daemon's life */
+	int64_t started_ms;				     /* CLOCK_MONOTONIC */
+};
+
+/* The functions of a http_app with a struct api as ctx. */
+struct http_app api_app(struct api *a);
+
+/* Makes what a names the daemon by. Before the first request. */
+MUST_CHECK int api_gate_init(struct api *a, struct error *err);
+
+/* One request being served. */
+struct api_call {
+	struct api *api;
+	struct http_request *rq;
+	struct route_match match;
+	struct query query;
+	int64_t begun_us;
+
+	struct progress progress; /* see api_progress */
+	bool events;		  /* the reply is events */
+
+	bool keyed;	    /* it carries a key or token that is right */
+	bool not_modified;  /* the client has the reply already */
+	int fail_status;    /* of a failure; 0: by its code */
+	unsigned fail_step; /* an event "error" names this step of a build; 0: none */
+};
+
+/*
+ * api_gate.c: whether the request may make calls, or only open ones. -EACCES,
+ * with its status set. Inside begin.
+ */
+MUST_CHECK int api_gate(struct api_call *c, bool open, struct error *err);
+/* Whether its body's type is one that no page could send. Inside begin. */
+MUST_CHECK int api_gate_body(struct api_call *c, bool stream, struct error *err);
+
+/*
+ * Whether the client may name the path, of a member of its body: -EACCES. *out_fd:
+ * the place (O_PATH), the caller's to close; -1 where there is no limit, or no path.
+ */
+MUST_CHECK int api_host_place(struct api_call *c, const char *member, const char *path, int *out_fd,
+			      struct error *err);
+/* The same; the path in the body is replaced by one without symlinks, and *path, too. */
+MUST_CHECK int api_host_path(struct api_call *c, json_t *body, const char *member,
+			     const char **path, struct error *err);
+
+/* Decoded capture i of the path. */
+static inline const char *api_capture(const struct api_call *c, size_t i)
+{
+	return c->match.captures[i];
+}
+
+/* Refuse query parameters that are none of these: api_query(c, err, "a", "b", NULL). */
+MUST_CHECK int api_query(const struct api_call *c, struct error *err, ...)
+	__attribute__((sentinel));
+/*
+ * The body as an object, checked against the fields; no body is an empty
+ * object. *out (to be json_decref'd) owns the strings that the fields got.
+ */
+MUST_CHECK int api_body(const struct api_call *c, const struct field *fields, size_t n,
+			json_t **out, struct error *err);
+
+/*
+ * The same of what published clients send, whose next versions may send more:
+ * members that are not among the fields are left out, with a line of log.
+ */
+MUST_CHECK int api_body_known(const struct api_call *c, const struct field *fields, size_t n,
+			      json_t **out, struct error *err);
+
+/*
+ * The result of a call; takes j (NULL: out of memory). As an event "result"
+ * where api_progress has begun events.
+ */
+MUST_CHECK int api_result(struct api_call *c, int status, json_t *j, struct error *err);
+MUST_CHECK int api_no_content(struct api_call *c);
+
+/*
+ * An array that is sent as it is made, of a ROUTE_LONG call: one item in memory at a
+ * time, however many there are. Its first bytes go out when there are some 32 KiB
+ * or with the end, so that a failure before has a status.
+ */
+struct api_list {
+	struct api_call *c;
+	struct json_stream js;
+	bool any;
+};
+void api_list_init(struct api_list *l, struct api_call *c);
+/* Takes j (NULL: out of memory). -EPIPE, -ECANCELED: the client has gone. */
+MUST_CHECK int api_list_add(struct api_list *l, json_t *j);
+/* With rc 0, sends the rest; finishes l in any case. Returns rc or what it met. */
+MUST_CHECK int api_list_end(struct api_list *l, int rc, struct error *err);
+
+/*
+ * For the work of a ROUTE_LONG call: reports go to the client as events
+ * "progress" where it asked for events, and a client that has gone (or a daemon
+ * that stops) cancels. Begins the stream of events: what fails before has a
+ * status of its own. Lives as long as c. NULL with err on failure.
+ */
+struct progress *api_progress(struct api_call *c, struct error *err);
+/* The same without events: it only learns to stop. */
+struct progress *api_cancellation(struct api_call *c);
+
+/*
+ * An event of the given type; takes j. Only after api_progress; nothing happens
+ * where the client asked for no events. -EPIPE: the client has gone; -ENOMEM.
+ */
+MUST_CHECK int api_event(struct api_call *c, const char *type, json_t *j);
+/*
+ * Write to a stream that has begun, for who must not wait for a slow client
+ * without an end: stop (of arg) is asked several times a second, and true breaks
+ * the connection off: -ENOTCONN. -EPIPE.
+ */
+MUST_CHECK int api_stream_write(struct api_call *c, const void *data, size_t len,
+				bool (*stop)(void *arg), void *arg);
+/* An event written like that. */
+MUST_CHECK int api_event_until(struct api_call *c, const char *type, json_t *j,
+			       bool (*stop)(void *arg), void *arg);
+
+/* A string of any bytes as JSON; what is not UTF-8 becomes U+FFFD. */
+json_t *api_text(const char *s);
+/*
+ * Set o[name] to a path, which may be any bytes: where it is not UTF-8,
+ * o[name + "Base64"] has them all. 0 or -ENOMEM.
+ */
+MUST_CHECK int api_set_path(json_t *o, const char *name, const char *prefix, const char *path);
+
+/* A snapshot by name or id; -EBUSY unless it is ready. snapshot_fini it. */
+MUST_CHECK int api_ready_snapshot(struct api_call *c, const char *name_or_id, struct snapshot *out,
+				  struct error *err);
+/* The same, and gc keeps its tree until store_release. */
+MUST_CHECK int api_hold_snapshot(struct api_call *c, const char *name_or_id, struct snapshot *out,
+				 struct store_hold *hold, struct error *err);
+/* Before work that ends in a snapshot: -EINVAL for a bad name, -EEXIST for a taken one. */
+MUST_CHECK int api_name_free(struct api_call *c, const char *name, struct error *err);
+
+/* SnapshotInfo, with the manifest that it was built from. A new reference, or NULL. */
+json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s);
+
+/*
+ * The image of a manifest (builds_resolve) for a call that is ROUTE_LONG: begins
+ * the events where the client asked for them, and sends it the build's log as
+ * events "build_log". force and keepFailed are in the query. name: who asks, or
+ * NULL. What fails is -ECHILD and names its step.
+ */
+MUST_CHECK int api_resolve_image(struct api_call *c, const struct manifest *m, const char *name,
+				 struct build_outcome *out, struct error *err);
+
+/* The calls. */
+extern const struct route api_routes[];
+extern const size_t api_routes_count;
+
+int api_healthz(struct api_call *c, struct error *err);
+int api_metrics(struct api_call *c, struct error *err);
+int api_snapshots_list(struct api_call *c, struct error *err);
+int api_snapshot_get(struct api_call *c, struct error *err);
+int api_snapshot_history(struct api_call *c, struct error *err);
+int api_snapshot_patch(struct api_call *c, struct error *err);
+int api_snapshot_delete(struct api_call *c, struct error *err);
+int api_snapshots_diff(struct api_call *c, struct error *err);
+int api_import_check(struct api_call *c, struct error *err);
+int api_import(struct api_call *c, struct error *err);
+int api_export(struct api_call *c, struct error *err);
+int api_mounts_list(struct api_call *c, struct error *err);
+int api_mount_create(struct api_call *c, struct error *err);
+int api_mount_get(struct api_call *c, struct error *err);
+int api_mount_delete(struct api_call *c, struct error *err);
+int api_mount_attach(struct api_call *c, struct error *err);
+int api_mount_checkpoint(struct api_call *c, struct error *err);
+int api_mount_fork(struct api_call *c, struct error *err);
+int api_mount_diff(struct api_call *c, struct error *err);
+int api_snapshot_create(struct api_call *c, struct error *err);
+int api_builds_list(struct api_call *c, struct error *err);
+int api_build_get(struct api_call *c, struct error *err);
+int api_build_cancel(struct api_call *c, struct error *err);
+int api_build_logs(struct api_call *c, struct error *err);
+int api_images_list(struct api_call *c, struct error *err);
+int api_image_create(struct api_call *c, struct error *err);
+int api_image_delete(struct api_call *c, struct error *err);
+int api_sandboxes_list(struct api_call *c, struct error *err);
+int api_sandbox_create(struct api_call *c, struct error *err);
+int api_sandbox_fork(struct api_call *c, struct error *err);
+int api_sandbox_get(struct api_call *c, struct error *err);
+int api_sandbox_delete(struct api_call *c, struct error *err);
+int api_sandbox_timeout(struct api_call *c, struct error *err);
+int api_exec_run(struct api_call *c, struct error *err);
+int api_exec_run_async(struct api_call *c, struct error *err);
+int api_exec_result(struct api_call *c, struct error *err);
+int api_exec_signal(struct api_call *c, struct error *err);
+int api_exec_stdin_check(struct api_call *c, struct error *err);
+int api_exec_stdin(struct api_call *c, struct error *err);
+int api_file_get(struct api_call *c, struct error *err);
+int api_file_put_check(struct api_call *c, struct error *err);
+int api_file_put(struct api_call *c, struct error *err);
+int api_file_delete(struct api_call *c, struct error *err);
+int api_file_list(struct api_call *c, struct error *err);
+int api_file_mkdir(struct api_call *c, struct error *err);
+int api_checkpoint_create(struct api_call *c, struct error *err);
+int api_checkpoints_list(struct api_call *c, struct error *err);
+int api_checkpoint_delete(struct api_call *c, struct error *err);
+int api_checkpoint_restore(struct api_call *c, struct error *err);
+int api_patch_create(struct api_call *c, struct error *err);
+int api_patches_list(struct api_call *c, struct error *err);
+int api_patch_delete(struct api_call *c, struct error *err);
+int api_gc(struct api_call *c, struct error *err);
+int api_verify(struct api_call *c, struct error *err);
+int api_stats(struct api_call *c, struct error *err);
+int api_stats_history(struct api_call *c, struct error *err);
+int api_dashboard_check(struct api_call *c, struct error *err);
+int api_dashboard(struct api_call *c, struct error *err);
+int api_dashboard_token(struct api_call *c, struct error *err);
+
+#endif

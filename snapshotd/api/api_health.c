@@ -1,0 +1,192 @@
+#include "snapshotd/api/api.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/fuse/session_pool.h"
+#include "store/base/clock.h"
+#include "store/base/version.h"
+
+static int64_t uptime_ms(const struct api *a)
+{
+	return monotonic_ms() - a->started_ms;
+}
+
+int api_healthz(struct api_call *c, struct error *err)
+{
+	json_t *j = json_pack("{s:s, s:s, s:I}", "status", "ok", "version", VARVE_VERSION,
+			      "uptimeSeconds", (json_int_t)(uptime_ms(c->api) / 1000));
+
+	/* So that tools on this host find the store; the network need not know. */
+	if (j && !http_needs_key(c->rq) &&
+	    api_set_path(j, "stateDir", "", c->api->store->dir) < 0) {
+		json_decref(j);
+		j = NULL;
+	}
+	return api_result(c, 200, j, err);
+}
+
+/* Resident bytes of this process; 0 where unknown. */
+static uint64_t resident_bytes(void)
+{
+	unsigned long long total, resident = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu %llu", &total, &resident) != 2)
+		resident = 0;
+	fclose(f);
+	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int put_store(struct store *s, struct buf *out)
+{
+	static const char *const families[KV_FAMILY_COUNT] = { "chunk", "node", "meta", "upper" };
+	struct kv_stats st;
+	int rc;
+
+	kv_stats(s->kv, &st);
+	rc = buf_append_str(out, "# HELP snapshotd_store_bytes Files of the database, estimated.\n"
+				 "# TYPE snapshotd_store_bytes gauge\n");
+	for (int i = 0; i < KV_FAMILY_COUNT && rc == 0; i++)
+		rc = buf_printf(out, "snapshotd_store_bytes{family=\"%s\"} %llu\n", families[i],
+				(unsigned long long)st.live_bytes[i]);
+	if (rc == 0)
+		rc = buf_append_str(out, "# HELP snapshotd_store_keys Keys of the database, "
+					 "estimated.\n# TYPE snapshotd_store_keys gauge\n");
+	for (int i = 0; i < KV_FAMILY_COUNT && rc == 0; i++)
+		rc = buf_printf(out, "snapshotd_store_keys{family=\"%s\"} %llu\n", families[i],
+				(unsigned long long)st.keys[i]);
+	return rc;
+}
+
+static int put_mounts(struct api *a, struct buf *out)
+{
+	size_t attached, detached;
+	int rc;
+
+	mounts_count(a->mounts, &attached, &detached);
+	rc = buf_printf(out,
+			"# HELP snapshotd_mounts Mounts by state.\n"
+			"# TYPE snapshotd_mounts gauge\n"
+			"snapshotd_mounts{state=\"attached\"} %zu\n"
+			"snapshotd_mounts{state=\"detached\"} %zu\n",
+			attached, detached);
+	if (rc == 0)
+		rc = metrics_put(out, "fuse_requests_total", "counter",
+				 "Filesystem requests served, by all mounts.",
+				 session_pool_requests(a->pool));
+	return rc;
+}
+
+/* Of cache mode `shared`. */
+static int put_shared(struct api *a, struct buf *out)
+{
+	struct shared_files_stats s;
+	int rc;
+
+	if (!a->shared)
+		return 0;
+	shared_files_get_stats(a->shared, &s);
+	rc = metrics_put(out, "shared_files", "gauge", "Files that mounts share.", s.files);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_bytes", "gauge", "Their bytes on disk.", s.bytes);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_limit_bytes", "gauge", "As many may be.",
+				 s.limit_bytes);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_made_total", "counter", "Shared files written.",
+				 s.made);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_evicted_total", "counter",
+				 "Shared files removed to make room.", s.evicted);
+	if (rc == 0)
+		rc = metrics_put(out, "shared_opens_total", "counter",
+				 "Opens of shared files in mounts.", s.opens);
+	if (rc == 0)
+		rc = metrics_put(out, "unshared_total", "counter",
+				 "Files written to in a mount while they were open as shared ones.",
+				 s.unshared);
+	return rc;
+}
+
+static int put_sandboxes(struct api *a, struct buf *out)
+{
+	size_t running, stopped;
+
+	sandboxes_count(a->sandboxes, &running, &stopped);
+	return buf_printf(out,
+			  "# HELP snapshotd_sandboxes Sandboxes by state.\n"
+			  "# TYPE snapshotd_sandboxes gauge\n"
+			  "snapshotd_sandboxes{state=\"running\"} %zu\n"
+			  "snapshotd_sandboxes{state=\"stopped\"} %zu\n",
+			  running, stopped);
+}
+
+static int put_request_memory(struct api *a, struct buf *out)
+{
+	const struct {
+		const char *name;
+		const struct budget *b;
+	} parts[] = { { "bodies", &a->memory.bodies },
+		      { "replies", &a->memory.replies },
+		      { "output", &a->memory.output } };
+	int rc = metrics_put(out, "request_memory_limit_bytes", "gauge",
+			     "As many may requests hold, with kept output of programs.",
+			     a->memory.total.max);
+
+	if (rc == 0)
+		rc = metrics_put(
+			out, "request_memory_refused_total", "counter",
+			"Times that there was no room for more.",
+			atomic_load_explicit(&a->memory.total.refused, memory_order_relaxed));
+	if (rc == 0)
+		rc = buf_append_str(out, "# HELP snapshotd_request_memory_bytes Held by requests, "
+					 "and as kept output of programs.\n"
+					 "# TYPE snapshotd_request_memory_bytes gauge\n");
+	for (size_t i = 0; i < ARRAY_SIZE(parts) && rc == 0; i++)
+		rc = buf_printf(out, "snapshotd_request_memory_bytes{part=\"%s\"} %zu\n",
+				parts[i].name, budget_used(parts[i].b));
+	return rc;
+}
+
+int api_metrics(struct api_call *c, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	int rc = metrics_render(&c->api->metrics, &b);
+	size_t len;
+
+	if (rc == 0)
+		rc = put_mounts(c->api, &b);
+	if (rc == 0)
+		rc = put_shared(c->api, &b);
+	if (rc == 0)
+		rc = put_sandboxes(c->api, &b);
+	if (rc == 0)
+		rc = put_request_memory(c->api, &b);
+	if (rc == 0)
+		rc = put_store(c->api->store, &b);
+	if (rc == 0)
+		rc = metrics_put(&b, "disk_free_bytes", "gauge",
+				 "Free on the disk of the state directory.",
+				 space_free(&c->api->store->space));
+	if (rc == 0)
+		rc = metrics_put(&b, "disk_reserve_bytes", "gauge",
+				 "Of these, kept back for the daemon.",
+				 c->api->store->space.reserve_bytes);
+	if (rc == 0)
+		rc = metrics_put(&b, "resident_bytes", "gauge", "Memory of this process.",
+				 resident_bytes());
+	if (rc == 0)
+		rc = metrics_put(&b, "uptime_seconds", "gauge", "Since the start.",
+				 (uint64_t)uptime_ms(c->api) / 1000);
+	if (rc < 0)
+		return error_set_errno(err, rc, "metrics");
+	len = b.len;
+	http_reply(c->rq, 200, "text/plain; version=0.0.4", (char *)STEAL(b.data), len);
+	return 0;
+}

@@ -1,0 +1,242 @@
+/*
+ * Records of builds. "build/ID" is what the API shows, but for times, which are
+ * numbers (createdAtMs, ...).
+ */
+#include "snapshotd/build/builds_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "snapshotd/state/meta.h"
+#include "store/base/bytes_json.h"
+#include "store/base/log.h"
+
+#define PREFIX "build/"
+
+static const char *const times[] = { "createdAt", "startedAt", "endedAt" };
+
+static void json_freep(json_t **j)
+{
+	json_decref(*j);
+}
+
+char *builds_path(const struct builds *b, const char *id, const char *suffix)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+
+	if (buf_printf(&path, "%s/%s%s", b->dir, id, suffix) < 0 || !buf_cstr(&path))
+		return NULL;
+	return (char *)STEAL(path.data);
+}
+
+static json_t *text_or_null(const char *s)
+{
+	return s[0] ? bytes_json(s, strlen(s)) : json_null();
+}
+
+static json_t *time_or_null(int64_t ms)
+{
+	return ms ? json_integer(ms) : json_null();
+}
+
+static json_t *record_of(struct build *bd)
+{
+	const struct manifest *m = &bd->m;
+	bool in_step = bd->step >= 1 && bd->step <= m->n_steps;
+	json_t *j =
+		json_pack("{s:s, s:s, s:o, s:O?, s:s, s:i, s:I, s:s?, s:i, s:b, s:b, s:o}", "id",
+			  bd->id, "key", m->key, "name", text_or_null(bd->name), "base",
+			  json_object_get(m->json, "base"), "state", build_state_name(bd->state),
+			  "step", (int)bd->step, "stepCount", (json_int_t)m->n_steps, "stepType",
+			  in_step ? m->steps[bd->step - 1].type_name : NULL, "cachedSteps",
+			  (int)bd->cached_steps, "force", bd->force, "keepFailed",
+			  atomic_load(&bd->keep_failed), "error", text_or_null(bd->error.msg));
+	int rc = j ? 0 : -1;
+
+	rc |= json_object_set_new(j, "failedStep",
+				  bd->failed_step ? json_integer(bd->failed_step) : json_null());
+	rc |= json_object_set_new(j, "failure",
+				  bd->failure ? json_incref(bd->failure) : json_null());
+	rc |= json_object_set_new(j, "snapshotID", text_or_null(bd->snapshot_id));
+	rc |= json_object_set_new(j, "mountID", text_or_null(bd->mount_kept ? bd->mount_id : ""));
+	rc |= json_object_set_new(j, "createdAtMs", time_or_null(bd->created_at_ms));
+	rc |= json_object_set_new(j, "startedAtMs", time_or_null(bd->started_at_ms));
+	rc |= json_object_set_new(j, "endedAtMs", time_or_null(bd->ended_at_ms));
+	if (rc == 0)
+		return j;
+	json_decref(j);
+	return NULL;
+}
+
+int build_record_put(struct build *bd)
+{
+	CLEANUP(json_freep) json_t *j = record_of(bd);
+
+	return j ? meta_put(bd->owner->opt.store->kv, PREFIX, bd->id, j, KV_LOG) : -ENOMEM;
+}
+
+/* ---- the list ---- */
+
+static json_int_t get_int(const json_t *j, const char *name)
+{
+	return json_integer_value(json_object_get(j, name));
+}
+
+/* A record as the API shows it. */
+static json_t *to_api(const json_t *record)
+{
+	json_t *j = json_deep_copy(record);
+
+	for (size_t i = 0; i < ARRAY_SIZE(times) && j; i++) {
+		char name[32], text[TIME_TEXT_SIZE];
+		json_int_t ms;
+
+		snprintf(name, sizeof(name), "%sMs", times[i]);
+		ms = get_int(j, name);
+		time_to_text(ms, text);
+		if (json_object_del(j, name) ||
+		    json_object_set_new(j, times[i], ms ? json_string(text) : json_null())) {
+			json_decref(j);
+			j = NULL;
+		}
+	}
+	return j;
+}
+
+int builds_get(struct builds *b, const char *id, json_t **out, struct error *err)
+{
+	CLEANUP(json_freep) json_t *j = NULL;
+	int rc = meta_get(b->opt.store->kv, PREFIX, id, &j);
+
+	if (rc == -ENOENT)
+		return error_set(err, rc, "no build has the id \"%.64s\"", id);
+	if (rc < 0)
+		return error_set_errno(err, rc, "build %.64s", id);
+	*out = to_api(j);
+	return *out ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
+static int collect(void *arg, const char *name, const json_t *j)
+{
+	(void)name;
+	return json_array_append(arg, (json_t *)j) ? -ENOMEM : 0;
+}
+
+static int compare_newest_first(const void *a, const void *b)
+{
+	json_int_t ta = get_int(*(json_t *const *)a, "createdAtMs");
+	json_int_t tb = get_int(*(json_t *const *)b, "createdAtMs");
+
+	return (ta < tb) - (ta > tb);
+}
+
+/* Every record, newest first; an array of new references, malloc'd. */
+static int records_sorted(struct builds *b, json_t ***out, size_t *out_n)
+{
+	CLEANUP(json_freep) json_t *all = json_array();
+	int rc = all ? meta_each(b->opt.store->kv, PREFIX, collect, all) : -ENOMEM;
+	size_t n = json_array_size(all);
+	json_t **list = rc == 0 ? calloc(n + 1, sizeof(*list)) : NULL;
+
+	if (rc < 0)
+		return rc;
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		list[i] = json_incref(json_array_get(all, i));
+	qsort(list, n, sizeof(*list), compare_newest_first);
+	*out = list;
+	*out_n = n;
+	return 0;
+}
+
+static void records_free(json_t **list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		json_decref(list[i]);
+	free(list);
+}
+
+int builds_list(struct builds *b, json_t **out, struct error *err)
+{
+	json_t **list = NULL, *a = json_array();
+	size_t n = 0;
+	int rc = records_sorted(b, &list, &n);
+
+	for (size_t i = 0; i < n && a && rc == 0; i++)
+		if (json_array_append_new(a, to_api(list[i])))
+			rc = -ENOMEM;
+	records_free(list, n);
+	if (rc < 0 || !a) {
+		json_decref(a);
+		return error_set_errno(err, rc ? rc : -ENOMEM, "cannot list the builds");
+	}
+	*out = a;
+	return 0;
+}
+
+int builds_log(struct builds *b, const char *id, build_log_fn fn, void *arg, struct error *err)
+{
+	json_t *j = NULL;
+	char *path;
+	int rc = builds_get(b, id, &j, err);
+
+	json_decref(j);
+	if (rc < 0)
+		return rc;
+	path = builds_path(b, id, ".log");
+	rc = path ? build_log_replay(path, fn, arg) : -ENOMEM;
+	free(path);
+	return rc < 0 && rc != -ENOENT ? error_set_errno(err, rc, "the log of build %s", id) : 0;
+}
+
+int build_record_outcome(struct builds *b, const char *id, struct build_outcome *out,
+			 struct error *err)
+{
+	CLEANUP(json_freep) json_t *j = NULL;
+	int rc = builds_get(b, id, &j, err);
+
+	if (rc < 0)
+		return rc;
+	snprintf(out->build_id, sizeof(out->build_id), "%s", id);
+	snprintf(out->snapshot_id, sizeof(out->snapshot_id), "%s", meta_text(j, "snapshotID"));
+	out->failed_step = (unsigned)get_int(j, "failedStep");
+	if (strcmp(meta_text(j, "state"), build_state_name(BUILD_READY)) == 0)
+		return 0;
+	return error_set(err, -ECHILD, "%s", meta_text(j, "error"));
+}
+
+static bool record_is_final(const json_t *j)
+{
+	enum build_state s;
+
+	return build_state_parse(meta_text(j, "state"), &s) < 0 || build_state_is_final(s);
+}
+
+void build_record_remove(struct builds *b, const char *id)
+{
+	char *path = builds_path(b, id, ".log");
+
+	if (meta_del(b->opt.store->kv, PREFIX, id, KV_LOG) < 0 ||
+	    (path && unlink(path) < 0 && errno != ENOENT))
+		log_warn("build %s cannot be removed", id);
+	free(path);
+}
+
+void builds_prune(struct builds *b)
+{
+	json_t **list = NULL;
+	size_t n = 0, kept = 0;
+
+	if (records_sorted(b, &list, &n) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		const char *id = meta_text(list[i], "id");
+
+		if (record_is_final(list[i]) && kept++ >= BUILDS_KEPT)
+			build_record_remove(b, id);
+	}
+	records_free(list, n);
+}

@@ -1,0 +1,239 @@
+/*
+ * What a former daemon left: builds that it did not finish become failed, with
+ * their logs; their mounts and the checkpoints that no cache entry names go;
+ * snapshots that waited for them become failed, which frees their names.
+ */
+#include "snapshotd/build/builds_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "snapshotd/build/image_cache.h"
+#include "snapshotd/state/meta.h"
+#include "store/base/log.h"
+
+#define PREFIX "build/"
+#define REASON "snapshotd stopped during the build"
+
+static void json_freep(json_t **j)
+{
+	json_decref(*j);
+}
+
+void builds_drop_mount(struct builds *b, struct mount_entry *e)
+{
+	struct error err = ERROR_INIT;
+
+	if (mounts_drop(b->opt.mounts, e, &err) < 0) {
+		log_error("the mount of a build stays: %s", error_text(&err));
+		mounts_put(b->opt.mounts, e);
+	}
+}
+
+struct recovery {
+	struct builds *b;
+	json_t *kept_ids;  /* a set: builds whose mounts are to be kept */
+	json_t *mounted;   /* a set: those that have one */
+	json_t *mount_ids; /* a set: mounts that were discarded */
+};
+
+/* ---- records ---- */
+
+static int end_record(struct recovery *r, const char *id, const json_t *record, bool keep)
+{
+	CLEANUP(json_freep) json_t *j = json_copy((json_t *)record);
+	json_int_t step = json_integer_value(json_object_get(record, "step"));
+	int rc = j ? 0 : -1;
+
+	rc |= json_object_set_new(j, "state", json_string(build_state_name(BUILD_FAILED)));
+	rc |= json_object_set_new(j, "error", json_string(REASON));
+	rc |= json_object_set_new(j, "failedStep", step ? json_integer(step) : json_null());
+	rc |= json_object_set_new(j, "endedAtMs", json_integer(clock_ms()));
+	if (!keep)
+		rc |= json_object_set_new(j, "mountID", json_null());
+	if (rc)
+		return -ENOMEM;
+	log_info("build %s: %s", id, REASON);
+	return meta_put(r->b->opt.store->kv, PREFIX, id, j, KV_LOG);
+}
+
+/* Whether a build that has ended has left a mount, which may be discarded since. */
+static bool is_kept(struct recovery *r, const char *id, const json_t *record)
+{
+	CLEANUP(json_freep) json_t *j = NULL;
+	const char *mount_id = meta_text(record, "mountID");
+	struct mount_entry *e;
+
+	if (!mount_id[0])
+		return false;
+	if (mounts_get(r->b->opt.mounts, mount_id, &e, NULL) == 0) {
+		mounts_put(r->b->opt.mounts, e);
+		return true;
+	}
+	j = json_copy((json_t *)record);
+	if (!j || json_object_set_new(j, "mountID", json_null()) ||
+	    meta_put(r->b->opt.store->kv, PREFIX, id, j, KV_LOG) < 0)
+		log_debug("build %s names a mount that is gone", id);
+	return false;
+}
+
+static int recover_record(void *arg, const char *id, const json_t *j)
+{
+	struct recovery *r = arg;
+	enum build_state s = BUILD_FAILED;
+	bool keep = json_is_true(json_object_get(j, "keepFailed"));
+	int rc = 0;
+
+	if (build_state_parse(meta_text(j, "state"), &s) < 0)
+		s = BUILD_QUEUED; /* of a later version, perhaps */
+	if (build_state_after_crash(s) != s)
+		rc = end_record(r, id, j, keep);
+	else
+		keep = is_kept(r, id, j);
+	if (rc == 0 && keep && json_object_set_new(r->kept_ids, id, json_true()))
+		rc = -ENOMEM;
+	return rc;
+}
+
+/* ---- mounts ---- */
+
+/* The id of the build whose mount is at `place`, or NULL; malloc'd. */
+static char *build_of_place(const struct builds *b, const char *place)
+{
+	size_t len = strlen(b->dir);
+	const char *end;
+
+	if (strncmp(place, b->dir, len) != 0 || place[len] != '/')
+		return NULL;
+	place += len + 1;
+	end = strchr(place, '/');
+	return end && strcmp(end, "/root") == 0 ? strndup(place, (size_t)(end - place)) : NULL;
+}
+
+/* The record of a build whose mount is kept names it. */
+static void note_kept(struct recovery *r, const char *id, const char *mount_id)
+{
+	CLEANUP(json_freep) json_t *j = NULL;
+
+	if (meta_get(r->b->opt.store->kv, PREFIX, id, &j) < 0 ||
+	    json_object_set_new(j, "mountID", json_string(mount_id)) ||
+	    meta_put(r->b->opt.store->kv, PREFIX, id, j, KV_LOG) < 0)
+		log_warn("build %s does not name the mount %s that it left", id, mount_id);
+}
+
+static int recover_mounts(struct recovery *r)
+{
+	struct mount_entry **list = NULL;
+	size_t n = 0;
+	int rc = mounts_list(r->b->opt.mounts, &list, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		struct mount_info info;
+		char *id;
+
+		mount_get_info(mount_entry_mount(list[i]), &info);
+		id = build_of_place(r->b, info.mountpoint);
+		if (id && json_object_get(r->kept_ids, id)) {
+			note_kept(r, id, info.id);
+			if (json_object_set_new(r->mounted, id, json_true()))
+				rc = -ENOMEM;
+		} else if (id) {
+			if (json_object_set_new(r->mount_ids, info.id, json_true()))
+				rc = -ENOMEM;
+			builds_drop_mount(r->b, list[i]);
+			list[i] = NULL;
+		}
+		if (list[i])
+			mounts_put(r->b->opt.mounts, list[i]);
+		free(id);
+	}
+	free(list);
+	return rc;
+}
+
+/* Directories in which nothing is mounted any more. Those of kept mounts are not touched. */
+static void remove_directories(struct recovery *r)
+{
+	DIR *d = opendir(r->b->dir);
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		char *root, *dir;
+
+		if (e->d_name[0] == '.' || strchr(e->d_name, '.') ||
+		    json_object_get(r->mounted, e->d_name))
+			continue;
+		root = builds_path(r->b, e->d_name, "/root");
+		dir = builds_path(r->b, e->d_name, "");
+		if (root && dir && ((rmdir(root) < 0 && errno != ENOENT) || rmdir(dir) < 0))
+			log_warn("%s cannot be removed: %s", dir, strerror(errno));
+		free(root);
+		free(dir);
+	}
+	if (d)
+		closedir(d);
+}
+
+/* ---- snapshots ---- */
+
+static void fail_snapshot(void *arg, struct snapshot *s)
+{
+	(void)arg;
+	if (s->status != SNAPSHOT_BUILDING)
+		return;
+	s->status = SNAPSHOT_FAILED;
+	strcpy(s->error, REASON);
+}
+
+static int recover_snapshot(struct recovery *r, const struct snapshot *s)
+{
+	struct snapshots *ss = r->b->opt.store->snapshots;
+
+	if (s->name[0] && s->status == SNAPSHOT_BUILDING &&
+	    strcmp(s->source, IMAGE_CACHE_SOURCE) == 0)
+		return snapshots_update(ss, s->id, fail_snapshot, NULL, NULL, NULL, NULL);
+	/* It was to take its name from another, which keeps it. */
+	if (!s->name[0] && s->status == SNAPSHOT_BUILDING &&
+	    strcmp(s->source, IMAGE_CACHE_SOURCE) == 0)
+		return snapshots_delete(ss, s->id, NULL);
+	/* A step's checkpoint that no entry of the cache names. */
+	if (!s->name[0] && s->mount_id[0] && json_object_get(r->mount_ids, s->mount_id))
+		return snapshots_delete(ss, s->id, NULL);
+	return 0;
+}
+
+static int recover_snapshots(struct recovery *r)
+{
+	struct snapshot *list = NULL;
+	size_t n = 0;
+	int rc = snapshots_list(r->b->opt.store->snapshots, &list, &n, NULL);
+
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = recover_snapshot(r, &list[i]);
+	snapshots_list_free(list, n);
+	return rc;
+}
+
+int builds_recover(struct builds *b, struct error *err)
+{
+	CLEANUP(json_freep) json_t *kept = json_object();
+	CLEANUP(json_freep) json_t *mounted = json_object();
+	CLEANUP(json_freep) json_t *discarded = json_object();
+	struct recovery r = { b, kept, mounted, discarded };
+	int rc = kept && mounted && discarded
+			 ? meta_each(b->opt.store->kv, PREFIX, recover_record, &r)
+			 : -ENOMEM;
+
+	if (rc == 0)
+		rc = recover_mounts(&r);
+	if (rc == 0)
+		rc = recover_snapshots(&r);
+	if (rc < 0)
+		return error_set_errno(err, rc, "cannot clear what former builds left");
+	remove_directories(&r);
+	builds_prune(b);
+	return 0;
+}

@@ -1,0 +1,179 @@
+/*
+ * builds_internal.h - what the files of the build controller share.
+ *
+ *   builds.c        open and close; which build a request gets
+ *   builds_wait.c   waiting for one; templates and bases; named snapshots
+ *   build_record.c  records, and the list of them
+ *   build_recover.c what a former daemon left
+ *   build_info.c    what all parts of a running build ask and tell it
+ *   build_run.c     the life of one build, on its thread
+ *   build_steps.c   one step
+ *   build_exec.c    one program in the build's container, and why it failed
+ *
+ * Lock: builds.lock guards the table of builds and the fields marked so. A
+ * build's other fields are its thread's own, or constant once its log has
+ * ended, which is what waiters wait for.
+ */
+#ifndef VARVE_SNAPSHOTD_BUILDS_INTERNAL_H
+#define VARVE_SNAPSHOTD_BUILDS_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include "snapshotd/build/build_log.h"
+#include "snapshotd/build/build_state.h"
+#include "snapshotd/build/builds.h"
+#include "snapshotd/container/container.h"
+#include "snapshotd/build/image_config.h"
+#include "snapshotd/build/manifest.h"
+
+#define BUILDS_KEPT 200	       /* records of builds that have ended, and their logs */
+#define BUILDS_ACTIVE_MAX 1000 /* queued and running */
+#define BUILDS_NAMED_MAX 1000  /* named snapshots that wait for one build */
+
+/* A snapshot that a build is to make ready. */
+struct named {
+	char id[SNAPSHOT_ID_SIZE];
+	char take[SNAPSHOT_NAME_MAX + 1]; /* the name that it then takes from another; or "" */
+};
+
+struct build {
+	struct builds *owner;
+	LIST_ENTRY(build) link; /* guarded; in `active` until the record says how it ended */
+	unsigned refs;		/* guarded */
+	uint64_t number;	/* of its creation: the queue's order */
+
+	/* Constant. */
+	char id[SNAPSHOT_ID_SIZE];
+	struct manifest m;
+	char name[SNAPSHOT_NAME_MAX + 1]; /* who asked, or "" */
+	bool force;
+	struct build_log *log;
+	char *dir; /* STATE/builds/ID; the mount is at dir + "/root" */
+
+	char base_id[DIGEST_HEX_SIZE]; /* guarded: image_base_id of what it is built upon */
+	atomic_bool keep_failed;
+	atomic_bool cancelled; /* by a request */
+	struct named *named;   /* guarded, as the next */
+	size_t n_named;
+	char mount_id[SNAPSHOT_ID_SIZE]; /* guarded; "" while there is no mount */
+
+	/* The record; see above. */
+	enum build_state state; /* guarded too, for the queue */
+	unsigned step;		/* 1-based; 0: before the first */
+	unsigned cached_steps;
+	int64_t created_at_ms, started_at_ms, ended_at_ms; /* 0: not yet */
+	char snapshot_id[SNAPSHOT_ID_SIZE];		   /* ready: the image */
+	struct error error;				   /* failed or cancelled: why */
+	unsigned failed_step;
+	json_t *failure; /* owned; details of what a step has failed with, or NULL */
+	bool mount_kept;
+
+	/* While it runs; its thread's own. */
+	struct mount_entry *mount;
+	struct container *container;
+	struct image_config config;
+	json_t *base_config;		       /* owned; the rest of the image's config */
+	int64_t deadline_ms, step_deadline_ms; /* CLOCK_MONOTONIC */
+	uint64_t new_bytes;
+};
+
+struct builds {
+	struct builds_options opt; /* its strings are owned, and env */
+	char *dir;		   /* STATE/builds, without symlinks */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;	   /* a build may have its turn, or has gone */
+	LIST_HEAD(, build) active; /* guarded, as the next three */
+	unsigned n_active, n_running, n_threads;
+	uint64_t next_number;
+	atomic_bool stopping;
+};
+
+/* builds.c */
+void build_unref(struct build *bd);
+/* The active build of an id, with a reference, or NULL. */
+struct build *builds_find(struct builds *b, const char *id);
+/*
+ * Join the build of m's key upon that base or start one, with a reference. named:
+ * a snapshot that it is to make ready (may be NULL). 1: it is in the cache meanwhile, and
+ * *oc says which. -EAGAIN: too many; -ECANCELED: the daemon stops.
+ */
+MUST_CHECK int builds_join(struct builds *b, const struct manifest *m,
+			   const struct build_request *rq, const char *base_id,
+			   const struct named *named, struct build **out, struct build_outcome *oc,
+			   struct error *err);
+
+/* builds_wait.c */
+/* What an image is built upon, as it is now: its name may mean something else later. */
+struct build_base {
+	struct snapshot snap;	  /* owned */
+	char id[DIGEST_HEX_SIZE]; /* image_base_id */
+};
+/* That of m. -ENOENT, -EBUSY. */
+MUST_CHECK int builds_base(struct builds *b, const struct manifest *m, struct build_base *out,
+			   struct error *err);
+static inline void build_base_fini(struct build_base *base) /* of a zeroed one too */
+{
+	snapshot_fini(&base->snap);
+}
+/* The end of bd: its named snapshots become what it became. */
+void build_finish_named(struct build *bd, const struct named *named, size_t n);
+
+/* build_record.c */
+MUST_CHECK int build_record_put(struct build *bd);
+char *builds_path(const struct builds *b, const char *id, const char *suffix); /* malloc'd */
+/* With its log. */
+void build_record_remove(struct builds *b, const char *id);
+void builds_prune(struct builds *b);
+/* The outcome of a build that is not active any more; as builds_wait. */
+MUST_CHECK int build_record_outcome(struct builds *b, const char *id, struct build_outcome *out,
+				    struct error *err);
+
+/* build_recover.c */
+MUST_CHECK int builds_recover(struct builds *b, struct error *err);
+/* Detach and discard a mount of ours. */
+void builds_drop_mount(struct builds *b, struct mount_entry *e);
+
+/* build_info.c */
+bool build_is_cancelled(const struct build *bd);
+/* An event of the controller itself. */
+void build_info(struct build *bd, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* build_run.c */
+void *build_main(void *bd);
+MUST_CHECK int build_start_container(struct build *bd, struct error *err);
+
+/* build_steps.c */
+MUST_CHECK int build_step_run(struct build *bd, const struct manifest_step *s, struct error *err);
+
+/* build_exec.c */
+struct build_command {
+	char *const *argv;
+	const char *user;	 /* NULL: root */
+	const char *cwd;	 /* NULL: / */
+	const json_t *extra_env; /* over the image's, or NULL */
+	const void *stdin_data;	 /* or NULL */
+	size_t stdin_len;
+	struct buf *stdout_to; /* instead of the log; or NULL */
+	bool quiet;	       /* its output is the reason where it fails, not for the log */
+	const char *shown;     /* how it is called in messages; NULL: argv[0] */
+	/*
+	 * Where it has failed: how the part of it that did is called; borrowed. NULL, or
+	 * a result of NULL: `shown`.
+	 */
+	const char *(*failed_part)(void *arg);
+	void *arg;
+};
+/*
+ * Run it and wait. -ECHILD: it failed, and err and bd->failure say how. Any
+ * other failure is ours.
+ */
+MUST_CHECK int build_exec(struct build *bd, const struct build_command *c, struct error *err);
+/* "ran out of space: ...", and what room there is. */
+#define BUILD_SPACE_TEXT 128
+void build_say_space(const struct build *bd, char out[BUILD_SPACE_TEXT]);
+/* Processes in the container beside the agent; 0 where that cannot be told. */
+unsigned build_leftovers(struct build *bd);
+
+#endif

@@ -1,0 +1,153 @@
+/* Sandboxes come back after a restart; what was half made or half removed goes. */
+#include "snapshotd/sandbox/sandboxes_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "snapshotd/sandbox/sandbox_patches.h"
+#include "store/base/log.h"
+#include "store/base/pool.h"
+
+#define START_THREADS 4
+
+static int load_one(void *arg, const char *rest, const void *text, size_t len)
+{
+	struct sandboxes *ss = arg;
+	struct sandbox_record rec;
+	struct error err = ERROR_INIT;
+	struct sandbox *sb;
+	int rc = sandbox_record_decode(text, len, &rec);
+
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0 || strcmp(rec.id, rest) != 0) {
+		log_error("the record of sandbox %s is damaged: left alone", rest);
+		if (rc == 0)
+			sandbox_record_fini(&rec);
+		return 0;
+	}
+	sb = sandbox_new(ss, &rec, &err);
+	if (!sb)
+		return -ENOMEM;
+	if (mounts_get(ss->mounts, sb->rec.mount_id, &sb->mount, &err) < 0)
+		sb->mount = NULL;
+	sandbox_list(sb);
+	sandbox_put(sb);
+	return 0;
+}
+
+static bool is_wanted(const struct sandboxes *ss, const struct mount_entry *e)
+{
+	struct sandbox *sb;
+
+	TAILQ_FOREACH(sb, &ss->list, link)
+	if (sb->mount == e)
+		return true;
+	return false;
+}
+
+/* Mounts at sandboxes' places that belong to none. */
+static int drop_mounts(struct sandboxes *ss, struct error *err)
+{
+	struct mount_entry **list;
+	size_t n, len = strlen(ss->dir);
+
+	if (mounts_list(ss->mounts, &list, &n) < 0)
+		return error_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++) {
+		struct mount_info info;
+
+		mount_get_info(mount_entry_mount(list[i]), &info);
+		if (strncmp(info.mountpoint, ss->dir, len) == 0 && info.mountpoint[len] == '/' &&
+		    !is_wanted(ss, list[i])) {
+			log_info("mount %s at %s belongs to no sandbox: discarded", info.id,
+				 info.mountpoint);
+			sandbox_discard_mount(ss, list[i]);
+		} else {
+			mounts_put(ss->mounts, list[i]);
+		}
+	}
+	free(list);
+	return 0;
+}
+
+static void drop_places(struct sandboxes *ss)
+{
+	DIR *d = opendir(ss->dir);
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		struct sandbox *sb;
+
+		if (!sandbox_id_is_valid(e->d_name))
+			continue;
+		TAILQ_FOREACH(sb, &ss->list, link)
+		if (strcmp(sb->id, e->d_name) == 0)
+			break;
+		if (!sb)
+			sandbox_remove_place(ss, e->d_name);
+	}
+	if (d)
+		closedir(d);
+}
+
+/* In a thread of the pool; the sandbox is in use. */
+static void start_one(void *arg)
+{
+	struct sandbox *sb = arg;
+	struct error err = ERROR_INIT;
+
+	pthread_mutex_lock(&sb->change);
+	if (!sb->gone && !sb->container && !atomic_load(&sb->owner->stopping)) {
+		int rc = sandbox_come_back(sb, &err);
+
+		if (rc < 0) {
+			log_error("sandbox %s: %s", sb->id, error_text(&err));
+			sandbox_set_status(sb, SANDBOX_FAILED, error_text(&err));
+		} else if (sb->rec.ended_at_ms) {
+			sandbox_set_status(sb, SANDBOX_RUNNING, NULL);
+		}
+	}
+	pthread_mutex_unlock(&sb->change);
+	sandbox_put(sb);
+}
+
+/* One that has stopped by itself stays so; what failed is tried again. */
+static int start_all(struct sandboxes *ss, struct error *err)
+{
+	struct sandbox *sb;
+
+	if (TAILQ_EMPTY(&ss->list))
+		return 0;
+	ss->starters = pool_new(START_THREADS, ss->n);
+	if (!ss->starters)
+		return error_set(err, -EAGAIN, "cannot start threads");
+	TAILQ_FOREACH(sb, &ss->list, link)
+	{
+		if (sb->rec.status == SANDBOX_STOPPED)
+			continue;
+		sb->rec.status = SANDBOX_RUNNING; /* whoever calls it waits for that */
+		sandbox_hold(sb);
+		pool_submit(ss->starters, start_one, sb);
+	}
+	return 0;
+}
+
+int sandboxes_load(struct sandboxes *ss, struct error *err)
+{
+	int rc = record_each(ss->store->kv, SANDBOX_PREFIX, load_one, ss);
+
+	if (rc < 0)
+		return error_set_errno(err, rc, "cannot read the records of sandboxes");
+	rc = checkpoints_recover(ss, err);
+	if (rc == 0)
+		rc = patches_sweep(ss, err);
+	if (rc == 0)
+		rc = drop_mounts(ss, err);
+	if (rc < 0)
+		return rc;
+	drop_places(ss);
+	return start_all(ss, err);
+}

@@ -1,0 +1,29 @@
+/*
+ * chunk_cache.h - decoded chunks by digest, least recently used first out.
+ * Private to chunk_store. Thread-safe.
+ */
+#ifndef VARVE_CHUNK_CACHE_H
+#define VARVE_CHUNK_CACHE_H
+
+#include "store/chunk/chunk.h"
+#include "store/base/hash.h"
+
+struct chunk_cache;
+/* NULL where memory is out. max_bytes 0: a cache that keeps nothing. */
+struct chunk_cache *chunk_cache_new(size_t max_bytes);
+void chunk_cache_free(struct chunk_cache *cc);
+
+/* A chunk of len bytes (to be filled through *out_data), with one reference; or NULL. */
+struct chunk *chunk_new(const struct digest *d, size_t len, uint8_t **out_data);
+
+/* A new reference to d's chunk, or NULL. */
+struct chunk *chunk_cache_get(struct chunk_cache *cc, const struct digest *d);
+/*
+ * Put c in, unless its digest is there already. Takes the caller's reference
+ * and returns one to the chunk that is in the cache now (or to c where it is
+ * too large).
+ */
+struct chunk *chunk_cache_add(struct chunk_cache *cc, struct chunk *c);
+size_t chunk_cache_bytes(struct chunk_cache *cc);
+
+#endif

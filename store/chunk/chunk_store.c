@@ -1,0 +1,358 @@
+/*
+ * A put compresses and writes outside the guard's stripe: only the answer "it
+ * is there" needs the lock, and the touch protects the digest from then on
+ * (guard.c). Two threads that put the same new chunk both write it, with the
+ * same bytes.
+ */
+#include "store/chunk/chunk_store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/base/buf.h"
+#include "store/chunk/chunk_cache.h"
+#include "store/chunk/chunker.h"
+#include "store/chunk/codec.h"
+#include "store/chunk/dict.h"
+
+struct chunk_store {
+	struct kv *kv;	     /* borrowed */
+	struct guard *guard; /* borrowed */
+	struct space *space; /* borrowed; NULL: no limit */
+	int zstd_level;
+	struct chunk_cache *cache;
+	_Atomic uint64_t stored; /* relaxed: a statistic */
+	/* Written under dict_lock with release, read with acquire; then it stays. */
+	_Atomic(struct codec_dict *) dicts[DICT_COUNT_MAX];
+	pthread_mutex_t dict_lock;
+};
+
+struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
+				    size_t cache_bytes)
+{
+	struct chunk_store *cs = calloc(1, sizeof(*cs));
+
+	if (!cs)
+		return NULL;
+	cs->kv = kv;
+	cs->guard = guard;
+	cs->zstd_level = zstd_level;
+	pthread_mutex_init(&cs->dict_lock, NULL);
+	cs->cache = chunk_cache_new(cache_bytes);
+	if (!cs->cache) {
+		chunk_store_free(cs);
+		return NULL;
+	}
+	return cs;
+}
+
+void chunk_store_limit(struct chunk_store *cs, struct space *sp)
+{
+	cs->space = sp;
+}
+
+void chunk_store_free(struct chunk_store *cs)
+{
+	if (!cs)
+		return;
+	chunk_cache_free(cs->cache);
+	for (size_t i = 0; i < ARRAY_SIZE(cs->dicts); i++)
+		codec_dict_free(atomic_load_explicit(&cs->dicts[i], memory_order_relaxed));
+	pthread_mutex_destroy(&cs->dict_lock);
+	free(cs);
+}
+
+/* Encode the chunk into the batch. */
+static int add_new(struct chunk_store *cs, struct kv_batch *batch, const struct digest *d,
+		   const void *raw, size_t len, uint32_t *out_stored)
+{
+	CLEANUP(buf_fini_p) struct buf frame = BUF_INIT;
+	int r = codec_encode(cs->zstd_level, raw, len, &frame);
+	if (r < 0)
+		return r;
+	kv_batch_put(cs->kv, batch, KV_CHUNK, d->b, DIGEST_SIZE, frame.data, frame.len);
+	*out_stored = (uint32_t)frame.len;
+	return 0;
+}
+
+static int write_batch(struct chunk_store *cs, struct kv_batch *batch, size_t chunks)
+{
+	int r = cs->space ? space_take(cs->space, SPACE_OWN, kv_batch_bytes(batch)) : 0;
+
+	if (r == 0)
+		r = kv_write(cs->kv, batch, KV_NO_LOG);
+	if (r == 0)
+		atomic_fetch_add_explicit(&cs->stored, chunks, memory_order_relaxed);
+	return r;
+}
+
+static int write_new(struct chunk_store *cs, const struct digest *d, const void *raw, size_t len,
+		     uint32_t *out_stored)
+{
+	CLEANUP(kv_batch_free_p) struct kv_batch *batch = kv_batch_new();
+	if (!batch)
+		return -ENOMEM;
+	int r = add_new(cs, batch, d, raw, len, out_stored);
+	return r < 0 ? r : write_batch(cs, batch, 1);
+}
+
+/* 1: it is there, and stays. 0: it is not. */
+static int find(struct chunk_store *cs, const void *raw, size_t len, struct digest *out)
+{
+	assert(len >= 1 && len <= CHUNK_MAX);
+	int r = hash_bytes(raw, len, out);
+	if (r < 0)
+		return r;
+	guard_touch_lock(cs->guard, out);
+	r = kv_has(cs->kv, KV_CHUNK, out->b, DIGEST_SIZE);
+	guard_touch_unlock(cs->guard, out);
+	return r;
+}
+
+int chunk_store_put(struct chunk_store *cs, const void *raw, size_t len,
+		    struct chunk_put_result *out)
+{
+	struct chunk_put_result res = { .stored_bytes = 0 };
+	int r = find(cs, raw, len, &res.digest);
+
+	if (r == 0)
+		r = write_new(cs, &res.digest, raw, len, &res.stored_bytes);
+	if (r < 0)
+		return r;
+	*out = res;
+	return 0;
+}
+
+/* --- batches --- */
+
+#define BATCH_BYTES (256u << 10)
+#define BATCH_CHUNKS 64u
+
+struct chunk_batch {
+	struct chunk_store *cs;
+	struct kv_batch *batch;
+	size_t n;
+	struct digest digests[BATCH_CHUNKS]; /* of what is in the batch */
+};
+
+struct chunk_batch *chunk_batch_new(struct chunk_store *cs)
+{
+	struct chunk_batch *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return NULL;
+	b->cs = cs;
+	b->batch = kv_batch_new();
+	if (!b->batch) {
+		free(b);
+		return NULL;
+	}
+	return b;
+}
+
+void chunk_batch_free(struct chunk_batch *b)
+{
+	if (!b)
+		return;
+	kv_batch_free(b->batch);
+	free(b);
+}
+
+int chunk_batch_write(struct chunk_batch *b)
+{
+	int r = b->n ? write_batch(b->cs, b->batch, b->n) : 0;
+
+	kv_batch_clear(b->batch);
+	b->n = 0;
+	return r;
+}
+
+static bool batch_has(const struct chunk_batch *b, const struct digest *d)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (digest_equal(&b->digests[i], d))
+			return true;
+	return false;
+}
+
+int chunk_batch_put(struct chunk_batch *b, const void *raw, size_t len,
+		    struct chunk_put_result *out)
+{
+	struct chunk_put_result res = { .stored_bytes = 0 };
+	int r = find(b->cs, raw, len, &res.digest);
+
+	if (r == 0 && !batch_has(b, &res.digest)) {
+		r = add_new(b->cs, b->batch, &res.digest, raw, len, &res.stored_bytes);
+		if (r == 0)
+			b->digests[b->n++] = res.digest;
+		if (r == 0 && (b->n == BATCH_CHUNKS || kv_batch_bytes(b->batch) >= BATCH_BYTES))
+			r = chunk_batch_write(b);
+	}
+	if (r < 0)
+		return r;
+	*out = res;
+	return 0;
+}
+
+void chunk_store_touch(struct chunk_store *cs, const struct digest *d)
+{
+	guard_touch_lock(cs->guard, d);
+	guard_touch_unlock(cs->guard, d);
+}
+
+/* Length of the chunk in a frame, checked against the limits. */
+static int64_t checked_len(const struct kv_value *frame)
+{
+	int64_t len = codec_raw_len(frame->data, frame->len);
+
+	return len < 1 || len > (int64_t)CHUNK_MAX ? -EBADMSG : len;
+}
+
+static int check_hash(const void *data, size_t len, const struct digest *d)
+{
+	struct digest actual;
+	int r = hash_bytes(data, len, &actual);
+	if (r < 0)
+		return r;
+	return digest_equal(&actual, d) ? 0 : -EBADMSG;
+}
+
+/* Read the dictionary in, unless another thread has meanwhile. */
+static int load_dict(struct chunk_store *cs, uint32_t id, struct codec_dict **out)
+{
+	_Atomic(struct codec_dict *) *slot = &cs->dicts[id - DICT_FIRST_ID];
+	int r = 0;
+
+	pthread_mutex_lock(&cs->dict_lock); /* held during I/O: all who come want the same */
+	struct codec_dict *d = atomic_load_explicit(slot, memory_order_relaxed);
+	if (!d)
+		r = dict_load(cs->kv, id, 0, NULL, &d);
+	if (r == 0)
+		atomic_store_explicit(slot, d, memory_order_release);
+	pthread_mutex_unlock(&cs->dict_lock);
+	if (r == 0)
+		*out = d;
+	return r == -ENOENT ? -EBADMSG : r;
+}
+
+int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, void *out,
+		       size_t out_len)
+{
+	uint32_t id = codec_frame_dict(frame, len);
+	struct codec_dict *d = NULL;
+
+	if (id == 0)
+		return codec_decode(frame, len, out, out_len);
+	if (id - DICT_FIRST_ID >= DICT_COUNT_MAX)
+		return -EBADMSG;
+	d = atomic_load_explicit(&cs->dicts[id - DICT_FIRST_ID], memory_order_acquire);
+	int r = d ? 0 : load_dict(cs, id, &d);
+	return r < 0 ? r : codec_decode_dict(frame, len, d, out, out_len);
+}
+
+/* Decode d's frame and check the bytes, one way or the other. */
+static int decode_checked(struct chunk_store *cs, const struct digest *d,
+			  const struct kv_value *frame, void *out, size_t len)
+{
+	int r = chunk_store_decode(cs, frame->data, frame->len, out, len);
+
+	if (r == 0 && !codec_has_checksum(frame->data, frame->len))
+		r = check_hash(out, len, d);
+	return r;
+}
+
+/* Read and decode d's chunk; it has one reference and is not in the cache. */
+static int load(struct chunk_store *cs, const struct digest *d, struct chunk **out,
+		size_t *out_stored)
+{
+	CLEANUP(kv_value_release) struct kv_value frame = { 0 };
+	CLEANUP(chunk_unref_p) struct chunk *c = NULL;
+	uint8_t *data;
+	int r = kv_get(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE, &frame);
+	if (r < 0)
+		return r == -ENOENT ? -ENODATA : r;
+	int64_t len = checked_len(&frame);
+	if (len < 0)
+		return (int)len;
+	c = chunk_new(d, (size_t)len, &data);
+	if (!c)
+		return -ENOMEM;
+	r = decode_checked(cs, d, &frame, data, (size_t)len);
+	if (r < 0)
+		return r;
+	*out_stored = frame.len;
+	*out = STEAL(c);
+	return 0;
+}
+
+int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out)
+{
+	struct chunk *c = chunk_cache_get(cs->cache, d);
+	size_t stored;
+
+	if (!c) {
+		int r = load(cs, d, &c, &stored);
+		if (r < 0)
+			return r;
+		c = chunk_cache_add(cs->cache, c);
+	}
+	*out = c;
+	return 0;
+}
+
+int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, size_t len)
+{
+	CLEANUP(chunk_unref_p) struct chunk *c = chunk_cache_get(cs->cache, d);
+	CLEANUP(kv_value_release) struct kv_value frame = { 0 };
+
+	if (c && c->len == len)
+		memcpy(out, c->data, len);
+	if (c)
+		return c->len == len ? 0 : -EBADMSG;
+	int r = kv_get(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE, &frame);
+	if (r < 0)
+		return r == -ENOENT ? -ENODATA : r;
+	int64_t actual = checked_len(&frame);
+	if (actual < 0)
+		return (int)actual;
+	return (size_t)actual == len ? decode_checked(cs, d, &frame, out, len) : -EBADMSG;
+}
+
+struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d)
+{
+	return chunk_cache_get(cs->cache, d);
+}
+
+int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t *out_raw,
+		       uint32_t *out_stored)
+{
+	CLEANUP(chunk_unref_p) struct chunk *c = NULL;
+	size_t stored;
+	int r = load(cs, d, &c, &stored);
+	if (r == 0)
+		r = check_hash(c->data, c->len, d);
+	if (r < 0)
+		return r;
+	*out_raw = (uint32_t)c->len;
+	*out_stored = (uint32_t)stored;
+	return 0;
+}
+
+int chunk_store_has(struct chunk_store *cs, const struct digest *d)
+{
+	return kv_has(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE);
+}
+
+uint64_t chunk_store_stored(const struct chunk_store *cs)
+{
+	return atomic_load_explicit(&cs->stored, memory_order_relaxed);
+}
+
+size_t chunk_store_cached_bytes(struct chunk_store *cs)
+{
+	return chunk_cache_bytes(cs->cache);
+}

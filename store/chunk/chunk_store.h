@@ -1,0 +1,107 @@
+/*
+ * chunk_store.h - content-addressed chunks: put once, get by digest.
+ *
+ * Owns: deduplication, compression, the cache of decoded chunks. Thread-safe.
+ */
+#ifndef VARVE_CHUNK_STORE_H
+#define VARVE_CHUNK_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/chunk/chunk.h"
+#include "store/chunk/guard.h"
+#include "store/base/hash.h"
+#include "store/kv/kv.h"
+#include "store/base/space.h"
+
+struct chunk_store;
+
+/* Borrows kv and guard. cache_bytes bounds the decoded chunks kept; 0 keeps none. */
+struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
+				    size_t cache_bytes);
+/*
+ * Put no new chunk (-ENOSPC) where the disk has no room for it; sp is borrowed. Before
+ * the first put.
+ */
+void chunk_store_limit(struct chunk_store *cs, struct space *sp);
+/* Chunks that were handed out stay alive. NULL is accepted. */
+void chunk_store_free(struct chunk_store *cs);
+
+struct chunk_put_result {
+	struct digest digest;
+	uint32_t stored_bytes; /* frame bytes newly written; 0 where it was there */
+};
+
+/*
+ * Store raw[0..len), 1 <= len <= CHUNK_MAX. The caller is inside a guard
+ * session. The write is KV_NO_LOG: kv_flush_content() before a record refers
+ * to it.
+ */
+MUST_CHECK int chunk_store_put(struct chunk_store *cs, const void *raw, size_t len,
+			       struct chunk_put_result *out);
+
+/*
+ * Puts of one thread whose chunks are written together: for small ones, each of
+ * which would cost a write of its own, and waiting for those of other threads.
+ * A put may write what was put before; chunk_batch_write writes the rest, and
+ * until then nobody can get it. Within one guard session, otherwise as
+ * chunk_store_put. What is not written when it is freed is not stored.
+ */
+struct chunk_batch;
+struct chunk_batch *chunk_batch_new(struct chunk_store *cs);
+void chunk_batch_free(struct chunk_batch *b);
+DEFINE_CLEANUP(struct chunk_batch *, chunk_batch_free)
+MUST_CHECK int chunk_batch_put(struct chunk_batch *b, const void *raw, size_t len,
+			       struct chunk_put_result *out);
+MUST_CHECK int chunk_batch_write(struct chunk_batch *b);
+
+/*
+ * Say that a record will refer to a chunk that exists already (the caller
+ * holds another reference to it, such as a tree that contains it). The caller
+ * is inside a guard session.
+ */
+void chunk_store_touch(struct chunk_store *cs, const struct digest *d);
+
+/*
+ * From the cache or the database. 0; -ENODATA where the chunk is missing;
+ * -EBADMSG where the frame does not decode, its checksum fails or its length
+ * lies; -EIO; -ENOMEM. A frame with a checksum (codec.h) is not rehashed: that
+ * finds what disks do, and chunk_store_verify finds the rest.
+ */
+MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out);
+/*
+ * The same into out, which has room for the chunk's len bytes; -EBADMSG where it
+ * has another length. For what is read once: the cache is asked, but left as it is.
+ */
+MUST_CHECK int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out,
+				size_t len);
+/* As chunk_store_get, without waiting: NULL where the cache has it not. */
+struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d);
+
+/*
+ * Bypass the cache and rehash: for verify. Errors as for chunk_store_get, and
+ * -EBADMSG where the bytes do not hash to d. Lengths of the chunk and its frame.
+ */
+MUST_CHECK int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t *out_raw,
+				  uint32_t *out_stored);
+
+/*
+ * Decode a frame of this store, as codec_decode: with the dictionary that it
+ * names. -EBADMSG where that is missing or damaged, too.
+ */
+MUST_CHECK int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, void *out,
+				  size_t out_len);
+
+/* 1 present, 0 absent, or a failure. */
+MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);
+
+/* Chunks newly stored so far, since it was opened. */
+uint64_t chunk_store_stored(const struct chunk_store *cs);
+
+/* Bytes that the cache holds (chunks in use elsewhere only are not counted). */
+size_t chunk_store_cached_bytes(struct chunk_store *cs);
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * export_stream.h - ordered output that fetches and decodes chunks ahead.
+ * Private to export*.c. Belongs to one thread, which also calls the sink.
+ */
+#ifndef VARVE_EXPORT_STREAM_H
+#define VARVE_EXPORT_STREAM_H
+
+#include <stdint.h>
+
+#include "store/export/export.h"
+#include "store/tree/record.h"
+
+struct export_stream;
+/* NULL when out of memory. Bytes go to fn(arg). */
+struct export_stream *export_stream_new(struct store *s, export_write_fn fn, void *arg);
+void export_stream_free(struct export_stream *es);
+DEFINE_CLEANUP(struct export_stream *, export_stream_free)
+
+/*
+ * Where bytes that come before the next chunk are appended; the caller calls
+ * export_stream_flow after it has.
+ */
+struct buf *export_stream_buf(struct export_stream *es);
+/* Pass on what has become large. Failures of the sink, or of a chunk. */
+MUST_CHECK int export_stream_flow(struct export_stream *es);
+/* The data of one extent of inode ino. */
+MUST_CHECK int export_stream_extent(struct export_stream *es, uint64_t ino,
+				    const struct extent_rec *e);
+/* Write all that is left. */
+MUST_CHECK int export_stream_end(struct export_stream *es);
+/* The inode whose chunk failed; 0: none did. */
+uint64_t export_stream_failed_ino(const struct export_stream *es);
+
+#endif

@@ -1,0 +1,323 @@
+/*
+ * Mark and sweep, by the protocol of guard.h.
+ *
+ * Mark. Roots are listed after the grace period (guard_collect_wait), snapshots
+ * before pins before holds (store.h). Every node below them is visited once: an
+ * exact set of digests says where we have been. The guard's Bloom filter is only
+ * ever asked by the sweep; a false positive there keeps garbage, while skipping
+ * a node in the mark because of one would lose what is below it.
+ *
+ * What the sweep may rely on: that a node or chunk is there says nothing about
+ * what a node refers to. A sweep that was interrupted, a crash, or a false
+ * positive can leave a node whose children are gone. Nobody infers from it:
+ * writers store or touch everything below a new node themselves, or take over
+ * subtrees of a tree that a record, pin or hold keeps. And presence is always
+ * asked of the database, never of a cache.
+ *
+ * Durability of deletes. They are written like content, without asking for the
+ * log. After a crash some garbage is back, whichever deletes were flushed. What
+ * must not happen is that a delete takes effect on a chunk that was stored again
+ * after it. Within a run the database orders them. Across a crash, the later
+ * store is either lost too (then no record names it, since records are written
+ * after a flush), or flushed, or in the synced log. If it was flushed, so was
+ * the older delete, from the same memtable or an earlier one; and a copy of the
+ * delete that the log may have (small writes are logged, see kv.c) is not
+ * replayed, because a flush switches to a new log file and notes in the manifest
+ * that this family needs nothing older. If it is in the log, then either the
+ * delete is as well, before it, or the delete is lost.
+ *
+ * One delete, one write, under the stripe of its digest: a write without sync
+ * takes a few microseconds, so a writer that wants the stripe hardly waits.
+ */
+#include "store/gc/gc.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/base/buf.h"
+#include "store/base/wire.h"
+#include "store/chunk/digest_set.h"
+#include "store/gc/store_root.h"
+
+#define FILTER_BYTES_DEFAULT ((size_t)16 << 20)
+#define FILTER_BITS_PER_KEY 10
+#define VISITED_BYTES_MAX ((size_t)64 << 20)
+#define CURSOR_KEY "gc/cursor"
+/* The cursor is saved, and the iterator made anew, after this many keys. */
+#define SWEEP_RUN 65536
+/* Nodes marked, or keys swept, between calls of `pace`. */
+#define PACE_STEPS 64
+
+struct gc {
+	struct store *s;
+	struct progress *p;
+	const struct gc_options *opt; /* or NULL */
+	unsigned steps;
+	struct gc_result res;
+	struct digest_set visited;
+	struct kv_batch *batch;
+};
+
+static void phase(struct gc *gc, const char *name, uint64_t total)
+{
+	if (!gc->p)
+		return;
+	gc->p->phase = name;
+	gc->p->done_items = gc->p->done_bytes = gc->p->total_bytes = 0;
+	gc->p->total_items = total;
+	progress_tick(gc->p, true);
+}
+
+/* One item is done. 0, or -ECANCELED. */
+static int step(struct gc *gc)
+{
+	if (gc->p) {
+		gc->p->done_items++;
+		gc->p->done_bytes = gc->res.removed_bytes;
+		progress_tick(gc->p, false);
+	}
+	if (gc->opt && gc->opt->pace && ++gc->steps % PACE_STEPS == 0)
+		gc->opt->pace(gc->opt->arg);
+	return progress_cancelled(gc->p) ? -ECANCELED : 0;
+}
+
+/* ---- mark ---- */
+
+static int mark_leaf_entry(struct gc *gc, const uint8_t *key, size_t klen, const uint8_t *val,
+			   size_t vlen)
+{
+	struct key_parts parts;
+	struct extent_rec e;
+	int rc = key_parse(key, klen, &parts);
+	if (rc != 0 || parts.kind != KEY_EXTENT)
+		return rc;
+	rc = extent_decode(val, vlen, &e);
+	if (rc == 0 && e.kind == EXTENT_CHUNK)
+		guard_mark(gc->s->guard, &e.digest);
+	return rc;
+}
+
+/* level: what the parent says it must be; -1 for a root. */
+static int mark_node(struct gc *gc, const struct digest *d, int level)
+{
+	CLEANUP(node_unref_p) struct node *n = NULL;
+	if (!digest_set_add(&gc->visited, d))
+		return 0;
+	guard_mark(gc->s->guard, d);
+	int rc = node_store_peek(gc->s->nodes, d, &n);
+	if (rc != 0)
+		return rc;
+	if (level >= 0 && n->view.level != level)
+		return -EBADMSG;
+	gc->res.marked_nodes++;
+	rc = step(gc);
+	for (uint32_t i = 0; rc == 0 && i < n->view.count; i++) {
+		const uint8_t *key, *val;
+		size_t klen, vlen;
+		struct digest child;
+		node_entry(&n->view, i, &key, &klen, &val, &vlen);
+		if (n->view.level == 0) {
+			rc = mark_leaf_entry(gc, key, klen, val, vlen);
+			continue;
+		}
+		if (vlen != DIGEST_SIZE)
+			return -EBADMSG;
+		memcpy(child.b, val, DIGEST_SIZE);
+		rc = mark_node(gc, &child, n->view.level - 1);
+	}
+	return rc;
+}
+
+static int mark_chunk(void *arg, const struct digest *chunk)
+{
+	guard_mark(((struct gc *)arg)->s->guard, chunk);
+	return 0;
+}
+
+static int mark(struct gc *gc, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf roots = BUF_INIT;
+	phase(gc, "marking", 0);
+	int rc = store_roots(gc->s, &roots, err);
+	if (rc == 0)
+		rc = store_pinned_chunks(gc->s, mark_chunk, gc, err);
+	const struct store_root *r = (const struct store_root *)roots.data;
+	for (size_t i = 0; rc == 0 && i < roots.len / sizeof(*r); i++) {
+		rc = mark_node(gc, &r[i].root, -1);
+		if (rc != 0)
+			error_set_errno(err, rc, "cannot read the tree of %s", r[i].label);
+	}
+	return rc;
+}
+
+/* ---- sweep ---- */
+
+/* Where a sweep stands: a family and the next digest. */
+struct cursor {
+	enum kv_family family;
+	struct digest next;
+};
+#define CURSOR_SIZE (1 + DIGEST_SIZE)
+
+static struct cursor cursor_load(struct store *s)
+{
+	struct cursor c = { .family = KV_CHUNK };
+	struct kv_value v = { 0 };
+	/* Nothing is lost where it cannot be read: the sweep starts at the beginning. */
+	if (kv_get(s->kv, KV_META, CURSOR_KEY, strlen(CURSOR_KEY), &v) == 0 &&
+	    v.len == CURSOR_SIZE && (v.data[0] == KV_CHUNK || v.data[0] == KV_NODE)) {
+		c.family = (enum kv_family)v.data[0];
+		memcpy(c.next.b, v.data + 1, DIGEST_SIZE);
+	}
+	kv_value_release(&v);
+	return c;
+}
+
+/* NULL: the sweep has come round. */
+static int cursor_save(struct gc *gc, const struct cursor *c)
+{
+	kv_batch_clear(gc->batch);
+	if (c) {
+		uint8_t value[CURSOR_SIZE] = { (uint8_t)c->family };
+		memcpy(value + 1, c->next.b, DIGEST_SIZE);
+		kv_batch_put(gc->s->kv, gc->batch, KV_META, CURSOR_KEY, strlen(CURSOR_KEY), value,
+			     sizeof(value));
+	} else {
+		kv_batch_del(gc->s->kv, gc->batch, KV_META, CURSOR_KEY, strlen(CURSOR_KEY));
+	}
+	return kv_write(gc->s->kv, gc->batch, KV_LOG);
+}
+
+static int sweep_one(struct gc *gc, enum kv_family f, const struct digest *d, size_t stored)
+{
+	uint64_t *removed = f == KV_CHUNK ? &gc->res.removed_chunks : &gc->res.removed_nodes;
+	if (!guard_sweep_lock(gc->s->guard, d)) {
+		gc->res.marked_chunks += f == KV_CHUNK;
+		return 0;
+	}
+	/* I/O under this lock is its purpose: a writer must see the entry or store it anew. */
+	kv_batch_clear(gc->batch);
+	kv_batch_del(gc->s->kv, gc->batch, f, d->b, DIGEST_SIZE);
+	int rc = kv_write(gc->s->kv, gc->batch, KV_NO_LOG);
+	guard_sweep_unlock(gc->s->guard, d);
+	if (rc != 0)
+		return rc;
+	(*removed)++;
+	gc->res.removed_bytes += stored;
+	return 0;
+}
+
+/*
+ * Sweep up to SWEEP_RUN keys of c's family and move c on. 1, 0 where the family
+ * has ended or `end` (NULL: none) is reached, or a failure.
+ */
+static int sweep_run(struct gc *gc, struct cursor *c, const struct digest *end)
+{
+	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new_heads(gc->s->kv, c->family);
+	if (!it)
+		return -ENOMEM;
+	kv_iter_seek(it, c->next.b, DIGEST_SIZE);
+	for (unsigned n = 0; kv_iter_valid(it); kv_iter_next(it), n++) {
+		size_t len;
+		const uint8_t *key = kv_iter_key(it, &len);
+		if (len != DIGEST_SIZE)
+			continue;
+		memcpy(c->next.b, key, DIGEST_SIZE);
+		if (end && memcmp(c->next.b, end->b, DIGEST_SIZE) >= 0)
+			return 0;
+		if (n >= SWEEP_RUN)
+			return 1;
+		int rc = sweep_one(gc, c->family, &c->next, kv_iter_value_len(it));
+		if (rc == 0)
+			rc = step(gc);
+		if (rc != 0)
+			return rc;
+	}
+	return kv_iter_status(it);
+}
+
+static int sweep_family(struct gc *gc, enum kv_family f, const struct digest *from,
+			const struct digest *end)
+{
+	struct cursor c = { .family = f };
+	int rc;
+	if (from)
+		c.next = *from;
+	do {
+		rc = sweep_run(gc, &c, end);
+		int saved = rc == 0 ? 0 : cursor_save(gc, &c);
+		rc = rc < 0 || saved == 0 ? rc : saved;
+	} while (rc == 1);
+	return rc;
+}
+
+/* From the cursor to the end, the other family, and round to the cursor. */
+static int sweep(struct gc *gc, struct error *err)
+{
+	struct cursor start = cursor_load(gc->s);
+	struct kv_stats st;
+	kv_stats(gc->s->kv, &st);
+	phase(gc, "sweeping", st.keys[KV_CHUNK] + st.keys[KV_NODE]);
+	int rc = sweep_family(gc, start.family, &start.next, NULL);
+	if (rc == 0)
+		rc = sweep_family(gc, start.family == KV_CHUNK ? KV_NODE : KV_CHUNK, NULL, NULL);
+	if (rc == 0)
+		rc = sweep_family(gc, start.family, NULL, &start.next);
+	if (rc == 0)
+		rc = cursor_save(gc, NULL);
+	return rc ? error_set_errno(err, rc, "cannot remove what is unused") : 0;
+}
+
+/* ---- the whole ---- */
+
+static int collect(struct gc *gc, struct error *err)
+{
+	int rc = snapshots_expire(gc->s->snapshots, clock_ms(), &gc->res.expired_snapshots, err);
+	if (rc != 0)
+		return rc;
+	phase(gc, "waiting for writers", 0);
+	guard_collect_wait(gc->s->guard);
+	rc = mark(gc, err);
+	return rc ? rc : sweep(gc, err);
+}
+
+/* Enough for one key in 100 to be kept in error, however large the store. */
+static size_t filter_size(struct store *s, const struct gc_options *opt)
+{
+	struct kv_stats st;
+	if (opt && opt->filter_bytes)
+		return opt->filter_bytes;
+	kv_stats(s->kv, &st);
+	uint64_t keys = st.keys[KV_CHUNK] + st.keys[KV_NODE];
+	return MAX(FILTER_BYTES_DEFAULT, (size_t)(keys * FILTER_BITS_PER_KEY / 8));
+}
+
+int gc_run(struct store *s, const struct gc_options *opt, struct progress *p, struct gc_result *out,
+	   struct error *err)
+{
+	if (s->lock_fd < 0)
+		return error_set(err, -EROFS, "the store is open to read only");
+	CLEANUP(kv_batch_free_p) struct kv_batch *batch = kv_batch_new();
+	if (!batch)
+		return error_set_errno(err, -ENOMEM, "cannot collect garbage");
+	struct gc gc = { .s = s, .p = p, .opt = opt, .batch = batch };
+	int rc = guard_collect_begin(s->guard, filter_size(s, opt));
+	if (rc == -EBUSY)
+		return error_set(err, rc, "garbage is being collected already");
+	if (rc != 0)
+		return error_set_errno(err, rc, "cannot collect garbage");
+	digest_set_init(&gc.visited, VISITED_BYTES_MAX);
+	rc = collect(&gc, err);
+	digest_set_fini(&gc.visited);
+	guard_collect_end(s->guard);
+	if (rc == 0 && opt && opt->compact) {
+		phase(&gc, "compacting", 0);
+		rc = kv_compact_content(s->kv);
+		if (rc != 0)
+			error_set_errno(err, rc, "cannot give the space back");
+	}
+	if (rc == 0)
+		*out = gc.res;
+	return rc;
+}

@@ -1,0 +1,170 @@
+#include "store/gc/store_root.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- holds ---- */
+
+void store_hold(struct store *s, const struct digest *root, struct store_hold *h)
+{
+	h->root = *root;
+	pthread_mutex_lock(&s->hold_lock);
+	LIST_INSERT_HEAD(&s->holds, h, link);
+	pthread_mutex_unlock(&s->hold_lock);
+}
+
+void store_release(struct store *s, struct store_hold *h)
+{
+	pthread_mutex_lock(&s->hold_lock);
+	LIST_REMOVE(h, link);
+	pthread_mutex_unlock(&s->hold_lock);
+}
+
+/* 1 where the record still names the root that is held, 0, or a failure. */
+static int still_names(struct store *s, const struct snapshot *held, struct error *err)
+{
+	struct snapshot now;
+	int rc = snapshots_get(s->snapshots, held->id, &now, err);
+	if (rc != 0)
+		return rc;
+	bool same = now.has_root && digest_equal(&now.root, &held->root);
+	snapshot_fini(&now);
+	return same;
+}
+
+int store_hold_snapshot(struct store *s, const char *name_or_id, struct snapshot *out,
+			struct store_hold *h, struct error *err)
+{
+	for (;;) {
+		struct snapshot snap;
+		int rc = snapshots_get(s->snapshots, name_or_id, &snap, err);
+		if (rc != 0)
+			return rc;
+		if (!snap.has_root) {
+			rc = error_set(err, -EINVAL, "snapshot \"%s\" is %s", name_or_id,
+				       snap.status == SNAPSHOT_FAILED ? "a failed one"
+								      : "not ready yet");
+			snapshot_fini(&snap);
+			return rc;
+		}
+		store_hold(s, &snap.root, h);
+		rc = still_names(s, &snap, err);
+		if (rc == 1) {
+			*out = snap;
+			return 0;
+		}
+		store_release(s, h);
+		snapshot_fini(&snap);
+		if (rc < 0)
+			return rc;
+	}
+}
+
+/* ---- listing ---- */
+
+static int add_snapshots(struct store *s, struct buf *out, struct error *err)
+{
+	struct snapshot *list = NULL;
+	size_t n = 0;
+	int rc = snapshots_list(s->snapshots, &list, &n, err);
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		if (!list[i].has_root)
+			continue;
+		struct store_root r = { .kind = ROOT_SNAPSHOT, .root = list[i].root };
+		memcpy(r.id, list[i].id, sizeof(r.id));
+		snprintf(r.label, sizeof(r.label), "%s",
+			 list[i].name[0] ? list[i].name : list[i].id);
+		rc = buf_append(out, &r, sizeof(r));
+		if (rc != 0)
+			error_set_errno(err, rc, "cannot list snapshots");
+	}
+	snapshots_list_free(list, n);
+	return rc;
+}
+
+/* Call fn for each pin below prefix with what follows it in the key. */
+typedef int (*pin_fn)(void *arg, const char *rest, size_t rest_len, const uint8_t *value,
+		      size_t value_len);
+static int each_pin(struct store *s, const char *prefix, pin_fn fn, void *arg, struct error *err)
+{
+	size_t plen = strlen(prefix);
+	int rc = 0;
+	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(s->kv, KV_META);
+	if (!it)
+		return error_set_errno(err, -ENOMEM, "cannot list pins");
+	for (kv_iter_seek(it, prefix, plen); rc == 0 && kv_iter_valid(it); kv_iter_next(it)) {
+		size_t klen, vlen;
+		const uint8_t *key = kv_iter_key(it, &klen);
+		const uint8_t *value = kv_iter_value(it, &vlen);
+		if (klen < plen || memcmp(key, prefix, plen) != 0)
+			return 0;
+		rc = fn(arg, (const char *)key + plen, klen - plen, value, vlen);
+		if (rc != 0)
+			return error_set_errno(err, rc, "pin %.*s", (int)MIN(klen, (size_t)200),
+					       key);
+	}
+	rc = kv_iter_status(it);
+	return rc ? error_set_errno(err, rc, "cannot list pins") : 0;
+}
+
+static int add_pin(void *arg, const char *owner, size_t len, const uint8_t *value, size_t vlen)
+{
+	struct store_root r = { .kind = ROOT_PIN };
+	if (vlen != DIGEST_SIZE)
+		return -EBADMSG;
+	memcpy(r.root.b, value, DIGEST_SIZE);
+	snprintf(r.label, sizeof(r.label), "pin %.*s", (int)MIN(len, (size_t)64), owner);
+	return buf_append(arg, &r, sizeof(r));
+}
+
+static int add_holds(struct store *s, struct buf *out)
+{
+	const struct store_hold *h;
+	int rc = 0;
+	pthread_mutex_lock(&s->hold_lock);
+	LIST_FOREACH(h, &s->holds, link)
+	{
+		struct store_root r = { .kind = ROOT_HOLD, .root = h->root, .label = "in use" };
+		rc = rc ? rc : buf_append(out, &r, sizeof(r));
+	}
+	pthread_mutex_unlock(&s->hold_lock);
+	return rc;
+}
+
+int store_roots(struct store *s, struct buf *out, struct error *err)
+{
+	int rc = add_snapshots(s, out, err);
+	if (rc == 0)
+		rc = each_pin(s, STORE_PIN_TREE, add_pin, out, err);
+	if (rc != 0)
+		return rc;
+	rc = add_holds(s, out);
+	return rc ? error_set_errno(err, rc, "cannot list what is in use") : 0;
+}
+
+struct chunk_call {
+	store_chunk_fn fn;
+	void *arg;
+};
+
+static int call_chunk(void *arg, const char *rest, size_t len, const uint8_t *value, size_t vlen)
+{
+	const struct chunk_call *c = arg;
+	char hex[DIGEST_HEX_SIZE];
+	struct digest d;
+	(void)value;
+	if (len < sizeof(hex) || rest[len - sizeof(hex)] != '/' || vlen != 0)
+		return -EBADMSG;
+	memcpy(hex, rest + len - sizeof(hex) + 1, sizeof(hex) - 1);
+	hex[sizeof(hex) - 1] = '\0';
+	if (digest_from_hex(hex, &d) != 0)
+		return -EBADMSG;
+	return c->fn(c->arg, &d);
+}
+
+int store_pinned_chunks(struct store *s, store_chunk_fn fn, void *arg, struct error *err)
+{
+	struct chunk_call c = { fn, arg };
+	return each_pin(s, STORE_PIN_CHUNK, call_chunk, &c, err);
+}

@@ -1,0 +1,285 @@
+/*
+ * One tree. Pass one reads all keys in order: each inode's record comes first,
+ * then what belongs to it; records, xattrs and extents are checked, and a table
+ * of inodes is filled. Pass two (verify_links.c) holds the names against it.
+ *
+ * Where nodes are damaged, the rest is read all the same, and files that have
+ * lost their inode are named in pass two; but counts are not compared.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/gc/verify_internal.h"
+
+/* ---- reporting ---- */
+
+void tree_problem(struct tree_check *t, uint64_t ino, const char *fmt, ...)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+	char text[400];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	t->problems++;
+	if (ino == 0) {
+		verify_report(t->v, t->label, NULL, "%s", text);
+		return;
+	}
+	const char *p = tree_fs_path(&t->fs, ino, &path) == 0 ? buf_cstr(&path) : NULL;
+	if (p)
+		verify_report(t->v, t->label, ino == ROOT_INO ? "/" : p, "%s", text);
+	else
+		verify_report(t->v, t->label, NULL, "inode %" PRIu64 ": %s", ino, text);
+}
+
+/* ---- the scan ---- */
+
+struct scan {
+	struct tree_check *t;
+	tree_scan_fn fn;
+	uint8_t last[KEY_SIZE_MAX];
+	size_t last_len; /* 0: none yet */
+	bool report;
+};
+
+static void node_problem(struct scan *s, const struct digest *d, int rc)
+{
+	char hex[DIGEST_HEX_SIZE];
+	s->t->incomplete = true;
+	if (!s->report)
+		return;
+	digest_to_hex(d, hex);
+	tree_problem(s->t, 0, "tree node %s %s; what comes after inode %" PRIu64 " is lost", hex,
+		     verify_reason(rc), s->t->ino);
+}
+
+static int scan_entry(struct scan *s, const uint8_t *key, size_t klen, const uint8_t *val,
+		      size_t vlen)
+{
+	struct key_parts parts;
+	if (key_parse(key, klen, &parts) != 0) {
+		if (s->report)
+			tree_problem(s->t, s->t->ino, "a key of the tree is malformed");
+		return 0;
+	}
+	if (s->last_len && node_key_cmp(s->last, s->last_len, key, klen) >= 0) {
+		if (s->report)
+			tree_problem(s->t, parts.ino, "the tree's keys are out of order");
+		return 0;
+	}
+	memcpy(s->last, key, klen);
+	s->last_len = klen;
+	return s->fn(s->t, &parts, val, vlen);
+}
+
+/* first: the key that the parent gives, or NULL. */
+static int scan_node(struct scan *s, const struct digest *d, int level,
+		     const struct tree_span *first)
+{
+	CLEANUP(node_unref_p) struct node *n = NULL;
+	const uint8_t *key, *val;
+	size_t klen, vlen;
+	int rc = -EBADMSG;
+	if (!digest_set_has(&s->t->v->bad_nodes, d))
+		rc = node_store_peek(s->t->v->s->nodes, d, &n);
+	else if (node_store_verify(s->t->v->s->nodes, d, &(uint32_t){ 0 }, &(uint32_t){ 0 }) ==
+		 -ENODATA)
+		rc = -ENODATA;
+	if (rc == 0 && ((level >= 0 && n->view.level != level) || (first && !n->view.count)))
+		rc = -EBADMSG;
+	if (rc == 0 && first) {
+		node_entry(&n->view, 0, &key, &klen, &val, &vlen);
+		if (node_key_cmp(key, klen, first->data, first->len) != 0)
+			rc = -EBADMSG;
+	}
+	if (rc != 0) {
+		if (verify_is_damage(rc))
+			node_problem(s, d, rc);
+		return verify_is_damage(rc) ? 0 : rc;
+	}
+	for (uint32_t i = 0; rc == 0 && i < n->view.count; i++) {
+		struct digest child;
+		node_entry(&n->view, i, &key, &klen, &val, &vlen);
+		if (n->view.level == 0) {
+			rc = scan_entry(s, key, klen, val, vlen);
+			continue;
+		}
+		struct tree_span child_first = { key, klen };
+		memcpy(child.b, val, DIGEST_SIZE);
+		rc = scan_node(s, &child, n->view.level - 1, &child_first);
+	}
+	return rc ? rc : verify_step(s->t->v);
+}
+
+int tree_scan(struct tree_check *t, tree_scan_fn fn, bool report)
+{
+	struct scan s = { .t = t, .fn = fn, .report = report };
+	return scan_node(&s, &t->fs.root, -1, NULL);
+}
+
+/* ---- pass one ---- */
+
+static void end_inode(struct tree_check *t)
+{
+	if (!t->has_record)
+		return;
+	if (t->bad_extents == 1)
+		tree_problem(t, t->ino, "%s", t->bad_extent);
+	else if (t->bad_extents > 1)
+		tree_problem(t, t->ino, "%s, and %" PRIu64 " more of its chunks are bad",
+			     t->bad_extent, t->bad_extents - 1);
+	if (t->incomplete)
+		return;
+	if (t->extent_bytes != t->rec.alloc_bytes)
+		tree_problem(t, t->ino, "has %" PRIu64 " bytes of data; its inode says %" PRIu64,
+			     t->extent_bytes, t->rec.alloc_bytes);
+	if (t->extent_end > t->rec.size)
+		tree_problem(t, t->ino, "has data up to %" PRIu64 ", beyond its size of %" PRIu64,
+			     t->extent_end, t->rec.size);
+}
+
+static int add_inode(struct tree_check *t, uint64_t ino)
+{
+	struct seen_inode i = {
+		.ino = ino,
+		.nlink = t->rec.nlink,
+		.type = mode_to_dtype(t->rec.mode),
+		.parent = SEEN_NONE,
+	};
+	if (S_ISREG(t->rec.mode))
+		t->data_bytes += t->rec.size;
+	t->max_ino = ino;
+	return buf_append(&t->inodes, &i, sizeof(i));
+}
+
+static int begin_inode(struct tree_check *t, const struct key_parts *key, const uint8_t *val,
+		       size_t vlen)
+{
+	end_inode(t);
+	t->ino = key->ino;
+	t->extent_end = t->extent_bytes = t->bad_extents = 0;
+	t->has_record = key->kind == KEY_INODE;
+	if (!t->has_record) {
+		/* Where the record was in a damaged node, that has been said. */
+		if (!t->incomplete)
+			tree_problem(t, 0, "inode %" PRIu64 " has data but no record", key->ino);
+		return 0;
+	}
+	if (inode_decode(val, vlen, &t->rec) != 0) {
+		t->has_record = false;
+		tree_problem(t, key->ino, "its inode record is malformed");
+		return 0;
+	}
+	return add_inode(t, key->ino);
+}
+
+static void check_super(struct tree_check *t, const uint8_t *val, size_t vlen)
+{
+	if (super_decode(val, vlen, &t->super) == 0)
+		t->has_super = true;
+	else
+		tree_problem(t, 0, "the tree's super record is malformed");
+}
+
+static void check_chunk(struct tree_check *t, uint64_t offset, const struct extent_rec *e)
+{
+	char hex[DIGEST_HEX_SIZE];
+	uint32_t raw = 0, stored;
+	struct digest mark = chunk_mark(&e->digest, e->len);
+	if (!digest_set_has(&t->v->bad_chunks, &mark))
+		return;
+	if (t->bad_extents++ > 0)
+		return;
+	digest_to_hex(&e->digest, hex);
+	int rc = chunk_store_verify(t->v->s->chunks, &e->digest, &raw, &stored);
+	if (rc == 0)
+		snprintf(t->bad_extent, sizeof(t->bad_extent),
+			 "chunk %s at %" PRIu64 " has %u bytes, not %u", hex, offset, raw, e->len);
+	else
+		snprintf(t->bad_extent, sizeof(t->bad_extent), "chunk %s at %" PRIu64 " %s", hex,
+			 offset, verify_reason(rc));
+}
+
+static void check_extent(struct tree_check *t, const struct key_parts *key, const uint8_t *val,
+			 size_t vlen)
+{
+	uint64_t offset = key_sub_u64(key);
+	struct extent_rec e;
+	if (!S_ISREG(t->rec.mode)) {
+		tree_problem(t, key->ino, "has data, but is no regular file");
+		return;
+	}
+	if (extent_decode(val, vlen, &e) != 0) {
+		tree_problem(t, key->ino, "its extent at %" PRIu64 " is malformed", offset);
+		return;
+	}
+	if (offset < t->extent_end)
+		tree_problem(t, key->ino, "its extents overlap at %" PRIu64, offset);
+	t->extent_end = offset + e.len;
+	t->extent_bytes += e.len;
+	if (e.kind == EXTENT_CHUNK)
+		check_chunk(t, offset, &e);
+}
+
+static int pass_one(struct tree_check *t, const struct key_parts *key, const uint8_t *val,
+		    size_t vlen)
+{
+	if (key->ino == 0) {
+		check_super(t, val, vlen);
+		return 0;
+	}
+	if (key->ino != t->ino || key->kind == KEY_INODE)
+		return begin_inode(t, key, val, vlen);
+	if (!t->has_record)
+		return 0;
+	if (key->kind == KEY_XATTR && vlen > XATTR_VALUE_MAX)
+		tree_problem(t, key->ino, "an xattr is too long");
+	else if (key->kind == KEY_DIRENT && !S_ISDIR(t->rec.mode))
+		tree_problem(t, key->ino, "has entries, but is no directory");
+	else if (key->kind == KEY_EXTENT)
+		check_extent(t, key, val, vlen);
+	return 0;
+}
+
+static void check_totals(struct tree_check *t)
+{
+	uint64_t count = t->inodes.len / sizeof(struct seen_inode);
+	if (t->incomplete)
+		return;
+	if (!t->has_super) {
+		tree_problem(t, 0, "the tree has no super record");
+		return;
+	}
+	if (t->super.inode_count != count)
+		tree_problem(t, 0,
+			     "the tree has %" PRIu64 " inodes; its super record says %" PRIu64,
+			     count, t->super.inode_count);
+	if (t->super.data_bytes != t->data_bytes)
+		tree_problem(t, 0,
+			     "the files have %" PRIu64 " bytes; the super record says %" PRIu64,
+			     t->data_bytes, t->super.data_bytes);
+	if (t->super.next_ino <= t->max_ino)
+		tree_problem(t, 0, "the next inode number, %" PRIu64 ", is in use",
+			     t->super.next_ino);
+}
+
+int verify_tree(struct verify *v, const struct digest *root, const char *label,
+		uint64_t *out_problems)
+{
+	struct tree_check t = { .v = v, .fs = store_tree(v->s, root), .label = label };
+	int rc = tree_scan(&t, pass_one, true);
+	if (rc == 0) {
+		end_inode(&t);
+		check_totals(&t);
+		rc = tree_check_links(&t);
+	}
+	buf_fini(&t.inodes);
+	if (rc == 0)
+		*out_problems = t.problems;
+	return rc;
+}

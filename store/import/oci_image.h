@@ -1,0 +1,48 @@
+/*
+ * oci_image.h - which layers an image has, from the JSON of an OCI layout
+ * (image-spec 1.1: image-layout.md, image-index.md, manifest.md, config.md) or a
+ * docker-archive (`docker save`: manifest.json). Private to ingest_oci.c and its
+ * tests.
+ */
+#ifndef VARVE_OCI_IMAGE_H
+#define VARVE_OCI_IMAGE_H
+
+#include <jansson.h>
+
+#include "store/base/hash.h"
+#include "store/import/oci_files.h"
+
+#define OCI_LAYERS_MAX 4096u
+
+struct oci_layer {
+	char *file; /* in struct oci_files; owned */
+	bool has_digest, has_diff_id;
+	struct digest digest;  /* of the file */
+	struct digest diff_id; /* of the tar in it */
+};
+
+struct oci_image {
+	/* The image config's "config" object, with oci_platform_members; owned; never NULL. */
+	json_t *config;
+	struct oci_layer *layers;
+	size_t n_layers;
+};
+void oci_image_fini(struct oci_image *img);
+
+/*
+ * What an image config says of its platform beside "config"; a snapshot keeps it in
+ * its config, under the same names, so that an export writes it back. NULL-terminated.
+ */
+extern const char *const oci_platform_members[];
+
+/*
+ * tag: NULL or "" for the only image, else the one tagged "latest". -EINVAL with
+ * what tags there are. platform: which of several images (oci_platform_parse), and
+ * what the one must be for; NULL or "" for the one that this host runs best, or a
+ * single one whatever it is for. -EINVAL with what there is; -EBADMSG for JSON or digests that are
+ * wrong; -ENOENT for a blob that is missing; -ENOTSUP.
+ */
+MUST_CHECK int oci_image_find(struct oci_files *f, const char *tag, const char *platform,
+			      struct oci_image *out, struct error *err);
+
+#endif

@@ -1,0 +1,142 @@
+/*
+ * snapshot.h - snapshot records and their names, kept in the meta family.
+ *
+ * Keys: "snapshot/ID" -> JSON record; "name/NAME" -> ID. IDs are random
+ * UUIDs (lower-case text). Several writers are serialised inside; every change
+ * is one synced batch, and chunk and node are flushed before a record that
+ * names a root is written (architecture: write rule).
+ *
+ * Record, version 1: {"version": 1, "id", "name", "status": "building", "ready"
+ * or "failed", "root": hex (absent without one), "parent", "source", "mount",
+ * "contentHash", "buildID", "createdAtMs", "lastUsedAtMs", "pinned", "ttlSeconds",
+ * "sizeBytes", "newBytes", "fileCount", "error", "config": object (absent
+ * without one)}. Strings that are empty may be absent.
+ */
+#ifndef VARVE_SNAPSHOT_H
+#define VARVE_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/base/hash.h"
+#include "store/kv/kv.h"
+
+#define SNAPSHOT_ID_SIZE 37
+#define SNAPSHOT_NAME_MAX 128
+
+enum snapshot_status { SNAPSHOT_BUILDING, SNAPSHOT_READY, SNAPSHOT_FAILED };
+
+struct snapshot {
+	char id[SNAPSHOT_ID_SIZE];
+	char name[SNAPSHOT_NAME_MAX + 1]; /* "" where unnamed */
+	enum snapshot_status status;
+	bool has_root; /* false while building or failed */
+	struct digest root;
+	char parent[SNAPSHOT_ID_SIZE];	    /* "" for none; may have been deleted */
+	char source[64];		    /* "dir", "tar", "oci", "checkpoint", ... */
+	char mount_id[SNAPSHOT_ID_SIZE];    /* the mount a checkpoint is of, or "" */
+	char content_hash[DIGEST_HEX_SIZE]; /* cache key of the manifest it was built from, or "" */
+	char build_id[SNAPSHOT_ID_SIZE];    /* the build that made it, or "" */
+	int64_t created_at_ms;		    /* Unix time */
+	int64_t last_used_at_ms;
+	bool pinned;
+	int64_t ttl_seconds; /* 0: none; unpinned snapshots unused for longer are removed by gc */
+	uint64_t size_bytes; /* logical: sum of regular files */
+	uint64_t new_bytes;  /* stored by it: frames that were not there before */
+	uint64_t file_count; /* inodes */
+	char error[512];     /* SNAPSHOT_FAILED: why */
+	json_t *config;	     /* owned; OCI image config (object) or NULL */
+};
+void snapshot_fini(struct snapshot *s); /* drops config */
+
+struct snapshots; /* the table; part of a store */
+struct snapshots *snapshots_new(struct kv *kv);
+void snapshots_free(struct snapshots *ss);
+
+/* 0 or -EINVAL with why: 1..128 of [A-Za-z0-9._-], the first alphanumeric. */
+MUST_CHECK int snapshot_name_check(const char *name, struct error *err);
+
+/*
+ * Fill s->id and created_at where empty and write the record, with its name.
+ * -EEXIST where another snapshot has the name. `also` (may be NULL) is written
+ * in the same atomic batch; the record is added to it, so it is not to be
+ * written again. A record of the same id is replaced.
+ */
+MUST_CHECK int snapshots_put(struct snapshots *ss, struct snapshot *s, struct kv_batch *also,
+			     struct error *err);
+/*
+ * Change a record that exists: fn alters what was read (not the id), and the
+ * result is written as by snapshots_put, with nothing in between, so that a
+ * rename or pin made meanwhile is kept. fn must not call back into ss; what it
+ * sets as config is owned by the snapshot, which drops it. *out (may be NULL)
+ * gets the new state, to be fini'd. -ENOENT where it has been deleted.
+ */
+typedef void (*snapshot_change_fn)(void *arg, struct snapshot *s);
+MUST_CHECK int snapshots_update(struct snapshots *ss, const char *id, snapshot_change_fn fn,
+				void *arg, struct kv_batch *also, struct snapshot *out,
+				struct error *err);
+/* By name or id. -ENOENT, with the nearest name suggested in err. */
+MUST_CHECK int snapshots_get(struct snapshots *ss, const char *name_or_id, struct snapshot *out,
+			     struct error *err);
+/* All, newest first; *out is malloc'd, each element to be fini'd: snapshots_list_free. */
+MUST_CHECK int snapshots_list(struct snapshots *ss, struct snapshot **out, size_t *out_n,
+			      struct error *err);
+void snapshots_list_free(struct snapshot *list, size_t n);
+/*
+ * Each, newest first, with one record in memory at a time. One that is deleted
+ * meanwhile may be left out. What fn returns, if not 0, ends it and is returned.
+ */
+typedef int (*snapshot_fn)(void *arg, const struct snapshot *s);
+MUST_CHECK int snapshots_each(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err);
+/* Atomic; -ENOENT, -EEXIST, -EINVAL. */
+MUST_CHECK int snapshots_rename(struct snapshots *ss, const char *name_or_id, const char *new_name,
+				struct error *err);
+/*
+ * The same, but a snapshot that has the name already is deleted in the same
+ * batch, so that at any moment one of the two has it. -EBUSY where that one is
+ * pinned or still being built.
+ */
+MUST_CHECK int snapshots_replace(struct snapshots *ss, const char *name_or_id, const char *name,
+				 struct error *err);
+/* -ENOENT, -EBUSY where pinned. */
+MUST_CHECK int snapshots_delete(struct snapshots *ss, const char *name_or_id, struct error *err);
+MUST_CHECK int snapshots_pin(struct snapshots *ss, const char *name_or_id, bool pinned,
+			     int64_t ttl_seconds, struct error *err);
+/* last_used_at = now; not synced. */
+MUST_CHECK int snapshots_touch(struct snapshots *ss, const char *id);
+/*
+ * What the snapshots deleted since the store was opened had stored when they were
+ * made, and at least a byte for each, and what snapshots_note_garbage was told: at
+ * most this may be garbage because of them.
+ */
+uint64_t snapshots_deleted_bytes(struct snapshots *ss);
+/* bytes were stored for a snapshot that was never made. */
+void snapshots_note_garbage(struct snapshots *ss, uint64_t bytes);
+/*
+ * Delete every snapshot that has a ttl, is neither pinned nor building, and was
+ * not used within it up to now_ms. *out_count: how many.
+ */
+MUST_CHECK int snapshots_expire(struct snapshots *ss, int64_t now_ms, uint64_t *out_count,
+				struct error *err);
+/* From s towards its oldest known ancestor: s first. */
+MUST_CHECK int snapshots_history(struct snapshots *ss, const char *name_or_id,
+				 struct snapshot **out, size_t *out_n, struct error *err);
+/* The same, one record at a time, as snapshots_each. */
+MUST_CHECK int snapshots_history_each(struct snapshots *ss, const char *name_or_id, snapshot_fn fn,
+				      void *arg, struct error *err);
+
+/* The API's SnapshotInfo object (a new reference), with root, parent, sizeBytes, ... */
+json_t *snapshot_to_json(const struct snapshot *s);
+
+void id_random(char out[SNAPSHOT_ID_SIZE]); /* UUID version 4 */
+int64_t clock_ms(void);			    /* Unix time now */
+/* ISO 8601, UTC, milliseconds: "2024-01-31T23:59:59.999Z". */
+#define TIME_TEXT_SIZE 40
+void time_to_text(int64_t ms, char out[TIME_TEXT_SIZE]);
+
+#endif

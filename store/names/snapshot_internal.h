@@ -1,0 +1,25 @@
+/* snapshot_internal.h - what the files behind snapshot.h share. */
+#ifndef VARVE_SNAPSHOT_INTERNAL_H
+#define VARVE_SNAPSHOT_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "store/base/macros.h"
+#include "store/names/snapshot.h"
+
+#define RECORD_PREFIX "snapshot/"
+
+struct snapshots {
+	struct kv *kv;
+	pthread_mutex_t lock; /* held by writers, from their reads to their write */
+	_Atomic uint64_t deleted_bytes;
+};
+
+/* *out: malloc'd JSON text, *out_len bytes. -ENOMEM. */
+MUST_CHECK int snapshot_encode(const struct snapshot *s, char **out, size_t *out_len);
+/* -EBADMSG where the text is no record of a version we know. *out: snapshot_fini. */
+MUST_CHECK int snapshot_decode(const void *text, size_t len, struct snapshot *out);
+
+#endif

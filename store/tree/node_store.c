@@ -1,0 +1,417 @@
+/*
+ * The cache: a node is one allocation, its header and encoded bytes together,
+ * with an atomic reference count. The cache holds one reference; a reader adds
+ * its own under the shard's lock and from then on needs no lock, even when the
+ * cache forgets the node meanwhile.
+ *
+ * Shards (by digest) each have a lock, a hash table and a share of the budget.
+ * Replacement is a clock: nodes stand in a queue in the order they came; the
+ * one at its head is forgotten, unless it was asked for since it last stood
+ * there, then it goes to the end. So an import that stores a million nodes
+ * pushes out its own before those that mounts keep asking for.
+ *
+ * Presence is always asked of the database, never of the cache: a collection
+ * may have deleted a node that the cache still has.
+ */
+#include "store/tree/node_store.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#include "store/chunk/codec.h"
+
+#define SHARD_COUNT 32u /* power of two */
+#define BUCKETS_MIN 64u
+
+struct cached {
+	struct node node; /* first: readers hold its address */
+	atomic_uint refs;
+	bool asked;		    /* since it last stood at the head; guarded by the shard */
+	struct cached *next_hashed; /* guarded by the shard */
+	TAILQ_ENTRY(cached) queued; /* guarded by the shard */
+	uint8_t bytes[];
+};
+
+struct shard {
+	pthread_mutex_t lock;
+	struct cached **buckets; /* guarded by lock, as all below */
+	size_t bucket_count;	 /* power of two */
+	size_t count;
+	size_t bytes;
+	uint64_t hits;
+	TAILQ_HEAD(queue, cached) queue;
+} __attribute__((aligned(64)));
+
+struct node_store {
+	struct kv *kv;
+	struct guard *guard;
+	int zstd_level;
+	size_t shard_budget;
+	atomic_uint_fast64_t loads; /* relaxed: a statistic */
+	struct shard shards[SHARD_COUNT];
+};
+
+static size_t cost(const struct cached *c)
+{
+	return sizeof(*c) + c->node.view.len;
+}
+
+static struct shard *shard_of(struct node_store *ns, const struct digest *d)
+{
+	return &ns->shards[digest_prefix(d) % SHARD_COUNT];
+}
+
+static struct cached **bucket_of(const struct shard *s, const struct digest *d)
+{
+	return &s->buckets[digest_prefix(d) / SHARD_COUNT & (s->bucket_count - 1)];
+}
+
+static int shard_init(struct shard *s)
+{
+	s->buckets = calloc(BUCKETS_MIN, sizeof(struct cached *));
+	if (!s->buckets)
+		return -ENOMEM;
+	s->bucket_count = BUCKETS_MIN;
+	TAILQ_INIT(&s->queue);
+	return -pthread_mutex_init(&s->lock, NULL);
+}
+
+static void shard_fini(struct shard *s)
+{
+	struct cached *c;
+	while ((c = TAILQ_FIRST(&s->queue))) {
+		TAILQ_REMOVE(&s->queue, c, queued);
+		node_unref(&c->node);
+	}
+	free(s->buckets);
+	pthread_mutex_destroy(&s->lock);
+}
+
+struct node_store *node_store_new(struct kv *kv, struct guard *guard, int zstd_level,
+				  size_t cache_bytes)
+{
+	struct node_store *ns = aligned_alloc(64, sizeof(*ns));
+	if (!ns)
+		return NULL;
+	memset(ns, 0, sizeof(*ns));
+	ns->kv = kv;
+	ns->guard = guard;
+	ns->zstd_level = zstd_level;
+	ns->shard_budget = cache_bytes / SHARD_COUNT;
+	for (unsigned i = 0; i < SHARD_COUNT; i++) {
+		if (shard_init(&ns->shards[i]) == 0)
+			continue;
+		free(ns->shards[i].buckets);
+		while (i-- > 0)
+			shard_fini(&ns->shards[i]);
+		free(ns);
+		return NULL;
+	}
+	return ns;
+}
+
+void node_store_free(struct node_store *ns)
+{
+	if (!ns)
+		return;
+	for (unsigned i = 0; i < SHARD_COUNT; i++)
+		shard_fini(&ns->shards[i]);
+	free(ns);
+}
+
+void node_ref(struct node *n)
+{
+	struct cached *c = CONTAINER_OF(n, struct cached, node);
+	/* relaxed: whoever adds a reference has one, or the shard's lock */
+	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+}
+
+void node_unref(struct node *n)
+{
+	if (!n)
+		return;
+	struct cached *c = CONTAINER_OF(n, struct cached, node);
+	/* acq_rel: everybody's reads of the node come before its end */
+	if (atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
+		free(c);
+}
+
+/* A node of uninitialised bytes, with one reference. */
+static struct cached *cached_new(const struct digest *d, size_t len)
+{
+	struct cached *c = malloc(sizeof(*c) + len);
+	if (!c)
+		return NULL;
+	memset(c, 0, sizeof(*c));
+	c->node.digest = *d;
+	atomic_init(&c->refs, 1);
+	return c;
+}
+
+static void cached_unref(struct cached **c)
+{
+	if (*c)
+		node_unref(&(*c)->node);
+}
+
+static struct cached *find_locked(struct shard *s, const struct digest *d)
+{
+	struct cached *c = *bucket_of(s, d);
+	while (c && !digest_equal(&c->node.digest, d))
+		c = c->next_hashed;
+	return c;
+}
+
+static void grow_locked(struct shard *s)
+{
+	size_t old_count = s->bucket_count;
+	struct cached **old = s->buckets;
+	struct cached **grown = calloc(old_count * 2, sizeof(struct cached *));
+	if (!grown)
+		return; /* longer chains, nothing worse */
+	s->buckets = grown;
+	s->bucket_count = old_count * 2;
+	for (size_t i = 0; i < old_count; i++) {
+		struct cached *next;
+		for (struct cached *c = old[i]; c; c = next) {
+			next = c->next_hashed;
+			struct cached **b = bucket_of(s, &c->node.digest);
+			c->next_hashed = *b;
+			*b = c;
+		}
+	}
+	free(old);
+}
+
+static void forget_locked(struct shard *s, struct cached *c)
+{
+	struct cached **link = bucket_of(s, &c->node.digest);
+	while (*link != c)
+		link = &(*link)->next_hashed;
+	*link = c->next_hashed;
+	TAILQ_REMOVE(&s->queue, c, queued);
+	s->bytes -= cost(c);
+	s->count--;
+	node_unref(&c->node);
+}
+
+static void shrink_locked(struct node_store *ns, struct shard *s)
+{
+	while (s->bytes > ns->shard_budget) {
+		struct cached *c = TAILQ_FIRST(&s->queue);
+		if (c->asked) {
+			c->asked = false;
+			TAILQ_REMOVE(&s->queue, c, queued);
+			TAILQ_INSERT_TAIL(&s->queue, c, queued);
+		} else {
+			forget_locked(s, c);
+		}
+	}
+}
+
+static struct node *cache_find(struct node_store *ns, const struct digest *d)
+{
+	struct shard *s = shard_of(ns, d);
+	pthread_mutex_lock(&s->lock);
+	struct cached *c = find_locked(s, d);
+	if (c) {
+		c->asked = true;
+		s->hits++;
+		node_ref(&c->node);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return c ? &c->node : NULL;
+}
+
+/* Takes the caller's reference; returns one to the cached node of that digest. */
+static struct node *cache_insert(struct node_store *ns, struct cached *c)
+{
+	struct shard *s = shard_of(ns, &c->node.digest);
+	pthread_mutex_lock(&s->lock);
+	struct cached *there = find_locked(s, &c->node.digest);
+	if (there) {
+		node_ref(&there->node);
+	} else {
+		if (s->count >= s->bucket_count)
+			grow_locked(s);
+		struct cached **b = bucket_of(s, &c->node.digest);
+		c->next_hashed = *b;
+		*b = c;
+		TAILQ_INSERT_TAIL(&s->queue, c, queued);
+		s->bytes += cost(c);
+		s->count++;
+		node_ref(&c->node);
+		shrink_locked(ns, s);
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (!there)
+		return &c->node;
+	node_unref(&c->node);
+	return &there->node;
+}
+
+/* Decode a frame into a new node. */
+static int decode(const struct digest *d, const struct kv_value *frame, struct cached **out)
+{
+	int64_t raw_len = codec_raw_len(frame->data, frame->len);
+	if (raw_len < 0 || raw_len > NODE_ENCODED_MAX)
+		return -EBADMSG;
+	CLEANUP(cached_unref) struct cached *c = cached_new(d, (size_t)raw_len);
+	if (!c)
+		return -ENOMEM;
+	int r = codec_decode(frame->data, frame->len, c->bytes, (size_t)raw_len);
+	if (r < 0)
+		return r;
+	r = node_check(c->bytes, (size_t)raw_len, &c->node.view);
+	if (r < 0)
+		return r;
+	*out = STEAL(c);
+	return 0;
+}
+
+static _Thread_local uint64_t loads_here;
+
+static int load(struct node_store *ns, const struct digest *d, struct cached **out,
+		uint32_t *out_stored)
+{
+	struct kv_value frame = { 0 };
+	int r = kv_get(ns->kv, KV_NODE, d->b, DIGEST_SIZE, &frame);
+	if (r < 0)
+		return r == -ENOENT ? -ENODATA : r;
+	*out_stored = (uint32_t)frame.len;
+	r = decode(d, &frame, out);
+	kv_value_release(&frame);
+	atomic_fetch_add_explicit(&ns->loads, 1, memory_order_relaxed);
+	loads_here++;
+	return r;
+}
+
+uint64_t node_store_loads_here(void)
+{
+	return loads_here;
+}
+
+int node_store_get(struct node_store *ns, const struct digest *d, struct node **out)
+{
+	struct node *n = cache_find(ns, d);
+	if (!n) {
+		struct cached *c;
+		uint32_t stored;
+		int r = load(ns, d, &c, &stored);
+		if (r < 0)
+			return r;
+		n = cache_insert(ns, c);
+	}
+	*out = n;
+	return 0;
+}
+
+int node_store_peek(struct node_store *ns, const struct digest *d, struct node **out)
+{
+	struct node *n = cache_find(ns, d);
+	if (!n) {
+		struct cached *c;
+		uint32_t stored;
+		int r = load(ns, d, &c, &stored);
+		if (r < 0)
+			return r;
+		n = &c->node;
+	}
+	*out = n;
+	return 0;
+}
+
+static int write_node(struct node_store *ns, const struct cached *c, uint64_t *new_bytes)
+{
+	CLEANUP(buf_fini_p) struct buf frame = BUF_INIT;
+	int r = codec_encode(ns->zstd_level, c->bytes, c->node.view.len, &frame);
+	if (r < 0)
+		return r;
+	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
+	if (!b)
+		return -ENOMEM;
+	kv_batch_put(ns->kv, b, KV_NODE, c->node.digest.b, DIGEST_SIZE, frame.data, frame.len);
+	r = kv_write(ns->kv, b, KV_NO_LOG);
+	if (r < 0)
+		return r;
+	if (new_bytes)
+		*new_bytes += frame.len;
+	return 0;
+}
+
+int node_store_put(struct node_store *ns, const void *bytes, size_t len, struct digest *out,
+		   uint64_t *new_bytes)
+{
+	struct digest d;
+	int r = hash_bytes(bytes, len, &d);
+	if (r < 0)
+		return r;
+	CLEANUP(cached_unref) struct cached *c = cached_new(&d, len);
+	if (!c)
+		return -ENOMEM;
+	memcpy(c->bytes, bytes, len);
+	r = node_check(c->bytes, len, &c->node.view);
+	if (r < 0)
+		return r;
+	/* The lock is for this question: no sweep may come between touch and answer. */
+	guard_touch_lock(ns->guard, &d);
+	r = kv_has(ns->kv, KV_NODE, d.b, DIGEST_SIZE);
+	guard_touch_unlock(ns->guard, &d);
+	if (r == 0)
+		r = write_node(ns, c, new_bytes);
+	if (r < 0)
+		return r;
+	node_unref(cache_insert(ns, STEAL(c)));
+	*out = d;
+	return 0;
+}
+
+void node_store_touch(struct node_store *ns, const struct digest *d)
+{
+	guard_touch_lock(ns->guard, d);
+	guard_touch_unlock(ns->guard, d);
+}
+
+int node_store_verify(struct node_store *ns, const struct digest *d, uint32_t *out_raw,
+		      uint32_t *out_stored)
+{
+	CLEANUP(cached_unref) struct cached *c = NULL;
+	uint32_t stored;
+	int r = load(ns, d, &c, &stored);
+	if (r < 0)
+		return r;
+	struct digest actual;
+	r = hash_bytes(c->bytes, c->node.view.len, &actual);
+	if (r < 0)
+		return r;
+	if (!digest_equal(&actual, d))
+		return -EBADMSG;
+	*out_raw = (uint32_t)c->node.view.len;
+	*out_stored = stored;
+	return 0;
+}
+
+void node_store_stats(struct node_store *ns, struct node_store_stats *out)
+{
+	*out = (struct node_store_stats){
+		.loads = atomic_load_explicit(&ns->loads, memory_order_relaxed),
+	};
+	for (unsigned i = 0; i < SHARD_COUNT; i++) {
+		struct shard *s = &ns->shards[i];
+		pthread_mutex_lock(&s->lock);
+		out->hits += s->hits;
+		out->cached_bytes += s->bytes;
+		out->cached_nodes += s->count;
+		pthread_mutex_unlock(&s->lock);
+	}
+}
+
+size_t node_store_cached_bytes(struct node_store *ns)
+{
+	struct node_store_stats stats;
+	node_store_stats(ns, &stats);
+	return stats.cached_bytes;
+}

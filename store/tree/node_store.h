@@ -1,0 +1,69 @@
+/*
+ * node_store.h - tree nodes by digest, with the cache of decoded nodes that all
+ * mounts share. Thread-safe.
+ */
+#ifndef VARVE_NODE_STORE_H
+#define VARVE_NODE_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/macros.h"
+#include "store/chunk/guard.h"
+#include "store/base/hash.h"
+#include "store/kv/kv.h"
+#include "store/tree/node.h"
+
+struct node_store;
+struct node_store *node_store_new(struct kv *kv, struct guard *guard, int zstd_level,
+				  size_t cache_bytes);
+void node_store_free(struct node_store *ns);
+
+/* A cached node, immutable, alive until node_unref. */
+struct node {
+	struct node_view view;
+	struct digest digest;
+};
+
+/*
+ * 0, -ENODATA (missing), -EBADMSG (malformed), -EIO, -ENOMEM. Does not rehash
+ * what it reads from the database: the database's checksums cover its files,
+ * node_store_verify() covers the rest.
+ */
+MUST_CHECK int node_store_get(struct node_store *ns, const struct digest *d, struct node **out);
+/* As node_store_get, but what it reads does not enter the cache: for scans of whole trees. */
+MUST_CHECK int node_store_peek(struct node_store *ns, const struct digest *d, struct node **out);
+void node_ref(struct node *n);
+void node_unref(struct node *n);
+DEFINE_CLEANUP(struct node *, node_unref)
+
+/*
+ * Store an encoded node (it becomes readable at once). The caller is inside a
+ * guard session. KV_NO_LOG, as for chunks. *new_bytes (may be NULL) grows by the
+ * stored size where it was not there. -EBADMSG where the bytes are no node.
+ */
+MUST_CHECK int node_store_put(struct node_store *ns, const void *bytes, size_t len,
+			      struct digest *out, uint64_t *new_bytes);
+/*
+ * Protect a node that is there, but not what it refers to, from a collection;
+ * for a whole tree that no record keeps, touch everything below it too.
+ */
+void node_store_touch(struct node_store *ns, const struct digest *d);
+
+/* Bypass the cache and rehash: for verify. 0, -ENODATA, -EBADMSG (malformed or wrong hash), ... */
+MUST_CHECK int node_store_verify(struct node_store *ns, const struct digest *d, uint32_t *out_raw,
+				 uint32_t *out_stored);
+/* Bytes in the cache. */
+size_t node_store_cached_bytes(struct node_store *ns);
+
+struct node_store_stats {
+	uint64_t hits;	/* node_store_get served from the cache */
+	uint64_t loads; /* nodes read from the database */
+	size_t cached_bytes;
+	size_t cached_nodes;
+};
+/* Nodes that the calling thread has read from the database so far. */
+uint64_t node_store_loads_here(void);
+void node_store_stats(struct node_store *ns, struct node_store_stats *out);
+
+#endif

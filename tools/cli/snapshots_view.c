@@ -1,0 +1,131 @@
+#include "tools/cli/snapshots_view.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/names/snapshot.h"
+#include "store/store.h"
+#include "tools/cli/table.h"
+#include "tools/cli/text.h"
+
+static int to_json(struct snapshot *list, size_t n, json_t **out)
+{
+	json_t *array = json_array();
+	int r = array ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = json_array_append_new(array, snapshot_to_json(&list[i])) ? -ENOMEM : 0;
+	snapshots_list_free(list, n);
+	if (r < 0) {
+		json_decref(array);
+		return r;
+	}
+	*out = array;
+	return 0;
+}
+
+int snapshots_fetch(struct cli *cli, json_t **out, struct error *err)
+{
+	struct snapshot *list = NULL;
+	struct store *s;
+	size_t n = 0;
+
+	if (!cli->store_dir)
+		return cli_call(cli, "GET", "/api/snapshots", NULL, NULL, out, err);
+	int r = cli_store(cli, &s, err);
+	if (r == 0)
+		r = snapshots_list(s->snapshots, &list, &n, err);
+	return r < 0 ? r : to_json(list, n, out);
+}
+
+int snapshot_fetch(struct cli *cli, const char *name, json_t **out, struct error *err)
+{
+	struct snapshot snap = { 0 };
+	struct store *s;
+
+	if (!cli->store_dir)
+		return cli_call(cli, "GET", "/api/snapshots/%s", name, NULL, out, err);
+	int r = cli_store(cli, &s, err);
+	if (r == 0)
+		r = snapshots_get(s->snapshots, name, &snap, err);
+	if (r < 0)
+		return r;
+	*out = snapshot_to_json(&snap);
+	snapshot_fini(&snap);
+	return *out ? 0 : -ENOMEM;
+}
+
+int history_fetch(struct cli *cli, const char *name, json_t **out, struct error *err)
+{
+	struct snapshot *list = NULL;
+	struct store *s;
+	size_t n = 0;
+
+	if (!cli->store_dir)
+		return cli_call(cli, "GET", "/api/snapshots/%s/history", name, NULL, out, err);
+	int r = cli_store(cli, &s, err);
+	if (r == 0)
+		r = snapshots_history(s->snapshots, name, &list, &n, err);
+	return r < 0 ? r : to_json(list, n, out);
+}
+
+const char *snapshot_label(const json_t *o)
+{
+	const char *name = cli_str(o, "name");
+
+	return *name ? name : cli_str(o, "id");
+}
+
+static void add_row(struct table *t, const json_t *o)
+{
+	table_name(t, snapshot_label(o), strlen(snapshot_label(o)));
+	table_cell(t, "%s%s", cli_str(o, "status"), cli_flag(o, "pinned") ? ", pinned" : "");
+	table_size(t, cli_num(o, "sizeBytes"));
+	table_size(t, cli_num(o, "newBytes"));
+	table_cell(t, "%llu", (unsigned long long)cli_num(o, "fileCount"));
+	table_time(t, cli_str(o, "createdAt"));
+	const char *source = cli_str(o, "source");
+	table_name(t, source, strlen(source));
+}
+
+int snapshots_print(const struct cli *cli, const json_t *list)
+{
+	return cli_print_list(cli, list, "NAME|STATUS|>SIZE|>NEW|>FILES|CREATED|SOURCE", add_row,
+			      "no snapshots yet; 'varve import NAME dir PATH' makes one");
+}
+
+/* Fields in the order of interest; the others follow as they come. */
+int snapshot_print(const struct cli *cli, const json_t *o)
+{
+	static const char *const first[] = { "name",	  "id",		"status",    "error",
+					     "createdAt", "lastUsedAt", "sizeBytes", "newBytes",
+					     "fileCount", "source",	"parent",    "root",
+					     "pinned",	  "ttl" };
+	const char *key;
+	json_t *v;
+
+	if (cli->json)
+		return cli_print_json(o);
+	json_t *copy = json_object();
+	if (!copy)
+		return -ENOMEM;
+	for (size_t i = 0; i < ARRAY_SIZE(first); i++)
+		if (json_object_get(o, first[i]))
+			json_object_set(copy, first[i], json_object_get(o, first[i]));
+	json_object_foreach((json_t *)(uintptr_t)o, key, v) {
+		bool empty = json_is_null(v) || (json_is_string(v) && !json_string_length(v));
+		/* checkpointId repeats the id, for the sake of API clients. */
+		if (json_object_get(copy, key) || empty || strcmp(key, "checkpointId") == 0)
+			continue;
+		if (strcmp(key, "manifest") == 0) /* has whole files in it */
+			json_object_set_new(copy, "steps",
+					    json_integer((json_int_t)json_array_size(
+						    json_object_get(v, "steps"))));
+		else
+			json_object_set(copy, key, v);
+	}
+	int r = cli_print_fields(copy);
+	json_decref(copy);
+	return r;
+}

@@ -1,0 +1,272 @@
+/*
+ * cmd_completion.c - completion of command lines.
+ *
+ * The script that a shell sources is small: it asks `varve __complete -- WORD...`
+ * for what may stand in the place of the last word, which is worked out here
+ * from the same tables as everything else. Answers are candidates, one a line;
+ * "@files" and "@dirs" let the shell complete names of files.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/commands/commands.h"
+#include "tools/inspect/inspect.h"
+#include "tools/cli/mount_ref.h"
+#include "tools/commands/recipe.h"
+#include "tools/cli/snapshots_view.h"
+#include "tools/cli/text.h"
+
+/* The script itself, put into the program as it is. */
+__asm__(".pushsection .rodata\n"
+	".globl varve_completion_bash\n"
+	"varve_completion_bash:\n"
+	".incbin \"tools/completion/varve.bash\"\n"
+	".byte 0\n"
+	".popsection\n");
+extern const char varve_completion_bash[];
+
+int cmd_completion(struct cli *cli, const struct args *args, struct error *err)
+{
+	(void)cli;
+	if (strcmp(args->words[0], "bash") != 0)
+		return cli_usage(err, "there is a script for bash, not for '%s'", args->words[0]);
+	return fputs(varve_completion_bash, stdout) == EOF ? cli_write_failure() : 0;
+}
+
+/* What is known of the words before the one to complete. */
+struct place {
+	const struct command *command;	  /* NULL: not given yet */
+	const struct option_spec *valued; /* the word is the value of this option */
+	bool no_options;		  /* behind "--" */
+	int index;			  /* of the word among the command's words */
+	const char *last;		  /* the word itself */
+};
+
+static void offer(const char *last, const char *candidate, const char *behind)
+{
+	if (strncmp(candidate, last, strlen(last)) == 0)
+		printf("%s%s\n", candidate, behind);
+}
+
+static const struct option_spec *find_option(const struct option_spec *table, const char *word)
+{
+	for (; table && table->name; table++) {
+		if (strncmp(word, "--", 2) == 0 && strcmp(word + 2, table->name) == 0)
+			return table;
+		if (word[0] == '-' && word[1] == table->letter && table->letter && !word[2])
+			return table;
+	}
+	return NULL;
+}
+
+static void pass_word(struct place *p, struct cli *cli, const char *word)
+{
+	if (p->valued) {
+		if (strcmp(p->valued->name, "socket") == 0) {
+			cli->socket = word;
+			cli->socket_given = true;
+		} else if (strcmp(p->valued->name, "store") == 0) {
+			cli->store_dir = word;
+		}
+		p->valued = NULL;
+	} else if (!p->no_options && strcmp(word, "--") == 0) {
+		p->no_options = true;
+	} else if (!p->no_options && word[0] == '-' && word[1]) {
+		const struct option_spec *o = find_option(cli_global_options, word);
+		if (!o && p->command)
+			o = find_option(p->command->options, word);
+		p->valued = o && o->value ? o : NULL;
+	} else if (!p->command) {
+		p->command = cli_find_command(word);
+	} else {
+		p->index++;
+	}
+}
+
+static void offer_options(const struct option_spec *table, const char *last)
+{
+	char option[64];
+
+	for (; table && table->name; table++) {
+		snprintf(option, sizeof(option), "--%s", table->name);
+		if (table->help)
+			offer(last, option, "");
+	}
+}
+
+static void offer_choices(const char *choices, const char *last)
+{
+	char word[64];
+
+	while (*choices) {
+		size_t n = strcspn(choices, "|");
+		snprintf(word, sizeof(word), "%.*s", (int)n, choices);
+		offer(last, word, "");
+		choices += n + (choices[n] == '|');
+	}
+}
+
+static void offer_snapshots(struct cli *cli, const char *last, const char *behind)
+{
+	struct error ignored = ERROR_INIT;
+	json_t *list = NULL, *o;
+	size_t i;
+
+	if (snapshots_fetch(cli, &list, &ignored) < 0)
+		return;
+	json_array_foreach(list, i, o)
+		offer(last, snapshot_label(o), behind);
+	json_decref(list);
+}
+
+static void offer_mounts(struct cli *cli, const char *last)
+{
+	struct error ignored = ERROR_INIT;
+	json_t *list = NULL, *o;
+	char id[9];
+	size_t i, hidden;
+
+	if (cli->store_dir || cli_call(cli, "GET", "/api/mounts", NULL, NULL, &list, &ignored) < 0)
+		return;
+	if (mounts_hide_own(cli, list, &hidden, &ignored) < 0)
+		json_array_clear(list);
+	json_array_foreach(list, i, o) {
+		snprintf(id, sizeof(id), "%s", cli_str(o, "id"));
+		offer(last, id, "");
+		offer(last, cli_str(o, "mountpoint"), "");
+	}
+	json_decref(list);
+}
+
+static void offer_ids(struct cli *cli, const char *path, const char *key, const char *last)
+{
+	struct error ignored = ERROR_INIT;
+	json_t *list = NULL, *o;
+	size_t i;
+
+	if (cli->store_dir || cli_call(cli, "GET", path, NULL, NULL, &list, &ignored) < 0)
+		return;
+	json_array_foreach(list, i, o)
+		offer(last, cli_str(o, key), "");
+	json_decref(list);
+}
+
+static void offer_templates(const char *last)
+{
+	struct error ignored = ERROR_INIT;
+	char *dir = NULL, **names = NULL;
+
+	if (recipe_dir(NULL, &dir, &ignored) == 0 && recipe_names(dir, &names, &ignored) == 0)
+		for (size_t i = 0; names[i]; i++)
+			offer(last, names[i], "");
+	recipe_names_free(names);
+	free(dir);
+}
+
+/* Only names that look the same on the line as they are. */
+static bool is_plain(const char *name)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+
+	return text_escape(&b, name, strlen(name)) == 0 && b.len == strlen(name);
+}
+
+/* `last` is "SNAPSHOT:PATH": names of the directory that PATH is in. */
+static void offer_paths(struct cli *cli, const char *last)
+{
+	const char *slash = strrchr(last, '/'), *colon = strchr(last, ':');
+	const char *base = slash && slash > colon ? slash + 1 : colon + 1;
+	char *spec = strndup(last, (size_t)(base - last));
+	struct error ignored = ERROR_INIT;
+	struct inspect_names names;
+	struct inspect in;
+	uint64_t ino;
+
+	if (!spec || inspect_open(cli, spec, true, &in, &ignored) < 0) {
+		free(spec);
+		return;
+	}
+	if (tree_fs_resolve(&in.fs, in.path, true, &ino) == 0 &&
+	    inspect_names_read(&in.fs, ino, &names, &ignored) == 0) {
+		for (size_t i = 0; i < names.count; i++) {
+			const struct inspect_name *n = names.list[i];
+			if (strncmp(n->name, base, strlen(base)) == 0 && is_plain(n->name))
+				printf("%s%s%s\n", spec, n->name, n->type == DT_DIR ? "/" : "");
+		}
+		inspect_names_fini(&names);
+	}
+	inspect_close(&in);
+	free(spec);
+}
+
+/* Copy word `index` of a usage line; its last one where that repeats. "" past the end. */
+static void usage_word(const char *words, int index, char *out, size_t size)
+{
+	const char *p = words;
+
+	while (index > 0 && strchr(p, ' ')) {
+		p = strchr(p, ' ') + 1;
+		index--;
+	}
+	size_t n = strcspn(p, " ");
+	if (index > 0 && !(n > 3 && strncmp(p + n - 3, "...", 3) == 0))
+		n = 0;
+	snprintf(out, size, "%.*s", (int)n, p);
+}
+
+/* `what` is a placeholder of a usage line or of an option. */
+static void offer_kind(struct cli *cli, const char *what, const char *last)
+{
+	bool needs_path = strstr(what, "SNAPSHOT:PATH") != NULL;
+
+	if (strstr(what, "SNAPSHOT")) {
+		if (strstr(what, ":PATH") && strchr(last, ':'))
+			offer_paths(cli, last);
+		else
+			offer_snapshots(cli, last, needs_path ? ":" : "");
+	}
+	if (strstr(what, "MOUNT"))
+		offer_mounts(cli, last);
+	if (strstr(what, "SANDBOX"))
+		offer_ids(cli, "/api/sandboxes", "sandboxID", last);
+	else if (strcmp(what, "BUILD") == 0)
+		offer_ids(cli, "/api/builds", "id", last);
+	else if (strstr(what, "TEMPLATE"))
+		offer_templates(last);
+	if (strcmp(what, "DIR") == 0 || strcmp(what, "[DIR]") == 0 || strstr(what, "MOUNT") ||
+	    strcmp(what, "CGROUP") == 0)
+		puts("@dirs");
+	else if (strncmp(what, "PATH", 4) == 0 || strcmp(what, "FILE") == 0)
+		puts("@files");
+	else if (strchr(what, '|') || strcmp(what, "bash") == 0)
+		offer_choices(what, last);
+}
+
+int cmd_complete(struct cli *cli, const struct args *args, struct error *err)
+{
+	struct place p = { .last = "" };
+	char what[64];
+
+	(void)err;
+	for (int i = 0; i + 1 < args->count; i++)
+		pass_word(&p, cli, args->words[i]);
+	if (args->count)
+		p.last = args->words[args->count - 1];
+	if (p.valued) {
+		offer_kind(cli, p.valued->value, p.last);
+	} else if (p.last[0] == '-' && !p.no_options) {
+		if (p.command)
+			offer_options(p.command->options, p.last);
+		offer_options(cli_global_options, p.last);
+	} else if (!p.command) {
+		for (const struct command *c = cli_commands; c->name; c++)
+			offer(p.last, c->name, "");
+	} else {
+		usage_word(p.command->words, p.index, what, sizeof(what));
+		offer_kind(cli, what, p.last);
+	}
+	return 0;
+}

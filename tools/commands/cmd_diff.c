@@ -1,0 +1,267 @@
+/*
+ * cmd_diff.c - diff: what changed between two snapshots, or in a mount.
+ *
+ * The daemon compares snapshots with each other, and a mount with its base.
+ * A mount and the snapshot that it is based on is that second case. For any
+ * other pair, each mount is made a snapshot first, by an unnamed checkpoint.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/base/bytes_json.h"
+#include "store/diff/fsdiff.h"
+#include "store/store.h"
+#include "tools/commands/checkpoint.h"
+#include "tools/commands/commands.h"
+#include "tools/inspect/inspect.h"
+#include "tools/inspect/inspect_json.h"
+#include "tools/cli/mount_ref.h"
+
+/* ---- output ---- */
+
+static char letter(const char *change)
+{
+	static const struct {
+		const char *change;
+		char letter;
+	} letters[] = { { "added", 'A' },
+			{ "removed", 'D' },
+			{ "modified", 'M' },
+			{ "meta", 'm' },
+			{ "renamed", 'R' } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(letters); i++)
+		if (strcmp(change, letters[i].change) == 0)
+			return letters[i].letter;
+	return '?';
+}
+
+/* "R old -> new", or with the path alone. from may be NULL. */
+static int print_line(char what, const char *prefix, const char *path, size_t len, const char *from,
+		      size_t from_len)
+{
+	int r = 0;
+
+	printf("%c %s", what, prefix);
+	if (from) {
+		r = cli_print_name(from, from_len);
+		printf(" -> %s", prefix);
+	}
+	if (r == 0)
+		r = cli_print_name(path, len);
+	return putchar('\n') == EOF ? cli_write_failure() : r;
+}
+
+/* Below a directory so deep that no call takes the paths. */
+static int print_omitted(const char *prefix, const char *path, size_t len, uint64_t count)
+{
+	int r;
+
+	printf("? %s", prefix);
+	r = cli_print_name(path, len);
+	printf(": %llu changes whose paths are too long\n", (unsigned long long)count);
+	return ferror(stdout) ? cli_write_failure() : r;
+}
+
+static int print_entry(const json_t *e)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+	CLEANUP(buf_fini_p) struct buf from = BUF_INIT;
+	int r = bytes_json_get(e, "path", &path);
+
+	if (r < 0)
+		return r;
+	if (strcmp(cli_str(e, "change"), "omitted") == 0)
+		return print_omitted("", (const char *)path.data, path.len,
+				     (uint64_t)json_integer_value(json_object_get(e, "count")));
+	r = bytes_json_get(e, "from", &from);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	return print_line(letter(cli_str(e, "change")), "", (const char *)path.data, path.len,
+			  r == 0 ? (const char *)from.data : NULL, from.len);
+}
+
+static int print_diff(const struct cli *cli, const json_t *diff)
+{
+	json_t *e;
+	size_t i;
+	int r = 0;
+
+	if (cli->json)
+		return cli_print_json(diff);
+	json_array_foreach(diff, i, e) {
+		r = print_entry(e);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+/* ---- in a store ---- */
+
+struct local {
+	const struct cli *cli;
+	struct json_stream json;
+};
+
+/* As the API does: a path begins with a slash. The root's own comes with it. */
+static const char *slash_before(const char *path)
+{
+	return path[0] == '/' ? "" : "/";
+}
+
+static int set_path(json_t *o, const char *key, const char *path)
+{
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+
+	if (buf_printf(&b, "%s%s", slash_before(path), path) < 0)
+		return -ENOMEM;
+	return bytes_json_set(o, key, (const char *)b.data, b.len);
+}
+
+static int local_entry(void *arg, const struct fsdiff_entry *e)
+{
+	struct local *l = arg;
+	const char *change = fsdiff_change_name(e->change);
+
+	if (!l->cli->json && e->change == DIFF_OMITTED)
+		return print_omitted(slash_before(e->path), e->path, strlen(e->path), e->count);
+	if (!l->cli->json)
+		return print_line(letter(change), slash_before(e->path), e->path, strlen(e->path),
+				  e->from, e->from ? strlen(e->from) : 0);
+	json_t *o = json_pack("{s:s, s:I}", "change", change, "mode", (json_int_t)e->mode);
+	if (!o ||
+	    (e->count && json_object_set_new(o, "count", json_integer((json_int_t)e->count)) < 0) ||
+	    set_path(o, "path", e->path) < 0 || (e->from && set_path(o, "from", e->from) < 0)) {
+		json_decref(o);
+		return -ENOMEM;
+	}
+	return json_stream_add(&l->json, o);
+}
+
+static int diff_local(struct cli *cli, const char *a, const char *b, struct error *err)
+{
+	struct local l = { .cli = cli };
+	struct inspect first, second;
+	int r = inspect_open(cli, a, false, &first, err);
+
+	if (r < 0)
+		return r;
+	r = inspect_open(cli, b, false, &second, err);
+	if (r == 0) {
+		r = fsdiff_trees(&first.fs, &second.fs, local_entry, &l);
+		if (r < 0)
+			inspect_failure(r, err, "comparing");
+		else if (cli->json)
+			r = json_stream_end(&l.json);
+		inspect_close(&second);
+	}
+	inspect_close(&first);
+	return r;
+}
+
+/* ---- by the daemon ---- */
+
+struct side {
+	json_t *o; /* SnapshotInfo or mount; owned */
+	bool is_mount;
+};
+
+static int diff_mount(struct cli *cli, const json_t *m, json_t **out, struct error *err)
+{
+	return cli_call(cli, "GET", "/api/mounts/%s/diff", cli_str(m, "id"), NULL, out, err);
+}
+
+/* Replace a mount by a checkpoint of it. */
+static int need_snapshot(struct cli *cli, struct side *s, struct error *err)
+{
+	json_t *o = NULL;
+
+	if (!s->is_mount)
+		return 0;
+	int r = checkpoint_take(cli, cli_str(s->o, "id"), NULL, NULL, true, &o, err);
+	if (r < 0)
+		return r;
+	cli_tell("varve: diff: took the unnamed checkpoint %s of the mount at %s", cli_str(o, "id"),
+		 cli_str(s->o, "mountpoint"));
+	json_decref(s->o);
+	s->o = o;
+	s->is_mount = false;
+	return 0;
+}
+
+static int diff_snapshots(struct cli *cli, const json_t *a, const json_t *b, json_t **out,
+			  struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+	struct client *c = cli_client(cli, err);
+
+	if (!c)
+		return err->code;
+	if (client_path(&path, "/api/snapshots/%s/diff/%s", cli_str(a, "id"), cli_str(b, "id")) <
+		    0 ||
+	    !buf_cstr(&path))
+		return -ENOMEM;
+	return client_call(c, "GET", (const char *)path.data, NULL, out, err);
+}
+
+static bool is_base_of(const json_t *snapshot, const json_t *mount)
+{
+	const char *root = cli_str(snapshot, "root");
+
+	return *root && strcmp(root, cli_str(mount, "base")) == 0;
+}
+
+static int diff_remote(struct cli *cli, const char *a, const char *b, json_t **out,
+		       struct error *err)
+{
+	struct side first = { 0 }, second = { 0 };
+	int r = mount_or_snapshot(cli, a, &first.o, &first.is_mount, err);
+
+	if (r == 0)
+		r = mount_or_snapshot(cli, b, &second.o, &second.is_mount, err);
+	if (r == 0 && !first.is_mount && second.is_mount && is_base_of(first.o, second.o)) {
+		r = diff_mount(cli, second.o, out, err);
+	} else if (r == 0) {
+		r = need_snapshot(cli, &first, err);
+		if (r == 0)
+			r = need_snapshot(cli, &second, err);
+		if (r == 0)
+			r = diff_snapshots(cli, first.o, second.o, out, err);
+	}
+	json_decref(first.o);
+	json_decref(second.o);
+	return r;
+}
+
+static int diff_one(struct cli *cli, const char *word, json_t **out, struct error *err)
+{
+	json_t *o = NULL;
+	bool is_mount = false;
+	int r = mount_or_snapshot(cli, word, &o, &is_mount, err);
+
+	if (r == 0 && !is_mount)
+		r = cli_usage(err, "'%s' is a snapshot: compare it with another, or a mount", word);
+	if (r == 0)
+		r = diff_mount(cli, o, out, err);
+	json_decref(o);
+	return r;
+}
+
+int cmd_diff(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *diff = NULL;
+	int r;
+
+	if (cli->store_dir && args->count < 2)
+		return cli_usage(err, "needs two snapshots with --store");
+	if (cli->store_dir)
+		return diff_local(cli, args->words[0], args->words[1], err);
+	r = args->count < 2 ? diff_one(cli, args->words[0], &diff, err)
+			    : diff_remote(cli, args->words[0], args->words[1], &diff, err);
+	if (r == 0)
+		r = print_diff(cli, diff);
+	json_decref(diff);
+	return r;
+}

@@ -1,0 +1,334 @@
+/* cmd_sandbox.c - run, exec, sandboxes, kill, checkpoints, restore. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/base/bytes_json.h"
+#include "tools/commands/commands.h"
+#include "tools/commands/exec_run.h"
+#include "tools/cli/id_ref.h"
+#include "tools/commands/image_build.h"
+#include "tools/cli/table.h"
+#include "tools/cli/text.h"
+
+#define MIB (1u << 20)
+
+const struct option_spec options_run[] = {
+	{ 0, "image", "FILE", "of the image that this manifest describes (- is standard input)" },
+	{ 0, "snapshot", "SNAPSHOT", "of this snapshot; without both, of the default template" },
+	{ 'e', "env", "K=V", "set a variable; repeatable" },
+	{ 'w', "workdir", "DIRECTORY", "run it there (default: as the image says)" },
+	{ 'm', "memory", "SIZE", "limit on memory: 500M, 2G" },
+	{ 0, "cpus", "NUMBER", "limit on processors: 0.5, 2" },
+	{ 0, "disk", "SIZE", "limit on what may be written" },
+	{ 0, "cache", "private|shared", "one page cache a sandbox, or one of all" },
+	{ 0, "timeout", "DURATION", "kill the command after: 90s, 10m" },
+	{ 0, "linger", "DURATION", "wait for output of what it leaves running (default 10s)" },
+	{ 'k', "keep", NULL, "keep the sandbox, and print its id on standard error" },
+	{ 'q', "quiet", NULL, "no log where the image is built" },
+	{ 'i', "interactive", NULL, NULL },
+	{ 't', "tty", NULL, NULL },
+	{ 0 },
+};
+
+const struct option_spec options_exec[] = {
+	{ 'e', "env", "K=V", "set a variable; repeatable" },
+	{ 'w', "workdir", "DIRECTORY", "run it there (default: as the image says)" },
+	{ 0, "timeout", "DURATION", "kill the command after: 90s, 10m" },
+	{ 0, "linger", "DURATION", "wait for output of what it leaves running (default 10s)" },
+	{ 'i', "interactive", NULL, NULL },
+	{ 't', "tty", NULL, NULL },
+	{ 0 },
+};
+
+/* ---- run and exec ---- */
+
+/* o[key] in MiB, rounded up, from an option that is a size. */
+static int set_megabytes(json_t *o, const char *key, const struct args *args, const char *option,
+			 struct error *err)
+{
+	const char *text = args_get(args, option);
+	uint64_t bytes;
+
+	if (!text)
+		return 0;
+	if (text_parse_size(text, &bytes) < 0 || bytes == 0 || bytes > INT64_MAX)
+		return cli_usage(err, "'%s' is no size: 500M, 2G", text);
+	return json_object_set_new(o, key, json_integer((json_int_t)((bytes + MIB - 1) / MIB)))
+		       ? -ENOMEM
+		       : 0;
+}
+
+static int set_cpus(json_t *o, const char *text, struct error *err)
+{
+	char *end;
+	double n = text ? strtod(text, &end) : 0;
+
+	if (!text)
+		return 0;
+	if (*end || !(n > 0 && n <= 1024))
+		return cli_usage(err, "'%s' is no number of processors: 0.5, 2", text);
+	return json_object_set_new(o, "cpuCount", json_real(n)) ? -ENOMEM : 0;
+}
+
+static int set_source(json_t *o, const struct args *args, struct error *err)
+{
+	const char *file = args_get(args, "image"), *snapshot = args_get(args, "snapshot");
+	json_t *image = NULL;
+
+	if (file && snapshot)
+		return cli_usage(err, "give --image or --snapshot, not both");
+	if (file) {
+		int r = image_read(file, &image, err);
+		return r < 0 ? r : json_object_set_new(o, "image", image) ? -ENOMEM : 0;
+	}
+	if (snapshot)
+		return json_object_set_new(o, "snapshot", bytes_json(snapshot, strlen(snapshot)))
+			       ? -ENOMEM
+			       : 0;
+	return 0;
+}
+
+static int sandbox_body(const struct args *args, json_t *o, struct error *err)
+{
+	json_t *envs = NULL;
+	int r = set_megabytes(o, "memoryMB", args, "memory", err);
+
+	if (r == 0)
+		r = set_megabytes(o, "diskMB", args, "disk", err);
+	if (r == 0)
+		r = set_cpus(o, args_get(args, "cpus"), err);
+	if (r == 0 && args_get(args, "cache") &&
+	    json_object_set_new(o, "cache", json_string(args_get(args, "cache"))))
+		r = -ENOMEM;
+	if (r == 0)
+		r = exec_envs(args, &envs, err);
+	if (r == 0 && envs && json_object_set_new(o, "envs", envs))
+		r = -ENOMEM;
+	return r != 0 ? r : set_source(o, args, err);
+}
+
+/* What run and exec tell a command; CLI_USAGE. */
+static int exec_options(const struct args *args, struct exec_run *x, struct error *err)
+{
+	const char *timeout = args_get(args, "timeout"), *linger = args_get(args, "linger");
+	int64_t seconds = 0, linger_s = -1;
+
+	if (args_has(args, "tty")) /* other programs have it, so it is tried */
+		return cli_usage(err, "there are no terminals in sandboxes: without -t, what is no "
+				      "terminal is the command's input, and \"cat | varve ...\" "
+				      "passes on what is typed");
+	x->workdir = args_get(args, "workdir");
+	if (x->workdir && x->workdir[0] != '/')
+		return cli_usage(err, "--workdir is an absolute path, not '%s'", x->workdir);
+	if (timeout && (text_parse_duration(timeout, &seconds) < 0 || seconds == 0))
+		return cli_usage(err, "'%s' is no duration: 90s, 10m", timeout);
+	if (linger && text_parse_duration(linger, &linger_s) < 0)
+		return cli_usage(err, "'%s' is no duration: 0, 90s, 10m", linger);
+	x->timeout_s = (double)seconds;
+	x->linger_s = (double)linger_s;
+	return 0;
+}
+
+static int remove_sandbox(struct cli *cli, const char *id, struct error *err)
+{
+	return cli_call(cli, "DELETE", "/api/sandboxes/%s", id, NULL, NULL, err);
+}
+
+/* The end of run and exec: a failure of ours has a status of its own. */
+static int end_of_run(struct cli *cli, int r)
+{
+	if (r == -EPIPE) /* as if the signal had ended us */
+		return 128 + SIGPIPE;
+	if (interrupt_signal())
+		cli->failure_status = 128 + interrupt_signal();
+	else if (r < 0)
+		cli->failure_status = EXEC_FAILED;
+	return r;
+}
+
+static int run_in(struct cli *cli, struct exec_run *x, bool keep, struct error *err)
+{
+	struct error gone = ERROR_INIT;
+	int r = exec_run(cli, x, err);
+
+	if (keep) {
+		cli_tell("varve: the sandbox %s is kept", x->sandbox);
+		return r;
+	}
+	int rm = remove_sandbox(cli, x->sandbox, &gone);
+	if (rm < 0 && rm != -ENOENT && r == 0)
+		r = error_set(err, rm, "removing the sandbox %s: %s", x->sandbox,
+			      error_text(&gone));
+	return r;
+}
+
+int cmd_run(struct cli *cli, const struct args *args, struct error *err)
+{
+	struct exec_run x = { .argv = args->words };
+	json_t *body = json_object(), *sandbox = NULL;
+	int r = body ? exec_options(args, &x, err) : -ENOMEM;
+
+	if (r == 0)
+		r = sandbox_body(args, body, err);
+	if (r == 0) {
+		interrupt_catch();
+		struct image_build b = { .path = "/api/sandboxes",
+					 .body = body,
+					 .quiet = args_has(args, "quiet"),
+					 .interruptible = true };
+		r = image_build(cli, &b, &sandbox, err);
+	}
+	if (r == 0) {
+		x.sandbox = cli_str(sandbox, "sandboxID");
+		r = run_in(cli, &x, args_has(args, "keep"), err);
+	}
+	json_decref(sandbox);
+	json_decref(body);
+	return end_of_run(cli, r);
+}
+
+int cmd_exec(struct cli *cli, const struct args *args, struct error *err)
+{
+	struct exec_run x = { .argv = args->words + 1 };
+	json_t *sandbox = NULL, *envs = NULL;
+	int r = exec_options(args, &x, err);
+
+	if (r == 0)
+		r = exec_envs(args, &envs, err);
+	if (r == 0)
+		r = sandbox_find(cli, args->words[0], &sandbox, err);
+	if (r == 0) {
+		interrupt_catch();
+		x.sandbox = cli_str(sandbox, "sandboxID");
+		x.envs = envs;
+		r = exec_run(cli, &x, err);
+	}
+	json_decref(envs);
+	json_decref(sandbox);
+	return end_of_run(cli, r);
+}
+
+/* ---- sandboxes ---- */
+
+static void sandbox_row(struct table *t, const json_t *o)
+{
+	const char *name = cli_str(o, "snapshot"), *id = cli_str(o, "fromCheckpointId");
+
+	table_cell(t, "%s", cli_str(o, "sandboxID"));
+	table_cell(t, "%s", cli_str(o, "status"));
+	table_name(t, *name ? name : id, *name ? strlen(name) : MIN(strlen(id), 8ul));
+	table_size(t, cli_num(o, "memoryMB") * MIB);
+	table_cell(t, "%llu", (unsigned long long)cli_num(o, "changedInodes"));
+	table_size(t, cli_num(o, "upperBytes"));
+	table_time(t, cli_str(o, "startedAt"));
+	table_time(t, cli_str(o, "endAt"));
+	table_time(t, cli_str(o, "removeAt"));
+}
+
+int cmd_sandboxes(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *list = NULL;
+	int r = cli_call(cli, "GET", "/api/sandboxes", NULL, NULL, &list, err);
+
+	(void)args;
+	if (r == 0)
+		r = cli_print_list(
+			cli, list,
+			"SANDBOX|STATUS|SNAPSHOT|>MEMORY|>CHANGED|>WRITTEN|STARTED|STOPS|REMOVED",
+			sandbox_row,
+			"no sandboxes; 'varve run --keep --snapshot NAME -- COMMAND' makes one");
+	json_decref(list);
+	return r;
+}
+
+/* All are tried; the first failure is the result, the others are printed. */
+int cmd_kill(struct cli *cli, const struct args *args, struct error *err)
+{
+	int result = 0;
+
+	for (int i = 0; i < args->count; i++) {
+		struct error e = ERROR_INIT;
+		json_t *o = NULL;
+		int r = sandbox_find(cli, args->words[i], &o, &e);
+		if (r == 0)
+			r = remove_sandbox(cli, cli_str(o, "sandboxID"), &e);
+		json_decref(o);
+		if (r < 0 && result < 0)
+			cli_tell("varve: kill: %s", error_text(&e));
+		else if (r < 0)
+			result = error_set(err, r, "%s", error_text(&e));
+	}
+	return result;
+}
+
+/* ---- checkpoints ---- */
+
+static void checkpoint_row(struct table *t, const json_t *o)
+{
+	const char *name = cli_str(o, "name");
+
+	table_name(t, name, strlen(name));
+	table_cell(t, "%s", cli_str(o, "id"));
+	table_cell(t, "%s", cli_str(o, "status"));
+	table_size(t, cli_num(o, "sizeBytes"));
+	table_time(t, cli_str(o, "createdAt"));
+}
+
+int cmd_checkpoints(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *sandbox = NULL, *list = NULL;
+	int r = sandbox_find(cli, args->words[0], &sandbox, err);
+
+	if (r == 0)
+		r = cli_call(cli, "GET", "/api/sandboxes/%s/checkpoints",
+			     cli_str(sandbox, "sandboxID"), NULL, &list, err);
+	if (r == 0)
+		r = cli_print_list(cli, list, "NAME|ID|STATUS|>SIZE|CREATED", checkpoint_row,
+				   "no checkpoints; 'varve checkpoint SANDBOX NAME' takes one");
+	json_decref(list);
+	json_decref(sandbox);
+	return r;
+}
+
+/* By its name, or by its id or the start of it. */
+static int find_checkpoint(const json_t *list, const char *word, json_t **out, struct error *err)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(list, i, o) {
+		if (strcmp(cli_str(o, "name"), word) == 0) {
+			*out = o;
+			return 0;
+		}
+	}
+	return id_match(list, "id", "", word, "checkpoint of it", out, err);
+}
+
+int cmd_restore(struct cli *cli, const struct args *args, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+	json_t *sandbox = NULL, *list = NULL, *o;
+	int r = sandbox_find(cli, args->words[0], &sandbox, err);
+	const char *id = cli_str(sandbox, "sandboxID");
+
+	if (r == 0)
+		r = cli_call(cli, "GET", "/api/sandboxes/%s/checkpoints", id, NULL, &list, err);
+	if (r == 0)
+		r = find_checkpoint(list, args->words[1], &o, err);
+	if (r == 0) {
+		r = client_path(&path, "/api/sandboxes/%s/checkpoints/%s/restore", id,
+				cli_str(o, "id"));
+		if (r < 0 || !buf_cstr(&path))
+			r = -ENOMEM;
+		else
+			r = client_call(cli_client(cli, err), "POST", (const char *)path.data, NULL,
+					NULL, err);
+	}
+	json_decref(list);
+	json_decref(sandbox);
+	return r;
+}

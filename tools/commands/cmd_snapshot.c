@@ -1,0 +1,166 @@
+/* cmd_snapshot.c - commands on snapshots' records. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/base/bytes_json.h"
+#include "tools/commands/commands.h"
+#include "tools/cli/mount_ref.h"
+#include "tools/cli/snapshots_view.h"
+#include "tools/cli/text.h"
+
+/* How many mounts and sandboxes of a deleted snapshot rm names. */
+#define USERS_TOLD 5
+
+int cmd_snapshots(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *list = NULL;
+	int r = snapshots_fetch(cli, &list, err);
+
+	(void)args;
+	if (r == 0)
+		r = snapshots_print(cli, list);
+	json_decref(list);
+	return r;
+}
+
+int cmd_show(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *o = NULL;
+	int r = snapshot_fetch(cli, args->words[0], &o, err);
+
+	if (r == 0)
+		r = snapshot_print(cli, o);
+	json_decref(o);
+	return r;
+}
+
+int cmd_history(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *list = NULL;
+	int r = history_fetch(cli, args->words[0], &list, err);
+
+	if (r == 0)
+		r = snapshots_print(cli, list);
+	json_decref(list);
+	return r;
+}
+
+/* PATCH a snapshot; with --json print what it is then. Takes `change`. */
+static int patch(struct cli *cli, const char *name, json_t *change, struct error *err)
+{
+	json_t *o = NULL;
+	int r = change ? cli_call(cli, "PATCH", "/api/snapshots/%s", name, change, &o, err)
+		       : -ENOMEM;
+
+	if (r == 0 && cli->json)
+		r = cli_print_json(o);
+	json_decref(o);
+	json_decref(change);
+	return r;
+}
+
+int cmd_rename(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *change = json_pack("{s:s}", "name", args->words[1]);
+
+	if (!change)
+		return cli_usage(err, "the new name is not UTF-8");
+	return patch(cli, args->words[0], change, err);
+}
+
+/* Each is tried; the first failure is the result. */
+/* Which mounts and sandboxes keep what the snapshot `id`, which is deleted, has. */
+static void tell_users(struct cli *cli, const char *word, const char *id)
+{
+	struct error ignored = ERROR_INIT;
+	json_t *mounts = NULL, *m;
+	const char *dir;
+	size_t i, n = 0;
+
+	if (cli_state_dir(cli, &dir, &ignored) < 0 ||
+	    cli_call(cli, "GET", "/api/mounts", NULL, NULL, &mounts, &ignored) < 0)
+		return;
+	json_array_foreach(mounts, i, m) {
+		CLEANUP(buf_fini_p) struct buf at = BUF_INIT;
+		char *own = mount_own_place(dir, m);
+		const char *sandboxes = "sandboxes/";
+
+		if (strcmp(cli_str(m, "snapshotId"), id) == 0 && n++ < USERS_TOLD) {
+			if (own && strncmp(own, sandboxes, strlen(sandboxes)) == 0)
+				cli_tell("%s: the sandbox %.*s still uses its space", word,
+					 (int)strcspn(own + strlen(sandboxes), "/"),
+					 own + strlen(sandboxes));
+			else if (bytes_json_get(m, "mountpoint", &at) == 0 && buf_cstr(&at))
+				cli_tell("%s: the mount %.8s (%s) still uses its space", word,
+					 cli_str(m, "id"), (const char *)at.data);
+		}
+		free(own);
+	}
+	if (n > USERS_TOLD)
+		cli_tell("%s: and so do %zu more", word, n - USERS_TOLD);
+	json_decref(mounts);
+}
+
+/* Delete one snapshot. */
+static int remove_one(struct cli *cli, const char *word, struct error *err)
+{
+	struct error ignored = ERROR_INIT;
+	json_t *snap = NULL;
+
+	/* Its id cannot be asked for afterwards. */
+	if (!cli->json && snapshot_fetch(cli, word, &snap, &ignored) < 0)
+		snap = NULL;
+	int r = cli_call(cli, "DELETE", "/api/snapshots/%s", word, NULL, NULL, err);
+
+	if (r == 0 && snap)
+		tell_users(cli, word, cli_str(snap, "id"));
+	json_decref(snap);
+	return r;
+}
+
+int cmd_rm(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *removed = json_array();
+	int result = 0;
+
+	for (int i = 0; i < args->count; i++) {
+		struct error e = ERROR_INIT;
+		int r = remove_one(cli, args->words[i], &e);
+
+		if (r == 0)
+			json_array_append_new(removed,
+					      bytes_json(args->words[i], strlen(args->words[i])));
+		else if (result == 0)
+			result = error_set(err, r, "%s", error_text(&e));
+		if (r < 0 && (r == -ECONNREFUSED || r == -EACCES))
+			break;
+	}
+	if (cli->json && json_array_size(removed) > 0) {
+		int r = cli_print_json(removed);
+		result = result ? result : r;
+	}
+	json_decref(removed);
+	return result;
+}
+
+const struct option_spec options_pin[] = {
+	{ 0, "unpin", NULL, "take the protection away" },
+	{ 0, "ttl", "DURATION",
+	  "unpin, and expire when unused that long (30m, 12h, 7d; 0: never)" },
+	{ 0 },
+};
+
+int cmd_pin(struct cli *cli, const struct args *args, struct error *err)
+{
+	const char *ttl = args_get(args, "ttl");
+	bool pinned = !args_has(args, "unpin") && !ttl;
+	int64_t seconds = 0;
+
+	if (ttl && text_parse_duration(ttl, &seconds) < 0)
+		return cli_usage(err, "'%s' is no duration: 30m, 12h, 7d", ttl);
+	json_t *change = json_pack("{s:b}", "pinned", pinned);
+	if (change && ttl)
+		json_object_set_new(change, "ttl", json_integer(seconds));
+	return patch(cli, args->words[0], change, err);
+}

@@ -1,0 +1,140 @@
+#include "tools/commands/exec_input.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/client.h"
+
+struct exec_input {
+	struct client *client; /* the thread's until it is joined */
+	struct buf path;
+	int stop[2]; /* its write end is closed at the end */
+	atomic_bool stopping;
+	pthread_t thread;
+};
+
+bool exec_input_is_there(void)
+{
+	struct stat st;
+
+	if (fstat(STDIN_FILENO, &st) < 0 || isatty(STDIN_FILENO))
+		return false;
+	return !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3);
+}
+
+static ssize_t on_read(void *arg, void *data, size_t size)
+{
+	struct exec_input *in = arg;
+	struct pollfd p[] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = in->stop[0] } };
+
+	for (;;) {
+		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
+			return -errno;
+		if (p[1].revents)
+			return -EINTR;
+		if (!p[0].revents)
+			continue;
+
+		ssize_t n = read(STDIN_FILENO, data, size);
+
+		if (n >= 0)
+			return n;
+		if (errno != EINTR && errno != EAGAIN)
+			return -errno;
+	}
+}
+
+static bool is_stopping(void *arg)
+{
+	struct exec_input *in = arg;
+
+	return atomic_load(&in->stopping);
+}
+
+static void *input_main(void *arg)
+{
+	struct exec_input *in = arg;
+	struct error err = ERROR_INIT;
+	struct client_request rq = { .method = "POST",
+				     .path = (const char *)in->path.data,
+				     .upload = true,
+				     .upload_type = "application/octet-stream",
+				     .on_read = on_read,
+				     .cancelled = is_stopping,
+				     .arg = in };
+	int r = client_run(in->client, &rq, NULL, &err);
+
+	/* A program may end before its input: that is no failure. */
+	if (r < 0 && r != -EINTR && r != -ENOENT && r != -EEXIST)
+		cli_tell("varve: standard input: %s", error_text(&err));
+	return NULL;
+}
+
+static void input_free(struct exec_input *in)
+{
+	for (int i = 0; i < 2; i++)
+		if (in->stop[i] >= 0)
+			close(in->stop[i]);
+	client_free(in->client);
+	buf_fini(&in->path);
+	free(in);
+}
+
+/* Signals are the main thread's, whose calls they interrupt. */
+static int start_thread(struct exec_input *in)
+{
+	sigset_t all, old;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&in->thread, NULL, input_main, in);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -rc;
+}
+
+int exec_input_start(const char *socket_path, const char *sandbox, const char *exec_id,
+		     struct exec_input **out, struct error *err)
+{
+	struct exec_input *in = calloc(1, sizeof(*in));
+	int r;
+
+	if (!in)
+		return -ENOMEM;
+	in->stop[0] = in->stop[1] = -1;
+	r = client_new(socket_path, &in->client, err);
+	if (r == 0 && pipe2(in->stop, O_CLOEXEC) < 0)
+		r = error_set_errno(err, -errno, "cannot make a pipe");
+	if (r == 0 &&
+	    (client_path(&in->path, "/api/sandboxes/%s/exec/%s/stdin", sandbox, exec_id) < 0 ||
+	     !buf_cstr(&in->path)))
+		r = -ENOMEM;
+	if (r == 0 && (r = start_thread(in)) < 0)
+		error_set_errno(err, r, "cannot start a thread");
+	if (r < 0) {
+		input_free(in);
+		return r;
+	}
+	*out = in;
+	return 0;
+}
+
+void exec_input_stop(struct exec_input *in)
+{
+	if (!in)
+		return;
+	atomic_store(&in->stopping, true);
+	close(in->stop[1]);
+	in->stop[1] = -1;
+	pthread_join(in->thread, NULL);
+	input_free(in);
+}

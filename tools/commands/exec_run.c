@@ -1,0 +1,286 @@
+#include "tools/commands/exec_run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/base/bytes_json.h"
+#include "tools/commands/exec_input.h"
+
+#define OUTPUT_MAX ((size_t)16 << 20) /* of each stream, with --json */
+
+static volatile sig_atomic_t caught;
+static atomic_ullong pending;  /* a bit each; those that a program has not got yet */
+static atomic_uint interrupts; /* times that SIGINT came */
+
+static void remember(int sig)
+{
+	caught = sig;
+	atomic_fetch_or(&pending, 1ull << sig);
+	if (sig == SIGINT)
+		atomic_fetch_add(&interrupts, 1);
+}
+
+/* What is ignored (nohup) stays so. */
+static void catch_signals(const int *signals, size_t n)
+{
+	struct sigaction sa = { .sa_handler = remember }, old;
+
+	for (size_t i = 0; i < n; i++)
+		if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+			sigaction(signals[i], &sa, NULL);
+}
+
+void interrupt_catch(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+
+	catch_signals(signals, ARRAY_SIZE(signals));
+	/* A reader that has gone is a failed write, so that what was made is cleaned up. */
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int interrupt_signal(void)
+{
+	return caught;
+}
+
+void interrupt_forget(void)
+{
+	caught = 0;
+	atomic_store(&pending, 0);
+	atomic_store(&interrupts, 0);
+}
+
+int exec_envs(const struct args *args, json_t **out, struct error *err)
+{
+	json_t *o = NULL;
+
+	for (int i = 0; i < args->option_count; i++) {
+		const char *value = args->options[i].value;
+		if (strcmp(args->options[i].spec->name, "env") != 0)
+			continue;
+		size_t n = strcspn(value, "=");
+		char *key = strndup(value, n);
+		if (n == 0 || value[n] != '=') {
+			free(key);
+			json_decref(o);
+			return cli_usage(err, "'%s' is no K=V", value);
+		}
+		if (!o)
+			o = json_object();
+		int failed = !key ||
+			     json_object_set_new(o, key,
+						 bytes_json(value + n + 1, strlen(value + n + 1)));
+		free(key);
+		if (failed) {
+			json_decref(o);
+			return -ENOMEM;
+		}
+	}
+	*out = o;
+	return 0;
+}
+
+/* A program while it runs. */
+struct running {
+	struct cli *cli;
+	const struct exec_run *x;
+	struct client *side; /* for signals; made when the first one comes */
+	char exec_id[64];    /* "" until it has started */
+	bool has_input;
+	struct exec_input *input; /* or NULL */
+	struct buf kept[2];	  /* stdout and stderr, with --json */
+	bool cut;
+	int failed;	  /* -errno: nothing more can be printed or started */
+	struct error why; /* of failed, where it is not the output */
+};
+
+/* With --json the output is part of the result. */
+static void keep(struct running *p, struct buf *b, const void *data, size_t len)
+{
+	size_t room = OUTPUT_MAX - b->len;
+
+	p->cut |= len > room;
+	if (buf_append(b, data, MIN(len, room)) < 0)
+		p->failed = -ENOMEM;
+}
+
+static void print(struct running *p, const char *stream, const void *data, size_t len)
+{
+	bool is_err = strcmp(stream, "stderr") == 0;
+	FILE *f = is_err ? stderr : stdout;
+
+	if (p->cli->json)
+		keep(p, &p->kept[is_err], data, len);
+	else if (len > 0 && (fwrite(data, 1, len, f) != len || fflush(f) == EOF))
+		p->failed = cli_write_failure();
+}
+
+/* "started" {"execId"}: now it can be told something. */
+static void on_started(struct running *p, const json_t *data)
+{
+	snprintf(p->exec_id, sizeof(p->exec_id), "%s", cli_str(data, "execId"));
+	if (p->has_input && !p->input)
+		p->failed = exec_input_start(p->cli->socket, p->x->sandbox, p->exec_id, &p->input,
+					     &p->why);
+}
+
+/* "output" {"stream", "data" or "dataBase64"} */
+static void on_event(void *arg, const char *type, const json_t *data)
+{
+	struct running *p = arg;
+	CLEANUP(buf_fini_p) struct buf bytes = BUF_INIT;
+
+	if (strcmp(type, "started") == 0)
+		on_started(p, data);
+	if (strcmp(type, "output") != 0)
+		return;
+	if (bytes_json_get(data, "data", &bytes) < 0)
+		p->failed = -EBADMSG;
+	else
+		print(p, cli_str(data, "stream"), bytes.data, bytes.len);
+}
+
+/* Over a connection of its own: that of the program is busy. */
+static int send_signal(struct running *p, int sig)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+	struct error err = ERROR_INIT;
+	json_t *body;
+	int r = p->side ? 0 : client_new(p->cli->socket, &p->side, &err);
+
+	if (r == 0 && (client_path(&path, "/api/sandboxes/%s/exec/%s/signal", p->x->sandbox,
+				   p->exec_id) < 0 ||
+		       !buf_cstr(&path)))
+		r = -ENOMEM;
+	if (r < 0)
+		return r;
+	body = json_pack("{s:i}", "signal", sig);
+	r = client_call(p->side, "POST", (const char *)path.data, body, NULL, &err);
+	json_decref(body);
+	/* It has just ended: so will the call. */
+	return r == -ENOENT || r == -EEXIST ? 0 : r;
+}
+
+/* Signals go on to the program, but the second SIGINT ends the call. */
+static bool is_cancelled(void *arg)
+{
+	struct running *p = arg;
+	unsigned long long signals;
+	int r = 0;
+
+	if (p->failed || atomic_load(&interrupts) > 1)
+		return true;
+	if (!*p->exec_id)
+		return false;
+	signals = atomic_exchange(&pending, 0);
+	for (int sig = 1; sig < 64 && r == 0; sig++)
+		if (signals & 1ull << sig)
+			r = send_signal(p, sig);
+	return r < 0;
+}
+
+static json_t *request_body(const struct exec_run *x, bool has_input)
+{
+	json_t *args = json_array(), *o;
+	int failed = 0;
+
+	for (char *const *a = x->argv + 1; *a && args; a++)
+		failed |= json_array_append_new(args, bytes_json(*a, strlen(*a)));
+	o = json_pack("{s:o, s:o}", "cmd", bytes_json(x->argv[0], strlen(x->argv[0])), "args",
+		      args);
+	failed |= json_object_set_new(o, has_input ? "openStdin" : "control", json_true());
+	if (x->envs)
+		failed |= json_object_set(o, "envs", (json_t *)(uintptr_t)x->envs);
+	if (x->workdir)
+		failed |= json_object_set_new(o, "cwd", json_string(x->workdir));
+	if (x->timeout_s > 0)
+		failed |= json_object_set_new(o, "timeout", json_real(x->timeout_s));
+	if (x->linger_s >= 0)
+		failed |= json_object_set_new(o, "linger", json_real(x->linger_s));
+	if (!failed)
+		return o;
+	json_decref(o);
+	return NULL;
+}
+
+static int set_kept(struct running *p, json_t *result)
+{
+	if (p->cut && json_object_set_new(result, "truncated", json_true()) < 0)
+		return -ENOMEM;
+	for (int i = 0; i < 2; i++) {
+		const char *key = i ? "stderr" : "stdout";
+
+		if (p->kept[i].len > 0 &&
+		    json_object_set_new(result, key, bytes_json(p->kept[i].data, p->kept[i].len)) <
+			    0)
+			return -ENOMEM;
+	}
+	return json_object_set_new(result, "sandboxID", json_string(p->x->sandbox)) < 0 ? -ENOMEM
+											: 0;
+}
+
+static int print_result(struct running *p, json_t *result)
+{
+	struct cli *cli = p->cli;
+
+	cli->status = (int)json_integer_value(json_object_get(result, "exitCode"));
+	if (cli->json) {
+		int r = set_kept(p, result);
+		return r < 0 ? r : cli_print_json(result);
+	}
+	if (json_is_true(json_object_get(result, "truncated")))
+		fputs("varve: processes that it has left still hold its output: "
+		      "what they write from now on is not shown (--linger waits longer)\n",
+		      stderr);
+	return p->failed;
+}
+
+/* The program has ended, or the call has: only the status of what it did not get is ours. */
+static void running_fini(struct running *p, int r)
+{
+	exec_input_stop(p->input);
+	client_free(p->side);
+	buf_fini(&p->kept[0]);
+	buf_fini(&p->kept[1]);
+	if (r == 0)
+		interrupt_forget();
+}
+
+int exec_run(struct cli *cli, const struct exec_run *x, struct error *err)
+{
+	static const int more_signals[] = { SIGQUIT, SIGUSR1, SIGUSR2 };
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+	struct running p = { .cli = cli, .x = x, .has_input = exec_input_is_there() };
+	struct client *c = cli_client(cli, err);
+	json_t *body, *o = NULL;
+
+	if (!c)
+		return err->code;
+	if (client_path(&path, "/api/sandboxes/%s/exec/run", x->sandbox) < 0 || !buf_cstr(&path))
+		return -ENOMEM;
+	catch_signals(more_signals, ARRAY_SIZE(more_signals));
+	body = request_body(x, p.has_input);
+	struct client_request rq = { .method = "POST",
+				     .path = (const char *)path.data,
+				     .body = body,
+				     .on_event = on_event,
+				     .cancelled = is_cancelled,
+				     .arg = &p };
+	int r = body ? client_run(c, &rq, &o, err) : -ENOMEM;
+	if (r == 0)
+		r = print_result(&p, o);
+	else if (p.failed && p.why.code)
+		r = error_set(err, p.failed, "%s", error_text(&p.why));
+	else if (p.failed)
+		r = error_set_errno(err, p.failed, "writing the output");
+	running_fini(&p, r);
+	json_decref(o);
+	json_decref(body);
+	return r;
+}

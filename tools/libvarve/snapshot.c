@@ -1,0 +1,154 @@
+/* snapshot.c - images under a name, and the builds that make them. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "tools/libvarve/connection.h"
+#include "tools/libvarve/image.h"
+#include "tools/libvarve/records.h"
+
+#define S(member, name) TEXT_FIELD(struct varve_snapshot, member, name)
+#define N(member, name) NUMBER_FIELD(struct varve_snapshot, member, name)
+static const struct record_field fields[] = {
+	S(id, "id"),
+	S(name, "name"),
+	S(status, "status"),
+	S(content_hash, "contentHash"),
+	S(checkpoint_id, "checkpointId"),
+	S(created_at, "createdAt"),
+	S(last_used_at, "lastUsedAt"),
+	S(error, "error"),
+	S(root, "root"),
+	S(parent, "parent"),
+	S(build_id, "buildID"),
+	{ "manifest", offsetof(struct varve_snapshot, manifest), RECORD_JSON },
+	N(size_bytes, "sizeBytes"),
+	N(new_bytes, "newBytes"),
+	N(file_count, "fileCount"),
+};
+static const struct record_type type = {
+	"a snapshot",
+	fields,
+	ARRAY_SIZE(fields),
+	sizeof(struct varve_snapshot),
+	offsetof(struct varve_snapshot, json),
+};
+
+static int make_body(const char *name, const struct varve_image *image, json_t **out,
+		     struct error *err)
+{
+	json_t *text = NULL, *manifest = NULL;
+	int r = image_text(name, "the snapshot's name", &text, err);
+
+	if (r == 0)
+		r = image_manifest(image, &manifest, err);
+	if (r < 0) {
+		json_decref(text);
+		return r;
+	}
+	*out = json_pack("{s:o, s:o}", "name", text, "image", manifest);
+	return *out ? 0 : -ENOMEM;
+}
+
+int varve_snapshot_create(struct varve_client *c, const char *name, struct varve_image *image,
+			  const struct varve_build_options *o, struct varve_snapshot **out,
+			  struct varve_error *err)
+{
+	static const struct varve_build_options none;
+	static const char *const paths[] = { "/api/snapshots", "/api/snapshots?force=true",
+					     "/api/snapshots?keepFailed=true",
+					     "/api/snapshots?force=true&keepFailed=true" };
+	CLEANUP(json_decref_p) json_t *body = NULL;
+	struct error why = ERROR_INIT;
+	void *record = NULL;
+	json_t *j = NULL;
+	int r = make_body(name, image, &body, &why);
+
+	if (r < 0)
+		return image_report(&why, r, err);
+	o = o ? o : &none;
+	struct call call = {
+		.method = "POST",
+		.body = body,
+		.fd = -1,
+		.events = true,
+		.on_log = o->on_log,
+		.arg = o->arg,
+	};
+	r = connection_run(c, &call, &j, err, paths[!!o->force + 2 * !!o->keep_failed]);
+	if (r == 0)
+		r = record_new(&type, j, &record, err);
+	if (r == 0)
+		*out = record;
+	return r;
+}
+
+int varve_snapshot_list(struct varve_client *c, struct varve_snapshot ***out,
+			struct varve_error *err)
+{
+	struct call call = { .method = "GET", .fd = -1 };
+	void **list = NULL;
+	json_t *j = NULL;
+	int r = connection_run(c, &call, &j, err, "/api/snapshots");
+
+	if (r == 0)
+		r = records_new(&type, j, &list, err);
+	if (r == 0)
+		*out = (struct varve_snapshot **)list;
+	return r;
+}
+
+int varve_snapshot_get(struct varve_client *c, const char *name_or_id, struct varve_snapshot **out,
+		       struct varve_error *err)
+{
+	struct call call = { .method = "GET", .fd = -1 };
+	void *record = NULL;
+	json_t *j = NULL;
+	int r = connection_run(c, &call, &j, err, "/api/snapshots/%s", name_or_id);
+
+	if (r == 0)
+		r = record_new(&type, j, &record, err);
+	if (r == 0)
+		*out = record;
+	return r;
+}
+
+int varve_snapshot_delete(struct varve_client *c, const char *name_or_id, struct varve_error *err)
+{
+	struct call call = { .method = "DELETE", .fd = -1 };
+
+	return connection_run(c, &call, NULL, err, "/api/snapshots/%s", name_or_id);
+}
+
+void varve_snapshot_free(struct varve_snapshot *s)
+{
+	record_free(s);
+}
+
+void varve_snapshots_free(struct varve_snapshot **list)
+{
+	records_free((void **)list);
+}
+
+/* ---- builds ---- */
+
+int varve_build_logs(struct varve_client *c, const char *build_id, varve_log_fn on_log, void *arg,
+		     struct varve_error *err)
+{
+	struct call call = {
+		.method = "GET",
+		.fd = -1,
+		.events = true,
+		.no_result = true,
+		.on_log = on_log,
+		.arg = arg,
+	};
+
+	return connection_run(c, &call, NULL, err, "/api/builds/%s/logs", build_id);
+}
+
+int varve_build_cancel(struct varve_client *c, const char *build_id, struct varve_error *err)
+{
+	struct call call = { .method = "DELETE", .fd = -1 };
+
+	return connection_run(c, &call, NULL, err, "/api/builds/%s", build_id);
+}
