@@ -64,7 +64,7 @@ is "which is asked for again with 304" \
 is "another one's is not" \
 	"$(get /dashboard/style.css -o /dev/null -w '%{http_code}' -H "If-None-Match: $etag")" 200
 is "what is not there is not found" "$(get /dashboard/../main.c -o /dev/null -w '%{http_code}' --path-as-is)" 404
-for f in "$SRC"/snapshotd/dashboard/*; do
+for f in "$SRC"/snapshotd/dashboard/*.{js,css,svg,html}; do
 	name=/dashboard/${f##*/}
 	get "$name" -o "$T/.asset" -w '%{content_type}\n' >"$T/.type"
 	case $f in
