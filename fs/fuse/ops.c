@@ -21,33 +21,8 @@
 
 #include <fuse_lowlevel.h>
 
-#include "fs/fuse/ops_internal.h"
+#include "fs/fuse/ops_reply.h"
 #include "store/base/log.h"
-
-/* The one place where failures become what the kernel is told. */
-int ops_kernel_error(uint64_t ino, int r)
-{
-	if (r != -EBADMSG && r != -ENODATA)
-		return -r;
-	log_error("inode %llu: %s", (unsigned long long)ino,
-		  r == -ENODATA ? "a chunk or node is missing" : "a chunk or node is damaged");
-	return EIO;
-}
-
-void ops_reply_err(fuse_req_t req, uint64_t ino, int r)
-{
-	fuse_reply_err(req, r ? ops_kernel_error(ino, r) : 0);
-}
-
-void ops_fill_entry(struct fuse_entry_param *e, const struct view_attr *a)
-{
-	memset(e, 0, sizeof(*e));
-	e->ino = shared_node(session_current(), a->ino);
-	e->generation = 1; /* numbers are never given out again */
-	inode_to_stat(a->ino, &a->rec, &e->attr);
-	e->attr_timeout = FOREVER;
-	e->entry_timeout = FOREVER;
-}
 
 /* Reply with an inode that the kernel then counts as looked up once more. */
 static void reply_entry(fuse_req_t req, const struct view_attr *a)
@@ -347,7 +322,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 	int64_t n = view_write(view_of_request(), ino, (uint64_t)off, data, size, flags);
 
 	if (flags & VIEW_WRITE_KILL)
-		wire_invalidate_attr(ino); /* or the kernel runs it setuid from its cache */
+		session_invalidate_attr(ino); /* or the kernel runs it setuid from its cache */
 	if (n < 0)
 		ops_reply_err(req, ino, (int)n);
 	else
@@ -443,7 +418,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 
 	(void)fi;
 	if (kill)
-		wire_invalidate_attr(ino); /* as op_write */
+		session_invalidate_attr(ino); /* as op_write */
 	ops_reply_err(req, ino, r);
 }
 
@@ -452,16 +427,6 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 {
 	(void)fi;
 	session_queue_seek(session_current(), req, ino, (uint64_t)off, whence);
-}
-
-void ops_seek(struct session *s, const struct deferred_request *q)
-{
-	int64_t r = view_seek(s->view, q->ino, q->off, q->whence);
-
-	if (r < 0)
-		ops_reply_err(q->req, q->ino, (int)r);
-	else
-		fuse_reply_lseek(q->req, r);
 }
 
 static void attr_to_wire(const struct stat *st, struct fuse_attr *a)

@@ -15,7 +15,7 @@
 
 #include <fuse_lowlevel.h>
 
-#include "fs/fuse/ops_internal.h"
+#include "fs/fuse/ops_reply.h"
 #include "store/tree/key.h"
 
 #define FIRST_INO 0xfffffffffffffff0ull /* no tree comes this far */

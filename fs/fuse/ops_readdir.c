@@ -9,7 +9,7 @@
 
 #include <fuse_lowlevel.h>
 
-#include "fs/fuse/ops_internal.h"
+#include "fs/fuse/ops_reply.h"
 
 #define COOKIE_DOT 1
 #define COOKIE_DOTDOT 2

@@ -1,4 +1,16 @@
-/* session_internal.h - shared by session.c (threads) and session_wire.c (requests). */
+/*
+ * session_internal.h - what the files of sessions and operations share. Each calls
+ * only those above it:
+ *
+ *   session.c          the table of sessions; who uses one
+ *   session_request.c  the request that a thread handles, and its answer
+ *   session_shared.c   cache mode `shared`; what the kernel is to forget
+ *   ops_reply.c, session_sync.c, ops_places.c, ops_readdir.c, ops.c: operations
+ *   session_wire.c     messages that libfuse does not know; handing over to it
+ *   session_poll.c, session_turns.c: who reads the next request
+ *   session_mount.c, session_start.c: a session's places, begin and end
+ *   session_pool.c     the serving threads
+ */
 #ifndef VARVE_FS_SESSION_INTERNAL_H
 #define VARVE_FS_SESSION_INTERNAL_H
 
@@ -108,6 +120,23 @@ void session_release_locked(struct session *s);
 /* Queue a request, and use the session until it is answered. False without memory: answered. */
 bool session_defer(struct deferred *d, struct session *s, const struct deferred_request *what);
 
+/* Put s into a free slot, whose number and generation name it in epoll. -ENOMEM. */
+MUST_CHECK int session_take_slot(struct session_pool *sp, struct session *s);
+/* Waits until nobody uses it. */
+void session_leave_slot(struct session *s);
+
+/* --- session_request.c --- */
+
+size_t session_buffer_size(void); /* of the largest request */
+/* What this thread handles from now on; request NULL: none. */
+void session_set_current(struct session *s, const void *request);
+
+/* --- session_sync.c --- */
+
+/* For the pool's `syncs` and `seeks`. */
+void session_run_syncs(struct deferred_request *q);
+void session_run_seeks(struct deferred_request *q);
+
 /* --- session_mount.c --- */
 
 /* Connect, and make a mount of it that has no place yet: *out_fd, to be placed or closed. */
@@ -172,12 +201,6 @@ void wire_handle(struct session *s, void *request, size_t n);
 /* Does this request take so long that another thread should look for more at once? */
 bool wire_takes_long(const void *request, size_t n);
 bool wire_is_write(const void *request, size_t n);
-size_t wire_buffer_size(void);
-void wire_set_current(struct session *s, const void *request);
-/* Drop what the kernel has cached of an inode, after writing it back. Not from a serving thread. */
-void wire_invalidate(struct session *s, uint64_t ino);
-/* Have the kernel ask for an inode's attributes again. From the thread of a request to it. */
-void wire_invalidate_attr(uint64_t ino);
 
 /* session_shared.c */
 struct fuse_init_in;
@@ -203,11 +226,13 @@ void shared_close_new(struct session *s, uint64_t ino, uint64_t fh);
 void shared_end(struct session *s);
 /* Answer opens whose files have got other nodes. */
 void shared_run_stales(struct deferred_request *q);
+/* Drop what the kernel has cached of an inode, after writing it back. Not from a serving thread. */
+void session_invalidate(struct session *s, uint64_t ino);
+/* Have the kernel ask for an inode's attributes again. From the thread of a request to it. */
+void session_invalidate_attr(uint64_t ino);
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops varve_ops;
-/* Answer an lseek request. */
-void ops_seek(struct session *s, const struct deferred_request *q);
 void ops_tmpfile(struct session *s, const void *request, size_t n);
 
 #endif

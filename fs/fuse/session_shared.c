@@ -215,7 +215,7 @@ void shared_run_stales(struct deferred_request *q)
 		struct fuse_in_header in = { .unique = q->unique };
 
 		next = q->next;
-		wire_set_current(q->session, NULL);
+		session_set_current(q->session, NULL);
 		forget_names(q->session, q->ino);
 		session_reply_raw(&in, -ESTALE, NULL, 0);
 		atomic_fetch_sub(&q->session->stales, 1);
@@ -233,4 +233,16 @@ void session_pool_share(struct session_pool *sp, struct shared_files *files)
 struct shared_files *session_pool_shared(const struct session_pool *sp)
 {
 	return sp->files;
+}
+
+void session_invalidate(struct session *s, uint64_t ino)
+{
+	/* A failure (nothing cached) is none. */
+	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, shared_node(s, ino), 0, 0);
+}
+
+void session_invalidate_attr(uint64_t ino)
+{
+	(void)!fuse_lowlevel_notify_inval_inode(session_current()->pool->fuse,
+						shared_node(session_current(), ino), -1, 0);
 }

@@ -23,61 +23,11 @@
 
 #include "store/base/log.h"
 
-/* max_write of 1 MiB, and the header libfuse allows for. */
-#define REQUEST_MAX ((1u << 20) + 4096)
 /* Copying so much takes about as long as to wake another thread. */
 #define LONG_BYTES (64u << 10)
 
-static _Thread_local struct session *current;
-static _Thread_local const struct fuse_in_header *current_request;
 /* Where the reply to the first INIT goes instead of a connection. */
 static _Thread_local struct session_pool *capture;
-
-struct session *session_current(void)
-{
-	return current;
-}
-
-const struct fuse_in_header *session_current_request(void)
-{
-	return current_request;
-}
-
-void wire_set_current(struct session *s, const void *request)
-{
-	current = s;
-	current_request = request;
-	/* What this thread changes meanwhile is done for the request. */
-	journal_set_request(current_request ? current_request->unique : 0);
-}
-
-size_t wire_buffer_size(void)
-{
-	return REQUEST_MAX;
-}
-
-static pthread_key_t reply_key;
-static pthread_once_t reply_once = PTHREAD_ONCE_INIT;
-
-static void make_reply_key(void)
-{
-	pthread_key_create(&reply_key, free);
-}
-
-void *session_reply_buffer(size_t len)
-{
-	void *p;
-
-	if (len > REQUEST_MAX)
-		return NULL;
-	pthread_once(&reply_once, make_reply_key);
-	p = pthread_getspecific(reply_key);
-	if (!p) {
-		p = malloc(REQUEST_MAX);
-		pthread_setspecific(reply_key, p);
-	}
-	return p;
-}
 
 static ssize_t capture_reply(struct iovec *iov, int count)
 {
@@ -98,7 +48,7 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	(void)fd;
 	(void)userdata;
-	return capture ? capture_reply(iov, count) : writev(current->fd, iov, count);
+	return capture ? capture_reply(iov, count) : writev(session_current()->fd, iov, count);
 }
 
 static ssize_t hook_read(int fd, void *buf, size_t len, void *userdata)
@@ -134,27 +84,6 @@ void wire_fini(struct session_pool *sp)
 {
 	if (sp->fuse)
 		fuse_session_destroy(sp->fuse);
-}
-
-void wire_invalidate(struct session *s, uint64_t ino)
-{
-	/* A failure (nothing cached) is none. */
-	(void)!fuse_lowlevel_notify_inval_inode(s->pool->fuse, shared_node(s, ino), 0, 0);
-}
-
-void wire_invalidate_attr(uint64_t ino)
-{
-	(void)!fuse_lowlevel_notify_inval_inode(current->pool->fuse, shared_node(current, ino), -1,
-						0);
-}
-
-int session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len)
-{
-	struct fuse_out_header out = { .error = error, .unique = in->unique };
-	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)payload, len } };
-
-	out.len = (uint32_t)(sizeof(out) + len);
-	return writev(current->fd, iov, 2) < 0 ? -errno : 0;
 }
 
 static void negotiate(struct session_pool *sp, void *request, size_t n)
@@ -248,7 +177,7 @@ void wire_handle(struct session *s, void *request, size_t n)
 
 	if (n < sizeof(*in))
 		return;
-	wire_set_current(s, in);
+	session_set_current(s, in);
 	if (shared_handle(s, request, n))
 		return;
 	shared_strip(s, request, n);

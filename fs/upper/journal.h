@@ -21,32 +21,9 @@
  * record is mended from that. So no operation of an epoch is ever found without
  * the change that began it.
  *
- * Format, version 2, little-endian; two segments of JOURNAL_SEGMENT bytes each,
- * number N at place N % 2:
- *   head     char[8] "VARVEJ2", u64 number (from 1), u64 bytes of the segment
- *            numbered one less, u8[16] the kernel's boot id, u32 salt (random),
- *            u32 CRC-32 of these
- *   record   at multiples of 8: u32 length, u32 CRC-32 of (u32 salt, u64 number,
- *            payload), payload. A record that does not check ends the segment.
- *            Behind it may be anything: the salt keeps bytes that a user chose,
- *            in a name or a file, from passing for records.
- *   payload  u8 2 data: u64 position in the data file, bytes
- *            u8 3 data synced: all data logged before is on disk in the data file
- *            u8 4 operation: u64 `unique` of the FUSE request that it was done for
- *            (0: none), u64 number of the inode that it made (0: none), changes
- *            u8 5 change of epoch: u32 the one that ends, u32 the one that begins,
- *            u64 next inode number, u8 length and id of the snapshot to come
- *   change   u8 1 put or 0 delete, u16 key length, u32 value length, key, value;
- *            keys are the family's without the mount's id
- * Version 1 ("VARVEJ1") has the head's CRC in the salt's place, then u32 0, no salt
- * in records, and no payloads 4 and 5; one that begins with 0 or 1 is the changes
- * of an operation. It is read, never written.
+ * Its bytes: journal_format.h. In the family `upper`: journal_apply.h.
  *
- * In the family, under (id, epoch 0): u64 number of the last segment that is in
- * the database, then the last change of epoch as in a payload, if there was one.
- * A segment counts if all before it do, whole.
- *
- * Thread-safe. The CRC is zlib's.
+ * Thread-safe.
  */
 #ifndef VARVE_FS_JOURNAL_H
 #define VARVE_FS_JOURNAL_H
@@ -54,14 +31,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fs/upper/journal_format.h"
 #include "store/base/buf.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/kv/kv.h"
-#include "store/names/snapshot.h"
-
-#define JOURNAL_SEGMENT (4u << 20)
-#define JOURNAL_ID_SIZE 16
 
 struct journal;
 /*
@@ -78,12 +52,6 @@ void journal_set_data_file(struct journal *j, int fd, const char *name);
 /* The file stays as it is. NULL is accepted. */
 void journal_free(struct journal *j);
 
-/* An epoch has ended, and another begun. */
-struct journal_epoch {
-	uint32_t ended, begun;
-	uint64_t next_ino;		    /* 0: not known (version 1) */
-	char snapshot_id[SNAPSHOT_ID_SIZE]; /* what becomes of the one that ended; "": nothing */
-};
 /* The epochs that the mount's record knows. */
 struct journal_epochs {
 	uint32_t oldest, current;
@@ -107,9 +75,6 @@ MUST_CHECK int journal_settle(struct journal *j);
 
 /* Operations that this thread logs from now on are done for this request; 0: for none. */
 void journal_set_request(uint64_t unique);
-/* Add a change to an operation. val NULL: deleted. -ENOMEM. */
-MUST_CHECK int journal_change(struct buf *op, const void *key, size_t klen, const void *val,
-			      size_t vlen);
 /*
  * Log an operation: all of it or, on failure (-ENOSPC, -EIO), nothing. made_ino:
  * of the inode that it makes, or 0.

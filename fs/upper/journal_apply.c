@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/upper/journal_internal.h"
+#include "fs/upper/journal_apply.h"
 #include "store/base/wire.h"
 
 /* ---- the last change of each key ---- */

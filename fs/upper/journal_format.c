@@ -10,7 +10,7 @@
 
 #include <zlib.h>
 
-#include "fs/upper/journal_internal.h"
+#include "fs/upper/journal_format.h"
 #include "store/base/wire.h"
 
 #define MAGIC "VARVEJ"

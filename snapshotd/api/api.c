@@ -14,76 +14,7 @@
 #include "store/base/hash.h"
 
 #define STOP_POLL_MS 50	       /* while a client takes nothing */
-#define BODY_MEDIUM (4u << 20) /* arguments, input and scripts of programs */
 #define STATUS_CLIENT_GONE 499 /* seen by nobody but the log and the metrics */
-
-const struct route api_routes[] = {
-	{ "GET", "/healthz", api_healthz, ROUTE_OPEN, NULL },
-	{ "GET", "/metrics", api_metrics, 0, NULL },
-	{ "GET", "/api/snapshots", api_snapshots_list, ROUTE_LONG, NULL },
-	{ "POST", "/api/snapshots", api_snapshot_create, ROUTE_LONG | ROUTE_LARGE, NULL },
-	{ "POST", "/api/snapshots/import", api_import, ROUTE_LONG | ROUTE_UPLOAD,
-	  api_import_check },
-	{ "GET", "/api/snapshots/:name", api_snapshot_get, 0, NULL },
-	{ "PATCH", "/api/snapshots/:name", api_snapshot_patch, 0, NULL },
-	{ "DELETE", "/api/snapshots/:name", api_snapshot_delete, 0, NULL },
-	{ "GET", "/api/snapshots/:name/history", api_snapshot_history, ROUTE_LONG, NULL },
-	{ "GET", "/api/snapshots/:name/export", api_export, ROUTE_LONG, NULL },
-	{ "GET", "/api/snapshots/:name/diff/:other", api_snapshots_diff, ROUTE_LONG, NULL },
-	{ "GET", "/api/mounts", api_mounts_list, 0, NULL },
-	{ "POST", "/api/mounts", api_mount_create, 0, NULL },
-	{ "GET", "/api/mounts/:id", api_mount_get, 0, NULL },
-	{ "DELETE", "/api/mounts/:id", api_mount_delete, 0, NULL },
-	{ "POST", "/api/mounts/:id/attach", api_mount_attach, 0, NULL },
-	{ "POST", "/api/mounts/:id/checkpoint", api_mount_checkpoint, 0, NULL },
-	{ "POST", "/api/mounts/:id/fork", api_mount_fork, 0, NULL },
-	{ "GET", "/api/mounts/:id/diff", api_mount_diff, ROUTE_LONG, NULL },
-	{ "GET", "/api/builds", api_builds_list, 0, NULL },
-	{ "GET", "/api/builds/:id", api_build_get, 0, NULL },
-	{ "DELETE", "/api/builds/:id", api_build_cancel, 0, NULL },
-	{ "GET", "/api/builds/:id/logs", api_build_logs, ROUTE_LONG, NULL },
-	{ "GET", "/api/images", api_images_list, 0, NULL },
-	{ "POST", "/api/images", api_image_create, ROUTE_LONG | ROUTE_LARGE, NULL },
-	{ "DELETE", "/api/images/:key", api_image_delete, 0, NULL },
-	/* Those before what has an id there. */
-	{ "POST", "/api/sandboxes/from-checkpoint/:checkpoint", api_sandbox_fork,
-	  ROUTE_LONG | ROUTE_MEDIUM, NULL },
-	{ "GET", "/api/sandboxes/checkpoints/:checkpoint/patches", api_patches_list, 0, NULL },
-	{ "POST", "/api/sandboxes/checkpoints/:checkpoint/patches", api_patch_create, ROUTE_MEDIUM,
-	  NULL },
-	{ "DELETE", "/api/sandboxes/checkpoints/:checkpoint/patches/:patch", api_patch_delete, 0,
-	  NULL },
-	{ "GET", "/api/sandboxes", api_sandboxes_list, 0, NULL },
-	{ "POST", "/api/sandboxes", api_sandbox_create, ROUTE_LONG | ROUTE_LARGE, NULL },
-	{ "GET", "/api/sandboxes/:id", api_sandbox_get, 0, NULL },
-	{ "DELETE", "/api/sandboxes/:id", api_sandbox_delete, 0, NULL },
-	{ "POST", "/api/sandboxes/:id/timeout", api_sandbox_timeout, 0, NULL },
-	{ "POST", "/api/sandboxes/:id/exec/run", api_exec_run, ROUTE_LONG | ROUTE_MEDIUM, NULL },
-	{ "POST", "/api/sandboxes/:id/exec/run-async", api_exec_run_async, ROUTE_MEDIUM, NULL },
-	{ "GET", "/api/sandboxes/:id/exec/:exec/result", api_exec_result, ROUTE_LONG, NULL },
-	{ "POST", "/api/sandboxes/:id/exec/:exec/signal", api_exec_signal, 0, NULL },
-	{ "POST", "/api/sandboxes/:id/exec/:exec/stdin", api_exec_stdin,
-	  ROUTE_LONG | ROUTE_STREAM | ROUTE_LIVE, api_exec_stdin_check },
-	{ "GET", "/api/sandboxes/:id/files", api_file_get, ROUTE_LONG, NULL },
-	{ "PUT", "/api/sandboxes/:id/files", api_file_put, ROUTE_LONG | ROUTE_STREAM,
-	  api_file_put_check },
-	{ "DELETE", "/api/sandboxes/:id/files", api_file_delete, ROUTE_LONG, NULL },
-	{ "GET", "/api/sandboxes/:id/files/list", api_file_list, ROUTE_LONG, NULL },
-	{ "POST", "/api/sandboxes/:id/files/mkdir", api_file_mkdir, ROUTE_LONG, NULL },
-	{ "GET", "/api/sandboxes/:id/checkpoints", api_checkpoints_list, 0, NULL },
-	{ "POST", "/api/sandboxes/:id/checkpoints", api_checkpoint_create, ROUTE_LONG, NULL },
-	{ "DELETE", "/api/sandboxes/:id/checkpoints/:checkpoint", api_checkpoint_delete, 0, NULL },
-	{ "POST", "/api/sandboxes/:id/checkpoints/:checkpoint/restore", api_checkpoint_restore,
-	  ROUTE_LONG, NULL },
-	{ "POST", "/api/gc", api_gc, ROUTE_LONG, NULL },
-	{ "POST", "/api/verify", api_verify, ROUTE_LONG, NULL },
-	{ "GET", "/api/stats", api_stats, 0, NULL },
-	{ "GET", "/api/stats/history", api_stats_history, 0, NULL },
-	{ "GET", "/", api_dashboard, ROUTE_OPEN, api_dashboard_check },
-	{ "POST", "/api/dashboard/token", api_dashboard_token, 0, NULL },
-	{ "GET", "/dashboard/:file", api_dashboard, ROUTE_OPEN, api_dashboard_check },
-};
-const size_t api_routes_count = ARRAY_SIZE(api_routes);
 
 /* ---- replies ---- */
 
@@ -210,7 +141,7 @@ static void fail_log(const struct api_call *c, int status, const char *why)
 }
 
 /* The edge: a failure becomes a reply and one line of log. */
-static void fail(struct api_call *c, int code, const struct error *err)
+void api_fail(struct api_call *c, int code, const struct error *err)
 {
 	int status = c->fail_status ? c->fail_status : status_of(code);
 	const char *why = error_text(err);
@@ -388,102 +319,4 @@ int api_body_known(const struct api_call *c, const struct field *fields, size_t 
 		return body_check(known, fields, n, out, err);
 	json_decref(known);
 	return rc;
-}
-
-static int call_route(struct api_call *c, struct error *err)
-{
-	struct http_request *rq = c->rq;
-	int rc = router_find(api_routes, api_routes_count, http_method(rq), http_path(rq),
-			     &c->match);
-	bool open = rc == 0 && (c->match.route->flags & ROUTE_OPEN);
-
-	int gate = api_gate(c, open, err);
-
-	if (gate < 0)
-		return gate;
-	if (rc == -EOPNOTSUPP) {
-		http_reply_header(rq, "Allow", c->match.allow);
-		return error_set(err, rc, "%s cannot be called with %.20s, only with %s",
-				 http_path(rq), http_method(rq), c->match.allow);
-	}
-	if (rc == -ENOENT)
-		return error_set(err, rc, "there is no call %s", http_path(rq));
-	if (rc < 0)
-		return error_set_errno(err, rc, "path %s", http_path(rq));
-	if (http_stopping(rq))
-		return error_set(err, -ECANCELED, "snapshotd is stopping");
-	return query_parse(http_query(rq), &c->query, err);
-}
-
-/* Bytes of a body that is collected. */
-static size_t body_max(const struct route *r)
-{
-	if (r->flags & ROUTE_LARGE)
-		return HTTP_BODY_MAX;
-	return r->flags & ROUTE_MEDIUM ? BODY_MEDIUM : HTTP_BODY_SMALL;
-}
-
-static void call_begin(void *ctx, struct http_request *rq, struct http_plan *plan)
-{
-	struct api *a = ctx;
-	struct error err = ERROR_INIT;
-	struct api_call *c = calloc(1, sizeof(*c));
-	int rc;
-
-	if (!c) {
-		http_reply(rq, 503, NULL, NULL, 0);
-		return;
-	}
-	c->api = a;
-	c->rq = rq;
-	c->begun_us = monotonic_us();
-	http_set_user(rq, c);
-	atomic_fetch_add_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
-	rc = call_route(c, &err);
-	if (rc == 0) {
-		const struct route *r = c->match.route;
-
-		plan->worker = r->flags & ROUTE_LONG;
-		plan->body_live = r->flags & ROUTE_LIVE;
-		plan->body_max = body_max(r);
-		plan->body_stream = (r->flags & ROUTE_STREAM) ||
-				    ((r->flags & ROUTE_UPLOAD) && query_get(&c->query, "format"));
-		rc = api_gate_body(c, plan->body_stream, &err);
-		if (rc == 0 && r->before)
-			rc = r->before(c, &err);
-	}
-	if (rc < 0)
-		fail(c, rc, &err);
-}
-
-static void call_handle(void *ctx, struct http_request *rq)
-{
-	struct api_call *c = http_user(rq);
-	struct error err = ERROR_INIT;
-	int rc = c->match.route->fn(c, &err);
-
-	(void)ctx;
-	if (rc < 0)
-		fail(c, rc, &err);
-}
-
-static void call_end(void *ctx, struct http_request *rq)
-{
-	struct api_call *c = http_user(rq);
-	struct api *a = ctx;
-
-	if (!c)
-		return;
-	metrics_http(&a->metrics, http_status(rq), monotonic_us() - c->begun_us);
-	atomic_fetch_sub_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
-	log_debug("%s %s: %d", http_method(rq), http_path(rq), http_status(rq));
-	query_fini(&c->query);
-	route_match_fini(&c->match);
-	free(c);
-}
-
-struct http_app api_app(struct api *a)
-{
-	return (struct http_app){ call_begin,		call_handle,	   call_end,	      a,
-				  CONN_STREAM_PAUSE_MS, &a->memory.bodies, &a->memory.replies };
 }

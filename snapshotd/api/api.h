@@ -123,6 +123,8 @@ MUST_CHECK int api_body_known(const struct api_call *c, const struct field *fiel
  * where api_progress has begun events.
  */
 MUST_CHECK int api_result(struct api_call *c, int status, json_t *j, struct error *err);
+/* Answer with what code stands for in HTTP, and why. */
+void api_fail(struct api_call *c, int code, const struct error *err);
 MUST_CHECK int api_no_content(struct api_call *c);
 
 /*

@@ -1,6 +1,6 @@
-/* ops_internal.h - shared by the files that implement FUSE operations. */
-#ifndef VARVE_FS_OPS_INTERNAL_H
-#define VARVE_FS_OPS_INTERNAL_H
+/* ops_reply.h - what the files that implement FUSE operations share. */
+#ifndef VARVE_FS_OPS_REPLY_H
+#define VARVE_FS_OPS_REPLY_H
 
 #include "fs/fuse/session_internal.h"
 

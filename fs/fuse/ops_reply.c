@@ -1,0 +1,33 @@
+#include "fs/fuse/ops_reply.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <fuse_lowlevel.h>
+
+#include "store/base/log.h"
+
+/* The one place where failures become what the kernel is told. */
+int ops_kernel_error(uint64_t ino, int r)
+{
+	if (r != -EBADMSG && r != -ENODATA)
+		return -r;
+	log_error("inode %llu: %s", (unsigned long long)ino,
+		  r == -ENODATA ? "a chunk or node is missing" : "a chunk or node is damaged");
+	return EIO;
+}
+
+void ops_reply_err(fuse_req_t req, uint64_t ino, int r)
+{
+	fuse_reply_err(req, r ? ops_kernel_error(ino, r) : 0);
+}
+
+void ops_fill_entry(struct fuse_entry_param *e, const struct view_attr *a)
+{
+	memset(e, 0, sizeof(*e));
+	e->ino = shared_node(session_current(), a->ino);
+	e->generation = 1; /* numbers are never given out again */
+	inode_to_stat(a->ino, &a->rec, &e->attr);
+	e->attr_timeout = FOREVER;
+	e->entry_timeout = FOREVER;
+}

@@ -1,0 +1,68 @@
+/* The request that a thread handles, and its answer. */
+#include "fs/fuse/session_internal.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+
+/* max_write of 1 MiB, and the header libfuse allows for. */
+#define REQUEST_MAX ((1u << 20) + 4096)
+
+static _Thread_local struct session *current;
+static _Thread_local const struct fuse_in_header *current_request;
+
+struct session *session_current(void)
+{
+	return current;
+}
+
+const struct fuse_in_header *session_current_request(void)
+{
+	return current_request;
+}
+
+void session_set_current(struct session *s, const void *request)
+{
+	current = s;
+	current_request = request;
+	/* What this thread changes meanwhile is done for the request. */
+	journal_set_request(current_request ? current_request->unique : 0);
+}
+
+size_t session_buffer_size(void)
+{
+	return REQUEST_MAX;
+}
+
+static pthread_key_t reply_key;
+static pthread_once_t reply_once = PTHREAD_ONCE_INIT;
+
+static void make_reply_key(void)
+{
+	pthread_key_create(&reply_key, free);
+}
+
+void *session_reply_buffer(size_t len)
+{
+	void *p;
+
+	if (len > REQUEST_MAX)
+		return NULL;
+	pthread_once(&reply_once, make_reply_key);
+	p = pthread_getspecific(reply_key);
+	if (!p) {
+		p = malloc(REQUEST_MAX);
+		pthread_setspecific(reply_key, p);
+	}
+	return p;
+}
+
+int session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len)
+{
+	struct fuse_out_header out = { .error = error, .unique = in->unique };
+	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)payload, len } };
+
+	out.len = (uint32_t)(sizeof(out) + len);
+	return writev(current->fd, iov, 2) < 0 ? -errno : 0;
+}
