@@ -9,6 +9,38 @@
 
 #include "store/base/log.h"
 
+/*
+ * The journal knows of a swap whose record is not there, as the machine or the
+ * daemon went down meanwhile: finish it. The record is at most one swap behind,
+ * for the next one waits until the adoption of this one is synced.
+ */
+static int finish_swap(struct mount *m, const struct journal_epoch *change, struct error *err)
+{
+	struct mount_record *rec = &m->rec;
+
+	if (change->ended < rec->epoch) /* none, or one that the record knows */
+		return 0;
+	if (change->ended != rec->epoch || rec->sealing_epoch)
+		return error_set(err, -EBADMSG, "the journal of mount %s does not fit its record",
+				 rec->id);
+	rec->sealing_epoch = change->ended;
+	rec->epoch = change->begun;
+	rec->sealing_next_ino = change->next_ino;
+	memcpy(rec->sealing_snapshot, change->snapshot_id, sizeof(rec->sealing_snapshot));
+	int r = mount_record_write(m->store, rec, KV_LOG);
+
+	return r ? error_set_errno(err, r, "cannot write the record of mount %s", rec->id) : 0;
+}
+
+static int recover_journal(struct mount *m, struct error *err)
+{
+	struct journal_epochs known = { m->rec.sealing_epoch ?: m->rec.epoch, m->rec.epoch };
+	struct journal_epoch change;
+	int r = journal_recover(m->view.journal, &known, &change, err);
+
+	return r ? r : finish_swap(m, &change, err);
+}
+
 /* Load the layers a record names. */
 static int load_layers(struct mount *m, bool fresh, struct error *err)
 {
@@ -19,7 +51,7 @@ static int load_layers(struct mount *m, bool fresh, struct error *err)
 
 	if (r)
 		return error_set(err, r, "mount id %s is not one", m->rec.id);
-	r = fresh ? 0 : mount_recover_journal(m, err);
+	r = fresh ? 0 : recover_journal(m, err);
 	if (r)
 		return r;
 	v->live = live_new();
@@ -158,6 +190,20 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	return 0;
 }
 
+void mount_join_seal(struct mount *m)
+{
+	pthread_mutex_lock(&m->state);
+	while (m->sealing)
+		pthread_cond_wait(&m->seal_done, &m->state);
+	bool join = m->has_seal_thread;
+	pthread_t thread = m->seal_thread;
+
+	m->has_seal_thread = false;
+	pthread_mutex_unlock(&m->state);
+	if (join)
+		pthread_join(thread, NULL);
+}
+
 void mount_free(struct mount *m)
 {
 	if (!m)
@@ -176,136 +222,6 @@ void mount_free(struct mount *m)
 	pthread_mutex_destroy(&m->writing);
 	pthread_mutex_destroy(&m->op);
 	free(m);
-}
-
-static int fill_record(struct mount_record *rec, const struct snapshot *snap,
-		       const struct mount_options *opt)
-{
-	const char *fsname = opt->fsname ? opt->fsname : snap->name[0] ? snap->name : snap->id;
-
-	memset(rec, 0, sizeof(*rec));
-	id_random(rec->id);
-	snprintf(rec->snapshot_id, sizeof(rec->snapshot_id), "%s", snap->id);
-	snprintf(rec->snapshot_name, sizeof(rec->snapshot_name), "%s", snap->name);
-	rec->base = snap->root;
-	rec->read_only = opt->read_only;
-	rec->is_volatile = opt->is_volatile;
-	rec->allow_dev = opt->allow_dev;
-	rec->allow_suid = opt->allow_suid;
-	rec->container_root = opt->container_root;
-	rec->cache = opt->cache;
-	rec->quota_bytes = opt->quota_bytes;
-	rec->quota_inodes = opt->quota_inodes;
-	rec->created_at_ms = clock_ms();
-	rec->attached = true;
-	rec->epoch = 1;
-	rec->mountpoint = strdup(opt->mountpoint);
-	rec->fsname = strdup(fsname);
-	return rec->mountpoint && rec->fsname ? 0 : -ENOMEM;
-}
-
-static void remove_mount_data(struct store *s, const char *id)
-{
-	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
-	char name[64 + SNAPSHOT_ID_SIZE];
-	uint8_t raw[UPPER_ID_SIZE];
-
-	if (!b || mount_id_bytes(id, raw))
-		return;
-	upper_delete_range(s->kv, b, raw, 0, true);
-	mount_record_del(s, b, id);
-	if (kv_write(s->kv, b, KV_LOG)) {
-		log_error("mount %s: its record could not be deleted", id);
-		return;
-	}
-	/* Its files last: they tell of the rest. */
-	snprintf(name, sizeof(name), "journal/%s", id);
-	unlinkat(s->dir_fd, name, 0);
-	snprintf(name, sizeof(name), "staging/%s", id);
-	unlinkat(s->dir_fd, name, 0);
-}
-
-/*
- * The pin is written before the snapshot is looked at again: a collection that
- * did not see the pin has seen the snapshot.
- */
-static int check_still_there(struct store *s, const struct snapshot *snap, struct error *err)
-{
-	struct snapshot again;
-	int r = snapshots_get(s->snapshots, snap->id, &again, err);
-
-	if (!r)
-		snapshot_fini(&again);
-	return r;
-}
-
-int mount_create(struct store *s, struct session_pool *sp, const struct snapshot *snap,
-		 const struct mount_options *opt, struct mount **out, struct error *err)
-{
-	struct mount_record rec;
-	struct mount *m = NULL;
-	char id[SNAPSHOT_ID_SIZE];
-	int r = mount_check_place(opt->mountpoint, err);
-
-	if (!r && (snap->status != SNAPSHOT_READY || !snap->has_root))
-		r = error_set(err, -EBUSY, "snapshot %s is not ready", snap->name);
-	if (r)
-		return r;
-	r = fill_record(&rec, snap, opt);
-	memcpy(id, rec.id, sizeof(id));
-	if (!r)
-		r = mount_record_write(s, &rec, KV_LOG);
-	if (r) {
-		mount_record_fini(&rec);
-		return error_set_errno(err, r, "cannot record the mount");
-	}
-	r = check_still_there(s, snap, err);
-	if (r)
-		mount_record_fini(&rec);
-	else
-		r = mount_new(s, sp, &rec, true, &m, err);
-	if (!r)
-		r = mount_attach_locked(m, err);
-	if (r) {
-		mount_free(m);
-		remove_mount_data(s, id);
-		return r;
-	}
-	*out = m;
-	return 0;
-}
-
-int mount_discard(struct mount *m, struct error *err)
-{
-	char id[SNAPSHOT_ID_SIZE];
-	struct store *s = m->store;
-	int r;
-
-	pthread_mutex_lock(&m->op);
-	r = mount_check_free(m, err);
-	if (r) {
-		pthread_mutex_unlock(&m->op);
-		return r;
-	}
-	mount_join_seal(m);
-	session_stop(m->session);
-	m->session = NULL;
-	/* From here on a crash leads to its deletion at the next start. */
-	pthread_mutex_lock(&m->writing);
-	struct mount_record next = m->rec;
-
-	next.discarding = true;
-	r = mount_record_write(s, &next, KV_SYNC);
-	if (!r)
-		mount_record_become(m, &next);
-	pthread_mutex_unlock(&m->writing);
-	pthread_mutex_unlock(&m->op);
-	if (r)
-		return error_set_errno(err, r, "cannot record that the mount goes");
-	memcpy(id, m->rec.id, sizeof(id));
-	mount_free(m);
-	remove_mount_data(s, id);
-	return 0;
 }
 
 void mount_get_info(struct mount *m, struct mount_info *out)

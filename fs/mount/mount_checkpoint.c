@@ -271,20 +271,6 @@ void mount_start_seal(struct mount *m)
 		seal_main(m);
 }
 
-void mount_join_seal(struct mount *m)
-{
-	pthread_mutex_lock(&m->state);
-	while (m->sealing)
-		pthread_cond_wait(&m->seal_done, &m->state);
-	bool join = m->has_seal_thread;
-	pthread_t thread = m->seal_thread;
-
-	m->has_seal_thread = false;
-	pthread_mutex_unlock(&m->state);
-	if (join)
-		pthread_join(thread, NULL);
-}
-
 static int wait_sealed(struct mount *m, struct error *err)
 {
 	int r;

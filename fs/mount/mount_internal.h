@@ -142,8 +142,6 @@ struct mount {
 MUST_CHECK int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec,
 			 bool fresh, struct mount **out, struct error *err);
 void mount_free(struct mount *m);
-/* Bring what the daemon before has logged to the database, and the record up to it. */
-MUST_CHECK int mount_recover_journal(struct mount *m, struct error *err);
 /* Begin to seal v->sealed in the background; op held or not yet shared. */
 void mount_start_seal(struct mount *m);
 /* Wait until nothing is being sealed. */

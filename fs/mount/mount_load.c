@@ -137,38 +137,6 @@ static int clean_stale(const struct mountinfo_entry *only, const char *mountpoin
 	return r;
 }
 
-/*
- * The journal knows of a swap whose record is not there, as the machine or the
- * daemon went down meanwhile: finish it. The record is at most one swap behind,
- * for the next one waits until the adoption of this one is synced.
- */
-static int finish_swap(struct mount *m, const struct journal_epoch *change, struct error *err)
-{
-	struct mount_record *rec = &m->rec;
-
-	if (change->ended < rec->epoch) /* none, or one that the record knows */
-		return 0;
-	if (change->ended != rec->epoch || rec->sealing_epoch)
-		return error_set(err, -EBADMSG, "the journal of mount %s does not fit its record",
-				 rec->id);
-	rec->sealing_epoch = change->ended;
-	rec->epoch = change->begun;
-	rec->sealing_next_ino = change->next_ino;
-	memcpy(rec->sealing_snapshot, change->snapshot_id, sizeof(rec->sealing_snapshot));
-	int r = mount_record_write(m->store, rec, KV_LOG);
-
-	return r ? error_set_errno(err, r, "cannot write the record of mount %s", rec->id) : 0;
-}
-
-int mount_recover_journal(struct mount *m, struct error *err)
-{
-	struct journal_epochs known = { m->rec.sealing_epoch ?: m->rec.epoch, m->rec.epoch };
-	struct journal_epoch change;
-	int r = journal_recover(m->view.journal, &known, &change, err);
-
-	return r ? r : finish_swap(m, &change, err);
-}
-
 static int min_pos(void *arg, struct unode *u)
 {
 	uint64_t *min = arg;
