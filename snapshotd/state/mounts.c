@@ -24,7 +24,7 @@
 
 #define DISCARD_WAIT_S 10
 
-static void entry_free(struct mount_entry *e)
+void mounts_entry_free(struct mount_entry *e)
 {
 	if (!e)
 		return;
@@ -32,7 +32,7 @@ static void entry_free(struct mount_entry *e)
 	free(e);
 }
 
-static void table_remove_locked(struct mounts *ms, const struct mount_entry *e)
+void mounts_remove_locked(struct mounts *ms, const struct mount_entry *e)
 {
 	for (size_t i = 0; i < ms->n; i++) {
 		if (ms->entries[i] == e) {
@@ -69,7 +69,7 @@ bool mount_entry_is_attached(struct mount_entry *e)
 	return info.attached;
 }
 
-static int entry_new(struct mount *m, struct mount_entry **out)
+int mounts_entry_new(struct mount *m, struct mount_entry **out)
 {
 	struct mount_entry *e = calloc(1, sizeof(*e));
 	struct mount_info info;
@@ -99,9 +99,9 @@ static int table_load(struct mounts *ms, struct error *err)
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		struct mount_entry *e;
 
-		rc = entry_new(list[i], &e);
+		rc = mounts_entry_new(list[i], &e);
 		if (rc == 0 && (rc = mounts_add_locked(ms, e)) < 0)
-			entry_free(e);
+			mounts_entry_free(e);
 		if (rc == 0)
 			list[i] = NULL;
 		else
@@ -150,7 +150,7 @@ void mounts_close(struct mounts *ms)
 		qsort(ms->entries, ms->n, sizeof(ms->entries[0]), deepest_first);
 	for (size_t i = 0; i < ms->n; i++) {
 		mount_close(ms->entries[i]->m);
-		entry_free(ms->entries[i]);
+		mounts_entry_free(ms->entries[i]);
 	}
 	free(ms->entries);
 	pthread_cond_destroy(&ms->released);
@@ -180,6 +180,24 @@ static struct mount_entry *get_by_id(struct mounts *ms, const char *id)
 		struct mount_entry *e = ms->entries[i];
 
 		if (e->m && !e->discarding && strcmp(e->id, id) == 0) {
+			e->users++;
+			found = e;
+		}
+	}
+	pthread_mutex_unlock(&ms->lock);
+	return found;
+}
+
+/* The first entry at `place` from index *pos on, in use; moves *pos beyond it. */
+struct mount_entry *mounts_next_at(struct mounts *ms, const char *place, size_t *pos)
+{
+	struct mount_entry *found = NULL;
+
+	pthread_mutex_lock(&ms->lock);
+	while (*pos < ms->n && !found) {
+		struct mount_entry *e = ms->entries[(*pos)++];
+
+		if (e->m && !e->busy && !e->discarding && strcmp(e->mountpoint, place) == 0) {
 			e->users++;
 			found = e;
 		}
@@ -296,91 +314,6 @@ void mounts_count(struct mounts *ms, size_t *attached, size_t *detached)
 
 /* ---- changes ---- */
 
-/* The end of an attempt at a new mount. */
-static void create_done(struct mounts *ms, struct mount_entry *e, struct mount *m)
-{
-	struct mount_info info;
-
-	if (m)
-		mount_get_info(m, &info);
-	pthread_mutex_lock(&ms->lock);
-	e->busy = false;
-	e->m = m;
-	if (m) {
-		memcpy(e->id, info.id, sizeof(e->id));
-		e->users++;
-	} else {
-		table_remove_locked(ms, e);
-	}
-	pthread_mutex_unlock(&ms->lock);
-	if (!m)
-		entry_free(e);
-}
-
-int mounts_create(struct mounts *ms, const struct snapshot *snap, const struct mount_options *opt,
-		  struct mount_entry **out, struct error *err)
-{
-	struct mount_options placed = *opt;
-	struct mount_entry *e;
-	struct mount *m = NULL;
-	char *place, *old = NULL;
-	int rc = mounts_place_resolve(ms->store, opt->mountpoint, &place, err);
-
-	if (rc < 0)
-		return rc;
-	rc = entry_new(NULL, &e);
-	if (rc < 0) {
-		free(place);
-		return error_set(err, rc, "out of memory");
-	}
-	rc = mounts_place_reserve(ms, e, place, &old, err);
-	if (rc < 0 && !e->busy) { /* not even in the table */
-		free(place);
-		entry_free(e);
-		return rc;
-	}
-	placed.mountpoint = place;
-	if (rc == 0)
-		rc = mount_create(ms->store, ms->pool, snap, &placed, &m, err);
-	create_done(ms, e, rc == 0 ? m : NULL);
-	if (rc == 0)
-		*out = e;
-	return rc;
-}
-
-int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoint,
-		  struct error *err)
-{
-	char *place, *old = NULL, *was;
-	int rc;
-
-	pthread_mutex_lock(&ms->lock);
-	was = strdup(e->mountpoint);
-	pthread_mutex_unlock(&ms->lock);
-	if (!was)
-		return error_set(err, -ENOMEM, "out of memory");
-	rc = mounts_place_resolve(ms->store, mountpoint ? mountpoint : was, &place, err);
-	free(was);
-	if (rc < 0)
-		return rc;
-	rc = mounts_place_reserve(ms, e, place, &old, err);
-	if (rc < 0 && !old) {
-		free(place);
-		return rc;
-	}
-	if (rc == 0)
-		rc = mount_attach(e->m, place, err);
-	pthread_mutex_lock(&ms->lock);
-	e->busy = false;
-	if (rc < 0) { /* it stays where it was */
-		e->mountpoint = old;
-		old = place;
-	}
-	pthread_mutex_unlock(&ms->lock);
-	free(old);
-	return rc;
-}
-
 int mounts_detach(struct mounts *ms, struct mount_entry *e, enum mount_detach_how how, bool discard,
 		  struct error *err)
 {
@@ -424,10 +357,10 @@ int mounts_discard(struct mounts *ms, struct mount_entry *e, struct error *err)
 	if (rc < 0)
 		e->discarding = false;
 	else
-		table_remove_locked(ms, e);
+		mounts_remove_locked(ms, e);
 	pthread_mutex_unlock(&ms->lock);
 	if (rc == 0)
-		entry_free(e);
+		mounts_entry_free(e);
 	return rc;
 }
 

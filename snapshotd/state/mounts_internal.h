@@ -1,6 +1,6 @@
 /*
- * mounts_internal.h - between mounts.c (the table) and mounts_place.c (where
- * its mounts are put).
+ * mounts_internal.h - between mounts.c (the table), mounts_place.c (where its mounts
+ * are put) and mounts_create.c.
  */
 #ifndef VARVE_SNAPSHOTD_MOUNTS_INTERNAL_H
 #define VARVE_SNAPSHOTD_MOUNTS_INTERNAL_H
@@ -27,6 +27,10 @@ struct mounts {
 	size_t n, cap;
 };
 
+/* An entry of m, NULL while that is being made; in no table. -ENOMEM. */
+MUST_CHECK int mounts_entry_new(struct mount *m, struct mount_entry **out);
+void mounts_entry_free(struct mount_entry *e);
+void mounts_remove_locked(struct mounts *ms, const struct mount_entry *e);
 /* -ENOMEM. ms->lock is held. */
 MUST_CHECK int mounts_add_locked(struct mounts *ms, struct mount_entry *e);
 /* e has a mount. */

@@ -50,24 +50,6 @@ int mounts_place_resolve(const struct store *s, const char *mountpoint, char **o
 	return -EINVAL;
 }
 
-/* The first entry at `place` from index *pos on, in use; moves *pos beyond it. */
-struct mount_entry *mounts_next_at(struct mounts *ms, const char *place, size_t *pos)
-{
-	struct mount_entry *found = NULL;
-
-	pthread_mutex_lock(&ms->lock);
-	while (*pos < ms->n && !found) {
-		struct mount_entry *e = ms->entries[(*pos)++];
-
-		if (e->m && !e->busy && !e->discarding && strcmp(e->mountpoint, place) == 0) {
-			e->users++;
-			found = e;
-		}
-	}
-	pthread_mutex_unlock(&ms->lock);
-	return found;
-}
-
 /* It may have been unmounted behind our back, while others hold it. */
 static bool is_still_there(struct mount_entry *e)
 {
