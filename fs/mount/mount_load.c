@@ -306,8 +306,6 @@ static int check_journals(struct store *s, struct error *err)
 		closedir(d);
 	else if (fd >= 0)
 		close(fd);
-	else if (fd >= 0)
-		close(fd);
 	return r;
 }
 

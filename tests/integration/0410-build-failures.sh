@@ -6,7 +6,8 @@
 . "${0%/*}/builds.sh"
 code='' build=''
 need_builds
-settings='{"buildStepTimeout": 12, "buildMemoryMB": 100, "buildPids": 600, "buildDiskMB": 60}'
+step_limit=$((12 * (SLOW < 4 ? SLOW : 4)))
+settings=$(jq -nc "{buildStepTimeout: $step_limit, buildMemoryMB: 100, buildPids: 600, buildDiskMB: 60}")
 start_builds "$settings"
 
 # fails DESCRIPTION IMAGE FAILURE MESSAGE-REGEX: as events, as an answer and in the record.
@@ -43,7 +44,7 @@ fails 'a step kills its shell' "$(image "$(run 'kill -9 $$')")" 'signal 1 run 13
 fails 'a step dies of a signal' "$(image "$(run 'kill -SEGV $$')")" 'signal 1 run 139 11' 'signal 11'
 # shellcheck disable=SC2016
 fails 'a step without end' "$(image "$(run 'trap "" TERM; setsid sleep 1000 & while :; do sleep 1; done')")" \
-	'timeout 1 run 137 9' 'a step may take 12 s'
+	'timeout 1 run 137 9' "a step may take $step_limit s"
 eater='python3 -c "
 import os
 a = []

@@ -352,7 +352,7 @@ class AsyncSandbox:
         return self.info.status == "running"
 
     async def set_timeout(self, seconds: int) -> None:
-        """Kill it after this many seconds without a call; 0 for never."""
+        """Stop it after this many seconds without a call; 0 for never."""
         await self._client.send(_calls.sandbox_timeout(self.id, seconds))
 
     async def kill(self) -> None:

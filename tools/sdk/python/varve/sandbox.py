@@ -346,7 +346,7 @@ class Sandbox:
         return self.info.status == "running"
 
     def set_timeout(self, seconds: int) -> None:
-        """Kill it after this many seconds without a call; 0 for never."""
+        """Stop it after this many seconds without a call; 0 for never."""
         self._client.send(_calls.sandbox_timeout(self.id, seconds))
 
     def kill(self) -> None:

@@ -157,7 +157,7 @@ export class Sandbox {
     }
   }
 
-  /** Kill it after this many seconds without a call; 0 for never. */
+  /** Stop it after this many seconds without a call; 0 for never. */
   async setTimeout(seconds: number): Promise<void> {
     await this.#send("POST", ["timeout"], { timeout: seconds });
   }
