@@ -29,7 +29,7 @@ static int decode_group(const char *s, size_t n, uint8_t *out)
 		v = v << 6 | (uint32_t)d;
 	}
 	if (v & (0xffffffu >> (8 * (n - 1))))
-		return -EINVAL; /* only with padding: bits that stand for nothing */
+		return -EINVAL; /* only with padding: stray bits */
 	for (size_t i = 0; i + 1 < n; i++)
 		out[i] = (uint8_t)(v >> (16 - 8 * i));
 	return 0;

@@ -8,13 +8,13 @@
 #include "store/base/macros.h"
 
 /*
- * Append what text stands for. -EINVAL for anything but the one encoding of
- * some bytes: other characters, line breaks, missing or excess padding, bits
- * set in the last digit that stand for nothing; out is then as it was. -ENOMEM.
+ * Append the bytes that text encodes. -EINVAL if text is not the one canonical
+ * encoding: other characters, line breaks, missing or excess padding, stray
+ * bits in the last digit. out is then unchanged. -ENOMEM.
  */
 MUST_CHECK int base64_decode(const char *text, struct buf *out);
 MUST_CHECK int base64_decode_n(const char *text, size_t len, struct buf *out);
-/* As base64_decode_n, without the bytes: how many there are, or -EINVAL. */
+/* As base64_decode_n, but only count the bytes. -EINVAL. */
 MUST_CHECK int64_t base64_check(const char *text, size_t len);
 /* Append the encoding of len bytes. -ENOMEM, -EOVERFLOW. */
 MUST_CHECK int base64_encode(const void *data, size_t len, struct buf *out);

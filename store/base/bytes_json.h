@@ -1,7 +1,7 @@
 /*
- * bytes_json.h - names, paths and messages as JSON. They may hold any bytes, and JSON only
- * UTF-8: o[key] is the text with U+FFFD for each byte that is part of no character, and
- * where that has lost something, o[key + "Base64"] has all the bytes. Pure.
+ * bytes_json.h - names, paths and messages as JSON. They may hold any bytes, but JSON only
+ * UTF-8. So o[key] is the text with U+FFFD for each byte that is not part of a character;
+ * if that loses something, o[key + "Base64"] has all the bytes. Pure.
  */
 #ifndef VARVE_BASE_BYTES_JSON_H
 #define VARVE_BASE_BYTES_JSON_H
@@ -21,9 +21,9 @@ bool bytes_json_is_exact(const void *s, size_t len);
 /* All bytes, in base64. NULL: no memory. */
 json_t *bytes_json_base64(const void *s, size_t len);
 
-/* Set o[key], and o[key + "Base64"] where it is needed. -ENOMEM. */
+/* Set o[key] and, if needed, o[key + "Base64"]. -ENOMEM. */
 MUST_CHECK int bytes_json_set(json_t *o, const char *key, const void *s, size_t len);
-/* Append the bytes of o[key], from o[key + "Base64"] where it is there. -ENOENT, -EBADMSG. */
+/* Append the bytes of o[key], taken from o[key + "Base64"] if that exists. -ENOENT, -EBADMSG. */
 MUST_CHECK int bytes_json_get(const json_t *o, const char *key, struct buf *out);
 
 #endif

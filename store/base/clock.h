@@ -1,4 +1,4 @@
-/* clock.h - time that only goes on (CLOCK_MONOTONIC), and waiting until a point of it. */
+/* clock.h - monotonic time (CLOCK_MONOTONIC), and waiting until a point in it. */
 #ifndef VARVE_CLOCK_H
 #define VARVE_CLOCK_H
 
@@ -24,7 +24,7 @@ static inline int64_t monotonic_ms(void)
 	return monotonic_ns() / 1000000;
 }
 
-/* As of the last tick, some milliseconds ago: no system call. */
+/* The time at the last tick, some milliseconds ago. No system call. */
 static inline int64_t monotonic_coarse_ms(void)
 {
 	struct timespec t;
@@ -33,7 +33,7 @@ static inline int64_t monotonic_coarse_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* In so many milliseconds, for pthread_cond_timedwait on a condition of cond_init_monotonic. */
+/* The time `ms` from now, for pthread_cond_timedwait on a condition from cond_init_monotonic. */
 static inline struct timespec monotonic_after_ms(int64_t ms)
 {
 	int64_t ns = monotonic_ns() + ms * 1000000;

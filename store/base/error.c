@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A message is one line, whatever file name or library text went into it. */
+/* Keep the message to one line, whatever file name or library text it contains. */
 static void make_one_line(char *s)
 {
 	for (; *s; s++) {
@@ -13,7 +13,7 @@ static void make_one_line(char *s)
 	}
 }
 
-/* Takes the text of errno `code` to buf; GNU and XSI strerror_r differ, this is the former. */
+/* Writes the text of errno `code` to buf. GNU and XSI strerror_r differ; this is the former. */
 static const char *code_text(int code, char *buf, size_t size)
 {
 	return strerror_r(code < 0 ? -code : code, buf, size);

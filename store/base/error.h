@@ -27,12 +27,12 @@ int error_set(struct error *err, int code, const char *fmt, ...) PRINTF_LIKE(3, 
 int error_set_errno(struct error *err, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /*
- * Put context before the message ("context: message"); returns code. Where err
+ * Put context before the message ("context: message"); returns code. If err
  * holds no message yet, strerror(-code) stands for it.
  */
 int error_prefix(struct error *err, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-/* The message, or strerror() of the code where none was set. Never NULL. */
+/* The message, or strerror() of the code if none was set. Never NULL. */
 const char *error_text(const struct error *err);
 
 #endif

@@ -14,14 +14,14 @@ struct hasher {
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static EVP_MD *sha256;	      /* NULL where OpenSSL has none; constant after once */
+static EVP_MD *sha256;	      /* NULL if OpenSSL has none; constant after once */
 static pthread_key_t ctx_key; /* frees a thread's context when the thread ends */
 static bool have_key;
 static __thread EVP_MD_CTX *thread_ctx;
 
 static void free_ctx(void *ctx)
 {
-	thread_ctx = NULL; /* another key's destructor may hash yet */
+	thread_ctx = NULL; /* another key's destructor may still hash */
 	EVP_MD_CTX_free(ctx);
 }
 
@@ -125,7 +125,7 @@ int digest_from_hex(const char *s, struct digest *out)
 	struct digest d;
 
 	for (size_t i = 0; i < DIGEST_SIZE; i++) {
-		/* A NUL is no digit, so s is not read past its end. */
+		/* A NUL is not a digit, so s is not read past its end. */
 		int high = hex_value(s[2 * i]);
 		int low = high < 0 ? -1 : hex_value(s[2 * i + 1]);
 		if (low < 0)

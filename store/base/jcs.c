@@ -13,11 +13,11 @@ struct member {
 };
 
 /*
- * The order of UTF-16 code units, in UTF-8. It is that of the bytes but in one
- * place: characters beyond U+FFFF (first byte F0 and up) are surrogates, D800
- * to DFFF, and so come before U+E000 to U+FFFF (first byte EE, EF). Two valid
- * texts first differ either in the first byte of a character or in a later byte
- * of two that begin alike, so moving EE and EF behind F4 does it.
+ * The order of UTF-16 code units, in UTF-8. It is the order of the bytes except
+ * in one place: characters beyond U+FFFF (first byte F0 and up) are surrogates,
+ * D800 to DFFF, and so come before U+E000 to U+FFFF (first byte EE, EF). Two
+ * valid texts first differ either in the first byte of a character or in a
+ * later byte of two that begin alike, so moving EE and EF behind F4 does it.
  */
 static int utf16_weight(char c)
 {

@@ -57,8 +57,10 @@ void log_line(enum log_level level, const char *fmt, ...)
 			line[i] = ' ';
 	}
 	line[len++] = '\n';
-	/* One write, so that lines of several threads do not mix; there is nobody to tell of a
-	 * failure. */
+	/*
+	 * One write, so that lines of several threads do not mix; there is nobody to report a
+	 * failure to.
+	 */
 	ssize_t ignored = write(STDERR_FILENO, line, len);
 	(void)ignored;
 	errno = saved_errno;

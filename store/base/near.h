@@ -1,4 +1,4 @@
-/* near.h - which name somebody may have meant. Pure. */
+/* near.h - finds the name that somebody may have meant. Pure. */
 #ifndef VARVE_BASE_NEAR_H
 #define VARVE_BASE_NEAR_H
 
@@ -8,13 +8,12 @@
 
 /*
  * How many single edits (insert, delete, replace, swap of neighbours) lead from
- * a to b, upper and lower case being the same: optimal string alignment.
+ * a to b, ignoring case: optimal string alignment.
  */
 size_t near_distance(const char *a, const char *b);
 /*
- * The distance at which `other` is still a slip in typing `word`: one edit for three
- * characters of the longer one, two at most. So no word of two letters is near to
- * another.
+ * The distance at which `other` is still a slip in typing `word`: one edit per three
+ * characters of the longer one, two at most. So no two-letter word is near another.
  */
 size_t near_limit(const char *word, const char *other);
 

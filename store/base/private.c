@@ -10,7 +10,7 @@
 
 #define OTHERS (S_IRWXG | S_IRWXO)
 
-/* Directories of ours, which hold files only. */
+/* Our directories that hold only files. */
 static const char *const flat[] = { "db", "journal", "staging", "shared" };
 
 static bool is_flat(const char *name)
@@ -21,7 +21,7 @@ static bool is_flat(const char *name)
 	return false;
 }
 
-/* 1 where it was open to others. A file that is gone meanwhile is closed. */
+/* 1 if it was open to others. A file that has vanished counts as closed. */
 static int close_one(int dir_fd, const char *name, const struct stat *st)
 {
 	if (!(st->st_mode & OTHERS))

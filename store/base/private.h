@@ -1,13 +1,16 @@
-/* private.h - a store's files are its owner's alone, whoever made them, with whatever umask. */
+/*
+ * private.h - keeps a store's files private to its owner, whoever made them and
+ * with whatever umask.
+ */
 #ifndef VARVE_PRIVATE_H
 #define VARVE_PRIVATE_H
 
 #include "store/base/macros.h"
 
 /*
- * Take what group and others may do from the store's directory, the directories
- * of ours in it and the files in those. Places where snapshots are mounted are
- * left alone: they are below the store's own. Returns how many were changed, or
+ * Take the permissions of group and others away from the store's directory, our
+ * directories in it, and the files in all of these. Leaves places where
+ * snapshots are mounted alone: they lie deeper. Returns the number changed, or
  * -errno.
  */
 MUST_CHECK int private_close(int dir_fd);

@@ -15,7 +15,7 @@ void progress_tick(struct progress *p, bool force)
 	int64_t last = __atomic_load_n(&p->last_report_ms, __ATOMIC_RELAXED);
 	if (!force && last != 0 && now - last < REPORT_EVERY_MS)
 		return;
-	/* Of several workers that find a report due, one makes it. */
+	/* If several workers find a report due, one makes it. */
 	if (!__atomic_compare_exchange_n(&p->last_report_ms, &last, now, false, __ATOMIC_RELAXED,
 					 __ATOMIC_RELAXED) &&
 	    !force)

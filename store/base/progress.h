@@ -1,4 +1,4 @@
-/* progress.h - how long work reports where it is, and learns to stop. */
+/* progress.h - how long-running work reports progress, and learns that it should stop. */
 #ifndef VARVE_PROGRESS_H
 #define VARVE_PROGRESS_H
 
@@ -19,7 +19,7 @@ struct progress {
 	int64_t last_report_ms;
 };
 
-/* Call report where it is due (force: now). p may be NULL. */
+/* Call report if it is due (force: now). p may be NULL. */
 void progress_tick(struct progress *p, bool force);
 /* p may be NULL. */
 bool progress_cancelled(struct progress *p);

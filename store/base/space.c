@@ -6,7 +6,7 @@
 
 #include "store/base/clock.h"
 
-/* Before growth is refused, unless the last look is as new as this. */
+/* Before it refuses, it looks again, unless the last look is newer than this. */
 #define REFUSE_LOOK_MS 10
 
 int space_init(struct space *sp, int dir_fd, uint64_t reserve_bytes)
@@ -32,7 +32,7 @@ uint64_t space_free(struct space *sp)
 	struct statvfs v;
 	uint64_t n;
 
-	/* What is taken from here on may be counted twice, never not at all. */
+	/* What is taken from here on may be counted twice, but is never missed. */
 	atomic_store(&sp->taken_bytes, 0);
 	n = fstatvfs(sp->dir_fd, &v) < 0 ? UINT64_MAX : (uint64_t)v.f_bavail * v.f_frsize;
 	atomic_store(&sp->free_bytes, n);
@@ -52,7 +52,7 @@ static uint64_t kept_from(const struct space *sp, enum space_user who)
 	return who == SPACE_OWN ? sp->reserve_bytes / 2 : sp->reserve_bytes;
 }
 
-/* Of 0 bytes the first one is meant. */
+/* 0 bytes asks for one. */
 static bool has_room(struct space *sp, enum space_user who, uint64_t bytes)
 {
 	uint64_t n = atomic_load_explicit(&sp->free_bytes, memory_order_relaxed);

@@ -1,19 +1,20 @@
 /*
- * space.h - what is free on the filesystem below a store, and what of it is kept back.
+ * space.h - the free space of the filesystem below a store, and a reserve of it.
  *
- * A reserve is kept for what has to go on when the disk is full: the mounts' journals,
+ * The reserve is for what has to go on when the disk is full: the mounts' journals,
  * the database's log, flushes and compactions, records, collections of garbage. So
- * whatever makes a store grow asks here first. Growth that clients and guests ask for
+ * whatever makes a store grow asks here first. Growth that clients and guests cause
  * (SPACE_GROWTH: data and metadata in mounts, imports, builds) is refused while less
- * than the reserve is free. The daemon's own work on what is there already (SPACE_OWN:
- * to seal a checkpoint) may use half of the reserve. What deletes asks nothing.
+ * than the reserve is free. The daemon's own work on existing data (SPACE_OWN: to seal
+ * a checkpoint) may use half of the reserve. Deleting does not ask.
  *
- * It is cheap to ask: the filesystem is looked at every SPACE_LOOK_MS and SPACE_LOOK_BYTES
- * at most, and what is handed out between two looks is counted as used. Others use
- * the disk as well, and what is handed out is written later: the reserve is exact to
- * about SPACE_LOOK_BYTES.
+ * Asking is cheap: we look at the filesystem only every SPACE_LOOK_MS or SPACE_LOOK_BYTES
+ * (more often only before a refusal), and count what is handed out between two looks as
+ * used. Other programs use the disk as well, and what is handed out is written later, so
+ * the reserve is exact only to about SPACE_LOOK_BYTES.
  *
- * Thread-safe, without locks: of several that look, the last one's result stays.
+ * Thread-safe, without locks: if several threads look at once, the last result
+ * stays.
  */
 #ifndef VARVE_STORE_SPACE_H
 #define VARVE_STORE_SPACE_H
@@ -48,15 +49,15 @@ struct space {
 
 /* reserve_bytes: also SPACE_RESERVE_DEFAULT or _NONE. -errno of statvfs. */
 MUST_CHECK int space_init(struct space *sp, int dir_fd, uint64_t reserve_bytes);
-/* Take so many bytes, which are going to be written: 0 or -ENOSPC. 0 bytes: ask for one. */
+/* Take so many bytes, which the caller will write: 0 or -ENOSPC. 0 bytes: ask for one. */
 MUST_CHECK int space_take(struct space *sp, enum space_user who, uint64_t bytes);
 /* Ask for so many without taking them, for a person: "the disk is nearly full ...". */
 MUST_CHECK int space_check(struct space *sp, enum space_user who, uint64_t bytes,
 			   struct error *err);
 
-/* These look, now. Bytes that are free; UINT64_MAX where the filesystem does not tell. */
+/* These two always look. Free bytes; UINT64_MAX if the filesystem does not tell. */
 uint64_t space_free(struct space *sp);
-/* Those that SPACE_GROWTH may take. */
+/* Bytes that SPACE_GROWTH may take. */
 uint64_t space_room(struct space *sp);
 
 #endif

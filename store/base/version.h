@@ -1,4 +1,4 @@
-/* version.h - the release that this is. */
+/* version.h - this release's version. */
 #ifndef VARVE_BASE_VERSION_H
 #define VARVE_BASE_VERSION_H
 
