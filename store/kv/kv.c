@@ -15,22 +15,22 @@
  *
  * Permanence. Content (chunk, node) is written without the log: an import then
  * writes each byte once, and kv_flush_content moves the memtables to files. But
- * a checkpoint of little would leave a small file in either family each time,
- * and pay for several syncs. So the first LOGGED_CONTENT_MAX bytes after a
- * flush go to the log all the same, and while nothing exceeds that, a flush is
- * one sync of the log. Counters say what is not permanent yet: writes begun and
- * writes done. A flush makes permanent what was done when it began; there is
- * something to do while more has begun than that. So whoever found a value there
- * and flushes then has it permanent, even where its writer has not returned yet.
- * Flushes wait for each other: the second finds that the first has done its work.
+ * each small checkpoint would leave a small file in either family, and pay for
+ * several syncs. So the first LOGGED_CONTENT_MAX bytes after a flush still go to
+ * the log, and while that is enough, a flush is one sync of the log. Counters say
+ * what is not permanent yet: writes begun and writes done. A flush makes
+ * permanent what was done when it began, and has something to do while more has
+ * begun than that. So a caller that finds a value and then flushes has it
+ * permanent, even if its writer has not returned yet. Flushes wait for each
+ * other: the second finds that the first has done its work.
  *
- * KV_REPLACE is counted by neither. Its value takes the place of an equivalent
- * one, which is in the same memtable or an older place, and was counted: a flush
- * for that one's sake writes out both, and a crash before it leaves the old one,
- * whose blob file cannot go before a compaction has seen the new one in a file.
+ * Neither counter counts KV_REPLACE. Its value replaces an equivalent one, which
+ * is in the same memtable or an older place, and was counted. A flush for that
+ * one writes out both, and a crash before it leaves the old one, whose blob file
+ * cannot go before a compaction has seen the new one in a file.
  *
  * Locks: compact_lock, then flush_lock; both are held during I/O, which is
- * their purpose, and readers and writers take neither.
+ * their purpose. Readers and writers take neither.
  */
 #include <assert.h>
 #include <errno.h>
@@ -77,7 +77,7 @@ int kv_failure(struct kv *kv, const char *what, char *text)
 	struct timespec now;
 	int r = kv_take_failure(text, reason, sizeof(reason));
 
-	/* A full disk fails every operation: say so once a second. */
+	/* On a full disk every operation fails: say so once a second. */
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	if (atomic_exchange_explicit(&kv->last_log_s, now.tv_sec, memory_order_relaxed) !=
 	    now.tv_sec)
@@ -85,7 +85,7 @@ int kv_failure(struct kv *kv, const char *what, char *text)
 	return r;
 }
 
-/* RocksDB's handle of a value, NULL where it is absent; 0 or a failure. */
+/* RocksDB's handle of a value, NULL if it is absent; 0 or a failure. */
 static int lookup(struct kv *kv, const rocksdb_readoptions_t *opt, enum kv_family f,
 		  const void *key, size_t klen, rocksdb_pinnableslice_t **out)
 {
@@ -133,7 +133,7 @@ void kv_value_release(struct kv_value *v)
 	*v = (struct kv_value){ 0 };
 }
 
-/* A head's value; -EBADMSG where it is none. */
+/* Parse a head's value; -EBADMSG if it is not one. */
 static int head_parse(const uint8_t *p, size_t len, struct kv_head *out)
 {
 	if (len < HEAD_LENGTH_SIZE)
@@ -332,9 +332,10 @@ static bool fits_in_log(struct kv *kv, const struct kv_batch *b)
 }
 
 /*
- * One write more, begun or done. Whoever reads the value has, through RocksDB,
- * seen what came before its write: the count of begun writes among it. Release
- * pairs with the acquire in flush_content_locked: what was done is there.
+ * Count one more write, begun or done. A reader of the value has, through
+ * RocksDB, seen what came before its write, so also the count of begun writes.
+ * Release pairs with the acquire in flush_content_locked: a write that is
+ * counted as done is in the database.
  */
 static void count_content_write(struct content_count *logged, struct content_count *unlogged,
 				const struct kv_batch *b, enum kv_durability d, bool is_done)
@@ -352,8 +353,8 @@ static void count_content_write(struct content_count *logged, struct content_cou
 }
 
 /*
- * Wait where an import outruns the disk. Every so many bytes it looks, and while
- * several full buffers wait to be written it sleeps; without that RocksDB would
+ * Wait if an import outruns the disk. Look every THROTTLE_EVERY bytes, and sleep
+ * while several full buffers wait to be written. Without this RocksDB would
  * stall all writers, and so the mounts, for as long as a flush takes.
  */
 static void throttle(struct kv *kv, const struct kv_batch *b)
@@ -395,7 +396,7 @@ int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 		throttle(kv, b);
 	count_content_write(&kv->logged, kv->unlogged, b, d, false);
 	rocksdb_write(kv_current(kv)->db, kv->write[d], b->wb, &text);
-	/* One that failed is done, too: nobody is to wait for it. */
+	/* A failed write counts as done, too: nobody must wait for it. */
 	count_content_write(&kv->logged, kv->unlogged, b, d, true);
 	return text ? kv_failure(kv, "write", text) : 0;
 }

@@ -1,8 +1,8 @@
 /*
  * kv.h - the key-value database of a store (RocksDB); the only module that
  * calls RocksDB. Thread-safe unless said otherwise. Failures of the database
- * are reported as -EIO (-EBADMSG for a checksum mismatch, -ENOSPC where the
- * disk is full) with its text in err or the log.
+ * are reported as -EIO (-EBADMSG for a checksum mismatch, -ENOSPC if the disk
+ * is full) with its text in err or the log.
  */
 #ifndef VARVE_KV_H
 #define VARVE_KV_H
@@ -24,14 +24,14 @@ enum kv_mode {
 struct kv_options {
 	enum kv_mode mode;
 	size_t block_cache_bytes;  /* 0: 64 MiB */
-	size_t write_buffer_bytes; /* about what they all may take; 0: 64 MiB */
+	size_t write_buffer_bytes; /* of all families together, about; 0: 64 MiB */
 	const char *scratch_dir; /* KV_READ_ONLY: a private directory for the reader's own files */
 };
 
 struct kv;
 /*
- * -EBUSY where another process writes it; -ENOENT where KV_READ_ONLY finds no
- * database; -EBADMSG where it is damaged; -EINVAL where it is none of ours.
+ * -EBUSY if another process writes it; -ENOENT if KV_READ_ONLY finds no
+ * database; -EBADMSG if it is damaged; -EINVAL if it is not ours.
  */
 MUST_CHECK int kv_open(const char *dir, const struct kv_options *opt, struct kv **out,
 		       struct error *err);
@@ -46,8 +46,9 @@ struct kv_value {
 void kv_value_release(struct kv_value *v);
 
 /*
- * 0, -ENOENT, or a failure. A chunk's value is not compared with the database's
- * checksum, as it has a better one itself (codec.h); all else is.
+ * 0, -ENOENT, or a failure. A chunk's value is not checked against the
+ * database's checksum, because it has a better one of its own (codec.h); all
+ * other values are.
  */
 MUST_CHECK int kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
 		      struct kv_value *out);
@@ -57,8 +58,8 @@ MUST_CHECK int kv_has(struct kv *kv, enum kv_family f, const void *key, size_t k
 /* What is known of a chunk's value without reading it. */
 #define KV_HEAD_SIZE 8
 struct kv_head {
-	uint8_t bytes[KV_HEAD_SIZE]; /* its first ones */
-	size_t len;		     /* of bytes: fewer where the value is shorter */
+	uint8_t bytes[KV_HEAD_SIZE]; /* the first ones */
+	size_t len;		     /* of bytes: fewer if the value is shorter */
 	uint32_t value_len;
 	uint8_t note; /* kv_batch_put_noted */
 };
@@ -81,11 +82,10 @@ void kv_batch_put(struct kv *kv, struct kv_batch *b, enum kv_family f, const voi
 void kv_batch_del(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key,
 		  size_t klen);
 /*
- * A chunk's value with a note, a byte that is kept beside it and read without it
- * (kv_get_head); kv_batch_put notes 0. And a new note alone, for the value that
- * head was read of.
+ * Put a chunk's value with a note: a byte kept beside it that can be read
+ * without it (kv_get_head); kv_batch_put notes 0. kv_batch_note writes a new
+ * note alone, for the value whose head was read.
  */
-struct kv_head;
 void kv_batch_put_noted(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
 			const void *val, size_t vlen, uint8_t note);
 void kv_batch_note(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
@@ -99,8 +99,8 @@ size_t kv_batch_count(const struct kv_batch *b);
 enum kv_durability {
 	KV_NO_LOG, /* lost in any crash until kv_flush_content(); chunk and node only */
 	/*
-	 * Lost in a crash until RocksDB has written it out some time; nobody waits for
-	 * that. Only for a value in place of one that means the same: either will do.
+	 * Lost in a crash until RocksDB writes it out at some later time; nobody waits
+	 * for that. Only for a value that replaces an equivalent one: either will do.
 	 */
 	KV_REPLACE,
 	KV_LOG,	 /* survives a crash of the process */
@@ -109,8 +109,9 @@ enum kv_durability {
 MUST_CHECK int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
 
 /*
- * Make every write to chunk and node so far permanent: a synced log where little
- * was written since the last call (kv.c says how), else memtables to synced files.
+ * Make every write to chunk and node so far permanent: sync the log if little was
+ * written since the last call (kv.c says how), else flush memtables to synced
+ * files.
  */
 MUST_CHECK int kv_flush_content(struct kv *kv);
 /* Wait while several write buffers of content are full, as KV_NO_LOG writes do now and then. */
@@ -122,8 +123,8 @@ MUST_CHECK int kv_sync_log(struct kv *kv);
 struct kv_iter;
 struct kv_iter *kv_iter_new(struct kv *kv, enum kv_family f);
 /*
- * The same over [from, to) alone, at its first key; not of chunk. The end is not
- * looked for among what lies behind it: that may be many deleted keys.
+ * The same over [from, to) alone, positioned at its first key; not for the chunk
+ * family. It does not read beyond `to`, where many deleted keys may lie.
  */
 struct kv_iter *kv_iter_new_range(struct kv *kv, enum kv_family f, const void *from,
 				  size_t from_len, const void *to, size_t to_len);
@@ -137,7 +138,7 @@ const uint8_t *kv_iter_key(const struct kv_iter *it, size_t *len);
 const uint8_t *kv_iter_value(const struct kv_iter *it, size_t *len);
 /*
  * As kv_iter_new, but a pass over the values' heads alone: kv_iter_value lends
- * the first KV_HEAD_SIZE bytes of a value (fewer where it is shorter). For the
+ * the first KV_HEAD_SIZE bytes of a value (fewer if it is shorter). For the
  * chunk family this reads no chunk, which kv_iter_new does at every step.
  */
 struct kv_iter *kv_iter_new_heads(struct kv *kv, enum kv_family f);
@@ -152,15 +153,15 @@ MUST_CHECK int kv_iter_status(const struct kv_iter *it);
  */
 MUST_CHECK int kv_compact_content(struct kv *kv);
 /*
- * The quick part of it: only where a whole file of values has become garbage, as
- * it does when values are replaced in the order in which they were written.
+ * The quick part of that: remove only files whose values are all garbage. Values
+ * that are replaced in the order in which they were written leave such files.
  */
 MUST_CHECK int kv_compact_replaced(struct kv *kv);
-/* Ends what runs of the two and lets none begin any more: the store is to be closed. */
+/* End a run of either and let no more begin, because the store is about to close. */
 void kv_compact_stop(struct kv *kv);
 
 struct kv_stats {
-	uint64_t live_bytes[KV_FAMILY_COUNT]; /* estimated: files, blobs, what is not flushed */
+	uint64_t live_bytes[KV_FAMILY_COUNT]; /* estimated: files, blobs, unflushed writes */
 	uint64_t keys[KV_FAMILY_COUNT];	      /* estimated */
 	uint64_t cache_bytes;
 };

@@ -1,12 +1,12 @@
 /*
  * Giving space back. A deleted chunk leaves a tombstone; compacting the sorted
- * tables drops the references to its blob, and RocksDB counts the garbage a
- * blob file then holds and removes files that are garbage whole. Partly used
- * blob files have to be rewritten, which RocksDB does only for the oldest
- * fraction of them. So: compact the tables alone (cheap), then, while a good
- * part of the blobs is garbage, rewrite the oldest quarter; the space needed
- * meanwhile stays a quarter of the store, and what is rewritten becomes the
- * youngest, so after some rounds every file was seen. A small store is done at once.
+ * tables drops the references to its blob, and RocksDB counts the garbage a blob
+ * file then holds and removes files that are garbage whole. Partly used blob files
+ * have to be rewritten, which RocksDB does only for the oldest fraction of them. So:
+ * compact the tables alone (cheap), then, while a good part of the blobs is garbage,
+ * rewrite the oldest quarter; the space needed meanwhile stays a quarter of the
+ * store, and what is rewritten becomes the youngest, so some rounds see every file.
+ * A small store is done at once.
  */
 #include <errno.h>
 #include <stdint.h>

@@ -15,7 +15,7 @@
 #define KV_CONTENT_COUNT 2
 _Static_assert(KV_CHUNK == 0 && KV_NODE == 1, "content families come first");
 
-/* Writes that were begun, and those that were done. */
+/* How many writes have begun, and how many are done. */
 struct content_count {
 	_Atomic uint64_t begun, done;
 };
@@ -39,12 +39,12 @@ static inline void make_chunk_key(struct chunk_key *k, int prefix, const void *k
 	k->len = 1 + klen;
 }
 
-/* An opened database. A reader's is replaced when the writer removed a file of it. */
+/* An opened database. A reader replaces its own when the writer has removed one of its files. */
 struct kv_db {
 	rocksdb_t *db;
 	rocksdb_column_family_handle_t *cf[KV_FAMILY_COUNT];
 	rocksdb_column_family_handle_t *cf_default; /* RocksDB insists on it; empty */
-	struct kv_db *older; /* replaced, but values and iterators may be of it */
+	struct kv_db *older; /* replaced, but values and iterators may still use it */
 };
 
 struct kv {
@@ -62,7 +62,7 @@ struct kv {
 	rocksdb_writeoptions_t *write[KV_SYNC + 1]; /* by enum kv_durability */
 	enum kv_mode mode;
 
-	/* How kv_flush_content knows what there is to do; see kv.c. */
+	/* How kv_flush_content knows what to do; see kv.c. */
 	struct content_count unlogged[KV_CONTENT_COUNT]; /* writes without the log so far */
 	_Atomic uint64_t unlogged_bytes; /* of them; says when to look at the throttle */
 	struct content_count logged;	 /* content writes to the log so far */
@@ -82,7 +82,7 @@ static inline struct kv_db *kv_current(struct kv *kv)
 	return atomic_load_explicit(&kv->current, memory_order_acquire);
 }
 
-/* For a reader that failed on `seen`: open the database anew, unless that is done already. */
+/* For a reader that failed on `seen`: reopen the database, unless that has been done. */
 int kv_reopen(struct kv *kv, const struct kv_db *seen);
 
 /* Turns RocksDB's text into -errno and frees it. */

@@ -10,15 +10,15 @@
  *
  * node: small values, read one at a time: 4 KiB blocks, Bloom filter.
  *
- * Filters and indexes are in parts: one of a table with half a million keys is
- * larger than what a shard of the block cache takes, and then is read whole, and
- * its checksum computed, for every key that is looked up.
+ * Filters and indexes are in parts: one for a table with half a million keys is
+ * larger than a shard of the block cache, and would be read whole, with its
+ * checksum computed, for every lookup of a key.
  *
  * A reader beside a running writer opens the database read-only: without its
- * lock, replaying the log into memory. (A secondary instance would be meant for
- * that, but RocksDB 7.8's reads blobs through a dangling reference.) It keeps
+ * lock, replaying the log into memory. (A secondary instance is meant for that,
+ * but in RocksDB 7.8 it reads blobs through a dangling reference.) It keeps
  * every table open, so the writer may remove it; blob files are opened late, and
- * where one has gone, or a file goes during the open, it opens anew.
+ * if one has gone, or a file goes during the open, it opens the database again.
  *
  * One set of write buffers bounds the memory of a writer; the log is bounded so
  * that the families that are written rarely (meta, upper) get flushed, too.
@@ -36,7 +36,10 @@
 #define BLOCK_CACHE_DEFAULT (64u << 20)
 #define WRITE_BUFFERS_DEFAULT (64u << 20)
 #define BLOOM_BITS_PER_KEY 10
-/* Parts of filters and indexes; of the cache, which takes no block larger than one of its own. */
+/*
+ * Size of the parts of filters and indexes. A shard of the cache takes no block
+ * larger than itself.
+ */
 #define META_BLOCK_SIZE (32u << 10)
 #define CACHE_SHARD_BITS 3
 #define MIN_BLOB_SIZE 256
@@ -44,10 +47,10 @@
 #define LOG_SIZE_MAX (64ull << 20)
 #define OPEN_FILES_MAX 512
 #define BACKGROUND_JOBS 2
-/* More than the throttle in kv.c lets fill up: full buffers stall every family. */
+/* More than the throttle in kv.c lets fill up, because full buffers stall every family. */
 #define WRITE_BUFFERS_MAX 8
 #define ROCKSDB_LOG_WARN 2
-/* A reader's open that a file was removed under; compactions remove them in bursts. */
+/* How often a reader tries to open if files vanish meanwhile; compactions remove them in bursts. */
 #define READER_ATTEMPTS 10
 #define READER_RETRY_US 20000
 
@@ -59,8 +62,9 @@ static const char *const family_names[KV_FAMILY_COUNT] = {
 };
 
 /*
- * A family's buffer as a part of them all: content may have two full ones, which
- * are being written out, and one that is being filled (the throttle in kv.c).
+ * A family's buffer as a part of the memory of all: content may have two full
+ * buffers, which are being written out, and one that is being filled (the
+ * throttle in kv.c).
  */
 static const size_t write_buffer_part[KV_FAMILY_COUNT] = {
 	[KV_CHUNK] = 4,
@@ -78,7 +82,7 @@ static bool ends_with(const char *s, const char *end)
 
 /*
  * RocksDB takes a directory without CURRENT for a new database and deletes the
- * files in it. Refuse that where they hold data.
+ * files in it. Refuse that if they hold data.
  */
 static int check_dir(const char *dir, enum kv_mode mode, struct error *err)
 {
@@ -250,7 +254,7 @@ int kv_reopen(struct kv *kv, const struct kv_db *seen)
 	struct error err = ERROR_INIT;
 	int r = 0;
 
-	/* Held during I/O: others who failed on the same wait for what comes of it. */
+	/* Held during I/O: others that failed on the same database wait for the new one. */
 	pthread_mutex_lock(&kv->reopen_lock);
 	if (kv_current(kv) == seen)
 		r = open_database(kv, &err);
