@@ -1,8 +1,8 @@
 /*
  * Shards, each a hash table with chaining and a list in order of use under one
  * mutex, chosen by different bits of the digest. The cache holds one reference
- * to each of its chunks, whoever got one holds another; the last one frees, so
- * a chunk that is evicted while it is read lives on until then.
+ * to each of its chunks, and each user another. The last one frees, so a chunk
+ * that is evicted while it is read lives on until then.
  *
  * A shard's lock is a leaf: nothing else is taken and nothing freed under it.
  */
@@ -68,7 +68,7 @@ void chunk_unref(struct chunk *c)
 {
 	struct cached *e = (struct cached *)c;
 
-	/* Release what this user did with the chunk; acquire it all before free. */
+	/* Release: this user's accesses come before. Acquire: everybody's come before the free. */
 	if (e && atomic_fetch_sub_explicit(&e->refs, 1, memory_order_acq_rel) == 1)
 		free(e);
 }
@@ -192,7 +192,7 @@ struct chunk *chunk_cache_get(struct chunk_cache *cc, const struct digest *d)
 	return e ? &e->chunk : NULL;
 }
 
-/* Takes the oldest out until `room` more bytes fit; returns them chained. */
+/* Removes the oldest until `room` more bytes fit; returns them chained. */
 static struct cached *evict_locked(struct shard *s, size_t room, size_t max)
 {
 	struct cached *evicted = NULL;

@@ -9,7 +9,7 @@
 #include "store/base/hash.h"
 
 struct chunk_cache;
-/* NULL where memory is out. max_bytes 0: a cache that keeps nothing. */
+/* NULL when out of memory. max_bytes 0: a cache that keeps nothing. */
 struct chunk_cache *chunk_cache_new(size_t max_bytes);
 void chunk_cache_free(struct chunk_cache *cc);
 
@@ -19,9 +19,9 @@ struct chunk *chunk_new(const struct digest *d, size_t len, uint8_t **out_data);
 /* A new reference to d's chunk, or NULL. */
 struct chunk *chunk_cache_get(struct chunk_cache *cc, const struct digest *d);
 /*
- * Put c in, unless its digest is there already. Takes the caller's reference
- * and returns one to the chunk that is in the cache now (or to c where it is
- * too large).
+ * Add c, unless the cache has its digest already. Takes the caller's reference
+ * and returns one to the chunk that the cache has now (or to c if it is too
+ * large).
  */
 struct chunk *chunk_cache_add(struct chunk_cache *cc, struct chunk *c);
 size_t chunk_cache_bytes(struct chunk_cache *cc);

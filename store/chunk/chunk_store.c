@@ -1,6 +1,6 @@
 /*
- * A put compresses and writes outside the guard's stripe: only the answer "it
- * is there" needs the lock, and the touch protects the digest from then on
+ * A put compresses and writes outside the guard's stripe: only the test for
+ * presence needs the lock, and the touch protects the digest from then on
  * (guard.c). Two threads that put the same new chunk both write it, with the
  * same bytes.
  */
@@ -100,7 +100,7 @@ static int write_new(struct chunk_store *cs, const struct digest *d, const void 
 	return r < 0 ? r : write_batch(cs, batch, 1);
 }
 
-/* 1: it is there, and stays. 0: it is not. */
+/* 1: it exists, and stays. 0: it does not. */
 static int find(struct chunk_store *cs, const void *raw, size_t len, struct digest *out)
 {
 	assert(len >= 1 && len <= CHUNK_MAX);
@@ -221,13 +221,13 @@ static int check_hash(const void *data, size_t len, const struct digest *d)
 	return digest_equal(&actual, d) ? 0 : -EBADMSG;
 }
 
-/* Read the dictionary in, unless another thread has meanwhile. */
+/* Load the dictionary, unless another thread has done so. */
 static int load_dict(struct chunk_store *cs, uint32_t id, struct codec_dict **out)
 {
 	_Atomic(struct codec_dict *) *slot = &cs->dicts[id - DICT_FIRST_ID];
 	int r = 0;
 
-	pthread_mutex_lock(&cs->dict_lock); /* held during I/O: all who come want the same */
+	pthread_mutex_lock(&cs->dict_lock); /* held during I/O: all waiters want the same */
 	struct codec_dict *d = atomic_load_explicit(slot, memory_order_relaxed);
 	if (!d)
 		r = dict_load(cs->kv, id, 0, NULL, &d);

@@ -23,8 +23,8 @@ struct chunk_store;
 struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd_level,
 				    size_t cache_bytes);
 /*
- * Put no new chunk (-ENOSPC) where the disk has no room for it; sp is borrowed. Before
- * the first put.
+ * Refuse new chunks (-ENOSPC) when the disk has no room for them. Borrows sp. Call
+ * before the first put.
  */
 void chunk_store_limit(struct chunk_store *cs, struct space *sp);
 /* Chunks that were handed out stay alive. NULL is accepted. */
@@ -32,7 +32,7 @@ void chunk_store_free(struct chunk_store *cs);
 
 struct chunk_put_result {
 	struct digest digest;
-	uint32_t stored_bytes; /* frame bytes newly written; 0 where it was there */
+	uint32_t stored_bytes; /* frame bytes newly written; 0 if it existed */
 };
 
 /*
@@ -44,11 +44,11 @@ MUST_CHECK int chunk_store_put(struct chunk_store *cs, const void *raw, size_t l
 			       struct chunk_put_result *out);
 
 /*
- * Puts of one thread whose chunks are written together: for small ones, each of
- * which would cost a write of its own, and waiting for those of other threads.
- * A put may write what was put before; chunk_batch_write writes the rest, and
- * until then nobody can get it. Within one guard session, otherwise as
- * chunk_store_put. What is not written when it is freed is not stored.
+ * Puts of one thread whose chunks are written together. For small chunks: one
+ * by one, each would cost a write and wait for the writes of other threads. A
+ * put may write earlier puts; chunk_batch_write writes the rest. Nobody can get
+ * a chunk before it is written, and freeing the batch drops what is not
+ * written. Use a batch within one guard session; otherwise as chunk_store_put.
  */
 struct chunk_batch;
 struct chunk_batch *chunk_batch_new(struct chunk_store *cs);
@@ -59,38 +59,40 @@ MUST_CHECK int chunk_batch_put(struct chunk_batch *b, const void *raw, size_t le
 MUST_CHECK int chunk_batch_write(struct chunk_batch *b);
 
 /*
- * Say that a record will refer to a chunk that exists already (the caller
- * holds another reference to it, such as a tree that contains it). The caller
- * is inside a guard session.
+ * Say that a record will refer to a chunk that already exists (the caller holds
+ * another reference to it, such as a tree that contains it). The caller is
+ * inside a guard session.
  */
 void chunk_store_touch(struct chunk_store *cs, const struct digest *d);
 
 /*
- * From the cache or the database. 0; -ENODATA where the chunk is missing;
- * -EBADMSG where the frame does not decode, its checksum fails or its length
- * lies; -EIO; -ENOMEM. A frame with a checksum (codec.h) is not rehashed: that
- * finds what disks do, and chunk_store_verify finds the rest.
+ * From the cache or the database. 0; -ENODATA if the chunk is missing; -EBADMSG
+ * if the frame does not decode, its checksum fails or its length lies; -EIO;
+ * -ENOMEM. A frame with a checksum (codec.h) is not rehashed: the checksum
+ * finds disk errors, chunk_store_verify finds the rest.
  */
 MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out);
 /*
- * The same into out, which has room for the chunk's len bytes; -EBADMSG where it
- * has another length. For what is read once: the cache is asked, but left as it is.
+ * The same into out, which has room for the chunk's len bytes; -EBADMSG if its
+ * length differs. For data that is read once: it uses a cached chunk, but adds
+ * none.
  */
 MUST_CHECK int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out,
 				size_t len);
-/* As chunk_store_get, without waiting: NULL where the cache has it not. */
+/* As chunk_store_get, but without waiting: NULL on a cache miss. */
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d);
 
 /*
  * Bypass the cache and rehash: for verify. Errors as for chunk_store_get, and
- * -EBADMSG where the bytes do not hash to d. Lengths of the chunk and its frame.
+ * -EBADMSG if the bytes do not hash to d. Outputs the lengths of the chunk and
+ * its frame.
  */
 MUST_CHECK int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t *out_raw,
 				  uint32_t *out_stored);
 
 /*
- * Decode a frame of this store, as codec_decode: with the dictionary that it
- * names. -EBADMSG where that is missing or damaged, too.
+ * Decode a frame of this store, as codec_decode, with the dictionary that it
+ * names. Also -EBADMSG if that dictionary is missing or damaged.
  */
 MUST_CHECK int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, void *out,
 				  size_t out_len);
@@ -98,10 +100,10 @@ MUST_CHECK int chunk_store_decode(struct chunk_store *cs, const void *frame, siz
 /* 1 present, 0 absent, or a failure. */
 MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);
 
-/* Chunks newly stored so far, since it was opened. */
+/* Chunks newly stored since this store was opened. */
 uint64_t chunk_store_stored(const struct chunk_store *cs);
 
-/* Bytes that the cache holds (chunks in use elsewhere only are not counted). */
+/* Bytes in the cache. Chunks that it dropped but somebody still uses are not counted. */
 size_t chunk_store_cached_bytes(struct chunk_store *cs);
 
 #endif

@@ -6,7 +6,7 @@
  *
  * A *segment* is a maximal run of file data between holes. The canonical chunks
  * of a segment are:
- *   - the whole segment, where it has at most CHUNK_AVG bytes;
+ *   - the whole segment, if it has at most CHUNK_AVG bytes;
  *   - otherwise the cuts of chunker_cut(), applied from the segment's start.
  * The hash restarts at every cut, so cutting may start again at any earlier
  * cut and yields the same chunks: this is how a checkpoint rechunks only what
@@ -31,7 +31,7 @@
  */
 size_t chunker_cut(const uint8_t *data, size_t len);
 
-/* True where all bytes are zero (word-wise). */
+/* True if all bytes are zero (word-wise). */
 int chunker_is_zero(const uint8_t *data, size_t len);
 
 #endif

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#define ZDICT_STATIC_LINKING_ONLY /* the trainer that is fast; there since 1.3.6 */
+#define ZDICT_STATIC_LINKING_ONLY /* the fast trainer; since 1.3.6 */
 #include <zdict.h>
 #include <zstd.h>
 #include <zstd_errors.h>
@@ -18,7 +18,7 @@
 
 enum { CODEC_RAW = 0, CODEC_ZSTD = 1, CODEC_ZSTD_DICT = 2 };
 
-/* Of the trainer; measured on programs and documents. */
+/* For the trainer; measured on programs and documents. */
 #define DICT_BYTES (112u << 10)
 #define DICT_SEGMENT 1024
 #define DICT_HASH_BITS 20
@@ -40,7 +40,7 @@ static void free_contexts(void *arg)
 {
 	struct contexts *c = arg;
 
-	thread_contexts = NULL; /* another key's destructor may call yet */
+	thread_contexts = NULL; /* another key's destructor may still call us */
 	ZSTD_freeCCtx(c->compress);
 	ZSTD_freeDCtx(c->decompress);
 	free(c);
@@ -86,7 +86,7 @@ int codec_dict_new(const void *bytes, size_t len, int level, struct codec_dict *
 	d->decompress = ZSTD_createDDict(bytes, len);
 	d->compress = level ? ZSTD_createCDict(bytes, len, level) : NULL;
 	if (!d->decompress || (level && !d->compress)) {
-		/* They do not say why; the header of a damaged one does not decode. */
+		/* zstd does not say why; the header of a damaged dictionary does not decode. */
 		codec_dict_free(d);
 		return ZDICT_isError(ZDICT_getDictHeaderSize(bytes, len)) ? -EBADMSG : -ENOMEM;
 	}
@@ -134,7 +134,7 @@ int codec_dict_train(uint32_t id, int level, const void *samples, const size_t *
 
 /* ---- frames ---- */
 
-/* Compressed length of raw into out[0..cap), 0 where it does not fit, or -ENOMEM. */
+/* Compress raw into out[0..cap): the length, 0 if it does not fit, or -ENOMEM. */
 static int64_t compress(int level, const struct codec_dict *dict, const void *raw, size_t len,
 			void *out, size_t cap)
 {

@@ -28,7 +28,7 @@ static struct dict_key make_key(uint32_t id, int copy)
 	return k;
 }
 
-/* The bytes of a dictionary, lent by v, and the chunks that there were. */
+/* The bytes of a dictionary, lent by v, and the number of chunks when it was made. */
 static int value_parse(const struct kv_value *v, uint64_t *out_chunks, const uint8_t **out,
 		       size_t *out_len)
 {
@@ -80,7 +80,7 @@ int dict_load(struct kv *kv, uint32_t id, int level, uint64_t *out_chunks, struc
 		int this = load_copy(kv, id, copy, level, out_chunks, out);
 		if (this == 0)
 			return 0;
-		r = r == -ENOENT ? this : r; /* the first that says more */
+		r = r == -ENOENT ? this : r; /* the first failure that says more */
 	}
 	return r;
 }

@@ -1,12 +1,12 @@
 /*
  * dict.h - the dictionaries with which a store's chunks are compressed again
- * (recompress.h): much of a small chunk is what others begin with, too.
+ * (recompress.h). Small chunks have much in common.
  *
- * A dictionary is trained (dict_train.h) on chunks of the store once it has DICT_CHUNKS_MIN, and
- * another one whenever it has grown eightfold since, for those that come then. It
- * is never removed, as chunks name it: DICT_COUNT_MAX of some 100 KiB.
+ * A dictionary is trained (dict_train.h) on chunks of the store once there are DICT_CHUNKS_MIN,
+ * and another one whenever the store has grown eightfold since, for later chunks. Dictionaries
+ * are never removed, because chunks name them: at most DICT_COUNT_MAX, of some 100 KiB each.
  *
- * In the meta family, twice, because many chunks depend on it:
+ * Each is in the meta family, twice, because many chunks depend on it:
  *   "dict/" number as 8 hex digits "/0" or "/1" ->
  *   u8 version (1), u64 chunks in the store when it was made, its SHA-256, its bytes
  */
@@ -22,11 +22,11 @@
 
 #define DICT_CHUNKS_MIN 1024
 #define DICT_COUNT_MAX 8
-#define DICT_FIRST_ID 32768u /* those below are reserved (RFC 8878); then one by one */
+#define DICT_FIRST_ID 32768u /* lower ones are reserved (RFC 8878); later ones count up */
 
 /*
- * level as for codec_dict_new. *out_chunks: how many the store had when it was made; may be
- * NULL. * -ENOENT, -EBADMSG where both copies are damaged.
+ * level as for codec_dict_new. *out_chunks (may be NULL): how many chunks the store had
+ * when the dictionary was made. -ENOENT; -EBADMSG if both copies are damaged.
  */
 MUST_CHECK int dict_load(struct kv *kv, uint32_t id, int level, uint64_t *out_chunks,
 			 struct codec_dict **out);

@@ -1,7 +1,7 @@
 /*
- * digest_set.h - a set of digests with bounded memory, for walks over much that
- * is shared. It keeps the first 128 bits of each (SHA-256: two that collide are
- * not found by anybody), 16 bytes in an open-addressing table.
+ * digest_set.h - a set of digests with bounded memory, for walks over trees
+ * that share much. It keeps the first 128 bits of each, 16 bytes in an
+ * open-addressing table (nobody finds two SHA-256 digests that collide there).
  */
 #ifndef VARVE_DIGEST_SET_H
 #define VARVE_DIGEST_SET_H
@@ -25,8 +25,9 @@ struct digest_set {
 void digest_set_init(struct digest_set *s, size_t max_bytes);
 void digest_set_fini(struct digest_set *s);
 /*
- * True where d was not in the set; then it is, unless the set is full (or memory
- * is): whoever asks treats d as new once more, and does work twice, no harm.
+ * Add d; true if it was not in the set. If the set is full or memory is out, d
+ * is not added: the next call says true again, so the caller does some work
+ * twice, which is harmless.
  */
 bool digest_set_add(struct digest_set *s, const struct digest *d);
 bool digest_set_has(const struct digest_set *s, const struct digest *d);

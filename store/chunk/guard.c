@@ -2,22 +2,23 @@
  * Why nothing that a writer relies on is swept:
  *
  * Sessions are counted by the generation in which they began; a collection
- * starts a new generation. A session of an older one is waited for before the
- * mark, so what it relies on is named by a record by then, and it does not
- * matter whether its touches were recorded. A session of the new generation
- * began under `lock` after the filter was put in place under `lock`, so each
- * of its touches sees the filter and is recorded.
+ * starts a new generation. It waits for sessions of older ones before the mark,
+ * so records name by then what they rely on, and it does not matter whether
+ * their touches were recorded. A session of the new generation began under
+ * `lock` after the filter was put in place under `lock`, so each of its touches
+ * sees the filter and is recorded.
  *
  * A touch and a sweep of the same digest take the same stripe. Touch first: the
  * sweep finds the bits set and keeps the entry. Sweep first: it has deleted the
  * entry when the touch gets the stripe, and the writer, who tests for presence
- * after that, finds it absent and stores it anew. Storing may happen after
+ * after that, finds it absent and stores it again. Storing may happen after
  * touch_unlock, since the bits stay set.
  *
- * A slow session is not waited for. From its begin on, until the last one and any
- * collection that ran beside it have ended, all touches are recorded in a second
- * filter as well, which the sweep asks, too: so what it has touched before a
- * collection is kept by that, and whatever it touches later, as of any session.
+ * A slow session is not waited for. From its begin until the last slow session
+ * and any collection beside it have ended, all touches are also recorded in a
+ * second filter, which the sweep asks, too. So a collection keeps what a slow
+ * session touched before the collection began and, as for any session, what it
+ * touches later.
  *
  * Memory order: bits are set with relaxed fetch_or, as different digests share
  * words. A sweep that must see a touch's bits is ordered after it by the stripe;
@@ -39,12 +40,12 @@
 #include <time.h>
 
 #define STRIPES 64
-/* Generations with live sessions; more than two only where collections were given up. */
+/* Generations with live sessions; more than two only after collections were given up. */
 #define GENERATIONS 8
-/* Bits a digest sets: the best for about 9 bits of filter a digest, 1 % in error. */
+/* Bits that a digest sets: the best number for about 9 bits of filter per digest, 1 % in error. */
 #define BLOOM_BITS 6
 #define FILTER_BYTES_MIN 1024
-#define KEPT_BYTES ((size_t)4 << 20) /* of the filter for slow sessions: some 200 GB of chunks */
+#define KEPT_BYTES ((size_t)4 << 20) /* filter for slow sessions: some 200 GB of chunks */
 
 struct filter {
 	uint64_t seed[2];
@@ -119,7 +120,7 @@ bool guard_is_busy(struct guard *g)
 	return busy;
 }
 
-/* The last word of a digest; the first ones choose the filter's bits. */
+/* By the last word of a digest; the first ones choose the filter's bits. */
 static pthread_mutex_t *stripe_of(struct guard *g, const struct digest *d)
 {
 	return &g->stripes[d->b[DIGEST_SIZE - 1] % STRIPES].lock;
@@ -209,7 +210,7 @@ static struct filter *filter_new(size_t bytes)
 	return f;
 }
 
-/* Nobody who holds a stripe uses what was taken out of `filter` or `kept` before. */
+/* After this, no holder of a stripe still uses what was taken out of `filter` or `kept`. */
 static void stripes_pass(struct guard *g)
 {
 	for (int i = 0; i < STRIPES; i++) {
@@ -218,7 +219,7 @@ static void stripes_pass(struct guard *g)
 	}
 }
 
-/* What is no longer needed, out of use by others after stripes_pass. */
+/* Take out what is no longer needed; free it after stripes_pass. */
 static struct filter *kept_take_locked(struct guard *g)
 {
 	if (g->slow > 0 || g->collecting)
@@ -233,7 +234,7 @@ static void kept_free(struct guard *g, struct filter *kept)
 	free(kept);
 }
 
-/* Count a slow session, if what it touches is recorded already, or in f from now on. */
+/* Count a slow session, if touches are being recorded, or will be in f from now on. */
 static bool slow_begin(struct guard *g, struct filter **f)
 {
 	bool begun;

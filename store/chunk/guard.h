@@ -2,14 +2,14 @@
  * guard.h - what lets garbage collection run beside writers.
  *
  * A writer (import, checkpoint) works inside a *session* and *touches* every
- * digest that it relies on, whether it stored it or found it there. A
- * collection (1) begins, from when on touches are recorded; (2) waits for the
- * sessions that were under way (grace period), whose results are then named by
- * records; (3) marks from the records; (4) sweeps what is neither marked nor
- * touched. Mark and touch set bits of one Bloom filter, so memory is bounded;
- * a false positive keeps some garbage until the next collection. Testing and
- * deleting (sweep) and touching and testing for presence (writer) exclude each
- * other by stripe locks, held for one key.
+ * digest that it relies on, whether it stored or found it. A collection (1)
+ * begins: touches are recorded from then on; (2) waits for the sessions that
+ * were under way (grace period), so that records name their results; (3) marks
+ * from the records; (4) sweeps what is neither marked nor touched. Mark and
+ * touch set bits of one Bloom filter, so memory is bounded; a false positive
+ * keeps some garbage until the next collection. Testing and deleting (sweep)
+ * and touching and testing for presence (writer) exclude each other by stripe
+ * locks, held for one key.
  */
 #ifndef VARVE_GUARD_H
 #define VARVE_GUARD_H
@@ -31,13 +31,14 @@ struct guard_session {
 };
 void guard_session_begin(struct guard *g, struct guard_session *s);
 /*
- * One that may take any time, as its data comes from a client: no collection
- * waits for it. What anybody touches while there is one is kept by the
- * collections of that time. Without memory for that it is one like others.
+ * Begin a session that may take any time, because its data comes from a client:
+ * no collection waits for it. While one is open, whatever anybody touches is
+ * kept by every collection that runs meanwhile. If there is no memory for that,
+ * it is an ordinary session.
  */
 void guard_session_begin_slow(struct guard *g, struct guard_session *s);
 void guard_session_end(struct guard *g, struct guard_session *s);
-/* Whether a session is under way at this moment. */
+/* Whether a session is under way right now. */
 bool guard_is_busy(struct guard *g);
 
 /*
@@ -54,14 +55,14 @@ void guard_touch_unlock(struct guard *g, const struct digest *d);
  */
 MUST_CHECK int guard_collect_begin(struct guard *g, size_t filter_bytes);
 /*
- * Returns when every session begun before guard_collect_begin, but for slow ones,
+ * Returns when every session begun before guard_collect_begin, except slow ones,
  * has ended; so the caller must not be inside one.
  */
 void guard_collect_wait(struct guard *g);
 void guard_mark(struct guard *g, const struct digest *d);
 /*
- * For the sweep: true where d is neither marked nor touched; then the lock is
- * held, the caller deletes, and calls guard_sweep_unlock.
+ * For the sweep: true if d is neither marked nor touched. Then the lock is
+ * held: the caller deletes d and calls guard_sweep_unlock.
  */
 bool guard_sweep_lock(struct guard *g, const struct digest *d);
 void guard_sweep_unlock(struct guard *g, const struct digest *d);
