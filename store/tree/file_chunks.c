@@ -6,7 +6,7 @@
  * as chunker_cut() wants, or when the segment ends.
  *
  * With a pool, each chunk becomes a job with its own copy of the bytes. Jobs
- * stand in a list in file order; the feeding thread emits from its head what is
+ * are in a list in file order; the feeding thread emits from its head what is
  * done. The pool's queue bounds how many there are.
  */
 #include "store/tree/file_chunks.h"
@@ -95,7 +95,7 @@ static int emit_chunk(struct file_chunks *fc, uint64_t offset, uint32_t len,
 	return fc->opt.emit(fc->arg, offset, &e);
 }
 
-/* Emit what is done, from the head of the list; all = wait for every job. */
+/* Emit what is done, from the head of the list; all: wait for every job. */
 static int reap(struct file_chunks *fc, bool all)
 {
 	while (fc->first) {
@@ -204,7 +204,7 @@ static int take_chunk(struct file_chunks *fc, size_t len)
 	return r < 0 ? r : emit_chunk(fc, offset, (uint32_t)len, &stored);
 }
 
-/* The segment's bytes so far are gone or in chunks; the next one starts at `at`. */
+/* Start a segment at `at`; the old one's bytes are dropped or in chunks. */
 static void start_segment(struct file_chunks *fc, uint64_t at)
 {
 	fc->head = fc->tail = 0;

@@ -58,7 +58,7 @@ struct key_parts {
 	const uint8_t *sub;
 	size_t sub_len;
 };
-/* -EBADMSG where the bytes are no key of ours (kind, or sub-key length). */
+/* -EBADMSG if the bytes are not a key of ours (kind, or sub-key length). */
 MUST_CHECK int key_parse(const void *bytes, size_t len, struct key_parts *out);
 /* The u64 of a dirent's or extent's sub-key. */
 uint64_t key_sub_u64(const struct key_parts *p);

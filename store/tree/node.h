@@ -13,12 +13,12 @@
  * child's digest (32 bytes); its key is the child's first key.
  *
  * Boundaries: the entries of one level, in order, fill one node after another.
- * An entry starts a new node where adding it would make the node larger than
- * NODE_MAX_BYTES, or where the node has NODE_MIN_ENTRIES already and
- * node_key_is_boundary(level, key) says so. So the nodes follow from the entries
- * alone, and two sequences that agree from a node's start on agree in all that
- * follows. The minimum keeps a tree whose keys were chosen to be boundaries on
- * every level from growing without narrowing.
+ * An entry starts a new node if adding it would make the node larger than
+ * NODE_MAX_BYTES, or if the node has NODE_MIN_ENTRIES already and
+ * node_key_is_boundary(level, key) says so. So the entries alone determine the
+ * nodes, and two sequences of entries that agree from a node's start on have the
+ * same nodes from there on. The minimum keeps a tree whose keys were chosen to
+ * be boundaries on every level from growing without narrowing.
  */
 #ifndef VARVE_NODE_H
 #define VARVE_NODE_H
@@ -35,7 +35,7 @@
 #define NODE_KEY_MAX 1024u
 #define NODE_VALUE_MAX (72u << 10) /* an xattr of 64 KiB with its name */
 #define NODE_LEVEL_MAX 16
-#define NODE_MIN_ENTRIES 4u /* but for a level's last node, and nodes of large entries */
+#define NODE_MIN_ENTRIES 4u /* except in a level's last node, and in nodes of large entries */
 #define NODE_HEADER_SIZE 12u
 /* The largest encoded node: one entry of the largest key and value. */
 #define NODE_ENCODED_MAX (NODE_HEADER_SIZE + 4 + 2 + NODE_KEY_MAX + NODE_VALUE_MAX)
@@ -54,7 +54,7 @@ MUST_CHECK int node_check(const void *bytes, size_t len, struct node_view *out);
 /* Entry i < count. */
 void node_entry(const struct node_view *n, uint32_t i, const uint8_t **key, size_t *klen,
 		const uint8_t **val, size_t *vlen);
-/* Index of the first entry with key >= the given one (count where none). */
+/* Index of the first entry with key >= the given one (count if none). */
 uint32_t node_lower_bound(const struct node_view *n, const void *key, size_t klen, bool *equal);
 
 /* True for 1 in 128 keys of a leaf and 1 in 256 of an inner node. Part of the format. */

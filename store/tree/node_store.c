@@ -5,9 +5,9 @@
  * cache forgets the node meanwhile.
  *
  * Shards (by digest) each have a lock, a hash table and a share of the budget.
- * Replacement is a clock: nodes stand in a queue in the order they came; the
- * one at its head is forgotten, unless it was asked for since it last stood
- * there, then it goes to the end. So an import that stores a million nodes
+ * Replacement is a clock. Nodes are in a queue in the order in which they came;
+ * the one at its head is forgotten, unless it was asked for since it was last
+ * there: then it goes to the end. So an import that stores a million nodes
  * pushes out its own before those that mounts keep asking for.
  *
  * Presence is always asked of the database, never of the cache: a collection
@@ -29,7 +29,7 @@
 struct cached {
 	struct node node; /* first: readers hold its address */
 	atomic_uint refs;
-	bool asked;		    /* since it last stood at the head; guarded by the shard */
+	bool asked;		    /* since it was last at the head; guarded by the shard */
 	struct cached *next_hashed; /* guarded by the shard */
 	TAILQ_ENTRY(cached) queued; /* guarded by the shard */
 	uint8_t bytes[];
@@ -125,7 +125,7 @@ void node_store_free(struct node_store *ns)
 void node_ref(struct node *n)
 {
 	struct cached *c = CONTAINER_OF(n, struct cached, node);
-	/* relaxed: whoever adds a reference has one, or the shard's lock */
+	/* relaxed: the caller has a reference, or the shard's lock */
 	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
 }
 
@@ -171,7 +171,7 @@ static void grow_locked(struct shard *s)
 	struct cached **old = s->buckets;
 	struct cached **grown = calloc(old_count * 2, sizeof(struct cached *));
 	if (!grown)
-		return; /* longer chains, nothing worse */
+		return; /* longer chains, no harm */
 	s->buckets = grown;
 	s->bucket_count = old_count * 2;
 	for (size_t i = 0; i < old_count; i++) {

@@ -40,13 +40,13 @@ DEFINE_CLEANUP(struct node *, node_unref)
 /*
  * Store an encoded node (it becomes readable at once). The caller is inside a
  * guard session. KV_NO_LOG, as for chunks. *new_bytes (may be NULL) grows by the
- * stored size where it was not there. -EBADMSG where the bytes are no node.
+ * stored size if the node is new. -EBADMSG if the bytes are not a node.
  */
 MUST_CHECK int node_store_put(struct node_store *ns, const void *bytes, size_t len,
 			      struct digest *out, uint64_t *new_bytes);
 /*
- * Protect a node that is there, but not what it refers to, from a collection;
- * for a whole tree that no record keeps, touch everything below it too.
+ * Protect an existing node, but not what it refers to, from a collection. For a
+ * whole tree that no record keeps, touch everything below it too.
  */
 void node_store_touch(struct node_store *ns, const struct digest *d);
 

@@ -65,8 +65,8 @@ MUST_CHECK int inode_decode(const void *data, size_t len, struct inode_rec *out)
 /*
  * Dirent list, version 1: one or more of
  *   u8 version, u8 type (DT_*), u8 name_len, u64 ino, u8 name[name_len]
- * Several only where names share a hash; sorted by name. Names are 1..255
- * bytes without '/' and NUL, and not "." or "..".
+ * Several only if names share a hash; sorted by name. Names are 1..255 bytes
+ * without '/' and NUL, and not "." or "..".
  */
 struct dirent_rec {
 	uint64_t ino;
@@ -88,7 +88,7 @@ MUST_CHECK int dirent_find(const void *list, size_t len, const char *name, size_
 /* Append to out the list with the entry added (replacing one of the same name) ... */
 MUST_CHECK int dirent_list_put(const void *list, size_t len, const struct dirent_rec *e,
 			       struct buf *out);
-/* ... or without the named one (-ENOENT where it is not in it); empty when it was the last. */
+/* ... or without the named one (-ENOENT if it is not in it); empty if it was the last. */
 MUST_CHECK int dirent_list_del(const void *list, size_t len, const char *name, size_t name_len,
 			       struct buf *out);
 /* 0 or -EINVAL (empty, ".", "..", '/' or NUL inside) or -ENAMETOOLONG. */

@@ -58,7 +58,7 @@ struct tree_batch;
 struct tree_batch *tree_batch_new(void);
 void tree_batch_free(struct tree_batch *b);
 DEFINE_CLEANUP(struct tree_batch *, tree_batch_free)
-/* -ENOMEM, or -EINVAL where key or value is beyond the node's limits. */
+/* -ENOMEM, or -EINVAL if key or value is beyond the node's limits. */
 MUST_CHECK int tree_batch_put(struct tree_batch *b, const void *key, size_t klen, const void *val,
 			      size_t vlen);
 MUST_CHECK int tree_batch_del(struct tree_batch *b, const void *key, size_t klen);
@@ -76,9 +76,9 @@ MUST_CHECK int tree_apply(struct node_store *ns, const struct digest *root, stru
 			  struct digest *out_root, uint64_t *new_bytes);
 
 /*
- * Call fn for each key whose value differs, in key order; a is NULL where only
- * the second tree has the key, b NULL where only the first has. Shared nodes
- * are skipped unread. A non-zero result of fn ends the scan and is returned.
+ * Call fn for each key whose value differs, in key order; a is NULL if only the
+ * second tree has the key, b is NULL if only the first has it. Shared nodes are
+ * skipped unread. A non-zero result of fn ends the scan and is returned.
  */
 struct tree_span {
 	const uint8_t *data;

@@ -4,19 +4,19 @@
  * is cut into nodes again; which nodes went and came are the changes of the
  * level above, until a level is left with one node.
  *
- * A level is rewritten in runs. A run starts at the start of an old node up to
- * which nothing changes, so that cutting anew from there is cutting as if from
+ * A level is rewritten in runs. A run starts at an old node before which
+ * nothing changes, so cutting from there gives the same nodes as cutting from
  * the level's beginning (node.h). It ends where a new node would start just
- * where an unchanged old one does: from there on the old nodes are what would
- * come out. With boundaries given by keys that is the end of the touched node
- * nearly always; where only size decides it may take some nodes more.
+ * where an unchanged old one does: from there on the old nodes are right. With
+ * boundaries given by keys that is nearly always the end of the touched node;
+ * if only size decides, it may take some more nodes.
  *
  * A run for a change within a node starts at that node. If the change removes
  * or resizes a node's first entry, that entry may now belong to the node
  * before: the run starts there.
  *
- * When one run covers a whole level, the nodes it made are all of that level,
- * and the levels above are built from them alone.
+ * If one run covers a whole level, its nodes are all of that level, and the
+ * levels above are built from them alone.
  */
 #include "store/tree/tree_batch.h"
 #include "store/tree/tree_cursor.h"
@@ -209,7 +209,7 @@ static int merge_level(struct merge *m, struct digest *out_only, bool *out_has_o
 	return flush(m);
 }
 
-/* What turns the nodes gone into the nodes made, as changes of the level above. */
+/* The changes of the level above that turn the nodes gone into the nodes made. */
 static int diff_nodes(const struct tree_batch *gone, const struct tree_batch *made,
 		      struct tree_batch *out)
 {
@@ -255,7 +255,7 @@ static int collapse(struct node_store *ns, struct digest *root)
 struct apply {
 	struct node_store *ns;
 	struct tree_cursor old;
-	bool old_done; /* the levels from here on are built anew */
+	bool old_done; /* from here on the levels are built from scratch */
 	const struct digest *old_root;
 	struct tree_batch *up; /* changes of the next level; NULL for the leaves */
 	uint64_t *new_bytes;

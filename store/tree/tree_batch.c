@@ -1,8 +1,8 @@
 /*
  * A batch copies keys and values into blocks that never move and keeps an array
  * of changes that point into them. Most batches come in key order (a checkpoint
- * reads the upper in order, an import numbers inodes as it goes); that is
- * noticed as they come, and sorting then costs nothing.
+ * reads the upper in order, an import numbers inodes as it goes). The batch
+ * notices that, and then sorting costs nothing.
  */
 #include "store/tree/tree_batch.h"
 

@@ -16,8 +16,8 @@ struct tree_frame {
 /*
  * A path from the root down. It checks what it walks over: each child is one
  * level below its parent and its keys lie in the range that the parent gives
- * it, so whoever follows a cursor sees ascending keys and ends, whatever the
- * nodes hold. After a failure only tree_cursor_close is allowed.
+ * it, so a walk with a cursor sees ascending keys and ends, whatever the nodes
+ * hold. After a failure only tree_cursor_close is allowed.
  */
 struct tree_cursor {
 	struct node_store *ns;
@@ -43,11 +43,12 @@ MUST_CHECK int tree_cursor_down(struct tree_cursor *c);
 bool tree_cursor_skip(struct tree_cursor *c);
 /*
  * Make the bottom the node of this level (not above the root's) whose range
- * holds key, the first node where key is before all. Frames above say how.
+ * holds key, or the level's first node if key is before all. The frames above
+ * it hold the path.
  */
 MUST_CHECK int tree_cursor_seek(struct tree_cursor *c, unsigned level, const void *key,
 				size_t klen);
-/* Move the bottom to its neighbour on the same level. 1, or 0 (unmoved) where there is none. */
+/* Move the bottom to its neighbour on the same level. 1, or 0 (unmoved) if there is none. */
 MUST_CHECK int tree_cursor_next_node(struct tree_cursor *c);
 MUST_CHECK int tree_cursor_prev_node(struct tree_cursor *c);
 

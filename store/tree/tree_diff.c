@@ -1,9 +1,9 @@
 /*
- * Two cursors walk in key order, each standing at an entry of any level: a key
- * and value in a leaf, a whole subtree above. Where both stand at the same
- * subtree, both pass it unread. Otherwise the one whose entry comes first, or
- * stands higher, goes down; so cursors meet again at the start of whatever the
- * trees share, even where heights or boundaries before it differ.
+ * Two cursors walk in key order, each at an entry of any level: a key and value
+ * in a leaf, or a whole subtree above. If both are at the same subtree, both
+ * pass it unread. Otherwise the one whose entry comes first, or is higher, goes
+ * down. So the cursors meet again at the start of whatever the trees share,
+ * even if heights or boundaries before it differ.
  */
 #include "store/tree/tree.h"
 
@@ -58,7 +58,7 @@ static bool same_value(const struct side *a, const struct side *b)
 	       (a->val.len == 0 || memcmp(a->val.data, b->val.data, a->val.len) == 0);
 }
 
-/* The entry of s is in no other tree as it stands: go into it, or report it. */
+/* The other tree does not have this entry as it is: go into it, or report it. */
 static int step_one(struct side *s, bool is_first, tree_diff_fn fn, void *arg)
 {
 	if (s->level > 0)

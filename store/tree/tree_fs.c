@@ -69,7 +69,7 @@ void inode_to_stat(uint64_t ino, const struct inode_rec *r, struct stat *out)
 
 /* ---- scans of what belongs to one inode ---- */
 
-/* 1 where the iterator stands on a key of (ino, kind), 0 where it is past them, or a failure. */
+/* 1 if the iterator is on a key of (ino, kind), 0 if it is past them, or a failure. */
 static int current_of(const struct tree_iter *it, uint64_t ino, enum key_kind kind,
 		      struct key_parts *out)
 {
@@ -162,7 +162,7 @@ int tree_fs_listxattr(const struct tree_fs *fs, uint64_t ino, tree_fs_xattr_fn f
 /* ---- data ---- */
 
 /*
- * Stand on the extent that covers `from`, else on the first key after it. 1, 0
+ * Move to the extent that covers `from`, else to the first key after it. 1, 0
  * at the tree's end, or a failure.
  */
 static int seek_extent(struct tree_iter *it, uint64_t ino, uint64_t from)

@@ -44,7 +44,7 @@ typedef int (*tree_fs_dirent_fn)(void *arg, uint64_t hash, const struct dirent_r
 MUST_CHECK int tree_fs_readdir(const struct tree_fs *fs, uint64_t dir, uint64_t after,
 			       tree_fs_dirent_fn fn, void *arg);
 
-/* 0 or -ENODATA where there is no such xattr (a missing node gives -EIO here). */
+/* 0 or -ENODATA if there is no such xattr (a missing node gives -EIO here). */
 MUST_CHECK int tree_fs_getxattr(const struct tree_fs *fs, uint64_t ino, const char *name,
 				size_t len, struct tree_value *out);
 typedef int (*tree_fs_xattr_fn)(void *arg, const char *name, size_t name_len, const void *value,
@@ -76,8 +76,10 @@ MUST_CHECK int tree_fs_read(const struct tree_fs *fs, uint64_t ino, uint64_t off
 MUST_CHECK int tree_fs_resolve(const struct tree_fs *fs, const char *path, bool follow,
 			       uint64_t *out_ino);
 
-/* Path of an inode without leading '/', "" for the root; the first link where
- * there are several. Appends to out. -ENOENT for one that is not there. */
+/*
+ * Path of an inode without leading '/', "" for the root; the first link if
+ * there are several. Appends to out. -ENOENT if there is no such inode.
+ */
 MUST_CHECK int tree_fs_path(const struct tree_fs *fs, uint64_t ino, struct buf *out);
 
 /* Fill a struct stat (st_dev 0, st_blksize 4096). */

@@ -53,7 +53,7 @@ static int settle(struct tree_iter *it, enum iter_state state)
 	return state == ITER_AT;
 }
 
-/* To the leaf whose range holds key; from where the iterator stands, when it does. */
+/* Go to the leaf whose range holds key, starting from the current position if there is one. */
 static int seek_leaf(struct tree_iter *it, const void *key, size_t klen)
 {
 	if (it->c.depth == 0) {

@@ -1,6 +1,6 @@
 /*
  * xattr.h - which extended attributes Linux shows of a file. Pure. A tree holds
- * any name, as archives of other systems have them ("com.apple.provenance"); a
+ * any name, also those in archives of other systems ("com.apple.provenance"); a
  * mount lists and gives only those that these rules let through.
  */
 #ifndef VARVE_XATTR_H
@@ -16,7 +16,7 @@
 #define ACL_XATTR_DEFAULT "system.posix_acl_default"
 
 /*
- * 0; -EOPNOTSUPP for a namespace that Linux lacks, -EINVAL for a namespace and
+ * 0; -EOPNOTSUPP for a namespace that Linux lacks, -EINVAL for a namespace with
  * nothing after it, -ERANGE beyond XATTR_NAME_MAX. As ext4 answers.
  */
 MUST_CHECK int xattr_name_check(const char *name, size_t len);
