@@ -3,9 +3,10 @@
  *
  * Writers hold ss->lock from their reads to their write, so a name is never
  * given twice. Readers take no lock: a name is read, then the record that it
- * names; where that is gone, the name is read again. The flush of chunks and
- * nodes that must come before a record is done before the lock is taken, since
- * it may take long: what the record refers to was written before the call.
+ * names; if that is gone, the name is read again. Chunks and nodes, which must
+ * be flushed before a record is written, are flushed before the lock is taken,
+ * because that may take long: what the record refers to was written before the
+ * call.
  */
 #include "store/names/snapshot.h"
 
@@ -107,14 +108,14 @@ static int load_by_name(struct snapshots *ss, const char *name, struct snapshot 
 		if (rc != 0)
 			return rc;
 		rc = load(ss, id, out, err);
-		/* Gone between the two reads: the name may stand for another one now. */
+		/* The record went between the two reads: the name may stand for another one now. */
 		if (rc != -ENOENT || strcmp(id, last) == 0)
 			return rc;
 		memcpy(last, id, sizeof(id));
 	}
 }
 
-/* The name most like `name`, or "" where none is near. */
+/* The name most like `name`, or "" if none is near. */
 static void nearest_name(struct snapshots *ss, const char *name, char out[SNAPSHOT_NAME_MAX + 1])
 {
 	size_t best = SIZE_MAX;
@@ -265,7 +266,7 @@ static void batch_del(struct snapshots *ss, struct kv_batch *b, const char *pref
 	kv_batch_del(ss->kv, b, KV_META, k.text, k.len);
 }
 
-/* 0 where the name is free or already that of `id`, else -EEXIST. */
+/* 0 if the name is free or already that of `id`, else -EEXIST. */
 static int name_claim(struct snapshots *ss, const char *name, const char *id, struct error *err)
 {
 	char holder[SNAPSHOT_ID_SIZE];
@@ -523,7 +524,7 @@ static bool is_expired(const struct snapshot *s, int64_t now_ms)
 {
 	if (s->pinned || s->ttl_seconds <= 0 || s->status == SNAPSHOT_BUILDING)
 		return false;
-	/* Divided, since a ttl of any size is accepted. */
+	/* Divide, because a ttl may have any size. */
 	return now_ms > s->last_used_at_ms &&
 	       (now_ms - s->last_used_at_ms) / 1000 >= s->ttl_seconds;
 }

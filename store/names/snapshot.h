@@ -1,16 +1,16 @@
 /*
  * snapshot.h - snapshot records and their names, kept in the meta family.
  *
- * Keys: "snapshot/ID" -> JSON record; "name/NAME" -> ID. IDs are random
- * UUIDs (lower-case text). Several writers are serialised inside; every change
- * is one synced batch, and chunk and node are flushed before a record that
- * names a root is written (architecture: write rule).
+ * Keys: "snapshot/ID" -> JSON record; "name/NAME" -> ID. IDs are random UUIDs
+ * (lower-case text). Several writers are serialised inside; every change is one
+ * synced batch, and chunk and node are flushed before a record that names a
+ * root is written (the write rule in store/README.md).
  *
- * Record, version 1: {"version": 1, "id", "name", "status": "building", "ready"
- * or "failed", "root": hex (absent without one), "parent", "source", "mount",
+ * Record, version 1: {"version": 1, "id", "name", "status": "building", "ready" or
+ * "failed", "root": hex (absent without one), "parent", "source", "mount",
  * "contentHash", "buildID", "createdAtMs", "lastUsedAtMs", "pinned", "ttlSeconds",
- * "sizeBytes", "newBytes", "fileCount", "error", "config": object (absent
- * without one)}. Strings that are empty may be absent.
+ * "sizeBytes", "newBytes", "fileCount", "error", "config": object (absent without
+ * one)}. Empty strings may be absent.
  */
 #ifndef VARVE_SNAPSHOT_H
 #define VARVE_SNAPSHOT_H
@@ -33,7 +33,7 @@ enum snapshot_status { SNAPSHOT_BUILDING, SNAPSHOT_READY, SNAPSHOT_FAILED };
 
 struct snapshot {
 	char id[SNAPSHOT_ID_SIZE];
-	char name[SNAPSHOT_NAME_MAX + 1]; /* "" where unnamed */
+	char name[SNAPSHOT_NAME_MAX + 1]; /* "" if unnamed */
 	enum snapshot_status status;
 	bool has_root; /* false while building or failed */
 	struct digest root;
@@ -62,19 +62,19 @@ void snapshots_free(struct snapshots *ss);
 MUST_CHECK int snapshot_name_check(const char *name, struct error *err);
 
 /*
- * Fill s->id and created_at where empty and write the record, with its name.
- * -EEXIST where another snapshot has the name. `also` (may be NULL) is written
- * in the same atomic batch; the record is added to it, so it is not to be
- * written again. A record of the same id is replaced.
+ * Fill s->id and created_at if empty and write the record, with its name.
+ * -EEXIST if another snapshot has the name. `also` (may be NULL) is written in
+ * the same atomic batch; the record is added to it, so the caller must not
+ * write it again. A record of the same id is replaced.
  */
 MUST_CHECK int snapshots_put(struct snapshots *ss, struct snapshot *s, struct kv_batch *also,
 			     struct error *err);
 /*
  * Change a record that exists: fn alters what was read (not the id), and the
- * result is written as by snapshots_put, with nothing in between, so that a
- * rename or pin made meanwhile is kept. fn must not call back into ss; what it
- * sets as config is owned by the snapshot, which drops it. *out (may be NULL)
- * gets the new state, to be fini'd. -ENOENT where it has been deleted.
+ * result is written as by snapshots_put, with nothing in between, so a rename
+ * or pin made meanwhile is kept. fn must not call back into ss; the snapshot
+ * owns and drops what fn sets as config. *out (may be NULL) gets the new state:
+ * snapshot_fini. -ENOENT if the record has been deleted.
  */
 typedef void (*snapshot_change_fn)(void *arg, struct snapshot *s);
 MUST_CHECK int snapshots_update(struct snapshots *ss, const char *id, snapshot_change_fn fn,
@@ -88,8 +88,9 @@ MUST_CHECK int snapshots_list(struct snapshots *ss, struct snapshot **out, size_
 			      struct error *err);
 void snapshots_list_free(struct snapshot *list, size_t n);
 /*
- * Each, newest first, with one record in memory at a time. One that is deleted
- * meanwhile may be left out. What fn returns, if not 0, ends it and is returned.
+ * Call fn for each, newest first, with one record in memory at a time. One that
+ * is deleted meanwhile may be left out. A non-zero result of fn ends the walk
+ * and is returned.
  */
 typedef int (*snapshot_fn)(void *arg, const struct snapshot *s);
 MUST_CHECK int snapshots_each(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err);
@@ -97,29 +98,29 @@ MUST_CHECK int snapshots_each(struct snapshots *ss, snapshot_fn fn, void *arg, s
 MUST_CHECK int snapshots_rename(struct snapshots *ss, const char *name_or_id, const char *new_name,
 				struct error *err);
 /*
- * The same, but a snapshot that has the name already is deleted in the same
- * batch, so that at any moment one of the two has it. -EBUSY where that one is
- * pinned or still being built.
+ * The same, but a snapshot that already has the name is deleted in the same
+ * batch, so at any moment one of the two has it. -EBUSY if that one is pinned
+ * or still being built.
  */
 MUST_CHECK int snapshots_replace(struct snapshots *ss, const char *name_or_id, const char *name,
 				 struct error *err);
-/* -ENOENT, -EBUSY where pinned. */
+/* -ENOENT, -EBUSY if pinned. */
 MUST_CHECK int snapshots_delete(struct snapshots *ss, const char *name_or_id, struct error *err);
 MUST_CHECK int snapshots_pin(struct snapshots *ss, const char *name_or_id, bool pinned,
 			     int64_t ttl_seconds, struct error *err);
 /* last_used_at = now; not synced. */
 MUST_CHECK int snapshots_touch(struct snapshots *ss, const char *id);
 /*
- * What the snapshots deleted since the store was opened had stored when they were
- * made, and at least a byte for each, and what snapshots_note_garbage was told: at
- * most this may be garbage because of them.
+ * The most garbage that deletions and unfinished snapshots can have left since
+ * the store was opened: what deleted snapshots had stored when they were made,
+ * at least a byte each, plus what snapshots_note_garbage was told.
  */
 uint64_t snapshots_deleted_bytes(struct snapshots *ss);
-/* bytes were stored for a snapshot that was never made. */
+/* Note that so many bytes were stored for a snapshot that was never made. */
 void snapshots_note_garbage(struct snapshots *ss, uint64_t bytes);
 /*
- * Delete every snapshot that has a ttl, is neither pinned nor building, and was
- * not used within it up to now_ms. *out_count: how many.
+ * Delete every snapshot that has a ttl, is neither pinned nor building, and has
+ * been unused for longer than its ttl at now_ms. *out_count: how many.
  */
 MUST_CHECK int snapshots_expire(struct snapshots *ss, int64_t now_ms, uint64_t *out_count,
 				struct error *err);

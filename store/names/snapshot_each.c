@@ -1,6 +1,6 @@
 /*
  * Walks over snapshot records. There may be a hundred thousand, each with the
- * configuration of an image: what is kept of all is an age and an id.
+ * configuration of an image, so a walk keeps only an age and an id of each.
  */
 #include <errno.h>
 #include <stdlib.h>

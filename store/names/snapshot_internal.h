@@ -19,7 +19,7 @@ struct snapshots {
 
 /* *out: malloc'd JSON text, *out_len bytes. -ENOMEM. */
 MUST_CHECK int snapshot_encode(const struct snapshot *s, char **out, size_t *out_len);
-/* -EBADMSG where the text is no record of a version we know. *out: snapshot_fini. */
+/* -EBADMSG if the text is not a record of a version that we know. *out: snapshot_fini. */
 MUST_CHECK int snapshot_decode(const void *text, size_t len, struct snapshot *out);
 
 #endif

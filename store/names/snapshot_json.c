@@ -24,9 +24,9 @@ static json_t *json_from_u64(uint64_t v)
 }
 
 /*
- * A string as JSON. An error text may quote a file name of any bytes, or be cut
- * inside a character: what is not UTF-8 becomes '?', which leaves the length as it was, so
- * that the text still fits its field when it is read.
+ * A string as JSON. An error text may quote a file name of any bytes, or be cut inside a
+ * character. What is not UTF-8 becomes '?', which keeps the length, so that the text still
+ * fits its field when it is read.
  */
 static json_t *json_from_text(const char *s)
 {
