@@ -43,7 +43,7 @@ static void close_fd_p(int *fd)
 
 /* ---- directory and format ---- */
 
-/* 1 where the directory may become a store: nothing in it but our own leavings. */
+/* 1 if the directory may become a store: it has nothing in it but our own leftovers. */
 static int dir_is_vacant(int dir_fd)
 {
 	static const char *const ours[] = { ".", "..", LOCK_NAME, FORMAT_TMP, "lost+found" };
@@ -98,7 +98,7 @@ int store_need_format(struct store *s, int format, struct error *err)
 	return rc ? error_set_errno(err, rc, "cannot write %s/" FORMAT_NAME, s->dir) : 0;
 }
 
-/* 0, -ENOENT where there is no FORMAT, -EINVAL where it is not ours. */
+/* 0, -ENOENT if there is no FORMAT, -EINVAL if it is not ours. */
 static int format_check(struct store *s, struct error *err)
 {
 	CLEANUP(close_fd_p) int fd = openat(s->dir_fd, FORMAT_NAME, O_RDONLY | O_CLOEXEC);
@@ -283,7 +283,7 @@ static int open_parts(struct store *s, const struct store_options *opt, struct e
 	return 0;
 }
 
-/* RocksDB ends the process where it cannot write the first files of an open. */
+/* RocksDB ends the process if it cannot write the first files of an open. */
 #define OPEN_FREE_MIN (8ull << 20)
 
 static int open_space(struct store *s, const struct store_options *opt, struct error *err)
@@ -323,7 +323,7 @@ int store_open(const char *dir, const struct store_options *opt, struct store **
 		rc = opt->read_only ? scratch_make(s, err) : prepare_read_write(s, err);
 	if (rc == 0)
 		rc = open_parts(s, opt, err);
-	/* The names in it: what is synced below must be found again. */
+	/* Sync the names in the directory: what is synced below them must be found again. */
 	if (rc == 0 && !opt->read_only && fsync(s->dir_fd) != 0) {
 		rc = -errno;
 		error_set_errno(err, rc, "cannot sync %s", s->dir);
@@ -361,8 +361,9 @@ struct pin_key {
 };
 
 /*
- * Most owners have no pins of chunks, or few. A range that is deleted as such
- * costs every lookup in the family: RocksDB sorts all of them anew after each.
+ * Most owners have few pins of chunks, or none: delete them one by one. A range
+ * deletion slows every lookup in the family, because RocksDB sorts all of them
+ * again after each.
  */
 #define UNPIN_SINGLY 1000
 

@@ -1,11 +1,10 @@
 /*
  * store.h - the facade: opens a store's directory and hands out its parts.
  *
- * Layout of a store: DIR/db (RocksDB), DIR/staging/ and DIR/journal/ (mounts'
- * data and changes), DIR/FORMAT
- * ("varve store 1\n", 2 where a chunk may need a dictionary: dict.h, 3 where a mount's
- * journal may be of version 2: fs/upper/journal.h). A read-write store holds an exclusive lock
- * on DIR/LOCK.
+ * Layout of a store: DIR/db (RocksDB), DIR/staging/ and DIR/journal/ (mounts' data and
+ * changes), DIR/shared/ (files that mounts share), DIR/FORMAT ("varve store 1\n"; 2 if a chunk
+ * may need a dictionary: dict.h; 3 if a mount's journal may be of version 2:
+ * fs/upper/journal.h). A read-write store holds an exclusive lock on DIR/LOCK.
  */
 #ifndef VARVE_STORE_H
 #define VARVE_STORE_H
@@ -29,9 +28,10 @@ struct store_options {
 	bool read_only; /* for inspection; works beside a daemon that has it open */
 	int zstd_level; /* 0: CODEC_LEVEL_DEFAULT */
 	/*
-	 * What all caches and write buffers may take, at least STORE_MEMORY_MIN; 0:
-	 * STORE_MEMORY_DEFAULT. Two fifths are for decoded nodes, one each for decoded
-	 * chunks, the database's blocks and its write buffers, but as below where not 0.
+	 * The memory of all caches and write buffers, at least STORE_MEMORY_MIN; 0:
+	 * STORE_MEMORY_DEFAULT. Decoded nodes get two fifths; decoded chunks, the
+	 * database's blocks and its write buffers one each. A size below that is not 0
+	 * overrides its part.
 	 */
 	size_t memory_bytes;
 	size_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes;
@@ -71,8 +71,8 @@ void store_close(struct store *s);
 DEFINE_CLEANUP(struct store *, store_close)
 
 /*
- * Before something is written that a program which knows only older formats would
- * take for damage: after this, such a one refuses to open the store.
+ * Call this before writing anything that a program which knows only older formats
+ * would take for damage. After it, such a program refuses to open the store.
  */
 #define STORE_FORMAT_DICT 2
 #define STORE_FORMAT_JOURNAL 3
@@ -104,10 +104,10 @@ void store_unpin_chunks(struct store *s, struct kv_batch *b, const char *owner);
  * Keep a tree while this process reads it: an export, a diff, a check. gc treats
  * it as a root until store_release. The caller keeps h in place.
  *
- * How anything becomes safe from a collection that may be running: hold or pin
- * the tree first, then see whether the record that named it is still there. gc
- * lists snapshots first, then pins, then holds: a record that was there after
- * the pin was made is either found itself, or was deleted before gc looked, and
+ * How to make a tree safe from a collection that may be running: hold or pin it
+ * first, then check that the record that named it still exists. gc lists
+ * snapshots first, then pins, then holds. So if the record existed after the
+ * pin was made, gc finds the record, or it was deleted before gc looked, and
  * then gc finds the pin.
  */
 struct store_hold {
@@ -117,7 +117,7 @@ struct store_hold {
 void store_hold(struct store *s, const struct digest *root, struct store_hold *h);
 void store_release(struct store *s, struct store_hold *h);
 /*
- * Read a snapshot's record and hold its tree. -ENOENT, -EINVAL where it has no
+ * Read a snapshot's record and hold its tree. -ENOENT; -EINVAL if it has no
  * tree yet. *out: snapshot_fini.
  */
 MUST_CHECK int store_hold_snapshot(struct store *s, const char *name_or_id, struct snapshot *out,
@@ -131,7 +131,7 @@ struct store_stats {
 	uint64_t chunk_count, node_count;
 	uint64_t node_cache_bytes;
 };
-/* Counts up to 65,536 chunks exactly; what is more is estimated from a sample. */
+/* Counts up to 65,536 chunks exactly; beyond that it estimates from a sample. */
 MUST_CHECK int store_stats(struct store *s, struct store_stats *out, struct error *err);
 
 #endif
