@@ -25,7 +25,7 @@ static bool is_dots(const char *name, size_t len, size_t dots)
 
 int archive_path_clean(const char *path, size_t len, struct buf *out)
 {
-	const char *end = len ? path + len : path; /* path may be NULL then */
+	const char *end = len ? path + len : path; /* path may be NULL if len is 0 */
 
 	buf_clear(out);
 	if (len > ARCHIVE_PATH_MAX)

@@ -1,7 +1,4 @@
-/*
- * archive_path.h - names as archives have them: untrusted bytes to a clean
- * relative path. Pure.
- */
+/* archive_path.h - turns an untrusted name from an archive into a clean relative path. Pure. */
 #ifndef VARVE_ARCHIVE_PATH_H
 #define VARVE_ARCHIVE_PATH_H
 
@@ -23,8 +20,8 @@
 MUST_CHECK int archive_path_clean(const char *path, size_t len, struct buf *out);
 
 /*
- * Cut the first component off *path (not empty): returns it, sets *len, and moves
- * *path behind it and its slashes.
+ * Cut the first component off *path (not empty): return it, set *len, and move
+ * *path past it and its slashes.
  */
 const char *archive_path_next(const char **path, const char *end, size_t *len);
 
@@ -34,7 +31,7 @@ enum whiteout {
 	WHITEOUT_NAME,	 /* .wh.NAME: NAME of the layers below is gone */
 	WHITEOUT_OPAQUE, /* .wh..wh..opq: all names of the layers below are gone */
 	WHITEOUT_IGNORE, /* .wh..wh.*: bookkeeping of aufs */
-	WHITEOUT_BAD,	 /* .wh. and nothing, "." or ".." */
+	WHITEOUT_BAD,	 /* .wh. followed by nothing, "." or ".." */
 };
 /* *hidden, *hidden_len: NAME, inside of name. */
 enum whiteout archive_whiteout(const char *name, size_t len, const char **hidden,

@@ -8,7 +8,7 @@
 
 #define LEVEL_UNKNOWN UINT32_MAX
 #define FIT_EXACT (UINT32_MAX - 1)
-#define FIT_UNNAMED 2u /* no variant, of an architecture without known levels */
+#define FIT_UNNAMED 2u /* no variant, and the architecture has no known levels */
 #define FIT_OTHER 1u
 
 static bool is_word(const char *s, size_t len)
@@ -73,7 +73,7 @@ const char *oci_architecture(void)
 	return "unknown";
 }
 
-/* The levels of the x86-64 psABI; "" where it is not one. */
+/* The level of the x86-64 psABI; "" if it is none. */
 static const char *host_variant(void)
 {
 #if defined(__x86_64__)
@@ -105,7 +105,7 @@ void oci_platform_host(struct oci_platform *out)
 	snprintf(out->variant, sizeof(out->variant), "%s", host_variant());
 }
 
-/* "v8.2" is 802; 0 where it is no such name. */
+/* "v8.2" is 802; 0 if it is not such a name. */
 static unsigned version(const char *variant)
 {
 	unsigned major = 0, minor = 0;
@@ -154,7 +154,7 @@ unsigned oci_platform_fit(const struct oci_platform *on, const json_t *image)
 	unsigned has = level(on->architecture, variant);
 	if (has == LEVEL_UNKNOWN)
 		return *variant ? FIT_OTHER : FIT_UNNAMED;
-	return has <= max ? has : 0; /* a name that is no level has 0 */
+	return has <= max ? has : 0; /* a name that is not a level has 0 */
 }
 
 void oci_platform_text(const json_t *image, char out[OCI_PLATFORM_TEXT])

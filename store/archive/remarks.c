@@ -29,7 +29,7 @@ void remarks_add(struct remarks *r, enum remark_kind kind, const char *path, siz
 	first[len] = '\0';
 }
 
-/* One '?' for each byte that is no part of a printable character. */
+/* One '?' for each byte that is not part of a printable character. */
 static json_t *printable(const char *s)
 {
 	char text[REMARK_PATH_SIZE];

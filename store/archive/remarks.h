@@ -16,9 +16,9 @@
 enum remark_kind {
 	REMARK_XATTR_HIDDEN,	 /* import: kept, but a mount does not show it */
 	REMARK_XATTR_UNREADABLE, /* import: listed by the directory, but not readable */
-	REMARK_ACL_ENTRY,	 /* import: for a name that this host lacks, or not POSIX */
+	REMARK_ACL_ENTRY,	 /* import: for a name unknown to this host, or not POSIX */
 	REMARK_ARCHIVE,		 /* import: what libarchive warned of */
-	REMARK_VANISHED,	 /* import: a file that went while it was read */
+	REMARK_VANISHED,	 /* import: a file that disappeared while it was read */
 	REMARK_MOUNT,		 /* import: mounted below the directory, left out as asked */
 	REMARK_SOCKET,		 /* export: a tar has no form for it */
 	REMARK_KINDS
@@ -35,7 +35,7 @@ struct remarks {
 
 void remarks_add(struct remarks *r, enum remark_kind kind, const char *path, size_t len);
 /*
- * [{"kind", "text", "count", "first"}] of the kinds that there are; NULL when out
+ * [{"kind", "text", "count", "first"}] for each kind that occurred; NULL when out
  * of memory. "first" has '?' for control characters and bytes that are not UTF-8.
  */
 json_t *remarks_to_json(const struct remarks *r);

@@ -156,7 +156,7 @@ static int pax_records(struct buf *out, const struct tar_member *m)
 	return r;
 }
 
-/* The last component, for names that only help programs that do not know pax. */
+/* The last component, for header fields that only programs without pax read. */
 static size_t base_name(const struct tar_member *m, const char **out)
 {
 	size_t len = m->path_len;

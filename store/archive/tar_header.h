@@ -40,7 +40,7 @@ struct tar_member {
 	const struct buf *extra; /* further pax records (tar_put_record), or NULL */
 };
 
-/* Append the header, preceded by a pax header where it needs one. -ENOMEM. */
+/* Append the header, preceded by a pax header if it needs one. -ENOMEM. */
 MUST_CHECK int tar_put_header(struct buf *out, const struct tar_member *m);
 
 /* Append one pax record, "LEN KEY=VALUE\n". */
@@ -54,7 +54,7 @@ MUST_CHECK int tar_put_end(struct buf *out);
 
 /*
  * Append a POSIX ACL in the kernel's xattr form as the text of SCHILY.acl.*:
- * numeric ids, entries separated by commas. -EBADMSG where it is malformed.
+ * numeric ids, entries separated by commas. -EBADMSG if it is malformed.
  */
 MUST_CHECK int tar_acl_text(const void *value, size_t len, struct buf *out);
 

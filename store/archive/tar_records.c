@@ -10,7 +10,7 @@
 #define SIZE_LEN 12
 #define TYPE_AT 156
 
-/* The size field: octal, or base 256 where its first bit is set. UINT64_MAX: malformed. */
+/* The size field: octal, or base 256 if its first bit is set. UINT64_MAX: malformed. */
 static uint64_t body_size(const uint8_t *header)
 {
 	const uint8_t *p = header + SIZE_AT;
@@ -29,7 +29,7 @@ static uint64_t body_size(const uint8_t *header)
 	return i == SIZE_LEN || p[i] == ' ' || p[i] == '\0' ? v : UINT64_MAX;
 }
 
-/* One record, "LEN KEY=VALUE\n", from p; its length, or 0 where it is malformed. */
+/* One record, "LEN KEY=VALUE\n", from p; its length, or 0 if it is malformed. */
 static size_t parse_record(const char *p, size_t left, struct tar_record *r)
 {
 	size_t len = 0, i = 0;
@@ -176,7 +176,7 @@ int tar_xattr_libarchive(const struct tar_record *rec, size_t prefix_len, struct
 	return r < 0 ? r : base64_decode_n((const char *)text.data, text.len, out_value);
 }
 
-/* "user::", "g::", "other:": what a mode says as well. */
+/* "user::", "g::", "other:": entries that a mode has too. */
 static bool is_of_mode(const char *entry, size_t len)
 {
 	static const char *const tags[] = { "u::",     "user::", "g::", "group::", "o::",

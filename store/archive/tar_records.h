@@ -1,7 +1,7 @@
 /*
- * tar_records.h - the pax records of a tar's entry as the archive has them, and
- * what they say that libarchive's interface does not: the names of xattrs before
- * they are decoded, and times before 1970. Pure.
+ * tar_records.h - the raw pax records of a tar's entry. They say what
+ * libarchive's interface does not: the encoded names of xattrs, and times before
+ * 1970. Pure.
  *
  * A pax record ends its key at the first '=', so writers encode the names of
  * xattrs, each in its own way:
@@ -29,25 +29,28 @@ struct tar_record {
 	bool global; /* of a global header */
 };
 
-/* 0 to go on, else the walk ends with it. */
+/* 0 to go on; any other result ends the walk, which returns it. */
 typedef int (*tar_record_fn)(void *arg, const struct tar_record *r);
 /*
- * headers: an entry, from its first extended header on; what comes behind its own
- * header does not matter. Calls fn for each record up to that. -EBADMSG where a
- * record is malformed, else 0 or what fn returned.
+ * headers: an entry's bytes from its first extended header on; what follows the
+ * entry's own header is ignored. Call fn for each record before that. Returns
+ * -EBADMSG if a record is malformed, else 0 or what fn returned.
  */
 MUST_CHECK int tar_records_walk(const void *headers, size_t len, tar_record_fn fn, void *arg);
 
-/* Seconds in decimal, "-1.5" as { -2, 500000000 }; digits beyond 9 are cut. -EINVAL, -ERANGE. */
+/*
+ * Seconds in decimal, "-1.5" as { -2, 500000000 }; digits after the ninth are
+ * cut. -EINVAL, -ERANGE.
+ */
 MUST_CHECK int tar_record_time(const char *text, size_t len, struct timespec *out);
 
 /*
- * How many entries a SCHILY.acl text has, malformed ones among them; named: but those
- * for the owner, the group and others, which the mode has.
+ * The number of entries in a SCHILY.acl text, malformed ones included. named: leave
+ * out those for the owner, the group and others, which the mode has too.
  */
 size_t tar_acl_entries(const char *text, size_t len, bool named);
 
-/* Append an xattr's name as SCHILY.xattr keys have it, and back. -ENOMEM. */
+/* Append an xattr's name encoded for a SCHILY.xattr key, or decoded from one. -ENOMEM. */
 MUST_CHECK int tar_xattr_encode(const char *name, size_t len, struct buf *out);
 MUST_CHECK int tar_xattr_decode(const char *key, size_t len, struct buf *out);
 /* Append name and value of a LIBARCHIVE.xattr, without its prefix. -EINVAL, -ENOMEM. */
