@@ -10,8 +10,8 @@
 #include "store/chunk/chunker.h"
 #include "store/chunk/dict.h"
 
-#define GROWN 8 /* times as many chunks: time for another */
-/* What it is trained on: the begin of chunks, as many as fit. */
+#define GROWN 8 /* times as many chunks: train another one */
+/* It is trained on the beginnings of chunks, as many as fit. */
 #define SAMPLES_BYTES ((size_t)16 << 20)
 #define SAMPLE_MAX (32u << 10)
 #define SAMPLES_MAX 16384u
@@ -31,7 +31,7 @@ struct training {
 	int result;
 };
 
-/* For whom one is made, and where. */
+/* What a new one is made for, and where it goes. */
 struct maker {
 	struct store *s;
 	int level;
@@ -46,7 +46,7 @@ static int add_sample(struct store *s, struct samples *sa, const struct digest *
 	int64_t len = r == 0 ? codec_raw_len(frame.data, frame.len) : r;
 
 	if (len < 1 || len > (int64_t)CHUNK_MAX)
-		return 0; /* collected, or for verify to tell */
+		return 0; /* collected, or damage that verify reports */
 	r = chunk_store_decode(s->chunks, frame.data, frame.len, sa->chunk, (size_t)len);
 	if (r < 0)
 		return r == -EBADMSG ? 0 : r;
@@ -146,7 +146,7 @@ int dict_newest(struct store *s, int level, dict_run_fn run, void *run_arg, stru
 		if (r == -ENOENT)
 			break;
 		if (r == -EBADMSG)
-			continue; /* damaged: as if it were not */
+			continue; /* damaged: treat it as absent */
 		if (r < 0)
 			return r;
 		codec_dict_free(d);

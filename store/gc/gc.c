@@ -7,9 +7,9 @@
  * ever asked by the sweep; a false positive there keeps garbage, while skipping
  * a node in the mark because of one would lose what is below it.
  *
- * What the sweep may rely on: that a node or chunk is there says nothing about
+ * What the sweep may rely on. That a node or chunk exists says nothing about
  * what a node refers to. A sweep that was interrupted, a crash, or a false
- * positive can leave a node whose children are gone. Nobody infers from it:
+ * positive can leave a node whose children are gone. So nobody relies on that:
  * writers store or touch everything below a new node themselves, or take over
  * subtrees of a tree that a record, pin or hold keeps. And presence is always
  * asked of the database, never of a cache.
@@ -24,7 +24,7 @@
  * delete that the log may have (small writes are logged, see kv.c) is not
  * replayed, because a flush switches to a new log file and notes in the manifest
  * that this family needs nothing older. If it is in the log, then either the
- * delete is as well, before it, or the delete is lost.
+ * delete is in the log before it, or the delete is lost.
  *
  * One delete, one write, under the stripe of its digest: a write without sync
  * takes a few microseconds, so a writer that wants the stripe hardly waits.
@@ -44,7 +44,7 @@
 #define FILTER_BITS_PER_KEY 10
 #define VISITED_BYTES_MAX ((size_t)64 << 20)
 #define CURSOR_KEY "gc/cursor"
-/* The cursor is saved, and the iterator made anew, after this many keys. */
+/* After this many keys the sweep saves the cursor and makes a new iterator. */
 #define SWEEP_RUN 65536
 /* Nodes marked, or keys swept, between calls of `pace`. */
 #define PACE_STEPS 64
@@ -153,7 +153,7 @@ static int mark(struct gc *gc, struct error *err)
 
 /* ---- sweep ---- */
 
-/* Where a sweep stands: a family and the next digest. */
+/* The position of a sweep: a family and the next digest. */
 struct cursor {
 	enum kv_family family;
 	struct digest next;
@@ -164,7 +164,7 @@ static struct cursor cursor_load(struct store *s)
 {
 	struct cursor c = { .family = KV_CHUNK };
 	struct kv_value v = { 0 };
-	/* Nothing is lost where it cannot be read: the sweep starts at the beginning. */
+	/* Nothing is lost if it cannot be read: the sweep starts at the beginning. */
 	if (kv_get(s->kv, KV_META, CURSOR_KEY, strlen(CURSOR_KEY), &v) == 0 &&
 	    v.len == CURSOR_SIZE && (v.data[0] == KV_CHUNK || v.data[0] == KV_NODE)) {
 		c.family = (enum kv_family)v.data[0];
@@ -196,7 +196,7 @@ static int sweep_one(struct gc *gc, enum kv_family f, const struct digest *d, si
 		gc->res.marked_chunks += f == KV_CHUNK;
 		return 0;
 	}
-	/* I/O under this lock is its purpose: a writer must see the entry or store it anew. */
+	/* I/O under this lock is its purpose: a writer must see the entry or store it again. */
 	kv_batch_clear(gc->batch);
 	kv_batch_del(gc->s->kv, gc->batch, f, d->b, DIGEST_SIZE);
 	int rc = kv_write(gc->s->kv, gc->batch, KV_NO_LOG);
@@ -209,8 +209,8 @@ static int sweep_one(struct gc *gc, enum kv_family f, const struct digest *d, si
 }
 
 /*
- * Sweep up to SWEEP_RUN keys of c's family and move c on. 1, 0 where the family
- * has ended or `end` (NULL: none) is reached, or a failure.
+ * Sweep up to SWEEP_RUN keys of c's family and move c on. 1 to go on, 0 if the
+ * family has ended or `end` (NULL: none) is reached, or a failure.
  */
 static int sweep_run(struct gc *gc, struct cursor *c, const struct digest *end)
 {
@@ -282,7 +282,7 @@ static int collect(struct gc *gc, struct error *err)
 	return rc ? rc : sweep(gc, err);
 }
 
-/* Enough for one key in 100 to be kept in error, however large the store. */
+/* Large enough that one key in 100 is kept in error, however large the store is. */
 static size_t filter_size(struct store *s, const struct gc_options *opt)
 {
 	struct kv_stats st;

@@ -6,7 +6,7 @@
 #include "store/store.h"
 
 struct gc_options {
-	size_t filter_bytes; /* 0: 16 MiB, one part in 100 kept in error at 14 million digests */
+	size_t filter_bytes; /* 0: at least 16 MiB, and enough to keep one in 100 in error */
 	/* Called between small pieces of work, never inside a lock: it may sleep. */
 	void (*pace)(void *arg);
 	void *arg;
@@ -19,10 +19,11 @@ struct gc_result {
 	uint64_t removed_bytes; /* stored bytes of what was removed */
 };
 /*
- * Remove what no snapshot or pin reaches. Damaged trees end the collection
- * before anything is removed (-EBADMSG or -ENODATA, err names the snapshot).
- * -EBUSY where one runs. After a crash the next one goes on: sweeping starts
- * where the last one stopped.
+ * Delete expired snapshots, then remove the nodes and chunks that no snapshot,
+ * pin or hold reaches. A damaged tree ends the collection before any node or
+ * chunk is removed (-EBADMSG or -ENODATA, err names the snapshot); expired
+ * snapshots are deleted by then. -EBUSY if one already runs. A sweep starts
+ * where the last one stopped, after a crash too.
  */
 MUST_CHECK int gc_run(struct store *s, const struct gc_options *opt, struct progress *p,
 		      struct gc_result *out, struct error *err);

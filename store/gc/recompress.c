@@ -1,20 +1,21 @@
 /*
- * Order. Trees are walked in the order of their keys, which is about the order
- * in which an import stored their chunks. So chunks are replaced blob file by
- * blob file, and a file is soon garbage as a whole and can simply be removed
- * (kv_compact_replaced), where digests in their own order would leave a part of
- * each, to be copied. The walk needs no hold on a tree: what is gone is passed over.
+ * Order. Trees are walked in the order of their keys, which is about the order in
+ * which an import stored their chunks. So chunks are replaced blob file by blob
+ * file, and a whole file soon becomes garbage and is simply removed
+ * (kv_compact_replaced). In the order of digests, a part of every file would stay
+ * and have to be copied. The walk needs no hold on a tree: it passes over what is
+ * gone.
  *
- * Threads. The one that was called reads and writes; workers only decode, hash
- * and compress. A worker of the lowest priority may not run for a long time, so
- * it must hold no lock that others need, and the database has many. When the run
- * is to end, it is given an ordinary priority, so that nobody waits for that long
- * (this needs CAP_SYS_NICE).
+ * Threads. The calling thread reads and writes; workers only decode, hash and
+ * compress. A worker of the lowest priority may not run for a long time, so it
+ * must hold no lock that others need, and the database has many. When the run
+ * has to end, the worker gets an ordinary priority, so that nobody waits long
+ * for it (this needs CAP_SYS_NICE).
  *
- * Replacing. Under the guard's stripe of the digest, so that no sweep comes
- * between finding the chunk there and writing it. Nobody waits for the write to
- * be permanent (KV_REPLACE): until then the old frame is there. A new frame is
- * decoded once and the content hashed before it replaces anything.
+ * Replacing. It happens under the guard's stripe of the digest, so that no
+ * sweep comes between finding the chunk and writing it. Nobody waits for the
+ * write to become permanent (KV_REPLACE): until then the old frame stays. A new
+ * frame is decoded once and the content hashed before it replaces anything.
  */
 #include "store/gc/recompress.h"
 
@@ -42,10 +43,10 @@
 #define VISITED_BYTES_MAX ((size_t)32 << 20)
 #define BUSY_WAIT_MS 200
 #define POLL_MS 20
-/* Frames replaced before the files that are garbage by then are removed. */
+/* After this many bytes of replaced frames, files that have become garbage are removed. */
 #define COMPACT_BYTES_MIN ((uint64_t)256 << 20)
 #define COMPACT_FRACTION 8
-/* Replaced less than this at the end: left to RocksDB's own compactions. */
+/* If less than this was replaced at the end, it is left to RocksDB's own compactions. */
 #define WORTH_BYTES ((uint64_t)64 << 20)
 #define WORTH_FRACTION 16
 
@@ -72,7 +73,7 @@ struct recompress {
 	uint64_t compact_bytes; /* garbage that is a reason to compact */
 	uint64_t garbage_bytes; /* replaced since the last time */
 	int64_t group_began_ms;
-	/* Of is_idle: the worker, 0 before it has begun; and jobs that are not done. */
+	/* For is_idle: the worker, 0 before it has begun; and the jobs that are not done. */
 	_Atomic pid_t idle_tid;
 	_Atomic unsigned pending;
 };
@@ -86,7 +87,7 @@ struct job {
 
 /* ---- workers ---- */
 
-/* The lowest priority there is; a higher one does no harm. In the worker. */
+/* Called in the worker: take the lowest priority. If that fails, no harm is done. */
 static void become_idle(struct recompress *run)
 {
 	const struct sched_param none = { 0 };
@@ -98,7 +99,7 @@ static void become_idle(struct recompress *run)
 	atomic_store(&run->idle_tid, gettid());
 }
 
-/* Of the worker, from another thread. */
+/* Give the worker an ordinary priority again, from another thread. */
 static void end_idling(struct recompress *run)
 {
 	const struct sched_param none = { 0 };
@@ -161,7 +162,7 @@ static int compress_item(struct item *it)
 		buf_clear(&it->better);
 		return 0;
 	}
-	/* A bit that flipped in memory is not to become what is stored. */
+	/* A bit that flipped in memory must not get into the store. */
 	return decode_checked(cs, it->better.data, it->better.len, &it->digest, &raw);
 }
 
@@ -196,7 +197,7 @@ static void run_aside(void *arg, void (*fn)(void *fn_arg), void *fn_arg)
 
 /* ---- a group of chunks ---- */
 
-/* 0 once nothing speaks against going on, or -ECANCELED. */
+/* Wait until the run may go on: 0, or -ECANCELED. */
 static int wait_turn(struct recompress *run)
 {
 	while (!progress_cancelled(run->p)) {
@@ -214,7 +215,7 @@ static bool was_tried(const struct recompress *run, uint8_t note)
 	return (note & ~RECOMPRESS_WITH_DICT) >= run->opt.level && (with_dict || !run->dict);
 }
 
-/* Whether it is the frame that was read, and not tried by this run already. */
+/* Whether it is still the frame that was read, and this run has not tried it. */
 static bool is_still(const struct item *it, const struct kv_head *head)
 {
 	return head->value_len == it->frame.len && !was_tried(it->run, head->note) &&
@@ -241,7 +242,7 @@ static int replace_locked(struct recompress *run, const struct item *it)
 	return kv_write(kv, run->batch, KV_REPLACE);
 }
 
-/* What the worker made of a chunk takes its place. 0 or a failure. */
+/* Replace a chunk's frame by what the worker made of it. 0 or a failure. */
 static int finish_item(struct recompress *run, const struct item *it)
 {
 	if (it->rc == -EBADMSG) {
@@ -254,7 +255,7 @@ static int finish_item(struct recompress *run, const struct item *it)
 	guard_touch_lock(run->s->guard, &it->digest);
 	int r = replace_locked(run, it);
 	guard_touch_unlock(run->s->guard, &it->digest);
-	if (r == -ENOENT || r == -ESTALE) /* collected, or another was quicker */
+	if (r == -ENOENT || r == -ESTALE) /* collected, or somebody else was quicker */
 		return 0;
 	if (r < 0)
 		return r;
@@ -318,7 +319,7 @@ static int add_chunk(struct recompress *run, const struct digest *d)
 	if (r == 0)
 		r = kv_get(run->s->kv, KV_CHUNK, d->b, DIGEST_SIZE, &it->frame);
 	if (r == -ENOENT || r == -EBADMSG)
-		return 0; /* collected, or for verify to tell */
+		return 0; /* collected, or damage that verify reports */
 	if (r < 0)
 		return r;
 	if (run->count == 0)
@@ -337,7 +338,7 @@ static int walk_node(struct recompress *run, const struct digest *d)
 		return 0;
 	int r = node_store_peek(run->s->nodes, d, &n);
 	if (r == -ENODATA || r == -EBADMSG)
-		return 0; /* deleted meanwhile, or for verify to tell */
+		return 0; /* deleted meanwhile, or damage that verify reports */
 	for (uint32_t i = 0; r == 0 && i < n->view.count; i++) {
 		const uint8_t *key, *val;
 		size_t klen, vlen;

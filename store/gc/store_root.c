@@ -21,7 +21,7 @@ void store_release(struct store *s, struct store_hold *h)
 	pthread_mutex_unlock(&s->hold_lock);
 }
 
-/* 1 where the record still names the root that is held, 0, or a failure. */
+/* 1 if the record still names the root that is held, 0, or a failure. */
 static int still_names(struct store *s, const struct snapshot *held, struct error *err)
 {
 	struct snapshot now;

@@ -2,11 +2,12 @@
  * Three steps. Content: from every root down, each node and chunk is read and
  * hashed once, however many snapshots share it; what is bad is remembered.
  * Structure: each tree is scanned in key order, twice (verify_tree.c), and
- * files that have a bad chunk are named. Last, what no tree has led to: a bad
- * chunk there matters, since a writer that has the same data would refer to it.
+ * files that have a bad chunk are named. Last, nodes and chunks that no tree
+ * has led to: a bad chunk there matters, because a writer with the same data
+ * would refer to it.
  *
- * The trees are held (store.h), so that a collection meanwhile takes nothing
- * away. Memory: sets of digests, 16 bytes each, and 32 bytes an inode of one tree.
+ * The trees are held (store.h), so a collection meanwhile removes nothing of them.
+ * Memory: sets of digests, 16 bytes each, and 32 bytes per inode of one tree.
  */
 #include "store/gc/verify.h"
 
@@ -113,8 +114,8 @@ static bool is_listed(const struct buf *roots, const struct store_root *want)
 }
 
 /*
- * List the roots, hold them, list them again: what is on the second list still
- * is safe. Only that one where the id is not "".
+ * List the roots, hold them, list them again: what is still on the second list
+ * is safe. Only the one with only_id, if that is not "".
  */
 static int hold_roots(struct held_roots *h, const char *only_id, struct error *err)
 {

@@ -11,8 +11,8 @@ struct verify_result {
 	uint64_t damaged;			  /* problems reported */
 };
 /*
- * One problem, in words, with the snapshot and the path it concerns ("" where
- * none: an unreferenced chunk).
+ * One problem, in words, with the snapshot and the path it concerns ("" if
+ * none, as for an unreferenced chunk).
  */
 typedef void (*verify_report_fn)(void *arg, const char *snapshot, const char *path,
 				 const char *problem);
@@ -21,7 +21,7 @@ typedef void (*verify_report_fn)(void *arg, const char *snapshot, const char *pa
  * node hashes and encoding, chunk hashes, records, extents within size and not
  * overlapping, nlink against names, every inode reachable exactly once as a
  * directory, parents and backrefs, super counts. Problems go to fn and are
- * counted; the result is 0 even then, a failure only where checking itself
+ * counted; the result is 0 even then. It is a failure only if checking itself
  * could not go on.
  */
 MUST_CHECK int verify_run(struct store *s, const char *name_or_id, struct progress *p,

@@ -15,7 +15,7 @@ struct chunk_job {
 	unsigned count;
 	struct {
 		struct digest digest;
-		uint32_t len; /* as the extent says, or 0 where none does */
+		uint32_t len; /* as the extent says, or 0 if there is none */
 	} chunk[JOB_CHUNKS];
 };
 
@@ -35,7 +35,7 @@ static void note_chunk(struct chunk_job *job, unsigned i, int rc, uint32_t raw, 
 	char hex[DIGEST_HEX_SIZE];
 	if (rc == 0 && len != 0 && raw != len)
 		rc = -EBADMSG;
-	/* Collected meanwhile; or in use after all, where its damage hid that. */
+	/* Collected meanwhile; or it is in use and already known to be bad. */
 	if (job->is_unreferenced &&
 	    (rc == -ENODATA || (rc != 0 && digest_set_has(&v->bad_chunks, &job->chunk[i].digest))))
 		return;
@@ -108,7 +108,7 @@ static int leaf_entry(struct verify *v, struct chunk_job **job, const uint8_t *k
 {
 	struct key_parts parts;
 	struct extent_rec e;
-	/* What does not decode is reported when the tree's structure is checked. */
+	/* The check of the tree's structure reports what does not decode. */
 	if (key_parse(key, klen, &parts) != 0 || parts.kind != KEY_EXTENT ||
 	    extent_decode(val, vlen, &e) != 0 || e.kind != EXTENT_CHUNK)
 		return 0;

@@ -33,7 +33,7 @@ void verify_report(struct verify *v, const char *snapshot, const char *path, con
 	PRINTF_LIKE(4, 5);
 /* "is missing", "is damaged", ...; for a failure of reading something. */
 const char *verify_reason(int rc);
-/* True where a failure says something about the store, not about this process. */
+/* True if a failure says something about the store, not about this process. */
 bool verify_is_damage(int rc);
 void verify_phase(struct verify *v, const char *name, uint64_t total);
 /* One item is done. 0, or -ECANCELED. */
@@ -42,8 +42,8 @@ MUST_CHECK int verify_step(struct verify *v);
 /* ---- content: hashes of nodes and chunks, each once (verify_content.c) ---- */
 
 /*
- * What stands for a chunk of a certain length in the sets of chunks: an extent
- * that gives a chunk another length than the rest do is checked by itself.
+ * The entry for a chunk of this length in the sets of chunks. So an extent that
+ * gives a chunk another length than other extents do is checked separately.
  */
 struct digest chunk_mark(const struct digest *d, uint32_t len);
 /* Nodes and chunks below root. Problems are remembered, not reported. */
@@ -59,7 +59,7 @@ MUST_CHECK int verify_unreferenced(struct verify *v);
 struct seen_inode {
 	uint64_t ino;
 	uint32_t nlink;	 /* its record says */
-	uint32_t names;	 /* that directories have for it */
+	uint32_t names;	 /* found for it in directories */
 	uint32_t parent; /* directories: index of the one above */
 	uint8_t type;	 /* DT_* */
 	uint8_t walk;	 /* for the search for rings: 0 unknown, 1 on the way, 2 below the root */
@@ -71,7 +71,7 @@ struct tree_check {
 	struct tree_fs fs;
 	const char *label; /* the snapshot's */
 	uint64_t problems;
-	/* Some nodes are damaged: counts cannot be right, and what is missing is no news. */
+	/* Some nodes are damaged: counts are not compared, and what is missing is not reported. */
 	bool incomplete;
 	struct buf inodes; /* struct seen_inode */
 
@@ -94,7 +94,7 @@ struct tree_check {
 MUST_CHECK int verify_tree(struct verify *v, const struct digest *root, const char *label,
 			   uint64_t *out_problems);
 
-/* A problem of an inode (by its path where it has one), or of the tree (ino 0). */
+/* Report a problem of an inode (by its path if it has one), or of the tree (ino 0). */
 void tree_problem(struct tree_check *t, uint64_t ino, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* Call fn for every key in order, passing over damaged nodes (report: as problems). */

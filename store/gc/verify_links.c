@@ -89,7 +89,7 @@ static void check_names(struct tree_check *t, const struct key_parts *key, const
 }
 
 /*
- * Is there an entry (parent, hash) for the inode, under the name where one is
+ * Is there an entry (parent, hash) for the inode, under the name if one is
  * given? 1, 0, or a failure. A damaged node on the way says nothing: 1.
  */
 static int has_entry(struct tree_check *t, uint64_t parent, uint64_t hash, const uint8_t *name,
@@ -207,7 +207,7 @@ static void check_name_counts(struct tree_check *t)
 	}
 }
 
-/* Go up from a directory to one that is known, then down again to note what that says. */
+/* Go up from a directory to one that is known to be below the root, then mark those on the way. */
 static void check_way_up(struct tree_check *t, uint32_t start)
 {
 	uint32_t i = start;
@@ -226,7 +226,7 @@ int tree_check_links(struct tree_check *t)
 {
 	t->ino = 0;
 	t->has_record = false;
-	int rc = tree_scan(t, pass_two, false); /* it meets the same damage again */
+	int rc = tree_scan(t, pass_two, false); /* pass one has reported the same damage */
 	if (rc != 0)
 		return rc;
 	end_links(t);

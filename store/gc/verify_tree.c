@@ -1,10 +1,10 @@
 /*
  * One tree. Pass one reads all keys in order: each inode's record comes first,
  * then what belongs to it; records, xattrs and extents are checked, and a table
- * of inodes is filled. Pass two (verify_links.c) holds the names against it.
+ * of inodes is filled. Pass two (verify_links.c) checks the names against it.
  *
- * Where nodes are damaged, the rest is read all the same, and files that have
- * lost their inode are named in pass two; but counts are not compared.
+ * If nodes are damaged, the rest is still read, and pass two names files that
+ * have lost their inode; but counts are not compared.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -165,7 +165,7 @@ static int begin_inode(struct tree_check *t, const struct key_parts *key, const 
 	t->extent_end = t->extent_bytes = t->bad_extents = 0;
 	t->has_record = key->kind == KEY_INODE;
 	if (!t->has_record) {
-		/* Where the record was in a damaged node, that has been said. */
+		/* If the record was in a damaged node, that has been reported. */
 		if (!t->incomplete)
 			tree_problem(t, 0, "inode %" PRIu64 " has data but no record", key->ino);
 		return 0;
