@@ -57,7 +57,10 @@ int ingest_init(struct ingest *in, struct store *s, const struct ingest_options 
 	in->max_entries = opt->max_entries ? opt->max_entries : DEFAULT_MAX_ENTRIES;
 	in->max_meta = meta_limit();
 	pthread_mutex_init(&in->lock, NULL);
-	/* Its data may come from a client; who writes the record has a session of its own. */
+	/*
+	 * Slow, because the data may come from a client; whoever writes the
+	 * record has another session.
+	 */
 	guard_session_begin_slow(s->guard, &in->session);
 	if (p) {
 		p->phase = "reading";
@@ -96,7 +99,7 @@ void ingest_fini(struct ingest *in)
 	if (!in->whole)
 		snapshots_note_garbage(in->store->snapshots, in->new_bytes);
 	ingest_tree_free(in->tree);
-	/* Some hundred bytes an entry, in small pieces, which malloc would keep. */
+	/* Some hundred bytes per entry, in small pieces, which malloc would keep. */
 	if (in->entries > TRIM_ENTRIES)
 		(void)malloc_trim(0);
 	guard_session_end(in->store->guard, &in->session);
@@ -248,7 +251,7 @@ int ingest_finish(struct ingest *in, int result, struct ingest_result *out, stru
 		r = ingest_file_wait(in);
 	pool_drain(in->pool);
 	if (r < 0)
-		ingest_fail(in, r, "cannot import: %s", strerror(-r)); /* where none was kept */
+		ingest_fail(in, r, "cannot import: %s", strerror(-r)); /* if none was kept */
 	if (atomic_load(&in->failed))
 		return error_set(err, in->first.code, "%s", in->first.msg);
 	free_scratch(in);

@@ -128,7 +128,7 @@ static int add_to_group(struct dir_walk *w, struct dir_handle *dir, struct inges
 	return 0;
 }
 
-/* A file that keeps all workers busy by itself: read here, chunked over there. */
+/* A file that keeps all workers busy by itself: this thread reads it, they chunk it. */
 static int read_big(struct dir_walk *w, struct dir_handle *dir, struct ingest_inode *i,
 		    uint64_t size)
 {
@@ -171,7 +171,7 @@ static int read_symlink(struct dir_walk *w, int dirfd, struct ingest_inode *i)
 	return ingest_inode_set_target(w->in->tree, i, target, (size_t)n);
 }
 
-/* Symlinks, devices, sockets, pipes: they cannot be opened, so go by name. */
+/* Symlinks, devices, sockets, pipes: they cannot be opened, so they are read by name. */
 static int read_special(struct dir_walk *w, int dirfd, struct ingest_inode *i)
 {
 	char path[64 + NAME_LEN_MAX];
@@ -189,8 +189,9 @@ static int read_special(struct dir_walk *w, int dirfd, struct ingest_inode *i)
 }
 
 /*
- * A file mounted over this name, which -x leaves out: the name exists, empty. Its
- * inode is another filesystem's, or one that has its own name in the tree.
+ * A file is mounted over this name, and -x leaves it out: the name becomes an
+ * empty file. The inode seen here is another filesystem's, or has its own name in
+ * the tree.
  */
 static int add_mounted(struct dir_walk *w, struct dir_level *at, const char *name,
 		       const struct statx *st)
@@ -284,7 +285,7 @@ static int list_entries(struct dir_walk *w, struct dir_level *at, DIR *d)
 	}
 }
 
-/* Everything in the directory of the top level but the subdirectories' contents. */
+/* List everything in the top level's directory, except its subdirectories' contents. */
 static int list_directory(struct dir_walk *w)
 {
 	struct dir_level *at = &w->levels[w->depth - 1];
@@ -355,7 +356,7 @@ static bool is_level(int fd, const struct dir_level *at)
 	return fstat(fd, &st) == 0 && st.st_dev == at->dev && st.st_ino == at->ino;
 }
 
-/* From the root by name, for a directory that ".." does not lead to any more. */
+/* Reopen, from the root by name, a directory to which ".." no longer leads. */
 static int reopen_by_name(struct dir_walk *w, size_t level)
 {
 	int fd = fcntl(w->levels[0].handle->fd, F_DUPFD_CLOEXEC, 0);

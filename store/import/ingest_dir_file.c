@@ -1,4 +1,4 @@
-/* What is read of one file of a directory import; and the table of hard links. */
+/* Reads one file of a directory import; and the table of hard links. */
 #include "store/import/ingest_dir_internal.h"
 
 #include <errno.h>
@@ -34,7 +34,10 @@ static int copy_xattrs(struct ingest *in, struct ingest_inode *i, int fd, const 
 	for (const char *name = list; r == 0 && name < list + list_len; name += strlen(name) + 1) {
 		ssize_t n = get_xattr(fd, path, name, value, XATTR_VALUE_MAX);
 
-		/* Removed since it was listed, or the filesystem lists what it cannot give. */
+		/*
+		 * Removed since it was listed, or the filesystem lists an xattr
+		 * that it cannot give.
+		 */
 		if (n == -ENODATA || n == -EOPNOTSUPP || n == -EINVAL) {
 			ingest_remark_at(in, REMARK_XATTR_UNREADABLE, i);
 			continue;
@@ -77,7 +80,7 @@ static int feed(const struct file_source *src, uint64_t offset, size_t len)
 	return r < 0 ? ingest_fail_at(src->in, r, src->inode, "cannot store") : 0;
 }
 
-/* Feed [from, to). Sets *end to where the data really ended: less where the file shrank. */
+/* Feed [from, to). Sets *end to where the data really ended: less if the file shrank. */
 static int feed_range(const struct file_source *src, int fd, uint64_t from, uint64_t to,
 		      uint64_t *end)
 {
@@ -104,7 +107,7 @@ static int feed_range(const struct file_source *src, int fd, uint64_t from, uint
 
 /*
  * The next range of data from `at` on; *from == size: none. Asks for the hole
- * first, as most files have none and that says it all.
+ * first: most files have none, and then one question is enough.
  */
 static int next_data(int fd, uint64_t at, uint64_t size, uint64_t *from, uint64_t *to)
 {

@@ -21,7 +21,7 @@ struct file_source {
  */
 MUST_CHECK int ingest_dir_file(const struct file_source *src, int dirfd);
 
-/* All xattrs of fd, or where fd is -1 of path (not followed). */
+/* Read all xattrs of fd or, if fd is -1, of path (not followed). */
 MUST_CHECK int ingest_dir_xattrs(struct ingest *in, struct ingest_inode *i, int fd,
 				 const char *path);
 
@@ -36,7 +36,7 @@ struct link_table {
 	struct link_slot *slots; /* free() it */
 	size_t cap, n;
 };
-/* The value's place, NULL in it where the key is new; NULL when out of memory. */
+/* The slot for the key's value, which holds NULL if the key is new; NULL when out of memory. */
 struct ingest_inode **link_table_at(struct link_table *t, dev_t dev, ino_t ino);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * Writes an import's namespace as a tree: number the inodes, then put the keys
  * in ascending order, a slice at a time, so that the batch stays small and each
- * slice appends to the right of the tree. Only backrefs come out of order.
+ * slice is added at the right end of the tree. Only backrefs come out of order.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -170,7 +170,7 @@ static int put_backref(struct emitter *e, const struct ingest_name *n)
 
 /*
  * Two links of one inode in one directory whose names have the same hash would
- * share a backref key. It takes an attacker to find such names: refuse.
+ * share a backref key. Only an attacker finds such names: refuse.
  */
 static bool backrefs_collide(const struct ingest_inode *dir, uint32_t first, uint32_t end)
 {
@@ -181,7 +181,7 @@ static bool backrefs_collide(const struct ingest_inode *dir, uint32_t first, uin
 	return false;
 }
 
-/* One list of names that share a hash, from children[first]; *end is set behind it. */
+/* Put one list of names that share a hash, from children[first]; sets *end past it. */
 static int put_dirent_list(struct emitter *e, const struct ingest_inode *dir, uint32_t first,
 			   uint32_t *end)
 {

@@ -20,7 +20,7 @@
 #include "store/import/ingest.h"
 #include "store/import/ingest_tree.h"
 
-#define INGEST_MAX_BYTES (1ull << 40) /* where the options say 0 */
+#define INGEST_MAX_BYTES (1ull << 40) /* if the options say 0 */
 #define INGEST_READ_SIZE (256u << 10) /* one read of file data */
 #define INGEST_STREAMS 4	      /* big files that may be in the pool at a time */
 #define INGEST_SMALL_MAX (128u << 10) /* larger files go chunk by chunk */
@@ -52,7 +52,7 @@ struct ingest {
 	struct pool *pool;
 	uint64_t entries; /* counted so far, replaced ones too */
 	_Atomic uint64_t bytes;
-	_Atomic uint64_t meta_bytes; /* of xattrs, targets and extents, about */
+	_Atomic uint64_t meta_bytes; /* see ingest_count_meta */
 	atomic_bool failed;
 
 	pthread_mutex_t lock;
@@ -72,8 +72,9 @@ MUST_CHECK int ingest_init(struct ingest *in, struct store *s, const struct inge
 			   bool indexed, struct progress *p, struct error *err);
 void ingest_fini(struct ingest *in);
 /*
- * The source is read, with this result (0 or -errno). Wait for the workers, then
- * report the failure that was kept, or write the tree, flush and fill out.
+ * Call when the source has been read, with the result of reading it (0 or
+ * -errno). Wait for the workers, then report the failure that was kept, or write
+ * the tree, flush and fill out.
  */
 MUST_CHECK int ingest_finish(struct ingest *in, int result, struct ingest_result *out,
 			     struct error *err);
@@ -88,13 +89,17 @@ void ingest_remark(struct ingest *in, enum remark_kind kind, const char *path);
 /* The same, of an inode with a name. */
 void ingest_remark_at(struct ingest *in, enum remark_kind kind, const struct ingest_inode *i);
 
-/* One entry more: limits, progress, cancellation, failures of workers. */
+/* Count one more entry. Checks limits, cancellation and failures of workers; reports progress. */
 MUST_CHECK int ingest_count_entry(struct ingest *in);
-/* Report progress where it is due; from the importing thread. */
+/* Report progress if it is due; from the importing thread. */
 void ingest_tick(struct ingest *in);
-/* n bytes of data more, from any thread. */
+/* Count n more bytes of data. From any thread. */
 MUST_CHECK int ingest_count_bytes(struct ingest *in, uint64_t n);
-/* n bytes of memory more that live until the end, from any thread. */
+/*
+ * Count n more bytes of memory that live until the end: xattrs, the targets of
+ * a tar's symlinks, and, roughly, the extents of what goes through
+ * ingest_file_feed. From any thread.
+ */
 MUST_CHECK int ingest_count_meta(struct ingest *in, uint64_t n);
 
 /* Synchronous tools for a job; NULL when out of memory. From any thread. */
@@ -119,9 +124,9 @@ MUST_CHECK int ingest_file_begin(struct ingest_file *f, struct ingest *in, struc
 MUST_CHECK int ingest_file_feed(struct ingest_file *f, uint64_t offset, const void *data,
 				size_t len);
 MUST_CHECK int ingest_file_end(struct ingest_file *f, uint64_t size);
-/* Hand what is batched to the workers. */
+/* Hand the current batch to the workers. */
 MUST_CHECK int ingest_file_flush(struct ingest *in);
-/* Wait until all data so far is in extents. */
+/* Wait until all data fed so far is in extents. */
 MUST_CHECK int ingest_file_wait(struct ingest *in);
 void ingest_file_drop_batch(struct ingest *in);
 

@@ -41,7 +41,7 @@ static ssize_t read_layer(void *arg, void *buf, size_t len)
 	return r < 0 ? r : n;
 }
 
-/* What the tar reader left (padding), so that all of it is hashed. */
+/* Read what the tar reader left (padding), so that all of it is hashed. */
 static int drain(struct layer_reader *l)
 {
 	uint8_t *buf = malloc(DRAIN_SIZE);

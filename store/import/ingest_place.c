@@ -24,7 +24,7 @@ static struct ingest_inode *parent_of(struct ingest_inode *dir)
 	return dir->name ? dir->name->dir : dir;
 }
 
-/* Go on with the symlink's target, then what was left. */
+/* Go on with the symlink's target, then with the rest of the path. */
 static int follow(struct place *p, const struct ingest_inode *link)
 {
 	struct buf todo CLEANUP(buf_fini_p) = BUF_INIT;
@@ -114,8 +114,8 @@ int ingest_place(struct ingest *in, const char *path, size_t path_len, bool make
 }
 
 /*
- * Depth first without recursion: a directory is looked at again when all of its
- * own children have been, and goes if it is of a lower layer and empty by then.
+ * Depth first without recursion: a directory is looked at again after all of
+ * its children, and removed if it is of a lower layer and empty by then.
  */
 struct hide_level {
 	struct ingest_inode *dir;

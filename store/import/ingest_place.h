@@ -4,8 +4,9 @@
  *
  * One rule for plain archives and OCI layers: the path of an entry's directory is
  * resolved inside the tree as imported so far. A symlink on the way is followed
- * with the archive's root as "/", and ".." in its target stops there, so nothing
- * is ever outside. What is missing on the way is made, 0755 and root's.
+ * with the archive's root as "/", and ".." in its target stops there, so no path
+ * leads outside. Missing directories on the way are made: mode 0755, owned by
+ * root.
  */
 #ifndef VARVE_INGEST_PLACE_H
 #define VARVE_INGEST_PLACE_H
@@ -24,7 +25,7 @@ MUST_CHECK int ingest_place(struct ingest *in, const char *path, size_t path_len
 
 /*
  * OCI: take away what layers below `layer` put at this name, or (opaque) in this
- * directory. What the layer itself has put there already stays.
+ * directory. What this layer itself has put there stays.
  */
 MUST_CHECK int ingest_hide_name(struct ingest *in, struct ingest_name *n, uint16_t layer);
 MUST_CHECK int ingest_hide_children(struct ingest *in, struct ingest_inode *dir, uint16_t layer);

@@ -1,16 +1,16 @@
 /*
  * Import of a tar. Entries are applied to the namespace one after another, as
  * tar would apply them to a disk, but inside its root only (ingest_place.h):
- *   - a later entry takes the place of an earlier one of the same path; a
- *     directory over a directory only changes its attributes. In a plain archive
- *     nothing but a directory may come where a directory is;
+ *   - a later entry replaces an earlier one of the same path; a directory over a
+ *     directory only changes its attributes. In a plain archive only a directory
+ *     may replace a directory;
  *   - a hard link's target is an earlier entry;
  *   - ".." in a name, or in a hard link's target, is refused; a leading "/" and
  *     "./" are stripped.
  *
  * libarchive would convert names of pax headers from UTF-8 to the locale's
- * charset, normalise them to NFC on the way, and keep the original bytes where
- * it cannot. So this runs in the "C" locale, where it cannot, and its warnings
+ * charset, normalise them to NFC on the way, and keep the original bytes if it
+ * cannot. So this runs in the "C" locale, where it cannot, and its warnings
  * about that are not passed on.
  */
 #include "store/import/ingest_tar.h"
@@ -59,7 +59,7 @@ static int fail_archive(struct tar_import *t)
 	return fail_entry(t, e == ENOMEM || e == EIO ? -e : -EBADMSG, text ? text : "damaged");
 }
 
-/* -EBADMSG where r is a failure; warnings that are not about charsets are logged. */
+/* -EBADMSG if r is a failure; logs warnings that are not about charsets. */
 static int check_archive(struct tar_import *t, int r)
 {
 	if (r == ARCHIVE_OK)
@@ -110,7 +110,7 @@ static int read_contents(struct tar_import *t, struct ingest_inode *i)
 
 	if (size < 0)
 		return fail_entry(t, -EBADMSG, "negative size");
-	t->entry_at = UINT64_MAX; /* the headers were read, and contents may be of any size */
+	t->entry_at = UINT64_MAX; /* the headers are read; the contents may have any size */
 	return read_data(t, i, (uint64_t)size);
 }
 
@@ -137,7 +137,7 @@ static int apply_attributes(struct tar_import *t, struct ingest_inode *i)
 	return r < 0 ? fail_entry(t, r, why) : 0;
 }
 
-/* Make room for a new name where `old` is. */
+/* Make room for a new name in place of `old`. */
 static int replace(struct tar_import *t, struct ingest_name *old)
 {
 	if (old && old->is_dir && !t->src->is_layer)
@@ -313,14 +313,14 @@ static int apply_entry(struct tar_import *t)
 }
 
 /*
- * libarchive says only what it makes of an entry's extended headers, so that they
- * are read again (tar_records.h): the window has what it has been given, from
- * where it stands, or from where the entry begins, on.
+ * libarchive says only what it makes of an entry's extended headers, so we read
+ * them again (tar_records.h). The window keeps the bytes that libarchive was
+ * given, from its position or from the start of the entry on.
  */
 static ssize_t read_window(void *arg, void *buf, size_t len)
 {
 	struct tar_import *t = arg;
-	/* NULL: libarchive looks which format it is. */
+	/* NULL: libarchive is still detecting the format. */
 	uint64_t used = t->archive ? (uint64_t)archive_filter_bytes(t->archive, 0) : 0;
 	size_t drop = (size_t)(MIN(used, t->entry_at) - t->window_at);
 

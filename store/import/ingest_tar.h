@@ -16,7 +16,7 @@ struct ingest_tar_source {
 	const char *label; /* goes before messages; "" for none */
 };
 
-/* All entries into in->tree. Failures are kept by ingest_fail. */
+/* Import all entries into in->tree. Failures are kept by ingest_fail. */
 MUST_CHECK int ingest_tar_stream(struct ingest *in, const struct ingest_tar_source *src);
 
 /* An entry, with its bytes from its first extended header on, as far as read. */
@@ -26,8 +26,8 @@ struct ingest_tar_entry {
 	size_t headers_len;
 };
 /*
- * Mode, owner, device, mtime, xattrs and ACLs of an entry, over those that the
- * inode has. -EINVAL, -E2BIG, -ENOMEM with *why set; *why borrows.
+ * Give the inode the entry's mode, owner, device, mtime, xattrs and ACLs; other
+ * xattrs stay. -EINVAL, -E2BIG, -ENOMEM with *why set; *why is borrowed.
  */
 MUST_CHECK int ingest_tar_attributes(struct ingest *in, const struct ingest_tar_entry *e,
 				     struct ingest_inode *i, const char **why);

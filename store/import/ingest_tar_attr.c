@@ -151,7 +151,7 @@ static void mode_from_acl(struct ingest_inode *i, const struct acl_entry *list, 
 	i->mode = (i->mode & ~0777u) | bits;
 }
 
-/* The kernel knows no ACL of named entries without a mask: one that allows what they say. */
+/* The kernel accepts named entries only with a mask: add one that allows what they say. */
 static void add_mask(struct acl_entry *list, size_t *n)
 {
 	struct acl_entry mask = { ACL_TAG_MASK, 0, ACL_NO_ID };
@@ -212,7 +212,7 @@ struct records {
 	struct ingest *in;
 	struct ingest_inode *inode;
 	struct archive_entry *entry;
-	bool by_libarchive; /* then SCHILY.xattr is the same again, not encoded */
+	bool by_libarchive; /* then SCHILY.xattr repeats the same, not encoded */
 	const char *why;
 };
 
@@ -226,7 +226,7 @@ static bool has_prefix(const struct tar_record *r, const char *prefix)
 	return r->key_len >= strlen(prefix) && memcmp(r->key, prefix, strlen(prefix)) == 0;
 }
 
-/* libarchive leaves out what it cannot parse, and says nothing. */
+/* libarchive silently leaves out what it cannot parse. */
 static void check_acl(struct records *all, const struct tar_record *r)
 {
 	bool access = is_key(r, "SCHILY.acl.access");
@@ -240,13 +240,13 @@ static void check_acl(struct records *all, const struct tar_record *r)
 		ingest_remark(all->in, REMARK_ACL_ENTRY, archive_entry_pathname(all->entry));
 }
 
-/* First pass: the time, who wrote it, and what others have dropped of it. */
+/* First pass: the time, who wrote it, and what does not come over. */
 static int read_record(void *arg, const struct tar_record *r)
 {
 	struct records *all = arg;
 
 	if (r->global) {
-		/* Neither libarchive nor we apply them; git's commit is no attribute. */
+		/* Neither libarchive nor we apply these; git's commit is not an attribute. */
 		if (!is_key(r, "comment"))
 			ingest_remark(all->in, REMARK_ARCHIVE, archive_entry_pathname(all->entry));
 		return 0;

@@ -211,7 +211,7 @@ void ingest_tree_remove(struct ingest_tree *t, struct ingest_name *n)
 		*p = n->next_in_bucket;
 		t->n_indexed--;
 	}
-	/* What is below stays in the index, but nothing leads to it. */
+	/* What is below it stays in the index, but nothing leads there. */
 	dir->children[n->index] = dir->children[--dir->n_children];
 	dir->children[n->index]->index = n->index;
 }

@@ -4,8 +4,8 @@
  *
  * Importers add inodes and names in any order; ingest_tree_store numbers them
  * canonically (ingest.h) and writes the keys. Names and inodes live in an arena
- * until the whole is freed, so what a later archive entry replaces may still be
- * worked on by a thread. About 230 bytes an entry.
+ * until the tree is freed, so a thread may still work on what a later archive
+ * entry replaces. About 230 bytes per entry.
  *
  * Structure (names, directories) belongs to one thread. An inode's extents,
  * xattrs, size and times may be filled by another, one at a time, until
@@ -41,7 +41,7 @@ struct ingest_inode {
 		};
 		const char *target; /* symlinks: size bytes, NUL-terminated */
 	};
-	bool gone; /* vanished while it was read: not stored */
+	bool gone; /* it vanished while it was read: not stored */
 };
 
 struct ingest_name {
@@ -51,7 +51,7 @@ struct ingest_name {
 	uint64_t hash;
 	uint32_t index; /* in dir->children */
 	uint16_t layer; /* of an OCI image, from 0 */
-	bool is_dir;	/* inode->mode may be a worker's at the moment */
+	bool is_dir;	/* a copy: a worker may be setting inode->mode */
 	uint8_t len;
 	char bytes[]; /* with a NUL */
 };
@@ -64,21 +64,21 @@ DEFINE_CLEANUP(struct ingest_tree *, ingest_tree_free)
 struct ingest_inode *ingest_tree_root(struct ingest_tree *t);
 
 /*
- * A new name in dir: of a new inode with this mode (inode NULL), or a hard link
- * to inode. The name is one that name_check() likes and that dir lacks.
+ * Add a name to dir: of a new inode with this mode (inode NULL), or a hard link
+ * to inode. name_check() accepts the name, and dir does not have it yet.
  */
 MUST_CHECK int ingest_tree_add(struct ingest_tree *t, struct ingest_inode *dir, const char *name,
 			       size_t len, uint32_t mode, struct ingest_inode *inode,
 			       struct ingest_name **out);
-/* NULL where dir has no such name. Only in an indexed tree. */
+/* NULL if dir has no such name. Only in an indexed tree. */
 struct ingest_name *ingest_tree_lookup(struct ingest_tree *t, const struct ingest_inode *dir,
 				       const char *name, size_t len);
-/* Take the name out of its directory, with all below it. */
+/* Take the name, with everything below it, out of its directory. */
 void ingest_tree_remove(struct ingest_tree *t, struct ingest_name *n);
 
 MUST_CHECK int ingest_inode_set_target(struct ingest_tree *t, struct ingest_inode *i,
 				       const char *target, size_t len);
-/* A later one of the same name replaces it. -E2BIG: beyond what Linux can list. */
+/* Replaces one of the same name. -E2BIG: more than Linux can list. */
 MUST_CHECK int ingest_inode_put_xattr(struct ingest_inode *i, const char *name, size_t name_len,
 				      const void *value, size_t value_len);
 bool ingest_inode_has_xattr(const struct ingest_inode *i, const char *name);
@@ -96,7 +96,7 @@ size_t ingest_tree_bytes(const struct ingest_tree *t);
 /*
  * Number everything, write the keys in slices of bounded memory, and fill
  * out->root, file_count and size_bytes; new_bytes grows by the nodes stored.
- * Once; the tree can only be freed after it.
+ * Call it once; after it the tree can only be freed.
  */
 MUST_CHECK int ingest_tree_store(struct ingest_tree *t, struct store *s, struct progress *p,
 				 struct ingest_result *out, struct error *err);

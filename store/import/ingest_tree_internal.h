@@ -1,4 +1,6 @@
-/* ingest_tree_internal.h - the insides of struct ingest_tree: ingest_tree.c and ingest_emit.c only.
+/*
+ * ingest_tree_internal.h - the insides of struct ingest_tree, for ingest_tree.c and ingest_emit.c
+ * only.
  */
 #ifndef VARVE_INGEST_TREE_INTERNAL_H
 #define VARVE_INGEST_TREE_INTERNAL_H

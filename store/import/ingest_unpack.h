@@ -1,6 +1,6 @@
 /*
- * ingest_unpack.h - a stream decompressed by libarchive, whichever compression it
- * has, if any. Private to ingest*.c. One thread.
+ * ingest_unpack.h - decompresses a stream with libarchive, whatever its
+ * compression, if any. Private to ingest*.c. One thread.
  */
 #ifndef VARVE_INGEST_UNPACK_H
 #define VARVE_INGEST_UNPACK_H
@@ -19,10 +19,10 @@ struct ingest_unpack {
 
 /* Read from fn(arg), both borrowed until fini. -ENOMEM. */
 MUST_CHECK int ingest_unpack_init(struct ingest_unpack *u, ingest_read_fn fn, void *arg);
-void ingest_unpack_fini(struct ingest_unpack *u); /* of a zeroed one too */
-/* An ingest_read_fn, for arg a struct ingest_unpack. -EBADMSG where it is damaged. */
+void ingest_unpack_fini(struct ingest_unpack *u); /* also for a zeroed one */
+/* An ingest_read_fn, for arg a struct ingest_unpack. -EBADMSG if it is damaged. */
 ssize_t ingest_unpack_read(void *arg, void *buf, size_t len);
-/* Why that failed; NULL where libarchive does not say. */
+/* Why that failed; NULL if libarchive does not say. */
 const char *ingest_unpack_why(const struct ingest_unpack *u);
 
 #endif

@@ -202,7 +202,7 @@ int oci_spool_open(int dir_fd)
 
 	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
 		return fd < 0 ? -errno : fd;
-	/* A filesystem without O_TMPFILE. */
+	/* For a filesystem without O_TMPFILE. */
 	static atomic_uint serial;
 	char name[64];
 	snprintf(name, sizeof(name), ".spool-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1u));

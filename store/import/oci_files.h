@@ -1,7 +1,7 @@
 /*
  * oci_files.h - the files of a container image on disk: a directory, or a tar of
  * one (compressed or not), which is spooled into an unnamed file first. Private
- * to ingest_oci.c and its tests.
+ * to oci_image.c and ingest_oci.c.
  */
 #ifndef VARVE_OCI_FILES_H
 #define VARVE_OCI_FILES_H
@@ -19,8 +19,8 @@ struct oci_files;
 struct store;
 
 /*
- * The spool is in the store's directory; max_bytes bounds it, and so does the disk.
- * -ENOENT, -EFBIG, -ENOSPC, -EBADMSG (no tar), ...
+ * The spool is in the store's directory; max_bytes and the free disk space bound
+ * it. -ENOENT, -EFBIG, -ENOSPC, -EBADMSG (no tar), ...
  */
 MUST_CHECK int oci_files_open(const char *path, struct store *s, uint64_t max_bytes,
 			      struct progress *p, struct oci_files **out, struct error *err);
@@ -33,7 +33,7 @@ struct oci_file {
 	bool own_fd;
 	uint64_t at, end; /* of the fd */
 };
-/* -ENOENT; -EINVAL for a name that leads out. Symlinks are followed inside. */
+/* -ENOENT; -EINVAL for a name that leads outside. Symlinks are followed inside. */
 MUST_CHECK int oci_files_find(struct oci_files *f, const char *name, struct oci_file *out);
 void oci_file_close(struct oci_file *f);
 /* > 0 bytes, 0 at the end, -errno. */

@@ -19,7 +19,7 @@
 const char *const oci_platform_members[] = { "architecture", "os",	    "variant",
 					     "os.version",   "os.features", NULL };
 
-/* What the image is to run on. */
+/* What the image must run on. */
 struct choice {
 	struct oci_platform platform;
 	bool asked; /* not just this host's */
@@ -114,7 +114,7 @@ static bool is_image(const json_t *m)
 {
 	const json_t *platform = json_object_get(m, "platform");
 
-	/* Attestations and signatures stand beside images as "unknown". */
+	/* Attestations and signatures are listed beside images as "unknown". */
 	return json_is_object(m) && strcmp(str(platform, "os"), "unknown") != 0 &&
 	       !json_object_get(m, "artifactType");
 }
@@ -154,7 +154,7 @@ static int list_name(struct buf *names, const char *name)
 	return r == 0 && !buf_cstr(names) ? -ENOMEM : r;
 }
 
-/* The entries of an index that are meant by tag: a new array of borrowed entries. */
+/* The entries of an index that the tag selects: a new array of borrowed entries. */
 static json_t *by_tag(const json_t *entries, const char *tag)
 {
 	json_t *found = json_array(), *m;
@@ -179,7 +179,7 @@ static int list_entries(const json_t *entries, struct buf *names)
 }
 
 /*
- * Of several entries, the one that runs best; NULL with err where none does. A
+ * Of several entries, the one that runs best; NULL with err if none runs. A
  * single one is taken as it is, unless a platform is asked for.
  */
 static json_t *by_platform(const json_t *entries, const struct choice *want, struct error *err)
@@ -276,7 +276,7 @@ static int copy_layers(struct oci_files *f, const json_t *manifest, struct oci_i
 	return 0;
 }
 
-/* The run configuration, with what the image says of its platform. */
+/* The run configuration, with what the image says about its platform. */
 static json_t *run_config(const json_t *config)
 {
 	json_t *run = json_object_get(config, "config"), *value;
@@ -285,7 +285,7 @@ static json_t *run_config(const json_t *config)
 	for (size_t i = 0; o && oci_platform_members[i]; i++) {
 		const char *key = oci_platform_members[i];
 
-		(void)json_object_del(o, key); /* it has no meaning there */
+		(void)json_object_del(o, key); /* it means nothing inside "config" */
 		value = json_object_get(config, key);
 		if (!json_is_string(value) && !json_is_array(value))
 			continue;
@@ -468,7 +468,7 @@ static int make_choice(const char *platform, struct choice *out, struct error *e
 	}
 	snprintf(out->text, sizeof(out->text), "%s/%s%s%s", p->os, p->architecture,
 		 *p->variant ? "/" : "", p->variant);
-	/* Without a variant, what this host runs is meant where it is such a one. */
+	/* Without a variant, use this host's if its system and architecture are the same. */
 	if (!*p->variant && strcmp(p->os, host.os) == 0 &&
 	    strcmp(p->architecture, host.architecture) == 0)
 		*p = host;

@@ -1,8 +1,8 @@
 /*
  * oci_image.h - which layers an image has, from the JSON of an OCI layout
  * (image-spec 1.1: image-layout.md, image-index.md, manifest.md, config.md) or a
- * docker-archive (`docker save`: manifest.json). Private to ingest_oci.c and its
- * tests.
+ * docker-archive (`docker save`: manifest.json). Used by ingest_oci.c; export
+ * uses oci_platform_members alone.
  */
 #ifndef VARVE_OCI_IMAGE_H
 #define VARVE_OCI_IMAGE_H
@@ -30,17 +30,17 @@ struct oci_image {
 void oci_image_fini(struct oci_image *img);
 
 /*
- * What an image config says of its platform beside "config"; a snapshot keeps it in
- * its config, under the same names, so that an export writes it back. NULL-terminated.
+ * The members of an image config that describe its platform, beside "config". A
+ * snapshot keeps them in its config under the same names, so that an export writes
+ * them back. NULL-terminated.
  */
 extern const char *const oci_platform_members[];
 
 /*
- * tag: NULL or "" for the only image, else the one tagged "latest". -EINVAL with
- * what tags there are. platform: which of several images (oci_platform_parse), and
- * what the one must be for; NULL or "" for the one that this host runs best, or a
- * single one whatever it is for. -EINVAL with what there is; -EBADMSG for JSON or digests that are
- * wrong; -ENOENT for a blob that is missing; -ENOTSUP.
+ * tag: NULL or "" for the only image, else the one tagged "latest". -EINVAL, with the tags in err.
+ * platform: the one to take (oci_platform_parse), even of a single image; NULL or "": of several
+ * images the one that this host runs best, or a single image whatever its platform. -EINVAL, with
+ * the platforms in err; -EBADMSG for wrong JSON or digests; -ENOENT for a missing blob; -ENOTSUP.
  */
 MUST_CHECK int oci_image_find(struct oci_files *f, const char *tag, const char *platform,
 			      struct oci_image *out, struct error *err);
