@@ -1,10 +1,10 @@
 /*
  * export.h - from a tree to a tar (pax, deterministic: the same tree gives the
- * same bytes; paths sorted; sparse files as GNU.sparse 1.0 pax; hard links,
- * xattrs and ACLs as SCHILY.xattr.*, ACLs as SCHILY.acl.* too) or an OCI image
- * layout of one layer. Sockets have no place in either and are left out. In a
- * layer, a name that starts with ".wh." means a deletion, so that a tree with such
- * a name is no image: -EINVAL. export_check() tells before.
+ * same bytes; paths sorted; sparse files as GNU.sparse 1.0 pax; hard links, xattrs
+ * and ACLs as SCHILY.xattr.*, ACLs as SCHILY.acl.* too) or an OCI image layout of
+ * one layer. Neither can hold sockets: they are left out. In a layer a name that
+ * starts with ".wh." means a deletion, so a tree with such a name cannot become an
+ * image: -EINVAL. export_check() tells this beforehand.
  */
 #ifndef VARVE_EXPORT_H
 #define VARVE_EXPORT_H
@@ -20,9 +20,9 @@ typedef int (*export_write_fn)(void *arg, const void *data, size_t len);
 
 enum export_format { EXPORT_TAR, EXPORT_OCI };
 /*
- * What the format cannot hold of the tree: *out counts what an export leaves out;
- * -EINVAL, with the first path, where it would refuse. Reads all of the tree but
- * no contents.
+ * Find what the format cannot hold: *out counts what an export leaves out;
+ * -EINVAL, with the first path in err, if an export would refuse. Reads the whole
+ * tree but no file contents.
  */
 MUST_CHECK int export_check(struct store *s, const struct digest *root, enum export_format format,
 			    struct remarks *out, struct error *err);
@@ -31,8 +31,9 @@ MUST_CHECK int export_tar(struct store *s, const struct digest *root, export_wri
 			  struct progress *p, struct error *err);
 
 /*
- * Into directory `path` (made where it is missing; may have no blobs and no index.json), gzip
- * layer, with `config` (may be NULL) as the image's and `ref` as its tag annotation.
+ * Write into directory `path`, made if it is missing, which must not contain blobs or
+ * index.json. The layer is gzip; `config` (may be NULL) becomes the image's config and `ref`
+ * its tag annotation.
  */
 MUST_CHECK int export_oci(struct store *s, const struct digest *root, const json_t *config,
 			  const char *ref, const char *path, struct progress *p, struct error *err);

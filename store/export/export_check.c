@@ -1,4 +1,4 @@
-/* What a tar or an image cannot hold of a tree, found before a byte is written. */
+/* Finds what a tar or an image cannot hold of a tree, before a byte is written. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>

@@ -28,7 +28,7 @@ struct gzip_export {
 	uint64_t size;
 	struct hasher *tar_hash, *file_hash;
 	struct pool *pool;
-	unsigned filling; /* its index in pieces; the one behind it is the oldest */
+	unsigned filling; /* index of the piece being filled; the next one is the oldest */
 	pthread_mutex_t lock;
 	pthread_cond_t packed;
 	struct piece pieces[PIECES];

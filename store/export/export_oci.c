@@ -1,9 +1,9 @@
 /*
  * Export as an OCI image layout (image-spec 1.1) of one layer. The layer is the
  * tar of export_tar.c, cut into pieces of PIECE_SIZE that workers compress, each
- * as a gzip member of its own: members one after another are one gzip file
- * (RFC 1952), and unlike one long stream they use all cores. The result goes to
- * a spool first, because its digest and size stand in front of it.
+ * as a gzip member of its own: members one after another are one gzip file (RFC
+ * 1952), and unlike one long stream they use all cores. The result goes to a
+ * spool first, because its digest and size come before it.
  */
 #include "store/export/export.h"
 
@@ -86,9 +86,9 @@ static json_t *descriptor(const char *media, const struct blob *b)
 }
 
 /*
- * The image's config: `config` (may be NULL) as its "config", but for what it says
- * of the platform, which stands beside it; this host's where it says nothing. NULL
- * when out of memory.
+ * The image's config: `config` (may be NULL) as its "config", except that its
+ * members about the platform are moved beside it; this host's platform if it has
+ * none. NULL when out of memory.
  */
 static json_t *image_config(const json_t *config, const char *diff_id)
 {
@@ -186,7 +186,7 @@ static int write_file(int dir, const char *name, const void *data, size_t len)
 	return r;
 }
 
-/* Make path, or take it where it is an empty directory. */
+/* Make path, or use a directory without blobs and index.json. */
 static int open_target(const char *path, struct error *err)
 {
 	if (mkdir(path, 0755) < 0 && errno != EEXIST)
@@ -216,7 +216,7 @@ static int write_layout(int dir, const struct layout *l)
 		r = write_file(dir, l->manifest.name, l->manifest.data.data, l->manifest.data.len);
 	if (r == 0)
 		r = write_file(dir, "oci-layout", layout_file, sizeof(layout_file) - 1);
-	/* Last, so that an interrupted export is no layout. */
+	/* Last, so that an interrupted export is not a layout. */
 	return r < 0 ? r : write_file(dir, "index.json", l->index.data, l->index.len);
 }
 

@@ -1,11 +1,11 @@
 /*
  * A ring of blocks, each a piece of the output. The exporting thread copies in
  * what comes between chunks and leaves room for each chunk; workers decode the
- * chunks right into their places, in groups, for small ones are many. A chunk
- * lies in one block. Blocks are written in order, the oldest when all are in
- * use, so that up to BLOCKS * BLOCK_BYTES are fetched ahead of what is being
- * written. They stay small enough for a processor's cache, where what writes
- * them finds what a worker has just decoded.
+ * chunks right into their places, in groups, because small ones are many. A
+ * chunk lies in one block. Blocks are written in order, the oldest when all are
+ * in use, so up to BLOCKS * BLOCK_BYTES are fetched ahead of what is being
+ * written. They are small enough that what a worker has just decoded is still
+ * in the processor's cache when it is written.
  */
 #include "store/export/export_stream.h"
 
@@ -23,13 +23,13 @@
 #define BLOCK_PLACES 512u
 #define GROUP_BYTES (128u << 10)
 #define GROUP_PLACES 32u
-#define BYTES_MAX (64u << 10) /* collected before they go without a chunk */
+#define BYTES_MAX (64u << 10) /* collected bytes that go out even without a chunk */
 
 /* Where in a block a chunk belongs. */
 struct place {
 	struct block *block;
 	uint8_t *to;
-	unsigned group; /* of the first place of a group: how many there are */
+	unsigned group; /* in the first place of a group: how many places it has */
 	int result;	/* set by the worker */
 	uint64_t ino;
 	struct extent_rec extent;
@@ -109,7 +109,7 @@ static void fetch_group(void *arg)
 					     p->extent.len);
 		failed |= p->result < 0;
 	}
-	/* The block may be used anew, and then es be gone, once it is seen that none is pending. */
+	/* Once somebody sees that none is pending, the block may be reused, and es may be gone. */
 	pthread_mutex_lock(&es->lock);
 	b->failed |= failed;
 	if (--b->pending == 0 && b == es->awaited)
@@ -139,7 +139,7 @@ static void send_group(struct export_stream *es)
 	pool_submit(es->pool, fetch_group, first);
 }
 
-/* Wait for all of a block that was sent. 0, or why its first chunk that failed did. */
+/* Wait for all that was sent of a block. 0, or the failure of the first chunk that failed. */
 static int wait_for(struct export_stream *es, struct block *b)
 {
 	pthread_mutex_lock(&es->lock);
@@ -198,7 +198,7 @@ static int make_room(struct export_stream *es, size_t len)
 	return es->n == 0 || BLOCK_BYTES - filling(es)->len < len ? next_block(es) : 0;
 }
 
-/* Into blocks with what was collected. */
+/* Move what was collected into blocks. */
 static int put_bytes(struct export_stream *es)
 {
 	size_t done = 0;

@@ -17,13 +17,13 @@ void export_stream_free(struct export_stream *es);
 DEFINE_CLEANUP(struct export_stream *, export_stream_free)
 
 /*
- * Where bytes that come before the next chunk are appended; the caller calls
- * export_stream_flow after it has.
+ * The buffer for bytes that come before the next chunk. After appending, the
+ * caller calls export_stream_flow.
  */
 struct buf *export_stream_buf(struct export_stream *es);
-/* Pass on what has become large. Failures of the sink, or of a chunk. */
+/* Pass the buffer on once it is large. Fails if the sink or a chunk has failed. */
 MUST_CHECK int export_stream_flow(struct export_stream *es);
-/* The data of one extent of inode ino. */
+/* Add the data of one extent of inode ino. */
 MUST_CHECK int export_stream_extent(struct export_stream *es, uint64_t ino,
 				    const struct extent_rec *e);
 /* Write all that is left. */

@@ -38,7 +38,7 @@ struct run {
 	uint64_t offset, len;
 };
 
-struct link_path {    /* where an inode with several names was first written */
+struct link_path {    /* the path where an inode with several names was first written */
 	uint64_t ino; /* 0: free */
 	char *path;
 };
@@ -126,7 +126,7 @@ static int put_acl_text(struct tar_export *x, const char *key, const uint8_t *v,
 {
 	struct buf text CLEANUP(buf_fini_p) = BUF_INIT;
 
-	/* For GNU tar --acls. A malformed one goes only as the xattr that it is. */
+	/* For GNU tar --acls. A malformed ACL is written only as an xattr. */
 	if (tar_acl_text(v, vlen, &text) < 0)
 		return 0;
 	return tar_put_record(&x->extra, key, strlen(key), text.data, text.len);
@@ -193,7 +193,7 @@ static int load_key(struct tar_export *x, const struct key_parts *k, struct dir_
 	}
 }
 
-/* Scan all keys of ino. rec->target goes to x->target; names to d, where it is not NULL. */
+/* Scan all keys of ino. rec->target goes to x->target; names to d, if it is not NULL. */
 static int load_inode(struct tar_export *x, uint64_t ino, struct inode_rec *rec,
 		      struct dir_frame *d)
 {
@@ -323,7 +323,7 @@ static enum tar_type type_of(uint32_t mode)
 	}
 }
 
-/* 1: the inode is in the archive already, m is made a hard link to it. */
+/* 1: the inode is already in the archive; m becomes a hard link to it. */
 static int as_hardlink(struct tar_export *x, uint64_t ino, struct tar_member *m)
 {
 	int r = links_grow(x);
@@ -348,7 +348,7 @@ static int as_hardlink(struct tar_export *x, uint64_t ino, struct tar_member *m)
 	return 0;
 }
 
-/* The member at x->path. */
+/* Write the member at x->path. */
 static int put_member(struct tar_export *x, uint64_t ino, const struct inode_rec *rec)
 {
 	struct tar_member m = { .type = type_of(rec->mode),
