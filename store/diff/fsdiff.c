@@ -2,9 +2,9 @@
  * A diff has two steps. The feed sorts the keys that differ into facts: what
  * changed about an inode, and which names a directory lost or got. Then the
  * facts are turned into changes of places (fsdiff_inode.c), or, for trees that
- * do not descend from each other, the trees are walked (fsdiff_walk.c).
- * Memory follows the number of changes: 24 bytes an inode, 40 and the name for
- * a link, 64 and the name for a place.
+ * do not descend from each other, the trees are walked (fsdiff_walk.c). Memory
+ * follows the number of changes: 24 bytes per inode, 40 and the name per link,
+ * 64 and the name per place.
  */
 #include "store/diff/fsdiff.h"
 
@@ -153,7 +153,7 @@ static int name_order(const struct dirent_rec *a, const struct dirent_rec *b)
 	return c ? c : a->name_len - b->name_len;
 }
 
-/* What the two lists of one name hash do not share. A name on both sides: a first, then b. */
+/* Feed what the two lists of one name hash do not share. A name on both sides: a first, then b. */
 static int feed_names(struct fsdiff *d, uint64_t dir, const struct tree_span *a,
 		      const struct tree_span *b)
 {
@@ -212,7 +212,7 @@ int fsdiff_feed(void *arg, const struct tree_span *key, const struct tree_span *
 	case KEY_EXTENT:
 		c->flags |= CHANGE_EXTENTS;
 		return 0;
-	default: /* the names say what back references say */
+	default: /* the names already say what backrefs say */
 		return 0;
 	}
 }

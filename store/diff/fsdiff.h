@@ -1,21 +1,21 @@
 /*
  * fsdiff.h - what changed between two filesystems, by path.
  *
- * Fed with the keys that differ (tree_diff, or a mount's upper), it tells for
+ * It is fed the keys that differ (tree_diff, or a mount's upper) and tells for
  * each inode: added, removed, modified (content, or symlink target, or device
  * number, or type), meta (mode, owner, xattrs, times), renamed (same inode,
- * other place; told apart from remove and add by inode). A moved directory is
- * one change. A directory whose times, size or nlink changed only because its
- * entries did is not listed. ctime alone is no change.
+ * other place; the inode tells it from a remove and an add). A moved directory
+ * is one change. A directory whose times, size or nlink changed only because
+ * its entries did is not listed. ctime alone is no change.
  *
  * The list reads as: do all the renames at once, then the rest. A file that was
  * replaced by another one at the same path (as editors save) is compared with
- * it: modified, meta or nothing. A renamed file that was changed, too, is two
+ * it: modified, meta or nothing. A renamed file that also changed is two
  * entries. A change of an inode with several names is listed at each of them.
  *
- * Two trees of which neither comes from the other number their inodes
+ * If neither of two trees comes from the other, their inodes are numbered
  * independently, which would look like thousands of renames. fsdiff_trees
- * notices and compares such trees by path alone, without renames.
+ * notices this and compares such trees by path alone, without renames.
  */
 #ifndef VARVE_FSDIFF_H
 #define VARVE_FSDIFF_H
@@ -24,10 +24,10 @@
 #include "store/tree/tree_fs.h"
 
 /*
- * Longest path that is told, in bytes: the kernel takes no longer one. Deeper trees
- * can be made all the same, and all their paths together are as long as the square
- * of their depth. What lies deeper is DIFF_OMITTED, once for each directory whose
- * names are left out; what was renamed from there is added.
+ * The longest path that is listed, in bytes: the kernel accepts none longer. Deeper
+ * trees can still be made, and the total length of their paths grows with the
+ * square of their depth. What lies deeper is listed as DIFF_OMITTED, once for each
+ * directory whose names are left out; what was renamed from there is DIFF_ADDED.
  */
 #define FSDIFF_PATH_MAX 4095
 
@@ -46,13 +46,13 @@ struct fsdiff_entry {
 	const char *path; /* no leading '/'; the new path; bytes as on disk, NUL-terminated.
 			     The root itself is "/"; DIFF_OMITTED: the directory, with a '/' */
 	const char *from; /* DIFF_RENAMED: the old path; else NULL */
-	uint32_t mode;	  /* of the new side, or the old where removed; DIFF_OMITTED: 0 */
+	uint32_t mode;	  /* of the new side, or the old if removed; DIFF_OMITTED: 0 */
 	uint64_t count;	  /* DIFF_OMITTED: changes below path; else 0 */
 };
 typedef int (*fsdiff_fn)(void *arg, const struct fsdiff_entry *e);
 
 /*
- * One side, as the diff needs it. get: the value of a tree key; 0 or -ENOENT or
+ * What the diff needs of one side. get: the value of a tree key; 0, -ENOENT or
  * a failure. scan: call fn for each key that starts with prefix (9 bytes: inode
  * and kind), in order; non-zero from fn ends it and is returned.
  */
@@ -70,7 +70,7 @@ struct fsdiff;
 struct fsdiff *fsdiff_new(const struct fsdiff_side *a, const struct fsdiff_side *b);
 void fsdiff_free(struct fsdiff *d);
 DEFINE_CLEANUP(struct fsdiff *, fsdiff_free)
-/* A tree_diff_fn with arg = struct fsdiff *. Keys in order; ones that are equal are ignored. */
+/* A tree_diff_fn with arg = struct fsdiff *. Keys come in order; equal ones are ignored. */
 int fsdiff_feed(void *d, const struct tree_span *key, const struct tree_span *a,
 		const struct tree_span *b);
 /* After the last key: work the entries out. The sides are not used after that. */
@@ -81,11 +81,11 @@ MUST_CHECK int fsdiff_settle(struct fsdiff *d);
  */
 MUST_CHECK int fsdiff_tell(const struct fsdiff *d, fsdiff_fn fn, void *arg);
 
-/* The whole of it for two trees. */
+/* All of the above, for two trees. */
 MUST_CHECK int fsdiff_trees(const struct tree_fs *a, const struct tree_fs *b, fsdiff_fn fn,
 			    void *arg);
 
-/* What is known of two trees: how to compare them need not be guessed then. */
+/* How two trees are related. The diff guesses only if this is FSDIFF_UNKNOWN. */
 enum fsdiff_relation {
 	FSDIFF_UNKNOWN,
 	FSDIFF_ONE_LINE, /* one comes from the other: an inode number is the same file */
@@ -96,8 +96,8 @@ MUST_CHECK int fsdiff_trees_related(const struct tree_fs *a, const struct tree_f
 
 /*
  * The same for two snapshots: their history says how they are related, and gc
- * keeps their trees meanwhile. -ENOENT where one has been deleted; -EINVAL
- * where one has no tree.
+ * keeps their trees meanwhile. -ENOENT if one has been deleted; -EINVAL if one
+ * has no tree.
  */
 MUST_CHECK int fsdiff_snapshots(struct store *s, const char *a, const char *b, fsdiff_fn fn,
 				void *arg, struct error *err);

@@ -2,10 +2,10 @@
  * The diff by inode: an inode number means the same file on both sides, as it
  * does where one side comes from the other, since numbers are never reused.
  *
- * Each name that went or came belongs to a place. An inode with one name that
- * went and one that came is a rename, and takes both. Of what is left, a name
- * that went and one that came at the same place are a file that was replaced;
- * the two are compared. Then come the inodes that changed where they are.
+ * Each name that went or came belongs to a place. If an inode lost one name and
+ * got another, that is a rename, which uses up both. Of the rest, a name that
+ * went and one that came at the same place are a file that was replaced: the
+ * two are compared. Then come the inodes that changed where they are.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -68,7 +68,7 @@ static size_t group_end(const struct fsdiff *d, size_t i)
 	return end;
 }
 
-/* Links [i, end) of one inode, by side: one that went and one that came, of one and the same. */
+/* The change of the inode of links [i, end), if it lost one name and got one; else NULL. */
 static const struct inode_change *moved(const struct fsdiff *d, size_t i, size_t end)
 {
 	if (end - i != 2 || link_at(d, i)->side == link_at(d, i + 1)->side)
@@ -79,7 +79,7 @@ static const struct inode_change *moved(const struct fsdiff *d, size_t i, size_t
 	return c;
 }
 
-/* ---- do the numbers mean the same? ---- */
+/* ---- do inode numbers mean the same on both sides? ---- */
 
 struct sameness {
 	struct fsdiff *d;
@@ -87,7 +87,7 @@ struct sameness {
 };
 #define NAMES_TO_TRY 16
 
-/* Non-zero ends the scan: 1 where the name is on the other side, too. */
+/* Non-zero ends the scan: 1 if the name is also on the other side. */
 static int name_is_shared(void *arg, const struct tree_span *key, const struct tree_span *value)
 {
 	struct sameness *s = arg;
@@ -127,11 +127,11 @@ static int looks_same(struct fsdiff *d, const struct inode_change *c)
 	return !(c->flags & CHANGE_EMPTY && c->flags & CHANGE_MTIME);
 }
 
-/* A name that stands for inode x on side a and for y on side b: the tally of y. */
+/* Judge inode y of side b, whose name belongs to another inode on side a, and count it. */
 static int judge_replaced(struct fsdiff *d, uint64_t y, size_t tally[2])
 {
 	const struct inode_change *c = find_change(d, y);
-	int rc = 1; /* a new number for a new file, or exactly the file of before */
+	int rc = 1; /* a new number for a new file, or exactly the old file */
 	if (c && (!(c->flags & CHANGE_RECORD) || c->mode[SIDE_A]))
 		rc = looks_same(d, c);
 	if (rc >= 0)
@@ -204,7 +204,7 @@ static void take_renames(struct fsdiff *d)
 		uint32_t from = link_at(d, i)->place, to = link_at(d, i + 1)->place;
 		place_at(d, from)->ino_a = 0;
 		place_at(d, to)->ino_b = 0;
-		if (from == to) /* into a directory that took the old one's place */
+		if (from == to) /* its directory was replaced by another one */
 			continue;
 		place_at(d, to)->from = from;
 		place_at(d, to)->changes |= PLACE_RENAMED;

@@ -25,7 +25,7 @@ enum {
 
 struct place {
 	size_t name;	       /* offset in names */
-	uint64_t ino_a, ino_b; /* the name's link on either side, where it changed; else 0 */
+	uint64_t ino_a, ino_b; /* the name's link on either side, if it changed; else 0 */
 	uint32_t mode;
 	uint32_t parent;
 	uint32_t from;	   /* PLACE_RENAMED: the old place */
@@ -37,7 +37,7 @@ struct place {
 };
 
 struct places {
-	struct place *v; /* v[PLACE_ROOT] is there */
+	struct place *v; /* v[PLACE_ROOT] always exists */
 	uint32_t count, cap;
 	uint32_t *buckets;
 	uint32_t bucket_count; /* power of two */
@@ -58,7 +58,7 @@ enum { SIDE_A = 0, SIDE_B = 1 };
 /* What the feed said about an inode. */
 struct inode_change {
 	uint64_t ino;
-	uint32_t mode[2]; /* by side; 0 where it is not there, or the record did not change */
+	uint32_t mode[2]; /* by side; 0 if absent there, or if the record did not change */
 	uint16_t flags;
 };
 enum {
@@ -75,7 +75,7 @@ enum {
 	CHANGE_EMPTY = 1024, /* a file without data on both sides */
 };
 
-/* A name that one side has and the other has not, or has for another inode. */
+/* A name that only one side has, or that is another inode's on the other side. */
 struct link_change {
 	uint64_t dir, ino;
 	size_t name;	/* offset in names */
@@ -115,13 +115,13 @@ MUST_CHECK int compare_inodes(struct fsdiff *d, uint64_t x, uint64_t y, bool dir
 
 /* The place of a directory that exists on a side. */
 MUST_CHECK int dir_place(struct fsdiff *d, int side, uint64_t ino, uint32_t *out);
-/* 0, or -EEXIST where the directory has a place already. */
+/* 0, or -EEXIST if the directory has a place already. */
 MUST_CHECK int dir_map_add(struct dir_map *m, uint64_t ino, uint32_t place);
 
 /* Fill the places: by inode from the feed, or by walking both sides. */
 MUST_CHECK int fsdiff_by_inode(struct fsdiff *d);
 MUST_CHECK int fsdiff_by_path(struct fsdiff *d);
-/* Does what the feed says look as if inode numbers mean the same on both sides? 1, 0. */
+/* By what the feed says, do inode numbers mean the same on both sides? 1, 0. */
 MUST_CHECK int fsdiff_is_related(struct fsdiff *d);
 
 #endif

@@ -38,7 +38,7 @@ void places_fini(struct places *ps)
 	buf_fini(&ps->names);
 }
 
-/* FNV-1a. The keys are somebody's file names: long chains cost time, nothing else. */
+/* FNV-1a. Keys are a user's file names: the worst they can cause is long chains. */
 static uint32_t hash_of(uint32_t parent, const char *name, size_t len)
 {
 	uint64_t h = 0xcbf29ce484222325ull ^ (parent * 0x9e3779b97f4a7c15ull);
@@ -192,7 +192,7 @@ static void reverse(uint8_t *p, size_t len)
 }
 
 /*
- * Path of a place into out, from the end to the start and then turned round.
+ * Write the path of a place to out, last name first, then reverse it.
  * -ENAMETOOLONG: beyond FSDIFF_PATH_MAX.
  */
 static int path_of(const struct places *ps, uint32_t i, struct buf *out)
@@ -271,7 +271,7 @@ static uint64_t count_below(const struct places *ps, uint32_t top)
 	return n;
 }
 
-/* Instead of what is below place i, whose path (with '/') is in e->path. */
+/* Report this instead of what is below place i, whose path (with '/') is in e->path. */
 static int emit_omitted(struct emitter *e, uint32_t i)
 {
 	struct fsdiff_entry entry = { .change = DIFF_OMITTED, .path = buf_cstr(&e->path) };

@@ -37,7 +37,7 @@ static int sum_one(void *arg, const struct tree_span *key, const struct tree_spa
 	return rc ? rc : hasher_update(h, value->data, value->len);
 }
 
-/* A digest of all that an inode has of one kind, but for its number. */
+/* A digest of all that an inode has of one kind, without its number. */
 static int sum_kind(struct fsdiff *d, int side, uint64_t ino, enum key_kind kind,
 		    struct digest *out)
 {
@@ -52,7 +52,7 @@ static int sum_kind(struct fsdiff *d, int side, uint64_t ino, enum key_kind kind
 	return rc ? rc : hasher_final(h, out);
 }
 
-/* 1 where the two inodes have the same of one kind, 0, or a failure. */
+/* 1 if the two inodes have the same of one kind, 0, or a failure. */
 static int same_kind(struct fsdiff *d, uint64_t x, uint64_t y, enum key_kind kind)
 {
 	struct digest a, b;

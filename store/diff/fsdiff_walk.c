@@ -1,7 +1,7 @@
 /*
  * The diff by path, for sides whose inode numbers have nothing to do with each
  * other: directories at the same path are read together, in the order of their
- * names' hashes, and what stands at the same path is compared. Still, an inode
+ * names' hashes, and what is at the same path is compared. Still, an inode
  * number that the feed did not mention is the same file on both sides.
  */
 #include <dirent.h>
@@ -133,7 +133,10 @@ static int compare_at(struct fsdiff *d, uint64_t x, uint64_t y, bool dir_times, 
 	return 0;
 }
 
-/* One name, on side a or b or both. *entries_differ: the directory's times follow from that. */
+/*
+ * One name, on side a or b or both. *entries_differ: then the directory's times
+ * changed because of it.
+ */
 static int settle_name(struct walk *w, const struct entry *a, const struct entry *b,
 		       const char *name, uint32_t dir, bool *entries_differ)
 {
@@ -181,7 +184,7 @@ static int walk_pair(struct walk *w, const struct pair *p)
 	int rc = list(w->d, SIDE_A, p->ino[SIDE_A], &la);
 	if (rc == 0)
 		rc = list(w->d, SIDE_B, p->ino[SIDE_B], &lb);
-	/* A directory met twice: a damaged tree, which would have no end. */
+	/* A directory met twice: the tree is damaged, and the walk would have no end. */
 	for (int side = SIDE_A; rc == 0 && side <= SIDE_B; side++) {
 		if (p->ino[side])
 			rc = dir_map_add(&w->d->dirs[side], p->ino[side], p->place);
