@@ -1,8 +1,8 @@
 /*
  * The child shares our memory (CLONE_VM) while the calling thread waits for its
  * end (CLONE_VFORK), as posix_spawn(3) does it, so it costs no copy of the page
- * tables; but no memory that a lock protects is touched, and every call is a bare
- * system call. Its table of descriptors is its own, and is emptied first.
+ * tables; but the child touches no memory that a lock protects, and makes only
+ * bare system calls. Its table of descriptors is its own, and is emptied first.
  */
 #include "fs/host/child.h"
 
@@ -38,7 +38,7 @@ struct task {
 	int result; /* written by the child */
 };
 
-/* Neither the sanitizers nor errno's users may see the child: it is on a strange stack. */
+/* The child runs on a stack of its own: no sanitizer and no code that sets errno may run in it. */
 #define IN_CHILD __attribute__((no_sanitize("address", "thread", "undefined"), noinline))
 
 IN_CHILD static int call(long r)
@@ -67,7 +67,7 @@ IN_CHILD static int open_root(const struct task *t)
 		syscall(SYS_openat, AT_FDCWD, t->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
-/* Its attributes are not asked for. */
+/* Does not ask the filesystem for attributes. */
 IN_CHILD static bool is_on(int fd, dev_t dev)
 {
 	struct statx stx;
@@ -129,8 +129,8 @@ IN_CHILD static int child_main(void *arg)
 }
 
 /*
- * clone(2) by glibc's other name: ThreadSanitizer stands in front of clone() and
- * takes the child for a fork, with a memory of its own.
+ * clone(2) by glibc's other name: ThreadSanitizer intercepts clone() and takes
+ * the child for a fork with its own memory.
  */
 extern int __clone(int (*fn)(void *arg), void *stack, int flags, void *arg, ...);
 
@@ -146,7 +146,7 @@ static int run(struct task *t)
 	/* The child must not run a handler of ours. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	t->result = -ECHILD; /* should it be killed */
+	t->result = -ECHILD; /* in case it is killed */
 	pid = __clone(child_main, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, t);
 	if (pid < 0)
 		r = -errno;

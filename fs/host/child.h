@@ -4,7 +4,8 @@
  * A thread of the daemon that waits in the kernel for the daemon's own answers
  * cannot be killed: it never leaves, so the descriptor of the connection stays
  * open, so nobody tells the kernel that no answer will come. A child without
- * descriptors waits just as well, and is let go when the daemon has died.
+ * descriptors can wait just as well, and the kernel lets it go once the daemon
+ * has died.
  */
 #ifndef VARVE_FS_CHILD_H
 #define VARVE_FS_CHILD_H
@@ -20,14 +21,14 @@
  * mountinfo has it) and device; else -EXDEV. 0 or -errno.
  */
 MUST_CHECK int child_umount(const char *mountpoint, uint64_t mount_id, dev_t dev, int flags);
-/* syncfs(2) of what is mounted at mountpoint; -ENODEV where that has another st_dev. */
+/* syncfs(2) of what is mounted at mountpoint; -ENODEV if that has another st_dev. */
 MUST_CHECK int child_syncfs(const char *mountpoint, dev_t dev);
-/* The same of what a directory, that may be open with O_PATH, is on. */
+/* The same for the filesystem of an open directory (O_PATH is enough). */
 MUST_CHECK int child_syncfs_fd(int dir_fd);
 /*
  * Write dirty pages of a file back and wait for that. dev: the mount's st_dev;
- * -ENODEV where something else is at mountpoint. Node ids are FUSE's, with
- * generation 1. -ESTALE where the kernel no longer knows the inode: then it has
+ * -ENODEV if something else is at mountpoint. Node ids are FUSE's, with
+ * generation 1. -ESTALE if the kernel no longer knows the inode: then it has
  * no pages of it.
  */
 MUST_CHECK int child_write_back(const char *mountpoint, dev_t dev, uint64_t ino);

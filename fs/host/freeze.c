@@ -1,7 +1,7 @@
 /*
- * Both kernels' interfaces say "frozen" only some time after they were told.
- * v1's can stay at FREEZING for ever when it was told at a bad moment (a
- * process in vfork, for one), until it is told again or thawed in between.
+ * Both interfaces say "frozen" only some time after the request. v1's can stay
+ * at FREEZING for ever if the request came at a bad moment (during a vfork, for
+ * one), until it is repeated or the cgroup is thawed in between.
  */
 #include "fs/host/freeze.h"
 

@@ -1,8 +1,8 @@
 /*
- * freezing.h - processes that are held up, and are let go in time.
+ * freezing.h - freezes a cgroup, for a limited time.
  *
- * Whoever has frozen a cgroup may wait for a disk that others keep busy. A thread
- * thaws it when the time is over, whatever he waits for.
+ * The thread that froze a cgroup may get stuck on a busy disk. So another
+ * thread thaws the cgroup when the time is over.
  */
 #ifndef VARVE_FS_FREEZING_H
 #define VARVE_FS_FREEZING_H
@@ -24,12 +24,12 @@ struct freezing {
 	uint64_t thawed_ns; /* 0: not yet */
 };
 
-/* Freeze the cgroup for max_ms at most. On failure it is not frozen, and f is not to be ended. */
+/* Freeze the cgroup for max_ms at most. On failure it is not frozen; do not call freezing_end. */
 MUST_CHECK int freezing_begin(struct freezing *f, const char *cgroup, unsigned max_ms,
 			      struct error *err);
-/* Was the time over, and the cgroup let go? */
+/* Whether the time ran out, so that the cgroup was thawed. */
 bool freezing_is_late(struct freezing *f);
-/* Let it go; *out_ns: how long it stood still. False where the time was over before. */
+/* Thaw it; *out_ns: how long it was frozen. False if the time had run out before. */
 bool freezing_end(struct freezing *f, uint64_t *out_ns);
 
 #endif

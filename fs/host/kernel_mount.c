@@ -12,12 +12,12 @@
 #include "fs/host/child.h"
 #include "fs/host/mountinfo.h"
 
-/* The mount that a descriptor is of. */
+/* The mount that a descriptor belongs to. */
 static int identify(int fd, struct kernel_mount *out)
 {
 	struct statx stx;
 
-	/* Without asking the filesystem, that is us. */
+	/* Without asking the filesystem, which is us. */
 	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID, &stx) < 0)
 		return -errno;
 	if (!(stx.stx_mask & STATX_MNT_ID))
@@ -83,7 +83,7 @@ void kernel_mount_describe(const struct mountinfo_entry *e, char *out, size_t si
 	snprintf(out, size, "%s (%s) is mounted at %s", e->type, e->source, e->mountpoint);
 }
 
-/* Unmount it where the kernel says that it is. */
+/* Unmount it at the place that the kernel reports. */
 static int remove_found(const struct mountinfo *mi, const struct mountinfo_entry *e, bool lazy,
 			struct error *err)
 {
@@ -113,7 +113,7 @@ int kernel_mount_remove(const struct kernel_mount *k, const char *mountpoint, bo
 
 	if (!r)
 		return 0;
-	/* Why not? In use, or it is not what the path leads to. */
+	/* Find out why not: it is in use, or the path leads to another mount. */
 	r = mountinfo_read("/proc/self/mountinfo", &mi);
 	if (r)
 		return error_set_errno(err, r, "cannot read what is mounted");

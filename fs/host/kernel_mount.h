@@ -1,12 +1,12 @@
 /*
  * kernel_mount.h - a FUSE connection's mounts in the kernel: make one, place it,
- * find it again, and take away that one and nothing which others have mounted.
+ * find it again, and unmount exactly that one, nothing that others have mounted.
  *
  * A mount is made before it has a place (fsmount(2)): until it is placed, closing
  * its descriptor undoes all. A connection may have several; the same superblock
- * is in each, and the connection ends with the last. A descriptor of one that has
- * no place reaches the superblock whatever has become of the others. Needs Linux
- * 5.15.
+ * is in each, and the connection ends with the last. A descriptor of a mount
+ * without a place reaches the superblock, whatever happens to the others. Needs
+ * Linux 5.15.
  */
 #ifndef VARVE_FS_KERNEL_MOUNT_H
 #define VARVE_FS_KERNEL_MOUNT_H
@@ -28,17 +28,17 @@ struct kernel_mount_options {
 };
 
 /*
- * A mount of the connection, without a place; *out_fd is a descriptor (O_PATH) of
- * its root, to be closed. The connection's first, or one more: -ENOTCONN where the
- * connection had one and has ended.
+ * Make a mount of the connection, its first or one more, without a place. *out_fd
+ * is a descriptor (O_PATH) of its root, for the caller to close. -ENOTCONN if the
+ * connection had a mount before and has ended.
  */
 MUST_CHECK int kernel_mount_new(int fuse_fd, const struct kernel_mount_options *opt, int *out_fd,
 				struct kernel_mount *out);
-/* Put it upon a directory. */
+/* Place it on a directory. */
 MUST_CHECK int kernel_mount_place(int mount_fd, const char *mountpoint);
 
 /*
- * Unmount k, where it is now. Else nothing is unmounted:
+ * Unmount k, wherever it is now. After a failure nothing is unmounted:
  * -ENOENT  it is nowhere that we can see: others have unmounted it
  * -EEXIST  another mount hides it, err says which
  * -EBUSY   it is in use; err names a mount inside it, if there is one. Not if lazy

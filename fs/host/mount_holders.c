@@ -56,7 +56,7 @@ static void name_of(const char *pid, char out[32])
 		fclose(f);
 }
 
-/* Is this (a link of /proc) on the filesystem? Its attributes are not asked for. */
+/* Whether path (a link in /proc) is on the filesystem. Does not ask it for attributes. */
 static bool is_on(const struct search *s, const char *path)
 {
 	struct statx stx;
@@ -95,7 +95,7 @@ static const struct mountinfo_entry *by_dev(const struct mountinfo *mi, dev_t de
 	return NULL;
 }
 
-/* A namespace that was not looked at yet. */
+/* Whether we have not yet looked at this process's mount namespace. */
 static bool is_new_namespace(struct search *s, const char *pid)
 {
 	char path[64];

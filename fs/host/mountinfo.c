@@ -42,7 +42,7 @@ static void entry_fini(struct mountinfo_entry *e)
 
 /*
  * "36 35 98:0 /root /mountpoint options [optional fields] - type source options".
- * 1, or 0 where it is none.
+ * 1, or 0 if the line is not of this form.
  */
 static int parse(char *line, struct mountinfo_entry *out)
 {
@@ -134,11 +134,14 @@ static const struct mountinfo_entry *by_id(const struct mountinfo *mi, uint64_t 
 	return NULL;
 }
 
-/* Is `above` one of those that e's place is in? */
+/* Is `above` one of the mounts that e is inside? */
 static bool is_ancestor(const struct mountinfo *mi, const struct mountinfo_entry *above,
 			const struct mountinfo_entry *e)
 {
-	/* As many steps as there are entries: a list that changed meanwhile may have a loop. */
+	/*
+	 * At most as many steps as entries: a list that changed while it was
+	 * read may have a loop.
+	 */
 	for (size_t i = 0; e && i < mi->n; i++) {
 		if (e->parent == above->id)
 			return true;

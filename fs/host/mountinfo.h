@@ -1,6 +1,7 @@
 /*
  * mountinfo.h - what the kernel says is mounted where, as a list read from
- * /proc/PID/mountinfo: a copy, that others may have changed by the time it is read.
+ * /proc/PID/mountinfo. It is a copy: others may have changed the mounts by the time
+ * it is read.
  */
 #ifndef VARVE_FS_MOUNTINFO_H
 #define VARVE_FS_MOUNTINFO_H
@@ -18,7 +19,7 @@ struct mountinfo_entry {
 	char *mountpoint, *type, *source; /* owned by the list; escapes undone */
 };
 struct mountinfo {
-	struct mountinfo_entry *entries; /* lower ones come before those upon them */
+	struct mountinfo_entry *entries; /* a mount comes before those on top of it */
 	size_t n;
 };
 #define MOUNTINFO_INIT  \
@@ -30,14 +31,14 @@ struct mountinfo {
 MUST_CHECK int mountinfo_read(const char *file, struct mountinfo *out);
 void mountinfo_fini(struct mountinfo *mi);
 
-/* NULL where there is none. Ids are used again, so the device counts as well. */
+/* NULL if there is none. Ids are reused, so the device has to match, too. */
 const struct mountinfo_entry *mountinfo_find(const struct mountinfo *mi, uint64_t id, dev_t dev);
 /* The topmost mount at exactly this path, or NULL. */
 const struct mountinfo_entry *mountinfo_top(const struct mountinfo *mi, const char *mountpoint);
-/* What hides e from those who look for its path: upon it, or upon a directory above. Or NULL. */
+/* The mount that hides e's path, on top of it or on a directory above; or NULL. */
 const struct mountinfo_entry *mountinfo_cover(const struct mountinfo *mi,
 					      const struct mountinfo_entry *e);
-/* The first mount inside e, which has its place in e's tree; not one upon it. Or NULL. */
+/* The first mount placed inside e's tree, not one on top of e; or NULL. */
 const struct mountinfo_entry *mountinfo_inside(const struct mountinfo *mi,
 					       const struct mountinfo_entry *e);
 

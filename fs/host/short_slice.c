@@ -1,4 +1,4 @@
-/* A file of its own: this header and <sched.h> both define struct sched_param. */
+/* In a file of its own, because this header and <sched.h> both define struct sched_param. */
 #include "fs/host/short_slice.h"
 
 #include <errno.h>

@@ -1,17 +1,17 @@
 /*
- * short_slice.h - threads that answer before those that compute.
+ * short_slice.h - lets threads that answer run before those that compute.
  *
- * Linux (6.12, EEVDF) runs a thread that wakes sooner the shorter the turns are
- * that it asks for. One that serves requests works for some microseconds at a
- * time: with short turns it comes before a compiler as soon as a request is
- * there, and yielding costs it one short turn, not a whole one.
+ * The shorter the slices that a thread asks for, the sooner Linux (6.12, EEVDF)
+ * runs it when it wakes. A thread that serves requests works for some
+ * microseconds at a time. With short slices it runs before a compiler as soon
+ * as a request arrives, and yielding costs it one short slice, not a whole one.
  */
 #ifndef VARVE_FS_SHORT_SLICE_H
 #define VARVE_FS_SHORT_SLICE_H
 
 /*
- * For the calling thread; its policy and nice value stay. Older kernels, and
- * policies that do not share (SCHED_FIFO, say), know no such thing.
+ * For the calling thread; its policy and nice value stay. No effect on older
+ * kernels, or with policies that do not share (SCHED_FIFO, say).
  */
 void short_slice(void);
 
