@@ -52,7 +52,7 @@ static struct shard *shard_of(struct live *l, uint64_t ino)
 	return &l->shards[mix(ino) >> 60];
 }
 
-/* The slot of ino, or the free one where it belongs. The table has a free slot. */
+/* The slot of ino, or the free one where it belongs. The table must have a free slot. */
 static struct slot *slot_of(struct shard *s, uint64_t ino)
 {
 	size_t i = mix(ino) & (s->n_slots - 1);

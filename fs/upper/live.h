@@ -18,7 +18,7 @@ MUST_CHECK int live_add(struct live *l, uint64_t ino, uint64_t n);
 /* The count that is left. */
 uint64_t live_sub(struct live *l, uint64_t ino, uint64_t n);
 uint64_t live_count(struct live *l, uint64_t ino);
-/* Forget everything: the kernel has. */
+/* Forget all counts, as the kernel has. */
 void live_clear(struct live *l);
 
 #endif

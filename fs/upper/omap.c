@@ -154,7 +154,7 @@ struct omap_entry *omap_insert(struct omap *m, struct omap_entry *e)
 {
 	struct omap_entry **link = &m->root, *equal = NULL;
 
-	/* Where the same key is there already, take its place in the shape. */
+	/* If the key exists already, take its place in the tree. */
 	struct omap_entry *old = omap_find(m, e->bytes, e->key_len);
 
 	if (old) {

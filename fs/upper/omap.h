@@ -20,7 +20,7 @@ struct omap_entry {
 	uint32_t priority;
 	uint16_t key_len;
 	bool tombstone; /* hides what is below; no value */
-	bool leaves;	/* false, but while its owner sums up what it replaces */
+	bool leaves;	/* true only while its owner sums up what it replaces */
 	uint32_t value_len;
 	uint8_t bytes[]; /* key, then value */
 };
@@ -48,7 +48,7 @@ struct omap_entry *omap_find(const struct omap *m, const void *key, size_t klen)
 struct omap_entry *omap_seek_ge(const struct omap *m, const void *key, size_t klen);
 struct omap_entry *omap_seek_gt(const struct omap *m, const void *key, size_t klen);
 struct omap_entry *omap_seek_le(const struct omap *m, const void *key, size_t klen);
-/* Link e in (ownership passes); returns the entry of the same key that it replaced, or NULL. */
+/* Link e in, taking it over; returns the entry of the same key that it replaced, or NULL. */
 struct omap_entry *omap_insert(struct omap *m, struct omap_entry *e);
 /* Unlink; returns the entry (now the caller's), or NULL. */
 struct omap_entry *omap_remove(struct omap *m, const void *key, size_t klen);

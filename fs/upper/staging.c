@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Dead ranges, and bytes of them, from which on they are punched; ranges kept at most. */
+/* Punching starts at this many dead ranges, or dead bytes; the most ranges that are kept. */
 #define RECLAIM_RANGES (16u << 10)
 #define RECLAIM_BYTES (64ull << 20)
 #define RANGES_MAX (256u << 10)
@@ -19,7 +19,7 @@
 /* Writes wait while the kernel punches: not for more than this at a time. */
 #define PUNCH_PIECE (256u << 10)
 
-/* A sync of so little logs the data, instead of syncing the file as well. */
+/* A sync of no more than this logs the data instead of syncing the file. */
 #define RECENT_RANGES 64u
 #define RECENT_BYTES (64u << 10)
 
@@ -49,7 +49,7 @@ struct staging {
 	struct dead_range recent[RECENT_RANGES]; /* written since the last sync */
 	unsigned n_recent;
 	uint64_t recent_bytes;
-	bool recent_overflow; /* more than that */
+	bool recent_overflow; /* there were more */
 	struct dead_list dead;
 	bool reclaiming; /* the thread is at it */
 	bool has_thread; /* to be joined */
@@ -57,7 +57,7 @@ struct staging {
 	pthread_mutex_t punching; /* before lock: one at a time */
 };
 
-/* The file, which the first to need it makes. -errno. */
+/* The file, made by the first call that needs it. -errno. */
 static int file_of(struct staging *st)
 {
 	int fd = atomic_load(&st->fd);
@@ -133,7 +133,7 @@ void staging_set_end(struct staging *st, uint64_t end)
 {
 	struct stat s;
 
-	/* What lies beyond is dead, but would show where new space is not written in time. */
+	/* What lies beyond is dead, but would show in new space that is not written in time. */
 	if (st->fd >= 0 && ftruncate(st->fd, (off_t)end) < 0 && fstat(st->fd, &s) == 0)
 		end = MAX(end, (uint64_t)s.st_size);
 	atomic_store(&st->end, end);
@@ -219,7 +219,7 @@ int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len
 		len -= (size_t)n;
 	}
 	note_recent(st, from, pos - from);
-	/* Counted once it is there: a sync that runs beside it may have missed it. */
+	/* Counted after it is written: a sync that runs meanwhile may have missed it. */
 	atomic_fetch_add(&st->writes, 1);
 	return r;
 }
@@ -287,13 +287,13 @@ void staging_reclaim(struct staging *st)
 {
 	struct dead_list l;
 
-	/* I/O under the lock: who reclaims waits for what another one has begun. */
+	/* I/O under the lock: a reclaim waits for one that has begun before. */
 	pthread_mutex_lock(&st->punching);
 	pthread_mutex_lock(&st->lock);
 	l = st->dead;
 	st->dead = (struct dead_list){ NULL, 0, 0, 0 };
 	pthread_mutex_unlock(&st->lock);
-	/* A power cut must not bring a file back whose data is gone already. */
+	/* A power cut must not bring back a file whose data is already gone. */
 	if (l.n && journal_sync(st->journal) == 0)
 		punch_all(st, &l);
 	free(l.r);
@@ -311,10 +311,10 @@ static void *reclaim_main(void *arg)
 	return NULL;
 }
 
-/* lock held. Without a thread the next one tries again. */
+/* lock held. If no thread can be started, the next call tries again. */
 static void start_reclaim(struct staging *st)
 {
-	if (st->has_thread) /* it has ended, but for letting go of the lock */
+	if (st->has_thread) /* it has ended, except for releasing the lock */
 		pthread_join(st->thread, NULL);
 	st->has_thread = pthread_create(&st->thread, NULL, reclaim_main, st) == 0;
 	st->reclaiming = st->has_thread;
@@ -322,7 +322,7 @@ static void start_reclaim(struct staging *st)
 		pthread_setname_np(st->thread, "varve-punch");
 }
 
-/* Without room the range is forgotten: it is given back when the mount's layers go. */
+/* If the list has no room, the range is forgotten: it is given back when the mount's layers go. */
 static void add_dead(struct dead_list *l, uint64_t pos, uint64_t len)
 {
 	/* A neighbour of the last one (a file deleted extent by extent) joins it. */
@@ -353,7 +353,7 @@ void staging_free(struct staging *st, uint64_t pos, uint64_t len)
 	pthread_mutex_unlock(&st->lock);
 }
 
-/* Log what was written since the last sync: -E2BIG where that is too much. */
+/* Log what was written since the last sync. -E2BIG if that is too much. */
 static int log_recent(struct staging *st)
 {
 	struct dead_range r[RECENT_RANGES];
@@ -389,7 +389,7 @@ static int sync_file(struct staging *st)
 {
 	int r = journal_sync_data(st->journal);
 
-	if (r) { /* the list was given up: the next one must not trust it */
+	if (r) { /* the list was given up: the next sync must not trust it */
 		pthread_mutex_lock(&st->lock);
 		st->recent_overflow = true;
 		pthread_mutex_unlock(&st->lock);
@@ -401,7 +401,7 @@ int staging_sync(struct staging *st)
 {
 	int r = 0;
 
-	/* I/O under the lock: what one logs and another one calls synced must have an order. */
+	/* I/O under the lock, so that one sync does not count as done what another still logs. */
 	pthread_mutex_lock(&st->syncing);
 	uint64_t writes = atomic_load(&st->writes);
 

@@ -22,23 +22,23 @@
 
 struct staging;
 /*
- * `name` below dir_fd, which is borrowed as j is (synced before punching): opened
- * or created; where it is fresh, created with the first write.
+ * Open or create `name` below dir_fd; a fresh one is created by the first write.
+ * Borrows dir_fd and j, which it syncs before punching.
  */
 MUST_CHECK int staging_open(int dir_fd, const char *name, bool fresh, struct journal *j,
 			    struct staging **out, struct error *err);
-/* Leave a reserve of the disk free; sp is borrowed. Before anything is handed out. */
+/* Leave a reserve of the disk free. Borrows sp. Call before anything is handed out. */
 void staging_limit(struct staging *st, struct space *sp);
-/* Waits for a thread that punches. NULL is accepted. */
+/* Waits for the thread that punches. NULL is accepted. */
 void staging_close(struct staging *st);
 
-/* Where new space starts, and the file ends: set once after the extents were loaded. */
+/* Where new space starts and the file ends. Set once, after the extents were loaded. */
 void staging_set_end(struct staging *st, uint64_t end);
 uint64_t staging_end(struct staging *st);
 
-/* Bytes that may still be handed out: what is free but for the reserve, and dead ranges. */
+/* Bytes that may still be handed out: free space beyond the reserve, and dead ranges. */
 uint64_t staging_room(struct staging *st);
-/* Hand out len bytes. -ENOSPC where the disk is full but for the reserve. */
+/* Hand out len bytes. -ENOSPC if only the reserve is left on the disk. */
 MUST_CHECK int staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos);
 MUST_CHECK int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len);
 MUST_CHECK int staging_read(struct staging *st, uint64_t pos, void *out, size_t len);
@@ -46,11 +46,11 @@ MUST_CHECK int staging_read(struct staging *st, uint64_t pos, void *out, size_t 
 void staging_free(struct staging *st, uint64_t pos, uint64_t len);
 /* Punch everything remembered (syncs the journal first). */
 void staging_reclaim(struct staging *st);
-/* Punch [from, to) now: only for ranges no record has named since the last sync. */
+/* Punch [from, to) now. Only for ranges that no record has named since the last sync. */
 void staging_punch(struct staging *st, uint64_t from, uint64_t to);
 /*
- * What was written survives a power cut once the journal is synced: little goes
- * to the journal, else the file is synced.
+ * Make what was written survive a power cut once the journal is synced: log the
+ * data in the journal if it is little, else sync the file.
  */
 MUST_CHECK int staging_sync(struct staging *st);
 

@@ -101,12 +101,12 @@ struct unode *upper_get(struct upper *up, uint64_t ino)
 	u->next = s->buckets[b];
 	s->buckets[b] = u;
 	s->count++;
-	/* Relaxed: only a figure for people. */
+	/* Relaxed: a statistic. */
 	atomic_fetch_add_explicit(&up->n_unodes, 1, memory_order_relaxed);
 	return u;
 }
 
-/* Unlink and free a unode that is to leave no trace. */
+/* Unlink and free a unode that must leave no trace. */
 void upper_remove(struct upper *up, struct unode *u)
 {
 	struct upper_shard *s = &up->shards[upper_shard(u->ino)];

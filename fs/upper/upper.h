@@ -12,15 +12,16 @@
  *   key    mount id[16], u32 epoch (big-endian), tree key (store/tree/key.h)
  *   value  inode:  u8 0 gone; or u8 1, u8 fresh, inode record
  *          other:  u8 0 tombstone; or u8 1, value of the tree, but for extents:
- *          extent: u8 1, struct upper_extent as below, little-endian
+ *          extent: u8 1, u8 kind (enum upper_extent_kind), u64 length, u64 pos,
+ *                  u32 chunk_off, digest[32], little-endian; 0 if unused
  *
  * What it takes is counted, entry by entry as it is linked in or out: the bytes of
  * file data in the staging file, and `meta_bytes`, the price of all the rest. A
- * price is no size in memory or on disk but of their order, so that a quota bounds
- * both. It depends on what is held alone: a reload counts the same.
+ * price is not the exact size in memory or on disk, but of the same order, so a
+ * quota bounds both. It depends only on what is held: a reload counts the same.
  *
  * Locking: the unodes of shard i are guarded by the view's stripe lock i
- * (view.h); a changed inode is found, read and applied to with its stripe held.
+ * (view.h); hold an inode's stripe to find, read or change its unode.
  */
 #ifndef VARVE_FS_UPPER_H
 #define VARVE_FS_UPPER_H
@@ -39,7 +40,7 @@
 #include "store/base/space.h"
 
 #define UPPER_SHARDS 64u
-/* Prices beside the bytes of keys, values and targets; those of a changed inode, an entry. */
+/* Prices of a changed inode and of an entry, beside the bytes of keys, values and targets. */
 #define UPPER_INODE_PRICE 256u
 #define UPPER_ENTRY_PRICE 64u
 #define UPPER_ID_SIZE 16
@@ -82,11 +83,11 @@ struct upper {
 struct upper *upper_new(const uint8_t id[UPPER_ID_SIZE], uint32_t epoch);
 void upper_free(struct upper *up);
 DEFINE_CLEANUP(struct upper *, upper_free)
-/* NULL where the inode is unchanged. */
+/* NULL if the inode is unchanged. */
 struct unode *upper_find(struct upper *up, uint64_t ino);
-/* Find or make (transparent until something is applied); NULL without memory. */
+/* Find or make (it hides nothing until something is applied); NULL when out of memory. */
 struct unode *upper_get(struct upper *up, uint64_t ino);
-/* Unlink and free a unode that is to leave no trace. */
+/* Unlink and free a unode that must leave no trace. */
 void upper_remove(struct upper *up, struct unode *u);
 /* What u costs without its entries. */
 uint64_t unode_price(const struct unode *u);
@@ -97,7 +98,7 @@ uint64_t upper_entry_bytes(const struct omap_entry *e);
 uint64_t upper_entry_price(const struct omap_entry *e);
 /* data_bytes and meta_bytes; NULL: 0. */
 uint64_t upper_bytes(struct upper *up);
-/* Call fn for each unode, in no order; the caller knows that nothing changes. */
+/* Call fn for each unode, in no order; the caller makes sure that nothing changes. */
 int upper_each(struct upper *up, int (*fn)(void *arg, struct unode *u), void *arg);
 
 /* Extents of an upper. Ranges of one inode do not overlap. */
@@ -125,9 +126,9 @@ struct omap_entry *upper_extent_next(const struct unode *u, const struct upper_e
 				     struct upper_extent *out);
 
 /*
- * The changes of one operation: staged, then written to the journal and
- * applied in memory, both or neither. What was begun must be ended. -ENOMEM
- * sticks until commit, so neither begin nor staging calls need checks.
+ * The changes of one operation: staged, then written to the journal and applied
+ * in memory, both or neither. Each begin needs an end. A failure is kept until
+ * commit, so neither begin nor staging calls need checks.
  */
 struct tx_change;
 struct upper_tx {
@@ -135,22 +136,21 @@ struct upper_tx {
 	struct journal *journal;
 	struct staging *staging;
 	struct buf op;	   /* as it is logged */
-	uint64_t made_ino; /* the inode that the operation makes, or 0: logged, too */
+	uint64_t made_ino; /* the inode that the operation makes, or 0; also logged */
 	struct tx_change *changes;
 	size_t n, cap;
 	struct buf scratch;
 	int error; /* first failure of a staging call */
 	/*
-	 * What upper_bytes(up), up->new_inodes and up->meta_bytes may come to; UINT64_MAX:
-	 * no limit.
-	 * The caller may lower them after begin. Commit gives -EDQUOT where the transaction would
-	 * add to what there is and go beyond, and counts that in *refused, if set.
+	 * Limits of upper_bytes(up), up->new_inodes and up->meta_bytes; UINT64_MAX: none. The
+	 * caller may lower them after begin. Commit gives -EDQUOT if the transaction would raise
+	 * one of them beyond its limit, and counts that in *refused, if set.
 	 */
 	uint64_t max_bytes, max_inodes, max_meta;
 	_Atomic uint64_t *refused;
-	/* Where the disk is full but for its reserve, commit gives -ENOSPC; NULL: not asked. */
+	/* Commit gives -ENOSPC if only the reserve is left on the disk; NULL: not asked. */
 	struct space *space;
-	bool unlimited; /* goes beyond, too: what deletes, or must not fail */
+	bool unlimited; /* ignores the limits: it deletes, or must not fail */
 };
 void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,
 		    struct staging *staging);
@@ -172,21 +172,21 @@ void subkey_backref(struct subkey *k, uint64_t parent, uint64_t hash);
 void upper_tx_rec(struct upper_tx *tx, struct unode *u, const struct inode_rec *rec);
 void upper_tx_put(struct upper_tx *tx, struct unode *u, const struct subkey *k, const void *val,
 		  size_t len);
-/* tombstone: something is below; otherwise no trace is left. */
+/* tombstone: hide what is below; otherwise no trace is left. */
 void upper_tx_del(struct upper_tx *tx, struct unode *u, const struct subkey *k, bool tombstone);
 /* Delete the inode with all it has; frees its staged data. The transaction is unlimited. */
 void upper_tx_drop(struct upper_tx *tx, struct unode *u);
 /*
- * [x->off, x->off + x->len) becomes x; what was there before is trimmed and
- * its staged space freed. At most one call an inode and transaction.
+ * [x->off, x->off + x->len) becomes x; what was there before is trimmed and its
+ * staged space freed. At most one call per inode and transaction.
  */
 void upper_tx_extent(struct upper_tx *tx, struct unode *u, const struct upper_extent *x);
-/* The extent alone, where the caller has uncovered its range. */
+/* The extent alone, after the caller has uncovered its range. */
 void upper_tx_place(struct upper_tx *tx, struct unode *u, const struct upper_extent *x);
-/* The range becomes what is below. At most one range an inode and transaction. */
+/* The range shows what is below again. At most one range per inode and transaction. */
 void upper_tx_uncover(struct upper_tx *tx, struct unode *u, uint64_t from, uint64_t to);
 
-/* Load an epoch from the database. -EBADMSG names the key in err. */
+/* Load an epoch from the database. -EBADMSG if a record is damaged. */
 MUST_CHECK int upper_load(struct upper *up, struct kv *kv, struct error *err);
 /* Add to b the deletion of every key of (id, epoch), or of id in all epochs. */
 void upper_delete_range(struct kv *kv, struct kv_batch *b, const uint8_t id[UPPER_ID_SIZE],

@@ -2,10 +2,10 @@
  * The changes of one operation.
  *
  * Staging a change does everything that can fail: it allocates the entry and
- * puts it into what will be logged. Commit logs that and then links the entries
- * in, which cannot fail, so journal and memory never differ. What the
- * transaction replaces in memory is freed, and its staged file space is handed
- * to staging_free, only after it was logged.
+ * adds it to what will be logged. Commit logs that and then links the entries
+ * in, which cannot fail, so journal and memory never differ. What a transaction
+ * replaces in memory is freed, and its staged file space handed to
+ * staging_free, only after the transaction is logged.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -77,7 +77,7 @@ static struct tx_change *add_change(struct upper_tx *tx, enum change_kind kind, 
 	return c;
 }
 
-/* What is in scratch is logged as the value. */
+/* Log what is in scratch as the value. */
 static void log_put(struct upper_tx *tx, uint64_t ino, const uint8_t *sub, size_t sub_len)
 {
 	uint8_t key[LOG_KEY_MAX];
@@ -230,7 +230,7 @@ void upper_tx_uncover(struct upper_tx *tx, struct unode *u, uint64_t from, uint6
 	}
 }
 
-/* Does x go on where prev ends, in the file and in the staging file? */
+/* Does x continue prev, in the file and in the staging file? */
 static bool extent_follows(const struct upper_extent *prev, const struct upper_extent *x)
 {
 	if (prev->off + prev->len != x->off || prev->kind != x->kind)
@@ -256,7 +256,7 @@ void upper_tx_extent(struct upper_tx *tx, struct unode *u, const struct upper_ex
 	upper_tx_place(tx, u, &add);
 }
 
-/* Ranges of staged data that `old` held and no extent of u names any more. */
+/* Free the ranges of staged data that `old` held and no extent of u names now. */
 static void free_uncovered(struct upper_tx *tx, struct unode *u, const struct omap_entry *old)
 {
 	struct upper_extent x, now;
@@ -283,7 +283,7 @@ static void free_uncovered(struct upper_tx *tx, struct unode *u, const struct om
 	}
 }
 
-/* The change of meta_bytes: the inode's price is the difference of what it was and is. */
+/* Change meta_bytes by the difference between the inode's old price and its new one. */
 static void count_unode(struct upper_tx *tx, uint64_t was, uint64_t is)
 {
 	if (was != is)
@@ -319,7 +319,7 @@ static void apply_drop(struct upper_tx *tx, struct unode *u)
 	count_unode(tx, was, unode_price(u));
 }
 
-/* Of an inode with a record: is it one of the new ones? */
+/* Count an inode with a record, if it is a new one. */
 static void count_new(struct upper *up, struct unode *u)
 {
 	if (!u->fresh || u->counted)
@@ -380,7 +380,7 @@ static void add_entry(struct growth *g, const struct omap_entry *e, int sign)
 	g->meta += sign * (int64_t)upper_entry_price(e);
 }
 
-/* What a change would add; what it replaces is subtracted once, and marked. */
+/* Add what a change would add; what it replaces is subtracted once, and marked. */
 static void add_growth(struct growth *g, struct tx_change *c)
 {
 	if (c->kind == CHANGE_DROP) /* unlimited */
@@ -419,7 +419,7 @@ static bool goes_beyond(uint64_t has, int64_t add, uint64_t max)
 	return add > 0 && has + (uint64_t)add > max;
 }
 
-/* Others may commit between this and the journal's write: then a little more is used. */
+/* Others may commit between this check and the journal's write: then a little more is used. */
 static int check_room(struct upper_tx *tx)
 {
 	struct upper *up = tx->up;
