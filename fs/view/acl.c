@@ -75,7 +75,7 @@ int acl_check(const void *acl, size_t len)
 	return named && !(seen & TAG_MASK) ? -EINVAL : 0;
 }
 
-/* The entry that stands for the group bits: the mask where there is one. */
+/* The entry that stands for the group bits: the mask if there is one. */
 static uint8_t *group_class(const void *acl, size_t len)
 {
 	uint8_t *found = NULL;

@@ -18,10 +18,10 @@
 MUST_CHECK int acl_check(const void *acl, size_t len);
 /*
  * What a new object inherits from its directory's default ACL: its access ACL
- * in out (empty where the mode says it all), and its mode.
+ * in out (empty if the mode says it all), and its mode.
  */
 MUST_CHECK int acl_inherit(const void *default_acl, size_t len, uint32_t *mode, struct buf *out);
-/* Permission bits that an access ACL stands for; *out_minimal: they say it all. */
+/* The permission bits that an access ACL amounts to; *out_minimal: they say it all. */
 uint32_t acl_to_mode(const void *acl, size_t len, uint32_t mode, bool *out_minimal);
 /* Change an access ACL in place to what chmod(mode) makes of it. */
 void acl_chmod(void *acl, size_t len, uint32_t mode);

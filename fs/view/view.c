@@ -23,7 +23,7 @@ void view_init(struct view *v, struct store *s, const struct digest *base, struc
 	v->journal = j;
 	v->staging = st;
 	v->base = store_tree(s, base);
-	/* A checkpoint must not wait for a gap between readers. */
+	/* A checkpoint must not have to wait for a gap between readers. */
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&v->layers, &attr);
@@ -83,7 +83,7 @@ static void lock_one(struct view *v, pthread_rwlock_t *lock, bool write)
 {
 	if ((write ? pthread_rwlock_trywrlock(lock) : pthread_rwlock_tryrdlock(lock)) == 0)
 		return;
-	if (v->before_wait) /* who has it may be waiting for a disk */
+	if (v->before_wait) /* its holder may be waiting for a disk */
 		v->before_wait();
 	if (write)
 		pthread_rwlock_wrlock(lock);
@@ -121,7 +121,7 @@ void view_unlock(struct view *v, struct view_lock *l)
 /* The layers of one inode, from `depth` on. */
 struct stack {
 	struct unode *u[2];
-	unsigned n; /* uppers that say something of the inode */
+	unsigned n; /* uppers that say something about the inode */
 	bool base;  /* the base counts */
 	bool gone;
 };

@@ -1,6 +1,6 @@
 /*
- * view.h - what a mount shows: the upper over an epoch that is being sealed
- * (where there is one) over the base tree. Knows no libfuse.
+ * view.h - what a mount shows: the upper over the epoch that is being sealed
+ * (if there is one) over the base tree. Knows no libfuse.
  *
  * Every operation takes an inode number and returns 0 or a count or -errno as
  * the kernel wants it from a filesystem; damage comes as -ENODATA, -EBADMSG or
@@ -40,7 +40,7 @@ struct view {
 	uint64_t quota_bytes;	   /* of data and metadata (upper_bytes); 0: none */
 	uint64_t metadata_bytes;   /* prices of metadata, which is held in memory; 0: no limit */
 	uint64_t quota_inodes;	   /* that may be made beside the base's; 0: no limit */
-	void (*before_wait)(void); /* called where an operation may wait for a disk; or NULL */
+	void (*before_wait)(void); /* called when an operation may wait for a disk; or NULL */
 	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
 	/* Opens, in cache mode `shared`: of files that mounts share, and others. */
 	_Atomic uint64_t shared_opens, other_opens;
@@ -77,7 +77,7 @@ static inline void view_rec_fini(struct view_rec *r)
 }
 /* Stripe held. 0 or -ENOENT. */
 MUST_CHECK int view_rec_locked(struct view *v, uint64_t ino, struct view_rec *out);
-/* The same as it is below the current epoch. */
+/* The same below the current epoch. */
 MUST_CHECK int view_rec_below_locked(struct view *v, uint64_t ino, struct view_rec *out);
 
 /* A value in effect for a sub-key, lent like a record. */
@@ -92,7 +92,7 @@ static inline void view_value_fini(struct view_value *x)
 }
 MUST_CHECK int view_value_locked(struct view *v, uint64_t ino, const struct subkey *k,
 				 struct view_value *out);
-/* Has the layer below the current epoch this entry? 1, 0, or a failure. */
+/* Does the layer below the current epoch have this entry? 1, 0, or a failure. */
 MUST_CHECK int view_below_has_locked(struct view *v, uint64_t ino, const struct subkey *k);
 /*
  * Call fn for every entry of a kind in effect whose sub-key is above `after`
@@ -120,7 +120,7 @@ MUST_CHECK int view_lookup(struct view *v, uint64_t dir, const char *name, struc
 MUST_CHECK int view_create(struct view *v, uint64_t dir, const char *name, uint32_t mode,
 			   uint64_t rdev, const char *target, const struct view_cred *cred,
 			   struct view_attr *out);
-/* A file without a name (O_TMPFILE), owned as one made in dir, and looked up once. */
+/* A file without a name (O_TMPFILE), with the owner of one made in dir, and looked up once. */
 MUST_CHECK int view_tmpfile(struct view *v, uint64_t dir, uint32_t mode,
 			    const struct view_cred *cred, struct view_attr *out);
 MUST_CHECK int view_link(struct view *v, uint64_t ino, uint64_t dir, const char *name,
@@ -137,7 +137,10 @@ void view_forget(struct view *v, uint64_t ino, uint64_t n);
 MUST_CHECK int view_drop_orphans(struct view *v);
 
 typedef int (*view_dirent_fn)(void *arg, uint64_t cookie, const struct dirent_rec *e);
-/* Entries after `cookie`, without "." and "..". A non-zero result of fn ends it, no error. */
+/*
+ * Entries after `cookie`, without "." and "..". A non-zero result of fn ends
+ * the walk, without an error.
+ */
 MUST_CHECK int view_readdir(struct view *v, uint64_t dir, uint64_t cookie, view_dirent_fn fn,
 			    void *arg);
 
@@ -173,8 +176,8 @@ MUST_CHECK int view_removexattr(struct view *v, uint64_t ino, const char *name);
 /* --- data (view_data.c) --- */
 MUST_CHECK int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t len);
 #define VIEW_WRITE_CACHED (1u << 0)    /* from a mapping's pages, not from a system call */
-#define VIEW_WRITE_KILL (1u << 1)      /* clear setuid, and setgid of what the group may execute */
-#define VIEW_WRITE_KILL_SGID (1u << 2) /* with it: any setgid; the caller is not of the group */
+#define VIEW_WRITE_KILL (1u << 1)      /* clear setuid, and setgid if the group may execute */
+#define VIEW_WRITE_KILL_SGID (1u << 2) /* with it: any setgid; caller not in the group */
 MUST_CHECK int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data,
 			      size_t len, unsigned flags);
 /* mode: FALLOC_FL_*. kill: 0, or VIEW_WRITE_KILL and VIEW_WRITE_KILL_SGID. */
@@ -182,9 +185,9 @@ MUST_CHECK int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t o
 			      unsigned kill);
 MUST_CHECK int64_t view_seek(struct view *v, uint64_t ino, uint64_t off, int whence);
 MUST_CHECK int view_statfs(struct view *v, struct statvfs *out);
-/* Everything that returned so far survives a power cut. */
+/* Make everything that returned so far survive a power cut. */
 MUST_CHECK int view_sync(struct view *v);
-/* A record was logged without which what comes after it in the journal is lost. */
+/* Note that a record was logged on which all that comes after it in the journal depends. */
 static inline void view_note_record(struct view *v)
 {
 	atomic_fetch_add(&v->records, 1);
@@ -192,14 +195,11 @@ static inline void view_note_record(struct view *v)
 
 /* --- for cache mode `shared` (view_shared.c) --- */
 struct view_base_file {
-	struct tree_fs base; /* of that moment; set in any case */
+	struct tree_fs base; /* as of then; always set */
 	uint64_t size;
 	bool has_name;
 };
-/*
- * 1 where the inode is a regular file whose content is the base's, whole; 0 where
- * not; or a failure.
- */
+/* 1 if the inode is a regular file whose whole content is the base's; 0 if not; or a failure. */
 MUST_CHECK int view_base_file(struct view *v, uint64_t ino, struct view_base_file *out);
 /* Append every name of the inode: u64 directory (little-endian), u8 length, the bytes. */
 MUST_CHECK int view_names(struct view *v, uint64_t ino, struct buf *out);
@@ -221,15 +221,15 @@ MUST_CHECK int view_pieces_locked(struct view *v, unsigned depth, uint64_t ino, 
 				  uint64_t to, piece_fn fn, void *arg);
 MUST_CHECK int view_read_piece(struct view *v, const struct piece *p, uint64_t off, void *out,
 			       size_t len);
-/* Inodes made since the base that are there, without a name, too. layers held. */
+/* Inodes made since the base that still exist, with or without a name. layers held. */
 uint64_t view_new_inodes(struct view *v);
 /* For view_attr.c: truncate inside a transaction; *rec is updated. */
 void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, struct inode_rec *rec,
 		      uint64_t size);
 struct timespec view_now(void);
 /*
- * upper_tx_end ends it. The quota limits it: what deletes something, so that a full
- * mount can be emptied, sets tx->unlimited.
+ * upper_tx_end ends it. The quota limits it. An operation that deletes sets
+ * tx->unlimited, so that a full mount can be emptied.
  */
 void view_tx_begin(struct view *v, struct upper_tx *tx);
 

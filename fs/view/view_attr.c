@@ -41,7 +41,7 @@ int view_readlink(struct view *v, uint64_t ino, struct buf *out)
 	return r;
 }
 
-/* chmod changes the access ACL along, where there is one. */
+/* chmod also changes the access ACL, if there is one. */
 static void chmod_acl(struct view *v, struct upper_tx *tx, struct unode *u, uint32_t mode)
 {
 	struct view_value x;

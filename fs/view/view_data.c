@@ -1,18 +1,17 @@
 /*
  * File data: pieces of three layers.
  *
- * An upper's extents lie over what is below them; where none lies, the layer
- * below shows, the base last. Invariant: no layer has extents beyond the size
- * that the inode has in it, and a truncation covers what the layers below have
- * beyond the new size with a HOLE extent, so that it stays gone when the file
- * grows again.
+ * An upper's extents hide what is below them; elsewhere the layer below shows,
+ * the base last. Invariant: no layer has extents beyond the size that the inode
+ * has in it. A truncation covers what the layers below have beyond the new size
+ * with a HOLE extent, so it stays gone when the file grows again.
  *
  * A write into an extent of the current epoch goes in place. Any other write
  * takes new space in the staging file: what a sealed epoch or the base refers
  * to never changes.
  *
- * A write's times are those of the coarse clock, so of many in one tick only the
- * first changes the record.
+ * A write takes its times from the coarse clock, so of many writes in one tick
+ * only the first changes the record.
  */
 #include "fs/view/view_internal.h"
 
@@ -237,7 +236,7 @@ static uint64_t gap_end(const struct unode *u, uint64_t at, uint64_t end)
 	return end;
 }
 
-/* So that nothing is written in vain: the commit looks at all that is taken. */
+/* Checked first, so that nothing is written in vain: the commit checks again, in full. */
 static int check_quota(struct view *v, uint64_t want)
 {
 	uint64_t used = upper_bytes(v->cur) + upper_bytes(v->sealed);
@@ -294,7 +293,7 @@ static int commit_rec(struct view *v, struct unode *u, const struct inode_rec *r
 	return r;
 }
 
-/* True where that changed the times. */
+/* True if that changed the times. */
 static bool stamp_write(struct inode_rec *rec)
 {
 	struct timespec now = view_now();
@@ -366,7 +365,7 @@ int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data,
 	return n == -EDQUOT && (flags & VIEW_WRITE_CACHED) ? -ENOSPC : n;
 }
 
-/* Size of the inode below the current epoch; 0 where it is not there. */
+/* Size of the inode below the current epoch; 0 if it does not exist there. */
 static int size_below(struct view *v, uint64_t ino, uint64_t *out)
 {
 	struct view_rec rec;
@@ -413,8 +412,8 @@ void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, stru
 }
 
 /*
- * Is there room for the holes of [off, off + len)? It is not set aside: they
- * read as zeros and take what a write needs when it comes.
+ * Is there room for the holes in [off, off + len)? The room is not reserved:
+ * holes read as zeros, and a write takes the space when it comes.
  */
 static int check_room(struct view *v, uint64_t ino, uint64_t off, uint64_t len)
 {

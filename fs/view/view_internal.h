@@ -16,8 +16,8 @@ MUST_CHECK int names_del(struct view *v, struct upper_tx *tx, struct unode *du, 
 /* 1 empty, 0 not. */
 MUST_CHECK int names_dir_empty(struct view *v, uint64_t dir);
 /*
- * The inode loses the name (dir, name): its record is staged with what is left
- * of its links. -ENOTEMPTY for a directory that has entries.
+ * Take the name (dir, name) from the inode: its record is staged with the links
+ * that are left. -ENOTEMPTY for a directory that has entries.
  */
 MUST_CHECK int names_victim(struct view *v, struct upper_tx *tx, struct unode *u,
 			    struct inode_rec *rec, uint64_t dir, const char *name, size_t len);
@@ -26,18 +26,21 @@ MUST_CHECK int links_add(struct view *v, struct upper_tx *tx, struct unode *u,
 			 struct inode_rec *rec, uint64_t dir, const char *name, size_t len);
 MUST_CHECK int links_del(struct view *v, struct upper_tx *tx, struct unode *u,
 			 struct inode_rec *rec, uint64_t dir, const char *name, size_t len);
-/* Append the name by which dir calls ino, where its hash is known. -ENOENT. */
+/* Append the name of ino in dir, given the name's hash. -ENOENT. */
 MUST_CHECK int links_name_of(struct view *v, uint64_t dir, uint64_t hash, uint64_t ino,
 			     struct buf *out);
-/* A directory that can take names: -ENOTDIR, -ENOENT where it is deleted. */
+/* A directory that can take names. -ENOTDIR; -ENOENT if it is deleted. */
 MUST_CHECK int dir_rec_locked(struct view *v, uint64_t dir, struct view_rec *out);
 
-/* True where there was one; a failure is the transaction's. */
+/* True if there was one. The transaction keeps a failure. */
 bool view_del_xattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, const char *name);
 #define XATTR_CAPS "security.capability"
-/* Drop security.capability where the inode has one. */
+/* Drop security.capability if the inode has one. */
 void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u);
-/* A file's mode without setuid, and without setgid where it is executable or any_sgid. */
+/*
+ * A file's mode without setuid, and without setgid if the group may execute it
+ * or any_sgid is set.
+ */
 uint32_t mode_without_suid(uint32_t mode, bool any_sgid);
 
 #endif

@@ -29,9 +29,9 @@ int links_name_of(struct view *v, uint64_t dir, uint64_t hash, uint64_t ino, str
 }
 
 /*
- * An inode with one link says where it is in its record; one with several has
- * a backref for each. These two keep that so, with rec->nlink being the count
- * before the change.
+ * An inode with one link says in its record where it is; one with several has a
+ * backref for each. These two functions keep it that way. rec->nlink is the
+ * count before the change.
  */
 int links_add(struct view *v, struct upper_tx *tx, struct unode *u, struct inode_rec *rec,
 	      uint64_t dir, const char *name, size_t len)

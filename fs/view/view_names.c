@@ -1,10 +1,10 @@
 /*
  * Names: lookup, create, link, unlink, readdir.
  *
- * The kernel holds a directory's lock while it changes names in it, and the
- * lock of the inode that a name is taken from, so an operation first looks up
- * what it will touch, then takes the stripes of all of it in order, and looks
- * again. A second answer that differs (possible only by file handle) starts over.
+ * The kernel holds a directory's lock while it changes names in it, and the lock
+ * of the inode that a name is taken from, so an operation first looks up what it
+ * will touch, then takes the stripes of all of it in order, and looks again. If
+ * the second answer differs (possible only by file handle), it starts over.
  */
 #include "fs/view/view_internal.h"
 
@@ -107,7 +107,7 @@ int view_lookup(struct view *v, uint64_t dir, const char *name, struct view_attr
 	view_unlock(v, &l);
 	if (r)
 		return r;
-	/* A name without its inode is damage, unless it went in between. */
+	/* A name without its inode is damage, unless the name went in between. */
 	r = view_getattr(v, e.ino, out);
 	if (r != -ENOENT)
 		return r;
@@ -150,7 +150,7 @@ static int inherit(struct view *v, struct upper_tx *tx, struct unode *u, uint64_
 	subkey_xattr(&k, ACL_XATTR_DEFAULT, strlen(ACL_XATTR_DEFAULT));
 	r = view_value_locked(v, dir, &k, &acl);
 	if (r == -ENOENT || (r == 0 && acl_check(acl.data, acl.len) < 0)) {
-		if (r == 0) /* malformed, as an archive had it: a mount does not show it */
+		if (r == 0) /* malformed, as in an archive: a mount does not show it */
 			view_value_fini(&acl);
 		rec->mode &= ~(cred->umask & 0777);
 		return 0;
@@ -251,7 +251,10 @@ static int create(struct view *v, uint64_t dir, const char *name, uint32_t mode,
 	if (u) {
 		u->fresh = true;
 		u->caps_checked = true;
-		/* Without a name it lives by being open alone: never is it neither. */
+		/*
+		 * Without a name it lives only while it is known to the kernel,
+		 * so count that before the record is committed.
+		 */
 		r = name ? 0 : live_add(v->live, ino, 1);
 		if (!r) {
 			r = create_locked(v, &tx, dir, name, cred, u, &rec);

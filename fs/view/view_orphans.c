@@ -82,7 +82,7 @@ int view_drop_orphans(struct view *v)
 	struct upper_tx tx;
 	int r;
 
-	/* Exclusive: what is being sealed may be adopted at any time. */
+	/* Exclusive, because what is being sealed may be adopted at any time. */
 	pthread_rwlock_wrlock(&v->layers);
 	r = upper_each(v->cur, collect_nameless, &l);
 	for (size_t i = 0; i < l.n && !r; i++) {

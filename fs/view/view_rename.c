@@ -91,8 +91,8 @@ static int move_link(struct rename_op *op, int i)
 
 /*
  * Two names of one directory may share a hash and so an entry of the tree; the
- * calls of names_* read what is committed, not what is staged. So where that
- * is the case the list is made in one go.
+ * calls of names_* read what is committed, not what is staged. So in that case
+ * the list is made in one go.
  */
 static bool names_collide(const struct rename_op *op)
 {
@@ -120,7 +120,7 @@ static int put_collided(struct rename_op *op, const struct dirent_rec *place[2])
 	return r;
 }
 
-/* Write what stands at each place now; NULL: nothing. */
+/* Write what is at each place now; NULL: nothing. */
 static int put_places(struct rename_op *op, const struct dirent_rec *place[2])
 {
 	int r;
@@ -140,7 +140,7 @@ static int exchange(struct rename_op *op)
 	struct dirent_rec e[2];
 	int r;
 
-	for (int i = 0; i < 2; i++) /* at place i stands the other inode */
+	for (int i = 0; i < 2; i++) /* at place i is the other inode */
 		e[i] = (struct dirent_rec){ op->ino[1 - i], mode_to_dtype(op->r[1 - i].rec.mode),
 					    (uint8_t)op->len[i], op->name[i] };
 	if (!same_dir(op)) {
@@ -156,8 +156,8 @@ static int exchange(struct rename_op *op)
 }
 
 /*
- * What RENAME_WHITEOUT leaves behind: a character device 0:0, as overlayfs has
- * them. Root's, for who may not make devices may not ask for it.
+ * What RENAME_WHITEOUT leaves behind: a character device 0:0, as in overlayfs.
+ * It is root's, because only those who may make devices may ask for it.
  */
 static int put_whiteout(struct rename_op *op, struct dirent_rec *e)
 {

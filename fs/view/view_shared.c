@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Has a layer above the base anything to say of the inode's data? */
+/* Does a layer above the base say anything about the inode's data? */
 static bool has_changed_data(struct view *v, uint64_t ino)
 {
 	struct upper *layers[2] = { v->cur, v->sealed };
@@ -70,7 +70,7 @@ static int add_backref(void *arg, const uint8_t *sub, size_t len, const uint8_t 
 	return append_name(l->out, wire_get64be(sub + 1), val, val_len);
 }
 
-/* The name in its only directory; -EAGAIN where it has moved meanwhile. */
+/* Add the name in its only directory; -EAGAIN if it has moved meanwhile. */
 static int add_only_name(struct view *v, uint64_t ino, const struct inode_rec *seen,
 			 struct buf *out)
 {

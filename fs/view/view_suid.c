@@ -17,7 +17,7 @@ void view_kill_caps_tx(struct view *v, struct upper_tx *tx, struct unode *u)
 {
 	if (u->caps_checked)
 		return;
-	/* What is deleted may not be, if the transaction fails: then the next one looks again. */
+	/* If the transaction fails, what it deletes stays: then the next one looks again. */
 	if (!view_del_xattr_tx(v, tx, u, XATTR_CAPS))
 		u->caps_checked = !tx->error;
 }

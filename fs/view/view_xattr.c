@@ -29,7 +29,7 @@ bool view_del_xattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, con
 	return !r;
 }
 
-/* Whether a mount of Linux can show this: the kernel itself refuses what it cannot. */
+/* Whether a Linux mount can show this: the kernel itself refuses what it cannot. */
 static bool is_shown(const char *name, size_t len, uint32_t mode, const void *value, size_t size)
 {
 	if (!xattr_is_shown(name, len, mode))
@@ -90,7 +90,7 @@ static int list_name(void *arg, const uint8_t *sub, size_t len, const uint8_t *v
 		return 0;
 	if (!c->privileged && len >= 8 && memcmp(name, "trusted.", 8) == 0)
 		return 0;
-	if (c->out->len + len + 1 > XATTR_LIST_MAX) /* which the kernel takes at most */
+	if (c->out->len + len + 1 > XATTR_LIST_MAX) /* the kernel's limit */
 		return -E2BIG;
 	r = buf_append(c->out, name, len);
 	return r ? r : buf_append(c->out, "", 1);
@@ -110,7 +110,7 @@ int view_listxattr(struct view *v, uint64_t ino, bool privileged, struct buf *ou
 	return r == -ENODATA ? -EIO : r;
 }
 
-/* Returns 1 where the mode says all that the ACL does, so that none is kept. */
+/* Returns 1 if the mode says all that the ACL does, so that none is kept. */
 static int set_acl(const char *name, const void *value, size_t size, bool kill_sgid,
 		   struct inode_rec *rec)
 {
@@ -127,7 +127,7 @@ static int set_acl(const char *name, const void *value, size_t size, bool kill_s
 	return minimal;
 }
 
-/* A value that is there already changes nothing, ctime neither, as on ext4. */
+/* Setting the value that it already has changes nothing, not even ctime, as on ext4. */
 static int setxattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, const char *name,
 		       const void *value, size_t size, int flags, bool kill_sgid)
 {
@@ -144,7 +144,7 @@ static int setxattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, con
 	same = there && old.len == size && (size == 0 || memcmp(old.data, value, size) == 0);
 	view_value_fini(&old);
 	if (r && r != -ENOENT)
-		return r == -ENODATA ? -EIO : r; /* not that there is no such xattr */
+		return r == -ENODATA ? -EIO : r; /* -ENODATA would mean "no such xattr" */
 	if ((flags & XATTR_CREATE) && there)
 		return -EEXIST;
 	if ((flags & XATTR_REPLACE) && !there)
@@ -202,7 +202,7 @@ static int removexattr_tx(struct view *v, struct upper_tx *tx, struct unode *u, 
 	subkey_xattr(&k, name, strlen(name));
 	r = view_value_locked(v, u->ino, &k, &old);
 	view_value_fini(&old);
-	/* Removing an ACL that is not there succeeds on Linux. */
+	/* Removing an ACL that does not exist succeeds on Linux. */
 	if (r == -ENOENT)
 		return strncmp(name, "system.posix_acl_", 17) == 0 ? 0 : -ENODATA;
 	if (r)
