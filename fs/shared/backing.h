@@ -1,6 +1,6 @@
 /*
- * backing.h - the kernel's side of FUSE passthrough (Linux 6.9 and newer), of
- * which older headers and libfuse 3.14 know nothing (include/uapi/linux/fuse.h,
+ * backing.h - the kernel's side of FUSE passthrough (Linux 6.9 and newer),
+ * which older headers and libfuse 3.14 do not know (include/uapi/linux/fuse.h,
  * protocol 7.40).
  *
  * A connection that has negotiated it may register an open file and answer OPEN
@@ -20,12 +20,12 @@
 #define BACKING_OPEN_FLAG (1u << 7) /* FOPEN_PASSTHROUGH */
 
 /*
- * Register fd with the connection fuse_fd: an id above 0. The kernel keeps a
- * reference of its own; fd can be closed. -EPERM, -ENOTTY, -EOPNOTSUPP where
- * there is no passthrough; -ELOOP where the file's filesystem is stacked itself.
+ * Register fd with the connection fuse_fd; returns an id above 0. The kernel
+ * keeps a reference of its own; fd can be closed. -EPERM, -ENOTTY, -EOPNOTSUPP
+ * if there is no passthrough; -ELOOP if the file's filesystem is stacked itself.
  */
 MUST_CHECK int backing_open(int fuse_fd, int fd);
-/* Files that are open by it go on. */
+/* Files already open through it keep working. */
 void backing_close(int fuse_fd, int id);
 
 #endif

@@ -1,4 +1,4 @@
-/* file_content.h - what a file of a tree holds: an identity for it, and all of it. */
+/* file_content.h - the content of a file of a tree: its identity, and the bytes. */
 #ifndef VARVE_FS_FILE_CONTENT_H
 #define VARVE_FS_FILE_CONTENT_H
 
@@ -9,14 +9,14 @@
 struct file_content {
 	/*
 	 * SHA-256 of the size and of each extent: u64 offset, u8 kind, u32 length, then
-	 * the chunk's digest or the bytes. Equal keys are equal bytes; one content may
-	 * have several keys (a file cut otherwise).
+	 * the chunk's digest or the bytes. Equal keys mean equal bytes; one content may
+	 * have several keys (a file cut differently).
 	 */
 	struct digest key;
-	uint64_t bytes; /* of data, in whole blocks of 4 KiB: holes are none */
+	uint64_t bytes; /* of data, in whole blocks of 4 KiB, without holes */
 };
 
-/* Reads the tree alone, no chunk. Failures are those of tree_fs.h. */
+/* Reads only the tree, no chunk. Failures are those of tree_fs.h. */
 MUST_CHECK int file_content_look(const struct tree_fs *fs, uint64_t ino, uint64_t size,
 				 struct file_content *out);
 /* Write size bytes, with holes, to an empty file. */

@@ -3,19 +3,19 @@
  * has what is known of the inode: its generation, and since which base it is not
  * shared; such an entry stays.
  *
- * That the kernel's counts and ours agree: an open is counted before it is
- * answered and a release after the kernel has counted it. So what the kernel has
- * is at most what is counted here, and a decision that suits the larger set suits
- * the smaller: no opens of the one kind are known here, so the kernel has none.
+ * How the kernel's counts and ours agree: we count an open before we answer it,
+ * and a release after the kernel has counted it. So the kernel has at most the
+ * opens that are counted here, and a decision that suits ours suits the kernel:
+ * if we know no opens of one kind, the kernel has none.
  *
- * Whether the content is the base's is asked before the lock is taken. What
- * changes it meanwhile is either a write by an open file, which is counted as an
- * open of the other kind before; or a truncation by path, that then came after
- * this open as well as before it.
+ * We ask whether the content is the base's before we take the lock. Only two
+ * things can change it meanwhile. A write needs an open file, which was counted
+ * before as an open of the other kind. A truncation by path may as well have
+ * come after this open.
  *
- * Locks: shards of the table, each a mutex, innermost. The calls to register a
- * backing file are made under it, so that there is one for each node: they open a
- * file of the host's and wait for nothing of ours.
+ * Locks: one mutex per shard of the table, innermost. A backing file is
+ * registered under it, so each node has one; that opens a file of the host and
+ * waits for nothing of ours.
  */
 #include "fs/shared/passthrough.h"
 
@@ -57,7 +57,7 @@ struct passthrough {
 	struct view *view;
 	struct shared_files *files;
 	int fuse_fd;
-	_Atomic bool refused; /* the kernel takes no backing files */
+	_Atomic bool refused; /* the kernel refuses backing files */
 	_Atomic uint64_t shared_now, unshared;
 	struct shard shards[SHARDS];
 };
@@ -78,7 +78,7 @@ static struct open_node **slot(struct shard *s, uint64_t id)
 	return p;
 }
 
-/* Twice as many buckets; without memory it stays as it is. */
+/* Double the buckets; if there is no memory, keep them. */
 static void grow(struct shard *s)
 {
 	struct shard bigger = { .n_buckets = 2 * s->n_buckets };
@@ -123,7 +123,7 @@ static struct open_node *find(struct shard *s, uint64_t id)
 	return *slot(s, id);
 }
 
-/* An entry that says nothing goes. */
+/* Remove an entry that says nothing. */
 static void tidy(struct shard *s, uint64_t id)
 {
 	struct open_node **p = slot(s, id), *n = *p;
@@ -147,7 +147,7 @@ static bool no_passthrough(int r)
 	return r == -ENOTTY || r == -EPERM || r == -EOPNOTSUPP || r == -ELOOP || r == -EINVAL;
 }
 
-/* Register the file for the node; takes the caller's use of it over. */
+/* Register the file for the node; takes over the caller's use of it. */
 static int set_backing(struct passthrough *pt, struct open_node *n, struct shared_file *f)
 {
 	int fd = shared_files_fd(pt->files, f);
@@ -202,7 +202,7 @@ static int give_up(struct passthrough *pt, struct open_node *root, const struct 
 	return -ESTALE;
 }
 
-/* A node that lookups do not find any more. */
+/* Open a node that lookups no longer find. */
 static int open_old(struct passthrough *pt, struct open_node *n, bool reads,
 		    struct passthrough_open *out)
 {
@@ -214,14 +214,14 @@ static int open_old(struct passthrough *pt, struct open_node *n, bool reads,
 	return 0;
 }
 
-/* What an open may be, and what it is to be compared with. */
+/* What an open asks for, and what it is compared with. */
 struct wish {
 	struct view_base_file is;
 	struct shared_file *file; /* with the inode's content; NULL: none, or it is written to */
 	bool reads;
 };
 
-/* Lock held. w->file is set to NULL where it was taken over. */
+/* Lock held. Sets w->file to NULL if it was taken over. */
 static int decide(struct passthrough *pt, struct open_node *root, struct open_node *n,
 		  struct wish *w, struct passthrough_open *out)
 {
@@ -229,7 +229,7 @@ static int decide(struct passthrough *pt, struct open_node *root, struct open_no
 		return open_old(pt, n, w->reads, out);
 	if (root->unshared && memcmp(&root->unshared_base, &w->is.base.root, DIGEST_SIZE) != 0)
 		root->unshared = root->generation == GENERATION_MAX;
-	/* Without a name none can look it up anew; it is what is open. */
+	/* Without a name nobody can look it up again: it is what is open. */
 	if (n->shared && (w->file == n->file || (w->reads && !w->is.has_name)))
 		return count_shared(pt, n, out);
 	if (n->shared)
@@ -265,7 +265,7 @@ int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags,
 		shared_files_note(pt->files, false);
 	if (r == -ESTALE)
 		shared_files_note(pt->files, true);
-	/* Relaxed: figures for people. */
+	/* Relaxed: statistics. */
 	if (!r && out->kind == PASSTHROUGH_SHARED)
 		atomic_fetch_add_explicit(&pt->view->shared_opens, 1, memory_order_relaxed);
 	else if (!r)

@@ -1,12 +1,13 @@
 /*
- * Two tables: `names` has the key of the content of (tree, inode), so that an
- * open needs no look at the tree; `files` has what is there, by key. What is
- * queued, or could not be made, is marked in its name, and not asked for again
- * before the names are dropped, all at once, when they are too many.
+ * Two tables: `names` maps (tree, inode) to the key of its content, so that an
+ * open need not look at the tree; `files` has the existing files, by key. A
+ * name is marked when its file is queued or could not be made, and then not
+ * asked for again. When there are too many names, all are dropped at once.
  *
- * The key of a file of few extents is computed when it is asked for: a fork or
- * a new snapshot has other roots, but mostly the same files. That of a large one
- * is left to the thread; a checkpoint carries it over to its new root.
+ * The key of a file with few extents is computed when an open asks for it: a
+ * fork or a new snapshot has other roots, but mostly the same files. The key of
+ * a large file is left to the thread; a checkpoint carries it over to its new
+ * root.
  *
  * Lock: one for all. Files are written and opened without it; a file that is
  * evicted is unlinked under it, so that no second one of its name is made before.
@@ -39,9 +40,12 @@
 #define BUCKETS 16384u
 /* Up to this size the key is computed at once: some hundred extents at most. */
 #define KEY_AT_ONCE_MAX (8u << 20)
-/* Disk that is left to others: a file that would leave less is not made, and files go ... */
+/*
+ * Disk space left to others: no file is made that would leave less, and if less
+ * is left, files go.
+ */
 #define DISK_RESERVE (256ull << 20)
-/* ... when somebody looks. */
+/* How often the thread looks, while it has nothing else to do. */
 #define DISK_LOOK_S 2
 
 struct shared_file {
@@ -121,7 +125,7 @@ static void drop_names(struct shared_files *sf)
 	sf->n_names = sf->n_large = 0;
 }
 
-/* The name, made where it is not there; NULL without memory. */
+/* The name, made if it does not exist; NULL when out of memory. */
 static struct file_name *get_name(struct shared_files *sf, const struct digest *root, uint64_t ino)
 {
 	struct file_name **p = name_slot(sf, root, ino);
@@ -138,7 +142,7 @@ static struct file_name *get_name(struct shared_files *sf, const struct digest *
 	return *p;
 }
 
-/* The name's key is known, and it may be asked for. */
+/* Store the name's key; its file may now be asked for. */
 static void set_key(struct shared_files *sf, const struct digest *root, uint64_t ino, bool large,
 		    const struct digest *key)
 {
@@ -168,7 +172,7 @@ static void remove_file(struct shared_files *sf, struct shared_file *f)
 	free(f);
 }
 
-/* Bytes that are free beside the store's own reserve; 0 where nobody knows. */
+/* Bytes that are free beyond the store's own reserve; 0 if unknown. */
 static uint64_t room_on_disk(const struct shared_files *sf)
 {
 	const uint64_t reserve = sf->store->space.reserve_bytes;
@@ -181,7 +185,7 @@ static uint64_t room_on_disk(const struct shared_files *sf)
 	return room - MIN(room, reserve);
 }
 
-/* Lock held. Others need the disk: what is not in use goes, until enough is free. */
+/* Lock held. Others need the disk: remove files that are not in use, until enough is free. */
 static void yield_disk(struct shared_files *sf)
 {
 	struct shared_file *f = TAILQ_FIRST(&sf->lru);
@@ -197,7 +201,7 @@ static void yield_disk(struct shared_files *sf)
 	}
 }
 
-/* Make room for `more` bytes. False where what is in use leaves none. */
+/* Make room for `more` bytes. False if the files in use leave none. */
 static bool evict(struct shared_files *sf, uint64_t more)
 {
 	struct shared_file *f = TAILQ_FIRST(&sf->lru);
@@ -245,7 +249,7 @@ static int write_file(struct shared_files *sf, const struct tree_fs *fs, const s
 	return r;
 }
 
-/* A file was written: put it into the tables. */
+/* Put a file that was written into the tables. */
 static int add_file(struct shared_files *sf, const struct file_content *c, const struct job *j)
 {
 	struct shared_file *f = calloc(1, sizeof(*f));
@@ -269,14 +273,14 @@ static int add_file(struct shared_files *sf, const struct file_content *c, const
 	return 0;
 }
 
-/* 1: the file is to be written; 0: it is there, or there is no room for it now. */
+/* 1: write the file; 0: it exists, or there is no room for it now. */
 static int make_room(struct shared_files *sf, const struct file_content *c, const struct job *j)
 {
 	bool fits = room_on_disk(sf) >= c->bytes + DISK_RESERVE;
 	int r = 0;
 
 	if (c->bytes > sf->limit_bytes)
-		return 0; /* it stays asked for */
+		return 0; /* it stays marked as asked for */
 	pthread_mutex_lock(&sf->lock);
 	if (fits && !*file_slot(sf, &c->key) && evict(sf, c->bytes))
 		r = 1;
@@ -417,7 +421,7 @@ void shared_files_put(struct shared_files *sf, struct shared_file *f)
 	pthread_mutex_unlock(&sf->lock);
 }
 
-/* Lock held. Copies of the tree's large names that have a key; *n is 0 without memory. */
+/* Lock held. Copies of the tree's large names that have a key; *n is 0 when out of memory. */
 static struct file_name *large_names(const struct shared_files *sf, const struct digest *root,
 				     size_t *n)
 {
@@ -462,7 +466,7 @@ int shared_files_fd(struct shared_files *sf, const struct shared_file *f)
 
 void shared_files_note(struct shared_files *sf, bool unshared)
 {
-	/* Relaxed: figures for people. */
+	/* Relaxed: statistics. */
 	atomic_fetch_add_explicit(unshared ? &sf->unshared : &sf->opens, 1, memory_order_relaxed);
 }
 

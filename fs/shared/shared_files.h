@@ -1,5 +1,6 @@
 /*
- * shared_files.h - files of base trees, materialised once for all mounts.
+ * shared_files.h - keeps files of base trees as real files, once for all
+ * mounts.
  *
  * Owns a directory of a store, STATE/shared/, with one file for each content
  * that mounts of cache mode `shared` have asked for. A file is named by its key:
@@ -7,11 +8,11 @@
  * files of different snapshots are one. FUSE passthrough (passthrough.h) then
  * gives all mounts the pages of this one.
  *
- * A background thread fills it; whoever asks for what is not there yet gets NULL
- * and reads the file otherwise. What was used least recently and is in use no
- * more goes when the directory's bytes pass the limit. Nothing in it outlives
- * the daemon: it is emptied at the start and at the end, so a crash leaves
- * nothing that could be taken for a file.
+ * A background thread fills it. A caller who asks for a file that does not exist
+ * yet gets NULL and reads the data in another way. When the directory's bytes
+ * pass the limit, the files that are not in use go, least recently used first.
+ * Nothing in it outlives the daemon: it is emptied at the start and at the end,
+ * so a file that a crash left incomplete is never used.
  *
  * Thread-safe.
  */
@@ -28,7 +29,7 @@
  * this is 1, 4096 or 16384 bytes; 440 MB when each mount has its own.
  */
 #define SHARED_FILE_MIN 4096u
-/* The limit where none is given: this much, or a quarter of the free disk if that is less. */
+/* The default limit: this much, or a quarter of the free disk if that is less. */
 #define SHARED_FILES_DEFAULT_BYTES (4ull << 30)
 
 struct shared_files;
@@ -37,30 +38,30 @@ struct shared_file;
 /* limit_bytes 0: the default. Borrows s. Errors are those of making a directory. */
 MUST_CHECK int shared_files_open(struct store *s, uint64_t limit_bytes, struct shared_files **out,
 				 struct error *err);
-/* No file is in use. What is queued is dropped. NULL is accepted. */
+/* No file may be in use. Drops what is queued. NULL is accepted. */
 void shared_files_close(struct shared_files *sf);
 
 /*
  * The file with the content of a regular file of a tree, in use until
- * shared_files_put; or NULL where there is none, which has then been asked for,
- * unless it is too small, too large, or could not be made before.
+ * shared_files_put. NULL if there is none: then it is queued to be made, unless
+ * it is too small, too large, or could not be made before.
  */
 struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_fs *fs,
 				     uint64_t ino, uint64_t size);
 void shared_files_put(struct shared_files *sf, struct shared_file *f);
 /*
- * A tree `to` was made from the tree `from`: what is known of large files (which an open
- * does not look at, but leaves to the thread) holds for both, except where changed(arg, ino).
+ * The tree `to` was made from the tree `from`: what is known of large files (whose keys the
+ * thread computes, not an open) holds for both, except for those with changed(arg, ino).
  */
 void shared_files_carry(struct shared_files *sf, const struct digest *from, const struct digest *to,
 			bool (*changed)(void *arg, uint64_t ino), void *arg);
 /* A new descriptor of a file in use, to read; or -errno. */
 MUST_CHECK int shared_files_fd(struct shared_files *sf, const struct shared_file *f);
 
-/* For the figures: an open of a shared file, or one that was shared and is no more. */
+/* For statistics: an open of a shared file, or a file that was shared and no longer is. */
 void shared_files_note(struct shared_files *sf, bool unshared);
 
-/* How deep the directory's filesystem is stacked upon others: 0, or 1 (overlayfs). */
+/* How deep the directory's filesystem is stacked on others: 0, or 1 (overlayfs). */
 unsigned shared_files_stacking(const struct shared_files *sf);
 
 struct shared_files_stats {
