@@ -5,17 +5,17 @@
 #include "fs/fuse/ahead_tree.h"
 #include "store/base/wire.h"
 
-/* How far the next file's number may be, how many are loaded, and from which distance on. */
+/* How far away the next file's number may be; how many are loaded; how soon more are loaded. */
 #define FILES_GAP 64u
 #define FILES_WINDOW 96u
 #define FILES_MARGIN 48u
-/* The same of one file, in bytes; readers of a file may overtake each other a little. */
+/* The same within one file, in bytes; its readers may overtake each other a little. */
 #define BYTES_SLACK (512u << 10)
 #define BYTES_WINDOW (2u << 20)
 #define BYTES_MARGIN (1u << 20)
-/* Times that a stream has to go on as expected. */
+/* How often a stream has to go on as expected. */
 #define STREAK 2u
-/* A job loads so much, and of each of many files the beginning. */
+/* A job loads this much; of many files, only the beginning of each. */
 #define JOB_BYTES (8u << 20)
 #define FILE_BYTES (256u << 10)
 
@@ -30,7 +30,7 @@ void ahead_fini(struct ahead_streams *s)
 	pthread_mutex_destroy(&s->lock);
 }
 
-/* The stream that `at` goes on, or a new one. */
+/* The stream that ino continues, or a new one. */
 static struct ahead_stream *find_files(struct ahead_streams *s, uint64_t ino)
 {
 	for (unsigned i = 0; i < AHEAD_STREAMS; i++) {
@@ -147,7 +147,7 @@ void ahead_run(struct view *v, const struct ahead_job *job)
 	struct loader l = { .left = JOB_BYTES };
 	struct tree_fs base;
 
-	/* A base that is replaced meanwhile may miss nodes: then nothing is loaded. */
+	/* A base that is replaced meanwhile may lack nodes: then nothing is loaded. */
 	pthread_rwlock_rdlock(&v->layers);
 	base = v->base;
 	pthread_rwlock_unlock(&v->layers);
@@ -170,7 +170,7 @@ static bool is_running_locked(const struct ahead_pool *p, const struct session *
 	return false;
 }
 
-/* The first of a mount that has no thread; else the first. There is one. */
+/* Take the first job of a mount that has no thread, else the first job. The queue is not empty. */
 static struct ahead_queued take_locked(struct ahead_pool *p)
 {
 	unsigned i = 0;

@@ -1,13 +1,14 @@
 /*
- * ahead.h - chunks that are about to be read are decoded before.
+ * ahead.h - decodes chunks that are about to be read.
  *
  * The kernel reads ahead in a file, but asks for small pieces, and knows nothing
- * of the file that a program will open next. Programs that read a tree (tar,
- * grep, a compiler, a package manager) mostly go through it in the order of its
- * listing, which is that of inode numbers and that in which chunks lie on disk.
- * So where a file is read from end to end, or files with rising numbers are,
- * threads load what follows into the chunk cache: the disk is read in order and
- * decompression gets another core. It is a hint: what fails shows when it is read.
+ * of the file that a program will open next. Programs that read a tree (tar, grep,
+ * a compiler, a package manager) mostly go through it in the order of its listing,
+ * which is that of inode numbers and that in which chunks lie on disk. So when a
+ * program reads a file from start to end, or files with rising numbers, threads
+ * load what follows into the chunk cache: the disk is read in order and
+ * decompression gets another core. It is only a hint: a failure shows when the
+ * data is really read.
  */
 #ifndef VARVE_FS_AHEAD_H
 #define VARVE_FS_AHEAD_H
@@ -18,13 +19,13 @@
 
 #include "fs/view/view.h"
 
-/* What is known of the readers of one mount. A zeroed one, with ahead_init, knows nothing. */
+/* What is known of the readers of one mount. After ahead_init it knows nothing. */
 #define AHEAD_STREAMS 8
 struct ahead_stream {
 	uint64_t last;	 /* inode, or the end of what was read of it */
 	uint64_t ahead;	 /* asked for up to here */
 	uint64_t ino;	 /* of a file that is read in order */
-	unsigned streak; /* times that it went on as expected */
+	unsigned streak; /* how often it went on as expected */
 };
 struct ahead_streams {
 	pthread_mutex_t lock;			  /* guards what follows */
@@ -46,16 +47,19 @@ static inline bool ahead_is_tree(const struct ahead_job *job)
 {
 	return job->ino && job->from == job->to;
 }
-/* [off, off + len) of ino is being read: is there something to do? Pure but for the lock. */
+/*
+ * [off, off + len) of ino is being read. True with a job in *out if one is to
+ * be done. Pure, except for the lock.
+ */
 bool ahead_note(struct ahead_streams *s, uint64_t ino, uint64_t off, uint64_t len,
 		struct ahead_job *out);
-/* Load what a job names of the base, within a bound. */
+/* Load the part of the base that a job names, within a bound. */
 void ahead_run(struct view *v, const struct ahead_job *job);
 
 /*
  * --- threads that run jobs ---
- * All mounts share them. One mount has so many jobs queued, so that there is room for others',
- * and while others wait it has one thread.
+ * All mounts share them. A mount may queue AHEAD_QUEUE_MOUNT jobs, which leaves room for the
+ * others; while others wait, it gets one thread.
  */
 #define AHEAD_THREADS 2
 #define AHEAD_QUEUE 16
@@ -81,7 +85,7 @@ MUST_CHECK int ahead_pool_start(struct ahead_pool *p,
 				void (*run)(struct session *s, const struct ahead_job *job));
 /* Runs what is queued. */
 void ahead_pool_stop(struct ahead_pool *p);
-/* False where too much is queued, of this mount or of all: then run is not called. */
+/* False if too much is queued, by this mount or by all: then run is not called. */
 bool ahead_pool_push(struct ahead_pool *p, struct session *s, const struct ahead_job *job);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "store/base/buf.h"
 
-/* Where a walk ends: nodes that it loaded, names that it saw, directories inside each other. */
+/* Limits of a walk: nodes loaded, names seen, depth of directories. */
 #define NODES_MAX 64u
 #define NAMES_MAX 8192u
 #define DEPTH_MAX 32u

@@ -16,7 +16,7 @@ static bool is_served_locked(const struct deferred *d, const struct session *s)
 	return false;
 }
 
-/* Unlink all that is queued for s, in order. */
+/* Unlink all requests queued for s, in order. */
 static struct deferred_request *unlink_locked(struct deferred *d, const struct session *s)
 {
 	struct deferred_request *list = NULL, **end = &list, **p = &d->head;
@@ -46,7 +46,7 @@ static struct deferred_request *take(struct deferred_worker *w)
 	pthread_mutex_lock(&d->lock);
 	if (w->serving) {
 		w->serving = NULL;
-		if (d->head) /* it may be for the session that was just served */
+		if (d->head) /* there may be more for the session just served */
 			pthread_cond_signal(&d->cond);
 	}
 	for (;;) {
@@ -60,7 +60,7 @@ static struct deferred_request *take(struct deferred_worker *w)
 		w->serving = q->session;
 		q = unlink_locked(d, w->serving);
 	}
-	if (d->stop) /* others wait for what this one has left */
+	if (d->stop) /* wake others for what this one has left */
 		pthread_cond_broadcast(&d->cond);
 	pthread_mutex_unlock(&d->lock);
 	return q;

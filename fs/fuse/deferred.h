@@ -1,9 +1,9 @@
 /*
  * deferred.h - a queue of requests that wait for something and so are answered
- * by threads of their own. A thread takes all that is queued for one session at
- * once, and no other thread serves that session meanwhile: so what comes while
- * it waits is answered together, and a session that waits for long delays
- * others only where as many do as there are threads.
+ * by threads of their own. A thread takes all requests queued for one session
+ * at once, and no other thread serves that session meanwhile. So requests that
+ * come while it waits are answered together, and slow sessions delay others
+ * only when they occupy all threads.
  */
 #ifndef VARVE_FS_DEFERRED_H
 #define VARVE_FS_DEFERRED_H
@@ -38,7 +38,7 @@ struct deferred_worker {
 struct deferred {
 	struct deferred_worker workers[DEFERRED_THREADS];
 	unsigned n_started;
-	/* Answers and frees every request of the list, which are of one session. */
+	/* Answers and frees every request of the list; all are of one session. */
 	void (*run)(struct deferred_request *list);
 	const char *name;
 	pthread_mutex_t lock; /* guards what follows */
@@ -53,7 +53,7 @@ void deferred_init(struct deferred *d, const char *name,
 MUST_CHECK int deferred_start(struct deferred *d);
 /* Takes ownership of q (malloc'd). */
 void deferred_push(struct deferred *d, struct deferred_request *q);
-/* Answers what is queued, ends the threads. */
+/* Answers what is queued and ends the threads. */
 void deferred_fini(struct deferred *d);
 
 #endif
