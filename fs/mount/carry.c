@@ -1,15 +1,15 @@
 /*
- * What is carried: inodes that the sealed epoch has without a name (unlinked, or
- * made by O_TMPFILE), where the kernel still knows them or the current epoch has
- * given them one. Pieces of the base are carried as references to its chunks.
+ * What is carried: inodes that have no name in the sealed epoch (unlinked, or
+ * made by O_TMPFILE), if the kernel still knows them or the current epoch has
+ * given them a name. Pieces of the base are carried as references to its chunks.
  *
  * The current epoch may have changed such an inode meanwhile, as a layer over
  * the sealed one. The copy is merged under these changes, and from then on the
  * inode is `fresh`: it needs nothing below. A second attempt, after a failure,
  * leaves it alone.
  *
- * All of it goes to the database, too: a file made by O_TMPFILE may get a name
- * at any time, and the transaction that links it writes its record alone.
+ * All of it also goes to the database: a file made by O_TMPFILE may get a name
+ * at any time, and the transaction that links it writes only its record.
  */
 #include "fs/mount/carry.h"
 
@@ -25,7 +25,7 @@ struct carry {
 	struct upper *up;	 /* holds the copies; never written to the database */
 	struct kept_range *kept; /* staged data that is carried */
 	size_t n_kept, cap_kept;
-	bool keep_all; /* without memory for the list */
+	bool keep_all; /* no memory for the list */
 };
 
 struct prepare_ctx {
@@ -102,7 +102,7 @@ static int prepare_one(void *arg, struct unode *u)
 
 	if (u->gone || !u->has_rec || u->rec.nlink != 0)
 		return 0;
-	/* In this order: only what the kernel knows can be linked. */
+	/* In this order, because only what the kernel knows can be linked. */
 	if (live_count(v->live, u->ino) == 0 && !is_linked_again(v, u->ino))
 		return 0;
 	p->to = upper_get(p->carry->up, u->ino);
@@ -155,7 +155,7 @@ void carry_free(struct carry *c)
 	free(c);
 }
 
-/* Stage the parts of x that u says nothing of. */
+/* Stage the parts of x that u says nothing about. */
 static void put_uncovered(struct upper_tx *tx, struct unode *u, struct upper_extent x)
 {
 	struct upper_extent over;
@@ -213,7 +213,7 @@ static int merge_under(struct view *v, struct unode *u, const struct unode *from
 	return r;
 }
 
-/* The inode's staged data is not to be punched. */
+/* Keep the inode's staged data from being punched. */
 static void keep(struct carry *c, const struct unode *u)
 {
 	struct upper_extent x;
@@ -280,7 +280,7 @@ int carry_apply(struct view *v, struct carry *c)
 	r = upper_each(c->up, apply_one, &a);
 	if (c->n_kept)
 		qsort(c->kept, c->n_kept, sizeof(*c->kept), by_pos);
-	/* What is carried alone is nothing to take a checkpoint of. */
+	/* Carried inodes alone are no reason for a checkpoint. */
 	atomic_store(&v->cur->changed, changed);
 	return r;
 }

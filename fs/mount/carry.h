@@ -19,14 +19,14 @@ MUST_CHECK int carry_prepare(struct view *v, struct kv_batch *batch, const char 
 /* Is there anything to carry? */
 bool carry_is_needed(const struct carry *c);
 /*
- * Put the copies into v->cur, under what it says of them already, and into the
- * database. Layers are locked exclusively, before the exchange. After a failure
- * the view shows what it did, and applying may be tried again.
+ * Put the copies into v->cur, beneath what it already says of them, and into
+ * the database. Layers are locked exclusively, before the exchange. After a
+ * failure the view shows the same as before, and the call may be repeated.
  */
 MUST_CHECK int carry_apply(struct view *v, struct carry *c);
 /*
- * Punch [0, end) of the staging file but what was carried: once the new base is
- * recorded, nothing else in there is named any more.
+ * Punch [0, end) of the staging file, except what was carried. For when the new
+ * base is recorded: then nothing else in that range is referred to.
  */
 void carry_punch_rest(const struct carry *c, struct staging *st, uint64_t end);
 void carry_free(struct carry *c);

@@ -19,7 +19,7 @@
 #include "store/base/wire.h"
 
 #define BATCH_MAX (32u << 20)
-/* Files with more changed bytes than this spread their chunks over a pool. */
+/* Changed files larger than this spread their chunks over a pool. */
 #define BIG_FILE (4u << 20)
 #define SEAL_THREADS_MAX 8
 
@@ -50,7 +50,7 @@ static void full_key(struct staged_key *k, uint64_t ino, const uint8_t *sub, siz
 	k->len = 8 + sub_len;
 }
 
-/* Every key of an inode in the base goes. */
+/* Delete every key that an inode has in the base. */
 static int stage_removal(struct seal *s, uint64_t ino)
 {
 	struct tree_iter *it CLEANUP(tree_iter_free_p) =
@@ -178,7 +178,10 @@ static int seal_data(struct seal *s, struct file_chunks *small, struct unode *u,
 
 	if (!S_ISREG(rec->mode))
 		return 0;
-	/* The view counts zeros that an earlier seal made holes, if it had the record by then. */
+	/*
+	 * The view still counts zeros that an earlier seal turned into holes,
+	 * if it had the record by then.
+	 */
 	rec->alloc_bytes = was ? was->alloc_bytes : 0;
 	if (!has_extents(u) && base_size == rec->size)
 		return 0;
@@ -217,7 +220,7 @@ static int stage_all(struct seal *s, struct unode *u, const struct inode_rec *wa
 		r = was ? stage_removal(s, u->ino) : 0;
 	}
 	count(s, was, rec);
-	/* I/O under the lock: the other threads would only make the batch grow. */
+	/* I/O under the lock: without it the other threads would only make the batch grow. */
 	if (!r && tree_batch_bytes(s->batch) > BATCH_MAX)
 		r = apply_batch(s);
 	pthread_mutex_unlock(&s->lock);
@@ -250,7 +253,7 @@ static int seal_unode(struct seal *s, struct file_chunks *small, struct unode *u
 	return r;
 }
 
-/* A helper ends early where another seal waits for its turn. */
+/* A helper ends early if another seal waits for its turn. */
 static void seal_unodes(struct seal *s, bool helps)
 {
 	struct file_chunks_options opt = { .chunks = s->v->base.chunks,

@@ -1,6 +1,6 @@
 /*
- * seal.h - turn a closed epoch into a tree: its data into chunks, its keys into
- * one batch on the base. The mount works on meanwhile.
+ * seal.h - turns a closed epoch into a tree: its data into chunks, its keys
+ * into changes of the base. The mount works on meanwhile.
  */
 #ifndef VARVE_FS_SEAL_H
 #define VARVE_FS_SEAL_H
@@ -11,14 +11,13 @@
 struct seal_result {
 	struct digest root;
 	struct super_rec super;
-	uint64_t new_bytes; /* stored frames that were not there */
+	uint64_t new_bytes; /* frames newly stored */
 };
 
 /*
- * v->sealed over v->base becomes a tree. Neither changes while this runs (the
- * caller sees to it), so no lock is taken. next_ino: as of the swap. The
- * caller has a turn (seal_turns.h), is inside a guard session, and flushes the store afterwards.
- * Inodes without a name are left out.
+ * Turn v->sealed over v->base into a tree. The caller makes sure that neither changes while this
+ * runs, so no lock is taken. next_ino: as of the swap. The caller has a turn (seal_turns.h), is
+ * inside a guard session, and flushes the store afterwards. Inodes without a name are left out.
  */
 MUST_CHECK int seal_run(struct view *v, uint64_t next_ino, struct seal_result *out,
 			struct error *err);
@@ -46,8 +45,8 @@ struct seal_put_head {
 };
 void seal_file_result_fini(struct seal_file_result *r);
 /*
- * Rechunk what changed of a regular file. base_size 0 where the base has none
- * of it. fc's emit function must be seal_file_emit.
+ * Rechunk what changed of a regular file. base_size: 0 if the base does not
+ * have it. fc's emit function must be seal_file_emit.
  */
 MUST_CHECK int seal_file(struct view *v, struct file_chunks *fc, struct unode *u,
 			 uint64_t base_size, uint64_t new_size, struct seal_file_result *out);

@@ -1,14 +1,15 @@
 /*
  * Rechunking the changed places of a file.
  *
- * What was written, cut off or appended gives ranges. Feeding begins at a cut of
- * the base at or before the first range's first aligned block, and ends where
- * the new cuts meet an old one behind the range (file_chunks.h says why both are
- * right), or where a hole of the base ends, or at the file's end. The base's
- * extents in between are replaced; none of them crosses either end of such a
- * region. Then the same from the next range on. Where a region runs into further
- * ranges before it ends, it takes them over: it ends behind them. So the result
- * is what an import of the file would give, at a cost that follows the change.
+ * What was written, cut off or appended gives ranges. A region is what is fed
+ * for a range. It begins at a cut of the base at or before the range's first
+ * aligned block. It ends where the new cuts meet an old one behind the range
+ * (file_chunks.h says why both are right), where a hole of the base ends, or at
+ * the file's end. The base's extents in a region are replaced; none of them
+ * crosses its ends. Then the same happens for the next range. A region that runs
+ * into further ranges takes them over: it ends behind them. So the result is
+ * what an import of the file would give, at a cost that follows the size of the
+ * change.
  */
 #include "fs/mount/seal.h"
 
@@ -30,8 +31,8 @@ struct file_seal {
 	struct seal_file_result *out;
 	struct range *ranges; /* ascending, merged */
 	size_t n_ranges;
-	size_t range;	  /* the first one that no region has taken over */
-	uint64_t fed;	  /* everything below is fed or settled; no extent of the base crosses it */
+	size_t range; /* the first one that no region has taken over */
+	uint64_t fed; /* everything below it is fed or settled; no extent of the base crosses it */
 	bool fed_to_hole; /* and a hole ends there */
 	/* the region being fed */
 	uint64_t start;
@@ -84,8 +85,8 @@ static int base_extent_at(struct file_seal *s, uint64_t off, struct found *f)
 
 /*
  * Where to begin for a change at `from`; *out_resume: it is a cut inside a
- * segment that is known to be long before it. What is fed already is not
- * looked at again: the base may differ from the file there.
+ * segment that is known to be long before it. It does not look at what has been
+ * fed: the base may differ from the file there.
  */
 static int region_start(struct file_seal *s, uint64_t from, uint64_t *out_start, bool *out_resume)
 {
@@ -225,7 +226,7 @@ int seal_file_at_cut(void *arg, uint64_t offset)
 	return 1;
 }
 
-/* 1 where the region ends. */
+/* 1 if the region ends. */
 static int feed_piece(void *arg, const struct piece *p)
 {
 	struct file_seal *s = arg;
@@ -235,7 +236,7 @@ static int feed_piece(void *arg, const struct piece *p)
 		take_ranges(s, end);
 		if (end <= s->settle)
 			return 0;
-		/* Its last byte is unchanged, so the base has a hole there, too. */
+		/* Its last byte is unchanged, so the base has a hole there as well. */
 		s->fed = end;
 		s->fed_to_hole = true;
 		return 1;
@@ -261,14 +262,14 @@ static int note_deleted(void *arg, uint64_t off, const struct extent_rec *e)
 	return buf_append(&s->out->del, &off, sizeof(off));
 }
 
-/* The extents of the base that begin in [from, to) go. */
+/* Delete the base's extents that begin in [from, to). */
 static int replace_base(struct file_seal *s, uint64_t from, uint64_t to)
 {
 	to = MIN(to, s->base_size);
 	return from < to ? tree_fs_extents(&s->v->base, s->u->ino, from, to, note_deleted, s) : 0;
 }
 
-/* Feed from `start` until the region ends; the base's extents in it go. */
+/* Feed from `start` until the region ends, and delete the base's extents in it. */
 static int feed_region(struct file_seal *s, uint64_t start, bool resume)
 {
 	int r = 0;
@@ -325,7 +326,7 @@ int seal_file(struct view *v, struct file_chunks *fc, struct unode *u, uint64_t 
 	if (!r)
 		r = feed_all(&s);
 	if (!r) {
-		s.start = UINT64_MAX; /* what is left in the buffer replaces the base's */
+		s.start = UINT64_MAX; /* the extents left in the buffer replace the base's */
 		r = file_chunks_finish(fc, new_size);
 		if (r >= 0)
 			r = file_chunks_wait(fc);

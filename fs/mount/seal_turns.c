@@ -1,6 +1,6 @@
 /*
- * Whoever waits has a number; the lowest one gets the next free turn. The table is the
- * process's, as the cores are.
+ * Each waiting seal has a number; the lowest gets the next free turn. The state is
+ * global, because all seals of the process share its cores.
  */
 #include "fs/mount/seal_turns.h"
 

@@ -1,11 +1,11 @@
 /*
- * seal_turns.h - how many threads of the process seal at a time, whatever the number
- * of mounts: two, or one for each core.
+ * seal_turns.h - limits how many threads of the process seal at a time, whatever the
+ * number of mounts: one per core, at least two.
  *
  * A seal takes a turn before it begins, in the order of asking. A mount has one seal at a
  * time, so none of them gets ahead of the others. Turns that nobody waits for go to
- * helpers of the seals that run; a helper gives its turn back soon after somebody waits.
- * A seal waits for nothing that another mount's seal has to do, so all get their turn.
+ * helpers of the running seals; a helper gives its turn back soon after somebody starts
+ * to wait. No seal waits for another mount's seal to do something, so all get their turn.
  *
  * The chunks of big files are made by workers that all seals share.
  *
@@ -18,17 +18,17 @@
 
 #include "store/base/pool.h"
 
-/* Turns that there are at a time. */
+/* The number of turns. */
 unsigned seal_turns_max(void);
 /* Wait for a turn. */
 void seal_turn_take(void);
-/* A turn for a helper; false where none is free or somebody waits. */
+/* A turn for a helper; false if none is free or somebody waits. */
 bool seal_turn_try(void);
 void seal_turn_give(void);
-/* Whether somebody waits, so that helpers have to end. */
+/* Whether somebody waits, so that helpers must end. */
 bool seal_turn_is_wanted(void);
 
-/* The shared workers, there until every caller has put them back; NULL without memory. */
+/* The shared workers, which live until every caller has put them back; NULL when out of memory. */
 struct pool *seal_workers_get(void);
 void seal_workers_put(struct pool *p);
 
