@@ -1,8 +1,9 @@
 /*
- * container.h - one container: its own processes, mounts, IPC and names, with
- * a mount as its root, and our agent (snapshotd/init) as its first process.
- * The agent starts programs for us, so that running one costs a fork and an
- * exec, not a start of the runtime. When the daemon dies, so does the container.
+ * container.h - one container: its own processes, mounts, IPC and names, with a
+ * mount as its root, and our agent (snapshotd/container/init) as its first
+ * process. The agent starts programs for us, so that running one costs a fork
+ * and an exec, not a start of the runtime. When the daemon dies, so does the
+ * container.
  */
 #ifndef VARVE_SNAPSHOTD_CONTAINER_H
 #define VARVE_SNAPSHOTD_CONTAINER_H

@@ -1,4 +1,4 @@
-/* runtime_agent.h - the bytes of the agent's program (snapshotd/init). */
+/* runtime_agent.h - the bytes of the agent's program (snapshotd/container/init). */
 #ifndef VARVE_SNAPSHOTD_RUNTIME_AGENT_H
 #define VARVE_SNAPSHOTD_RUNTIME_AGENT_H
 

@@ -11,10 +11,10 @@
  * or INIT_EXITED. When the daemon closes that socket, the program is killed;
  * when it closes the control socket, the agent exits and all end with it.
  *
- * A request is a sequence of strings, each a 32-bit length (little-endian, as
- * all numbers here are the machine's) and that many bytes without NUL, then a
- * NUL: working directory, user, number of arguments in decimal, arguments,
- * variables "K=V" up to the end.
+ * A request is a sequence of strings, each a 32-bit length (in the machine's
+ * byte order, as all numbers here) and that many bytes without NUL, then a NUL:
+ * working directory, user, number of arguments in decimal, arguments, variables
+ * "K=V" up to the end.
  */
 #ifndef VARVE_INIT_PROTOCOL_H
 #define VARVE_INIT_PROTOCOL_H
