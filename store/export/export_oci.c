@@ -194,9 +194,9 @@ static int open_target(const char *path, struct error *err)
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return error_set_errno(err, -errno, "cannot open %.300s", path);
-	int r = mkdirat(fd, "blobs", 0755) < 0 ? -errno : 0;
-	if (r == -EEXIST || (r == 0 && faccessat(fd, "index.json", F_OK, 0) == 0))
-		r = -ENOTEMPTY;
+	int r = faccessat(fd, "index.json", F_OK, 0) == 0 ? -ENOTEMPTY : 0;
+	if (r == 0 && mkdirat(fd, "blobs", 0755) < 0)
+		r = errno == EEXIST ? -ENOTEMPTY : -errno;
 	if (r == 0 && mkdirat(fd, "blobs/sha256", 0755) < 0)
 		r = -errno;
 	if (r < 0) {
