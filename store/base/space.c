@@ -19,7 +19,6 @@ int space_init(struct space *sp, int dir_fd, uint64_t reserve_bytes)
 		reserve_bytes = (uint64_t)v.f_blocks * v.f_frsize / 20;
 		reserve_bytes = MAX(reserve_bytes, SPACE_RESERVE_MIN);
 		reserve_bytes = MIN(reserve_bytes, SPACE_RESERVE_MAX);
-		reserve_bytes = MIN(reserve_bytes, (uint64_t)v.f_blocks * v.f_frsize / 4);
 	}
 	sp->dir_fd = dir_fd;
 	sp->reserve_bytes = reserve_bytes == SPACE_RESERVE_NONE ? 0 : reserve_bytes;

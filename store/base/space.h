@@ -28,10 +28,7 @@
 
 #define SPACE_LOOK_MS 200
 #define SPACE_LOOK_BYTES (16ull << 20)
-/*
- * The reserve where nobody says: a twentieth of the filesystem, within these, and a
- * quarter of a small one at most.
- */
+/* The reserve where nobody says: a twentieth of the filesystem, within these. */
 #define SPACE_RESERVE_DEFAULT 0ull
 #define SPACE_RESERVE_NONE UINT64_MAX
 #define SPACE_RESERVE_MIN (96ull << 20)
