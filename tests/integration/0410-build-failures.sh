@@ -136,9 +136,10 @@ fails 'a directory where a file is' "$(image "$(workdir /etc/passwd/x)")" 'exit 
 # --- in all ---
 stop_daemon
 ok 'the daemon ends well' daemon_ended_well
-start_builds "$(jq -c '. + {buildTimeout: 4}' <<<"$settings")"
+build_limit=$((4 + 4 * (SLOW < 4 ? SLOW : 4)))
+start_builds "$(jq -c ". + {buildTimeout: $build_limit}" <<<"$settings")"
 fails 'a build that takes too long' "$(image "$(run 'sleep 2')" "$(run 'sleep 1')" "$(run 'sleep 60')")" \
-	'timeout 3 run 137 9' 'a build may take 4 s'
+	'timeout 3 run 137 9' "a build may take $build_limit s"
 
 # --- a failed build that is kept ---
 create kept "$(image "$(run 'echo evidence >/evidence; exit 1')")" keepFailed=true

@@ -12,8 +12,8 @@
 #include "fs/host/mountinfo.h"
 #include "fs/fuse/session_internal.h"
 
-/* The step that fails, counted in calls to what follows; 0: none. */
-static unsigned fail_at, calls;
+/* The step that fails, counted in calls of this thread to what follows; 0: none. */
+static _Thread_local unsigned fail_at, calls;
 
 static bool fails_now(void)
 {
