@@ -65,7 +65,7 @@ cp "$SRC/tests/perf/RESULTS.md" "$T/tests/perf/RESULTS.md"
 not_ok "the pages take no quick figures" "$SRC/tests/perf/results" "$T"
 ok "unless told to" "$SRC/tests/perf/results" --force "$T"
 ok "the plot is there" test -s "$T/tests/perf/bench.svg"
-like "and linked" "$(cat "$T/tests/perf/RESULTS.md")" '](bench.svg)'
+like "and linked" "$(cat "$T/tests/perf/RESULTS.md")" '\]\(bench\.svg\)'
 cp "$T/README.md" "$T/once.md"
 cp "$T/tests/perf/RESULTS.md" "$T/once-results.md"
 ok "again" "$SRC/tests/perf/results" --force "$T"
