@@ -407,7 +407,7 @@ static void a_cut_upload_is_told_from_a_whole_one(void **state)
 
 		t.complete = -1;
 		put_text(fd, heads[i]);
-		usleep(20000);
+		await(&t.begun, (int)i + 1); /* else the end may be seen before the head */
 		close(fd);
 		await(&t.ended, (int)i + 1);
 		assert_int_equal(t.complete, 0);
