@@ -93,22 +93,40 @@ static void drop_places(struct sandboxes *ss)
 		closedir(d);
 }
 
+/* change held. */
+static void start_locked(struct sandbox *sb)
+{
+	struct error err = ERROR_INIT;
+	int rc = sandbox_come_back(sb, &err);
+
+	if (rc < 0) {
+		log_error("sandbox %s: %s", sb->id, error_text(&err));
+		sandbox_set_status(sb, SANDBOX_FAILED, error_text(&err));
+	} else if (sb->rec.ended_at_ms) {
+		sandbox_set_status(sb, SANDBOX_RUNNING, NULL);
+	}
+}
+
+/* change held. The daemon may have died after the record that it is idle, before it was detached. */
+static void finish_idle_stop(struct sandbox *sb)
+{
+	struct error err = ERROR_INIT;
+
+	if (sb->mount && sandbox_detach(sb, &err) < 0)
+		log_warn("sandbox %s: its mount stays attached: %s", sb->id, error_text(&err));
+}
+
 /* In a thread of the pool; the sandbox is in use. */
-static void start_one(void *arg)
+static void settle_one(void *arg)
 {
 	struct sandbox *sb = arg;
-	struct error err = ERROR_INIT;
 
 	pthread_mutex_lock(&sb->change);
 	if (!sb->gone && !sb->container && !atomic_load(&sb->owner->stopping)) {
-		int rc = sandbox_come_back(sb, &err);
-
-		if (rc < 0) {
-			log_error("sandbox %s: %s", sb->id, error_text(&err));
-			sandbox_set_status(sb, SANDBOX_FAILED, error_text(&err));
-		} else if (sb->rec.ended_at_ms) {
-			sandbox_set_status(sb, SANDBOX_RUNNING, NULL);
-		}
+		if (sb->rec.status != SANDBOX_STOPPED)
+			start_locked(sb);
+		else if (sb->rec.idle)
+			finish_idle_stop(sb);
 	}
 	pthread_mutex_unlock(&sb->change);
 	sandbox_put(sb);
@@ -126,11 +144,12 @@ static int start_all(struct sandboxes *ss, struct error *err)
 		return error_set(err, -EAGAIN, "cannot start threads");
 	TAILQ_FOREACH(sb, &ss->list, link)
 	{
-		if (sb->rec.status == SANDBOX_STOPPED)
+		if (sb->rec.status == SANDBOX_STOPPED && !sb->rec.idle)
 			continue;
-		sb->rec.status = SANDBOX_RUNNING; /* whoever calls it waits for that */
+		if (sb->rec.status != SANDBOX_STOPPED)
+			sb->rec.status = SANDBOX_RUNNING; /* whoever calls it waits for that */
 		sandbox_hold(sb);
-		pool_submit(ss->starters, start_one, sb);
+		pool_submit(ss->starters, settle_one, sb);
 	}
 	return 0;
 }

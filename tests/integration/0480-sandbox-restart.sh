@@ -183,7 +183,22 @@ ok 'one that is idle after the restart is stopped' status_is "$c" stopped
 kill_daemon
 start_daemon
 is '... and stays so after the next' "$(api GET "/api/sandboxes/$c" | field .status)" stopped
-is '... unmounted' "$(grep -c "$STATE/sandboxes/$c" /proc/self/mounts)" 0
+unmounted() { # SANDBOX
+	local i
+	for ((i = 0; i < 60 * SLOW; i++)); do
+		grep -q "$STATE/sandboxes/$1" /proc/self/mounts || return 0
+		sleep 0.1
+	done
+	return 1
+}
+ok '... unmounted' unmounted "$c"
+# As it is where the daemon dies between the record and the unmounting.
+api POST "/api/mounts/$(api GET /api/mounts |
+	jq -r --arg place "/sandboxes/$c/" '.[] | select(.mountpoint + "/" | contains($place)).id')/attach" '{}' >/dev/null
+ok 'its mount without it' grep -q "$STATE/sandboxes/$c" /proc/self/mounts
+kill_daemon
+start_daemon
+ok '... is gone after the next' unmounted "$c"
 is '... until it is called' "$(run "$c" 'cat /srv/kept')" c
 ok '... and then left alone again' status_is "$c" stopped
 stop_daemon

@@ -186,7 +186,8 @@ def store():
     b.until("a line goes", lambda: not b.find("svg.plot .line.unique"))
     b.wait("#view-store .series", "Unique").click()
     b.wait("#view-store .seg button", "Hour").click()
-    b.until("the span changes", lambda: all(":" in t for t in texts("svg.plot .tick.mid")))
+    # A tick at midnight has the date.
+    b.until("the span changes", lambda: len([t for t in texts("svg.plot .tick.mid") if ":" not in t]) <= 1)
 
 
 def gc():

@@ -36,8 +36,12 @@ struct pair {
 static atomic_bool gate_is_shut;  /* wait for it to open */
 static atomic_bool queue_is_kept; /* wait for another request to be queued */
 static struct pair *now;
-/* Requests of the busy mount in a row while one of the other was queued, and the most so far. */
+/*
+ * Requests of the busy mount in a row while one of the other was queued, and the most so far.
+ * The other's may be of the kernel's own (attributes of the root), which count as its turn.
+ */
 static atomic_uint in_a_row, most_in_a_row;
+static uint64_t others_seen; /* by the one thread that serves both */
 
 int __real_view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *out);
 int __wrap_view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *out);
@@ -51,10 +55,14 @@ static bool is_queued(const struct served *m, int wait_ms)
 
 static void keep_queue(void)
 {
+	uint64_t others = atomic_load(&now->other.s->requests);
+	bool had_turn = others != others_seen;
+
+	others_seen = others;
+	if (had_turn || !is_queued(&now->other, 0))
+		atomic_store(&in_a_row, 0);
 	unsigned n = is_queued(&now->other, 0) ? atomic_fetch_add(&in_a_row, 1) + 1 : 0;
 
-	if (!n)
-		atomic_store(&in_a_row, 0);
 	if (n > atomic_load(&most_in_a_row))
 		atomic_store(&most_in_a_row, n);
 	(void)!is_queued(&now->busy, 100);
@@ -69,9 +77,7 @@ int __wrap_view_getxattr(struct view *v, uint64_t ino, const char *name, struct 
 	atomic_fetch_add(busy ? &now->busy.asked : &now->other.asked, 1);
 	while (busy && atomic_load(&gate_is_shut))
 		usleep(100);
-	if (!busy)
-		atomic_store(&in_a_row, 0);
-	else if (atomic_load(&queue_is_kept))
+	if (busy && atomic_load(&queue_is_kept))
 		keep_queue();
 	return -ENODATA;
 }
