@@ -1,8 +1,8 @@
 #!/bin/bash
 # A whole Debian system goes through: imported, mounted, used in a chroot (apt,
 # python, git, a compiler), checkpointed and forked.
-# VARVE_DEBROOT: an unpacked Debian root with python3 and git to use; else
-# mmdebstrap makes one.
+# VARVE_DEBROOT: an unpacked Debian root with python3 and git to use instead of the one that
+# scripts/debian-root makes.
 # VARVE_CACHE: the mounts' cache mode (default: one fork is shared, the others private).
 # timeout: 1500
 . "${0%/*}/lib.sh"
@@ -13,14 +13,9 @@ if [ -n "${VARVE_DEBROOT:-}" ]; then
 	[ -d "$VARVE_DEBROOT/etc/apt" ] || skip_all "VARVE_DEBROOT is no Debian root"
 	cp -a "$VARVE_DEBROOT" "$src"
 else
-	need mmdebstrap
-	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-	# As the host has it: the mirror, its keys and a proxy.
-	timeout 600 mmdebstrap --variant=minbase --include=python3,python3-venv,git,ca-certificates \
-		"$codename" "$src" >"$T/mmdebstrap.log" 2>&1 || {
-		tail -n 5 "$T/mmdebstrap.log" | sed 's/^/# /'
-		skip_all "mmdebstrap cannot make a root (no mirror?)"
-	}
+	need_debian_root
+	mkdir "$src" && tar -C "$src" -xpf "$ROOT_TAR" --xattrs '--xattrs-include=*' --numeric-owner ||
+		bail "cannot unpack the root"
 fi
 start_daemon
 

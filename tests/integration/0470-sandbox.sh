@@ -4,10 +4,9 @@
 # timeout: 900
 # tags: sandbox
 . "${0%/*}/lib.sh"
-need root fuse curl jq tar runc mmdebstrap
+need root fuse curl jq tar runc
 need_space 2000
-tar=$("$SRC/scripts/debian-root" "$BUILD/debian-root.tar" 2>"$T/root.err") ||
-	skip_all "no Debian root: $(tail -n 1 "$T/root.err")"
+need_debian_root
 
 # call METHOD PATH [CURL-ARGUMENT...]: $code and $body of the reply.
 call() {
@@ -68,7 +67,7 @@ start_daemon
 
 # --- making one ---
 reply 'no template: 422, and how to make it' 422 'varve template build debian-12' POST '' '{}'
-ok 'the template is imported' varve import ubuntu-22.04 tar "$tar"
+ok 'the template is imported' varve import ubuntu-22.04 tar "$ROOT_TAR"
 reply 'no sandbox at first' 200 '^\[\]' GET ''
 create '{"templateID":"base","timeout":0,"envs":{"WHO":"me","EMPTY":""},"metadata":{"a":"b","n":{"x":1}},
 	"memoryMB":256,"cpuCount":1,"diskMB":512,"cache":"shared","burst":true,"sandboxFamily":"x"}'

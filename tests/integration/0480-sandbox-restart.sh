@@ -3,10 +3,9 @@
 # timeout: 900
 # tags: sandbox
 . "${0%/*}/lib.sh"
-need root fuse curl jq tar runc mmdebstrap
+need root fuse curl jq tar runc
 need_space 2000
-tar=$("$SRC/scripts/debian-root" "$BUILD/debian-root.tar" 2>"$T/root.err") ||
-	skip_all "no Debian root: $(tail -n 1 "$T/root.err")"
+need_debian_root
 
 create() { # [JSON]: the new one's id
 	api POST /api/sandboxes "${1:-{\}}" | field .sandboxID | tee -a "$T/created"
@@ -51,7 +50,7 @@ one_mount_each() {
 }
 
 start_daemon
-varve import ubuntu-22.04 tar "$tar" >/dev/null || bail 'the template cannot be imported'
+varve import ubuntu-22.04 tar "$ROOT_TAR" >/dev/null || bail 'the template cannot be imported'
 
 # --- SIGTERM ---
 a=$(create '{"envs":{"WHO":"me"},"metadata":{"k":"v"},"memoryMB":200,"timeout":3600}')

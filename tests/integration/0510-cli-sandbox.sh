@@ -4,11 +4,9 @@
 # timeout: 600
 # tags: sandbox
 . "${0%/*}/lib.sh"
-need root fuse jq runc mmdebstrap
+need root fuse jq runc
 need_space 3000
-root=$(VARVE_SLOW='' "$SRC/scripts/debian-root" "$SRC/build/debian-root.tar" 2>"$T/root.log") || {
-	skip_all "no Debian root to use: $(tail -n 1 "$T/root.log")"
-}
+need_debian_root
 
 start_daemon
 cd "$T" || exit
@@ -33,7 +31,7 @@ count() { # COMMAND: how many it lists
 	varve --json "$1" | jq length
 }
 
-ok "import a Debian root" varve import debian tar "$root"
+ok "import a Debian root" varve import debian tar "$ROOT_TAR"
 
 # --- build ---
 cat >image.json <<'END'

@@ -18,9 +18,8 @@ done
 export VARVE_BUILD=$T/build BENCH_QUICK=1
 out=$T/build/bench/quick results=$T/build/bench/quick/results.json
 
-"$SRC/scripts/debian-root" "$BUILD/debian-root.tar" >/dev/null 2>"$T/err" ||
-	skip_all "no Debian root: $(tail -n 1 "$T/err")"
-[ -e "$T/build/debian-root.tar" ] || ln -s "$BUILD/debian-root.tar" "$T/build/"
+need_debian_root
+[ -e "$T/build/debian-root.tar" ] || ln -s "$ROOT_TAR" "$T/build/"
 
 groups=(mount fork checkpoint walk read write develop import size memory)
 if command -v runc >/dev/null || command -v crun >/dev/null; then groups+=(sandbox); fi

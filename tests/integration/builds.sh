@@ -14,11 +14,7 @@ code='' body='' build=''
 need_builds() {
 	need root fuse curl jq tar runc "$@"
 	need_space 2000
-	ROOT_TAR=$SRC/build/debian-root.tar
-	[ -s "$ROOT_TAR" ] || "$SRC/scripts/debian-root" "$ROOT_TAR" >"$T/root.log" 2>&1 || {
-		sed 's/^/# /' "$T/root.log"
-		skip_all "needs a Debian root (scripts/debian-root)"
-	}
+	need_debian_root
 }
 # The settings are kept for further starts. The template comes with the first one.
 start_builds() { # [JSON: settings]

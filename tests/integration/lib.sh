@@ -178,25 +178,30 @@ start_daemon() {
 	tail -n 20 "$T/daemon.log" | sed 's/^/# /'
 	bail "the daemon does not answer"
 }
-# A daemon whose default template is a real Debian root (scripts/debian-root; made once and
-# kept in the build directory), the snapshot "debian". JSON has more members of its config.
-start_debian_daemon() { # JSON [ARGUMENT...]
-	local tar=$BUILD/debian-root.tar config=$T/config.json
+# A real Debian root as a tar, $ROOT_TAR: made once, for the tests of all builds.
+need_debian_root() {
 	need mmdebstrap
-	if ! "$SRC/scripts/debian-root" "$tar" >"$T/.root" 2>&1; then
+	ROOT_TAR=$SRC/build/debian-root.tar
+	if ! "$SRC/scripts/debian-root" "$ROOT_TAR" >"$T/.root" 2>&1; then
 		tail -n 5 "$T/.root" | sed 's/^/# /'
 		skip_all "cannot make a Debian root (no mirror?)"
 	fi
+}
+# A daemon whose default template is a Debian root, the snapshot "debian". JSON has more
+# members of its config.
+start_debian_daemon() { # JSON [ARGUMENT...]
+	local config=$T/config.json
+	need_debian_root
 	# Build steps reach the network as the host does.
 	jq -n --argjson more "$1" '$more + {defaultTemplate: "debian", buildEnv: (env |
 		with_entries(select(.key | test("^(https?|no)_proxy$"; "i"))))}' >"$config" || bail "bad config"
 	start_daemon --config "$config" "${@:2}"
-	varve import debian tar "$tar" >"$T/.out" 2>&1 || bail "import of the root: $(cat "$T/.out")"
+	varve import debian tar "$ROOT_TAR" >"$T/.out" 2>&1 || bail "import of the root: $(cat "$T/.out")"
 }
 # Whether the mirror that the Debian root's apt uses answers.
 mirror_reachable() {
 	local uri suite
-	read -r _ uri suite _ < <(tar -xOf "$BUILD/debian-root.tar" ./etc/apt/sources.list |
+	read -r _ uri suite _ < <(tar -xOf "$ROOT_TAR" ./etc/apt/sources.list |
 		sed 's/\[[^]]*\]//' | grep -m 1 '^deb ')
 	curl -fsSI --max-time 30 -o /dev/null "${uri%/}/dists/$suite/Release"
 }
