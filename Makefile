@@ -10,6 +10,7 @@
 #   install clean
 # Options: DEVELOPER=1 (-Werror), SANITIZE=address,undefined or thread,
 # COVERAGE=1, BUILD=dir (one for each set of options), V=1 (show commands),
+# LINKER=gold (or lld: many programs are linked, the usual one takes three times as long),
 # PREFIX=/usr/local, DESTDIR=
 
 BUILD ?= build
@@ -26,6 +27,7 @@ CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -I. $(PK
 COVERAGE_FLAGS =
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(COVERAGE_FLAGS) -fno-omit-frame-pointer -pthread -MMD -MP
 LDLIBS += $(PKG_LIBS) -lrocksdb -pthread
+LINK_FLAGS = $(if $(LINKER),-fuse-ld=$(LINKER))
 ifdef DEVELOPER
 ALL_CFLAGS += -Werror
 endif
@@ -123,7 +125,7 @@ $(BUILD)/libvarve-%.a:
 define link
 @mkdir -p $(@D)
 @$(if $(V),,echo "  LINK  $@")
-$(Q)$(CC) $(LDFLAGS) $(COVERAGE_FLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+$(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) $(COVERAGE_FLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 endef
 $(BUILD)/bin/snapshotd: $(BUILD)/snapshotd/main.o $(DAEMON_A) $(FS_A) $(STORE_A)
 	$(link) $(LDLIBS)

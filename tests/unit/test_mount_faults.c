@@ -582,7 +582,7 @@ static void fail_all(enum kind kind, bool power, int first, int stride)
 	int calls = first;
 
 	while (run(calls, kind, power))
-		calls += stride;
+		calls += stride * CALL_STRIDE;
 	print_message("%s calls: about %d\n", kind ? "memory" : "disk", calls);
 	assert_true(calls > 20);
 }
