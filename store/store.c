@@ -22,6 +22,7 @@
 #include "store/base/sync_dir.h"
 #include "store/base/wire.h"
 #include "store/chunk/codec.h"
+#include "store/kv/meta.h"
 #include "store/base/private.h"
 
 #define FORMAT_NAME "FORMAT"
@@ -355,11 +356,6 @@ void store_close(struct store *s)
 
 /* ---- pins ---- */
 
-struct pin_key {
-	char text[256];
-	size_t len;
-};
-
 /*
  * Most owners have few pins of chunks, or none: delete them one by one. A range
  * deletion slows every lookup in the family, because RocksDB sorts all of them
@@ -367,20 +363,20 @@ struct pin_key {
  */
 #define UNPIN_SINGLY 1000
 
-static struct pin_key pin_key(const char *prefix, const char *owner, const char *suffix)
+static struct meta_key pin_key(enum meta_kind kind, const char *owner, const char *suffix)
 {
-	struct pin_key k;
-	int n = snprintf(k.text, sizeof(k.text), "%s%s%s", prefix, owner, suffix);
-	assert(n > 0 && (size_t)n < sizeof(k.text));
+	char name[META_NAME_MAX + 1];
+	int n = snprintf(name, sizeof(name), "%s%s", owner, suffix);
+
+	assert(n > 0 && (size_t)n < sizeof(name));
 	assert(!strchr(owner, '/'));
-	k.len = (size_t)n;
-	return k;
+	return meta_key(kind, name);
 }
 
 void store_pin_tree(struct store *s, struct kv_batch *b, const char *owner,
 		    const struct digest *root)
 {
-	struct pin_key k = pin_key(STORE_PIN_TREE, owner, "");
+	struct meta_key k = pin_key(META_PIN_TREE, owner, "");
 	kv_batch_put(s->kv, b, KV_META, k.text, k.len, root->b, sizeof(root->b));
 }
 
@@ -389,15 +385,15 @@ void store_pin_chunk(struct store *s, struct kv_batch *b, const char *owner,
 {
 	char hex[1 + DIGEST_HEX_SIZE] = "/";
 	digest_to_hex(chunk, hex + 1);
-	struct pin_key k = pin_key(STORE_PIN_CHUNK, owner, hex);
+	struct meta_key k = pin_key(META_PIN_CHUNK, owner, hex);
 	kv_batch_put(s->kv, b, KV_META, k.text, k.len, "", 0);
 }
 
 void store_unpin_chunks(struct store *s, struct kv_batch *b, const char *owner)
 {
 	/* '0' follows '/' in ASCII. */
-	struct pin_key from = pin_key(STORE_PIN_CHUNK, owner, "/");
-	struct pin_key to = pin_key(STORE_PIN_CHUNK, owner, "0");
+	struct meta_key from = pin_key(META_PIN_CHUNK, owner, "/");
+	struct meta_key to = pin_key(META_PIN_CHUNK, owner, "0");
 	CLEANUP(kv_iter_free_p)
 	struct kv_iter *it =
 		kv_iter_new_range(s->kv, KV_META, from.text, from.len, to.text, to.len);
@@ -413,7 +409,7 @@ void store_unpin_chunks(struct store *s, struct kv_batch *b, const char *owner)
 
 void store_unpin_all(struct store *s, struct kv_batch *b, const char *owner)
 {
-	struct pin_key k = pin_key(STORE_PIN_TREE, owner, "");
+	struct meta_key k = pin_key(META_PIN_TREE, owner, "");
 	kv_batch_del(s->kv, b, KV_META, k.text, k.len);
 	store_unpin_chunks(s, b, owner);
 }

@@ -89,8 +89,6 @@ static inline struct tree_fs store_tree(const struct store *s, const struct dige
  * "pin/chunk/OWNER/HEX" -> "". Put into the caller's batch, so that a pin
  * and what needs it are written together. OWNER is a mount's or build's id.
  */
-#define STORE_PIN_TREE "pin/tree/"
-#define STORE_PIN_CHUNK "pin/chunk/"
 void store_pin_tree(struct store *s, struct kv_batch *b, const char *owner,
 		    const struct digest *root);
 void store_pin_chunk(struct store *s, struct kv_batch *b, const char *owner,

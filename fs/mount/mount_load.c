@@ -16,8 +16,8 @@
 #include "fs/host/child.h"
 #include "fs/host/mountinfo.h"
 #include "store/base/log.h"
+#include "store/kv/meta.h"
 
-#define PREFIX "mount/"
 #define FUSE_TYPE "fuse.varve"
 
 struct record_list {
@@ -37,8 +37,10 @@ struct mount_set {
 	size_t n;
 };
 
-static int add_record(struct record_list *l, const void *json, size_t len)
+static int add_record(void *arg, const char *id, const void *json, size_t len)
 {
+	struct record_list *l = arg;
+
 	if (l->n == l->cap) {
 		size_t cap = l->cap ? l->cap * 2 : 16;
 		struct mount_record *p = realloc(l->recs, cap * sizeof(*p));
@@ -52,32 +54,16 @@ static int add_record(struct record_list *l, const void *json, size_t len)
 
 	if (!r)
 		l->n++;
-	return r;
+	else if (r == -EBADMSG)
+		log_error("the record of mount %s is damaged; the mount is left out", id);
+	return r == -EBADMSG ? 0 : r;
 }
 
 static int read_records(struct store *s, struct record_list *l, struct error *err)
 {
-	struct kv_iter *it CLEANUP(kv_iter_free_p) = kv_iter_new(s->kv, KV_META);
-	int r;
+	int r = meta_each(s->kv, META_MOUNT, "", add_record, l);
 
-	if (!it)
-		return error_set(err, -ENOMEM, "out of memory");
-	for (kv_iter_seek(it, PREFIX, strlen(PREFIX)); kv_iter_valid(it); kv_iter_next(it)) {
-		size_t klen, vlen;
-		const uint8_t *key = kv_iter_key(it, &klen);
-		const uint8_t *val = kv_iter_value(it, &vlen);
-
-		if (klen < strlen(PREFIX) || memcmp(key, PREFIX, strlen(PREFIX)) != 0)
-			break;
-		r = add_record(l, val, vlen);
-		if (r == -EBADMSG)
-			log_error("the record %.*s is damaged; its mount is left out", (int)klen,
-				  (const char *)key);
-		else if (r)
-			return error_set(err, r, "out of memory");
-	}
-	r = kv_iter_status(it);
-	return r ? error_prefix(err, r, "cannot read the mounts' records") : 0;
+	return r ? error_set_errno(err, r, "cannot read the mounts' records") : 0;
 }
 
 /* Is it what a daemon that died has left? Then it answers to nothing. */
@@ -205,10 +191,7 @@ static void fail_abandoned(struct store *s, const struct mount_set *all)
 /* Is there a record for the id? One that is damaged, and so not in the list, is one. */
 static bool has_record(struct store *s, const char *id)
 {
-	char key[64];
-	int n = snprintf(key, sizeof(key), PREFIX "%s", id);
-
-	return n >= (int)sizeof(key) || kv_has(s->kv, KV_META, key, (size_t)n) != 0;
+	return meta_has(s->kv, META_MOUNT, id) != 0;
 }
 
 static void remove_files(struct store *s, const char *id)

@@ -8,6 +8,7 @@
 
 #include "fs/mount/mount_internal.h"
 #include "store/base/bytes_json.h"
+#include "store/kv/meta.h"
 
 void mount_record_fini(struct mount_record *r)
 {
@@ -116,33 +117,24 @@ int mount_record_decode(const void *json, size_t len, struct mount_record *out)
 	return r;
 }
 
-static void record_key(const char *id, char out[64])
-{
-	snprintf(out, 64, "mount/%s", id);
-}
-
 int mount_record_put(struct store *s, struct kv_batch *b, const struct mount_record *r)
 {
 	json_t *j = to_json(r);
 	char *text = j ? json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
-	char key[64];
+	int res = text ? meta_batch_put(s->kv, b, META_MOUNT, r->id, text, strlen(text)) : -ENOMEM;
 
 	json_decref(j);
-	if (!text)
-		return -ENOMEM;
-	record_key(r->id, key);
-	kv_batch_put(s->kv, b, KV_META, key, strlen(key), text, strlen(text));
 	free(text);
-	store_pin_tree(s, b, r->id, &r->base);
-	return 0;
+	if (!res)
+		store_pin_tree(s, b, r->id, &r->base);
+	return res;
 }
 
 void mount_record_del(struct store *s, struct kv_batch *b, const char *id)
 {
-	char key[64];
+	struct meta_key k = meta_key(META_MOUNT, id);
 
-	record_key(id, key);
-	kv_batch_del(s->kv, b, KV_META, key, strlen(key));
+	kv_batch_del(s->kv, b, KV_META, k.text, k.len);
 	store_unpin_all(s, b, id);
 }
 

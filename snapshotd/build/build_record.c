@@ -9,11 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "snapshotd/state/meta.h"
+#include "snapshotd/state/json_record.h"
 #include "store/base/bytes_json.h"
 #include "store/base/log.h"
-
-#define PREFIX "build/"
 
 static const char *const times[] = { "createdAt", "startedAt", "endedAt" };
 
@@ -74,7 +72,8 @@ int build_record_put(struct build *bd)
 {
 	CLEANUP(json_freep) json_t *j = record_of(bd);
 
-	return j ? meta_put(bd->owner->opt.store->kv, PREFIX, bd->id, j, KV_LOG) : -ENOMEM;
+	return j ? json_record_put(bd->owner->opt.store->kv, META_BUILD, bd->id, j, KV_LOG)
+		 : -ENOMEM;
 }
 
 /* ---- the list ---- */
@@ -108,7 +107,7 @@ static json_t *to_api(const json_t *record)
 int builds_get(struct builds *b, const char *id, json_t **out, struct error *err)
 {
 	CLEANUP(json_freep) json_t *j = NULL;
-	int rc = meta_get(b->opt.store->kv, PREFIX, id, &j);
+	int rc = json_record_get(b->opt.store->kv, META_BUILD, id, &j);
 
 	if (rc == -ENOENT)
 		return error_set(err, rc, "no build has the id \"%.64s\"", id);
@@ -136,7 +135,7 @@ static int compare_newest_first(const void *a, const void *b)
 static int records_sorted(struct builds *b, json_t ***out, size_t *out_n)
 {
 	CLEANUP(json_freep) json_t *all = json_array();
-	int rc = all ? meta_each(b->opt.store->kv, PREFIX, collect, all) : -ENOMEM;
+	int rc = all ? json_record_each(b->opt.store->kv, META_BUILD, collect, all) : -ENOMEM;
 	size_t n = json_array_size(all);
 	json_t **list = rc == 0 ? calloc(n + 1, sizeof(*list)) : NULL;
 
@@ -201,25 +200,26 @@ int build_record_outcome(struct builds *b, const char *id, struct build_outcome 
 	if (rc < 0)
 		return rc;
 	snprintf(out->build_id, sizeof(out->build_id), "%s", id);
-	snprintf(out->snapshot_id, sizeof(out->snapshot_id), "%s", meta_text(j, "snapshotID"));
+	snprintf(out->snapshot_id, sizeof(out->snapshot_id), "%s",
+		 json_record_text(j, "snapshotID"));
 	out->failed_step = (unsigned)get_int(j, "failedStep");
-	if (strcmp(meta_text(j, "state"), build_state_name(BUILD_READY)) == 0)
+	if (strcmp(json_record_text(j, "state"), build_state_name(BUILD_READY)) == 0)
 		return 0;
-	return error_set(err, -ECHILD, "%s", meta_text(j, "error"));
+	return error_set(err, -ECHILD, "%s", json_record_text(j, "error"));
 }
 
 static bool record_is_final(const json_t *j)
 {
 	enum build_state s;
 
-	return build_state_parse(meta_text(j, "state"), &s) < 0 || build_state_is_final(s);
+	return build_state_parse(json_record_text(j, "state"), &s) < 0 || build_state_is_final(s);
 }
 
 void build_record_remove(struct builds *b, const char *id)
 {
 	char *path = builds_path(b, id, ".log");
 
-	if (meta_del(b->opt.store->kv, PREFIX, id, KV_LOG) < 0 ||
+	if (meta_del(b->opt.store->kv, META_BUILD, id, KV_LOG) < 0 ||
 	    (path && unlink(path) < 0 && errno != ENOENT))
 		log_warn("build %s cannot be removed", id);
 	free(path);
@@ -233,7 +233,7 @@ void builds_prune(struct builds *b)
 	if (records_sorted(b, &list, &n) < 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
-		const char *id = meta_text(list[i], "id");
+		const char *id = json_record_text(list[i], "id");
 
 		if (record_is_final(list[i]) && kept++ >= BUILDS_KEPT)
 			build_record_remove(b, id);

@@ -12,10 +12,9 @@
 #include <unistd.h>
 
 #include "snapshotd/build/image_cache.h"
-#include "snapshotd/state/meta.h"
+#include "snapshotd/state/json_record.h"
 #include "store/base/log.h"
 
-#define PREFIX "build/"
 #define REASON "snapshotd stopped during the build"
 
 static void json_freep(json_t **j)
@@ -57,14 +56,14 @@ static int end_record(struct recovery *r, const char *id, const json_t *record, 
 	if (rc)
 		return -ENOMEM;
 	log_info("build %s: %s", id, REASON);
-	return meta_put(r->b->opt.store->kv, PREFIX, id, j, KV_LOG);
+	return json_record_put(r->b->opt.store->kv, META_BUILD, id, j, KV_LOG);
 }
 
 /* Whether a build that has ended has left a mount, which may be discarded since. */
 static bool is_kept(struct recovery *r, const char *id, const json_t *record)
 {
 	CLEANUP(json_freep) json_t *j = NULL;
-	const char *mount_id = meta_text(record, "mountID");
+	const char *mount_id = json_record_text(record, "mountID");
 	struct mount_entry *e;
 
 	if (!mount_id[0])
@@ -75,7 +74,7 @@ static bool is_kept(struct recovery *r, const char *id, const json_t *record)
 	}
 	j = json_copy((json_t *)record);
 	if (!j || json_object_set_new(j, "mountID", json_null()) ||
-	    meta_put(r->b->opt.store->kv, PREFIX, id, j, KV_LOG) < 0)
+	    json_record_put(r->b->opt.store->kv, META_BUILD, id, j, KV_LOG) < 0)
 		log_debug("build %s names a mount that is gone", id);
 	return false;
 }
@@ -87,7 +86,7 @@ static int recover_record(void *arg, const char *id, const json_t *j)
 	bool keep = json_is_true(json_object_get(j, "keepFailed"));
 	int rc = 0;
 
-	if (build_state_parse(meta_text(j, "state"), &s) < 0)
+	if (build_state_parse(json_record_text(j, "state"), &s) < 0)
 		s = BUILD_QUEUED; /* of a later version, perhaps */
 	if (build_state_after_crash(s) != s)
 		rc = end_record(r, id, j, keep);
@@ -118,9 +117,9 @@ static void note_kept(struct recovery *r, const char *id, const char *mount_id)
 {
 	CLEANUP(json_freep) json_t *j = NULL;
 
-	if (meta_get(r->b->opt.store->kv, PREFIX, id, &j) < 0 ||
+	if (json_record_get(r->b->opt.store->kv, META_BUILD, id, &j) < 0 ||
 	    json_object_set_new(j, "mountID", json_string(mount_id)) ||
-	    meta_put(r->b->opt.store->kv, PREFIX, id, j, KV_LOG) < 0)
+	    json_record_put(r->b->opt.store->kv, META_BUILD, id, j, KV_LOG) < 0)
 		log_warn("build %s does not name the mount %s that it left", id, mount_id);
 }
 
@@ -224,7 +223,7 @@ int builds_recover(struct builds *b, struct error *err)
 	CLEANUP(json_freep) json_t *discarded = json_object();
 	struct recovery r = { b, kept, mounted, discarded };
 	int rc = kept && mounted && discarded
-			 ? meta_each(b->opt.store->kv, PREFIX, recover_record, &r)
+			 ? json_record_each(b->opt.store->kv, META_BUILD, recover_record, &r)
 			 : -ENOMEM;
 
 	if (rc == 0)

@@ -6,14 +6,10 @@
 #include <strings.h>
 #include <sys/utsname.h>
 
-#include "snapshotd/state/meta.h"
+#include "snapshotd/state/json_record.h"
 #include "store/base/buf.h"
 #include "store/base/log.h"
 #include "store/base/jcs.h"
-
-#define IMAGE "image/"
-#define STEP "imagestep/"
-#define MANIFEST "manifest/"
 
 static void json_freep(json_t **j)
 {
@@ -95,7 +91,7 @@ int image_base_id(const struct snapshot *base, const json_t *build_env, char out
 
 static int copy_text(const json_t *j, const char *name, char *out, size_t size)
 {
-	const char *text = meta_text(j, name);
+	const char *text = json_record_text(j, name);
 
 	if (strlen(text) >= size)
 		return -EBADMSG;
@@ -126,14 +122,14 @@ static int entry_read(const char *key, const json_t *j, struct image_entry *e)
 }
 
 /* The snapshot of a record, if it is there and ready; the record is dropped where it is gone. */
-static int find_ready(struct store *s, const char *prefix, const char *key, const char *id,
+static int find_ready(struct store *s, enum meta_kind kind, const char *key, const char *id,
 		      struct snapshot *out)
 {
 	struct snapshot snap = { 0 };
 	int rc = snapshots_get(s->snapshots, id, &snap, NULL);
 
-	if (rc == -ENOENT && meta_del(s->kv, prefix, key, KV_LOG) < 0)
-		log_debug("%s%s names a snapshot that is gone", prefix, key);
+	if (rc == -ENOENT && meta_del(s->kv, kind, key, KV_LOG) < 0)
+		log_debug("%s%s names a snapshot that is gone", meta_prefix(kind), key);
 	if (rc == 0 && snap.status != SNAPSHOT_READY) {
 		snapshot_fini(&snap);
 		rc = -ENOENT;
@@ -160,14 +156,14 @@ int image_cache_find(struct store *s, const char *key, const char *base_id, stru
 {
 	CLEANUP(json_freep) json_t *j = NULL;
 	struct image_entry e;
-	int rc = meta_get(s->kv, IMAGE, key, &j);
+	int rc = json_record_get(s->kv, META_IMAGE, key, &j);
 
 	if (rc == 0)
 		rc = entry_read(key, j, &e);
 	if (rc == 0 && (!e.base_id[0] || (base_id && strcmp(base_id, e.base_id) != 0)))
 		rc = -ENOENT;
 	if (rc == 0)
-		rc = find_ready(s, IMAGE, key, e.snapshot_id, snap);
+		rc = find_ready(s, META_IMAGE, key, e.snapshot_id, snap);
 	if (rc < 0)
 		return rc;
 	note_use(s, snap);
@@ -178,10 +174,11 @@ int image_cache_find(struct store *s, const char *key, const char *base_id, stru
 int image_cache_find_step(struct store *s, const char *step_key, struct snapshot *snap)
 {
 	CLEANUP(json_freep) json_t *j = NULL;
-	int rc = meta_get(s->kv, STEP, step_key, &j);
+	int rc = json_record_get(s->kv, META_IMAGE_STEP, step_key, &j);
 
 	if (rc == 0)
-		rc = find_ready(s, STEP, step_key, meta_text(j, "snapshot"), snap);
+		rc = find_ready(s, META_IMAGE_STEP, step_key, json_record_text(j, "snapshot"),
+				snap);
 	if (rc == 0)
 		note_use(s, snap);
 	return rc;
@@ -190,13 +187,14 @@ int image_cache_find_step(struct store *s, const char *step_key, struct snapshot
 /* ---- writing ---- */
 
 /* What a record named until now is found no more: gc may take it soon. */
-static void retire(struct store *s, const char *prefix, const char *key, const char *new_id)
+static void retire(struct store *s, enum meta_kind kind, const char *key, const char *new_id)
 {
 	CLEANUP(json_freep) json_t *j = NULL;
 	struct snapshot old = { 0 };
 
-	if (meta_get(s->kv, prefix, key, &j) < 0 || strcmp(meta_text(j, "snapshot"), new_id) == 0 ||
-	    snapshots_get(s->snapshots, meta_text(j, "snapshot"), &old, NULL) < 0)
+	if (json_record_get(s->kv, kind, key, &j) < 0 ||
+	    strcmp(json_record_text(j, "snapshot"), new_id) == 0 ||
+	    snapshots_get(s->snapshots, json_record_text(j, "snapshot"), &old, NULL) < 0)
 		return;
 	if (image_cache_owns(&old) &&
 	    snapshots_pin(s->snapshots, old.id, old.pinned, IMAGE_CACHE_REPLACED_TTL_S, NULL) < 0)
@@ -213,14 +211,14 @@ static int put_image(struct store *s, struct kv_batch *b, const struct image_ent
 			  base, "baseID", e->base_id, "steps", (json_int_t)e->n_steps, "newBytes",
 			  (json_int_t)e->new_bytes, "createdAtMs", (json_int_t)e->created_at_ms);
 
-	return j ? meta_batch_put(s->kv, b, IMAGE, e->key, j) : -ENOMEM;
+	return j ? json_record_batch_put(s->kv, b, META_IMAGE, e->key, j) : -ENOMEM;
 }
 
 static int put_step(struct store *s, struct kv_batch *b, const char *key, const char *snapshot_id)
 {
 	CLEANUP(json_freep) json_t *j = json_pack("{s:s}", "snapshot", snapshot_id);
 
-	return j ? meta_batch_put(s->kv, b, STEP, key, j) : -ENOMEM;
+	return j ? json_record_batch_put(s->kv, b, META_IMAGE_STEP, key, j) : -ENOMEM;
 }
 
 struct become {
@@ -255,9 +253,9 @@ int image_cache_put(struct store *s, const char *snapshot_id, const char *step_k
 		rc = put_image(s, b, e, base);
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot record the image");
-	retire(s, STEP, step_key, snapshot_id);
+	retire(s, META_IMAGE_STEP, step_key, snapshot_id);
 	if (e)
-		retire(s, IMAGE, e->key, snapshot_id);
+		retire(s, META_IMAGE, e->key, snapshot_id);
 	rc = snapshots_update(s->snapshots, snapshot_id, become_entry, &become, b, NULL, err);
 	return rc < 0 ? error_prefix(err, rc, "cannot record the image") : 0;
 }
@@ -278,19 +276,19 @@ int image_cache_link(struct store *s, const struct image_entry *e, const char *b
 
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot record the image");
-	retire(s, IMAGE, e->key, e->snapshot_id);
+	retire(s, META_IMAGE, e->key, e->snapshot_id);
 	rc = snapshots_update(s->snapshots, e->snapshot_id, become_image, &entry, b, NULL, err);
 	return rc < 0 ? error_prefix(err, rc, "cannot record the image") : 0;
 }
 
 int image_cache_put_manifest(struct store *s, const char *key, const json_t *manifest)
 {
-	return meta_put(s->kv, MANIFEST, key, manifest, KV_LOG);
+	return json_record_put(s->kv, META_MANIFEST, key, manifest, KV_LOG);
 }
 
 json_t *image_cache_manifest(struct store *s, const char *key)
 {
 	json_t *j = NULL;
 
-	return meta_get(s->kv, MANIFEST, key, &j) == 0 ? j : NULL;
+	return json_record_get(s->kv, META_MANIFEST, key, &j) == 0 ? j : NULL;
 }

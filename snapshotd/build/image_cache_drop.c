@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "snapshotd/state/meta.h"
+#include "snapshotd/state/json_record.h"
 #include "store/base/log.h"
 
 static void json_freep(json_t **j)
@@ -81,22 +81,22 @@ void image_cache_release(struct store *s, const char *key)
 {
 	CLEANUP(json_freep) json_t *j = NULL;
 
-	if (key[0] && meta_get(s->kv, "image/", key, &j) == 0)
-		release(s, key, meta_text(j, "snapshot"));
+	if (key[0] && json_record_get(s->kv, META_IMAGE, key, &j) == 0)
+		release(s, key, json_record_text(j, "snapshot"));
 }
 
 int image_cache_forget(struct store *s, const char *key, struct error *err)
 {
 	CLEANUP(json_freep) json_t *j = NULL;
-	int rc = meta_get(s->kv, "image/", key, &j);
+	int rc = json_record_get(s->kv, META_IMAGE, key, &j);
 
 	if (rc == -ENOENT)
 		return error_set(err, rc, "no image with the key %.64s is cached", key);
 	if (rc == 0)
-		rc = meta_del(s->kv, "image/", key, KV_SYNC);
+		rc = meta_del(s->kv, META_IMAGE, key, KV_SYNC);
 	if (rc < 0)
 		return error_set_errno(err, rc, "image %.64s", key);
-	release(s, key, meta_text(j, "snapshot"));
+	release(s, key, json_record_text(j, "snapshot"));
 	return 0;
 }
 
@@ -124,7 +124,7 @@ static json_t *names_for(const struct snapshot_list *l, const char *key)
 static int list_one(void *arg, const char *key, const json_t *j)
 {
 	struct listing *li = arg;
-	const struct snapshot *s = list_find(&li->l, meta_text(j, "snapshot"));
+	const struct snapshot *s = list_find(&li->l, json_record_text(j, "snapshot"));
 	char created[TIME_TEXT_SIZE], used[TIME_TEXT_SIZE];
 	json_t *o;
 
@@ -133,7 +133,7 @@ static int list_one(void *arg, const char *key, const json_t *j)
 	time_to_text(s->created_at_ms, created);
 	time_to_text(s->last_used_at_ms, used);
 	o = json_pack("{s:s, s:s, s:s, s:o, s:O, s:I, s:I, s:I, s:s, s:s}", "key", key,
-		      "snapshotID", s->id, "base", meta_text(j, "base"), "names",
+		      "snapshotID", s->id, "base", json_record_text(j, "base"), "names",
 		      names_for(&li->l, key), "steps", json_object_get(j, "steps"), "sizeBytes",
 		      (json_int_t)s->size_bytes, "newBytes",
 		      json_integer_value(json_object_get(j, "newBytes")), "fileCount",
@@ -148,7 +148,7 @@ int image_cache_list(struct store *s, json_t **out, struct error *err)
 			: error_set(err, -ENOMEM, "out of memory");
 
 	if (rc == 0) {
-		rc = meta_each(s->kv, "image/", list_one, &li);
+		rc = json_record_each(s->kv, META_IMAGE, list_one, &li);
 		snapshots_list_free(li.l.s, li.l.n);
 		if (rc < 0)
 			error_set_errno(err, rc, "cannot list the images");
@@ -166,7 +166,7 @@ struct sweep {
 	struct store *store;
 	struct kv_batch *batch;
 	struct snapshot_list l;
-	const char *prefix;
+	enum meta_kind kind;
 	json_t *keys; /* a set: those that builds and snapshots name */
 };
 
@@ -174,15 +174,15 @@ static int sweep_entry(void *arg, const char *name, const json_t *j)
 {
 	struct sweep *sw = arg;
 
-	if (list_find(&sw->l, meta_text(j, "snapshot")))
+	if (list_find(&sw->l, json_record_text(j, "snapshot")))
 		return 0;
-	return meta_batch_del(sw->store->kv, sw->batch, sw->prefix, name);
+	return meta_batch_del(sw->store->kv, sw->batch, sw->kind, name);
 }
 
 static int note_key(void *arg, const char *name, const json_t *j)
 {
 	struct sweep *sw = arg;
-	const char *key = meta_text(j, "key");
+	const char *key = json_record_text(j, "key");
 
 	(void)name;
 	return key[0] && json_object_set_new(sw->keys, key, json_true()) ? -ENOMEM : 0;
@@ -195,7 +195,7 @@ static int sweep_manifest(void *arg, const char *name, const json_t *j)
 	(void)j;
 	if (json_object_get(sw->keys, name))
 		return 0;
-	return meta_batch_del(sw->store->kv, sw->batch, "manifest/", name);
+	return meta_batch_del(sw->store->kv, sw->batch, META_MANIFEST, name);
 }
 
 static int sweep_all(struct sweep *sw)
@@ -203,19 +203,19 @@ static int sweep_all(struct sweep *sw)
 	struct kv *kv = sw->store->kv;
 	int rc;
 
-	sw->prefix = "image/";
-	rc = meta_each(kv, sw->prefix, sweep_entry, sw);
-	sw->prefix = "imagestep/";
+	sw->kind = META_IMAGE;
+	rc = json_record_each(kv, sw->kind, sweep_entry, sw);
+	sw->kind = META_IMAGE_STEP;
 	if (rc == 0)
-		rc = meta_each(kv, sw->prefix, sweep_entry, sw);
+		rc = json_record_each(kv, sw->kind, sweep_entry, sw);
 	for (size_t i = 0; i < sw->l.n && rc == 0; i++)
 		if (sw->l.s[i].content_hash[0] &&
 		    json_object_set_new(sw->keys, sw->l.s[i].content_hash, json_true()))
 			rc = -ENOMEM;
 	if (rc == 0)
-		rc = meta_each(kv, "build/", note_key, sw);
+		rc = json_record_each(kv, META_BUILD, note_key, sw);
 	if (rc == 0)
-		rc = meta_each(kv, "manifest/", sweep_manifest, sw);
+		rc = json_record_each(kv, META_MANIFEST, sweep_manifest, sw);
 	return rc < 0 ? rc : kv_write(kv, sw->batch, KV_LOG);
 }
 

@@ -18,8 +18,6 @@
 #include "snapshotd/sandbox/sandbox_patches.h"
 #include "store/base/log.h"
 
-#define NOTE_PREFIX "checkpointing/"
-
 struct checkpoint {
 	TAILQ_ENTRY(checkpoint) link;
 	struct checkpoint_record rec; /* constant */
@@ -76,7 +74,7 @@ static void forget(struct checkpoints *cs, const char *id)
 	pthread_mutex_unlock(&cs->lock);
 	if (c)
 		checkpoint_free(c);
-	if (c && record_del(cs->store->kv, CHECKPOINT_PREFIX, id) < 0)
+	if (c && meta_del(cs->store->kv, META_CHECKPOINT, id, KV_LOG) < 0)
 		log_error("the record of checkpoint %s cannot be deleted", id);
 }
 
@@ -108,7 +106,7 @@ int checkpoints_open(struct store *s, struct checkpoints **out, struct error *er
 	cs->next_sequence = 1;
 	pthread_mutex_init(&cs->lock, NULL);
 	TAILQ_INIT(&cs->list);
-	rc = record_each(s->kv, CHECKPOINT_PREFIX, load_one, cs);
+	rc = meta_each(s->kv, META_CHECKPOINT, "", load_one, cs);
 	if (rc < 0) {
 		checkpoints_close(cs);
 		return error_set_errno(err, rc, "cannot read the records of checkpoints");
@@ -321,12 +319,12 @@ static int note_put(struct sandbox *sb)
 
 	snprintf(text, sizeof(text), "{\"sinceMs\":%lld}", (long long)clock_ms());
 	json = strdup(text);
-	return json ? record_put(sb->owner->store->kv, NOTE_PREFIX, sb->id, json) : -ENOMEM;
+	return json ? record_put(sb->owner->store->kv, META_CHECKPOINTING, sb->id, json) : -ENOMEM;
 }
 
 static void note_del(struct sandboxes *ss, const char *sandbox_id)
 {
-	if (record_del(ss->store->kv, NOTE_PREFIX, sandbox_id) < 0)
+	if (meta_del(ss->store->kv, META_CHECKPOINTING, sandbox_id, KV_LOG) < 0)
 		log_error("sandbox %s: a note of a checkpoint is left", sandbox_id);
 }
 
@@ -346,7 +344,7 @@ static int record_new(struct sandbox *sb, const char *name, const struct snapsho
 		rc = checkpoint_record_encode(&c->rec, &json);
 	}
 	if (rc == 0)
-		rc = record_put(cs->store->kv, CHECKPOINT_PREFIX, s->id, json);
+		rc = record_put(cs->store->kv, META_CHECKPOINT, s->id, json);
 	if (rc < 0) {
 		json_decref(j);
 		if (c)
@@ -543,7 +541,7 @@ static void drop_unrecorded(struct sandboxes *ss, const char *mount_id, int64_t 
 int checkpoints_recover(struct sandboxes *ss, struct error *err)
 {
 	struct notes notes = { 0 };
-	int rc = record_each(ss->store->kv, NOTE_PREFIX, note_read, &notes);
+	int rc = meta_each(ss->store->kv, META_CHECKPOINTING, "", note_read, &notes);
 
 	for (size_t i = 0; rc == 0 && i < notes.n; i++) {
 		struct sandbox *sb;

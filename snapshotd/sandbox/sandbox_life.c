@@ -305,7 +305,7 @@ int sandbox_kill_locked(struct sandbox *sb, struct error *err)
 
 	if (sb->gone)
 		return error_set(err, -ENOENT, "sandbox %s has been killed", sb->id);
-	rc = record_del(sb->owner->store->kv, SANDBOX_PREFIX, sb->id);
+	rc = meta_del(sb->owner->store->kv, META_SANDBOX, sb->id, KV_LOG);
 	if (rc < 0)
 		return error_set_errno(err, rc, "sandbox %s: its record cannot be deleted", sb->id);
 	pthread_mutex_lock(&sb->lock);

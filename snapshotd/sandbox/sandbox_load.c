@@ -107,7 +107,7 @@ static void start_locked(struct sandbox *sb)
 	}
 }
 
-/* change held. The daemon may have died after the record that it is idle, before it was detached. */
+/* change held. The daemon may have died between the record that it is idle and the detaching. */
 static void finish_idle_stop(struct sandbox *sb)
 {
 	struct error err = ERROR_INIT;
@@ -156,7 +156,7 @@ static int start_all(struct sandboxes *ss, struct error *err)
 
 int sandboxes_load(struct sandboxes *ss, struct error *err)
 {
-	int rc = record_each(ss->store->kv, SANDBOX_PREFIX, load_one, ss);
+	int rc = meta_each(ss->store->kv, META_SANDBOX, "", load_one, ss);
 
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot read the records of sandboxes");

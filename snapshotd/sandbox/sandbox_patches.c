@@ -49,12 +49,12 @@ static int by_sequence(const void *a, const void *b)
 static int load(struct sandboxes *ss, const char *snapshot_id, struct patch_list *out,
 		struct error *err)
 {
-	char prefix[sizeof(PATCH_PREFIX) + SNAPSHOT_ID_SIZE + 1];
+	char start[SNAPSHOT_ID_SIZE + 1];
 	int rc;
 
 	*out = (struct patch_list){ 0 };
-	snprintf(prefix, sizeof(prefix), PATCH_PREFIX "%.36s/", snapshot_id);
-	rc = record_each(ss->store->kv, prefix, load_one, out);
+	snprintf(start, sizeof(start), "%.36s/", snapshot_id);
+	rc = meta_each(ss->store->kv, META_PATCH, start, load_one, out);
 	if (rc < 0) {
 		patch_list_fini(out);
 		return error_set_errno(err, rc, "cannot read the patches of %s", snapshot_id);
@@ -107,7 +107,7 @@ static int put(struct sandboxes *ss, const struct patch_record *p)
 	if (rc < 0)
 		return rc;
 	patch_key(p->snapshot_id, p->id, key);
-	return record_put(ss->store->kv, PATCH_PREFIX, key, json);
+	return record_put(ss->store->kv, META_PATCH, key, json);
 }
 
 /* patch_lock held: two that are added at once get different numbers. */
@@ -194,7 +194,7 @@ int patches_delete(struct sandboxes *ss, const char *snapshot_id, const char *pa
 		return error_set(err, -ENOENT, "checkpoint %s has no patch \"%.60s\"", snapshot_id,
 				 patch_id);
 	patch_key(snapshot_id, patch_id, key);
-	rc = record_del(ss->store->kv, PATCH_PREFIX, key);
+	rc = meta_del(ss->store->kv, META_PATCH, key, KV_LOG);
 	return rc < 0 ? error_set_errno(err, rc, "cannot delete the patch's record") : 0;
 }
 
@@ -212,7 +212,7 @@ void patches_drop(struct sandboxes *ss, const char *snapshot_id)
 		char key[PATCH_KEY_SIZE];
 
 		patch_key(snapshot_id, l.list[i].id, key);
-		if (record_del(ss->store->kv, PATCH_PREFIX, key) < 0)
+		if (meta_del(ss->store->kv, META_PATCH, key, KV_LOG) < 0)
 			log_error("patch %s: its record is left", l.list[i].id);
 	}
 	patch_list_fini(&l);
@@ -245,13 +245,13 @@ static int sweep_one(void *arg, const char *rest, const void *text, size_t len)
 		memcpy(sw->kept, id, sizeof(id));
 		return 0;
 	}
-	return rc == -ENOENT ? record_del(sw->ss->store->kv, PATCH_PREFIX, rest) : rc;
+	return rc == -ENOENT ? meta_del(sw->ss->store->kv, META_PATCH, rest, KV_LOG) : rc;
 }
 
 int patches_sweep(struct sandboxes *ss, struct error *err)
 {
 	struct sweep sw = { .ss = ss };
-	int rc = record_each(ss->store->kv, PATCH_PREFIX, sweep_one, &sw);
+	int rc = meta_each(ss->store->kv, META_PATCH, "", sweep_one, &sw);
 
 	return rc < 0 ? error_set_errno(err, rc, "cannot look through the patches") : 0;
 }

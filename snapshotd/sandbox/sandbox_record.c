@@ -336,52 +336,10 @@ int envs_check(const json_t *envs, struct error *err)
 
 /* ---- the database ---- */
 
-static int record_write(struct kv *kv, const char *prefix, const char *id, const char *json)
+int record_put(struct kv *kv, enum meta_kind kind, const char *id, char *json)
 {
-	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
-	char key[128];
-	int len = snprintf(key, sizeof(key), "%s%s", prefix, id);
-
-	if (!b || len >= (int)sizeof(key))
-		return b ? -ENAMETOOLONG : -ENOMEM;
-	if (json)
-		kv_batch_put(kv, b, KV_META, key, (size_t)len, json, strlen(json));
-	else
-		kv_batch_del(kv, b, KV_META, key, (size_t)len);
-	return kv_write(kv, b, KV_LOG);
-}
-
-int record_put(struct kv *kv, const char *prefix, const char *id, char *json)
-{
-	int rc = record_write(kv, prefix, id, json);
+	int rc = meta_put(kv, kind, id, json, strlen(json), KV_LOG);
 
 	free(json);
 	return rc;
-}
-
-int record_del(struct kv *kv, const char *prefix, const char *id)
-{
-	return record_write(kv, prefix, id, NULL);
-}
-
-int record_each(struct kv *kv, const char *prefix, record_fn fn, void *arg)
-{
-	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(kv, KV_META);
-	size_t plen = strlen(prefix), len;
-	int rc = 0;
-
-	if (!it)
-		return -ENOMEM;
-	for (kv_iter_seek(it, prefix, plen); kv_iter_valid(it) && rc >= 0; kv_iter_next(it)) {
-		CLEANUP(buf_fini_p) struct buf rest = BUF_INIT;
-		const uint8_t *key = kv_iter_key(it, &len), *value;
-
-		if (len < plen || memcmp(key, prefix, plen) != 0)
-			break;
-		if (buf_append(&rest, key + plen, len - plen) < 0 || !buf_cstr(&rest))
-			return -ENOMEM;
-		value = kv_iter_value(it, &len);
-		rc = fn(arg, (const char *)rest.data, value, len);
-	}
-	return rc < 0 ? rc : kv_iter_status(it);
 }

@@ -31,14 +31,11 @@
 
 #include "store/base/error.h"
 #include "store/base/macros.h"
-#include "store/kv/kv.h"
+#include "store/kv/meta.h"
 #include "store/names/snapshot.h"
 
 #define SANDBOX_ID_SIZE 20 /* "sb-" and 16 lower-case hex digits */
 #define CHECKPOINT_NAME_MAX 128
-#define SANDBOX_PREFIX "sandbox/"
-#define CHECKPOINT_PREFIX "checkpoint/"
-#define PATCH_PREFIX "patch/"
 
 enum sandbox_status { SANDBOX_RUNNING, SANDBOX_STOPPED, SANDBOX_FAILED };
 extern const char *const sandbox_status_names[];
@@ -110,14 +107,7 @@ MUST_CHECK int checkpoint_name_check(const char *name, struct error *err);
 /* 0 or -EINVAL: an object of strings whose names are not empty and have no '='. */
 MUST_CHECK int envs_check(const json_t *envs, struct error *err);
 
-/* Write (json taken: freed) or delete (json NULL) one record. -ENOMEM, -EIO, -ENOSPC. */
-MUST_CHECK int record_put(struct kv *kv, const char *prefix, const char *id, char *json);
-MUST_CHECK int record_del(struct kv *kv, const char *prefix, const char *id);
-/*
- * Every record whose key begins with prefix, in the keys' order; rest: of the
- * key. What fn returns below 0 ends it.
- */
-typedef int (*record_fn)(void *arg, const char *rest, const void *text, size_t len);
-MUST_CHECK int record_each(struct kv *kv, const char *prefix, record_fn fn, void *arg);
+/* Write a record; json is taken. As meta_put. */
+MUST_CHECK int record_put(struct kv *kv, enum meta_kind kind, const char *id, char *json);
 
 #endif

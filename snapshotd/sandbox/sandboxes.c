@@ -64,7 +64,7 @@ int sandbox_put_record(struct sandbox *sb)
 	pthread_mutex_lock(&sb->lock);
 	rc = sandbox_record_encode(&sb->rec, &json);
 	pthread_mutex_unlock(&sb->lock);
-	return rc < 0 ? rc : record_put(sb->owner->store->kv, SANDBOX_PREFIX, sb->id, json);
+	return rc < 0 ? rc : record_put(sb->owner->store->kv, META_SANDBOX, sb->id, json);
 }
 
 void sandbox_touch(struct sandbox *sb)

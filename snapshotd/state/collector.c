@@ -24,8 +24,9 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
+#include "store/kv/meta.h"
 
-#define LAST_KEY "gc/last" /* milliseconds since 1970, u64 little-endian */
+#define LAST_NAME "last" /* milliseconds since 1970, u64 little-endian */
 #define RESERVE_FILE "reserve"
 /* Snapshots and mounts whose time is up are looked for this often. */
 #define EXPIRE_S 60
@@ -68,7 +69,7 @@ static int64_t load_last(struct store *s)
 	struct kv_value v = { 0 };
 	int64_t ms = 0;
 
-	if (kv_get(s->kv, KV_META, LAST_KEY, strlen(LAST_KEY), &v) == 0 && v.len == 8)
+	if (meta_get(s->kv, META_GC, LAST_NAME, &v) == 0 && v.len == 8)
 		ms = (int64_t)wire_get64(v.data);
 	kv_value_release(&v);
 	return ms;
@@ -76,13 +77,10 @@ static int64_t load_last(struct store *s)
 
 static void save_last(struct store *s, int64_t ms)
 {
-	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
 	uint8_t value[8];
 
 	wire_set64(value, (uint64_t)ms);
-	if (b)
-		kv_batch_put(s->kv, b, KV_META, LAST_KEY, strlen(LAST_KEY), value, sizeof(value));
-	if (!b || kv_write(s->kv, b, KV_LOG))
+	if (meta_put(s->kv, META_GC, LAST_NAME, value, sizeof(value), KV_LOG))
 		log_debug("when garbage was collected is not recorded");
 }
 

@@ -18,9 +18,9 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
+#include "store/kv/meta.h"
 
-#define PREFIX "stats/"
-#define KEY_SIZE (sizeof(PREFIX) + 16)
+#define NAME_SIZE (16 + 1)
 #define VERSION 1
 #define SPACING_MIN_MS 50000
 
@@ -74,9 +74,9 @@ size_t stats_history_thin(struct stats_sample *list, size_t n, int64_t now_ms)
 
 /* ---- the store ---- */
 
-static void make_key(int64_t time_ms, char out[KEY_SIZE])
+static void make_name(int64_t time_ms, char out[NAME_SIZE])
 {
-	snprintf(out, KEY_SIZE, PREFIX "%016" PRIx64, (uint64_t)time_ms);
+	snprintf(out, NAME_SIZE, "%016" PRIx64, (uint64_t)time_ms);
 }
 
 static int sample_encode(const struct stats_sample *s, struct buf *out)
@@ -90,20 +90,15 @@ static int sample_encode(const struct stats_sample *s, struct buf *out)
 	return rc;
 }
 
-static bool sample_decode(const char *key, size_t klen, const void *val, size_t vlen,
-			  struct stats_sample *out)
+static bool sample_decode(const char *name, const void *val, size_t vlen, struct stats_sample *out)
 {
-	char digits[KEY_SIZE], again[KEY_SIZE];
+	char again[NAME_SIZE];
 	struct wire_reader r;
 
-	if (klen != KEY_SIZE - 1)
-		return false;
-	memcpy(digits, key, klen);
-	digits[klen] = '\0';
-	out->time_ms = (int64_t)strtoull(digits + strlen(PREFIX), NULL, 16);
-	make_key(out->time_ms, again);
+	out->time_ms = (int64_t)strtoull(name, NULL, 16);
+	make_name(out->time_ms, again);
 	wire_reader_init(&r, val, vlen);
-	if (out->time_ms < 0 || strcmp(digits, again) != 0 || wire_u8(&r) != VERSION)
+	if (out->time_ms < 0 || strcmp(name, again) != 0 || wire_u8(&r) != VERSION)
 		return false;
 	out->snapshot_count = wire_u64(&r);
 	out->logical_bytes = wire_u64(&r);
@@ -114,31 +109,36 @@ static bool sample_decode(const char *key, size_t klen, const void *val, size_t 
 	return wire_done(&r);
 }
 
+struct loading {
+	struct stats_history *h;
+	size_t skipped;
+};
+
+static int load_one(void *arg, const char *name, const void *value, size_t len)
+{
+	struct loading *l = arg;
+	struct stats_history *h = l->h;
+
+	if (h->n < STATS_HISTORY_MAX && sample_decode(name, value, len, &h->list[h->n]))
+		h->n++;
+	else
+		l->skipped++;
+	return 0;
+}
+
 /* Another version's samples are skipped, and stay. */
 static int load(struct stats_history *h)
 {
-	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(h->store->kv, KV_META);
-	size_t skipped = 0, klen, vlen;
+	struct loading l = { h, 0 };
 
-	if (!it)
-		return -ENOMEM;
 	h->list = malloc(STATS_HISTORY_MAX * sizeof(*h->list));
 	if (!h->list)
 		return -ENOMEM;
-	for (kv_iter_seek(it, PREFIX, strlen(PREFIX)); kv_iter_valid(it); kv_iter_next(it)) {
-		const char *key = (const char *)kv_iter_key(it, &klen);
-		const uint8_t *val = kv_iter_value(it, &vlen);
+	int rc = meta_each(h->store->kv, META_STATS, "", load_one, &l);
 
-		if (klen < strlen(PREFIX) || memcmp(key, PREFIX, strlen(PREFIX)) != 0)
-			break;
-		if (h->n < STATS_HISTORY_MAX && sample_decode(key, klen, val, vlen, &h->list[h->n]))
-			h->n++;
-		else
-			skipped++;
-	}
-	if (skipped)
-		log_warn("%zu samples of the store's history cannot be read", skipped);
-	return kv_iter_status(it);
+	if (l.skipped)
+		log_warn("%zu samples of the store's history cannot be read", l.skipped);
+	return rc;
 }
 
 /* One batch: the samples of old that next lacks go, the new one comes. Both are in order. */
@@ -147,21 +147,21 @@ static int write_changes(struct stats_history *h, const struct stats_sample *old
 {
 	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
 	CLEANUP(buf_fini_p) struct buf value = BUF_INIT;
-	char key[KEY_SIZE];
+	char name[NAME_SIZE];
 	int rc = b ? 0 : -ENOMEM;
 	size_t i = 0, j = 0;
 
 	while (rc == 0 && (i < old_n || j < next_n)) {
 		if (j == next_n || (i < old_n && old[i].time_ms < next[j].time_ms)) {
-			make_key(old[i++].time_ms, key);
-			kv_batch_del(h->store->kv, b, KV_META, key, strlen(key));
+			make_name(old[i++].time_ms, name);
+			rc = meta_batch_del(h->store->kv, b, META_STATS, name);
 		} else if (i == old_n || next[j].time_ms < old[i].time_ms) {
-			make_key(next[j].time_ms, key);
+			make_name(next[j].time_ms, name);
 			buf_clear(&value);
 			rc = sample_encode(&next[j++], &value);
 			if (rc == 0)
-				kv_batch_put(h->store->kv, b, KV_META, key, strlen(key), value.data,
-					     value.len);
+				rc = meta_batch_put(h->store->kv, b, META_STATS, name, value.data,
+						    value.len);
 		} else {
 			i++;
 			j++;

@@ -9,23 +9,22 @@
 #include "store/base/buf.h"
 #include "store/base/wire.h"
 #include "store/base/hash.h"
+#include "store/kv/meta.h"
 
-#define KEY_PREFIX "dict/"
 #define COPIES 2
 #define VERSION 1
 #define HEADER_SIZE (1 + 8 + DIGEST_SIZE)
 
-struct dict_key {
-	char text[32];
-	size_t len;
+struct dict_name {
+	char text[16];
 };
 
-static struct dict_key make_key(uint32_t id, int copy)
+static struct dict_name make_name(uint32_t id, int copy)
 {
-	struct dict_key k;
+	struct dict_name n;
 
-	k.len = (size_t)snprintf(k.text, sizeof(k.text), KEY_PREFIX "%08" PRIx32 "/%d", id, copy);
-	return k;
+	snprintf(n.text, sizeof(n.text), "%08" PRIx32 "/%d", id, copy);
+	return n;
 }
 
 /* The bytes of a dictionary, lent by v, and the number of chunks when it was made. */
@@ -52,10 +51,10 @@ static int load_copy(struct kv *kv, uint32_t id, int copy, int level, uint64_t *
 {
 	CLEANUP(kv_value_release) struct kv_value v = { 0 };
 	CLEANUP(codec_dict_free_p) struct codec_dict *d = NULL;
-	struct dict_key key = make_key(id, copy);
+	struct dict_name name = make_name(id, copy);
 	const uint8_t *bytes;
 	size_t len;
-	int r = kv_get(kv, KV_META, key.text, key.len, &v);
+	int r = meta_get(kv, META_DICT, name.text, &v);
 
 	if (r == 0)
 		r = value_parse(&v, out_chunks, &bytes, &len);
@@ -102,9 +101,8 @@ int dict_save(struct kv *kv, uint32_t id, uint64_t chunks, const struct buf *dic
 		r = buf_append(&value, dict->data, dict->len);
 	if (r < 0)
 		return r;
-	for (int copy = 0; copy < COPIES; copy++) {
-		struct dict_key k = make_key(id, copy);
-		kv_batch_put(kv, b, KV_META, k.text, k.len, value.data, value.len);
-	}
-	return kv_write(kv, b, KV_SYNC);
+	for (int copy = 0; r == 0 && copy < COPIES; copy++)
+		r = meta_batch_put(kv, b, META_DICT, make_name(id, copy).text, value.data,
+				   value.len);
+	return r < 0 ? r : kv_write(kv, b, KV_SYNC);
 }

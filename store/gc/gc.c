@@ -39,11 +39,12 @@
 #include "store/base/wire.h"
 #include "store/chunk/digest_set.h"
 #include "store/gc/store_root.h"
+#include "store/kv/meta.h"
 
 #define FILTER_BYTES_DEFAULT ((size_t)16 << 20)
 #define FILTER_BITS_PER_KEY 10
 #define VISITED_BYTES_MAX ((size_t)64 << 20)
-#define CURSOR_KEY "gc/cursor"
+#define CURSOR_NAME "cursor"
 /* After this many keys the sweep saves the cursor and makes a new iterator. */
 #define SWEEP_RUN 65536
 /* Nodes marked, or keys swept, between calls of `pace`. */
@@ -165,8 +166,8 @@ static struct cursor cursor_load(struct store *s)
 	struct cursor c = { .family = KV_CHUNK };
 	struct kv_value v = { 0 };
 	/* Nothing is lost if it cannot be read: the sweep starts at the beginning. */
-	if (kv_get(s->kv, KV_META, CURSOR_KEY, strlen(CURSOR_KEY), &v) == 0 &&
-	    v.len == CURSOR_SIZE && (v.data[0] == KV_CHUNK || v.data[0] == KV_NODE)) {
+	if (meta_get(s->kv, META_GC, CURSOR_NAME, &v) == 0 && v.len == CURSOR_SIZE &&
+	    (v.data[0] == KV_CHUNK || v.data[0] == KV_NODE)) {
 		c.family = (enum kv_family)v.data[0];
 		memcpy(c.next.b, v.data + 1, DIGEST_SIZE);
 	}
@@ -177,16 +178,18 @@ static struct cursor cursor_load(struct store *s)
 /* NULL: the sweep has come round. */
 static int cursor_save(struct gc *gc, const struct cursor *c)
 {
+	int rc;
+
 	kv_batch_clear(gc->batch);
 	if (c) {
 		uint8_t value[CURSOR_SIZE] = { (uint8_t)c->family };
 		memcpy(value + 1, c->next.b, DIGEST_SIZE);
-		kv_batch_put(gc->s->kv, gc->batch, KV_META, CURSOR_KEY, strlen(CURSOR_KEY), value,
-			     sizeof(value));
+		rc = meta_batch_put(gc->s->kv, gc->batch, META_GC, CURSOR_NAME, value,
+				    sizeof(value));
 	} else {
-		kv_batch_del(gc->s->kv, gc->batch, KV_META, CURSOR_KEY, strlen(CURSOR_KEY));
+		rc = meta_batch_del(gc->s->kv, gc->batch, META_GC, CURSOR_NAME);
 	}
-	return kv_write(gc->s->kv, gc->batch, KV_LOG);
+	return rc < 0 ? rc : kv_write(gc->s->kv, gc->batch, KV_LOG);
 }
 
 static int sweep_one(struct gc *gc, enum kv_family f, const struct digest *d, size_t stored)

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/kv/meta.h"
+
 /* ---- holds ---- */
 
 void store_hold(struct store *s, const struct digest *root, struct store_hold *h)
@@ -83,38 +85,40 @@ static int add_snapshots(struct store *s, struct buf *out, struct error *err)
 	return rc;
 }
 
-/* Call fn for each pin below prefix with what follows it in the key. */
-typedef int (*pin_fn)(void *arg, const char *rest, size_t rest_len, const uint8_t *value,
-		      size_t value_len);
-static int each_pin(struct store *s, const char *prefix, pin_fn fn, void *arg, struct error *err)
+struct pin_walk {
+	enum meta_kind kind;
+	meta_fn fn;
+	void *arg;
+	struct error *err;
+};
+
+static int call_for_pin(void *arg, const char *name, const void *value, size_t len)
 {
-	size_t plen = strlen(prefix);
-	int rc = 0;
-	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(s->kv, KV_META);
-	if (!it)
-		return error_set_errno(err, -ENOMEM, "cannot list pins");
-	for (kv_iter_seek(it, prefix, plen); rc == 0 && kv_iter_valid(it); kv_iter_next(it)) {
-		size_t klen, vlen;
-		const uint8_t *key = kv_iter_key(it, &klen);
-		const uint8_t *value = kv_iter_value(it, &vlen);
-		if (klen < plen || memcmp(key, prefix, plen) != 0)
-			return 0;
-		rc = fn(arg, (const char *)key + plen, klen - plen, value, vlen);
-		if (rc != 0)
-			return error_set_errno(err, rc, "pin %.*s", (int)MIN(klen, (size_t)200),
-					       key);
-	}
-	rc = kv_iter_status(it);
-	return rc ? error_set_errno(err, rc, "cannot list pins") : 0;
+	const struct pin_walk *w = arg;
+	int rc = w->fn(w->arg, name, value, len);
+
+	return rc ? error_set_errno(w->err, rc, "pin %s%.200s", meta_prefix(w->kind), name) : 0;
 }
 
-static int add_pin(void *arg, const char *owner, size_t len, const uint8_t *value, size_t vlen)
+static int each_pin(struct store *s, enum meta_kind kind, meta_fn fn, void *arg, struct error *err)
+{
+	struct error own = ERROR_INIT;
+	struct pin_walk w = { kind, fn, arg, &own };
+	int rc = meta_each(s->kv, kind, "", call_for_pin, &w);
+
+	if (!rc)
+		return 0;
+	return own.msg[0] ? error_set(err, rc, "%s", error_text(&own))
+			  : error_set_errno(err, rc, "cannot list pins");
+}
+
+static int add_pin(void *arg, const char *owner, const void *value, size_t len)
 {
 	struct store_root r = { .kind = ROOT_PIN };
-	if (vlen != DIGEST_SIZE)
+	if (len != DIGEST_SIZE)
 		return -EBADMSG;
 	memcpy(r.root.b, value, DIGEST_SIZE);
-	snprintf(r.label, sizeof(r.label), "pin %.*s", (int)MIN(len, (size_t)64), owner);
+	snprintf(r.label, sizeof(r.label), "pin %.64s", owner);
 	return buf_append(arg, &r, sizeof(r));
 }
 
@@ -136,7 +140,7 @@ int store_roots(struct store *s, struct buf *out, struct error *err)
 {
 	int rc = add_snapshots(s, out, err);
 	if (rc == 0)
-		rc = each_pin(s, STORE_PIN_TREE, add_pin, out, err);
+		rc = each_pin(s, META_PIN_TREE, add_pin, out, err);
 	if (rc != 0)
 		return rc;
 	rc = add_holds(s, out);
@@ -148,17 +152,14 @@ struct chunk_call {
 	void *arg;
 };
 
-static int call_chunk(void *arg, const char *rest, size_t len, const uint8_t *value, size_t vlen)
+static int call_chunk(void *arg, const char *name, const void *value, size_t len)
 {
 	const struct chunk_call *c = arg;
-	char hex[DIGEST_HEX_SIZE];
+	const char *slash = strrchr(name, '/');
 	struct digest d;
+
 	(void)value;
-	if (len < sizeof(hex) || rest[len - sizeof(hex)] != '/' || vlen != 0)
-		return -EBADMSG;
-	memcpy(hex, rest + len - sizeof(hex) + 1, sizeof(hex) - 1);
-	hex[sizeof(hex) - 1] = '\0';
-	if (digest_from_hex(hex, &d) != 0)
+	if (!slash || len != 0 || digest_from_hex(slash + 1, &d) != 0)
 		return -EBADMSG;
 	return c->fn(c->arg, &d);
 }
@@ -166,5 +167,5 @@ static int call_chunk(void *arg, const char *rest, size_t len, const uint8_t *va
 int store_pinned_chunks(struct store *s, store_chunk_fn fn, void *arg, struct error *err)
 {
 	struct chunk_call c = { fn, arg };
-	return each_pin(s, STORE_PIN_CHUNK, call_chunk, &c, err);
+	return each_pin(s, META_PIN_CHUNK, call_chunk, &c, err);
 }

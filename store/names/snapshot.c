@@ -22,13 +22,7 @@
 #include "store/base/near.h"
 #include "store/names/snapshot_internal.h"
 
-#define NAME_PREFIX "name/"
-#define META_KEY_MAX (sizeof(RECORD_PREFIX) + SNAPSHOT_NAME_MAX)
-
-struct meta_key {
-	char text[META_KEY_MAX];
-	size_t len;
-};
+_Static_assert(SNAPSHOT_NAME_MAX <= META_NAME_MAX, "a name is part of a key");
 
 struct snapshots *snapshots_new(struct kv *kv)
 {
@@ -56,22 +50,11 @@ void snapshot_fini(struct snapshot *s)
 
 /* ---- reading ---- */
 
-/* len <= SNAPSHOT_NAME_MAX. */
-static struct meta_key meta_key(const char *prefix, const char *text)
-{
-	struct meta_key k;
-	int n = snprintf(k.text, sizeof(k.text), "%s%s", prefix, text);
-	assert(n > 0 && (size_t)n < sizeof(k.text));
-	k.len = (size_t)n;
-	return k;
-}
-
 /* The record of an id. 0, -ENOENT, or a failure. */
 static int load(struct snapshots *ss, const char *id, struct snapshot *out, struct error *err)
 {
 	struct kv_value v = { 0 };
-	struct meta_key k = meta_key(RECORD_PREFIX, id);
-	int rc = kv_get(ss->kv, KV_META, k.text, k.len, &v);
+	int rc = meta_get(ss->kv, META_SNAPSHOT, id, &v);
 	if (rc == -ENOENT)
 		return rc;
 	if (rc == 0)
@@ -85,8 +68,7 @@ static int load_name(struct snapshots *ss, const char *name, char out_id[SNAPSHO
 		     struct error *err)
 {
 	struct kv_value v = { 0 };
-	struct meta_key k = meta_key(NAME_PREFIX, name);
-	int rc = kv_get(ss->kv, KV_META, k.text, k.len, &v);
+	int rc = meta_get(ss->kv, META_NAME, name, &v);
 	if (rc == -ENOENT)
 		return rc;
 	if (rc == 0 && v.len != SNAPSHOT_ID_SIZE - 1)
@@ -115,44 +97,38 @@ static int load_by_name(struct snapshots *ss, const char *name, struct snapshot 
 	}
 }
 
-/* The name most like `name`, or "" if none is near. */
-static void nearest_name(struct snapshots *ss, const char *name, char out[SNAPSHOT_NAME_MAX + 1])
+struct nearest {
+	const char *to;
+	size_t distance;
+	char name[SNAPSHOT_NAME_MAX + 1]; /* "" if none is near */
+};
+
+static int compare_name(void *arg, const char *name, const void *value, size_t len)
 {
-	size_t best = SIZE_MAX;
-	out[0] = '\0';
-	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(ss->kv, KV_META);
-	if (!it)
-		return;
-	size_t plen = strlen(NAME_PREFIX);
-	for (kv_iter_seek(it, NAME_PREFIX, plen); kv_iter_valid(it); kv_iter_next(it)) {
-		char other[SNAPSHOT_NAME_MAX + 1];
-		size_t len;
-		const uint8_t *key = kv_iter_key(it, &len);
-		if (len < plen || memcmp(key, NAME_PREFIX, plen) != 0)
-			break;
-		if (len - plen >= sizeof(other))
-			continue;
-		memcpy(other, key + plen, len - plen);
-		other[len - plen] = '\0';
-		size_t distance = near_distance(name, other);
-		if (distance < best && distance <= near_limit(name, other)) {
-			best = distance;
-			memcpy(out, other, sizeof(other));
-		}
+	struct nearest *n = arg;
+
+	(void)value;
+	(void)len;
+	if (strlen(name) >= sizeof(n->name))
+		return 0;
+	size_t distance = near_distance(n->to, name);
+	if (distance < n->distance && distance <= near_limit(n->to, name)) {
+		n->distance = distance;
+		memcpy(n->name, name, strlen(name) + 1);
 	}
+	return 0;
 }
 
 static int not_found(struct snapshots *ss, const char *name, struct error *err)
 {
-	char nearest[SNAPSHOT_NAME_MAX + 1];
+	struct nearest nearest = { .to = name, .distance = SIZE_MAX };
 	if (!err)
 		return -ENOENT;
 	if (snapshot_name_check(name, NULL) != 0)
 		return error_set(err, -ENOENT, "no such snapshot, and no valid name of one");
-	nearest_name(ss, name, nearest);
-	if (nearest[0])
+	if (meta_each(ss->kv, META_NAME, "", compare_name, &nearest) == 0 && nearest.name[0])
 		return error_set(err, -ENOENT, "no snapshot named \"%s\"; did you mean \"%s\"?",
-				 name, nearest);
+				 name, nearest.name);
 	return error_set(err, -ENOENT, "no snapshot named \"%s\"", name);
 }
 
@@ -176,11 +152,6 @@ void snapshots_list_free(struct snapshot *list, size_t n)
 	free(list);
 }
 
-static int list_append(struct buf *list, const struct snapshot *s)
-{
-	return buf_append(list, s, sizeof(*s));
-}
-
 static void list_drop(struct buf *list)
 {
 	snapshots_list_free((struct snapshot *)list->data, list->len / sizeof(struct snapshot));
@@ -197,29 +168,7 @@ static int by_age(const void *a, const void *b)
 
 static int list_fill(struct snapshots *ss, struct buf *list, struct error *err)
 {
-	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(ss->kv, KV_META);
-	if (!it)
-		return error_set_errno(err, -ENOMEM, "cannot list snapshots");
-	size_t plen = strlen(RECORD_PREFIX);
-	for (kv_iter_seek(it, RECORD_PREFIX, plen); kv_iter_valid(it); kv_iter_next(it)) {
-		struct snapshot s;
-		size_t klen, vlen;
-		const uint8_t *key = kv_iter_key(it, &klen);
-		const uint8_t *value = kv_iter_value(it, &vlen);
-		if (klen < plen || memcmp(key, RECORD_PREFIX, plen) != 0)
-			break;
-		int rc = snapshot_decode(value, vlen, &s);
-		if (rc != 0)
-			return error_set_errno(err, rc, "the record \"%.*s\" is damaged",
-					       (int)MIN(klen, META_KEY_MAX), key);
-		rc = list_append(list, &s);
-		if (rc != 0) {
-			snapshot_fini(&s);
-			return error_set_errno(err, rc, "cannot list snapshots");
-		}
-	}
-	int rc = kv_iter_status(it);
-	return rc == 0 ? 0 : error_set_errno(err, rc, "cannot list snapshots");
+	return snapshots_each_record(ss, snapshot_append, list, err);
 }
 
 int snapshots_list(struct snapshots *ss, struct snapshot **out, size_t *out_n, struct error *err)
@@ -246,23 +195,22 @@ static int batch_put_record(struct snapshots *ss, struct kv_batch *b, const stru
 	int rc = snapshot_encode(s, &text, &len);
 	if (rc != 0)
 		return rc;
-	struct meta_key k = meta_key(RECORD_PREFIX, s->id);
-	kv_batch_put(ss->kv, b, KV_META, k.text, k.len, text, len);
+	rc = meta_batch_put(ss->kv, b, META_SNAPSHOT, s->id, text, len);
 	free(text);
-	return 0;
+	return rc;
 }
 
 static void batch_put_name(struct snapshots *ss, struct kv_batch *b, const char *name,
 			   const char *id)
 {
-	struct meta_key k = meta_key(NAME_PREFIX, name);
+	struct meta_key k = meta_key(META_NAME, name);
 	kv_batch_put(ss->kv, b, KV_META, k.text, k.len, id, strlen(id));
 }
 
-static void batch_del(struct snapshots *ss, struct kv_batch *b, const char *prefix,
+static void batch_del(struct snapshots *ss, struct kv_batch *b, enum meta_kind kind,
 		      const char *text)
 {
-	struct meta_key k = meta_key(prefix, text);
+	struct meta_key k = meta_key(kind, text);
 	kv_batch_del(ss->kv, b, KV_META, k.text, k.len);
 }
 
@@ -280,8 +228,7 @@ static int name_claim(struct snapshots *ss, const char *name, const char *id, st
 		return error_set(err, -EEXIST, "a snapshot named \"%s\" exists already", name);
 	if (rc != -ENOENT)
 		return rc;
-	struct meta_key k = meta_key(RECORD_PREFIX, name);
-	rc = kv_has(ss->kv, KV_META, k.text, k.len);
+	rc = meta_has(ss->kv, META_SNAPSHOT, name);
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot look up \"%s\"", name);
 	return rc == 0 ? 0 : error_set(err, -EEXIST, "\"%s\" is the id of a snapshot", name);
@@ -301,7 +248,7 @@ static int store_locked(struct snapshots *ss, const struct snapshot *s, const st
 	rc = batch_put_record(ss, b, s);
 	if (rc == 0) {
 		if (old && old->name[0] && strcmp(old->name, s->name) != 0)
-			batch_del(ss, b, NAME_PREFIX, old->name);
+			batch_del(ss, b, META_NAME, old->name);
 		if (s->name[0])
 			batch_put_name(ss, b, s->name, s->id);
 		rc = kv_write(ss->kv, b, d);
@@ -437,9 +384,9 @@ static int delete_locked(struct snapshots *ss, const struct snapshot *s, struct 
 	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
 	if (!b)
 		return error_set_errno(err, -ENOMEM, "cannot delete snapshot %s", s->id);
-	batch_del(ss, b, RECORD_PREFIX, s->id);
+	batch_del(ss, b, META_SNAPSHOT, s->id);
 	if (s->name[0])
-		batch_del(ss, b, NAME_PREFIX, s->name);
+		batch_del(ss, b, META_NAME, s->name);
 	int rc = kv_write(ss->kv, b, KV_SYNC);
 	if (rc == 0) /* relaxed: an estimate */
 		atomic_fetch_add_explicit(&ss->deleted_bytes, MAX(s->new_bytes, 1u),
@@ -483,9 +430,9 @@ static int replace_locked(struct snapshots *ss, struct snapshot *s, const struct
 	if (old->pinned || old->status == SNAPSHOT_BUILDING)
 		return error_set(err, -EBUSY, "snapshot \"%s\" is %s", old->name,
 				 old->pinned ? "pinned" : "still being built");
-	batch_del(ss, b, RECORD_PREFIX, old->id);
+	batch_del(ss, b, META_SNAPSHOT, old->id);
 	if (s->name[0])
-		batch_del(ss, b, NAME_PREFIX, s->name);
+		batch_del(ss, b, META_NAME, s->name);
 	memcpy(s->name, old->name, sizeof(s->name));
 	int rc = batch_put_record(ss, b, s);
 	if (rc == 0) {

@@ -26,51 +26,49 @@ static int by_age(const void *a, const void *b)
 	return strcmp(x->id, y->id);
 }
 
-static int list_record(struct buf *list, const struct kv_iter *it, struct error *err)
+struct record_walk {
+	snapshot_fn fn;
+	void *arg;
+	struct error err; /* where a record is damaged */
+};
+
+static int call_for_record(void *arg, const char *id, const void *value, size_t len)
 {
+	struct record_walk *w = arg;
 	struct snapshot s;
-	struct listed l = { 0 };
-	size_t klen, vlen;
-	const char *key = (const char *)kv_iter_key(it, &klen);
-	const uint8_t *value = kv_iter_value(it, &vlen);
-	int rc = snapshot_decode(value, vlen, &s);
+	int rc = snapshot_decode(value, len, &s);
 
 	if (rc != 0)
-		return error_set_errno(err, rc, "the record \"%.*s\" is damaged",
-				       (int)MIN(klen, (size_t)SNAPSHOT_NAME_MAX), key);
-	l.created_at_ms = s.created_at_ms;
-	memcpy(l.id, s.id, sizeof(l.id));
+		return error_set_errno(&w->err, rc, "the record \"%s%.*s\" is damaged",
+				       meta_prefix(META_SNAPSHOT), SNAPSHOT_NAME_MAX, id);
+	rc = w->fn(w->arg, &s);
 	snapshot_fini(&s);
-	rc = buf_append(list, &l, sizeof(l));
-	return rc == 0 ? 0 : error_set_errno(err, rc, "cannot list snapshots");
+	return rc;
 }
 
-static int list_all(struct snapshots *ss, struct buf *list, struct error *err)
+int snapshots_each_record(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err)
 {
-	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new(ss->kv, KV_META);
-	size_t plen = strlen(RECORD_PREFIX), len;
-	int rc = 0;
+	struct record_walk w = { fn, arg, ERROR_INIT };
+	int rc = meta_each(ss->kv, META_SNAPSHOT, "", call_for_record, &w);
 
-	if (!it)
-		return error_set_errno(err, -ENOMEM, "cannot list snapshots");
-	for (kv_iter_seek(it, RECORD_PREFIX, plen); rc == 0 && kv_iter_valid(it);
-	     kv_iter_next(it)) {
-		const uint8_t *key = kv_iter_key(it, &len);
+	if (!rc)
+		return 0;
+	return w.err.msg[0] ? error_set(err, rc, "%s", error_text(&w.err))
+			    : error_set_errno(err, rc, "cannot list snapshots");
+}
 
-		if (len < plen || memcmp(key, RECORD_PREFIX, plen) != 0)
-			break;
-		rc = list_record(list, it, err);
-	}
-	if (rc != 0)
-		return rc;
-	rc = kv_iter_status(it);
-	return rc == 0 ? 0 : error_set_errno(err, rc, "cannot list snapshots");
+static int list_record(void *arg, const struct snapshot *s)
+{
+	struct listed l = { .created_at_ms = s->created_at_ms };
+
+	memcpy(l.id, s->id, sizeof(l.id));
+	return buf_append(arg, &l, sizeof(l));
 }
 
 int snapshots_each(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf list = BUF_INIT;
-	int rc = list_all(ss, &list, err);
+	int rc = snapshots_each_record(ss, list_record, &list, err);
 	const struct listed *l = (const struct listed *)list.data;
 	size_t n = list.len / sizeof(*l);
 
@@ -128,9 +126,8 @@ int snapshots_history_each(struct snapshots *ss, const char *name_or_id, snapsho
 	return rc;
 }
 
-static int append(void *arg, const struct snapshot *s)
+int snapshot_append(void *list, const struct snapshot *s)
 {
-	struct buf *list = arg;
 	int rc = buf_append(list, s, sizeof(*s));
 
 	if (rc == 0)
@@ -142,7 +139,7 @@ int snapshots_history(struct snapshots *ss, const char *name_or_id, struct snaps
 		      size_t *out_n, struct error *err)
 {
 	struct buf list = BUF_INIT;
-	int rc = snapshots_history_each(ss, name_or_id, append, &list, err);
+	int rc = snapshots_history_each(ss, name_or_id, snapshot_append, &list, err);
 
 	struct snapshot *l = (struct snapshot *)list.data;
 	size_t n = list.len / sizeof(*l);

@@ -7,9 +7,8 @@
 #include <stddef.h>
 
 #include "store/base/macros.h"
+#include "store/kv/meta.h"
 #include "store/names/snapshot.h"
-
-#define RECORD_PREFIX "snapshot/"
 
 struct snapshots {
 	struct kv *kv;
@@ -17,6 +16,11 @@ struct snapshots {
 	_Atomic uint64_t deleted_bytes;
 };
 
+/* Each record, in the order of ids. What fn returns, if not 0, ends the walk. */
+MUST_CHECK int snapshots_each_record(struct snapshots *ss, snapshot_fn fn, void *arg,
+				     struct error *err);
+/* For snapshots_each_record and the like: a copy into a struct buf. */
+int snapshot_append(void *list, const struct snapshot *s);
 /* *out: malloc'd JSON text, *out_len bytes. -ENOMEM. */
 MUST_CHECK int snapshot_encode(const struct snapshot *s, char **out, size_t *out_len);
 /* -EBADMSG if the text is not a record of a version that we know. *out: snapshot_fini. */

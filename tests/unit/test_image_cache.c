@@ -1,7 +1,7 @@
 /* The image cache: what is found, what a use keeps, what goes when a name goes. */
 #include "snapshotd/build/image_cache.h"
 
-#include "snapshotd/state/meta.h"
+#include "snapshotd/state/json_record.h"
 #include "tests/unit/fs_fixture.h"
 
 #define KEY_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -199,7 +199,7 @@ static void an_entry_of_an_earlier_version_is_no_hit(void **state)
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
 	j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i}", "snapshot", ids[1], "base", "base",
 		      "baseRoot", BASE_1, "steps", 2, "newBytes", 7, "createdAtMs", 1000);
-	assert_int_equal(meta_put(f->s->kv, "image/", KEY_A, j, KV_LOG), 0);
+	assert_int_equal(json_record_put(f->s->kv, META_IMAGE, KEY_A, j, KV_LOG), 0);
 	json_decref(j);
 	assert_false(finds(f, KEY_A, BASE_1, ids[1]));
 	assert_false(finds(f, KEY_A, NULL, ids[1]));
@@ -218,7 +218,7 @@ static void an_entry_without_its_snapshot_is_no_hit(void **state)
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
 	assert_int_equal(snapshots_delete(f->s->snapshots, ids[1], &err), 0);
 	assert_false(finds(f, KEY_A, BASE_1, ids[1]));
-	assert_int_equal(meta_get(f->s->kv, "image/", KEY_A, &j), -ENOENT);
+	assert_int_equal(json_record_get(f->s->kv, META_IMAGE, KEY_A, &j), -ENOENT);
 	assert_false(finds_step(f, STEP(2), ids[1]));
 	assert_true(finds_step(f, STEP(1), ids[0]));
 }
@@ -323,9 +323,9 @@ static void the_list_has_names_and_figures(void **state)
 	assert_int_equal(image_cache_list(f->s, &a, &err), 0);
 	assert_int_equal(json_array_size(a), 1);
 	o = json_array_get(a, 0);
-	assert_string_equal(meta_text(o, "key"), KEY_A);
-	assert_string_equal(meta_text(o, "snapshotID"), ids[1]);
-	assert_string_equal(meta_text(o, "base"), "base");
+	assert_string_equal(json_record_text(o, "key"), KEY_A);
+	assert_string_equal(json_record_text(o, "snapshotID"), ids[1]);
+	assert_string_equal(json_record_text(o, "base"), "base");
 	assert_int_equal(json_integer_value(json_object_get(o, "steps")), 2);
 	assert_int_equal(json_integer_value(json_object_get(o, "newBytes")), 7);
 	assert_int_equal(json_array_size(json_object_get(o, "names")), 1);
@@ -345,8 +345,8 @@ static void a_sweep_drops_what_nothing_names(void **state)
 	assert_int_equal(image_cache_put_manifest(f->s, KEY_B, m), 0);
 	assert_int_equal(snapshots_delete(f->s->snapshots, b[1], &err), 0);
 	assert_int_equal(image_cache_sweep(f->s, &err), 0);
-	assert_int_equal(meta_get(f->s->kv, "image/", KEY_B, &j), -ENOENT);
-	assert_int_equal(meta_get(f->s->kv, "imagestep/", STEP(4), &j), -ENOENT);
+	assert_int_equal(json_record_get(f->s->kv, META_IMAGE, KEY_B, &j), -ENOENT);
+	assert_int_equal(json_record_get(f->s->kv, META_IMAGE_STEP, STEP(4), &j), -ENOENT);
 	assert_null(image_cache_manifest(f->s, KEY_B));
 	j = image_cache_manifest(f->s, KEY_A);
 	assert_true(json_equal(j, m));

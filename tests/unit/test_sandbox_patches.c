@@ -11,7 +11,7 @@ static void patch(struct fx *f, const char *snapshot_id, const char *id)
 	char key[2 * SNAPSHOT_ID_SIZE + 1];
 
 	snprintf(key, sizeof(key), "%s/%s", snapshot_id, id);
-	assert_int_equal(record_put(f->s->kv, PATCH_PREFIX, key, strdup("{}")), 0);
+	assert_int_equal(record_put(f->s->kv, META_PATCH, key, strdup("{}")), 0);
 }
 
 static int count(void *arg, const char *rest, const void *text, size_t len)
@@ -38,7 +38,7 @@ static void a_sweep_removes_patches_of_what_is_gone(void **state)
 	patch(f, GONE, "1");
 	patch(f, GONE, "2");
 	assert_int_equal(patches_sweep(&ss, &err), 0);
-	assert_int_equal(record_each(f->s->kv, PATCH_PREFIX, count, &left), 0);
+	assert_int_equal(meta_each(f->s->kv, META_PATCH, "", count, &left), 0);
 	assert_int_equal(left, 2);
 }
 

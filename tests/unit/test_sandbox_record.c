@@ -205,34 +205,6 @@ static void names_and_envs_are_checked(void **state)
 	json_decref(good);
 }
 
-static int collect(void *arg, const char *rest, const void *text, size_t len)
-{
-	char *out = arg;
-
-	sprintf(out + strlen(out), "%s=%.*s ", rest, (int)len, (const char *)text);
-	return strcmp(rest, "stop") == 0 ? -ECANCELED : 0;
-}
-
-static void records_are_found_by_their_prefix(void **state)
-{
-	struct kv *kv = ((struct fixture *)*state)->kv;
-	char found[200] = "";
-
-	assert_int_equal(record_put(kv, "a/", "2", strdup("two")), 0);
-	assert_int_equal(record_put(kv, "a/", "1", strdup("one")), 0);
-	assert_int_equal(record_put(kv, "a/", "3", strdup("three")), 0);
-	assert_int_equal(record_put(kv, "b/", "1", strdup("other")), 0);
-	assert_int_equal(record_put(kv, "a/", "1", strdup("uno")), 0);
-	assert_int_equal(record_del(kv, "a/", "3"), 0);
-	assert_int_equal(record_each(kv, "a/", collect, found), 0);
-	assert_string_equal(found, "1=uno 2=two ");
-	found[0] = '\0';
-	assert_int_equal(record_put(kv, "b/", "stop", strdup("x")), 0);
-	assert_int_equal(record_put(kv, "b/", "z", strdup("y")), 0);
-	assert_int_equal(record_each(kv, "b/", collect, found), -ECANCELED);
-	assert_string_equal(found, "1=other stop=x ");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,7 +215,6 @@ int main(void)
 		cmocka_unit_test(patches_round_trip),
 		cmocka_unit_test(ids_are_random_and_valid),
 		cmocka_unit_test(names_and_envs_are_checked),
-		TEST(records_are_found_by_their_prefix),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
