@@ -224,6 +224,7 @@ install: all
 	install -D -m 644 $$t $(DESTDIR)$(PREFIX)/share/varve/templates/$${t##*/}; done
 	set -e; for c in $(wildcard tools/completion/*.bash); do n=$${c##*/}; \
 	install -D -m 644 $$c $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$${n%.bash}; done
+	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig # programs with -lvarve start from now on
 
 clean:
 	rm -rf $(BUILD)

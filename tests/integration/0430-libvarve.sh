@@ -9,7 +9,14 @@ busybox=$(command -v busybox) && file -L "$busybox" | grep -q static || skip_all
 need_space 500
 
 # --- the library that is installed ---
-ok "make install" make -s -C "$SRC" BUILD="$BUILD" PREFIX="$T/usr" install
+mkdir "$T/bin"
+printf '#!/bin/sh\necho told >>"%s"\n' "$T/loader" >"$T/bin/ldconfig"
+chmod +x "$T/bin/ldconfig"
+make_install() { PATH=$T/bin:$PATH make -s -C "$SRC" BUILD="$BUILD" "$@" install; }
+ok "make install" make_install PREFIX="$T/usr"
+is "the loader looks for libraries anew" "$(cat "$T/loader")" told
+ok "make install for a package" make_install DESTDIR="$T/package" PREFIX=/usr
+is "leaves the loader alone" "$(cat "$T/loader")" told
 export PKG_CONFIG_PATH=$T/usr/lib/pkgconfig
 is "pkg-config knows the version" "$(pkg-config --modversion varve)" "$(varve --version | sed 's/varve //')"
 is "the shared library names itself" "$(readelf -d "$T/usr/lib/libvarve.so" | sed -n 's/.*soname: \[\(.*\)\]/\1/p')" libvarve.so.0
