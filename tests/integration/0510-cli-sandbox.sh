@@ -188,7 +188,7 @@ like "says the id" "$err" 'the sandbox sb-[0-9a-f]{16} is kept$'
 id=$(varve --json sandboxes | jq -r '.[0].sandboxID')
 like "sandboxes is a table" "$(varve sandboxes)" "^SANDBOX.*"$'\n'"$id +running +app "
 is "mounts leaves out a sandbox's" "$(varve mounts 2>/dev/null; varve --json mounts 2>/dev/null | jq length)" 0
-like "and counts it" "$(varve mounts 2>&1)" "1 of sandboxes and builds not shown; 'varve mounts --all' shows it"
+like "and counts it" "$(varve mounts 2>&1)" "1 more mount belongs to sandboxes and builds: see 'varve mounts --all'"
 like "--all lists it" "$(varve mounts -a)" "$STATE/sandboxes/$id/"
 is "as JSON, too" "$(varve --json mounts --all | jq length)" 1
 is "exec" "$(varve exec "$id" cat file)" kept

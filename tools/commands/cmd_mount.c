@@ -313,8 +313,8 @@ int cmd_mounts(struct cli *cli, const struct args *args, struct error *err)
 			all ? add_row_of_all : add_row,
 			"no mounts; 'varve mount SNAPSHOT DIR' makes one");
 	if (r == 0 && hidden)
-		cli_tell("%zu of sandboxes and builds not shown; 'varve mounts --all' shows %s",
-			 hidden, hidden == 1 ? "it" : "them");
+		cli_tell("%zu more %s to sandboxes and builds: see 'varve mounts --all'", hidden,
+			 hidden == 1 ? "mount belongs" : "mounts belong");
 	json_decref(list);
 	return r;
 }
