@@ -1,0 +1,30 @@
+#!/bin/bash
+# Power cuts: a recorded load, and what a disk may hold after a cut at many of its moments. The
+# daemon starts on each, and everything promised is there. See tests/model/power/.
+# VARVE_CUTS (100; 3000 with VARVE_LONG=1): how many.
+# VARVE_CUTS_SEED: seeds the load and the cuts (default: from the clock; it is printed). Threads of
+# the load race, so a seed does not repeat it: KEEP=1 keeps its log, for `cuts.py DIR --cut CUT`.
+# tags: model
+# timeout: 1200
+. "${0%/*}/lib.sh"
+need root fuse python3 unshare helper:record_fs
+export PYTHONDONTWRITEBYTECODE=1
+cuts=${VARVE_CUTS:-$((LONG ? 3000 : 100))}
+seed=${VARVE_CUTS_SEED:-$(date +%s)}
+ops=300 # of each of two threads
+per_load=500
+
+diag "seed: $seed"
+for ((done = 0; done < cuts; done += n)); do
+	n=$((cuts - done < per_load ? cuts - done : per_load))
+	dir=$T/$seed
+	mkdir "$dir"
+	ok "a load is recorded" python3 "$SRC/tests/model/power/load.py" "$dir" "$(helper record_fs)" \
+		"$seed" "$ops" || break
+	# In a mount namespace: each cut has another boot id, and the mounts of the load.
+	ok "$n cuts keep what was promised" unshare --mount --propagation private \
+		python3 "$SRC/tests/model/power/cuts.py" "$dir" "$seed" "$n" || break
+	rm -rf --one-file-system "$dir"
+	seed=$((seed + 1))
+done
+done_testing
