@@ -131,16 +131,32 @@ MUST_CHECK int api_no_content(struct api_call *c);
  * An array that is sent as it is made, of a ROUTE_LONG call: one item in memory at a
  * time, however many there are. Its first bytes go out when there are some 32 KiB
  * or with the end, so that a failure before has a status.
+ *
+ * It is one page of the list: at most `limit` items, after the one whose id is
+ * `after`; both are query parameters, of every list. The caller walks over all items
+ * in an order that stays, asks api_list_wants of each and adds those; a walk ends
+ * where api_list_add (or api_list_item) returns other than 0.
  */
 struct api_list {
 	struct api_call *c;
 	struct json_stream js;
 	bool any;
+	const char *after; /* not met yet; NULL: met, or not asked for */
+	uint64_t left;	   /* items that the page may still take */
 };
-void api_list_init(struct api_list *l, struct api_call *c);
-/* Takes j (NULL: out of memory). -EPIPE, -ECANCELED: the client has gone. */
+/* Reads the query, whose names the caller has checked: API_LIST_QUERY are ours. -EINVAL. */
+#define API_LIST_QUERY "limit", "after"
+MUST_CHECK int api_list_begin(struct api_list *l, struct api_call *c, struct error *err);
+/* Whether the item of that id is on the page. */
+bool api_list_wants(struct api_list *l, const char *id);
+/* Takes j (NULL: out of memory). 1: the page is full. -EPIPE, -ECANCELED: the client has gone. */
 MUST_CHECK int api_list_add(struct api_list *l, json_t *j);
-/* With rc 0, sends the rest; finishes l in any case. Returns rc or what it met. */
+/* A json_record_fn with a list as arg: adds an item that the page wants. */
+MUST_CHECK int api_list_item(void *list, const char *id, const json_t *item);
+/*
+ * With rc 0 or 1, sends the rest; finishes l in any case. Returns rc below 0, or what
+ * it met: -EINVAL where no item had the id that the page is to come after.
+ */
 MUST_CHECK int api_list_end(struct api_list *l, int rc, struct error *err);
 
 /*

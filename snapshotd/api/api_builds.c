@@ -163,12 +163,15 @@ int api_snapshot_create(struct api_call *c, struct error *err)
 
 int api_builds_list(struct api_call *c, struct error *err)
 {
-	json_t *j = NULL;
-	int rc = api_query(c, err, NULL);
+	struct api_list l;
+	int rc = api_query(c, err, API_LIST_QUERY, NULL);
 
 	if (rc == 0)
-		rc = builds_list(c->api->builds, &j, err);
-	return rc < 0 ? rc : api_result(c, 200, j, err);
+		rc = api_list_begin(&l, c, err);
+	if (rc < 0)
+		return rc;
+	rc = builds_each(c->api->builds, api_list_item, &l, err);
+	return api_list_end(&l, rc, err);
 }
 
 int api_build_get(struct api_call *c, struct error *err)
@@ -215,24 +218,28 @@ static int follow_logs(struct api_call *c, struct error *err)
 
 struct log_list {
 	struct api_list list;
+	unsigned long long number; /* of the event, from 1: its id */
 	int rc;
 };
 
 static void list_event(void *arg, const json_t *event)
 {
 	struct log_list *l = arg;
+	char id[24];
 
+	snprintf(id, sizeof(id), "%llu", ++l->number);
 	if (l->rc == 0)
-		l->rc = api_list_add(&l->list, json_incref((json_t *)event));
+		l->rc = api_list_item(&l->list, id, event);
 }
 
 /* Millions of short lines fit into a log: they are not in memory at once. */
 static int list_log(struct api_call *c, struct error *err)
 {
 	struct log_list l = { .rc = 0 };
-	int rc;
+	int rc = api_list_begin(&l.list, c, err);
 
-	api_list_init(&l.list, c);
+	if (rc < 0)
+		return rc;
 	rc = builds_log(c->api->builds, api_capture(c, 0), list_event, &l, err);
 	if (rc == 0 && l.rc < 0)
 		rc = error_set_errno(err, l.rc, "the reply");
@@ -241,14 +248,15 @@ static int list_log(struct api_call *c, struct error *err)
 
 int api_build_logs(struct api_call *c, struct error *err)
 {
+	bool events = http_wants_events(c->rq);
 	json_t *j = NULL;
-	int rc = api_query(c, err, NULL);
+	int rc = events ? api_query(c, err, NULL) : api_query(c, err, API_LIST_QUERY, NULL);
 
 	if (rc == 0) /* for its status where there is no such build */
 		rc = builds_get(c->api->builds, api_capture(c, 0), &j, err);
 	json_decref(j);
 	j = NULL;
-	if (rc == 0 && http_wants_events(c->rq))
+	if (rc == 0 && events)
 		return follow_logs(c, err);
 	return rc < 0 ? rc : list_log(c, err);
 }

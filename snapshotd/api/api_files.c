@@ -31,12 +31,8 @@ struct file_call {
 
 static int check_path(struct api_call *c, const char **out, struct error *err)
 {
-	const char *path;
-	int rc = api_query(c, err, "path", NULL);
+	const char *path = query_get(&c->query, "path");
 
-	if (rc < 0)
-		return rc;
-	path = query_get(&c->query, "path");
 	if (!path || !*path)
 		return error_set(err, -EINVAL, "query parameter \"path\" is missing");
 	if (path[0] != '/')
@@ -174,13 +170,23 @@ static int agent(struct file_call *f, const char *command, const char *path, int
 	return rc;
 }
 
-static int file_call_begin(struct file_call *f, struct api_call *c, const char **path,
-			   struct error *err)
+/* The query's names have been checked. */
+static int file_call_open(struct file_call *f, struct api_call *c, const char **path,
+			  struct error *err)
 {
 	int rc = check_path(c, path, err);
 
 	*f = (struct file_call){ .c = c };
 	return rc == 0 ? sandboxes_get(c->api->sandboxes, api_capture(c, 0), &f->sb, err) : rc;
+}
+
+static int file_call_begin(struct file_call *f, struct api_call *c, const char **path,
+			   struct error *err)
+{
+	int rc = api_query(c, err, "path", NULL);
+
+	*f = (struct file_call){ .c = c };
+	return rc == 0 ? file_call_open(f, c, path, err) : rc;
 }
 
 static void file_call_end(struct file_call *f)
@@ -238,38 +244,49 @@ int api_file_get(struct api_call *c, struct error *err)
 	return rc;
 }
 
+/* A file's id in the list: its name, or a '/' and its nameBase64, which is no name. */
 static int list_item(void *arg, const json_t *item)
 {
-	return api_list_add(arg, json_incref((json_t *)item));
+	const char *base64 = json_string_value(json_object_get(item, "nameBase64"));
+	const char *name = json_string_value(json_object_get(item, "name"));
+	char id[NAME_MAX * 2];
+
+	if (!base64)
+		return api_list_item(arg, name ? name : "", item);
+	snprintf(id, sizeof(id), "/%s", base64);
+	return api_list_item(arg, id, item);
 }
 
 /* Its text may be long, and a tree of it much longer. */
-static int list_send(struct file_call *f, struct error *err)
+static int list_send(struct file_call *f, struct api_list *l, struct error *err)
 {
-	struct api_list l;
-	int rc;
+	int rc =
+		json_items_each((const char *)f->out.data, f->out.len, LIST_ITEM_MAX, list_item, l);
 
-	api_list_init(&l, f->c);
-	rc = json_items_each((const char *)f->out.data, f->out.len, LIST_ITEM_MAX, list_item, &l);
 	if (rc == -EBADMSG) {
 		f->c->fail_status = 409;
 		error_set(err, rc, "the sandbox's agent gave no list");
 	} else if (rc < 0) {
 		error_set_errno(err, rc, "the reply");
 	}
-	return api_list_end(&l, rc, err);
+	return api_list_end(l, rc, err);
 }
 
 int api_file_list(struct api_call *c, struct error *err)
 {
-	struct file_call f;
+	struct file_call f = { .c = c };
+	struct api_list l;
 	const char *path;
-	int rc = file_call_begin(&f, c, &path, err);
+	int rc = api_query(c, err, "path", API_LIST_QUERY, NULL);
 
+	if (rc == 0)
+		rc = api_list_begin(&l, c, err);
+	if (rc == 0)
+		rc = file_call_open(&f, c, &path, err);
 	if (rc == 0)
 		rc = agent(&f, "file-list", path, -1, err);
 	if (rc == 0)
-		rc = list_send(&f, err);
+		rc = list_send(&f, &l, err);
 	file_call_end(&f);
 	return rc;
 }

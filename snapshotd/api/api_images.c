@@ -4,12 +4,15 @@
 
 int api_images_list(struct api_call *c, struct error *err)
 {
-	json_t *j = NULL;
-	int rc = api_query(c, err, NULL);
+	struct api_list l;
+	int rc = api_query(c, err, API_LIST_QUERY, NULL);
 
 	if (rc == 0)
-		rc = builds_images(c->api->builds, &j, err);
-	return rc < 0 ? rc : api_result(c, 200, j, err);
+		rc = api_list_begin(&l, c, err);
+	if (rc < 0)
+		return rc;
+	rc = builds_images(c->api->builds, api_list_item, &l, err);
+	return api_list_end(&l, rc, err);
 }
 
 int api_image_delete(struct api_call *c, struct error *err)

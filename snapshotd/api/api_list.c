@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int write_list(void *arg, const void *data, size_t len)
 {
@@ -13,11 +14,31 @@ static int write_list(void *arg, const void *data, size_t len)
 	return rc < 0 ? rc : http_stream_write(rq, data, len);
 }
 
-void api_list_init(struct api_list *l, struct api_call *c)
+int api_list_begin(struct api_list *l, struct api_call *c, struct error *err)
 {
-	*l = (struct api_list){ .c = c };
+	int rc;
+
+	*l = (struct api_list){ .c = c, .left = UINT64_MAX };
 	l->js.write = write_list;
 	l->js.arg = l;
+	l->after = query_get(&c->query, "after");
+	rc = query_u64(&c->query, "limit", &l->left, err);
+	if (rc == 0 && l->left == 0)
+		rc = error_set(err, -EINVAL, "query parameter \"limit\": it is at least 1");
+	if (rc == 0 && l->after && !*l->after)
+		rc = error_set(err, -EINVAL,
+			       "query parameter \"after\" is empty: give the last item's id, or "
+			       "leave it out for the first page");
+	return rc;
+}
+
+bool api_list_wants(struct api_list *l, const char *id)
+{
+	if (!l->after)
+		return true;
+	if (strcmp(l->after, id) == 0)
+		l->after = NULL;
+	return false;
 }
 
 int api_list_add(struct api_list *l, json_t *j)
@@ -30,19 +51,32 @@ int api_list_add(struct api_list *l, json_t *j)
 		rc = json_stream_raw(&l->js, text);
 	free(text);
 	l->any = true;
-	return rc == 0 && http_cancelled(l->c->rq) ? -ECANCELED : rc;
+	if (rc == 0 && http_cancelled(l->c->rq))
+		rc = -ECANCELED;
+	return rc < 0 ? rc : --l->left == 0;
+}
+
+int api_list_item(void *list, const char *id, const json_t *item)
+{
+	struct api_list *l = list;
+
+	return api_list_wants(l, id) ? api_list_add(l, json_incref((json_t *)item)) : 0;
 }
 
 int api_list_end(struct api_list *l, int rc, struct error *err)
 {
-	int end = 0;
-
-	if (rc == 0)
-		end = json_stream_raw(&l->js, l->any ? "]\n" : "[]\n");
-	if (rc == 0 && end == 0)
-		end = json_stream_flush(&l->js);
+	if (rc >= 0 && l->after) {
+		rc = error_set(err, -EINVAL,
+			       "query parameter \"after\": \"%.200s\" is not in the list, or no "
+			       "more: begin again without it",
+			       l->after);
+	} else if (rc >= 0) {
+		rc = json_stream_raw(&l->js, l->any ? "]\n" : "[]\n");
+		if (rc == 0)
+			rc = json_stream_flush(&l->js);
+	}
 	json_stream_fini(&l->js);
-	if (end < 0)
-		return error_set_errno(err, end, "the reply");
+	if (rc < 0 && err && !err->code) /* of api_list_add */
+		error_set_errno(err, rc, "the reply");
 	return rc;
 }

@@ -30,30 +30,27 @@ static int reply_mount(struct api_call *c, int status, struct mount_entry *e, st
 	return api_result(c, status, mount_to_json(c, e), err);
 }
 
+static int list_mount(void *arg, struct mount_entry *e)
+{
+	struct mount_info info;
+	struct api_list *l = arg;
+
+	mount_get_info(mount_entry_mount(e), &info);
+	return api_list_wants(l, info.id) ? api_list_add(l, mount_to_json(l->c, e)) : 0;
+}
+
 int api_mounts_list(struct api_call *c, struct error *err)
 {
-	struct mount_entry **list;
-	json_t *a = json_array();
-	size_t n = 0;
-	int rc = api_query(c, err, NULL);
+	struct api_list l;
+	int rc = api_query(c, err, API_LIST_QUERY, NULL);
 
 	if (rc == 0)
-		mounts_look(c->api->mounts);
-	if (rc == 0 && (rc = mounts_list(c->api->mounts, &list, &n)) < 0)
-		error_set(err, rc, "out of memory");
-	if (rc < 0) {
-		json_decref(a);
+		rc = api_list_begin(&l, c, err);
+	if (rc < 0)
 		return rc;
-	}
-	for (size_t i = 0; i < n; i++) {
-		if (a && json_array_append_new(a, mount_to_json(c, list[i]))) {
-			json_decref(a);
-			a = NULL;
-		}
-		mounts_put(c->api->mounts, list[i]);
-	}
-	free(list);
-	return api_result(c, 200, a, err);
+	mounts_look(c->api->mounts);
+	rc = mounts_each(c->api->mounts, list_mount, &l);
+	return api_list_end(&l, rc, err);
 }
 
 int api_mount_get(struct api_call *c, struct error *err)

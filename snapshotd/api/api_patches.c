@@ -24,12 +24,15 @@ int api_patch_create(struct api_call *c, struct error *err)
 
 int api_patches_list(struct api_call *c, struct error *err)
 {
-	json_t *a;
-	int rc = api_query(c, err, NULL);
+	struct api_list l;
+	int rc = api_query(c, err, API_LIST_QUERY, NULL);
 
 	if (rc == 0)
-		rc = patches_list(c->api->sandboxes, api_capture(c, 0), &a, err);
-	return rc < 0 ? rc : api_result(c, 200, a, err);
+		rc = api_list_begin(&l, c, err);
+	if (rc < 0)
+		return rc;
+	rc = patches_each(c->api->sandboxes, api_capture(c, 0), api_list_item, &l, err);
+	return api_list_end(&l, rc, err);
 }
 
 int api_patch_delete(struct api_call *c, struct error *err)

@@ -24,24 +24,23 @@ static int reply_sandbox(struct api_call *c, int status, struct sandbox *sb, str
 int api_sandboxes_list(struct api_call *c, struct error *err)
 {
 	struct sandbox **list;
-	json_t *a;
+	struct api_list l;
 	size_t n;
-	int rc = api_query(c, err, NULL);
+	int rc = api_query(c, err, API_LIST_QUERY, NULL);
 
+	if (rc == 0)
+		rc = api_list_begin(&l, c, err);
 	if (rc == 0 && (rc = sandboxes_list(c->api->sandboxes, &list, &n)) < 0)
 		error_set(err, rc, "out of memory");
 	if (rc < 0)
 		return rc;
-	a = json_array();
 	for (size_t i = 0; i < n; i++) {
-		if (a && json_array_append_new(a, sandbox_to_json(list[i]))) {
-			json_decref(a);
-			a = NULL;
-		}
+		if (rc == 0 && api_list_wants(&l, sandbox_id(list[i])))
+			rc = api_list_add(&l, sandbox_to_json(list[i]));
 		sandbox_put(list[i]);
 	}
 	free(list);
-	return api_result(c, 200, a, err);
+	return api_list_end(&l, rc, err);
 }
 
 int api_sandbox_get(struct api_call *c, struct error *err)

@@ -21,7 +21,7 @@ static int list_snapshot(void *arg, const struct snapshot *s)
 {
 	struct listing *l = arg;
 
-	if (!l->all && is_cache_entry(l->list.c, s))
+	if ((!l->all && is_cache_entry(l->list.c, s)) || !api_list_wants(&l->list, s->id))
 		return 0;
 	return api_list_add(&l->list, api_snapshot_json(l->list.c, s));
 }
@@ -91,13 +91,14 @@ int api_name_free(struct api_call *c, const char *name, struct error *err)
 int api_snapshots_list(struct api_call *c, struct error *err)
 {
 	struct listing l = { .all = false };
-	int rc = api_query(c, err, "all", NULL);
+	int rc = api_query(c, err, "all", API_LIST_QUERY, NULL);
 
 	if (rc == 0)
 		rc = query_bool(&c->query, "all", &l.all, err);
+	if (rc == 0)
+		rc = api_list_begin(&l.list, c, err);
 	if (rc < 0)
 		return rc;
-	api_list_init(&l.list, c);
 	rc = snapshots_each(c->api->store->snapshots, list_snapshot, &l, err);
 	return api_list_end(&l.list, rc, err);
 }
@@ -112,11 +113,12 @@ int api_snapshot_get(struct api_call *c, struct error *err)
 int api_snapshot_history(struct api_call *c, struct error *err)
 {
 	struct listing l = { .all = true };
-	int rc = api_query(c, err, NULL);
+	int rc = api_query(c, err, API_LIST_QUERY, NULL);
 
+	if (rc == 0)
+		rc = api_list_begin(&l.list, c, err);
 	if (rc < 0)
 		return rc;
-	api_list_init(&l.list, c);
 	rc = snapshots_history_each(c->api->store->snapshots, api_capture(c, 0), list_snapshot, &l,
 				    err);
 	return api_list_end(&l.list, rc, err);

@@ -11,6 +11,7 @@
 
 #include "snapshotd/state/json_record.h"
 #include "store/base/bytes_json.h"
+#include "store/base/listed.h"
 #include "store/base/log.h"
 
 static const char *const times[] = { "createdAt", "startedAt", "endedAt" };
@@ -119,61 +120,49 @@ int builds_get(struct builds *b, const char *id, json_t **out, struct error *err
 
 static int collect(void *arg, const char *name, const json_t *j)
 {
-	(void)name;
-	return json_array_append(arg, (json_t *)j) ? -ENOMEM : 0;
+	return listed_add(arg, -get_int(j, "createdAtMs"), name);
 }
 
-static int compare_newest_first(const void *a, const void *b)
+/* Each record as it is in the store, newest first. As json_record_each. */
+static int each_record(struct builds *b, json_record_fn fn, void *arg)
 {
-	json_int_t ta = get_int(*(json_t *const *)a, "createdAtMs");
-	json_int_t tb = get_int(*(json_t *const *)b, "createdAtMs");
+	CLEANUP(buf_fini_p) struct buf list = BUF_INIT;
+	struct kv *kv = b->opt.store->kv;
+	int rc = json_record_each(kv, META_BUILD, collect, &list);
+	size_t n;
+	const struct listed *l = listed_sort(&list, &n);
 
-	return (ta < tb) - (ta > tb);
-}
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		CLEANUP(json_freep) json_t *j = NULL;
 
-/* Every record, newest first; an array of new references, malloc'd. */
-static int records_sorted(struct builds *b, json_t ***out, size_t *out_n)
-{
-	CLEANUP(json_freep) json_t *all = json_array();
-	int rc = all ? json_record_each(b->opt.store->kv, META_BUILD, collect, all) : -ENOMEM;
-	size_t n = json_array_size(all);
-	json_t **list = rc == 0 ? calloc(n + 1, sizeof(*list)) : NULL;
-
-	if (rc < 0)
-		return rc;
-	if (!list)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		list[i] = json_incref(json_array_get(all, i));
-	qsort(list, n, sizeof(*list), compare_newest_first);
-	*out = list;
-	*out_n = n;
-	return 0;
-}
-
-static void records_free(json_t **list, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		json_decref(list[i]);
-	free(list);
-}
-
-int builds_list(struct builds *b, json_t **out, struct error *err)
-{
-	json_t **list = NULL, *a = json_array();
-	size_t n = 0;
-	int rc = records_sorted(b, &list, &n);
-
-	for (size_t i = 0; i < n && a && rc == 0; i++)
-		if (json_array_append_new(a, to_api(list[i])))
-			rc = -ENOMEM;
-	records_free(list, n);
-	if (rc < 0 || !a) {
-		json_decref(a);
-		return error_set_errno(err, rc ? rc : -ENOMEM, "cannot list the builds");
+		rc = json_record_get(kv, META_BUILD, l[i].id, &j);
+		if (rc == 0)
+			rc = fn(arg, l[i].id, j);
+		else if (rc == -ENOENT) /* pruned meanwhile */
+			rc = 0;
 	}
-	*out = a;
-	return 0;
+	return rc;
+}
+
+struct shown {
+	json_record_fn fn;
+	void *arg;
+};
+
+static int show(void *arg, const char *id, const json_t *record)
+{
+	const struct shown *s = arg;
+	CLEANUP(json_freep) json_t *j = to_api(record);
+
+	return j ? s->fn(s->arg, id, j) : -ENOMEM;
+}
+
+int builds_each(struct builds *b, json_record_fn fn, void *arg, struct error *err)
+{
+	struct shown s = { fn, arg };
+	int rc = each_record(b, show, &s);
+
+	return rc < 0 ? error_set_errno(err, rc, "cannot list the builds") : rc;
 }
 
 int builds_log(struct builds *b, const char *id, build_log_fn fn, void *arg, struct error *err)
@@ -225,18 +214,25 @@ void build_record_remove(struct builds *b, const char *id)
 	free(path);
 }
 
+struct pruning {
+	struct builds *b;
+	unsigned kept;
+};
+
+static int prune_one(void *arg, const char *id, const json_t *j)
+{
+	struct pruning *p = arg;
+
+	if (record_is_final(j) && p->kept++ >= BUILDS_KEPT)
+		build_record_remove(p->b, id);
+	return 0;
+}
+
 void builds_prune(struct builds *b)
 {
-	json_t **list = NULL;
-	size_t n = 0, kept = 0;
+	struct pruning p = { .b = b };
+	int rc = each_record(b, prune_one, &p);
 
-	if (records_sorted(b, &list, &n) < 0)
-		return;
-	for (size_t i = 0; i < n; i++) {
-		const char *id = json_record_text(list[i], "id");
-
-		if (record_is_final(list[i]) && kept++ >= BUILDS_KEPT)
-			build_record_remove(b, id);
-	}
-	records_free(list, n);
+	if (rc < 0)
+		log_warn("old builds are kept: %s", strerror(-rc));
 }

@@ -15,6 +15,7 @@
 
 #include <jansson.h>
 
+#include "snapshotd/state/json_record.h"
 #include "snapshotd/state/mounts.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
@@ -106,16 +107,17 @@ MUST_CHECK int builds_wait(struct builds *b, const char *build_id, const struct 
 MUST_CHECK int builds_template(struct builds *b, struct snapshot *out, struct error *err);
 
 /*
- * Records as the API shows them (a new reference): all, newest first; one
- * (-ENOENT). {"id", "key", "name" or null, "base", "state" (build_state.h), "step"
- * (1-based; 0: before the first), "stepCount", "stepType" or null, "cachedSteps",
- * "force", "keepFailed", "error" or null, "failedStep" or null, "failure" or null:
+ * Records as the API shows them: each, newest first, while nothing is locked (what fn
+ * returns, if not 0, ends the walk and is returned); one (a new reference, -ENOENT). {"id", "key",
+ * "name" or null, "base", "state" (build_state.h), "step" (1-based; 0: before the first),
+ * "stepCount", "stepType" or null, "cachedSteps", "force", "keepFailed", "error" or null,
+ * "failedStep" or null, "failure" or null:
  * {"step", "type", "kind" ("exit", "signal", "timeout", "memory", "space", "start",
  * "container"), "command", "exitCode", "signal"}, "snapshotID" or null: the image,
  * "mountID" or null: the mount that keepFailed left, "createdAt", "startedAt" and
  * "endedAt" or null}.
  */
-MUST_CHECK int builds_list(struct builds *b, json_t **out, struct error *err);
+MUST_CHECK int builds_each(struct builds *b, json_record_fn fn, void *arg, struct error *err);
 MUST_CHECK int builds_get(struct builds *b, const char *id, json_t **out, struct error *err);
 /* -ENOENT; -ENOTCONN where it has ended. Returns before the build has. */
 MUST_CHECK int builds_cancel(struct builds *b, const char *id, struct error *err);
@@ -126,8 +128,8 @@ MUST_CHECK int builds_log(struct builds *b, const char *id, build_log_fn fn, voi
 /* Whether a running build works on the mount of that id. */
 bool builds_owns_mount(struct builds *b, const char *mount_id);
 
-/* Cached images as the API shows them (a new reference), last used first. */
-MUST_CHECK int builds_images(struct builds *b, json_t **out, struct error *err);
+/* Cached images as the API shows them, by key; as builds_each. */
+MUST_CHECK int builds_images(struct builds *b, json_record_fn fn, void *arg, struct error *err);
 /* Forget a cached image; gc takes what nobody else uses. -ENOENT. */
 MUST_CHECK int builds_image_delete(struct builds *b, const char *key, struct error *err);
 /* The manifest of a key that was built or is being built (a new reference), or NULL. */

@@ -445,9 +445,9 @@ json_t *builds_manifest(struct builds *b, const char *key)
 	return key[0] ? image_cache_manifest(b->opt.store, key) : NULL;
 }
 
-int builds_images(struct builds *b, json_t **out, struct error *err)
+int builds_images(struct builds *b, json_record_fn fn, void *arg, struct error *err)
 {
-	return image_cache_list(b->opt.store, out, err);
+	return image_cache_each(b->opt.store, fn, arg, err);
 }
 
 int builds_image_delete(struct builds *b, const char *key, struct error *err)

@@ -25,6 +25,7 @@
 
 #include <jansson.h>
 
+#include "snapshotd/state/json_record.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/names/snapshot.h"
@@ -88,8 +89,11 @@ MUST_CHECK int image_cache_forget(struct store *s, const char *key, struct error
  */
 void image_cache_release(struct store *s, const char *key);
 
-/* Every image, by key: {"key", "snapshotID", "base", "steps", ...}; see image_cache.c. */
-MUST_CHECK int image_cache_list(struct store *s, json_t **out, struct error *err);
+/*
+ * Each image whose snapshot is ready, by key: {"key", "snapshotID", "base", "steps", ...};
+ * see image_cache_drop.c. What fn returns, if not 0, ends the walk and is returned.
+ */
+MUST_CHECK int image_cache_each(struct store *s, json_record_fn fn, void *arg, struct error *err);
 
 MUST_CHECK int image_cache_put_manifest(struct store *s, const char *key, const json_t *manifest);
 /* A new reference, or NULL. */

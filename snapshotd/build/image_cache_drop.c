@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "snapshotd/state/json_record.h"
+#include "store/base/listed.h"
 #include "store/base/log.h"
 
 static void json_freep(json_t **j)
@@ -102,62 +103,144 @@ int image_cache_forget(struct store *s, const char *key, struct error *err)
 
 /* ---- the list ---- */
 
-struct listing {
-	struct snapshot_list l;
-	json_t *out;
+/* A named snapshot that was built from key; newest first those of a key. */
+struct named_for {
+	char key[DIGEST_HEX_SIZE];
+	char id[SNAPSHOT_ID_SIZE];
+	int64_t created_at_ms;
 };
 
-static json_t *names_for(const struct snapshot_list *l, const char *key)
-{
-	json_t *a = json_array();
+struct listing {
+	struct store *store;
+	struct buf named; /* of struct named_for, by key */
+	struct buf keys;  /* of struct listed */
+};
 
-	for (size_t i = 0; i < l->n && a; i++) {
-		if (is_named_for(&l->s[i], key) &&
-		    json_array_append_new(a, json_string(l->s[i].name))) {
-			json_decref(a);
-			a = NULL;
-		}
-	}
-	return a;
-}
-
-static int list_one(void *arg, const char *key, const json_t *j)
+static int note_named(void *arg, const struct snapshot *s)
 {
 	struct listing *li = arg;
-	const struct snapshot *s = list_find(&li->l, json_record_text(j, "snapshot"));
-	char created[TIME_TEXT_SIZE], used[TIME_TEXT_SIZE];
-	json_t *o;
+	struct named_for n = { .created_at_ms = s->created_at_ms };
 
-	if (!s || s->status != SNAPSHOT_READY)
+	if (!s->name[0] || !s->content_hash[0])
 		return 0;
-	time_to_text(s->created_at_ms, created);
-	time_to_text(s->last_used_at_ms, used);
-	o = json_pack("{s:s, s:s, s:s, s:o, s:O, s:I, s:I, s:I, s:s, s:s}", "key", key,
-		      "snapshotID", s->id, "base", json_record_text(j, "base"), "names",
-		      names_for(&li->l, key), "steps", json_object_get(j, "steps"), "sizeBytes",
-		      (json_int_t)s->size_bytes, "newBytes",
-		      json_integer_value(json_object_get(j, "newBytes")), "fileCount",
-		      (json_int_t)s->file_count, "createdAt", created, "lastUsedAt", used);
-	return json_array_append_new(li->out, o) ? -ENOMEM : 0;
+	memcpy(n.key, s->content_hash, sizeof(n.key));
+	memcpy(n.id, s->id, sizeof(n.id));
+	return buf_append(&li->named, &n, sizeof(n));
 }
 
-int image_cache_list(struct store *s, json_t **out, struct error *err)
+static int note_image(void *arg, const char *key, const json_t *j)
 {
-	struct listing li = { .out = json_array() };
-	int rc = li.out ? snapshots_list(s->snapshots, &li.l.s, &li.l.n, err)
-			: error_set(err, -ENOMEM, "out of memory");
+	(void)j;
+	return listed_add(arg, 0, key);
+}
 
-	if (rc == 0) {
-		rc = json_record_each(s->kv, META_IMAGE, list_one, &li);
-		snapshots_list_free(li.l.s, li.l.n);
-		if (rc < 0)
-			error_set_errno(err, rc, "cannot list the images");
+static int compare_named(const void *a, const void *b)
+{
+	const struct named_for *x = a, *y = b;
+	int order = strcmp(x->key, y->key);
+
+	if (order)
+		return order;
+	if (x->created_at_ms != y->created_at_ms)
+		return x->created_at_ms < y->created_at_ms ? 1 : -1;
+	return strcmp(x->id, y->id);
+}
+
+/* The first of the key, or NULL. */
+static const struct named_for *first_named(const struct listing *li, const char *key)
+{
+	const struct named_for *list = (const struct named_for *)li->named.data;
+	size_t n = li->named.len / sizeof(*list), low = 0, high = n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(list[middle].key, key) < 0)
+			low = middle + 1;
+		else
+			high = middle;
 	}
-	if (rc < 0)
-		json_decref(li.out);
-	else
-		*out = li.out;
+	return low < n && strcmp(list[low].key, key) == 0 ? &list[low] : NULL;
+}
+
+static int add_name(struct listing *li, const char *id, json_t *names)
+{
+	struct snapshot s = { 0 };
+	int rc = snapshots_get(li->store->snapshots, id, &s, NULL);
+
+	if (rc == 0 && s.name[0] && json_array_append_new(names, json_string(s.name)))
+		rc = -ENOMEM;
+	snapshot_fini(&s);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int names_for(struct listing *li, const char *key, json_t *names)
+{
+	const struct named_for *n = first_named(li, key);
+	const struct named_for *end =
+		(const struct named_for *)(const void *)(li->named.data + li->named.len);
+	int rc = names ? 0 : -ENOMEM;
+
+	for (; rc == 0 && n && n < end && strcmp(n->key, key) == 0; n++)
+		rc = add_name(li, n->id, names);
 	return rc;
+}
+
+static json_t *image_to_json(const char *key, const json_t *j, const struct snapshot *s,
+			     json_t *names)
+{
+	char created[TIME_TEXT_SIZE], used[TIME_TEXT_SIZE];
+
+	time_to_text(s->created_at_ms, created);
+	time_to_text(s->last_used_at_ms, used);
+	return json_pack("{s:s, s:s, s:s, s:o, s:O, s:I, s:I, s:I, s:s, s:s}", "key", key,
+			 "snapshotID", s->id, "base", json_record_text(j, "base"), "names",
+			 json_incref(names), "steps", json_object_get(j, "steps"), "sizeBytes",
+			 (json_int_t)s->size_bytes, "newBytes",
+			 json_integer_value(json_object_get(j, "newBytes")), "fileCount",
+			 (json_int_t)s->file_count, "createdAt", created, "lastUsedAt", used);
+}
+
+static int list_one(struct listing *li, const char *key, json_record_fn fn, void *arg)
+{
+	CLEANUP(json_freep) json_t *j = NULL;
+	CLEANUP(json_freep) json_t *names = json_array();
+	CLEANUP(json_freep) json_t *o = NULL;
+	struct snapshot s = { 0 };
+	int rc = json_record_get(li->store->kv, META_IMAGE, key, &j);
+
+	if (rc == 0)
+		rc = snapshots_get(li->store->snapshots, json_record_text(j, "snapshot"), &s, NULL);
+	if (rc == 0 && s.status != SNAPSHOT_READY)
+		rc = -ENOENT;
+	if (rc == 0)
+		rc = names_for(li, key, names);
+	if (rc == 0 && !(o = image_to_json(key, j, &s, names)))
+		rc = -ENOMEM;
+	snapshot_fini(&s);
+	if (rc == 0)
+		return fn(arg, key, o);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int image_cache_each(struct store *s, json_record_fn fn, void *arg, struct error *err)
+{
+	struct listing li = { .store = s };
+	int rc = snapshots_each(s->snapshots, note_named, &li, err);
+	const struct listed *l;
+	size_t n = 0;
+
+	if (rc == 0)
+		rc = json_record_each(s->kv, META_IMAGE, note_image, &li.keys);
+	if (rc == 0 && li.named.len)
+		qsort(li.named.data, li.named.len / sizeof(struct named_for),
+		      sizeof(struct named_for), compare_named);
+	l = listed_sort(&li.keys, &n);
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		rc = list_one(&li, l[i].id, fn, arg);
+	buf_fini(&li.named);
+	buf_fini(&li.keys);
+	return rc < 0 ? error_set_errno(err, rc, "cannot list the images") : rc;
 }
 
 /* ---- at start ---- */

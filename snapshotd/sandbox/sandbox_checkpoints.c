@@ -179,35 +179,44 @@ static json_t *checkpoint_to_json(const struct checkpoint_record *r, const struc
 	return o;
 }
 
-int checkpoints_list(struct sandboxes *ss, const char *sandbox_id, json_t **out, struct error *err)
+/* -ENOENT: its snapshot is gone, and the record with it. */
+static int show(struct sandboxes *ss, const struct checkpoint_record *r, json_record_fn fn,
+		void *arg, struct error *err)
+{
+	struct snapshot s = { 0 };
+	json_t *j;
+	int rc = snapshots_get(ss->store->snapshots, r->id, &s, err);
+
+	if (rc == -ENOENT)
+		forget(ss->checkpoints, r->id);
+	if (rc < 0)
+		return rc;
+	j = checkpoint_to_json(r, &s);
+	rc = j ? fn(arg, r->id, j) : error_set(err, -ENOMEM, "out of memory");
+	json_decref(j);
+	snapshot_fini(&s);
+	return rc;
+}
+
+int checkpoints_each(struct sandboxes *ss, const char *sandbox_id, json_record_fn fn, void *arg,
+		     struct error *err)
 {
 	struct checkpoint_record *list;
-	json_t *a = json_array();
+	bool any = false;
 	size_t n;
 	int rc = records_of(ss->checkpoints, sandbox_id, &list, &n);
 
-	for (size_t i = 0; rc == 0 && i < n; i++) {
-		struct snapshot s;
-
-		rc = snapshots_get(ss->store->snapshots, list[i].id, &s, err);
-		if (rc == 0) {
-			if (json_array_append_new(a, checkpoint_to_json(&list[i], &s)) < 0)
-				rc = -ENOMEM;
-			snapshot_fini(&s);
-		} else if (rc == -ENOENT) {
-			forget(ss->checkpoints, list[i].id);
-			rc = 0;
-		}
-	}
-	if (rc == -ENOMEM)
-		error_set(err, rc, "out of memory");
-	else if (rc == 0 && json_array_size(a) == 0 && !sandboxes_has(ss, sandbox_id))
-		rc = error_set(err, -ENOENT, "there is no sandbox \"%.60s\"", sandbox_id);
-	free(list);
 	if (rc < 0)
-		json_decref(a);
-	else
-		*out = a;
+		return error_set(err, rc, "out of memory");
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		rc = show(ss, &list[i], fn, arg, err);
+		any |= rc != -ENOENT;
+		if (rc == -ENOENT)
+			rc = 0;
+	}
+	free(list);
+	if (rc == 0 && !any && !sandboxes_has(ss, sandbox_id))
+		return error_set(err, -ENOENT, "there is no sandbox \"%.60s\"", sandbox_id);
 	return rc;
 }
 

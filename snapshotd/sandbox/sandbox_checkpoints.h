@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "snapshotd/sandbox/sandbox_record.h"
+#include "snapshotd/state/json_record.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/store.h"
@@ -43,9 +44,13 @@ MUST_CHECK int checkpoint_times_tell(const struct checkpoint_times *t, json_t *r
  */
 MUST_CHECK int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json_t **out,
 				  struct checkpoint_times *times, struct error *err);
-/* Oldest first. -ENOENT where there is no such sandbox and nothing is left of it. */
-MUST_CHECK int checkpoints_list(struct sandboxes *ss, const char *sandbox_id, json_t **out,
-				struct error *err);
+/*
+ * Call fn with the id and the API's object of each, oldest first, while nothing is locked;
+ * what it returns, if not 0, ends the walk and is returned. -ENOENT where there is no such
+ * sandbox and nothing is left of it.
+ */
+MUST_CHECK int checkpoints_each(struct sandboxes *ss, const char *sandbox_id, json_record_fn fn,
+				void *arg, struct error *err);
 /* With its patches. -ENOENT; -EBUSY where it is pinned. */
 MUST_CHECK int checkpoint_delete(struct sandboxes *ss, const char *sandbox_id, const char *id,
 				 struct error *err);

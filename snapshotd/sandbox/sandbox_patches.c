@@ -6,62 +6,87 @@
 #include <string.h>
 
 #include "snapshotd/sandbox/sandboxes_internal.h"
+#include "store/base/listed.h"
 #include "store/base/log.h"
 
 #define OUTPUT_SHOWN 300 /* bytes of a failed patch's output */
 
-struct patch_list {
-	struct patch_record *list;
-	size_t n;
-};
-
-static void patch_list_fini(struct patch_list *l)
+static int note_one(void *arg, const char *rest, const void *text, size_t len)
 {
-	for (size_t i = 0; i < l->n; i++)
-		patch_record_fini(&l->list[i]);
-	free(l->list);
-}
+	struct patch_record p = { 0 };
+	int rc = patch_record_decode(text, len, &p);
 
-static int load_one(void *arg, const char *rest, const void *text, size_t len)
-{
-	struct patch_list *l = arg;
-	struct patch_record *list = reallocarray(l->list, l->n + 1, sizeof(*list));
-	int rc;
-
-	if (!list)
-		return -ENOMEM;
-	l->list = list;
-	rc = patch_record_decode(text, len, &list[l->n]);
-	if (rc == 0)
-		l->n++;
-	else
+	if (rc < 0) {
 		log_error("patch %s cannot be read", rest);
+		return rc;
+	}
+	rc = listed_add(arg, (int64_t)p.sequence, p.id);
+	patch_record_fini(&p);
 	return rc;
 }
 
-static int by_sequence(const void *a, const void *b)
-{
-	const struct patch_record *x = a, *y = b;
-
-	return x->sequence < y->sequence ? -1 : x->sequence > y->sequence;
-}
-
-static int load(struct sandboxes *ss, const char *snapshot_id, struct patch_list *out,
-		struct error *err)
+/* The sequences and ids of a snapshot's patches, in their order: *out, borrowed from list. */
+static int list_patches(struct sandboxes *ss, const char *snapshot_id, struct buf *list,
+			const struct listed **out, size_t *out_n, struct error *err)
 {
 	char start[SNAPSHOT_ID_SIZE + 1];
 	int rc;
 
-	*out = (struct patch_list){ 0 };
 	snprintf(start, sizeof(start), "%.36s/", snapshot_id);
-	rc = meta_each(ss->store->kv, META_PATCH, start, load_one, out);
-	if (rc < 0) {
-		patch_list_fini(out);
+	rc = meta_each(ss->store->kv, META_PATCH, start, note_one, list);
+	if (rc < 0)
 		return error_set_errno(err, rc, "cannot read the patches of %s", snapshot_id);
-	}
-	if (out->n > 1)
-		qsort(out->list, out->n, sizeof(*out->list), by_sequence);
+	*out = listed_sort(list, out_n);
 	return 0;
+}
+
+/* Key of a patch: "SNAPSHOT/PATCH". */
+#define PATCH_KEY_SIZE (2 * SNAPSHOT_ID_SIZE + 1)
+static void patch_key(const char *snapshot_id, const char *patch_id, char out[PATCH_KEY_SIZE])
+{
+	snprintf(out, PATCH_KEY_SIZE, "%.36s/%.36s", snapshot_id, patch_id);
+}
+
+/* -ENOENT. patch_record_fini it. */
+static int get(struct sandboxes *ss, const char *snapshot_id, const char *patch_id,
+	       struct patch_record *out)
+{
+	char key[PATCH_KEY_SIZE];
+	struct kv_value v = { 0 };
+	int rc;
+
+	patch_key(snapshot_id, patch_id, key);
+	rc = meta_get(ss->store->kv, META_PATCH, key, &v);
+	if (rc < 0)
+		return rc;
+	rc = patch_record_decode(v.data, v.len, out);
+	kv_value_release(&v);
+	return rc;
+}
+
+/* Call fn for each in their order, one in memory at a time; other than 0 ends it, as below 0. */
+static int each(struct sandboxes *ss, const char *snapshot_id,
+		int (*fn)(void *arg, const struct patch_record *p, struct error *err), void *arg,
+		struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf list = BUF_INIT;
+	const struct listed *l;
+	size_t n = 0;
+	int rc = list_patches(ss, snapshot_id, &list, &l, &n, err);
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct patch_record p = { 0 };
+
+		rc = get(ss, snapshot_id, l[i].id, &p);
+		if (rc == 0)
+			rc = fn(arg, &p, err);
+		else if (rc == -ENOENT) /* deleted meanwhile */
+			rc = 0;
+		else
+			error_set_errno(err, rc, "cannot read patch %s", l[i].id);
+		patch_record_fini(&p);
+	}
+	return rc;
 }
 
 static json_t *patch_to_json(const struct patch_record *p)
@@ -91,13 +116,6 @@ static int check_snapshot(struct sandboxes *ss, const char *id, struct error *er
 	return rc < 0 ? error_set_errno(err, rc, "checkpoint %.60s", id) : 0;
 }
 
-/* Key of a patch: "SNAPSHOT/PATCH". */
-#define PATCH_KEY_SIZE (2 * SNAPSHOT_ID_SIZE + 1)
-static void patch_key(const char *snapshot_id, const char *patch_id, char out[PATCH_KEY_SIZE])
-{
-	snprintf(out, PATCH_KEY_SIZE, "%.36s/%.36s", snapshot_id, patch_id);
-}
-
 static int put(struct sandboxes *ss, const struct patch_record *p)
 {
 	char key[PATCH_KEY_SIZE];
@@ -113,13 +131,14 @@ static int put(struct sandboxes *ss, const struct patch_record *p)
 /* patch_lock held: two that are added at once get different numbers. */
 static int add_locked(struct sandboxes *ss, struct patch_record *p, struct error *err)
 {
-	struct patch_list l;
-	int rc = load(ss, p->snapshot_id, &l, err);
+	CLEANUP(buf_fini_p) struct buf list = BUF_INIT;
+	const struct listed *l;
+	size_t n;
+	int rc = list_patches(ss, p->snapshot_id, &list, &l, &n, err);
 
 	if (rc < 0)
 		return rc;
-	p->sequence = l.n ? l.list[l.n - 1].sequence + 1 : 1;
-	patch_list_fini(&l);
+	p->sequence = n ? (uint64_t)l[n - 1].order + 1 : 1;
 	rc = put(ss, p);
 	return rc < 0 ? error_set_errno(err, rc, "cannot write the patch's record") : 0;
 }
@@ -152,47 +171,48 @@ int patches_add(struct sandboxes *ss, const char *snapshot_id, const char *scrip
 	return rc;
 }
 
-int patches_list(struct sandboxes *ss, const char *snapshot_id, json_t **out, struct error *err)
+struct shown {
+	json_record_fn fn;
+	void *arg;
+};
+
+static int show(void *arg, const struct patch_record *p, struct error *err)
 {
-	struct patch_list l;
-	json_t *a;
+	const struct shown *s = arg;
+	json_t *j = patch_to_json(p);
+	int rc = j ? s->fn(s->arg, p->id, j) : error_set(err, -ENOMEM, "out of memory");
+
+	json_decref(j);
+	return rc;
+}
+
+int patches_each(struct sandboxes *ss, const char *snapshot_id, json_record_fn fn, void *arg,
+		 struct error *err)
+{
+	struct shown s = { fn, arg };
 	int rc = check_snapshot(ss, snapshot_id, err);
 
-	if (rc == 0)
-		rc = load(ss, snapshot_id, &l, err);
-	if (rc < 0)
-		return rc;
-	a = json_array();
-	for (size_t i = 0; i < l.n; i++)
-		if (json_array_append_new(a, patch_to_json(&l.list[i])) < 0)
-			rc = error_set(err, -ENOMEM, "out of memory");
-	patch_list_fini(&l);
-	if (!a || rc < 0) {
-		json_decref(a);
-		return error_set(err, -ENOMEM, "out of memory");
-	}
-	*out = a;
-	return 0;
+	return rc < 0 ? rc : each(ss, snapshot_id, show, &s, err);
 }
 
 int patches_delete(struct sandboxes *ss, const char *snapshot_id, const char *patch_id,
 		   struct error *err)
 {
-	struct patch_list l;
-	bool found = false;
+	struct patch_record p = { 0 };
 	char key[PATCH_KEY_SIZE];
+	bool same = false;
 	int rc = check_snapshot(ss, snapshot_id, err);
 
-	if (rc == 0)
-		rc = load(ss, snapshot_id, &l, err);
 	if (rc < 0)
 		return rc;
-	for (size_t i = 0; i < l.n; i++)
-		found |= strcmp(l.list[i].id, patch_id) == 0;
-	patch_list_fini(&l);
-	if (!found)
+	rc = get(ss, snapshot_id, patch_id, &p);
+	same = rc == 0 && strcmp(p.id, patch_id) == 0; /* a key holds no more than an id's bytes */
+	patch_record_fini(&p);
+	if (rc == -ENOENT || (rc == 0 && !same))
 		return error_set(err, -ENOENT, "checkpoint %s has no patch \"%.60s\"", snapshot_id,
 				 patch_id);
+	if (rc < 0)
+		return error_set_errno(err, rc, "cannot read the patch's record");
 	patch_key(snapshot_id, patch_id, key);
 	rc = meta_del(ss->store->kv, META_PATCH, key, KV_LOG);
 	return rc < 0 ? error_set_errno(err, rc, "cannot delete the patch's record") : 0;
@@ -200,22 +220,22 @@ int patches_delete(struct sandboxes *ss, const char *snapshot_id, const char *pa
 
 void patches_drop(struct sandboxes *ss, const char *snapshot_id)
 {
+	CLEANUP(buf_fini_p) struct buf list = BUF_INIT;
 	struct error err = ERROR_INIT;
-	struct patch_list l;
-	int rc = load(ss, snapshot_id, &l, &err);
+	const struct listed *l;
+	size_t n;
 
-	if (rc < 0) {
+	if (list_patches(ss, snapshot_id, &list, &l, &n, &err) < 0) {
 		log_error("%s", error_text(&err));
 		return;
 	}
-	for (size_t i = 0; i < l.n; i++) {
+	for (size_t i = 0; i < n; i++) {
 		char key[PATCH_KEY_SIZE];
 
-		patch_key(snapshot_id, l.list[i].id, key);
+		patch_key(snapshot_id, l[i].id, key);
 		if (meta_del(ss->store->kv, META_PATCH, key, KV_LOG) < 0)
-			log_error("patch %s: its record is left", l.list[i].id);
+			log_error("patch %s: its record is left", l[i].id);
 	}
-	patch_list_fini(&l);
 }
 
 struct sweep {
@@ -275,9 +295,15 @@ static int report(const struct patch_record *p, const struct exec_output *o, str
 			 *p->description ? ", " : "", p->id, o->exit_code, len ? ": " : "", text);
 }
 
-static int run_one(struct sandbox *sb, const struct patch_record *p, bool (*cancelled)(void *arg),
-		   void *arg, struct error *err)
+struct running {
+	struct sandbox *sb;
+	bool (*cancelled)(void *arg);
+	void *arg;
+};
+
+static int run_one(void *arg, const struct patch_record *p, struct error *err)
 {
+	const struct running *r = arg;
 	/* By bash where the image has it: scripts of a page are written for it. */
 	static const char shell[] = "bash=$(command -v bash) && exec \"$bash\" -c \"$0\"\n"
 				    "exec /bin/sh -c \"$0\"";
@@ -286,7 +312,7 @@ static int run_one(struct sandbox *sb, const struct patch_record *p, bool (*canc
 				  .timeout_ms = PATCH_TIMEOUT_S * 1000,
 				  .linger_ms = EXEC_LINGER_MS };
 	struct exec_output out;
-	int rc = sandbox_exec(sb, &spec, cancelled, arg, &out, err);
+	int rc = sandbox_exec(r->sb, &spec, r->cancelled, r->arg, &out, err);
 
 	if (rc < 0)
 		return error_prefix(err, rc, "patch %llu", (unsigned long long)p->sequence);
@@ -299,13 +325,7 @@ static int run_one(struct sandbox *sb, const struct patch_record *p, bool (*canc
 int patches_run(struct sandbox *sb, const char *snapshot_id, bool (*cancelled)(void *arg),
 		void *arg, struct error *err)
 {
-	struct patch_list l;
-	int rc = load(sb->owner, snapshot_id, &l, err);
+	struct running r = { sb, cancelled, arg };
 
-	if (rc < 0)
-		return rc;
-	for (size_t i = 0; i < l.n && rc == 0; i++)
-		rc = run_one(sb, &l.list[i], cancelled, arg, err);
-	patch_list_fini(&l);
-	return rc;
+	return each(sb->owner, snapshot_id, run_one, &r, err);
 }

@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 
+#include "snapshotd/state/json_record.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
 
@@ -21,9 +22,12 @@ struct sandboxes;
 /* *out: the API's PatchInfo. -ENOENT: no such snapshot. -EFBIG. */
 MUST_CHECK int patches_add(struct sandboxes *ss, const char *snapshot_id, const char *script,
 			   const char *description, json_t **out, struct error *err);
-/* *out: in their order. -ENOENT: no such snapshot. */
-MUST_CHECK int patches_list(struct sandboxes *ss, const char *snapshot_id, json_t **out,
-			    struct error *err);
+/*
+ * Call fn with the id and the API's object of each, in their order, while nothing is locked;
+ * what it returns, if not 0, ends the walk and is returned. -ENOENT: no such snapshot.
+ */
+MUST_CHECK int patches_each(struct sandboxes *ss, const char *snapshot_id, json_record_fn fn,
+			    void *arg, struct error *err);
 MUST_CHECK int patches_delete(struct sandboxes *ss, const char *snapshot_id, const char *patch_id,
 			      struct error *err);
 /* All of a snapshot that goes. */

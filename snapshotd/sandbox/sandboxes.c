@@ -302,6 +302,14 @@ void sandbox_put(struct sandbox *sb)
 		sandbox_free(sb);
 }
 
+/* Newest first, and those of the same millisecond by id: so it is after a restart, too. */
+static bool comes_before(const struct sandbox *a, const struct sandbox *b)
+{
+	if (a->rec.started_at_ms != b->rec.started_at_ms)
+		return a->rec.started_at_ms > b->rec.started_at_ms;
+	return strcmp(a->id, b->id) < 0;
+}
+
 void sandbox_list(struct sandbox *sb)
 {
 	struct sandboxes *ss = sb->owner;
@@ -309,7 +317,7 @@ void sandbox_list(struct sandbox *sb)
 
 	pthread_mutex_lock(&ss->lock);
 	TAILQ_FOREACH(older, &ss->list, link)
-	if (older->rec.started_at_ms <= sb->rec.started_at_ms)
+	if (comes_before(sb, older))
 		break;
 	if (older)
 		TAILQ_INSERT_BEFORE(older, sb, link);

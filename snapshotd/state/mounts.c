@@ -21,6 +21,7 @@
 
 #include "fs/host/mountinfo.h"
 #include "store/base/clock.h"
+#include "store/base/listed.h"
 
 #define DISCARD_WAIT_S 10
 
@@ -295,6 +296,44 @@ int mounts_list(struct mounts *ms, struct mount_entry ***out, size_t *out_n)
 	*out = list;
 	*out_n = n;
 	return 0;
+}
+
+static int list_ids(struct mounts *ms, struct buf *ids)
+{
+	struct mount_entry **list;
+	size_t n;
+	int rc = mounts_list(ms, &list, &n);
+
+	if (rc < 0)
+		return rc;
+	for (size_t i = 0; i < n; i++) {
+		struct mount_info info;
+
+		mount_get_info(list[i]->m, &info);
+		if (rc == 0)
+			rc = listed_add(ids, info.created_at_ms, info.id);
+		mounts_put(ms, list[i]);
+	}
+	free(list);
+	return rc;
+}
+
+int mounts_each(struct mounts *ms, mounts_fn fn, void *arg)
+{
+	CLEANUP(buf_fini_p) struct buf ids = BUF_INIT;
+	int rc = list_ids(ms, &ids);
+	size_t n;
+	const struct listed *l = listed_sort(&ids, &n);
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct mount_entry *e = get_by_id(ms, l[i].id);
+
+		if (!e) /* discarded meanwhile */
+			continue;
+		rc = fn(arg, e);
+		mounts_put(ms, e);
+	}
+	return rc;
 }
 
 void mounts_count(struct mounts *ms, size_t *attached, size_t *detached)

@@ -42,6 +42,12 @@ MUST_CHECK int mounts_get(struct mounts *ms, const char *id_or_path, struct moun
 /* All of them; the array is malloc'd. -ENOMEM. */
 MUST_CHECK int mounts_list(struct mounts *ms, struct mount_entry ***out, size_t *out_n);
 void mounts_put(struct mounts *ms, struct mount_entry *e);
+/*
+ * Call fn for each, oldest first, in use by the walk only meanwhile. What fn returns, if not
+ * 0, ends the walk and is returned. -ENOMEM.
+ */
+typedef int (*mounts_fn)(void *arg, struct mount_entry *e);
+MUST_CHECK int mounts_each(struct mounts *ms, mounts_fn fn, void *arg);
 
 /* Constant while the entry is in use. */
 struct mount *mount_entry_mount(struct mount_entry *e);

@@ -3,28 +3,13 @@
  * configuration of an image, so a walk keeps only an age and an id of each.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "store/base/buf.h"
+#include "store/base/listed.h"
 #include "store/chunk/digest_set.h"
 #include "store/names/snapshot_internal.h"
 
 #define SEEN_MAX_BYTES ((size_t)1 << 30)
-
-struct listed {
-	int64_t created_at_ms;
-	char id[SNAPSHOT_ID_SIZE];
-};
-
-static int by_age(const void *a, const void *b)
-{
-	const struct listed *x = a, *y = b;
-
-	if (x->created_at_ms != y->created_at_ms)
-		return x->created_at_ms < y->created_at_ms ? 1 : -1;
-	return strcmp(x->id, y->id);
-}
 
 struct record_walk {
 	snapshot_fn fn;
@@ -59,21 +44,16 @@ int snapshots_each_record(struct snapshots *ss, snapshot_fn fn, void *arg, struc
 
 static int list_record(void *arg, const struct snapshot *s)
 {
-	struct listed l = { .created_at_ms = s->created_at_ms };
-
-	memcpy(l.id, s->id, sizeof(l.id));
-	return buf_append(arg, &l, sizeof(l));
+	return listed_add(arg, -s->created_at_ms, s->id);
 }
 
 int snapshots_each(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf list = BUF_INIT;
 	int rc = snapshots_each_record(ss, list_record, &list, err);
-	const struct listed *l = (const struct listed *)list.data;
-	size_t n = list.len / sizeof(*l);
+	size_t n;
+	const struct listed *l = listed_sort(&list, &n);
 
-	if (rc == 0 && n)
-		qsort(list.data, n, sizeof(*l), by_age);
 	for (size_t i = 0; rc == 0 && i < n; i++) {
 		struct snapshot s;
 

@@ -305,6 +305,24 @@ reply 'fork to nowhere is 400' 400 error POST "/api/mounts/$id/fork" "{\"mountpo
 reply 'a fork names no snapshot' 400 snapshot POST "/api/mounts/$id/fork" "{\"mountpoint\":\"$T/m2\",\"snapshot\":\"uno\"}"
 reply 'fork of nothing is 404' 404 error POST /api/mounts/nothing/fork "{\"mountpoint\":\"$T/m2\"}"
 
+# --- lists in pages ---
+for i in 1 2 3 4 5; do
+	reply "patch $i" 201 "\"sequence\":$i" POST "/api/sandboxes/checkpoints/$one/patches" "{\"script\":\"echo $i\"}"
+done
+for n in 1 4; do
+	for list in snapshots 'snapshots?all=1' snapshots/cp2/history mounts "sandboxes/checkpoints/$one/patches"; do
+		ok "${list/$one/ID} in pages of $n" pages_agree "/api/$list" $n
+	done
+done
+for list in snapshots mounts builds images sandboxes "sandboxes/checkpoints/$one/patches" snapshots/uno/history; do
+	reply "${list/$one/ID}: a limit of nothing is 400" 400 'limit.*at least 1' GET "/api/$list?limit=0"
+	reply '... no number, too' 400 'limit.*-1.*not a number' GET "/api/$list?limit=-1"
+	reply '... and an id that it does not have' 400 'after.*nothing.*not in the list' GET "/api/$list?after=nothing"
+	reply '... or an empty one' 400 'after.*empty' GET "/api/$list?limit=2&after="
+done
+reply 'a list that is empty is so in pages' 200 '^\[\]' GET '/api/builds?limit=10'
+reply 'a sandbox that is not there has no page' 404 error GET '/api/sandboxes/sb-0000000000000000/checkpoints?limit=1'
+
 echo kept >"$T/m3/kept"
 exec 9<"$T/m3/kept"
 reply 'a mount in use is 409' 409 error DELETE "/api/mounts/$fork"

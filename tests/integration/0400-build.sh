@@ -260,6 +260,13 @@ is 'a snapshot by its name' "$(api GET /api/snapshots/first | jq -r .name)" firs
 is 'the list has no entry of the cache' "$(api GET /api/snapshots | jq -r '[.[] | select(.name == "")] | length')" 0
 ok '... which ?all shows' sh -c "curl -sS --unix-socket '$SOCK' 'http://x/api/snapshots?all=1' | jq -e '[.[] | select(.name == \"\" and .source == \"build\")] | length > 5'"
 key=$(api GET /api/snapshots/first | jq -r .contentHash)
+ok 'builds come in pages' pages_agree /api/builds 2
+ok 'images come in pages' pages_agree /api/images 2 .key
+id=$(api GET /api/builds | field '.[0].id')
+ok 'a log comes in pages, by the number of the event' diff \
+	<(api GET "/api/builds/$id/logs" | jq -e '[.[2]]') <(api GET "/api/builds/$id/logs?after=2&limit=1" | jq .)
+is '... not as events' "$(curl -sS -o /dev/null -w '%{http_code}' --unix-socket "$SOCK" \
+	-H 'Accept: text/event-stream' "http://x/api/builds/$id/logs?limit=1")" 400
 is 'images are listed' "$(api GET /api/images | jq -rc ".[] | select(.key == \"$key\") | [.steps, (.names | sort)]")" '[5,["first","second"]]'
 chain=$(api GET /api/images | jq -r ".[] | select(.key == \"$key\") | .snapshotID")
 call DELETE /api/snapshots/first

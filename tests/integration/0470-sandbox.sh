@@ -227,6 +227,7 @@ reply '... but not of a sandbox that is not' 404 error DELETE '/sb-0000000000000
 reply 'a directory is removed with all in it' 204 '' DELETE "/$one/files?path=/srv/x"
 run "$one" 'mkdir -p /srv/n; i=0; while [ $i -lt 1000 ]; do : >/srv/n/file$i; i=$((i+1)); done'
 is 'a list of a thousand' "$(api GET "/api/sandboxes/$one/files/list?path=/srv/n" | jq length)" 1000
+ok '... in pages' pages_agree "/api/sandboxes/$one/files/list?path=/srv/n" 300 .name
 
 # Nothing leads out.
 echo 'secret of the host' >"$T/secret"
@@ -396,6 +397,7 @@ done
 sleep 1.5
 at_most 'a checkpoint hardly stops it' "$(api GET "/api/sandboxes/$two/exec/$tick/result" | field .stdout)" 1000
 call DELETE "/$two"
+ok 'checkpoints come in pages' pages_agree "/api/sandboxes/$two/checkpoints" 4
 is 'checkpoints outlive their sandbox' "$(api GET "/api/sandboxes/$two/checkpoints" | jq length)" 6
 call POST "/from-checkpoint/$last" -d '{}'
 is '... and can be used' "$(run "$(get .sandboxID)" 'cat /srv/kept')" 5

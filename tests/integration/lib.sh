@@ -258,6 +258,20 @@ api() { # METHOD PATH [JSON]
 field() { # JQ-FILTER, JSON on stdin
 	jq -r "$1"
 }
+# A list in pages, each after the last item of the one before, is the whole list.
+pages_agree() { # PATH ITEMS-A-PAGE [JQ-FILTER of an item's id]
+	local sep='?' id=${3:-.id} whole page after='' all=''
+	[[ $1 != *\?* ]] || sep='&'
+	whole=$(api GET "$1" | jq -r ".[] | $id")
+	while [ ${#all} -lt ${#whole} ]; do
+		page=$(api GET "$1${sep}limit=$2$after" | jq -r ".[] | $id")
+		[ "$(wc -l <<<"$page")" -le "$2" ] && [ -n "$page" ] || break
+		all+=${all:+$'\n'}$page
+		after="&after=$(jq -rn --arg a "${page##*$'\n'}" '$a | @uri')"
+	done
+	[ -n "$whole" ] && [ "$all" = "$whole" ] && [ "$(api GET "$1${sep}limit=$2$after")" = '[]' ] ||
+		{ printf 'whole:\n%s\npages:\n%s\n' "$whole" "$all" && false; }
+}
 root_of() { # SNAPSHOT
 	varve --json show "$1" | field .root
 }

@@ -311,17 +311,38 @@ static void a_forgotten_image_is_not_found(void **state)
 	assert_int_equal(image_cache_forget(f->s, KEY_A, &err), -ENOENT);
 }
 
+static int collect(void *arg, const char *key, const json_t *j)
+{
+	assert_string_equal(json_record_text(j, "key"), key);
+	return json_array_append(arg, (json_t *)j) ? -ENOMEM : 0;
+}
+
+static int stop_at_once(void *arg, const char *key, const json_t *j)
+{
+	(void)key;
+	(void)j;
+	++*(unsigned *)arg;
+	return 1;
+}
+
 static void the_list_has_names_and_figures(void **state)
 {
 	struct fx *f = *state;
 	char ids[2][SNAPSHOT_ID_SIZE];
 	struct error err = ERROR_INIT;
-	json_t *a = NULL, *o;
+	json_t *a = json_array(), *o;
+	unsigned called = 0;
 
+	put_image(f, KEY_B, STEP(3), STEP(4), NULL, ids);
 	put_image(f, KEY_A, STEP(1), STEP(2), NULL, ids);
 	name_it(f, "one", KEY_A);
-	assert_int_equal(image_cache_list(f->s, &a, &err), 0);
-	assert_int_equal(json_array_size(a), 1);
+	assert_int_equal(image_cache_each(f->s, stop_at_once, &called, &err), 1);
+	assert_int_equal(called, 1);
+	assert_int_equal(image_cache_each(f->s, collect, a, &err), 0);
+	assert_int_equal(json_array_size(a), 2);
+	o = json_array_get(a, 1);
+	assert_string_equal(json_record_text(o, "key"), KEY_B);
+	assert_int_equal(json_array_size(json_object_get(o, "names")), 0);
 	o = json_array_get(a, 0);
 	assert_string_equal(json_record_text(o, "key"), KEY_A);
 	assert_string_equal(json_record_text(o, "snapshotID"), ids[1]);
