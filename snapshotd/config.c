@@ -31,6 +31,9 @@
 #define INODES_DEFAULT 1000000
 #define INODES_MAX (1ull << 32)
 #define DISK_MB_MAX (1u << 30)
+#define CHECKPOINT_LIMIT_DEFAULT 20000
+#define PATCH_LIMIT_DEFAULT 100
+#define RECORDS_MAX (1u << 30)
 #define SANDBOX_KEEP_DEFAULT (7 * 86400)
 #define SANDBOX_KEEP_MAX (3650 * 86400)
 #define BUILD_STEP_TIMEOUT_DEFAULT 1800
@@ -78,7 +81,7 @@ struct file_values {
 		connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
 	uint64_t build_pids, build_disk_mb, build_inodes, sandbox_disk_mb, sandbox_inodes,
-		sandbox_keep;
+		sandbox_keep, checkpoint_limit, patch_limit;
 	json_t *build_env, *allowed_hosts, *host_roots, *socket_host_roots;
 };
 
@@ -209,35 +212,11 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "sandboxDiskMB", FIELD_U64, &v->sandbox_disk_mb, false },
 		{ "sandboxInodes", FIELD_U64, &v->sandbox_inodes, false },
 		{ "sandboxKeep", FIELD_U64, &v->sandbox_keep, false },
+		{ "checkpointLimit", FIELD_U64, &v->checkpoint_limit, false },
+		{ "patchLimit", FIELD_U64, &v->patch_limit, false },
 	};
 
 	return fields_parse(j, fields, ARRAY_SIZE(fields), err);
-}
-
-int config_parse_listen(const char *s, char **out_host, uint16_t *out_port, struct error *err)
-{
-	const char *colon = strrchr(s, ':');
-	const char *host = s;
-	size_t host_len = colon ? (size_t)(colon - s) : 0;
-	const char *port = colon ? colon + 1 : "";
-	char *copy;
-
-	if (host_len >= 2 && host[0] == '[' && host[host_len - 1] == ']') {
-		host++;
-		host_len -= 2;
-	} else if (memchr(host, ':', host_len)) {
-		return error_set(err, -EINVAL, "listen \"%s\": an IPv6 address needs [brackets]",
-				 s);
-	}
-	if (host_len == 0 || !*port || strlen(port) > 5 || port[strspn(port, "0123456789")] ||
-	    atoi(port) > UINT16_MAX)
-		return error_set(err, -EINVAL, "listen \"%s\" is not HOST:PORT", s);
-	copy = strndup(host, host_len);
-	if (!copy)
-		return error_set(err, -ENOMEM, "out of memory");
-	*out_host = copy;
-	*out_port = (uint16_t)atoi(port);
-	return 0;
 }
 
 static int log_level_parse(const char *s, enum log_level *out, struct error *err)
@@ -363,19 +342,24 @@ static int build_numbers_set(struct config *c, const struct file_values *v, stru
 
 static int sandbox_numbers_set(struct config *c, const struct file_values *v, struct error *err)
 {
-	int rc = 0;
+	const struct {
+		const char *name;
+		uint64_t value, max; /* value 0: no limit */
+	} limits[] = { { "sandboxDiskMB", v->sandbox_disk_mb, DISK_MB_MAX },
+		       { "sandboxInodes", v->sandbox_inodes, INODES_MAX },
+		       { "sandboxKeep", v->sandbox_keep, SANDBOX_KEEP_MAX },
+		       { "checkpointLimit", v->checkpoint_limit, RECORDS_MAX },
+		       { "patchLimit", v->patch_limit, RECORDS_MAX } };
 
-	if (v->sandbox_disk_mb) /* 0: no limit */
-		rc = in_range("sandboxDiskMB", v->sandbox_disk_mb, DISK_MB_MAX, err);
-	if (rc == 0 && v->sandbox_inodes) /* 0: no limit */
-		rc = in_range("sandboxInodes", v->sandbox_inodes, INODES_MAX, err);
-	if (rc == 0 && v->sandbox_keep) /* 0: for ever */
-		rc = in_range("sandboxKeep", v->sandbox_keep, SANDBOX_KEEP_MAX, err);
-	if (rc < 0)
-		return rc;
+	for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
+		if (limits[i].value &&
+		    in_range(limits[i].name, limits[i].value, limits[i].max, err) < 0)
+			return -EINVAL;
 	c->sandbox_disk_mb = v->sandbox_disk_mb;
 	c->sandbox_inodes = v->sandbox_inodes;
 	c->sandbox_keep_s = v->sandbox_keep;
+	c->checkpoint_limit = (unsigned)v->checkpoint_limit;
+	c->patch_limit = (unsigned)v->patch_limit;
 	return 0;
 }
 
@@ -557,6 +541,8 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .sandbox_disk_mb = SANDBOX_DISK_MB_DEFAULT,
 				 .sandbox_inodes = INODES_DEFAULT,
 				 .sandbox_keep = SANDBOX_KEEP_DEFAULT,
+				 .checkpoint_limit = CHECKPOINT_LIMIT_DEFAULT,
+				 .patch_limit = PATCH_LIMIT_DEFAULT,
 				 .build_step_timeout = BUILD_STEP_TIMEOUT_DEFAULT,
 				 .build_timeout = BUILD_TIMEOUT_DEFAULT };
 	json_t *file = NULL;

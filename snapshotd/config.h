@@ -69,6 +69,9 @@
  *   "sandboxInodes"               that a sandbox may make (default 1,000,000; 0: no limit)
  *   "sandboxKeep"                 seconds that a sandbox which was stopped is kept, if it has
  *                                 a timeout (default a week; 0: until it is killed)
+ *   "checkpointLimit"             checkpoints of all sandboxes together (default 20,000; 0: no
+ *                                 limit)
+ *   "patchLimit"                  patches of one checkpoint (default 100; 0: no limit)
  */
 struct config {
 	char *state_dir;
@@ -101,6 +104,7 @@ struct config {
 	uint64_t build_disk_mb, sandbox_disk_mb; /* 0: no limit */
 	uint64_t build_inodes, sandbox_inodes;	 /* 0: no limit */
 	uint64_t sandbox_keep_s;		 /* 0: for ever */
+	unsigned checkpoint_limit, patch_limit;	 /* 0: no limit */
 	unsigned build_step_timeout_s, build_timeout_s;
 	bool build_network_none, sandbox_network_none;
 	bool sandbox_cache_shared;
@@ -115,9 +119,5 @@ MUST_CHECK int config_load(struct config *c, int argc, char *const *argv, const 
 			   struct error *err);
 void config_fini(struct config *c);
 extern const char config_usage[];
-
-/* "HOST:PORT" or "[V6]:PORT". -EINVAL, -ENOMEM. */
-MUST_CHECK int config_parse_listen(const char *s, char **out_host, uint16_t *out_port,
-				   struct error *err);
 
 #endif

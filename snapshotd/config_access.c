@@ -1,6 +1,7 @@
 #include "snapshotd/config_access.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -64,5 +65,31 @@ int config_roots_check(const char *name, const json_t *roots, struct error *err)
 			return error_set(err, -EINVAL, "%s: [%zu] is not an absolute path", name,
 					 i);
 	}
+	return 0;
+}
+
+int config_parse_listen(const char *s, char **out_host, uint16_t *out_port, struct error *err)
+{
+	const char *colon = strrchr(s, ':');
+	const char *host = s;
+	size_t host_len = colon ? (size_t)(colon - s) : 0;
+	const char *port = colon ? colon + 1 : "";
+	char *copy;
+
+	if (host_len >= 2 && host[0] == '[' && host[host_len - 1] == ']') {
+		host++;
+		host_len -= 2;
+	} else if (memchr(host, ':', host_len)) {
+		return error_set(err, -EINVAL, "listen \"%s\": an IPv6 address needs [brackets]",
+				 s);
+	}
+	if (host_len == 0 || !*port || strlen(port) > 5 || port[strspn(port, "0123456789")] ||
+	    atoi(port) > UINT16_MAX)
+		return error_set(err, -EINVAL, "listen \"%s\" is not HOST:PORT", s);
+	copy = strndup(host, host_len);
+	if (!copy)
+		return error_set(err, -ENOMEM, "out of memory");
+	*out_host = copy;
+	*out_port = (uint16_t)atoi(port);
 	return 0;
 }

@@ -145,6 +145,8 @@ static int open_sandboxes(struct daemon_parts *d, struct error *err)
 					       .disk_mb = d->config.sandbox_disk_mb,
 					       .inodes = d->config.sandbox_inodes,
 					       .keep_s = d->config.sandbox_keep_s,
+					       .checkpoint_limit = d->config.checkpoint_limit,
+					       .patch_limit = d->config.patch_limit,
 					       .output = &d->api.memory.output };
 
 	return sandboxes_open(&opt, &d->api.sandboxes, err);

@@ -27,7 +27,8 @@ TAILQ_HEAD(checkpoint_list, checkpoint);
 struct checkpoints {
 	struct store *store;
 	pthread_mutex_t lock;
-	struct checkpoint_list list; /* guarded by lock, in order of sequence; as the next */
+	struct checkpoint_list list; /* guarded by lock, in order of sequence; as the next two */
+	size_t n;
 	uint64_t next_sequence;
 };
 
@@ -50,6 +51,7 @@ static void table_add_locked(struct checkpoints *cs, struct checkpoint *c)
 		TAILQ_INSERT_AFTER(&cs->list, after, c, link);
 	else
 		TAILQ_INSERT_HEAD(&cs->list, c, link);
+	cs->n++;
 	cs->next_sequence = MAX(cs->next_sequence, c->rec.sequence + 1);
 }
 
@@ -69,8 +71,10 @@ static void forget(struct checkpoints *cs, const char *id)
 
 	pthread_mutex_lock(&cs->lock);
 	c = find_locked(cs, id);
-	if (c)
+	if (c) {
 		TAILQ_REMOVE(&cs->list, c, link);
+		cs->n--;
+	}
 	pthread_mutex_unlock(&cs->lock);
 	if (c)
 		checkpoint_free(c);
@@ -306,6 +310,33 @@ static int name_free(struct sandboxes *ss, const char *sandbox_id, const char *n
 	return rc;
 }
 
+/*
+ * Whether there may be one more; keep: as in sandbox_checkpoint, which then deletes one. Those
+ * of several sandboxes that are being made at once may go beyond the limit, each by one.
+ */
+static int limit_check(struct sandboxes *ss, const char *sandbox_id, uint64_t keep,
+		       struct error *err)
+{
+	struct checkpoints *cs = ss->checkpoints;
+	struct checkpoint *c;
+	size_t own = 0, all;
+
+	if (!ss->checkpoint_limit)
+		return 0;
+	pthread_mutex_lock(&cs->lock);
+	all = cs->n;
+	if (keep && all >= ss->checkpoint_limit)
+		TAILQ_FOREACH(c, &cs->list, link)
+	own += strcmp(c->rec.sandbox_id, sandbox_id) == 0;
+	pthread_mutex_unlock(&cs->lock);
+	if (all < ss->checkpoint_limit || (keep && own >= keep))
+		return 0;
+	return error_set(err, -EBUSY,
+			 "there are %zu checkpoints of sandboxes, and checkpointLimit allows %u: "
+			 "delete some first",
+			 all, ss->checkpoint_limit);
+}
+
 static struct checkpoint *checkpoint_new(struct sandbox *sb, const char *name,
 					 const struct snapshot *s)
 {
@@ -395,12 +426,12 @@ static int checkpoint_locked(struct sandbox *sb, const char *name, json_t **out,
 
 int checkpoint_times_tell(const struct checkpoint_times *t, json_t *reply)
 {
-	return json_object_set_new(reply, "pauseUs",
-				   json_integer((json_int_t)(t->pause_ns / 1000))) ||
-			       json_object_set_new(reply, "frozenUs",
-						   json_integer((json_int_t)(t->frozen_ns / 1000)))
-		       ? -ENOMEM
-		       : 0;
+	json_int_t pause_us = (json_int_t)(t->pause_ns / 1000);
+	json_int_t frozen_us = (json_int_t)(t->frozen_ns / 1000);
+	int rc = json_object_set_new(reply, "pauseUs", json_integer(pause_us));
+
+	rc |= json_object_set_new(reply, "frozenUs", json_integer(frozen_us));
+	return rc ? -ENOMEM : 0;
 }
 
 int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json_t **out,
@@ -415,6 +446,8 @@ int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json
 		rc = error_set(err, -ENOTCONN, "sandbox %s: %s", sb->id, sb->rec.reason);
 	else
 		rc = name_free(sb->owner, sb->id, name, err);
+	if (rc == 0)
+		rc = limit_check(sb->owner, sb->id, keep, err);
 	if (rc == 0)
 		rc = checkpoint_locked(sb, name, out, times, err);
 	if (rc == 0)

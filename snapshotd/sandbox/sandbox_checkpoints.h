@@ -40,7 +40,8 @@ MUST_CHECK int checkpoint_times_tell(const struct checkpoint_times *t, json_t *r
  * flush and the swap, no longer (mount_checkpoint). *out: the API's object,
  * whose status may still be "processing". keep: delete the oldest ones of this
  * sandbox so that at most that many are left; 0: keep all.
- * -EEXIST where it has one of that name that has not failed.
+ * -EEXIST where it has one of that name that has not failed. -EBUSY: all sandboxes have as many
+ * as the daemon's checkpoint_limit, and none of this one's would go.
  */
 MUST_CHECK int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json_t **out,
 				  struct checkpoint_times *times, struct error *err);

@@ -138,6 +138,11 @@ static int add_locked(struct sandboxes *ss, struct patch_record *p, struct error
 
 	if (rc < 0)
 		return rc;
+	if (ss->patch_limit && n >= ss->patch_limit)
+		return error_set(err, -EBUSY,
+				 "checkpoint %s has %zu patches, and patchLimit allows %u: delete "
+				 "some first",
+				 p->snapshot_id, n, ss->patch_limit);
 	p->sequence = n ? (uint64_t)l[n - 1].order + 1 : 1;
 	rc = put(ss, p);
 	return rc < 0 ? error_set_errno(err, rc, "cannot write the patch's record") : 0;

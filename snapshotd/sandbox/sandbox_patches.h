@@ -19,7 +19,10 @@
 struct sandbox;
 struct sandboxes;
 
-/* *out: the API's PatchInfo. -ENOENT: no such snapshot. -EFBIG. */
+/*
+ * *out: the API's PatchInfo. -ENOENT: no such snapshot. -EFBIG: of the script. -EBUSY: it has
+ * as many as the daemon's patch_limit.
+ */
 MUST_CHECK int patches_add(struct sandboxes *ss, const char *snapshot_id, const char *script,
 			   const char *description, json_t **out, struct error *err);
 /*

@@ -486,6 +486,8 @@ int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out, st
 	ss->disk_mb = o->disk_mb;
 	ss->inodes = o->inodes;
 	ss->keep_s = o->keep_s;
+	ss->checkpoint_limit = o->checkpoint_limit;
+	ss->patch_limit = o->patch_limit;
 	ss->output = o->output;
 	pthread_mutex_init(&ss->lock, NULL);
 	pthread_mutex_init(&ss->patch_lock, NULL);

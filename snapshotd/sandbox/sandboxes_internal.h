@@ -52,6 +52,7 @@ struct sandboxes {
 	struct runtime *runtime;
 	bool network_none, shared_cache;
 	uint64_t disk_mb, inodes, keep_s;
+	unsigned checkpoint_limit, patch_limit; /* 0: none */
 	struct budget *output;
 	char *dir; /* DIR/sandboxes, symlinks resolved */
 	struct checkpoints *checkpoints;

@@ -201,11 +201,17 @@ ok '... is gone after the next' unmounted "$c"
 is '... until it is called' "$(run "$c" 'cat /srv/kept')" c
 ok '... and then left alone again' status_is "$c" stopped
 stop_daemon
-echo '{"sandboxKeep": 1}' >"$T/keep.json"
+echo '{"sandboxKeep": 1, "checkpointLimit": 1}' >"$T/keep.json"
 start_daemon --config "$T/keep.json"
 ok 'one that has been stopped for long is removed' status_is "$c" ''
 ok '... with all of it' no_strays
 is '... others are not' "$(run "$b" 'cat /srv/kept')" b
+like 'more checkpoints than the limit are kept, but no new one' \
+	"$(api POST "/api/sandboxes/$b/checkpoints" '{"name":"too-many"}')" 'checkpointLimit allows 1: delete'
+n=$(api GET "/api/sandboxes/$b/checkpoints" | field length)
+like '... unless another goes for it' "$(api POST "/api/sandboxes/$b/checkpoints" \
+	"{\"name\":\"for-another\",\"retentionPolicy\":{\"mode\":\"delete_oldest\",\"maxCount\":$n}}")" '"id":'
+is '... so that there are as many' "$(api GET "/api/sandboxes/$b/checkpoints" | field length)" "$n"
 
 for id in $(list); do
 	api DELETE "/api/sandboxes/$id" >/dev/null

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "snapshotd/config.h"
+#include "snapshotd/config_access.h"
 #include "snapshotd/http/fields.h"
 
 static char file_path[64];
@@ -74,6 +75,8 @@ static void defaults_hold_without_arguments(void **state)
 	assert_int_equal(c.build_disk_mb, 32768);
 	assert_int_equal(c.sandbox_disk_mb, 16384);
 	assert_int_equal(c.sandbox_keep_s, 7 * 86400);
+	assert_int_equal(c.checkpoint_limit, 20000);
+	assert_int_equal(c.patch_limit, 100);
 	assert_int_equal(c.build_step_timeout_s, 1800);
 	assert_int_equal(c.build_timeout_s, 7200);
 	assert_false(c.build_network_none);
@@ -97,6 +100,7 @@ static void builds_and_sandboxes_are_configured(void **state)
 		   "\"buildTimeout\": 600, \"buildNetwork\": \"none\","
 		   "\"sandboxNetwork\": \"host\", \"sandboxCache\": \"shared\","
 		   "\"sandboxDiskMB\": 0, \"sandboxKeep\": 0,"
+		   "\"checkpointLimit\": 5, \"patchLimit\": 0,"
 		   "\"sharedCacheBytes\": 123456}");
 	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path, "--runtime", "/usr/bin/crun"),
 			 0);
@@ -115,6 +119,8 @@ static void builds_and_sandboxes_are_configured(void **state)
 	assert_true(c.sandbox_cache_shared);
 	assert_int_equal(c.sandbox_disk_mb, 0);
 	assert_int_equal(c.sandbox_keep_s, 0);
+	assert_int_equal(c.checkpoint_limit, 5);
+	assert_int_equal(c.patch_limit, 0);
 	assert_int_equal(c.shared_cache_bytes, 123456);
 	config_fini(&c);
 }
@@ -332,6 +338,8 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"sandboxNetwork\": \"\"}", "sandboxNetwork" },
 		{ "{\"sandboxCache\": \"both\"}", "private or shared" },
 		{ "{\"sandboxKeep\": 999999999999}", "sandboxKeep" },
+		{ "{\"checkpointLimit\": 9000000000000}", "checkpointLimit" },
+		{ "{\"patchLimit\": -1}", "patchLimit" },
 		{ "{\"sandboxDiskMB\": 9000000000000}", "sandboxDiskMB" },
 		{ "{\"sandboxInodes\": 9000000000000}", "sandboxInodes" },
 		{ "{\"apiKey\": \"sixteen letters!\", \"listen\": \"nohost\"}", "nohost" },

@@ -42,10 +42,56 @@ static void a_sweep_removes_patches_of_what_is_gone(void **state)
 	assert_int_equal(left, 2);
 }
 
+static const char *const one_to_three[] = { "first", "second", "third" };
+
+static int in_order(void *arg, const char *id, const json_t *j)
+{
+	unsigned *n = arg;
+
+	assert_string_equal(json_string_value(json_object_get(j, "id")), id);
+	assert_string_equal(json_string_value(json_object_get(j, "script")), one_to_three[*n]);
+	return ++*n == 2;
+}
+
+static void patches_are_bounded_and_in_order(void **state)
+{
+	struct fx *f = *state;
+	struct sandboxes ss = { .store = f->s, .patch_limit = 3 };
+	struct snapshot s = { .status = SNAPSHOT_READY };
+	struct error err = ERROR_INIT;
+	char first[SNAPSHOT_ID_SIZE] = "";
+	unsigned n = 0;
+	json_t *j;
+
+	pthread_mutex_init(&ss.patch_lock, NULL);
+	strcpy(s.source, "checkpoint");
+	assert_int_equal(snapshots_put(f->s->snapshots, &s, NULL, &err), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(patches_add(&ss, s.id, one_to_three[i], "", &j, &err), 0);
+		assert_int_equal(json_integer_value(json_object_get(j, "sequence")), i + 1);
+		if (i == 0)
+			strcpy(first, json_string_value(json_object_get(j, "id")));
+		json_decref(j);
+	}
+	assert_int_equal(patches_each(&ss, s.id, in_order, &n, &err), 1);
+	assert_int_equal(n, 2);
+	assert_int_equal(patches_add(&ss, s.id, "fourth", "", &j, &err), -EBUSY);
+	assert_non_null(strstr(error_text(&err), "patchLimit allows 3"));
+	assert_int_equal(patches_delete(&ss, s.id, "nothing", &err), -ENOENT);
+	assert_int_equal(patches_delete(&ss, s.id, first, &err), 0);
+	assert_int_equal(patches_delete(&ss, s.id, first, &err), -ENOENT);
+	assert_int_equal(patches_add(&ss, s.id, "fourth", "", &j, &err), 0);
+	assert_int_equal(json_integer_value(json_object_get(j, "sequence")), 4);
+	json_decref(j);
+	pthread_mutex_destroy(&ss.patch_lock);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_sweep_removes_patches_of_what_is_gone, fx_setup,
+						fx_teardown),
+		cmocka_unit_test_setup_teardown(patches_are_bounded_and_in_order, fx_setup,
 						fx_teardown),
 	};
 
