@@ -366,9 +366,7 @@ void mount_cut_off(struct mount *m)
 {
 	pthread_mutex_lock(&m->op);
 	end_session(m);
-	pthread_mutex_lock(&m->state);
-	mount_record_set_attached(&m->rec, false);
-	pthread_mutex_unlock(&m->state);
+	note_unmounted(m, false);
 	pthread_mutex_unlock(&m->op);
 }
 

@@ -293,6 +293,34 @@ static void what_others_hold_can_be_attached_or_cut_off(void **state)
 	assert_int_equal(mount_discard(m, &err), 0);
 }
 
+/* Others unmount it, while a bind mount holds it: the next start does not attach it. */
+static void that_one_is_cut_off_is_recorded(void **state)
+{
+	struct pf *f = *state;
+	struct error err = ERROR_INIT;
+	struct kv_value v = { 0 };
+	struct mount_info info;
+	struct mount *m = NULL;
+	char key[64];
+
+	if (make(f, &m))
+		skip();
+	assert_int_equal(mount(f->dir, f->other, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(umount2(f->dir, 0), 0);
+	mount_cut_off(m);
+	assert_state(m, false, false);
+	mount_get_info(m, &info);
+	snprintf(key, sizeof(key), "mount/%s", info.id);
+	assert_int_equal(kv_get(f->fx.s->kv, KV_META, key, strlen(key), &v), 0);
+	json_t *record = json_loadb((const char *)v.data, v.len, 0, NULL);
+
+	assert_true(json_is_false(json_object_get(record, "attached")));
+	json_decref(record);
+	kv_value_release(&v);
+	assert_int_equal(umount2(f->other, MNT_DETACH), 0);
+	assert_int_equal(mount_discard(m, &err), 0);
+}
+
 /* Others unmount it, while a bind mount holds it. */
 static void what_was_unmounted_behind_our_back_is_noticed(void **state)
 {
@@ -357,6 +385,7 @@ int main(void)
 		T(a_mount_that_fails_at_any_step_leaves_nothing),
 		T(an_attach_that_fails_at_any_step_changes_nothing),
 		T(what_others_hold_can_be_attached_or_cut_off),
+		T(that_one_is_cut_off_is_recorded),
 		T(what_was_unmounted_behind_our_back_is_noticed),
 		T(what_others_mount_over_it_stays),
 	};
