@@ -572,6 +572,21 @@ static int load_entry(struct upper *up, const uint8_t *key, size_t klen, const u
 	return 0;
 }
 
+#define SHOWN_KEY 40 /* bytes: all of one but a long name's */
+
+/* r: why it cannot be loaded. */
+static int bad_record(const uint8_t *key, size_t n, int r, struct error *err)
+{
+	char hex[2 * SHOWN_KEY + 1] = "";
+
+	for (size_t i = 0; i < n && i < SHOWN_KEY; i++)
+		snprintf(hex + 2 * i, 3, "%02x", key[i]);
+	if (r != -EBADMSG)
+		return error_set_errno(err, r, "record %s of a mount's upper", hex);
+	return error_set(err, r, "record %s%s of a mount's upper is damaged", hex,
+			 n > SHOWN_KEY ? "..." : "");
+}
+
 int upper_load(struct upper *up, struct kv *kv, struct error *err)
 {
 	uint8_t prefix[UPPER_ID_SIZE + 4];
@@ -592,7 +607,7 @@ int upper_load(struct upper *up, struct kv *kv, struct error *err)
 			break;
 		r = load_entry(up, key + n, klen - n, val, vlen);
 		if (r)
-			return error_set(err, r, "a record of a mount's upper is damaged");
+			return bad_record(key, klen, r, err);
 		atomic_store(&up->changed, true);
 	}
 	r = kv_iter_status(it);

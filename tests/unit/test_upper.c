@@ -463,6 +463,9 @@ static void a_damaged_extent_is_refused(void **state)
 			put_stored(f->fx.s->kv, b, &c[k]);
 		assert_int_equal(kv_write(f->fx.s->kv, b, KV_LOG), 0);
 		assert_int_equal(upper_load(up, f->fx.s->kv, &err), c == fine ? 0 : -EBADMSG);
+		/* Of epoch 7 and inode 5, by the whole key. */
+		if (c != fine)
+			assert_non_null(strstr(error_text(&err), "000000070000000000000005"));
 		kv_batch_free(b);
 		upper_free(up);
 	}
