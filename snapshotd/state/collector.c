@@ -277,16 +277,15 @@ static void collect(struct collector *c, const char *reason)
 		return;
 	metrics_work(c->opt.metrics, METRICS_GC, rc < 0);
 	if (rc < 0)
-		log_warn("garbage cannot be collected: %s", error_text(&err));
-	else
-		c->seen_deleted = deleted;
+		log_warn("a collection of garbage has failed: %s", error_text(&err));
 	if (c->hurry)
 		c->disk_wait_s = r.removed_bytes
 					 ? DISK_AGAIN_S
 					 : MIN(c->disk_wait_s * 2, (unsigned)DISK_AGAIN_MAX_S);
-	/* One that fails is not tried again at once, either. */
+	/* One that fails is not tried again at once, either, for whatever reason it was. */
+	c->seen_deleted = deleted;
 	note_run(c, reason, &r);
-	if (rc == 0 && (r.removed_chunks || r.removed_nodes))
+	if (r.removed_chunks || r.removed_nodes)
 		log_info("collected garbage (%s): %" PRIu64 " chunks and %" PRIu64
 			 " nodes, %" PRIu64 " KiB",
 			 reason, r.removed_chunks, r.removed_nodes, r.removed_bytes >> 10);
@@ -419,9 +418,11 @@ int collector_run(struct collector *c, const struct gc_options *opt, struct prog
 	if (rc < 0)
 		return error_set(err, rc, "garbage is being collected already");
 	use_reserve(c);
+	*out = (struct gc_result){ 0 };
 	rc = gc_run(c->opt.store, opt, p, out, err);
 	metrics_work(c->opt.metrics, METRICS_GC, rc < 0);
-	if (rc == 0) {
+	/* It may have removed all and failed to give the space back. */
+	if (rc == 0 || out->removed_bytes) {
 		c->seen_deleted = deleted;
 		note_run(c, "request", out);
 	}

@@ -37,7 +37,8 @@ MUST_CHECK int collector_open(const struct collector_options *opt, struct collec
 void collector_close(struct collector *c);
 
 /*
- * Collect now, at full speed, instead of the thread, which gives way. As gc_run;
+ * Collect now, at full speed, instead of the thread, which gives way. As gc_run, but that
+ * *out is written in any case;
  * -EBUSY where another request does it.
  */
 MUST_CHECK int collector_run(struct collector *c, const struct gc_options *opt, struct progress *p,

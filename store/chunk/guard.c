@@ -289,8 +289,10 @@ int guard_collect_begin(struct guard *g, size_t filter_bytes)
 	if (!f)
 		return -ENOMEM;
 	pthread_mutex_lock(&g->lock);
-	if (g->collecting || g->active[(g->generation + 1) % GENERATIONS] > 0) {
+	if (g->collecting) {
 		r = -EBUSY;
+	} else if (g->active[(g->generation + 1) % GENERATIONS] > 0) {
+		r = -EAGAIN;
 	} else {
 		g->collecting = true;
 		g->generation++;

@@ -51,7 +51,8 @@ void guard_touch_unlock(struct guard *g, const struct digest *d);
 
 /*
  * Collector's side: begin, wait, mark, sweep, end; end at any point after begin
- * gives the collection up. -EBUSY when one already runs; -ENOMEM.
+ * gives the collection up. -EBUSY when one already runs; -EAGAIN while a session that
+ * began before the last one goes on; -ENOMEM.
  */
 MUST_CHECK int guard_collect_begin(struct guard *g, size_t filter_bytes);
 /*

@@ -32,6 +32,7 @@
 #include "store/gc/gc.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -308,19 +309,27 @@ int gc_run(struct store *s, const struct gc_options *opt, struct progress *p, st
 	int rc = guard_collect_begin(s->guard, filter_size(s, opt));
 	if (rc == -EBUSY)
 		return error_set(err, rc, "garbage is being collected already");
+	if (rc == -EAGAIN)
+		return error_set(err, -EBUSY,
+				 "what began before the last collection (an import, a build, a "
+				 "checkpoint) still writes: collect when it has ended");
 	if (rc != 0)
 		return error_set_errno(err, rc, "cannot collect garbage");
 	digest_set_init(&gc.visited, VISITED_BYTES_MAX);
 	rc = collect(&gc, err);
 	digest_set_fini(&gc.visited);
 	guard_collect_end(s->guard);
-	if (rc == 0 && opt && opt->compact) {
+	if (rc != 0)
+		return rc;
+	*out = gc.res;
+	if (opt && opt->compact) {
 		phase(&gc, "compacting", 0);
 		rc = kv_compact_content(s->kv);
 		if (rc != 0)
-			error_set_errno(err, rc, "cannot give the space back");
+			error_set_errno(err, rc,
+					"garbage is removed (%" PRIu64 " chunks), but its space "
+					"cannot be given back to the disk",
+					gc.res.removed_chunks);
 	}
-	if (rc == 0)
-		*out = gc.res;
 	return rc;
 }

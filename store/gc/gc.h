@@ -22,8 +22,9 @@ struct gc_result {
  * Delete expired snapshots, then remove the nodes and chunks that no snapshot,
  * pin or hold reaches. A damaged tree ends the collection before any node or
  * chunk is removed (-EBADMSG or -ENODATA, err names the snapshot); expired
- * snapshots are deleted by then. -EBUSY if one already runs. A sweep starts
- * where the last one stopped, after a crash too.
+ * snapshots are deleted by then. -EBUSY if one already runs, or what began to write before
+ * the last one still does. A sweep starts where the last one stopped, after a crash too.
+ * *out is also written where all was removed and only compacting failed.
  */
 MUST_CHECK int gc_run(struct store *s, const struct gc_options *opt, struct progress *p,
 		      struct gc_result *out, struct error *err);

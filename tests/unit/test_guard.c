@@ -87,6 +87,22 @@ static void one_collection_at_a_time(void **state)
 	guard_collect_end(g);
 }
 
+/* A collection that was given up has waited for nobody. */
+static void a_session_of_long_ago_is_no_collection(void **state)
+{
+	struct guard *g = *state;
+	struct guard_session old;
+	int rc = 0;
+
+	guard_session_begin(g, &old);
+	for (int i = 0; i < 10 && (rc = guard_collect_begin(g, FILTER_BYTES)) == 0; i++)
+		guard_collect_end(g);
+	assert_int_equal(rc, -EAGAIN);
+	guard_session_end(g, &old);
+	assert_int_equal(guard_collect_begin(g, FILTER_BYTES), 0);
+	guard_collect_end(g);
+}
+
 struct collector {
 	struct guard *guard;
 	_Atomic bool waited;
@@ -353,6 +369,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(sweep_spares_what_is_marked_or_touched),
 		TEST(one_collection_at_a_time),
+		TEST(a_session_of_long_ago_is_no_collection),
 		TEST(collection_waits_for_older_sessions_only),
 		TEST(sessions_outlive_collections_that_were_given_up),
 		TEST(slow_sessions_hold_no_collection_up),
