@@ -93,6 +93,8 @@ check_run() {
 	says "links" 'lrwxrwxrwx'
 	says "and empty directories" 'empty'
 	says "a command in the background" 'async: 0 \[late'
+	says "a command reads any bytes" 'stdin: 0 \[daabad9de4c13765beb6e0a4ea14f25f\]'
+	says "or nothing" 'no stdin: 0 \[d41d8cd98f00b204e9800998ecf8427e\]'
 	says "no such command" 'no such exec: ENOENT 404 .+'
 	says "a command is needed" 'no command: EINVAL 0 there is no command'
 	says "added bytes are the same" 'data: 3 1'
@@ -126,7 +128,7 @@ check_run() {
 }
 
 run=socket shown=''
-demonstrate socket
+VARVE_SOCKET=$SOCK SNAPSHOTD_SOCKET=$T/none OPENCOMPUTER_API_URL=http://127.0.0.1:1 demonstrate socket
 check_run
 is "the key is that of cachekey" "$(sed -n 's/^key: //p' "$T/socket.out")" \
 	"$(sed -n 's/^manifest: //p' "$T/socket.out" | varve cachekey -)"
@@ -136,7 +138,8 @@ run=tcp
 OPENCOMPUTER_API_URL=http://127.0.0.1:$port/api OPENCOMPUTER_API_KEY=$key demonstrate tcp
 says "all of it by TCP too" 'done'
 says "where the image is cached" 'built: output 0, steps 0'
-OPENCOMPUTER_API_URL=http://127.0.0.1:$port OPENCOMPUTER_API_KEY=wrong demonstrate refused
+VARVE_API_URL=http://127.0.0.1:$port VARVE_API_KEY=wrong-$key OPENCOMPUTER_API_KEY=$key \
+	OPENCOMPUTER_API_URL=http://127.0.0.1:1 demonstrate refused
 run=refused
 says "a wrong key is refused" 'FAILED .*: -13 401 .+'
 unset OPENCOMPUTER_API_URL

@@ -135,6 +135,16 @@ static void exec(const struct varve_sandbox *sb)
 	printf("async: %d [%s]\n", r->exit_code, r->out);
 	varve_exec_result_free(r);
 	free(id);
+	o = (struct varve_exec_options){ .argv = VARVE_LIST("md5sum"),
+					 .stdin_data = "\0\xff\n",
+					 .stdin_len = 3 };
+	DO(varve_exec_run(client, sb->id, &o, &r, &err));
+	printf("stdin: %d [%.32s]\n", r->exit_code, r->out);
+	varve_exec_result_free(r);
+	o.stdin_data = NULL;
+	DO(varve_exec_run(client, sb->id, &o, &r, &err));
+	printf("no stdin: %d [%.32s]\n", r->exit_code, r->out);
+	varve_exec_result_free(r);
 	REFUSED("no such exec", varve_exec_get(client, sb->id, "none", &r, &err));
 	REFUSED("no command",
 		varve_exec_run(client, sb->id, &(struct varve_exec_options){ 0 }, &r, &err));

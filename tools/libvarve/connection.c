@@ -76,6 +76,28 @@ static char *base_of(const char *url)
 	return strndup(url, len);
 }
 
+/* A key goes to no server but the one that its own variable names, or that the caller gave. */
+static void ask_environment(const char **url, const char **socket, const char **key)
+{
+	const char *key_name = "OPENCOMPUTER_API_KEY";
+
+	if (*url) {
+		key_name = environment("VARVE_API_KEY") ? "VARVE_API_KEY" : key_name;
+	} else if (!*socket && (*url = environment("VARVE_API_URL"))) {
+		key_name = "VARVE_API_KEY";
+	} else if (!*socket) {
+		*socket = environment("VARVE_SOCKET");
+		if (!*socket)
+			*url = environment("OPENCOMPUTER_API_URL");
+	}
+	if (*url && !*key)
+		*key = environment(key_name);
+	if (!*url && !*socket)
+		*socket = environment("SNAPSHOTD_SOCKET");
+	if (!*url && !*socket)
+		*socket = SOCKET_DEFAULT;
+}
+
 static int choose_address(const struct varve_client_options *o, struct varve_client *c,
 			  struct error *err)
 {
@@ -84,14 +106,7 @@ static int choose_address(const struct varve_client_options *o, struct varve_cli
 
 	if (url && socket)
 		return error_set(err, -EINVAL, "a client has a socket or a url, not both");
-	if (!url && !socket)
-		url = environment("OPENCOMPUTER_API_URL");
-	if (url && !key)
-		key = environment("OPENCOMPUTER_API_KEY");
-	if (!url && !socket)
-		socket = environment("SNAPSHOTD_SOCKET");
-	if (!url && !socket)
-		socket = SOCKET_DEFAULT;
+	ask_environment(&url, &socket, &key);
 	if (socket && strlen(socket) >= sizeof(address.sun_path))
 		return error_set(err, -ENAMETOOLONG, "the socket's path is longer than %zu bytes",
 				 sizeof(address.sun_path) - 1);

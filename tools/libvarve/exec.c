@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/base64.h"
 #include "store/base/buf.h"
 #include "tools/libvarve/connection.h"
 #include "tools/libvarve/image.h"
@@ -49,6 +50,17 @@ static int put_args(json_t *o, const char *const *argv, struct error *err)
 	return r;
 }
 
+/* What it reads may be any bytes. */
+static int put_stdin(json_t *o, const void *data, size_t len)
+{
+	CLEANUP(buf_fini_p) struct buf text = BUF_INIT;
+	int r = base64_encode(data, len, &text);
+
+	return r < 0 ? r
+		     : put(o, "stdinBase64",
+			   json_stringn(text.len ? (const char *)text.data : "", text.len));
+}
+
 static int exec_body(const struct varve_exec_options *opt, json_t **out, struct error *err)
 {
 	CLEANUP(json_decref_p) json_t *o = json_object();
@@ -69,6 +81,8 @@ static int exec_body(const struct varve_exec_options *opt, json_t **out, struct 
 		r = image_pairs(opt->envs, "a variable", &envs, err);
 	if (r == 0 && envs)
 		r = put(o, "envs", envs);
+	if (r == 0 && opt->stdin_data)
+		r = put_stdin(o, opt->stdin_data, opt->stdin_len);
 	if (r == 0)
 		*out = STEAL(o);
 	return r;

@@ -112,9 +112,10 @@ struct varve_client_options {
 };
 
 /*
- * o may be NULL. Where it says neither socket nor url, the environment does:
- * OPENCOMPUTER_API_URL (with OPENCOMPUTER_API_KEY), then SNAPSHOTD_SOCKET; else
- * it is /run/snapshotd.sock. Nothing is sent yet.
+ * o may be NULL. Where it says neither socket nor url, the environment does: VARVE_API_URL
+ * (with VARVE_API_KEY), VARVE_SOCKET, OPENCOMPUTER_API_URL (with OPENCOMPUTER_API_KEY), then
+ * SNAPSHOTD_SOCKET; else it is /run/snapshotd.sock. A url without a key gets VARVE_API_KEY, or
+ * else OPENCOMPUTER_API_KEY. Nothing is sent yet.
  */
 VARVE_API VARVE_MUST_CHECK int varve_client_new(const struct varve_client_options *o,
 						struct varve_client **out, struct varve_error *err);
@@ -185,6 +186,8 @@ struct varve_exec_options {
 	const char *const *envs; /* "NAME=VALUE", beside the sandbox's */
 	const char *cwd;	 /* NULL: the image's */
 	unsigned timeout_s;	 /* 0: none */
+	const void *stdin_data;	 /* that it reads, at most 1 MiB; NULL: nothing */
+	size_t stdin_len;
 };
 
 struct varve_exec_result {
