@@ -215,7 +215,6 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "checkpointLimit", FIELD_U64, &v->checkpoint_limit, false },
 		{ "patchLimit", FIELD_U64, &v->patch_limit, false },
 	};
-
 	return fields_parse(j, fields, ARRAY_SIZE(fields), err);
 }
 

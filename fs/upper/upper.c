@@ -253,3 +253,17 @@ struct omap_entry *upper_extent_next(const struct unode *u, const struct upper_e
 	subkey_u64(&k, KEY_EXTENT, prev->off);
 	return extent_entry(omap_seek_gt(&u->entries, k.bytes, k.len), out);
 }
+
+void upper_count_new(struct upper *up, struct unode *u)
+{
+	if (!u->fresh || u->counted)
+		return;
+	u->counted = true;
+	atomic_fetch_add_explicit(&up->new_inodes, 1, memory_order_relaxed);
+}
+
+void upper_put_epoch(uint8_t *out, uint32_t epoch)
+{
+	for (int i = 0; i < 4; i++)
+		out[i] = (uint8_t)(epoch >> (24 - 8 * i));
+}

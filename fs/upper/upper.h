@@ -93,6 +93,10 @@ void upper_remove(struct upper *up, struct unode *u);
 uint64_t unode_price(const struct unode *u);
 /* Count an entry that enters (sign 1) or leaves (-1) a unode. */
 void upper_count_entry(struct upper *up, const struct omap_entry *e, int sign);
+/* Count an inode with a record, if it is a new one. */
+void upper_count_new(struct upper *up, struct unode *u);
+/* The four bytes of an epoch in a key of the family. */
+void upper_put_epoch(uint8_t *out, uint32_t epoch);
 /* What an entry adds to data_bytes and to meta_bytes together, and to meta_bytes alone. */
 uint64_t upper_entry_bytes(const struct omap_entry *e);
 uint64_t upper_entry_price(const struct omap_entry *e);
