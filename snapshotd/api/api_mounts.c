@@ -247,9 +247,13 @@ int api_mount_attach(struct api_call *c, struct error *err)
 	return rc;
 }
 
+/* Of a checkpoint that only makes a fork possible: its mounts keep the tree by themselves. */
+#define FORK_TTL_S (30 * 86400)
+
 struct checkpoint_wish {
 	const char *name, *cgroup; /* or NULL */
 	bool wait;		   /* until it is sealed */
+	uint64_t ttl_s;		   /* 0: none */
 };
 
 /* *out is its record, once it is sealed or before. */
@@ -267,6 +271,12 @@ static int take_checkpoint(struct api_call *c, struct mount *m, const struct che
 				      memory_order_relaxed);
 		atomic_store_explicit(&c->api->metrics.checkpoint_frozen_ns, times->frozen_ns,
 				      memory_order_relaxed);
+	}
+	/* While it is being sealed it does not expire, and sealing leaves this as it is. */
+	if (rc == 0 && wish->ttl_s) {
+		s.ttl_seconds = (int64_t)wish->ttl_s;
+		if (snapshots_pin(ss, s.id, false, s.ttl_seconds, NULL) < 0)
+			log_warn("checkpoint %s stays until it is removed", s.id);
 	}
 	if (rc == 0 && wish->wait && s.status == SNAPSHOT_BUILDING) {
 		char id[SNAPSHOT_ID_SIZE];
@@ -299,6 +309,7 @@ int api_mount_checkpoint(struct api_call *c, struct error *err)
 		{ "name", FIELD_STRING, &wish.name, false },
 		{ "freezeCgroup", FIELD_STRING, &wish.cgroup, false },
 		{ "wait", FIELD_BOOL, &wish.wait, false },
+		{ "ttl", FIELD_U64, &wish.ttl_s, false },
 	};
 	struct checkpoint_times times = { 0 };
 	struct mount_entry *e;
@@ -349,7 +360,8 @@ int api_mount_fork(struct api_call *c, struct error *err)
 		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
 	if (rc == 0) {
 		rc = take_checkpoint(c, mount_entry_mount(e),
-				     &(struct checkpoint_wish){ .wait = true }, &s, &times, err);
+				     &(struct checkpoint_wish){ .wait = true, .ttl_s = FORK_TTL_S },
+				     &s, &times, err);
 		mounts_put(c->api->mounts, e);
 	}
 	if (rc == 0)

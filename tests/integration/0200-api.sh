@@ -290,6 +290,7 @@ for _ in $(seq 100); do
 	sleep 0.1
 done
 reply '... is ready soon' 200 '"status":"ready"' GET /api/snapshots/cp2
+reply 'one that expires' 201 '"ttl":60' POST "/api/mounts/$id/checkpoint" '{"ttl":60,"wait":true}'
 reply 'one without a name' 201 ready POST "/api/mounts/$id/checkpoint?wait=1"
 is '... has frozen nobody' "$(get .frozenUs)" 0
 is '... and the mount tells how long it was held up' \
@@ -298,6 +299,7 @@ is '... and the mount tells how long it was held up' \
 reply 'fork' 201 '"attached":true' POST "/api/mounts/$id/fork" "{\"mountpoint\":\"$T/m3\"}"
 fork=$(get .id)
 is '... has what its source has' "$(cat "$T/m3/new")" three
+is '... its checkpoint expires' "$(api GET /api/snapshots | field '.[0] | [.name, .source, .ttl] | @csv')" '"","checkpoint",2592000'
 echo four >"$T/m3/new"
 is '... but goes its own way' "$(cat "$T/m/new")" three
 reply 'fork to a taken place is 409' 409 "$fork" POST "/api/mounts/$id/fork" "{\"mountpoint\":\"$T/m3\"}"

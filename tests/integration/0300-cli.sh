@@ -218,6 +218,7 @@ like "history names the ancestors" "$(varve history c1 | awk 'NR > 1 { print $1 
 run varve diff t1 mnt
 is "diff of a mount with another snapshot" "$st" 0
 like "says that it takes a checkpoint" "$err" 'took the unnamed checkpoint [0-9a-f-]{36} of the mount'
+is "... which expires" "$(varve --json show "$(grep -oE '[0-9a-f-]{36}' <<<"$err" | head -n 1)" | field .ttl)" 2592000
 like "and lists" "$out" 'A /new'
 
 ok "fork of a mount" varve fork mnt fork

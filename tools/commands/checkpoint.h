@@ -4,11 +4,16 @@
 
 #include "tools/cli/cli.h"
 
-/*
- * name NULL: unnamed; cgroup NULL: none is frozen. wait: until it is stored; a
- * failed one is -EIO. *out is its SnapshotInfo, a new reference.
- */
-MUST_CHECK int checkpoint_take(struct cli *cli, const char *mount_id, const char *name,
-			       const char *cgroup, bool wait, json_t **out, struct error *err);
+struct checkpoint_options {
+	const char *mount_id;
+	const char *name;   /* NULL: unnamed */
+	const char *cgroup; /* to freeze; NULL: none */
+	bool wait;	    /* until it is stored; a failed one is -EIO */
+	unsigned ttl_s;	    /* it expires when it is unused for so long; 0: never */
+};
+
+/* *out is its SnapshotInfo, a new reference. */
+MUST_CHECK int checkpoint_take(struct cli *cli, const struct checkpoint_options *opt, json_t **out,
+			       struct error *err);
 
 #endif

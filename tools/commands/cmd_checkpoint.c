@@ -46,23 +46,28 @@ static int keep_frozen(json_t *snapshot, uint64_t us)
 	return json_object_set_new(snapshot, "frozenUs", json_integer((json_int_t)us));
 }
 
-int checkpoint_take(struct cli *cli, const char *mount_id, const char *name, const char *cgroup,
-		    bool wait, json_t **out, struct error *err)
+static int put_text(json_t *o, const char *name, const char *value)
 {
-	json_t *o = NULL, *body = json_pack("{s:b}", "wait", wait);
+	return json_object_set_new(o, name, bytes_json(value, strlen(value))) ? -ENOMEM : 0;
+}
+
+int checkpoint_take(struct cli *cli, const struct checkpoint_options *opt, json_t **out,
+		    struct error *err)
+{
+	json_t *o = NULL,
+	       *body = json_pack("{s:b, s:I}", "wait", opt->wait, "ttl", (json_int_t)opt->ttl_s);
 	int r = body ? 0 : -ENOMEM;
 
-	if (r == 0 && name)
-		r = json_object_set_new(body, "name", bytes_json(name, strlen(name))) ? -ENOMEM : 0;
-	if (r == 0 && cgroup)
-		r = json_object_set_new(body, "freezeCgroup", bytes_json(cgroup, strlen(cgroup)))
-			    ? -ENOMEM
-			    : 0;
+	if (r == 0 && opt->name)
+		r = put_text(body, "name", opt->name);
+	if (r == 0 && opt->cgroup)
+		r = put_text(body, "freezeCgroup", opt->cgroup);
 	if (r == 0)
-		r = cli_call(cli, "POST", "/api/mounts/%s/checkpoint", mount_id, body, &o, err);
+		r = cli_call(cli, "POST", "/api/mounts/%s/checkpoint", opt->mount_id, body, &o,
+			     err);
 	const uint64_t frozen_us = r == 0 ? cli_num(o, "frozenUs") : 0;
 
-	if (r == 0 && wait)
+	if (r == 0 && opt->wait)
 		r = wait_built(cli, &o, err);
 	if (r == 0 && keep_frozen(o, frozen_us))
 		r = -ENOMEM;
@@ -109,9 +114,14 @@ static int checkpoint_mount(struct cli *cli, const struct args *args, bool wait,
 	json_t *m = NULL;
 	int r = mount_find(cli, args->words[0], &m, err);
 
-	if (r == 0)
-		r = checkpoint_take(cli, cli_str(m, "id"), args->words[1], args_get(args, "freeze"),
-				    wait, out, err);
+	if (r == 0) {
+		const struct checkpoint_options opt = { .mount_id = cli_str(m, "id"),
+							.name = args->words[1],
+							.cgroup = args_get(args, "freeze"),
+							.wait = wait };
+
+		r = checkpoint_take(cli, &opt, out, err);
+	}
 	json_decref(m);
 	return r;
 }

@@ -173,14 +173,20 @@ static int diff_mount(struct cli *cli, const json_t *m, json_t **out, struct err
 	return cli_call(cli, "GET", "/api/mounts/%s/diff", cli_str(m, "id"), NULL, out, err);
 }
 
+/* Of a checkpoint that nobody asked for: the mount keeps the tree by itself. */
+#define CHECKPOINT_TTL_S (30 * 86400)
+
 /* Replace a mount by a checkpoint of it. */
 static int need_snapshot(struct cli *cli, struct side *s, struct error *err)
 {
+	const struct checkpoint_options opt = { .mount_id = cli_str(s->o, "id"),
+						.wait = true,
+						.ttl_s = CHECKPOINT_TTL_S };
 	json_t *o = NULL;
 
 	if (!s->is_mount)
 		return 0;
-	int r = checkpoint_take(cli, cli_str(s->o, "id"), NULL, NULL, true, &o, err);
+	int r = checkpoint_take(cli, &opt, &o, err);
 	if (r < 0)
 		return r;
 	cli_tell("varve: diff: took the unnamed checkpoint %s of the mount at %s", cli_str(o, "id"),
