@@ -33,8 +33,10 @@ struct tar_import {
 	const struct ingest_tar_source *src;
 	struct archive *archive;
 	struct archive_entry *entry;
-	struct buf window; /* what was read of the archive, from window_at on */
+	struct buf window; /* what was read of the archive, from window_at to the block */
 	uint64_t window_at;
+	const uint8_t *block; /* what libarchive was given last, until it asks for more */
+	size_t block_len;
 	uint64_t entry_at; /* where the entry begins; UINT64_MAX: not being read */
 	struct buf path;   /* of the entry, clean */
 	struct buf target; /* of its hard link, clean */
@@ -127,13 +129,57 @@ static int set_symlink(struct tar_import *t, struct ingest_inode *i)
 	return r < 0 ? fail_entry(t, r, strerror(-r)) : 0;
 }
 
+/*
+ * libarchive says only what it makes of an entry's extended headers, so we read
+ * them again (tar_records.h). The window and the block after it have the bytes
+ * that libarchive was given, from its position or from the start of the entry on.
+ * A block is copied only where some of it is still needed when the next one comes.
+ */
+
+/* Forget what is before `at`; the rest goes to the window, and there is no block. */
+static int keep_from(struct tar_import *t, uint64_t at)
+{
+	size_t drop = (size_t)(at - t->window_at);
+	size_t old = MIN(drop, t->window.len), used = drop - old;
+	int r = 0;
+
+	if (old > 0)
+		memmove(t->window.data, t->window.data + old, t->window.len - old);
+	t->window.len -= old;
+	t->window_at = at;
+	if (t->block_len > used)
+		r = buf_append(&t->window, t->block + used, t->block_len - used);
+	t->block_len = 0;
+	return r;
+}
+
+/* The entry's bytes as far as they were read. They are good until more are. */
+static int entry_bytes(struct tar_import *t, struct ingest_tar_entry *e)
+{
+	uint64_t block_at = t->window_at + t->window.len;
+
+	e->entry = t->entry;
+	if (t->entry_at >= block_at && t->block_len) {
+		e->headers = t->block + (t->entry_at - block_at);
+		e->headers_len = t->block_len - (size_t)(t->entry_at - block_at);
+		return 0;
+	}
+	int r = keep_from(t, t->entry_at);
+
+	e->headers = t->window.data;
+	e->headers_len = t->window.len;
+	return r;
+}
+
 static int apply_attributes(struct tar_import *t, struct ingest_inode *i)
 {
 	const char *why = "";
-	size_t at = (size_t)(t->entry_at - t->window_at);
-	struct ingest_tar_entry e = { t->entry, t->window.data + at, t->window.len - at };
-	int r = ingest_tar_attributes(t->in, &e, i, &why);
+	struct ingest_tar_entry e;
+	int r = entry_bytes(t, &e);
 
+	if (r < 0)
+		return fail_entry(t, r, strerror(-r));
+	r = ingest_tar_attributes(t->in, &e, i, &why);
 	return r < 0 ? fail_entry(t, r, why) : 0;
 }
 
@@ -312,28 +358,22 @@ static int apply_entry(struct tar_import *t)
 	return apply_entry_at(t, dir, name, len);
 }
 
-/*
- * libarchive says only what it makes of an entry's extended headers, so we read
- * them again (tar_records.h). The window keeps the bytes that libarchive was
- * given, from its position or from the start of the entry on.
- */
 static ssize_t read_window(void *arg, void *buf, size_t len)
 {
 	struct tar_import *t = arg;
 	/* NULL: libarchive is still detecting the format. */
 	uint64_t used = t->archive ? (uint64_t)archive_filter_bytes(t->archive, 0) : 0;
-	size_t drop = (size_t)(MIN(used, t->entry_at) - t->window_at);
+	int r = keep_from(t, MIN(used, t->entry_at));
 
-	if (drop > 0) {
-		memmove(t->window.data, t->window.data + drop, t->window.len - drop);
-		t->window.len -= drop;
-		t->window_at += drop;
-	}
+	if (r < 0)
+		return r;
 	if (t->window.len > WINDOW_MAX)
 		return -EFBIG;
 	ssize_t n = t->src->read(t->src->arg, buf, len);
-	int r = n > 0 ? buf_append(&t->window, buf, (size_t)n) : 0;
-	return r < 0 ? r : n;
+
+	t->block = buf;
+	t->block_len = n > 0 ? (size_t)n : 0;
+	return n;
 }
 
 /* To the next entry: an archive status. */

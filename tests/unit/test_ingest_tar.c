@@ -406,6 +406,27 @@ static void files_may_be_larger_than_headers(void **state)
 	assert_int_equal(rec.size, 2);
 }
 
+/* Of many entries some begin in one read of the archive and end in the next. */
+static void headers_may_begin_in_one_read_and_end_in_another(void **state)
+{
+	struct scratch *s = *state;
+	char path[32], value[1000];
+
+	assert_int_equal(mkdir("m", 0755), 0);
+	memset(value, 'v', sizeof(value));
+	for (unsigned i = 0; i < 1000; i++) {
+		snprintf(path, sizeof(path), "m/f%u", i);
+		put_file(path, value, i % sizeof(value));
+		value[sizeof(value) - 1 - i % 7] = '\0';
+		set_xattr(path, "user.v", value);
+		memset(value, 'v', sizeof(value));
+	}
+	struct digest want = import_dir(s, "m");
+	sh("tar -C m --format=pax --xattrs --xattrs-include='*' -cf m.tar .");
+	struct digest got = import_tar(s, "m.tar");
+	assert_same_root(want, got);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
@@ -414,6 +435,7 @@ int main(void)
 		T(fractions_of_seconds_before_1970_are_read_as_gnu_tar_writes_them),
 		T(awkward_names_of_xattrs_and_times_come_from_every_archiver),
 		T(long_headers_are_read_whole),
+		T(headers_may_begin_in_one_read_and_end_in_another),
 		T(every_compression_and_a_pipe_give_the_same_root),
 		T(old_formats_are_read),
 		T(an_acl_in_names_is_resolved),
