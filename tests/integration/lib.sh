@@ -9,7 +9,8 @@
 #
 # A test has a directory of its own, $T, and at most one daemon, whose state is
 # $T/state and whose socket is $T/sock. At the end whatever is mounted below $T
-# is unmounted, the daemon ended, and $T removed (not if KEEP is set).
+# is unmounted, the daemon ended, and $T removed (not if KEEP is set; tests/integration/run
+# removes it all the same, so run the test itself: KEEP=1 tests/integration/NNNN-topic.sh).
 set -uo pipefail
 
 SRC=${VARVE_SRC:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
