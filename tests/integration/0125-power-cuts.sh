@@ -13,17 +13,19 @@ cuts=${VARVE_CUTS:-$((LONG ? 3000 : 100))}
 seed=${VARVE_CUTS_SEED:-$(date +%s)}
 ops=300 # of each of two threads
 per_load=500
+# Namespaces that others make meanwhile get no copies of these mounts, which would hold them; and
+# each cut mounts another boot id.
+alone=(unshare --mount --propagation private)
 
 diag "seed: $seed"
 for ((done = 0; done < cuts; done += n)); do
 	n=$((cuts - done < per_load ? cuts - done : per_load))
 	dir=$T/$seed
 	mkdir "$dir"
-	ok "a load is recorded" python3 "$SRC/tests/model/power/load.py" "$dir" "$(helper record_fs)" \
-		"$seed" "$ops" || break
-	# In a mount namespace: each cut has another boot id, and the mounts of the load.
-	ok "$n cuts keep what was promised" unshare --mount --propagation private \
-		python3 "$SRC/tests/model/power/cuts.py" "$dir" "$seed" "$n" || break
+	ok "a load is recorded" "${alone[@]}" python3 "$SRC/tests/model/power/load.py" "$dir" \
+		"$(helper record_fs)" "$seed" "$ops" || break
+	ok "$n cuts keep what was promised" "${alone[@]}" python3 "$SRC/tests/model/power/cuts.py" \
+		"$dir" "$seed" "$n" || break
 	rm -rf --one-file-system "$dir"
 	seed=$((seed + 1))
 done
