@@ -132,8 +132,9 @@ $(BUILD)/bin/snapshotd: $(BUILD)/snapshotd/main.o $(DAEMON_A) $(FS_A) $(STORE_A)
 $(BUILD)/bin/varve: $(BUILD)/tools/varve.o $(TOOLS_A) $(STORE_A)
 	$(link) $(LDLIBS)
 
-$(LIB).so.0: $(LIB_O)
-	$(link) -shared -Wl,-soname,$(@F) $(shell pkg-config --libs $(LIB_PKGS)) -pthread
+$(LIB).so.0: $(LIB_O) tools/libvarve/varve.map
+	$(link) -shared -Wl,-soname,$(@F) -Wl,--version-script=tools/libvarve/varve.map \
+		$(shell pkg-config --libs $(LIB_PKGS)) -pthread
 	@ln -sf $(@F) $(LIB).so
 # One object, in which all names but varve_* are local.
 $(LIB).a: $(LIB_O)
