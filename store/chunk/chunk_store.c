@@ -1,4 +1,8 @@
 /*
+ * Reads ask the near source, which is the database, and then the far one, if there is one. What
+ * is far is decoded and hashed before anybody sees it, and then put into the near one. That needs
+ * no guard session: nobody relies on it being there.
+ *
  * A put compresses and writes outside the guard's stripe: only the test for
  * presence needs the lock, and the touch protects the digest from then on
  * (guard.c). Two threads that put the same new chunk both write it, with the
@@ -18,9 +22,12 @@
 #include "store/chunk/chunker.h"
 #include "store/chunk/codec.h"
 #include "store/chunk/dict.h"
+#include "store/chunk/source.h"
 
 struct chunk_store {
-	struct kv *kv;	     /* borrowed */
+	struct kv *kv;	     /* borrowed: for dictionaries */
+	struct source *near; /* owned */
+	struct source *far;  /* borrowed; NULL: none */
 	struct guard *guard; /* borrowed */
 	struct space *space; /* borrowed; NULL: no limit */
 	int zstd_level;
@@ -42,8 +49,9 @@ struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd
 	cs->guard = guard;
 	cs->zstd_level = zstd_level;
 	pthread_mutex_init(&cs->dict_lock, NULL);
+	cs->near = source_kv_new(kv);
 	cs->cache = chunk_cache_new(cache_bytes);
-	if (!cs->cache) {
+	if (!cs->near || !cs->cache) {
 		chunk_store_free(cs);
 		return NULL;
 	}
@@ -55,10 +63,16 @@ void chunk_store_limit(struct chunk_store *cs, struct space *sp)
 	cs->space = sp;
 }
 
+void chunk_store_set_far(struct chunk_store *cs, struct source *far)
+{
+	cs->far = far;
+}
+
 void chunk_store_free(struct chunk_store *cs)
 {
 	if (!cs)
 		return;
+	source_free(cs->near);
 	chunk_cache_free(cs->cache);
 	for (size_t i = 0; i < ARRAY_SIZE(cs->dicts); i++)
 		codec_dict_free(atomic_load_explicit(&cs->dicts[i], memory_order_relaxed));
@@ -66,38 +80,39 @@ void chunk_store_free(struct chunk_store *cs)
 	free(cs);
 }
 
-/* Encode the chunk into the batch. */
-static int add_new(struct chunk_store *cs, struct kv_batch *batch, const struct digest *d,
-		   const void *raw, size_t len, uint32_t *out_stored)
+/* What the frames of items will take in the database. */
+static uint64_t frame_bytes(const struct source_item *items, size_t n)
 {
-	CLEANUP(buf_fini_p) struct buf frame = BUF_INIT;
-	int r = codec_encode(cs->zstd_level, raw, len, &frame);
-	if (r < 0)
-		return r;
-	kv_batch_put(cs->kv, batch, KV_CHUNK, d->b, DIGEST_SIZE, frame.data, frame.len);
-	*out_stored = (uint32_t)frame.len;
-	return 0;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += DIGEST_SIZE + items[i].frame.len;
+	return sum;
 }
 
-static int write_batch(struct chunk_store *cs, struct kv_batch *batch, size_t chunks)
+static int write_frames(struct chunk_store *cs, const struct source_item *items, size_t n)
 {
-	int r = cs->space ? space_take(cs->space, SPACE_OWN, kv_batch_bytes(batch)) : 0;
+	int r = cs->space ? space_take(cs->space, SPACE_OWN, frame_bytes(items, n)) : 0;
 
 	if (r == 0)
-		r = kv_write(cs->kv, batch, KV_NO_LOG);
+		r = cs->near->ops->put_many(cs->near, SOURCE_CHUNK, items, n);
 	if (r == 0)
-		atomic_fetch_add_explicit(&cs->stored, chunks, memory_order_relaxed);
+		atomic_fetch_add_explicit(&cs->stored, n, memory_order_relaxed);
 	return r;
 }
 
 static int write_new(struct chunk_store *cs, const struct digest *d, const void *raw, size_t len,
 		     uint32_t *out_stored)
 {
-	CLEANUP(kv_batch_free_p) struct kv_batch *batch = kv_batch_new();
-	if (!batch)
-		return -ENOMEM;
-	int r = add_new(cs, batch, d, raw, len, out_stored);
-	return r < 0 ? r : write_batch(cs, batch, 1);
+	CLEANUP(buf_fini_p) struct buf frame = BUF_INIT;
+	int r = codec_encode(cs->zstd_level, raw, len, &frame);
+	if (r < 0)
+		return r;
+	const struct source_item it = { .digest = *d, .frame = { frame.data, frame.len } };
+	r = write_frames(cs, &it, 1);
+	if (r == 0)
+		*out_stored = (uint32_t)frame.len;
+	return r;
 }
 
 /* 1: it exists, and stays. 0: it does not. */
@@ -108,7 +123,7 @@ static int find(struct chunk_store *cs, const void *raw, size_t len, struct dige
 	if (r < 0)
 		return r;
 	guard_touch_lock(cs->guard, out);
-	r = kv_has(cs->kv, KV_CHUNK, out->b, DIGEST_SIZE);
+	r = source_has(cs->near, SOURCE_CHUNK, out);
 	guard_touch_unlock(cs->guard, out);
 	return r;
 }
@@ -130,27 +145,20 @@ int chunk_store_put(struct chunk_store *cs, const void *raw, size_t len,
 /* --- batches --- */
 
 #define BATCH_BYTES (256u << 10)
-#define BATCH_CHUNKS 64u
 
 struct chunk_batch {
 	struct chunk_store *cs;
-	struct kv_batch *batch;
+	struct buf frames; /* of all items, back to back */
 	size_t n;
-	struct digest digests[BATCH_CHUNKS]; /* of what is in the batch */
+	struct source_item items[SOURCE_ITEMS_MAX]; /* frame.data is set when they are written */
 };
 
 struct chunk_batch *chunk_batch_new(struct chunk_store *cs)
 {
 	struct chunk_batch *b = calloc(1, sizeof(*b));
 
-	if (!b)
-		return NULL;
-	b->cs = cs;
-	b->batch = kv_batch_new();
-	if (!b->batch) {
-		free(b);
-		return NULL;
-	}
+	if (b)
+		b->cs = cs;
 	return b;
 }
 
@@ -158,15 +166,19 @@ void chunk_batch_free(struct chunk_batch *b)
 {
 	if (!b)
 		return;
-	kv_batch_free(b->batch);
+	buf_fini(&b->frames);
 	free(b);
 }
 
 int chunk_batch_write(struct chunk_batch *b)
 {
-	int r = b->n ? write_batch(b->cs, b->batch, b->n) : 0;
+	size_t at = 0;
 
-	kv_batch_clear(b->batch);
+	for (size_t i = 0; i < b->n; at += b->items[i++].frame.len)
+		b->items[i].frame.data = b->frames.data + at;
+	int r = b->n ? write_frames(b->cs, b->items, b->n) : 0;
+
+	buf_clear(&b->frames);
 	b->n = 0;
 	return r;
 }
@@ -174,9 +186,26 @@ int chunk_batch_write(struct chunk_batch *b)
 static bool batch_has(const struct chunk_batch *b, const struct digest *d)
 {
 	for (size_t i = 0; i < b->n; i++)
-		if (digest_equal(&b->digests[i], d))
+		if (digest_equal(&b->items[i].digest, d))
 			return true;
 	return false;
+}
+
+static int batch_add(struct chunk_batch *b, const struct digest *d, const void *raw, size_t len,
+		     uint32_t *out_stored)
+{
+	size_t at = b->frames.len;
+	int r = codec_encode(b->cs->zstd_level, raw, len, &b->frames);
+
+	if (r < 0) {
+		b->frames.len = at;
+		return r;
+	}
+	*out_stored = (uint32_t)(b->frames.len - at);
+	b->items[b->n++] = (struct source_item){ .digest = *d, .frame.len = b->frames.len - at };
+	if (b->n == SOURCE_ITEMS_MAX || b->frames.len >= BATCH_BYTES)
+		r = chunk_batch_write(b);
+	return r;
 }
 
 int chunk_batch_put(struct chunk_batch *b, const void *raw, size_t len,
@@ -185,13 +214,8 @@ int chunk_batch_put(struct chunk_batch *b, const void *raw, size_t len,
 	struct chunk_put_result res = { .stored_bytes = 0 };
 	int r = find(b->cs, raw, len, &res.digest);
 
-	if (r == 0 && !batch_has(b, &res.digest)) {
-		r = add_new(b->cs, b->batch, &res.digest, raw, len, &res.stored_bytes);
-		if (r == 0)
-			b->digests[b->n++] = res.digest;
-		if (r == 0 && (b->n == BATCH_CHUNKS || kv_batch_bytes(b->batch) >= BATCH_BYTES))
-			r = chunk_batch_write(b);
-	}
+	if (r == 0 && !batch_has(b, &res.digest))
+		r = batch_add(b, &res.digest, raw, len, &res.stored_bytes);
 	if (r < 0)
 		return r;
 	*out = res;
@@ -204,8 +228,38 @@ void chunk_store_touch(struct chunk_store *cs, const struct digest *d)
 	guard_touch_unlock(cs->guard, d);
 }
 
+/* A frame, and where it is from. */
+struct found {
+	struct source_frame frame;
+	bool far;
+};
+
+static void found_fini(struct found *f)
+{
+	source_frame_release(&f->frame);
+}
+
+static int find_frame(struct chunk_store *cs, const struct digest *d, struct found *out)
+{
+	int r = source_get(cs->near, SOURCE_CHUNK, d, &out->frame);
+
+	if (r != -ENODATA || !cs->far)
+		return r;
+	out->far = true;
+	return source_get(cs->far, SOURCE_CHUNK, d, &out->frame);
+}
+
+/* What came from afar is near from now on, if there is room. */
+static void keep_near(struct chunk_store *cs, const struct digest *d, const struct source_frame *f)
+{
+	const struct source_item it = { .digest = *d, .frame = *f };
+
+	if (codec_frame_dict(f->data, f->len) == 0)
+		(void)!write_frames(cs, &it, 1);
+}
+
 /* Length of the chunk in a frame, checked against the limits. */
-static int64_t checked_len(const struct kv_value *frame)
+static int64_t checked_len(const struct source_frame *frame)
 {
 	int64_t len = codec_raw_len(frame->data, frame->len);
 
@@ -255,47 +309,51 @@ int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, vo
 }
 
 /* Decode d's frame and check the bytes, one way or the other. */
-static int decode_checked(struct chunk_store *cs, const struct digest *d,
-			  const struct kv_value *frame, void *out, size_t len)
+static int decode_checked(struct chunk_store *cs, const struct digest *d, const struct found *f,
+			  void *out, size_t len)
 {
-	int r = chunk_store_decode(cs, frame->data, frame->len, out, len);
+	int r = chunk_store_decode(cs, f->frame.data, f->frame.len, out, len);
 
-	if (r == 0 && !codec_has_checksum(frame->data, frame->len))
+	if (r == 0 && (f->far || !codec_has_checksum(f->frame.data, f->frame.len)))
 		r = check_hash(out, len, d);
+	if (r == 0 && f->far)
+		keep_near(cs, d, &f->frame);
 	return r;
 }
 
-/* Read and decode d's chunk; it has one reference and is not in the cache. */
-static int load(struct chunk_store *cs, const struct digest *d, struct chunk **out,
-		size_t *out_stored)
+/* Decode d's frame; the chunk has one reference and is not in the cache. */
+static int decode_new(struct chunk_store *cs, const struct digest *d, const struct found *f,
+		      struct chunk **out)
 {
-	CLEANUP(kv_value_release) struct kv_value frame = { 0 };
 	CLEANUP(chunk_unref_p) struct chunk *c = NULL;
 	uint8_t *data;
-	int r = kv_get(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE, &frame);
-	if (r < 0)
-		return r == -ENOENT ? -ENODATA : r;
-	int64_t len = checked_len(&frame);
+	int64_t len = checked_len(&f->frame);
 	if (len < 0)
 		return (int)len;
 	c = chunk_new(d, (size_t)len, &data);
 	if (!c)
 		return -ENOMEM;
-	r = decode_checked(cs, d, &frame, data, (size_t)len);
-	if (r < 0)
-		return r;
-	*out_stored = frame.len;
-	*out = STEAL(c);
-	return 0;
+	int r = decode_checked(cs, d, f, data, (size_t)len);
+	if (r == 0)
+		*out = STEAL(c);
+	return r;
+}
+
+/* Read and decode d's chunk, as decode_new. */
+static int load(struct chunk_store *cs, const struct digest *d, struct chunk **out)
+{
+	CLEANUP(found_fini) struct found f = { 0 };
+	int r = find_frame(cs, d, &f);
+
+	return r < 0 ? r : decode_new(cs, d, &f, out);
 }
 
 int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out)
 {
 	struct chunk *c = chunk_cache_get(cs->cache, d);
-	size_t stored;
 
 	if (!c) {
-		int r = load(cs, d, &c, &stored);
+		int r = load(cs, d, &c);
 		if (r < 0)
 			return r;
 		c = chunk_cache_add(cs->cache, c);
@@ -307,19 +365,19 @@ int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk
 int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, size_t len)
 {
 	CLEANUP(chunk_unref_p) struct chunk *c = chunk_cache_get(cs->cache, d);
-	CLEANUP(kv_value_release) struct kv_value frame = { 0 };
+	CLEANUP(found_fini) struct found f = { 0 };
 
 	if (c && c->len == len)
 		memcpy(out, c->data, len);
 	if (c)
 		return c->len == len ? 0 : -EBADMSG;
-	int r = kv_get(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE, &frame);
+	int r = find_frame(cs, d, &f);
 	if (r < 0)
-		return r == -ENOENT ? -ENODATA : r;
-	int64_t actual = checked_len(&frame);
+		return r;
+	int64_t actual = checked_len(&f.frame);
 	if (actual < 0)
 		return (int)actual;
-	return (size_t)actual == len ? decode_checked(cs, d, &frame, out, len) : -EBADMSG;
+	return (size_t)actual == len ? decode_checked(cs, d, &f, out, len) : -EBADMSG;
 }
 
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d)
@@ -331,20 +389,22 @@ int chunk_store_verify(struct chunk_store *cs, const struct digest *d, uint32_t 
 		       uint32_t *out_stored)
 {
 	CLEANUP(chunk_unref_p) struct chunk *c = NULL;
-	size_t stored;
-	int r = load(cs, d, &c, &stored);
+	CLEANUP(found_fini) struct found f = { 0 };
+	int r = source_get(cs->near, SOURCE_CHUNK, d, &f.frame);
+	if (r == 0)
+		r = decode_new(cs, d, &f, &c);
 	if (r == 0)
 		r = check_hash(c->data, c->len, d);
 	if (r < 0)
 		return r;
 	*out_raw = (uint32_t)c->len;
-	*out_stored = (uint32_t)stored;
+	*out_stored = (uint32_t)f.frame.len;
 	return 0;
 }
 
 int chunk_store_has(struct chunk_store *cs, const struct digest *d)
 {
-	return kv_has(cs->kv, KV_CHUNK, d->b, DIGEST_SIZE);
+	return source_has(cs->near, SOURCE_CHUNK, d);
 }
 
 uint64_t chunk_store_stored(const struct chunk_store *cs)

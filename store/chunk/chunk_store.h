@@ -27,6 +27,12 @@ struct chunk_store *chunk_store_new(struct kv *kv, struct guard *guard, int zstd
  * before the first put.
  */
 void chunk_store_limit(struct chunk_store *cs, struct space *sp);
+/*
+ * Ask this source (source.h; borrowed) too for what the database does not have. What it gives
+ * is verified, and kept in the database where there is room. Call before the first get.
+ */
+struct source;
+void chunk_store_set_far(struct chunk_store *cs, struct source *far);
 /* Chunks that were handed out stay alive. NULL is accepted. */
 void chunk_store_free(struct chunk_store *cs);
 
@@ -66,10 +72,10 @@ MUST_CHECK int chunk_batch_write(struct chunk_batch *b);
 void chunk_store_touch(struct chunk_store *cs, const struct digest *d);
 
 /*
- * From the cache or the database. 0; -ENODATA if the chunk is missing; -EBADMSG
- * if the frame does not decode, its checksum fails or its length lies; -EIO;
- * -ENOMEM. A frame with a checksum (codec.h) is not rehashed: the checksum
- * finds disk errors, chunk_store_verify finds the rest.
+ * From the cache, the database or the far source. 0; -ENODATA if the chunk is missing;
+ * -EBADMSG if the frame does not decode, its checksum fails or its length lies; -EIO;
+ * -ENOMEM. A frame of the database with a checksum (codec.h) is not rehashed: the
+ * checksum finds disk errors, chunk_store_verify finds the rest.
  */
 MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out);
 /*
@@ -83,7 +89,7 @@ MUST_CHECK int chunk_store_read(struct chunk_store *cs, const struct digest *d, 
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d);
 
 /*
- * Bypass the cache and rehash: for verify. Errors as for chunk_store_get, and
+ * Bypass the cache and rehash what the database has: for verify. Errors as for chunk_store_get, and
  * -EBADMSG if the bytes do not hash to d. Outputs the lengths of the chunk and
  * its frame.
  */
@@ -97,7 +103,7 @@ MUST_CHECK int chunk_store_verify(struct chunk_store *cs, const struct digest *d
 MUST_CHECK int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, void *out,
 				  size_t out_len);
 
-/* 1 present, 0 absent, or a failure. */
+/* Does the database have it? 1, 0, or a failure. */
 MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);
 
 /* Chunks newly stored since this store was opened. */

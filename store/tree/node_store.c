@@ -22,6 +22,7 @@
 #include <sys/queue.h>
 
 #include "store/chunk/codec.h"
+#include "store/chunk/source.h"
 
 #define SHARD_COUNT 32u /* power of two */
 #define BUCKETS_MIN 64u
@@ -46,7 +47,8 @@ struct shard {
 } __attribute__((aligned(64)));
 
 struct node_store {
-	struct kv *kv;
+	struct source *near; /* owned: the database */
+	struct source *far;  /* borrowed; NULL: none */
 	struct guard *guard;
 	int zstd_level;
 	size_t shard_budget;
@@ -97,7 +99,11 @@ struct node_store *node_store_new(struct kv *kv, struct guard *guard, int zstd_l
 	if (!ns)
 		return NULL;
 	memset(ns, 0, sizeof(*ns));
-	ns->kv = kv;
+	ns->near = source_kv_new(kv);
+	if (!ns->near) {
+		free(ns);
+		return NULL;
+	}
 	ns->guard = guard;
 	ns->zstd_level = zstd_level;
 	ns->shard_budget = cache_bytes / SHARD_COUNT;
@@ -107,6 +113,7 @@ struct node_store *node_store_new(struct kv *kv, struct guard *guard, int zstd_l
 		free(ns->shards[i].buckets);
 		while (i-- > 0)
 			shard_fini(&ns->shards[i]);
+		source_free(ns->near);
 		free(ns);
 		return NULL;
 	}
@@ -119,7 +126,13 @@ void node_store_free(struct node_store *ns)
 		return;
 	for (unsigned i = 0; i < SHARD_COUNT; i++)
 		shard_fini(&ns->shards[i]);
+	source_free(ns->near);
 	free(ns);
+}
+
+void node_store_set_far(struct node_store *ns, struct source *far)
+{
+	ns->far = far;
 }
 
 void node_ref(struct node *n)
@@ -254,7 +267,7 @@ static struct node *cache_insert(struct node_store *ns, struct cached *c)
 }
 
 /* Decode a frame into a new node. */
-static int decode(const struct digest *d, const struct kv_value *frame, struct cached **out)
+static int decode(const struct digest *d, const struct source_frame *frame, struct cached **out)
 {
 	int64_t raw_len = codec_raw_len(frame->data, frame->len);
 	if (raw_len < 0 || raw_len > NODE_ENCODED_MAX)
@@ -274,19 +287,52 @@ static int decode(const struct digest *d, const struct kv_value *frame, struct c
 
 static _Thread_local uint64_t loads_here;
 
-static int load(struct node_store *ns, const struct digest *d, struct cached **out,
-		uint32_t *out_stored)
+static int load_near(struct node_store *ns, const struct digest *d, struct cached **out,
+		     uint32_t *out_stored)
 {
-	struct kv_value frame = { 0 };
-	int r = kv_get(ns->kv, KV_NODE, d->b, DIGEST_SIZE, &frame);
+	CLEANUP(source_frame_release) struct source_frame frame = { 0 };
+	int r = source_get(ns->near, SOURCE_NODE, d, &frame);
 	if (r < 0)
-		return r == -ENOENT ? -ENODATA : r;
+		return r;
 	*out_stored = (uint32_t)frame.len;
 	r = decode(d, &frame, out);
-	kv_value_release(&frame);
 	atomic_fetch_add_explicit(&ns->loads, 1, memory_order_relaxed);
 	loads_here++;
 	return r;
+}
+
+static int check_hash(const struct cached *c, const struct digest *d)
+{
+	struct digest actual;
+	int r = hash_bytes(c->bytes, c->node.view.len, &actual);
+	if (r < 0)
+		return r;
+	return digest_equal(&actual, d) ? 0 : -EBADMSG;
+}
+
+/* What came from afar is near from now on, if there is room. */
+static int load_far(struct node_store *ns, const struct digest *d, struct cached **out)
+{
+	CLEANUP(source_frame_release) struct source_frame frame = { 0 };
+	CLEANUP(cached_unref) struct cached *c = NULL;
+	int r = source_get(ns->far, SOURCE_NODE, d, &frame);
+	if (r == 0)
+		r = decode(d, &frame, &c);
+	if (r == 0)
+		r = check_hash(c, d);
+	if (r < 0)
+		return r;
+	(void)!source_put(ns->near, SOURCE_NODE, d, frame.data, frame.len);
+	*out = STEAL(c);
+	return 0;
+}
+
+static int load(struct node_store *ns, const struct digest *d, struct cached **out)
+{
+	uint32_t stored;
+	int r = load_near(ns, d, out, &stored);
+
+	return r == -ENODATA && ns->far ? load_far(ns, d, out) : r;
 }
 
 uint64_t node_store_loads_here(void)
@@ -299,8 +345,7 @@ int node_store_get(struct node_store *ns, const struct digest *d, struct node **
 	struct node *n = cache_find(ns, d);
 	if (!n) {
 		struct cached *c;
-		uint32_t stored;
-		int r = load(ns, d, &c, &stored);
+		int r = load(ns, d, &c);
 		if (r < 0)
 			return r;
 		n = cache_insert(ns, c);
@@ -314,8 +359,7 @@ int node_store_peek(struct node_store *ns, const struct digest *d, struct node *
 	struct node *n = cache_find(ns, d);
 	if (!n) {
 		struct cached *c;
-		uint32_t stored;
-		int r = load(ns, d, &c, &stored);
+		int r = load(ns, d, &c);
 		if (r < 0)
 			return r;
 		n = &c->node;
@@ -330,11 +374,7 @@ static int write_node(struct node_store *ns, const struct cached *c, uint64_t *n
 	int r = codec_encode(ns->zstd_level, c->bytes, c->node.view.len, &frame);
 	if (r < 0)
 		return r;
-	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
-	if (!b)
-		return -ENOMEM;
-	kv_batch_put(ns->kv, b, KV_NODE, c->node.digest.b, DIGEST_SIZE, frame.data, frame.len);
-	r = kv_write(ns->kv, b, KV_NO_LOG);
+	r = source_put(ns->near, SOURCE_NODE, &c->node.digest, frame.data, frame.len);
 	if (r < 0)
 		return r;
 	if (new_bytes)
@@ -358,7 +398,7 @@ int node_store_put(struct node_store *ns, const void *bytes, size_t len, struct 
 		return r;
 	/* The lock is for this question: no sweep may come between touch and answer. */
 	guard_touch_lock(ns->guard, &d);
-	r = kv_has(ns->kv, KV_NODE, d.b, DIGEST_SIZE);
+	r = source_has(ns->near, SOURCE_NODE, &d);
 	guard_touch_unlock(ns->guard, &d);
 	if (r == 0)
 		r = write_node(ns, c, new_bytes);
@@ -380,15 +420,11 @@ int node_store_verify(struct node_store *ns, const struct digest *d, uint32_t *o
 {
 	CLEANUP(cached_unref) struct cached *c = NULL;
 	uint32_t stored;
-	int r = load(ns, d, &c, &stored);
+	int r = load_near(ns, d, &c, &stored);
+	if (r == 0)
+		r = check_hash(c, d);
 	if (r < 0)
 		return r;
-	struct digest actual;
-	r = hash_bytes(c->bytes, c->node.view.len, &actual);
-	if (r < 0)
-		return r;
-	if (!digest_equal(&actual, d))
-		return -EBADMSG;
 	*out_raw = (uint32_t)c->node.view.len;
 	*out_stored = stored;
 	return 0;

@@ -18,6 +18,12 @@ struct node_store;
 struct node_store *node_store_new(struct kv *kv, struct guard *guard, int zstd_level,
 				  size_t cache_bytes);
 void node_store_free(struct node_store *ns);
+/*
+ * Ask this source (store/chunk/source.h; borrowed) too for what the database does not have. What
+ * it gives is verified, and kept in the database where there is room. Call before the first get.
+ */
+struct source;
+void node_store_set_far(struct node_store *ns, struct source *far);
 
 /* A cached node, immutable, alive until node_unref. */
 struct node {
@@ -26,9 +32,9 @@ struct node {
 };
 
 /*
- * 0, -ENODATA (missing), -EBADMSG (malformed), -EIO, -ENOMEM. Does not rehash
- * what it reads from the database: the database's checksums cover its files,
- * node_store_verify() covers the rest.
+ * From the cache, the database or the far source. 0, -ENODATA (missing), -EBADMSG
+ * (malformed), -EIO, -ENOMEM. Does not rehash what it reads from the database: the database's
+ * checksums cover its files, node_store_verify() covers the rest.
  */
 MUST_CHECK int node_store_get(struct node_store *ns, const struct digest *d, struct node **out);
 /* As node_store_get, but what it reads does not enter the cache: for scans of whole trees. */
@@ -50,7 +56,8 @@ MUST_CHECK int node_store_put(struct node_store *ns, const void *bytes, size_t l
  */
 void node_store_touch(struct node_store *ns, const struct digest *d);
 
-/* Bypass the cache and rehash: for verify. 0, -ENODATA, -EBADMSG (malformed or wrong hash), ... */
+/* Bypass the cache and rehash what the database has: for verify. 0, -ENODATA, -EBADMSG (malformed
+ * or wrong hash), ... */
 MUST_CHECK int node_store_verify(struct node_store *ns, const struct digest *d, uint32_t *out_raw,
 				 uint32_t *out_stored);
 /* Bytes in the cache. */
