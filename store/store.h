@@ -18,6 +18,7 @@
 #include "store/base/macros.h"
 #include "store/chunk/chunk_store.h"
 #include "store/chunk/guard.h"
+#include "store/chunk/want.h"
 #include "store/kv/kv.h"
 #include "store/tree/node_store.h"
 #include "store/names/snapshot.h"
@@ -77,6 +78,19 @@ DEFINE_CLEANUP(struct store *, store_close)
 #define STORE_FORMAT_DICT 2
 #define STORE_FORMAT_JOURNAL 3
 MUST_CHECK int store_need_format(struct store *s, int format, struct error *err);
+
+/*
+ * Fetch what runs have noted (store/chunk/want.h) from the far source, each 64 with one call for
+ * chunks and one for nodes, and set the results. Waits; whoever calls holds no lock.
+ */
+void store_fetch(struct store *s, struct want *wants, size_t n);
+/*
+ * The same with what this thread's run has noted; the next run begins. The first failure, or 0:
+ *	do
+ *		r = operation();
+ *	while (r == -EINPROGRESS && (r = store_fetch_wanted(s)) == 0);
+ */
+MUST_CHECK int store_fetch_wanted(struct store *s);
 
 /* A tree of this store as a filesystem. */
 static inline struct tree_fs store_tree(const struct store *s, const struct digest *root)

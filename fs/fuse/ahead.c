@@ -152,12 +152,15 @@ void ahead_run(struct view *v, const struct ahead_job *job)
 	base = v->base;
 	pthread_rwlock_unlock(&v->layers);
 	l.chunks = base.chunks;
+	want_hold(); /* what is far away is not loaded ahead */
 	if (ahead_is_tree(job))
 		ahead_tree(&base, job->ino);
 	else if (job->ino)
 		(void)!tree_fs_extents(&base, job->ino, job->from, job->to, load_extent, &l);
 	else
 		load_files(&base, job->from, job->to, &l);
+	want_let_go();
+	want_begin(NULL, 0);
 }
 
 /* ---- threads ---- */

@@ -21,9 +21,10 @@ struct deferred_request {
 	struct deferred_request *next;
 	struct session *session; /* referenced while it waits */
 	struct fuse_req *req;
-	uint64_t ino, off; /* seek; stale: ino */
-	uint64_t unique;   /* stale: the request's number; req is NULL */
-	int whence;	   /* seek */
+	uint64_t ino, off;		 /* seek; stale: ino */
+	uint64_t unique;		 /* stale: the request's number; req is NULL */
+	int whence;			 /* seek */
+	_Alignas(8) uint8_t request[64]; /* seek: as it came, to be parked (parked.h) */
 };
 
 #define DEFERRED_THREADS 4

@@ -87,6 +87,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		while (r == -EAGAIN);
 	}
 	place = !r || r == -ENOENT ? ops_place_find(v, parent, name, r ? NULL : &a) : 0;
+	if (!place && want_count())
+		r = -EINPROGRESS; /* of either */
 	if (place) {
 		reply_place(req, place);
 	} else if (r == -ENOENT) {
@@ -160,14 +162,15 @@ static bool is_of_group(fuse_req_t req, gid_t gid)
 /*
  * What a write, truncate or chown that loses setuid takes away: only members of
  * the group keep setgid on a file that the group may not execute (Linux,
- * setattr_should_drop_sgid). 0: there is nothing to take.
+ * setattr_should_drop_sgid). 0: there is nothing to take. -EINPROGRESS.
  */
-static unsigned kill_flags(fuse_req_t req, fuse_ino_t ino)
+static int kill_flags(fuse_req_t req, fuse_ino_t ino)
 {
 	struct view_attr a;
+	int r = view_getattr(view_of_request(), ino, &a);
 
-	if (view_getattr(view_of_request(), ino, &a))
-		return VIEW_WRITE_KILL;
+	if (r)
+		return r == -EINPROGRESS ? r : (int)VIEW_WRITE_KILL;
 	if (!(a.rec.mode & (S_ISUID | S_ISGID)))
 		return 0;
 	if (fuse_req_ctx(req)->uid == 0 || (a.rec.mode & (S_ISGID | S_IXGRP)) != S_ISGID ||
@@ -201,7 +204,13 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int vali
 	for (unsigned i = 0; i < ARRAY_SIZE(map); i++)
 		if (valid & map[i].from)
 			set.valid |= map[i].to;
-	if (set.valid & VIEW_KILL_SUIDGID && kill_flags(req, ino) & VIEW_WRITE_KILL_SGID)
+	int kill = set.valid & VIEW_KILL_SUIDGID ? kill_flags(req, ino) : 0;
+
+	if (kill < 0) {
+		ops_reply_err(req, ino, kill);
+		return;
+	}
+	if (kill & (int)VIEW_WRITE_KILL_SGID)
 		set.valid |= VIEW_KILL_SGID;
 	if (valid & FUSE_SET_ATTR_ATIME_NOW)
 		set.atime = view_now();
@@ -316,9 +325,13 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 {
 	const struct fuse_write_in *in = (const void *)(session_current_request() + 1);
 	unsigned flags = fi->writepage ? VIEW_WRITE_CACHED : 0;
+	int kill = in->write_flags & FUSE_WRITE_KILL_SUIDGID ? kill_flags(req, ino) : 0;
 
-	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
-		flags |= kill_flags(req, ino);
+	if (kill < 0) {
+		ops_reply_err(req, ino, kill);
+		return;
+	}
+	flags |= (unsigned)kill;
 	int64_t n = view_write(view_of_request(), ino, (uint64_t)off, data, size, flags);
 
 	if (flags & VIEW_WRITE_KILL)
@@ -362,6 +375,15 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_statfs(req, &st);
 }
 
+/* Here -ENODATA is no damage, but an attribute that is not there. */
+static void reply_xattr_err(fuse_req_t req, uint64_t ino, int r)
+{
+	if (r == -ENODATA)
+		fuse_reply_err(req, ENODATA);
+	else
+		ops_reply_err(req, ino, r);
+}
+
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
 			size_t size, int flags)
 {
@@ -369,13 +391,13 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	int r = view_setxattr(view_of_request(), ino, name, value, size, flags, kill_sgid);
 
 	shared_changed(session_current(), ino);
-	fuse_reply_err(req, r == -EBADMSG ? ops_kernel_error(ino, r) : -r);
+	reply_xattr_err(req, ino, r);
 }
 
 static void reply_xattr(fuse_req_t req, uint64_t ino, int r, const struct buf *value, size_t size)
 {
 	if (r)
-		fuse_reply_err(req, r == -EBADMSG ? ops_kernel_error(ino, r) : -r);
+		reply_xattr_err(req, ino, r);
 	else if (!size)
 		fuse_reply_xattr(req, value->len);
 	else if (value->len > size)
@@ -405,19 +427,20 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	int r = view_removexattr(view_of_request(), ino, name);
 
 	shared_changed(session_current(), ino);
-	fuse_reply_err(req, r == -EBADMSG ? ops_kernel_error(ino, r) : -r);
+	reply_xattr_err(req, ino, r);
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 			 struct fuse_file_info *fi)
 {
 	/* The kernel does not say whether the caller may keep setuid; root may. */
-	unsigned kill = fuse_req_ctx(req)->uid ? kill_flags(req, ino) : 0;
-
-	int r = view_fallocate(view_of_request(), ino, mode, (uint64_t)off, (uint64_t)len, kill);
+	int kill = fuse_req_ctx(req)->uid ? kill_flags(req, ino) : 0;
+	int r = kill < 0 ? kill
+			 : view_fallocate(view_of_request(), ino, mode, (uint64_t)off,
+					  (uint64_t)len, (unsigned)kill);
 
 	(void)fi;
-	if (kill)
+	if (kill > 0)
 		session_invalidate_attr(ino); /* as op_write */
 	ops_reply_err(req, ino, r);
 }
@@ -465,6 +488,8 @@ void ops_tmpfile(struct session *s, const void *request, size_t n)
 	}
 	cred.umask = arg->umask;
 	r = view_tmpfile(s->view, in->nodeid, arg->mode, &cred, &a);
+	if (r == -EINPROGRESS && parked_add(s, request, n, &r))
+		return;
 	if (r) {
 		session_reply_raw(in, -ops_kernel_error(in->nodeid, r), NULL, 0);
 		return;

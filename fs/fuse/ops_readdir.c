@@ -21,6 +21,7 @@ struct listing {
 	bool plus;
 	fuse_req_t req;
 	bool counted; /* of the name added last */
+	bool far;     /* a name's attributes are */
 	size_t added; /* of names: what has been through add_name */
 };
 
@@ -57,7 +58,10 @@ static size_t add_damaged(struct listing *l, char *out, size_t room, const char 
 	return fuse_add_direntry_plus(l->req, out, room, name, &e, (off_t)cookie);
 }
 
-/* Add one name to the reply; its bytes used. l->counted: the kernel counts a lookup. */
+/*
+ * Add one name to the reply; its bytes used. l->counted: the kernel counts a lookup. l->far: its
+ * attributes are far away, and nothing was added.
+ */
 static size_t add_name(struct listing *l, struct view *v, char *out, size_t room, const char *name,
 		       uint64_t cookie, uint64_t ino, uint8_t type)
 {
@@ -72,8 +76,9 @@ static size_t add_name(struct listing *l, struct view *v, char *out, size_t room
 	}
 	int r = view_getattr(v, ino, &a);
 
-	if (r == -ENOENT)
-		return 0; /* unlinked in between */
+	l->far |= r == -EINPROGRESS;
+	if (r == -ENOENT || r == -EINPROGRESS)
+		return 0; /* unlinked in between, or far */
 	if (r)
 		return add_damaged(l, out, room, name, cookie, ino, type, r);
 	ops_fill_entry(&e, &a);
@@ -113,6 +118,15 @@ static void forget_listing(struct view *v, const struct listing *l)
 	}
 }
 
+/* The listing ends before a name that is far away; without any before it, it has to wait. */
+static int far_name(size_t used)
+{
+	if (!used)
+		return -EINPROGRESS;
+	want_begin(NULL, 0); /* asked for again with the rest of the listing */
+	return 0;
+}
+
 void ops_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, bool plus)
 {
 	struct view *v = view_of_request();
@@ -124,6 +138,8 @@ void ops_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, bool pl
 
 	if (!r)
 		r = view_readdir(v, dir, off <= COOKIE_DOTDOT ? 0 : (uint64_t)off, collect, &l);
+	if (!r && l.far)
+		r = -EINPROGRESS;
 	if (r == -ENOENT)
 		r = 0; /* a deleted directory is empty */
 	for (size_t at = 0; !r && at < l.names.len;) {
@@ -137,6 +153,10 @@ void ops_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, bool pl
 		name[p[17]] = 0;
 		size_t n = add_name(&l, v, out + used, size - used, name, cookie, ino, p[16]);
 
+		if (l.far) {
+			r = far_name(used);
+			break;
+		}
 		if (!l.counted)
 			memset(p + 8, 0, 8); /* not counted as looked up */
 		used += n;

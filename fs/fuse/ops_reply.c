@@ -1,6 +1,7 @@
 #include "fs/fuse/ops_reply.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <string.h>
 
 #include <fuse_lowlevel.h>
@@ -17,8 +18,24 @@ int ops_kernel_error(uint64_t ino, int r)
 	return EIO;
 }
 
+/* What it wants is far away: it runs again from its start once that is here. */
+static void park(fuse_req_t req)
+{
+	const struct fuse_in_header *in = session_current_request();
+	int error;
+
+	if (parked_add(session_current(), in, in->len, &error))
+		fuse_reply_none(req);
+	else
+		fuse_reply_err(req, -error);
+}
+
 void ops_reply_err(fuse_req_t req, uint64_t ino, int r)
 {
+	if (r == -EINPROGRESS) {
+		park(req);
+		return;
+	}
 	fuse_reply_err(req, r ? ops_kernel_error(ino, r) : 0);
 }
 

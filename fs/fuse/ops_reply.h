@@ -17,7 +17,7 @@ static inline struct view *view_of_request(void)
 
 /* The one place where failures become what the kernel is told: a positive errno. */
 int ops_kernel_error(uint64_t ino, int r);
-/* Answer with it; r may be 0. */
+/* Answer with it; r may be 0. -EINPROGRESS: the request is parked instead. */
 void ops_reply_err(struct fuse_req *req, uint64_t ino, int r);
 void ops_fill_entry(struct fuse_entry_param *e, const struct view_attr *a);
 

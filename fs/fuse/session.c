@@ -27,6 +27,13 @@ struct session *session_acquire(struct session_pool *sp, uint64_t token)
 	return s;
 }
 
+void session_use(struct session *s)
+{
+	pthread_mutex_lock(&s->pool->lock);
+	s->active++;
+	pthread_mutex_unlock(&s->pool->lock);
+}
+
 void session_release_locked(struct session *s)
 {
 	if (--s->active == 0)
@@ -53,21 +60,15 @@ bool session_defer(struct deferred *d, struct session *s, const struct deferred_
 	}
 	*q = *what;
 	q->session = s;
-	pthread_mutex_lock(&s->pool->lock);
-	s->active++;
-	pthread_mutex_unlock(&s->pool->lock);
+	session_use(s);
 	deferred_push(d, q);
 	return true;
 }
 
 static bool push_ahead(struct session *s, const struct ahead_job *job)
 {
-	bool pushed;
-
-	pthread_mutex_lock(&s->pool->lock);
-	s->active++;
-	pthread_mutex_unlock(&s->pool->lock);
-	pushed = ahead_pool_push(&s->pool->ahead, s, job);
+	session_use(s);
+	bool pushed = ahead_pool_push(&s->pool->ahead, s, job);
 	if (!pushed)
 		session_release(s);
 	return pushed;

@@ -4,6 +4,7 @@
  *
  *   session.c          the table of sessions; who uses one
  *   session_request.c  the request that a thread handles, and its answer
+ *   session_parked.c   requests that wait for the far source (parked.h)
  *   session_shared.c   cache mode `shared`; what the kernel is to forget
  *   ops_reply.c, session_sync.c, ops_places.c, ops_readdir.c, ops.c: operations
  *   session_wire.c     messages that libfuse does not know; handing over to it
@@ -19,6 +20,7 @@
 
 #include "fs/fuse/ahead.h"
 #include "fs/fuse/deferred.h"
+#include "fs/fuse/parked.h"
 #include "fs/shared/passthrough.h"
 #include "fs/fuse/session.h"
 
@@ -72,6 +74,7 @@ struct session_pool {
 
 	struct deferred syncs; /* fsync: many answered with one sync */
 	struct deferred seeks; /* lseek: wait for the kernel to write back */
+	struct parked_pool parked;
 	struct ahead_pool ahead;
 
 	uint64_t metadata_bytes; /* session_pool_limit_metadata */
@@ -99,6 +102,7 @@ struct session {
 	_Atomic uint64_t writes;   /* of these */
 	_Atomic bool syncing;	   /* a serving thread is at it */
 	struct ahead_streams ahead;
+	struct parked_session parked;
 	_Atomic bool walking; /* an ahead_tree job of it is queued or runs */
 	void (*on_end)(void *arg);
 	void *arg;
@@ -114,6 +118,8 @@ struct session {
 struct session *session_find_locked(struct session_pool *sp, uint64_t token);
 /* The same with a user more. */
 struct session *session_acquire(struct session_pool *sp, uint64_t token);
+/* A user more of a session that lives. */
+void session_use(struct session *s);
 /* A user of the session less. */
 void session_release(struct session *s);
 void session_release_locked(struct session *s);
@@ -198,6 +204,8 @@ MUST_CHECK int wire_init(struct session_pool *sp, struct error *err);
 void wire_fini(struct session_pool *sp);
 /* Handle one request of n bytes. */
 void wire_handle(struct session *s, void *request, size_t n);
+/* The same once more with one that was parked: what wire_handle has made of it. */
+void wire_again(struct session *s, void *request, size_t n);
 /* Does this request take so long that another thread should look for more at once? */
 bool wire_takes_long(const void *request, size_t n);
 bool wire_is_write(const void *request, size_t n);

@@ -191,6 +191,7 @@ struct session_pool *session_pool_new(unsigned threads, struct error *err)
 	deferred_init(&sp->syncs, "varve-sync", session_run_syncs);
 	deferred_init(&sp->seeks, "varve-seek", session_run_seeks);
 	deferred_init(&sp->stales, "varve-stale", shared_run_stales);
+	parked_init(&sp->parked, wire_again);
 	sp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	sp->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = sp->epoll_fd < 0 || sp->stop_fd < 0 ? -errno : 0;
@@ -220,6 +221,7 @@ void session_pool_free(struct session_pool *sp)
 	deferred_fini(&sp->syncs);
 	deferred_fini(&sp->seeks);
 	deferred_fini(&sp->stales);
+	parked_fini(&sp->parked);
 	ahead_pool_stop(&sp->ahead);
 	poll_guard_stop(sp);
 	wire_fini(sp);

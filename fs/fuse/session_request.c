@@ -1,6 +1,7 @@
 /* The request that a thread handles, and its answer. */
 #include "fs/fuse/session_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/fuse.h>
 #include <stdlib.h>
@@ -61,6 +62,8 @@ void *session_reply_buffer(size_t len)
 int session_reply_raw(const struct fuse_in_header *in, int error, const void *payload, size_t len)
 {
 	struct fuse_out_header out = { .error = error, .unique = in->unique };
+
+	assert(error || !want_count()); /* what a run could not read is no answer */
 	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)payload, len } };
 
 	out.len = (uint32_t)(sizeof(out) + len);

@@ -78,6 +78,8 @@ static void handle_open(struct session *s, const struct fuse_in_header *in, size
 		queue_stale(s, in);
 		return;
 	}
+	if (r == -EINPROGRESS && parked_add(s, in, n, &r))
+		return;
 	if (r) {
 		session_reply_raw(in, r, NULL, 0);
 		return;

@@ -75,6 +75,7 @@ void session_stop(struct session *s)
 	shared_end(s);
 	if (!atomic_exchange(&s->ended, true) && s->fd >= 0)
 		epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
+	parked_end(s);
 	session_leave_slot(s);
 	passthrough_free(s->passthrough);
 	if (s->fd >= 0)

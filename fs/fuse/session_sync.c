@@ -5,9 +5,11 @@
 #include "fs/fuse/ops_reply.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -73,7 +75,8 @@ void session_run_seeks(struct deferred_request *q)
 
 	for (; q; q = next) {
 		next = q->next;
-		session_set_current(q->session, NULL);
+		session_set_current(q->session, q->request);
+		want_begin(NULL, 0);
 		write_back(q->session, q->ino);
 		seek(q->session, q);
 		session_release(q->session);
@@ -108,9 +111,12 @@ void session_queue_sync(struct session *s, struct fuse_req *req)
 void session_queue_seek(struct session *s, struct fuse_req *req, uint64_t ino, uint64_t off,
 			int whence)
 {
-	(void)session_defer(
-		&s->pool->seeks, s,
-		&(struct deferred_request){ .req = req, .ino = ino, .off = off, .whence = whence });
+	struct deferred_request q = { .req = req, .ino = ino, .off = off, .whence = whence };
+	const struct fuse_in_header *in = session_current_request();
+
+	_Static_assert(sizeof(q.request) >= sizeof(*in) + sizeof(struct fuse_lseek_in), "no room");
+	memcpy(q.request, in, MIN((size_t)in->len, sizeof(q.request)));
+	(void)session_defer(&s->pool->seeks, s, &q);
 }
 
 /* Until every pass of a thread that serves s, and was under way, has ended. */
@@ -135,7 +141,7 @@ static bool is_request_queued(const struct session *s)
 /*
  * Writes are background requests: the kernel lets so many out, and answering one
  * lets out the next. So none is left where, twice in a row, none was queued and
- * all that were being handled had been answered, and none was read meanwhile.
+ * all that were being handled had been answered, none was read meanwhile, and none is parked.
  */
 int session_drain(struct session *s, unsigned max_ms)
 {
@@ -147,7 +153,7 @@ int session_drain(struct session *s, unsigned max_ms)
 
 		for (; quiet < 2 && !is_request_queued(s); quiet++)
 			wait_passes(s);
-		if (quiet == 2 && atomic_load(&s->writes) == writes)
+		if (quiet == 2 && atomic_load(&s->writes) == writes && !parked_writes(s))
 			return 0;
 		usleep(50);
 	}

@@ -5,12 +5,13 @@
  * is done here on the raw messages (include/uapi/linux/fuse.h, protocol 7.38):
  *   INIT       the reply gets features that libfuse does not echo
  *   SETXATTR   the extended form is shortened to the one libfuse decodes
- *   INTERRUPT  dropped: no request waits for long, and request numbers of
- *              different connections must not meet in libfuse's list
+ *   INTERRUPT  answers a request that is parked; never handed to libfuse, in whose
+ *              list request numbers of different connections must not meet
  *   TMPFILE    handled in ops.c
  */
 #include "fs/fuse/session_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -46,8 +47,12 @@ static ssize_t capture_reply(struct iovec *iov, int count)
 
 static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
+	const struct fuse_out_header *out = iov[0].iov_base;
+
 	(void)fd;
 	(void)userdata;
+	/* What a run could not read is no answer. A notification has no number. */
+	assert(out->error || !out->unique || !want_count());
 	return capture ? capture_reply(iov, count) : writev(session_current()->fd, iov, count);
 }
 
@@ -171,6 +176,36 @@ bool wire_is_write(const void *request, size_t n)
 	return n >= sizeof(*in) && in->opcode == FUSE_WRITE;
 }
 
+static void handle_interrupt(struct session *s, const void *request, size_t n)
+{
+	const struct fuse_in_header *in = request;
+	const struct fuse_interrupt_in *arg = (const void *)(in + 1);
+
+	if (n < sizeof(*in) + sizeof(*arg) || !parked_interrupt(s, arg->unique))
+		return;
+	session_reply_raw(&(struct fuse_in_header){ .unique = arg->unique }, -EINTR, NULL, 0);
+}
+
+static void run(struct session *s, void *request, size_t n)
+{
+	const struct fuse_in_header *in = request;
+	struct fuse_buf fb = { .mem = request, .size = n };
+
+	if (in->opcode == FUSE_TMPFILE)
+		ops_tmpfile(s, request, n);
+	else
+		fuse_session_process_buf(s->pool->fuse, &fb);
+}
+
+void wire_again(struct session *s, void *request, size_t n)
+{
+	const struct fuse_in_header *in = request;
+
+	session_set_current(s, in);
+	if (in->opcode != FUSE_OPEN || !shared_handle(s, request, n))
+		run(s, request, n);
+}
+
 void wire_handle(struct session *s, void *request, size_t n)
 {
 	struct fuse_in_header *in = request;
@@ -178,6 +213,7 @@ void wire_handle(struct session *s, void *request, size_t n)
 	if (n < sizeof(*in))
 		return;
 	session_set_current(s, in);
+	want_begin(NULL, 0);
 	if (shared_handle(s, request, n))
 		return;
 	shared_strip(s, request, n);
@@ -186,9 +222,7 @@ void wire_handle(struct session *s, void *request, size_t n)
 		handle_init(s, request, n);
 		return;
 	case FUSE_INTERRUPT:
-		return;
-	case FUSE_TMPFILE:
-		ops_tmpfile(s, request, n);
+		handle_interrupt(s, request, n);
 		return;
 	case FUSE_SETXATTR:
 		n = shorten_setxattr(request, n);
@@ -196,7 +230,5 @@ void wire_handle(struct session *s, void *request, size_t n)
 	default:
 		break;
 	}
-	struct fuse_buf fb = { .mem = request, .size = n };
-
-	fuse_session_process_buf(s->pool->fuse, &fb);
+	run(s, request, n);
 }

@@ -470,6 +470,22 @@ static int compare(struct view *v, bool still, struct fsdiff **out)
 	return r;
 }
 
+/* *out is settled, and of the caller. -EINPROGRESS: what it wants is to be fetched. */
+static int compare_once(struct view *v, struct fsdiff **out)
+{
+	int r = compare(v, false, out);
+
+	/* A name that was there went before its inode was asked for: hold operations up. */
+	if (r == -EBADMSG) {
+		want_hold();
+		pthread_rwlock_wrlock(&v->layers);
+		r = compare(v, true, out);
+		pthread_rwlock_unlock(&v->layers);
+		want_let_go();
+	}
+	return r;
+}
+
 int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err)
 {
 	struct fsdiff *d CLEANUP(fsdiff_free_p) = NULL;
@@ -479,13 +495,10 @@ int mount_diff(struct mount *m, fsdiff_fn fn, void *arg, struct error *err)
 	pthread_mutex_lock(&m->op);
 	mount_join_seal(m);
 	mount_flush(m, SESSION_DRAIN_MS);
-	r = compare(v, false, &d);
-	/* A name that was there went before its inode was asked for: hold operations up. */
-	if (r == -EBADMSG) {
-		pthread_rwlock_wrlock(&v->layers);
-		r = compare(v, true, &d);
-		pthread_rwlock_unlock(&v->layers);
-	}
+	want_begin(NULL, 0);
+	do
+		r = compare_once(v, &d);
+	while (r == -EINPROGRESS && (r = store_fetch_wanted(m->store)) == 0);
 	pthread_mutex_unlock(&m->op);
 	if (!r)
 		r = fsdiff_tell(d, fn, arg); /* which may take its time */

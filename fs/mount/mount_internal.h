@@ -31,6 +31,10 @@
  *   reading ahead          2 threads, 16 places. A mount has 4 places, and one thread while
  *                          others wait (ahead.h). What finds no place is not loaded ahead, no
  *                          more
+ *   far content            16 threads at most, which wait for the far source; a mount has half of
+ *                          the free ones, and 1,024 requests that wait. Requests that need
+ *                          nothing from afar never wait for them (fuse/parked.h). A seal that
+ *                          needs content from afar keeps its turn while it waits
  *   polling                one thread looks for requests without sleep, at one mount; it costs
  *                          the others a wake-up, and the guard calls others in after 2 ms
  *   drain                  waits for passes of threads that are with its own mount alone

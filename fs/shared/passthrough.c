@@ -249,6 +249,8 @@ int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags,
 	int r = view_base_file(pt->view, ino, &w.is);
 
 	memset(out, 0, sizeof(*out));
+	if (r == -EINPROGRESS)
+		return r;
 	if (r < 0) /* reading it will tell why */
 		w.reads = false;
 	else if (r && w.reads && !atomic_load(&pt->refused))

@@ -35,6 +35,7 @@
 #include "fs/upper/staging.h"
 #include "store/base/buf.h"
 #include "store/base/macros.h"
+#include "store/chunk/want.h"
 #include "store/kv/kv.h"
 #include "store/tree/record.h"
 #include "store/base/space.h"
@@ -154,7 +155,8 @@ struct upper_tx {
 	_Atomic uint64_t *refused;
 	/* Commit gives -ENOSPC if only the reserve is left on the disk; NULL: not asked. */
 	struct space *space;
-	bool unlimited; /* ignores the limits: it deletes, or must not fail */
+	bool repeatable; /* the operation may begin again after it, see store/chunk/want.h */
+	bool unlimited;	 /* ignores the limits: it deletes, or must not fail */
 };
 void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,
 		    struct staging *staging);

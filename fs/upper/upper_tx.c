@@ -1,11 +1,10 @@
 /*
  * The changes of one operation.
  *
- * Staging a change does everything that can fail: it allocates the entry and
- * adds it to what will be logged. Commit logs that and then links the entries
- * in, which cannot fail, so journal and memory never differ. What a transaction
- * replaces in memory is freed, and its staged file space handed to
- * staging_free, only after the transaction is logged.
+ * Staging a change does everything that can fail: it allocates the entry and adds it to what
+ * will be logged. Commit logs that and then links the entries in, which cannot fail, so journal
+ * and memory never differ. What a transaction replaces in memory is freed, and its staged file
+ * space handed to staging_free, only after the transaction is logged.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -441,6 +440,7 @@ int upper_tx_commit(struct upper_tx *tx)
 	r = journal_append(tx->journal, &tx->op, tx->made_ino);
 	if (r)
 		return r;
+	want_changed(tx->repeatable);
 	atomic_store_explicit(&tx->up->changed, true, memory_order_relaxed);
 	for (size_t i = 0; i < tx->n; i++)
 		apply(tx, &tx->changes[i]);

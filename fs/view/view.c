@@ -106,6 +106,7 @@ void view_lock(struct view *v, struct view_lock *l, bool write, unsigned n, cons
 		l->stripe[at] = s;
 		l->n++;
 	}
+	want_hold();
 	lock_one(v, &v->layers, false);
 	for (unsigned i = 0; i < l->n; i++)
 		lock_one(v, &v->stripes[l->stripe[i]], write);
@@ -116,6 +117,7 @@ void view_unlock(struct view *v, struct view_lock *l)
 	while (l->n > 0)
 		pthread_rwlock_unlock(&v->stripes[l->stripe[--l->n]]);
 	pthread_rwlock_unlock(&v->layers);
+	want_let_go();
 }
 
 /* The layers of one inode, from `depth` on. */
@@ -234,7 +236,7 @@ int view_below_has_locked(struct view *v, uint64_t ino, const struct subkey *k)
 }
 
 /* One source of the merge: an upper's entries, or the base's. */
-struct source {
+struct merge_source {
 	struct unode *u; /* NULL: the base */
 	struct omap_entry *e;
 	struct tree_iter *it;
@@ -242,7 +244,7 @@ struct source {
 	size_t key_len;
 };
 
-static int source_load(struct source *s, uint64_t ino, enum key_kind kind, int base_state)
+static int source_load(struct merge_source *s, uint64_t ino, enum key_kind kind, int base_state)
 {
 	s->key = NULL;
 	if (s->u) {
@@ -264,7 +266,7 @@ static int source_load(struct source *s, uint64_t ino, enum key_kind kind, int b
 	return 0;
 }
 
-static int source_start(struct view *v, struct source *s, uint64_t ino, enum key_kind kind,
+static int source_start(struct view *v, struct merge_source *s, uint64_t ino, enum key_kind kind,
 			const struct subkey *after)
 {
 	uint8_t key[8 + sizeof(after->bytes) + 1];
@@ -292,7 +294,7 @@ static int source_start(struct view *v, struct source *s, uint64_t ino, enum key
 	return source_load(s, ino, kind, r);
 }
 
-static int source_advance(struct source *s, uint64_t ino, enum key_kind kind)
+static int source_advance(struct merge_source *s, uint64_t ino, enum key_kind kind)
 {
 	if (s->u) {
 		s->e = omap_seek_gt(&s->u->entries, omap_key(s->e), s->e->key_len);
@@ -302,10 +304,10 @@ static int source_advance(struct source *s, uint64_t ino, enum key_kind kind)
 }
 
 /* Give the entry under the least key to fn, and move every source past it. */
-static int merge_step(struct source *src, unsigned n, uint64_t ino, enum key_kind kind,
+static int merge_step(struct merge_source *src, unsigned n, uint64_t ino, enum key_kind kind,
 		      view_entry_fn fn, void *arg, bool *done)
 {
-	struct source *best = NULL;
+	struct merge_source *best = NULL;
 	bool equal[3] = { false, false, false };
 	int r = 0;
 
@@ -342,7 +344,7 @@ static int merge_step(struct source *src, unsigned n, uint64_t ino, enum key_kin
 int view_entries_at(struct view *v, unsigned depth, uint64_t ino, enum key_kind kind,
 		    const struct subkey *after, view_entry_fn fn, void *arg)
 {
-	struct source src[3];
+	struct merge_source src[3];
 	struct stack s;
 	unsigned n = 0;
 	bool done = false;

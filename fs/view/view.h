@@ -6,6 +6,11 @@
  * the kernel wants it from a filesystem; damage comes as -ENODATA, -EBADMSG or
  * -EIO (ops.c maps it). Operations may run in any number of threads.
  *
+ * -EINPROGRESS: what the operation needs of the base is far away. It has changed nothing (of a
+ * write: nothing that it may not do again); what it wants is noted for this thread
+ * (store/chunk/want.h), and it is to be called again once that was fetched. view_names and
+ * view_drop_orphans fetch it themselves, and wait.
+ *
  * Locks, in their order:
  *   layers    rwlock, shared by every operation; exclusive to exchange layers
  *   stripes   64 rwlocks; an inode's is stripes[upper_shard(ino)]. Several are

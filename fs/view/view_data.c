@@ -138,6 +138,8 @@ int view_read_piece(struct view *v, const struct piece *p, uint64_t off, void *o
 		if (!c && v->before_wait)
 			v->before_wait();
 		r = c ? 0 : chunk_store_get(v->base.chunks, &p->digest, &c);
+		if (r == -EINPROGRESS)
+			return r;
 		if (r) {
 			char hex[DIGEST_HEX_SIZE];
 
@@ -157,18 +159,24 @@ struct read_ctx {
 	struct view *v;
 	uint8_t *out;
 	uint64_t off;
+	bool wants; /* some of the chunks are far away: all of these are noted */
 };
 
 static int read_piece(void *arg, const struct piece *p)
 {
 	struct read_ctx *c = arg;
 
-	return view_read_piece(c->v, p, p->off, c->out + (p->off - c->off), p->len);
+	int r = view_read_piece(c->v, p, p->off, c->out + (p->off - c->off), p->len);
+
+	if (r != -EINPROGRESS)
+		return r;
+	c->wants = true;
+	return 0;
 }
 
 int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t len)
 {
-	struct read_ctx c = { v, out, off };
+	struct read_ctx c = { v, out, off, false };
 	struct view_lock l;
 	struct view_rec rec;
 	int r;
@@ -182,6 +190,7 @@ int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t 
 
 		len = off >= size ? 0 : (size_t)MIN((uint64_t)len, size - off);
 		r = view_pieces_locked(v, 0, ino, off, off + len, read_piece, &c);
+		r = !r && c.wants ? -EINPROGRESS : r;
 	}
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
@@ -266,6 +275,7 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 	rec->size = MAX(rec->size, upto);
 	rec->alloc_bytes += x.len - had;
 	view_tx_begin(v, &tx);
+	tx.repeatable = true;
 	view_kill_caps_tx(v, &tx, u);
 	upper_tx_extent(&tx, u, &x);
 	upper_tx_rec(&tx, u, rec);
@@ -286,6 +296,7 @@ static int commit_rec(struct view *v, struct unode *u, const struct inode_rec *r
 	int r;
 
 	view_tx_begin(v, &tx);
+	tx.repeatable = true;
 	view_kill_caps_tx(v, &tx, u);
 	upper_tx_rec(&tx, u, rec);
 	r = upper_tx_commit(&tx);
@@ -329,6 +340,10 @@ static int64_t write_locked(struct view *v, struct unode *u, struct inode_rec *r
 			rec_dirty = false;
 		}
 	}
+	if (r == -EINPROGRESS) { /* what is written so far is written again, to the same place */
+		want_here.partial |= at > off;
+		return r;
+	}
 	if (at > rec->size) {
 		rec->size = at;
 		rec_dirty = true;
@@ -336,6 +351,7 @@ static int64_t write_locked(struct view *v, struct unode *u, struct inode_rec *r
 	if (rec_dirty && at > off) {
 		int r2 = commit_rec(v, u, rec);
 
+		want_here.partial |= r2 == -EINPROGRESS;
 		if (r2)
 			return r2;
 	}
@@ -536,11 +552,13 @@ int view_statfs(struct view *v, struct statvfs *out)
 	if (fstatvfs(v->store->dir_fd, out) < 0)
 		return -errno;
 	avail = MIN(staging_room(v->staging), (uint64_t)out->f_bavail * out->f_frsize);
+	want_hold();
 	pthread_rwlock_rdlock(&v->layers);
 	r = tree_fs_super(&v->base, &sup);
 	used = upper_bytes(v->cur) + upper_bytes(v->sealed);
 	made = view_new_inodes(v);
 	pthread_rwlock_unlock(&v->layers);
+	want_let_go();
 	if (r)
 		return r == -ENOENT ? -EBADMSG : r;
 	if (v->quota_bytes)

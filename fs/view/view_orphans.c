@@ -76,13 +76,14 @@ static int collect_nameless(void *arg, struct unode *u)
 	return 0;
 }
 
-int view_drop_orphans(struct view *v)
+static int drop_orphans(struct view *v)
 {
 	struct ino_list l = { .v = v };
 	struct upper_tx tx;
 	int r;
 
 	/* Exclusive, because what is being sealed may be adopted at any time. */
+	want_hold();
 	pthread_rwlock_wrlock(&v->layers);
 	r = upper_each(v->cur, collect_nameless, &l);
 	for (size_t i = 0; i < l.n && !r; i++) {
@@ -92,6 +93,18 @@ int view_drop_orphans(struct view *v)
 		upper_tx_end(&tx);
 	}
 	pthread_rwlock_unlock(&v->layers);
+	want_let_go();
 	free(l.inos);
+	return r;
+}
+
+int view_drop_orphans(struct view *v)
+{
+	int r;
+
+	want_begin(NULL, 0);
+	do
+		r = drop_orphans(v);
+	while (r == -EINPROGRESS && (r = store_fetch_wanted(v->store)) == 0);
 	return r;
 }

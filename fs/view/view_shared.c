@@ -91,7 +91,7 @@ static int add_only_name(struct view *v, uint64_t ino, const struct inode_rec *s
 	return r ? r : append_name(out, seen->parent, name.data, name.len);
 }
 
-int view_names(struct view *v, uint64_t ino, struct buf *out)
+static int append_names(struct view *v, uint64_t ino, struct buf *out)
 {
 	struct name_list list = { out };
 	struct inode_rec seen;
@@ -112,5 +112,18 @@ int view_names(struct view *v, uint64_t ino, struct buf *out)
 		if (!r && seen.nlink == 1)
 			r = add_only_name(v, ino, &seen, out);
 	} while (r == -EAGAIN);
+	return r;
+}
+
+int view_names(struct view *v, uint64_t ino, struct buf *out)
+{
+	size_t len = out->len;
+	int r;
+
+	want_begin(NULL, 0);
+	do {
+		out->len = len;
+		r = append_names(v, ino, out);
+	} while (r == -EINPROGRESS && (r = store_fetch_wanted(v->store)) == 0);
 	return r;
 }

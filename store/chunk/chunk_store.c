@@ -22,7 +22,7 @@
 #include "store/chunk/chunker.h"
 #include "store/chunk/codec.h"
 #include "store/chunk/dict.h"
-#include "store/chunk/source.h"
+#include "store/chunk/want.h"
 
 struct chunk_store {
 	struct kv *kv;	     /* borrowed: for dictionaries */
@@ -245,6 +245,8 @@ static int find_frame(struct chunk_store *cs, const struct digest *d, struct fou
 
 	if (r != -ENODATA || !cs->far)
 		return r;
+	if (!want_may_wait())
+		return want_note(SOURCE_CHUNK, d);
 	out->far = true;
 	return source_get(cs->far, SOURCE_CHUNK, d, &out->frame);
 }
@@ -360,6 +362,27 @@ int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk
 	}
 	*out = c;
 	return 0;
+}
+
+void chunk_store_fetch(struct chunk_store *cs, struct source_item *items, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		items[i].result = -ENODATA;
+	if (!cs->far)
+		return;
+	assert(want_may_wait());
+	cs->far->ops->get_many(cs->far, SOURCE_CHUNK, items, n);
+	for (size_t i = 0; i < n; i++) {
+		struct chunk *c;
+		struct found f = { items[i].frame, true };
+
+		if (items[i].result)
+			continue;
+		items[i].result = decode_new(cs, &items[i].digest, &f, &c);
+		if (items[i].result == 0)
+			chunk_unref(chunk_cache_add(cs->cache, c));
+		source_frame_release(&items[i].frame);
+	}
 }
 
 int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, size_t len)

@@ -75,16 +75,23 @@ void chunk_store_touch(struct chunk_store *cs, const struct digest *d);
  * From the cache, the database or the far source. 0; -ENODATA if the chunk is missing;
  * -EBADMSG if the frame does not decode, its checksum fails or its length lies; -EIO;
  * -ENOMEM. A frame of the database with a checksum (codec.h) is not rehashed: the
- * checksum finds disk errors, chunk_store_verify finds the rest.
+ * checksum finds disk errors, chunk_store_verify finds the rest. -EINPROGRESS: only the far source
+ * may have it, and this thread may not wait; it is noted (want.h).
  */
 MUST_CHECK int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out);
 /*
- * The same into out, which has room for the chunk's len bytes; -EBADMSG if its
+ * As chunk_store_get, into out, which has room for the chunk's len bytes; -EBADMSG if its
  * length differs. For data that is read once: it uses a cached chunk, but adds
  * none.
  */
 MUST_CHECK int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out,
 				size_t len);
+/*
+ * Get all of them from the far source, into the cache and the database: each result is 0 or a
+ * failure as of chunk_store_get. The thread may wait (want.h).
+ */
+struct source_item;
+void chunk_store_fetch(struct chunk_store *cs, struct source_item *items, size_t n);
 /* As chunk_store_get, but without waiting: NULL on a cache miss. */
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d);
 

@@ -22,7 +22,7 @@
 #include <sys/queue.h>
 
 #include "store/chunk/codec.h"
-#include "store/chunk/source.h"
+#include "store/chunk/want.h"
 
 #define SHARD_COUNT 32u /* power of two */
 #define BUCKETS_MIN 64u
@@ -310,21 +310,29 @@ static int check_hash(const struct cached *c, const struct digest *d)
 	return digest_equal(&actual, d) ? 0 : -EBADMSG;
 }
 
-/* What came from afar is near from now on, if there is room. */
-static int load_far(struct node_store *ns, const struct digest *d, struct cached **out)
+/* Decode and verify what came from afar. It is near from now on, if there is room. */
+static int take_far(struct node_store *ns, const struct digest *d, const struct source_frame *frame,
+		    struct cached **out)
 {
-	CLEANUP(source_frame_release) struct source_frame frame = { 0 };
 	CLEANUP(cached_unref) struct cached *c = NULL;
-	int r = source_get(ns->far, SOURCE_NODE, d, &frame);
-	if (r == 0)
-		r = decode(d, &frame, &c);
+	int r = decode(d, frame, &c);
 	if (r == 0)
 		r = check_hash(c, d);
 	if (r < 0)
 		return r;
-	(void)!source_put(ns->near, SOURCE_NODE, d, frame.data, frame.len);
+	(void)!source_put(ns->near, SOURCE_NODE, d, frame->data, frame->len);
 	*out = STEAL(c);
 	return 0;
+}
+
+static int load_far(struct node_store *ns, const struct digest *d, struct cached **out)
+{
+	CLEANUP(source_frame_release) struct source_frame frame = { 0 };
+
+	if (!want_may_wait())
+		return want_note(SOURCE_NODE, d);
+	int r = source_get(ns->far, SOURCE_NODE, d, &frame);
+	return r < 0 ? r : take_far(ns, d, &frame, out);
 }
 
 static int load(struct node_store *ns, const struct digest *d, struct cached **out)
@@ -333,6 +341,26 @@ static int load(struct node_store *ns, const struct digest *d, struct cached **o
 	int r = load_near(ns, d, out, &stored);
 
 	return r == -ENODATA && ns->far ? load_far(ns, d, out) : r;
+}
+
+void node_store_fetch(struct node_store *ns, struct source_item *items, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		items[i].result = -ENODATA;
+	if (!ns->far)
+		return;
+	assert(want_may_wait());
+	ns->far->ops->get_many(ns->far, SOURCE_NODE, items, n);
+	for (size_t i = 0; i < n; i++) {
+		struct cached *c;
+
+		if (items[i].result)
+			continue;
+		items[i].result = take_far(ns, &items[i].digest, &items[i].frame, &c);
+		if (items[i].result == 0)
+			node_unref(cache_insert(ns, c));
+		source_frame_release(&items[i].frame);
+	}
 }
 
 uint64_t node_store_loads_here(void)

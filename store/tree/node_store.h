@@ -34,9 +34,16 @@ struct node {
 /*
  * From the cache, the database or the far source. 0, -ENODATA (missing), -EBADMSG
  * (malformed), -EIO, -ENOMEM. Does not rehash what it reads from the database: the database's
- * checksums cover its files, node_store_verify() covers the rest.
+ * checksums cover its files, node_store_verify() covers the rest. -EINPROGRESS: only the far source
+ * may have it, and this thread may not wait; it is noted (store/chunk/want.h).
  */
 MUST_CHECK int node_store_get(struct node_store *ns, const struct digest *d, struct node **out);
+/*
+ * Get all of them from the far source, into the cache and the database: each result is 0 or a
+ * failure as of node_store_get. The thread may wait (store/chunk/want.h).
+ */
+struct source_item;
+void node_store_fetch(struct node_store *ns, struct source_item *items, size_t n);
 /* As node_store_get, but what it reads does not enter the cache: for scans of whole trees. */
 MUST_CHECK int node_store_peek(struct node_store *ns, const struct digest *d, struct node **out);
 void node_ref(struct node *n);

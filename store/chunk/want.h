@@ -1,0 +1,89 @@
+/*
+ * want.h - what a thread wanted of the far source while it could not wait.
+ *
+ * The far source (source.h) may take seconds, so nobody asks it with a lock in hand for which
+ * others wait. A thread says that it holds one (want_hold; view_lock does). Until it lets go, a
+ * chunk or node that the database does not have is noted here, and the store returns
+ * -EINPROGRESS. The caller gives up, unlocks, has what was noted fetched (store_fetch), and
+ * begins again: a *run* is one such attempt.
+ *
+ * So an operation changes nothing before its last read: want_changed says that it has, and after
+ * it want_note is a bug (assert). A run that notes something must not be answered as if it had read
+ * all.
+ *
+ * All of this belongs to the calling thread; there are no locks.
+ */
+#ifndef VARVE_WANT_H
+#define VARVE_WANT_H
+
+#include <assert.h>
+#include <stdbool.h>
+
+#include "store/chunk/source.h"
+
+struct want {
+	enum source_kind kind;
+	int result; /* of store_fetch: 0 or a failure */
+	struct digest digest;
+};
+
+/* Noted in one run; what is wanted beyond that is found by the next run. */
+#define WANTS_MAX SOURCE_ITEMS_MAX
+
+struct want_state {
+	unsigned held; /* locks */
+	unsigned n;
+	bool done;		    /* the run has changed something that it must not do twice */
+	bool partial;		    /* it has changed something, and may do it again */
+	bool again;		    /* it wants what was fetched for it */
+	const struct want *answers; /* what was fetched for this run; borrowed */
+	size_t n_answers;
+	struct want list[WANTS_MAX];
+};
+extern _Thread_local struct want_state want_here;
+
+static inline void want_hold(void)
+{
+	want_here.held++;
+}
+
+static inline void want_let_go(void)
+{
+	assert(want_here.held > 0);
+	want_here.held--;
+}
+
+/* Whether this thread may ask the far source. */
+static inline bool want_may_wait(void)
+{
+	return want_here.held == 0;
+}
+
+/* Begin a run. `answers` (n of them, or NULL) live until the next one begins. */
+static inline void want_begin(const struct want *answers, size_t n)
+{
+	want_here.n = 0;
+	want_here.done = want_here.partial = want_here.again = false;
+	want_here.answers = answers;
+	want_here.n_answers = n;
+}
+
+/* How much this run has noted. */
+static inline unsigned want_count(void)
+{
+	return want_here.n;
+}
+
+/* The run has changed something; repeatable: which may happen twice. */
+static inline void want_changed(bool repeatable)
+{
+	want_here.done |= !repeatable;
+}
+
+/*
+ * Note it: -EINPROGRESS. Or the failure with which it was fetched for this run. Each digest is
+ * noted once.
+ */
+MUST_CHECK int want_note(enum source_kind kind, const struct digest *d);
+
+#endif
