@@ -93,7 +93,7 @@ static void run_group(void *arg)
 		struct file_source src = { in, g->files[k], sc->buffer, sc->chunks, NULL };
 
 		file_chunks_begin(sc->chunks, g->files[k]);
-		if (ingest_dir_file(&src, g->dir->fd) < 0)
+		if (ingest_dir_file(&src, g->dir->fd, NULL) < 0)
 			break;
 	}
 	if (sc) {
@@ -128,9 +128,9 @@ static int add_to_group(struct dir_walk *w, struct dir_handle *dir, struct inges
 	return 0;
 }
 
-/* A file that keeps all workers busy by itself: this thread reads it, they chunk it. */
-static int read_big(struct dir_walk *w, struct dir_handle *dir, struct ingest_inode *i,
-		    uint64_t size)
+/* This thread reads the file, the workers chunk it. *ino as of ingest_dir_file. */
+static int read_now(struct dir_walk *w, struct dir_handle *dir, struct ingest_inode *i,
+		    uint64_t size, ino_t *ino)
 {
 	struct ingest_scratch *sc = ingest_scratch_get(w->in);
 	struct ingest_file f;
@@ -142,7 +142,7 @@ static int read_big(struct dir_walk *w, struct dir_handle *dir, struct ingest_in
 	if (r == 0) {
 		struct file_source src = { w->in, i, sc->buffer, NULL, &f };
 
-		r = ingest_dir_file(&src, dir->fd);
+		r = ingest_dir_file(&src, dir->fd, ino);
 	}
 	ingest_scratch_put(w->in, sc);
 	return r;
@@ -188,6 +188,21 @@ static int read_special(struct dir_walk *w, int dirfd, struct ingest_inode *i)
 	return r < 0 ? ingest_fail_at(w->in, r, i, "cannot read") : 0;
 }
 
+static int read_entry(struct dir_walk *w, struct dir_level *at, struct ingest_inode *i,
+		      const struct statx *st, ino_t *ino)
+{
+	*ino = st->stx_ino;
+	if (!S_ISREG(st->stx_mode))
+		return read_special(w, at->handle->fd, i);
+	/*
+	 * A big file keeps all workers busy by itself. Of one with more names it must be known
+	 * now what this name has become, because the others get what is read here.
+	 */
+	if (st->stx_size > BIG_FILE || st->stx_nlink > 1)
+		return read_now(w, at->handle, i, st->stx_size, ino);
+	return add_to_group(w, at->handle, i, st->stx_size);
+}
+
 /*
  * A file is mounted over this name, and -x leaves it out: the name becomes an
  * empty file. The inode seen here is another filesystem's, or has its own name in
@@ -216,6 +231,7 @@ static int add_entry(struct dir_walk *w, struct dir_level *at, const char *name,
 	bool linked = !S_ISDIR(st->stx_mode) && st->stx_nlink > 1;
 	struct ingest_inode **known = NULL;
 	struct ingest_name *n;
+	ino_t ino;
 	int r;
 
 	if (w->in->one_file_system && !S_ISDIR(st->stx_mode) && st->stx_mnt_id != at->mount)
@@ -231,16 +247,13 @@ static int add_entry(struct dir_walk *w, struct dir_level *at, const char *name,
 		return ingest_fail_at(w->in, r, at->inode, "cannot read");
 	if (known && *known)
 		return 0;
-	if (known)
-		*known = n->inode;
 	set_attributes(n->inode, st);
 	if (S_ISDIR(st->stx_mode))
 		return 0;
-	if (!S_ISREG(st->stx_mode))
-		return read_special(w, at->handle->fd, n->inode);
-	if (st->stx_size > BIG_FILE)
-		return read_big(w, at->handle, n->inode, st->stx_size);
-	return add_to_group(w, at->handle, n->inode, st->stx_size);
+	r = read_entry(w, at, n->inode, st, &ino);
+	if (known && !n->inode->gone && ino == st->stx_ino)
+		*known = n->inode; /* else the next name is read as a file of its own */
+	return r;
 }
 
 static int stat_entry(struct dir_walk *w, struct dir_level *at, const char *name)

@@ -190,7 +190,7 @@ static int read_file(const struct file_source *src, int fd, const struct stat *s
 	return r < 0 ? ingest_fail_at(src->in, r, i, "cannot store") : 0;
 }
 
-int ingest_dir_file(const struct file_source *src, int dirfd)
+int ingest_dir_file(const struct file_source *src, int dirfd, ino_t *ino)
 {
 	struct ingest_inode *i = src->inode;
 	struct stat st;
@@ -202,6 +202,7 @@ int ingest_dir_file(const struct file_source *src, int dirfd)
 	    (fd >= 0 && r == 0 && !S_ISREG(st.st_mode))) {
 		ingest_remark_at(src->in, REMARK_VANISHED, i);
 		i->gone = true;
+		st.st_ino = 0;
 	} else if (fd < 0) {
 		r = fd;
 	} else if (r == 0) {
@@ -209,6 +210,8 @@ int ingest_dir_file(const struct file_source *src, int dirfd)
 	}
 	if (fd >= 0)
 		close(fd);
+	if (r == 0 && ino)
+		*ino = st.st_ino;
 	return r < 0 ? ingest_fail_at(src->in, r, i, "cannot read") : 0;
 }
 

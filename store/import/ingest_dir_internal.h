@@ -18,8 +18,9 @@ struct file_source {
 /*
  * Read the regular file inode->name in dirfd: attributes, xattrs, data. One
  * that vanished is marked gone. Failures are kept by ingest_fail. Any thread.
+ * *ino: whose the name was when it was read; 0 if it vanished. May be NULL.
  */
-MUST_CHECK int ingest_dir_file(const struct file_source *src, int dirfd);
+MUST_CHECK int ingest_dir_file(const struct file_source *src, int dirfd, ino_t *ino);
 
 /* Read all xattrs of fd or, if fd is -1, of path (not followed). */
 MUST_CHECK int ingest_dir_xattrs(struct ingest *in, struct ingest_inode *i, int fd,
