@@ -222,12 +222,25 @@ bool cli_flag(const json_t *o, const char *key)
 	return json_is_true(json_object_get(o, key));
 }
 
-/* "lastUsedAt" -> "last used at". Words of capitals (ID, TTL) stay. */
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+/*
+ * "lastUsedAt" -> "last used at", "sizeBytes" -> "size". Words of capitals (ID, TTL) stay, and so
+ * do the members of an object, such as an image's "config.WorkingDir".
+ */
 static int label(const char *prefix, const char *key, struct buf *out)
 {
-	int r = *prefix ? buf_printf(out, "%s.", prefix) : 0;
+	size_t n = strlen(key) - (ends_with(key, "Bytes") ? strlen("Bytes") : 0);
+	int r = 0;
 
-	for (size_t i = 0; key[i] && r == 0; i++) {
+	if (*prefix)
+		return buf_printf(out, "%s.%s", prefix, key) < 0 || !buf_cstr(out) ? -ENOMEM : 0;
+	for (size_t i = 0; i < n && r == 0; i++) {
 		char c = key[i];
 		bool word =
 			isupper((unsigned char)c) && i > 0 && !isupper((unsigned char)key[i - 1]);
@@ -242,11 +255,18 @@ static int label(const char *prefix, const char *key, struct buf *out)
 	return r < 0 ? r : buf_cstr(out) ? 0 : -ENOMEM;
 }
 
-static bool ends_with(const char *s, const char *end)
+/* Seconds, as varve takes them too: "30d", "90s". */
+static void duration_cell(struct table *t, int64_t seconds)
 {
-	size_t n = strlen(s), m = strlen(end);
+	static const struct {
+		int64_t seconds;
+		char letter;
+	} units[] = { { 86400, 'd' }, { 3600, 'h' }, { 60, 'm' }, { 1, 's' } };
+	size_t i = 0;
 
-	return n >= m && strcmp(s + n - m, end) == 0;
+	while (seconds % units[i].seconds)
+		i++;
+	table_cell(t, "%lld%c", (long long)(seconds / units[i].seconds), units[i].letter);
 }
 
 static void value_cell(struct table *t, const char *key, const json_t *v)
@@ -257,6 +277,11 @@ static void value_cell(struct table *t, const char *key, const json_t *v)
 	if (json_is_integer(v) && ends_with(key, "Bytes")) {
 		text_size((uint64_t)json_integer_value(v), text);
 		table_cell(t, "%s (%lld)", text, (long long)json_integer_value(v));
+	} else if (json_is_integer(v) && strcmp(key, "ttl") == 0) {
+		if (json_integer_value(v))
+			duration_cell(t, json_integer_value(v));
+		else
+			table_cell(t, "none");
 	} else if (json_is_string(v) && ends_with(key, "At") &&
 		   text_parse_time_iso(json_string_value(v), &seconds) == 0) {
 		text_time(seconds, text);
