@@ -38,6 +38,7 @@ struct file_seal {
 	uint64_t start;
 	uint64_t settle; /* the ranges it took over end below; it may end from here on */
 	uint8_t *block;
+	size_t block_size;
 };
 
 void seal_file_result_fini(struct seal_file_result *r)
@@ -242,7 +243,7 @@ static int feed_piece(void *arg, const struct piece *p)
 		return 1;
 	}
 	while (at < end) {
-		size_t n = (size_t)MIN(end - at, (uint64_t)READ_BLOCK);
+		size_t n = (size_t)MIN(end - at, (uint64_t)s->block_size);
 		int r = view_read_piece(s->v, p, at, s->block, n);
 
 		if (!r)
@@ -320,7 +321,9 @@ int seal_file(struct view *v, struct file_chunks *fc, struct unode *u, uint64_t 
 	int r;
 
 	memset(out, 0, sizeof(*out));
-	s.block = malloc(READ_BLOCK);
+	/* Most files are small: a megabyte for each of them costs more than to seal it. */
+	s.block_size = (size_t)MIN(MAX(new_size, (uint64_t)1), (uint64_t)READ_BLOCK);
+	s.block = malloc(s.block_size);
 	r = s.block ? collect_ranges(&s) : -ENOMEM;
 	file_chunks_begin(fc, &s);
 	if (!r)
