@@ -206,6 +206,10 @@ mirror_reachable() {
 		sed 's/\[[^]]*\]//' | grep -m 1 '^deb ')
 	curl -fsSI --max-time 30 -o /dev/null "${uri%/}/dists/$suite/Release"
 }
+# A sanitizer keeps memory that was freed: what a daemon of its build takes says nothing.
+is_sanitized() {
+	nm -D "$BUILD/bin/snapshotd" | grep -qE '__(asan|tsan)'
+}
 # The base address of the daemon's TCP listener, started with --listen 127.0.0.1:0.
 daemon_url() {
 	sed -n 's/.*listening on \(127[.0-9]*\) port \([0-9]*\).*/http:\/\/\1:\2/p' "$T/daemon.log" |
