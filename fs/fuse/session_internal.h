@@ -134,6 +134,9 @@ void session_leave_slot(struct session *s);
 /* --- session_request.c --- */
 
 size_t session_buffer_size(void); /* of the largest request */
+/* Does this request take so long that another thread should look for more at once? */
+bool request_takes_long(const void *request, size_t n);
+bool request_is_write(const void *request, size_t n);
 /* What this thread handles from now on; request NULL: none. */
 void session_set_current(struct session *s, const void *request);
 
@@ -206,9 +209,6 @@ void wire_fini(struct session_pool *sp);
 void wire_handle(struct session *s, void *request, size_t n);
 /* The same once more with one that was parked: what wire_handle has made of it. */
 void wire_again(struct session *s, void *request, size_t n);
-/* Does this request take so long that another thread should look for more at once? */
-bool wire_takes_long(const void *request, size_t n);
-bool wire_is_write(const void *request, size_t n);
 
 /* session_shared.c */
 struct fuse_init_in;

@@ -290,7 +290,7 @@ bool parked_add(struct session *s, const void *request, size_t n, int *error)
 		memcpy(q->request, request, n);
 		q->len = n;
 		q->store = session_view(s)->store;
-		q->is_write = wire_is_write(request, n);
+		q->is_write = request_is_write(request, n);
 	}
 	const bool anew = q != running;
 

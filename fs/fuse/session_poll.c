@@ -199,7 +199,7 @@ static void poll_busy(struct poller *p, const void *request, size_t n)
 {
 	p->deadline_ns = 0;
 	p->called = false;
-	if (wire_takes_long(request, n) || (p->polling && ++p->streak > POLL_STREAK))
+	if (request_takes_long(request, n) || (p->polling && ++p->streak > POLL_STREAK))
 		call_others(p);
 }
 

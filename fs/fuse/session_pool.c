@@ -30,14 +30,14 @@ static ssize_t serve_one(struct session *s, struct serving *me, struct poller *p
 	atomic_fetch_add(&me->pass, 1);
 	ssize_t n = read(s->fd, buf, session_buffer_size());
 	int saved = errno;
-	bool is_write = n > 0 && wire_is_write(buf, (size_t)n);
+	bool is_write = n > 0 && request_is_write(buf, (size_t)n);
 
 	if (is_write)
 		atomic_fetch_add(&s->writes, 1);
 	else
 		atomic_fetch_add(&me->pass, 1);
 	if (n > 0) {
-		unsigned c = wire_takes_long(buf, (size_t)n) ? VISIT_COST_LONG : 1;
+		unsigned c = request_takes_long(buf, (size_t)n) ? VISIT_COST_LONG : 1;
 
 		*cost -= MIN(c, *cost);
 		/* Relaxed: it only has to change. */

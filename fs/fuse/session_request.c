@@ -10,6 +10,9 @@
 /* max_write of 1 MiB, and the header libfuse allows for. */
 #define REQUEST_MAX ((1u << 20) + 4096)
 
+/* Copying so much takes about as long as to wake another thread. */
+#define LONG_BYTES (64u << 10)
+
 static _Thread_local struct session *current;
 static _Thread_local const struct fuse_in_header *current_request;
 
@@ -29,6 +32,33 @@ void session_set_current(struct session *s, const void *request)
 	current_request = request;
 	/* What this thread changes meanwhile is done for the request. */
 	journal_set_request(current_request ? current_request->unique : 0);
+}
+
+bool request_takes_long(const void *request, size_t n)
+{
+	const struct fuse_in_header *in = request;
+	const struct fuse_read_in *read = (const void *)(in + 1);
+
+	if (n < sizeof(*in))
+		return false;
+	switch (in->opcode) {
+	case FUSE_READ:
+		return n >= sizeof(*in) + sizeof(*read) && read->size >= LONG_BYTES;
+	case FUSE_WRITE:
+		return n >= LONG_BYTES;
+	case FUSE_READDIRPLUS:
+	case FUSE_FALLOCATE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool request_is_write(const void *request, size_t n)
+{
+	const struct fuse_in_header *in = request;
+
+	return n >= sizeof(*in) && in->opcode == FUSE_WRITE;
 }
 
 size_t session_buffer_size(void)

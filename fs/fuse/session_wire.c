@@ -24,9 +24,6 @@
 
 #include "store/base/log.h"
 
-/* Copying so much takes about as long as to wake another thread. */
-#define LONG_BYTES (64u << 10)
-
 /* Where the reply to the first INIT goes instead of a connection. */
 static _Thread_local struct session_pool *capture;
 
@@ -147,33 +144,6 @@ static size_t shorten_setxattr(void *request, size_t n)
 	n -= sizeof(struct fuse_setxattr_in) - FUSE_COMPAT_SETXATTR_IN_SIZE;
 	in->len = (uint32_t)n;
 	return n;
-}
-
-bool wire_takes_long(const void *request, size_t n)
-{
-	const struct fuse_in_header *in = request;
-	const struct fuse_read_in *read = (const void *)(in + 1);
-
-	if (n < sizeof(*in))
-		return false;
-	switch (in->opcode) {
-	case FUSE_READ:
-		return n >= sizeof(*in) + sizeof(*read) && read->size >= LONG_BYTES;
-	case FUSE_WRITE:
-		return n >= LONG_BYTES;
-	case FUSE_READDIRPLUS:
-	case FUSE_FALLOCATE:
-		return true;
-	default:
-		return false;
-	}
-}
-
-bool wire_is_write(const void *request, size_t n)
-{
-	const struct fuse_in_header *in = request;
-
-	return n >= sizeof(*in) && in->opcode == FUSE_WRITE;
 }
 
 static void handle_interrupt(struct session *s, const void *request, size_t n)
