@@ -145,6 +145,46 @@ int snapshots_get(struct snapshots *ss, const char *name_or_id, struct snapshot 
 	return rc == -ENOENT ? not_found(ss, name_or_id, err) : rc;
 }
 
+struct record_walk {
+	snapshot_fn fn;
+	void *arg;
+	struct error err; /* where a record is damaged */
+};
+
+static int call_for_record(void *arg, const char *id, const void *value, size_t len)
+{
+	struct record_walk *w = arg;
+	struct snapshot s;
+	int rc = snapshot_decode(value, len, &s);
+
+	if (rc != 0)
+		return error_set_errno(&w->err, rc, "the record \"%s%.*s\" is damaged",
+				       meta_prefix(META_SNAPSHOT), SNAPSHOT_NAME_MAX, id);
+	rc = w->fn(w->arg, &s);
+	snapshot_fini(&s);
+	return rc;
+}
+
+int snapshots_each_record(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err)
+{
+	struct record_walk w = { fn, arg, ERROR_INIT };
+	int rc = meta_each(ss->kv, META_SNAPSHOT, "", call_for_record, &w);
+
+	if (!rc)
+		return 0;
+	return w.err.msg[0] ? error_set(err, rc, "%s", error_text(&w.err))
+			    : error_set_errno(err, rc, "cannot list snapshots");
+}
+
+int snapshot_append(void *list, const struct snapshot *s)
+{
+	int rc = buf_append(list, s, sizeof(*s));
+
+	if (rc == 0)
+		json_incref(s->config);
+	return rc;
+}
+
 void snapshots_list_free(struct snapshot *list, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -166,15 +206,10 @@ static int by_age(const void *a, const void *b)
 	return strcmp(x->id, y->id);
 }
 
-static int list_fill(struct snapshots *ss, struct buf *list, struct error *err)
-{
-	return snapshots_each_record(ss, snapshot_append, list, err);
-}
-
 int snapshots_list(struct snapshots *ss, struct snapshot **out, size_t *out_n, struct error *err)
 {
 	struct buf list = BUF_INIT;
-	int rc = list_fill(ss, &list, err);
+	int rc = snapshots_each_record(ss, snapshot_append, &list, err);
 	if (rc != 0) {
 		list_drop(&list);
 		return rc;

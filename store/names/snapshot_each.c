@@ -11,37 +11,6 @@
 
 #define SEEN_MAX_BYTES ((size_t)1 << 30)
 
-struct record_walk {
-	snapshot_fn fn;
-	void *arg;
-	struct error err; /* where a record is damaged */
-};
-
-static int call_for_record(void *arg, const char *id, const void *value, size_t len)
-{
-	struct record_walk *w = arg;
-	struct snapshot s;
-	int rc = snapshot_decode(value, len, &s);
-
-	if (rc != 0)
-		return error_set_errno(&w->err, rc, "the record \"%s%.*s\" is damaged",
-				       meta_prefix(META_SNAPSHOT), SNAPSHOT_NAME_MAX, id);
-	rc = w->fn(w->arg, &s);
-	snapshot_fini(&s);
-	return rc;
-}
-
-int snapshots_each_record(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err)
-{
-	struct record_walk w = { fn, arg, ERROR_INIT };
-	int rc = meta_each(ss->kv, META_SNAPSHOT, "", call_for_record, &w);
-
-	if (!rc)
-		return 0;
-	return w.err.msg[0] ? error_set(err, rc, "%s", error_text(&w.err))
-			    : error_set_errno(err, rc, "cannot list snapshots");
-}
-
 static int list_record(void *arg, const struct snapshot *s)
 {
 	return listed_add(arg, -s->created_at_ms, s->id);
@@ -103,15 +72,6 @@ int snapshots_history_each(struct snapshots *ss, const char *name_or_id, snapsho
 	}
 	snapshot_fini(&s);
 	digest_set_fini(&seen);
-	return rc;
-}
-
-int snapshot_append(void *list, const struct snapshot *s)
-{
-	int rc = buf_append(list, s, sizeof(*s));
-
-	if (rc == 0)
-		json_incref(s->config);
 	return rc;
 }
 
