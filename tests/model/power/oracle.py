@@ -8,8 +8,10 @@ was acknowledged. On a mount one thread does one thing at a time, "do", a list o
 
 So a mount has a history of states. What is found must be one of them, as the journal keeps the
 order of all operations: not before the last that an acknowledged fsync or checkpoint covers, not
-after the last that began. Of data that no sync covers, any part may be as before, or zeros. A mount
-may be lost until an fsync or a checkpoint has returned.
+after the last that began. Of data that no sync covers, any part may be as before, or zeros, or as a
+later write made it: writes are made in place where they can, and what they change may be on the
+disk though the journal's record of an operation before them is not. A mount may be lost until an
+fsync or a checkpoint has returned.
 
 Calls of the API are {"begin": K, "api": NAME, ...}; see Oracle._api_ended for those known.
 """
@@ -37,11 +39,12 @@ def content(tag, offset, length):
 
 
 class File:
-    """A file in a state: its bytes, and what no fsync covers: [(state, offset, end, bytes of the
-    file before)]."""
-    __slots__ = ("data", "dirty")
+    """A file in a state: the state that created it, which tells it from others, its bytes, and what
+    no fsync covers: [(state, offset, end, bytes of the file before)]."""
+    __slots__ = ("created", "data", "dirty")
 
-    def __init__(self, data=b"", dirty=()):
+    def __init__(self, created, data=b"", dirty=()):
+        self.created = created
         self.data = data
         self.dirty = dirty
 
@@ -51,7 +54,7 @@ def step(tree, do, number):
     tree = dict(tree)
     kind, path = do[0], do[1]
     if kind == "create":
-        tree[path] = File()
+        tree[path] = File(number)
     elif kind == "mkdir":
         tree[path] = DIR
     elif kind in ("unlink", "rmdir"):
@@ -65,18 +68,19 @@ def step(tree, do, number):
         offset, length, tag = do[2:]
         data = f.data.ljust(offset, b"\0")
         data = data[:offset] + content(tag, offset, length) + data[offset + length:]
-        tree[path] = File(data, f.dirty + ((number, offset, offset + length, f.data),))
+        tree[path] = File(f.created, data, f.dirty + ((number, offset, offset + length, f.data),))
     elif kind == "truncate":
         f = tree[path]
-        tree[path] = File(f.data[:do[2]].ljust(do[2], b"\0"), f.dirty)
+        tree[path] = File(f.created, f.data[:do[2]].ljust(do[2], b"\0"), f.dirty)
     elif kind == "sync" and isinstance(tree.get(path), File):
-        tree[path] = File(tree[path].data)
+        tree[path] = File(tree[path].created, tree[path].data)
     return tree
 
 
-def data_fits(found, file, clean_upto):
+def data_fits(found, file, clean_upto, later=()):
     """Whether the bytes found may be those of the file: equal, but that what is dirty may also be
-    as it was before (some writes are made in place), or zeros."""
+    as it was before, or zeros, or as writes after it made it: later, [(offset, end, bytes of the
+    file after)]."""
     if found == file.data:
         return True
     if len(found) != len(file.data):
@@ -88,7 +92,8 @@ def data_fits(found, file, clean_upto):
         for i in range(at, min(at + 256, len(found))):
             if found[i] != file.data[i] and not any(
                     offset <= i < end and found[i] in (0, before[i] if i < len(before) else 0)
-                    for _, offset, end, before in dirty):
+                    for _, offset, end, before in dirty) and not any(
+                    offset <= i < end and found[i] == after[i] for offset, end, after in later):
                 return False
     return True
 
@@ -131,13 +136,24 @@ class History:
         why = None
         for n in range(most, least - 1, -1):
             tree = self.states[n]
-            wrong = self._differs(found, tree, most if exact else self.clean_upto)
+            wrong = self._differs(found, tree, most if exact else self.clean_upto,
+                                  {} if exact else self._later_writes(n))
             if not wrong or (n > least and self._is_part_of_write(found, n, wrong)):
                 return None
             if why is None or len(wrong) < len(why[1]):
                 why = n, wrong
         return f"not one of the states {least} to {most}; nearest is {why[0]}: " + \
             ", ".join(why[1][:5])
+
+    def _later_writes(self, n):
+        """Of the writes after state n, {the file's created: [(offset, end, its bytes after)]}."""
+        later = {}
+        for m in range(n + 1, self.begun + 1):
+            do = self.steps[m]
+            if do[0] == "write":
+                f = self.states[m][do[1]]
+                later.setdefault(f.created, []).append((do[2], do[2] + do[3], f.data))
+        return later
 
     def _is_part_of_write(self, found, n, wrong):
         """Whether the step to state n is a write of which some first pages are there: the kernel
@@ -146,19 +162,21 @@ class History:
         if do[0] != "write" or len(wrong) != 1 or not isinstance(found.get(do[1]), bytes):
             return False
         path, offset, length = do[1:4]
+        later = self._later_writes(n)
         others = {p: f for p, f in found.items() if p != path}
         if self._differs(others, {p: f for p, f in self.states[n].items() if p != path},
-                         self.clean_upto):
+                         self.clean_upto, later):
             return False
         before, after = self.states[n - 1][path], self.states[n][path]
         for end in range((offset // 4096 + 1) * 4096, offset + length, 4096):
             data = after.data[:end] + before.data[end:]
-            if data_fits(found[path], File(data, after.dirty), self.clean_upto):
+            if data_fits(found[path], File(after.created, data, after.dirty), self.clean_upto,
+                         later.get(after.created, ())):
                 return True
         return False
 
     @staticmethod
-    def _differs(found, tree, clean_upto):
+    def _differs(found, tree, clean_upto, later):
         wrong = [f"{p} is missing" for p in tree if p not in found]
         wrong += [f"{p} should not be there" for p in found if p not in tree]
         for path in found:
@@ -169,7 +187,7 @@ class History:
                 wrong.append(f"{path} is of another type")
             elif len(got) != len(want.data):
                 wrong.append(f"{path} has {len(got)} bytes, not {len(want.data)}")
-            elif not data_fits(got, want, clean_upto):
+            elif not data_fits(got, want, clean_upto, later.get(want.created, ())):
                 wrong.append(f"{path} has other data")
         return wrong
 
@@ -206,7 +224,8 @@ class Oracle:
             old = self.mounts.get(m.get("of"))
             tree = {} if old is None else old.states[old.ended]
             if old is not None:  # all of it is durable, as the mount is made of a checkpoint
-                tree = {p: f and File(f.data) for p, f in tree.items()}
+                tree = {p: f and File(("before", f.created), f.data)
+                        for p, f in tree.items()}
             self.mounts[m["mount"]] = History(tree)
             self.places[m["mount"]] = m["place"]
         elif m["api"] == "umount":
