@@ -4,6 +4,8 @@
 # timeout: 60
 . "${0%/*}/lib.sh"
 need root fuse curl jq python3 helper:fsmodel
+# Here the commands are asked for leaks, too.
+export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:detect_leaks=1}
 start_daemon
 
 src=$T/src

@@ -123,11 +123,12 @@ model_with_events() { # NAME SECONDS EVENTS ARGUMENT...
 }
 
 diag "first seed: $seed"
-model "short sequences" $((seconds / 4)) --seeds 40 --ops 150
-model "long sequences" $((seconds / 8)) --seeds 2 --ops 3000 --compare-every 500
-model_with_events "checkpoints and forks" $((seconds / 4)) checkpoint,fork,gc --seeds 3 --ops 400 \
+# Rounds are short, so that the time is kept by a slow build, too.
+model "short sequences" $((seconds / 4)) --seeds 10 --ops 150
+model "long sequences" $((seconds / 8)) --seeds 1 --ops 3000 --compare-every 500
+model_with_events "checkpoints and forks" $((seconds / 4)) checkpoint,fork,gc --seeds 1 --ops 400 \
 	--hook-every 40
-model_with_events "remounts and restarts" $((seconds / 4)) remount,restart,kill,checkpoint --seeds 2 \
+model_with_events "remounts and restarts" $((seconds / 4)) remount,restart,kill,checkpoint --seeds 1 \
 	--ops 400 --hook-every 50
 if [ -z "${VARVE_MODEL_CACHE:-}" ]; then
 	ok "umount" varve umount --discard "$id"
@@ -137,10 +138,10 @@ if [ -z "${VARVE_MODEL_CACHE:-}" ]; then
 	cache_args=(--readers-leave)
 	id=$(mount_id "$T/a")
 	model_with_events "sharing files, with checkpoints" $((seconds / 8)) checkpoint,fork \
-		--seeds 2 --ops 400 --hook-every 20
+		--seeds 1 --ops 400 --hook-every 20
 	like "some files were shared" "$(api GET /metrics)" 'shared_opens_total [1-9]'
 	model_with_events "sharing files, with restarts" $((seconds / 8)) kill,remount,checkpoint \
-		--seeds 2 --ops 400 --hook-every 40
+		--seeds 1 --ops 400 --hook-every 40
 fi
 ok "verify" varve verify
 ok "umount" varve umount --discard "$id"

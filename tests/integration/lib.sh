@@ -164,8 +164,8 @@ start_daemon() {
 	[ $# = 0 ] || daemon_args=("$@")
 	mkdir -p "$STATE"
 	echo "=== start $(date +%T.%N)" >>"$T/daemon.log"
-	snapshotd --state "$STATE" --socket "$SOCK" --foreground "${daemon_args[@]}" \
-		>>"$T/daemon.log" 2>&1 </dev/null &
+	ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:detect_leaks=1} snapshotd --state "$STATE" --socket "$SOCK" \
+		--foreground "${daemon_args[@]}" >>"$T/daemon.log" 2>&1 </dev/null &
 	DAEMON=$!
 	for ((i = 0; i < 600 * SLOW; i++)); do
 		daemon_ready && return 0
