@@ -207,10 +207,10 @@ static void bombs_hit_the_limits(void **state)
 	struct scratch *s = *state;
 	struct ingest_options bytes = { .max_bytes = 10 << 20 }, entries = { .max_entries = 1000 };
 
-	sh("mkdir b && truncate -s 2G b/zeros && tar -C b -c . | gzip -1 > bomb.tgz");
+	sh("mkdir b && truncate -s 100M b/zeros && tar -C b -c . | gzip -1 > bomb.tgz");
 	assert_int_equal(try_tar(s, "bomb.tgz", &bytes), -EFBIG);
 	/* Holes cost nothing. */
-	sh("tar -C b --sparse -czf holes.tgz .");
+	sh("truncate -s 2G b/zeros && tar -C b --sparse -czf holes.tgz .");
 	assert_int_equal(try_tar(s, "holes.tgz", &bytes), 0);
 	struct buf b = BUF_INIT;
 	struct tar_spec same = { '0', "f", NULL, "", 0, 0 };
