@@ -342,19 +342,15 @@ static int settle_detached(struct mount *m, enum mount_detach_how how, bool sync
 int mount_detach(struct mount *m, enum mount_detach_how how, enum mount_detach_reason why,
 		 struct error *err)
 {
-	bool served, placed, was_placed;
+	bool served, placed;
 	int r = 0;
 
 	pthread_mutex_lock(&m->op);
 	get_state(m, &served, &placed);
-	was_placed = placed;
-	if (placed) {
-		look_for_it(m);
-		get_state(m, &served, &placed);
-	}
+	/* Whether it still is there shows when it is unmounted: the list of all mounts is long. */
 	if (placed)
 		r = unmount(m, how != MOUNT_GENTLY, err);
-	else if (served && !was_placed && how != MOUNT_FORCED)
+	else if (served && how != MOUNT_FORCED)
 		r = held_error(m, err);
 	if (served && !r)
 		r = settle_detached(m, how, why != MOUNT_DETACH_DISCARD, err);

@@ -1,7 +1,7 @@
 /*
  * Mounts in the kernel: whatever step of an attach fails leaves nothing.
  * wrap: kernel_mount_new kernel_mount_place passthrough_new session_arm kv_write
- * wrap: staging_open journal_new live_new upper_new
+ * wrap: staging_open journal_new live_new upper_new mountinfo_read
  */
 #include "tests/unit/mount_fixture.h"
 
@@ -45,6 +45,17 @@ STEP(struct journal *, journal_new, NULL,
      (int dir, const char *name, const uint8_t *id, struct kv *kv), (dir, name, id, kv))
 STEP(struct live *, live_new, NULL, (void), ())
 STEP(struct upper *, upper_new, NULL, (const uint8_t *id, uint32_t epoch), (id, epoch))
+
+/* How often this thread has read the list of all mounts. */
+static _Thread_local unsigned lists_read;
+
+int __real_mountinfo_read(const char *file, struct mountinfo *out);
+int __wrap_mountinfo_read(const char *file, struct mountinfo *out);
+int __wrap_mountinfo_read(const char *file, struct mountinfo *out)
+{
+	lists_read++;
+	return __real_mountinfo_read(file, out);
+}
 
 struct pf {
 	struct fx fx;
@@ -342,6 +353,32 @@ static void what_was_unmounted_behind_our_back_is_noticed(void **state)
 	assert_int_equal(mount_discard(m, &err), 0);
 }
 
+/* With a thousand mounts, the list of them would cost more than the rest of an unmount. */
+static void an_unmount_reads_the_list_of_mounts_only_where_it_is_needed(void **state)
+{
+	struct pf *f = *state;
+	struct error err = ERROR_INIT;
+	struct mount *m = NULL;
+
+	if (make(f, &m))
+		skip();
+	lists_read = 0;
+	assert_int_equal(mount_detach(m, MOUNT_GENTLY, MOUNT_DETACH, &err), 0);
+	assert_int_equal(lists_read, 0);
+	assert_state(m, false, false);
+	/* Where others have unmounted it already, a detach is what they began. */
+	assert_int_equal(mount_attach(m, NULL, &err), 0);
+	assert_int_equal(mount(f->dir, f->other, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(umount2(f->dir, 0), 0);
+	lists_read = 0;
+	assert_int_equal(mount_detach(m, MOUNT_GENTLY, MOUNT_DETACH, &err), 0);
+	assert_int_equal(lists_read, 1);
+	assert_state(m, false, true);
+	assert_int_equal(umount2(f->other, 0), 0);
+	assert_int_equal(mount_detach(m, MOUNT_FORCED, MOUNT_DETACH, &err), 0);
+	assert_int_equal(mount_discard(m, &err), 0);
+}
+
 /* Over the mount, and over a directory above it: neither is taken away, nor flushed for it. */
 static void what_others_mount_over_it_stays(void **state)
 {
@@ -387,6 +424,7 @@ int main(void)
 		T(what_others_hold_can_be_attached_or_cut_off),
 		T(that_one_is_cut_off_is_recorded),
 		T(what_was_unmounted_behind_our_back_is_noticed),
+		T(an_unmount_reads_the_list_of_mounts_only_where_it_is_needed),
 		T(what_others_mount_over_it_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
