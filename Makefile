@@ -1,5 +1,5 @@
 # Varve. Targets:
-#   all (default)  build/bin/snapshotd, build/bin/varve and build/lib/libvarve.*
+#   all (default)  build/bin/snapshotd, build/bin/varve with build/libexec/varve, build/lib/libvarve.*
 #   check          unit tests and the quick integration tests
 #   unit helpers   the test programs only
 #   lint format    style and layers; rewrite with clang-format
@@ -27,6 +27,8 @@ CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -I. $(PK
 COVERAGE_FLAGS =
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(COVERAGE_FLAGS) -fno-omit-frame-pointer -pthread -MMD -MP
 LDLIBS += $(PKG_LIBS) -lrocksdb -pthread
+CLIENT_LIBS := $(shell pkg-config --libs libcurl jansson libcrypto) -pthread
+READER_LIBS := $(shell pkg-config --libs libzstd jansson libcrypto libarchive) -lrocksdb -pthread
 LINK_FLAGS = $(if $(LINKER),-fuse-ld=$(LINKER))
 ifdef DEVELOPER
 ALL_CFLAGS += -Werror
@@ -48,7 +50,7 @@ FUZZ_SECONDS ?= 30
 FUZZ ?=
 COVERAGE_MIN ?= 85
 
-# Objects. main.c and varve.c hold main() and stay out of the libraries, so that
+# Objects. main.c, varve.c and varve_store.c hold main() and stay out of the libraries, so that
 # unit tests can link what the daemon and the tools are made of.
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 STORE = $(call obj,$(wildcard store/*.c store/*/*.c))
@@ -70,6 +72,8 @@ STORE_A = $(BUILD)/libvarve-store.a
 FS_A = $(BUILD)/libvarve-fs.a
 DAEMON_A = $(BUILD)/libvarve-daemon.a
 TOOLS_A = $(BUILD)/libvarve-tools.a
+# Below the build as below PREFIX: varve looks for it beside the directory that it is in itself.
+STORE_PROGRAM = libexec/varve/varve-store
 
 # libvarve, for other programs, is made of few sources, compiled to go anywhere.
 LIB = $(BUILD)/lib/libvarve
@@ -79,7 +83,7 @@ LIB_PKGS = libcurl jansson libcrypto
 LIB_O = $(patsubst %.c,$(BUILD)/pic/%.o,$(wildcard tools/libvarve/*.c) \
 	$(addprefix store/base/,base64.c buf.c error.c hash.c jcs.c))
 
-all: $(BUILD)/bin/snapshotd $(BUILD)/bin/varve $(LIB).so.0 $(LIB).a $(BUILD)/lib/varve.pc
+all: $(BUILD)/bin/snapshotd $(BUILD)/bin/varve $(BUILD)/$(STORE_PROGRAM) $(LIB).so.0 $(LIB).a $(BUILD)/lib/varve.pc
 
 define compile
 @mkdir -p $(@D)
@@ -129,8 +133,11 @@ $(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) $(COVERAGE_FLAGS) -o $@ $(filter %.o,$^) $(fi
 endef
 $(BUILD)/bin/snapshotd: $(BUILD)/snapshotd/main.o $(DAEMON_A) $(FS_A) $(STORE_A)
 	$(link) $(LDLIBS)
+# Each with the libraries that it needs: loading those of the other takes longer than most commands.
 $(BUILD)/bin/varve: $(BUILD)/tools/varve.o $(TOOLS_A) $(STORE_A)
-	$(link) $(LDLIBS)
+	$(link) $(CLIENT_LIBS)
+$(BUILD)/$(STORE_PROGRAM): $(BUILD)/tools/varve_store.o $(TOOLS_A) $(STORE_A)
+	$(link) $(READER_LIBS)
 
 $(LIB).so.0: $(LIB_O) tools/libvarve/varve.map
 	$(link) -shared -Wl,-soname,$(@F) -Wl,--version-script=tools/libvarve/varve.map \
@@ -215,6 +222,7 @@ MAN = $(foreach s,1 3 5 7 8,$(wildcard tools/man/*.$(s)))
 install: all
 	install -D -m 755 $(BUILD)/bin/snapshotd $(DESTDIR)$(PREFIX)/bin/snapshotd
 	install -D -m 755 $(BUILD)/bin/varve $(DESTDIR)$(PREFIX)/bin/varve
+	install -D -m 755 $(BUILD)/$(STORE_PROGRAM) $(DESTDIR)$(PREFIX)/$(STORE_PROGRAM)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(LIB).so.0 $(LIB).a
 	ln -sf libvarve.so.0 $(DESTDIR)$(PREFIX)/lib/libvarve.so
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/pkgconfig $(BUILD)/lib/varve.pc

@@ -1,26 +1,21 @@
 /*
- * varve - the command line of a snapshotd, and a reader of stores.
+ * varve - the command line of a snapshotd.
  *
  * main finds the command, sorts its arguments against its table of options,
  * runs it and prints its error. The table of commands is in commands.c; they
- * live in cmd_*.c (which talk to the daemon) and inspect_*.c (which read a
- * store themselves).
+ * live in cmd_*.c. Those that read a store themselves are in another program,
+ * which takes the place of this one (store_program.h).
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <langinfo.h>
-#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "store/base/log.h"
 #include "store/base/near.h"
 #include "store/base/version.h"
-#include "store/store.h"
 #include "tools/commands/commands.h"
-#include "tools/cli/text.h"
+#include "tools/cli/program.h"
+#include "tools/cli/store_program.h"
 
 /* Asked for by the completion script, and not listed. */
 static const struct command complete_command = {
@@ -28,7 +23,6 @@ static const struct command complete_command = {
 	.words = "WORD...",
 	.summary = "print completions of the last word",
 	.max_words = -1,
-	.takes_store = true,
 	.run = cmd_complete,
 };
 
@@ -63,18 +57,6 @@ static void print_command_help(const struct command *c)
 	args_print_options(stdout, cli_global_options);
 }
 
-static void print_error(const char *command, const char *text)
-{
-	cli_tell("varve: %s%s%s", command, *command ? ": " : "", text);
-}
-
-static int usage_failure(const struct command *c, const struct error *err)
-{
-	print_error(c ? c->name : "", error_text(err));
-	fprintf(stderr, "Try 'varve %s%s--help'.\n", c ? c->name : "", c ? " " : "");
-	return CLI_USAGE;
-}
-
 static int unknown_command(const char *name)
 {
 	const char *nearest = NULL;
@@ -90,7 +72,7 @@ static int unknown_command(const char *name)
 	}
 	error_set(&err, -EINVAL, "there is no command '%.100s'%s%s%s", name,
 		  nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
-	return usage_failure(NULL, &err);
+	return program_usage_failure(NULL, &err);
 }
 
 /* name NULL: on varve as a whole. */
@@ -107,21 +89,6 @@ static int help_on(const char *name)
 	return 0;
 }
 
-static void apply_globals(struct cli *cli, const struct args *args)
-{
-	const char *socket = args_get(args, "socket"), *store = args_get(args, "store");
-
-	if (socket) {
-		cli->socket = socket;
-		cli->socket_given = true;
-	}
-	if (store)
-		cli->store_dir = store;
-	cli->json |= args_has(args, "json");
-	if (args_has(args, "wide"))
-		cli_set_wide();
-}
-
 static int check_words(const struct command *c, const struct args *args, struct error *err)
 {
 	if (args->count < c->min_words)
@@ -129,6 +96,13 @@ static int check_words(const struct command *c, const struct args *args, struct 
 	if (c->max_words >= 0 && args->count > c->max_words)
 		return error_set(err, -EINVAL, "does not take '%.100s'", args->words[c->max_words]);
 	return 0;
+}
+
+/* The command as it was typed. */
+static int read_store(struct cli *cli, const struct args *args, struct error *err)
+{
+	(void)args;
+	return store_program_exec(cli, cli->argv + 1, err);
 }
 
 static int run_command(struct cli *cli, const struct command *c, int argc, char **argv)
@@ -139,31 +113,21 @@ static int run_command(struct cli *cli, const struct command *c, int argc, char 
 			   &args, &err);
 
 	if (r < 0)
-		return usage_failure(c, &err);
+		return program_usage_failure(c->name, &err);
 	if (args_has(&args, "help")) {
 		print_command_help(c);
 		return 0;
 	}
 	if (args_has(&args, "version"))
 		return print_version();
-	apply_globals(cli, &args);
+	program_apply_globals(cli, &args);
 	if (check_words(c, &args, &err) < 0)
-		return usage_failure(c, &err);
+		return program_usage_failure(c->name, &err);
 	if (cli->store_dir && !c->takes_store) {
 		error_set(&err, -EINVAL, "needs a daemon: it cannot work on a --store");
-		return usage_failure(c, &err);
+		return program_usage_failure(c->name, &err);
 	}
-	r = c->run(cli, &args, &err);
-	if (r == CLI_USAGE)
-		return usage_failure(c, &err);
-	if (r < 0 && !err.msg[0] && ferror(stdout))
-		error_set_errno(&err, r, "writing the output");
-	if (r < 0) {
-		err.code = err.code ? err.code : r;
-		print_error(c->name, error_text(&err));
-		return cli->failure_status ? cli->failure_status : CLI_FAILED;
-	}
-	return r;
+	return program_run(cli, c->name, cli->store_dir || !c->run ? read_store : c->run, &args);
 }
 
 static int start(struct cli *cli, int argc, char **argv)
@@ -172,7 +136,7 @@ static int start(struct cli *cli, int argc, char **argv)
 	struct args args;
 
 	if (args_parse(cli_global_options, NULL, true, argc - 1, argv + 1, &args, &err) < 0)
-		return usage_failure(NULL, &err);
+		return program_usage_failure(NULL, &err);
 	if (args_has(&args, "version"))
 		return print_version();
 	if (args_has(&args, "help") && args.count == 0) {
@@ -183,7 +147,7 @@ static int start(struct cli *cli, int argc, char **argv)
 		print_help(stderr);
 		return CLI_USAGE;
 	}
-	apply_globals(cli, &args);
+	program_apply_globals(cli, &args);
 	const struct command *c = cli_find_command(args.words[0]);
 	if (!c && strcmp(args.words[0], complete_command.name) == 0)
 		c = &complete_command;
@@ -196,37 +160,24 @@ static int start(struct cli *cli, int argc, char **argv)
 	return run_command(cli, c, args.count - 1, args.words + 1);
 }
 
-/* A closed one is empty: it must not become whatever is opened next. */
-static void secure_stdin(void)
-{
-	if (fcntl(STDIN_FILENO, F_GETFD) < 0 && open("/dev/null", O_RDONLY) > STDIN_FILENO)
-		abort();
-}
-
 int main(int argc, char **argv)
 {
 	const char *socket = getenv("SNAPSHOTD_SOCKET");
-	struct cli cli = { .socket = CLI_SOCKET_DEFAULT };
+	struct cli cli = { .argv = argv, .socket = CLI_SOCKET_DEFAULT };
+	/* Sorting moves words. */
+	char **sorted = calloc((size_t)argc + 1, sizeof(*sorted));
 
-	secure_stdin();
-	/* For the width of characters; what is printed is UTF-8 in any locale. */
-	if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
-		setlocale(LC_CTYPE, "C.UTF-8");
-	log_set_level(LOG_ERROR);
+	program_begin();
+	if (!sorted)
+		return CLI_FAILED;
+	memcpy(sorted, argv, (size_t)argc * sizeof(*sorted));
 	if (socket && *socket) {
 		cli.socket = socket;
 		cli.socket_given = true;
 	}
-	int status = start(&cli, argc, argv);
-	errno = 0;
-	if ((fflush(stdout) == EOF || ferror(stdout)) && status == 0) {
-		fprintf(stderr, "varve: writing the output: %s\n", strerror(errno ? errno : EIO));
-		status = CLI_FAILED;
-	}
-	if (status == 0)
-		status = cli.status;
+	int status = program_end(&cli, start(&cli, argc, sorted));
 	client_free(cli.client);
-	store_close(cli.store);
 	free(cli.state_dir);
+	free(sorted);
 	return status;
 }

@@ -3,7 +3,7 @@
 # tags: quick asan
 # timeout: 120
 . "${0%/*}/lib.sh"
-need root fuse jq setfattr script setpriv python3
+need root fuse jq setfattr script setpriv unshare readelf python3
 need_space 1500
 
 start_daemon
@@ -100,13 +100,32 @@ fails "a path that is too long" 1 'socket.s path is longer' varve --socket "/$(p
 fails "--store is refused where a daemon is needed" 2 'needs a daemon' varve mounts --store "$STATE"
 
 chmod 755 "$T"
-nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
-cp "$BUILD/bin/varve" "$T/varve" # where every user may read it
-fails "a socket that may not be used" 1 "no permission to use $SOCK: run as root" "${nobody[@]}" "$T/varve" mounts
-fails "nor to look into a store" 1 "no permission to use $SOCK" "${nobody[@]}" "$T/varve" ls a
+install -D -t "$T/usr/bin" "$BUILD/bin/varve"
+install -D -t "$T/usr/libexec/varve" "$BUILD/libexec/varve/varve-store"
+nobody() { # ARGUMENT...: varve of another user, from where every user may read it
+	unshare -m sh -c 'mount --bind "$0" /mnt && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+		/mnt/bin/varve "$@"' "$T/usr" "$@"
+}
+fails "a socket that may not be used" 1 "no permission to use $SOCK: run as root" nobody mounts
+fails "nor to look into a store" 1 "no permission to use $SOCK" nobody ls a
 chmod 700 "$STATE"
 fails "a store that may not be read" 1 "no permission to read the store in $STATE" \
-	"${nobody[@]}" "$T/varve" --store "$STATE" ls a
+	nobody --store "$STATE" ls a
+
+# --- the program that reads stores ---
+needed=$(readelf -d "$BUILD/bin/varve")
+like "varve is linked with what a client needs" "$needed" 'NEEDED.*libcurl'
+not_ok "and with nothing that takes long to load" grep -qE 'librocksdb|libarchive|libzstd' <<<"$needed"
+not_ok "what reads stores needs no client" grep -q libcurl <<<"$(readelf -d "$BUILD/libexec/varve/varve-store")"
+ln -s "$T/usr/bin/varve" link
+is "it is found from a symbolic link to varve, too" "$(./link --json --store "$STATE" snapshots)" '[]'
+fails "what it says, varve says" 1 '^varve: ls: no snapshot named "nope"' "$T/usr/bin/varve" ls nope
+fails "and so for a wrong use" 2 "^varve: diff: needs two snapshots with --store"$'\n'"Try 'varve diff --help'" \
+	varve diff --store "$STATE" a
+fails "alone it is of no use" 2 '^varve: this program is for varve to run' "$BUILD/libexec/varve/varve-store" mounts
+rm "$T/usr/libexec/varve/varve-store"
+fails "where it is missing, that is told" 1 \
+	"^varve: ls: $T/usr/libexec/varve/varve-store, .*: No such file or directory$" "$T/usr/bin/varve" ls a
 
 # --- import ---
 run varve import a dir src
@@ -341,6 +360,12 @@ is "the same" "$(root_of back2)" "$(root_of a)"
 ok "by its tag" varve import back3 oci a.oci:a
 fails "a tag that is not there" 1 . varve import back4 oci a.oci:nope
 fails "export into a directory with files" 1 'is not empty' varve export a oci src
+fails "export of an image without what unpacks it" 1 'varve-store, .*: No such file' "$T/usr/bin/varve" export a oci c.oci
+not_ok "makes no directory" test -e c.oci
+mkdir full && mount -t tmpfs -o size=64k none full
+fails "export of an image where there is no room" 1 \
+	'^varve: export: unpacking into full: blobs/sha256/[0-9a-f]+: .*Write error' varve export a oci full
+umount full
 fails "export of nothing" 1 'no snapshot named "nope"' varve export nope tar nope.tar
 fails "export of nothing as an image" 1 'no snapshot named "nope"' varve export nope oci nope.oci
 is "leaves nothing behind" "$(ls -d nope* 2>/dev/null)" ""

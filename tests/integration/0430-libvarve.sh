@@ -58,6 +58,11 @@ cp "$busybox" "$T/root/bin/busybox"
 for applet in $("$busybox" --list); do [ "$applet" = busybox ] || ln -s busybox "$T/root/bin/$applet"; done
 echo 'root:x:0:0:root:/root:/bin/sh' >"$T/root/etc/passwd"
 varve import bb dir "$T/root" >/dev/null || bail "no base"
+for tree in "$T/usr" "$T/package/usr"; do
+	is "an installed varve reads a store" "$("$tree/bin/varve" cat bb:etc/passwd)" "$(<"$T/root/etc/passwd")"
+done
+ln -s ../package/usr/bin/varve "$T/bin/varve"
+is "and through a symbolic link" "$("$T/bin/varve" --store "$STATE" ls bb:bin/busybox)" bin/busybox
 mkdir -p "$T/tree/b" "$T/tree/empty"
 printf 'c in b\n' >"$T/tree/b/c"
 printf '#!/bin/sh\n' >"$T/tree/run" && chmod 750 "$T/tree/run"

@@ -27,37 +27,6 @@ int cli_usage(struct error *err, const char *fmt, ...)
 	return CLI_USAGE;
 }
 
-const struct command *cli_find_command(const char *name)
-{
-	for (const struct command *c = cli_commands; c->name; c++)
-		if (strcmp(c->name, name) == 0)
-			return c;
-	return NULL;
-}
-
-struct client *cli_client(struct cli *cli, struct error *err)
-{
-	if (!cli->client) {
-		int r = client_new(cli->socket, &cli->client, err);
-		if (r < 0)
-			err->code = r;
-	}
-	return cli->client;
-}
-
-int cli_call(struct cli *cli, const char *method, const char *fmt, const char *arg,
-	     const json_t *body, json_t **out, struct error *err)
-{
-	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
-	struct client *c = cli_client(cli, err);
-
-	if (!c)
-		return err->code;
-	if (client_path(&path, fmt, arg) < 0 || !buf_cstr(&path))
-		return -ENOMEM;
-	return client_call(c, method, (const char *)path.data, body, out, err);
-}
-
 int cli_absolute(const char *path, char **out, struct error *err)
 {
 	char *s;

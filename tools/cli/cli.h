@@ -29,6 +29,7 @@ struct store;
 struct table;
 
 struct cli {
+	char **argv; /* as main() got it */
 	const char *socket;
 	bool socket_given;     /* by option or environment */
 	const char *store_dir; /* --store, or NULL */
@@ -40,6 +41,8 @@ struct cli {
 	int failure_status;    /* exit status of one that failed, instead of CLI_FAILED; or 0 */
 };
 
+typedef int command_fn(struct cli *cli, const struct args *args, struct error *err);
+
 struct command {
 	const char *name;
 	const char *words; /* its arguments, as in the usage line; also guides completion */
@@ -48,7 +51,8 @@ struct command {
 	int min_words, max_words;	   /* max -1: any number */
 	const struct option_spec *options; /* or NULL */
 	bool takes_store;		   /* works with --store */
-	int (*run)(struct cli *cli, const struct args *args, struct error *err);
+	/* By the daemon; NULL: always from a store. varve-store reads it (store_program.h). */
+	command_fn *run;
 };
 
 /* Ends with an empty entry; in the order of the help. */
@@ -59,6 +63,8 @@ const struct command *cli_find_command(const char *name);
 /* Set the mistake; returns CLI_USAGE. */
 int cli_usage(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
+/* ---- the daemon (daemon_access.c) ---- */
+
 /* The connection, made at the first call; lent. NULL with err set. */
 struct client *cli_client(struct cli *cli, struct error *err);
 /* client_call with a path of one escaped argument (or none: fmt without %s). */
@@ -66,13 +72,19 @@ MUST_CHECK int cli_call(struct cli *cli, const char *method, const char *fmt, co
 			const json_t *body, json_t **out, struct error *err);
 
 /*
- * The store to look into, opened read-only at the first call; lent. That of
- * --store, else the daemon's, else (no daemon) the default one.
+ * The daemon's state directory, asked for at the first call; lent. Where no daemon answers
+ * and no socket was named, the default one, if a store is there.
  */
+MUST_CHECK int cli_state_dir(struct cli *cli, const char **out, struct error *err);
+/* One SnapshotInfo of the daemon's, by name or id. */
+MUST_CHECK int cli_snapshot(struct cli *cli, const char *name, json_t **out, struct error *err);
+
+/* ---- a store (store_access.c) ---- */
+
+/* The store of --store, opened read-only at the first call; lent. varve-store's alone. */
 MUST_CHECK int cli_store(struct cli *cli, struct store **out, struct error *err);
 
-/* The daemon's state directory, asked for at the first call; lent. */
-MUST_CHECK int cli_state_dir(struct cli *cli, const char **out, struct error *err);
+/* ---- what is typed and printed ---- */
 
 /* An absolute path for a path that a user typed; malloc'd. The file need not exist. */
 MUST_CHECK int cli_absolute(const char *path, char **out, struct error *err);

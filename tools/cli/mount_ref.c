@@ -135,7 +135,7 @@ int mount_or_snapshot(struct cli *cli, const char *word, json_t **out, bool *is_
 		return mount_find(cli, word, out, err);
 	}
 	*is_mount = false;
-	int r = snapshot_fetch(cli, word, out, &e);
+	int r = cli_snapshot(cli, word, out, &e);
 	if (r == -ENOENT) {
 		int m = mount_find(cli, word, out, &ignored);
 		if (m == 0) {

@@ -4,71 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "store/names/snapshot.h"
-#include "store/store.h"
 #include "tools/cli/table.h"
 #include "tools/cli/text.h"
-
-static int to_json(struct snapshot *list, size_t n, json_t **out)
-{
-	json_t *array = json_array();
-	int r = array ? 0 : -ENOMEM;
-
-	for (size_t i = 0; i < n && r == 0; i++)
-		r = json_array_append_new(array, snapshot_to_json(&list[i])) ? -ENOMEM : 0;
-	snapshots_list_free(list, n);
-	if (r < 0) {
-		json_decref(array);
-		return r;
-	}
-	*out = array;
-	return 0;
-}
-
-int snapshots_fetch(struct cli *cli, json_t **out, struct error *err)
-{
-	struct snapshot *list = NULL;
-	struct store *s;
-	size_t n = 0;
-
-	if (!cli->store_dir)
-		return cli_call(cli, "GET", "/api/snapshots", NULL, NULL, out, err);
-	int r = cli_store(cli, &s, err);
-	if (r == 0)
-		r = snapshots_list(s->snapshots, &list, &n, err);
-	return r < 0 ? r : to_json(list, n, out);
-}
-
-int snapshot_fetch(struct cli *cli, const char *name, json_t **out, struct error *err)
-{
-	struct snapshot snap = { 0 };
-	struct store *s;
-
-	if (!cli->store_dir)
-		return cli_call(cli, "GET", "/api/snapshots/%s", name, NULL, out, err);
-	int r = cli_store(cli, &s, err);
-	if (r == 0)
-		r = snapshots_get(s->snapshots, name, &snap, err);
-	if (r < 0)
-		return r;
-	*out = snapshot_to_json(&snap);
-	snapshot_fini(&snap);
-	return *out ? 0 : -ENOMEM;
-}
-
-int history_fetch(struct cli *cli, const char *name, json_t **out, struct error *err)
-{
-	struct snapshot *list = NULL;
-	struct store *s;
-	size_t n = 0;
-
-	if (!cli->store_dir)
-		return cli_call(cli, "GET", "/api/snapshots/%s/history", name, NULL, out, err);
-	int r = cli_store(cli, &s, err);
-	if (r == 0)
-		r = snapshots_history(s->snapshots, name, &list, &n, err);
-	return r < 0 ? r : to_json(list, n, out);
-}
 
 const char *snapshot_label(const json_t *o)
 {

@@ -28,7 +28,7 @@ static int wait_built(struct cli *cli, json_t **snapshot, struct error *err)
 	while (strcmp(cli_str(*snapshot, "status"), "building") == 0) {
 		json_t *o = NULL;
 		nanosleep(&pause, NULL);
-		int r = snapshot_fetch(cli, cli_str(*snapshot, "id"), &o, err);
+		int r = cli_snapshot(cli, cli_str(*snapshot, "id"), &o, err);
 		if (r < 0)
 			return r;
 		json_decref(*snapshot);
@@ -95,7 +95,7 @@ static int checkpoint_sandbox(struct cli *cli, const struct args *args, bool wai
 			    cli_str(sandbox, "sandboxID"), body, &o, err)
 		 : -ENOMEM;
 	if (r == 0)
-		r = snapshot_fetch(cli, cli_str(o, "id"), out, err);
+		r = cli_snapshot(cli, cli_str(o, "id"), out, err);
 	if (r == 0 && wait)
 		r = wait_built(cli, out, err);
 	/* The snapshot has no name; the checkpoint has. */

@@ -6,17 +6,16 @@
  * from the same tables as everything else. Answers are candidates, one a line;
  * "@files" and "@dirs" let the shell complete names of files.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tools/commands/commands.h"
-#include "tools/inspect/inspect.h"
 #include "tools/cli/mount_ref.h"
 #include "tools/commands/recipe.h"
 #include "tools/cli/snapshots_view.h"
+#include "tools/cli/store_program.h"
 #include "tools/cli/text.h"
 
 /* The script itself, put into the program as it is. */
@@ -115,7 +114,7 @@ static void offer_snapshots(struct cli *cli, const char *last, const char *behin
 	json_t *list = NULL, *o;
 	size_t i;
 
-	if (snapshots_fetch(cli, &list, &ignored) < 0)
+	if (cli_call(cli, "GET", "/api/snapshots", NULL, NULL, &list, &ignored) < 0)
 		return;
 	json_array_foreach(list, i, o)
 		offer(last, snapshot_label(o), behind);
@@ -166,42 +165,6 @@ static void offer_templates(const char *last)
 	free(dir);
 }
 
-/* Only names that look the same on the line as they are. */
-static bool is_plain(const char *name)
-{
-	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
-
-	return text_escape(&b, name, strlen(name)) == 0 && b.len == strlen(name);
-}
-
-/* `last` is "SNAPSHOT:PATH": names of the directory that PATH is in. */
-static void offer_paths(struct cli *cli, const char *last)
-{
-	const char *slash = strrchr(last, '/'), *colon = strchr(last, ':');
-	const char *base = slash && slash > colon ? slash + 1 : colon + 1;
-	char *spec = strndup(last, (size_t)(base - last));
-	struct error ignored = ERROR_INIT;
-	struct inspect_names names;
-	struct inspect in;
-	uint64_t ino;
-
-	if (!spec || inspect_open(cli, spec, true, &in, &ignored) < 0) {
-		free(spec);
-		return;
-	}
-	if (tree_fs_resolve(&in.fs, in.path, true, &ino) == 0 &&
-	    inspect_names_read(&in.fs, ino, &names, &ignored) == 0) {
-		for (size_t i = 0; i < names.count; i++) {
-			const struct inspect_name *n = names.list[i];
-			if (strncmp(n->name, base, strlen(base)) == 0 && is_plain(n->name))
-				printf("%s%s%s\n", spec, n->name, n->type == DT_DIR ? "/" : "");
-		}
-		inspect_names_fini(&names);
-	}
-	inspect_close(&in);
-	free(spec);
-}
-
 /* Copy word `index` of a usage line; its last one where that repeats. "" past the end. */
 static void usage_word(const char *words, int index, char *out, size_t size)
 {
@@ -217,16 +180,30 @@ static void usage_word(const char *words, int index, char *out, size_t size)
 	snprintf(out, size, "%.*s", (int)n, p);
 }
 
-/* `what` is a placeholder of a usage line or of an option. */
+/* varve-store offers what a store has, in the place of this program. */
+static void offer_from_store(struct cli *cli, const char *kind, const char *last,
+			     const char *behind)
+{
+	char *args[] = { (char *)"__complete",	    (char *)"--",
+			 (char *)(uintptr_t)kind,   (char *)(uintptr_t)last,
+			 (char *)(uintptr_t)behind, NULL };
+	struct error ignored = ERROR_INIT;
+
+	(void)!store_program_exec(cli, args, &ignored);
+}
+
+/* `what` is a placeholder of a usage line or of an option. What a store has comes last. */
 static void offer_kind(struct cli *cli, const char *what, const char *last)
 {
-	bool needs_path = strstr(what, "SNAPSHOT:PATH") != NULL;
+	const char *behind = strstr(what, "SNAPSHOT:PATH") ? ":" : "", *of_store = NULL;
 
 	if (strstr(what, "SNAPSHOT")) {
 		if (strstr(what, ":PATH") && strchr(last, ':'))
-			offer_paths(cli, last);
+			of_store = "paths";
+		else if (cli->store_dir)
+			of_store = "snapshots";
 		else
-			offer_snapshots(cli, last, needs_path ? ":" : "");
+			offer_snapshots(cli, last, behind);
 	}
 	if (strstr(what, "MOUNT"))
 		offer_mounts(cli, last);
@@ -243,6 +220,8 @@ static void offer_kind(struct cli *cli, const char *what, const char *last)
 		puts("@files");
 	else if (strchr(what, '|') || strcmp(what, "bash") == 0)
 		offer_choices(what, last);
+	if (of_store)
+		offer_from_store(cli, of_store, last, behind);
 }
 
 int cmd_complete(struct cli *cli, const struct args *args, struct error *err)

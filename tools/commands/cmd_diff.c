@@ -10,76 +10,32 @@
 #include <string.h>
 
 #include "store/base/bytes_json.h"
-#include "store/diff/fsdiff.h"
-#include "store/store.h"
 #include "tools/commands/checkpoint.h"
 #include "tools/commands/commands.h"
-#include "tools/inspect/inspect.h"
-#include "tools/inspect/inspect_json.h"
+#include "tools/cli/diff_view.h"
 #include "tools/cli/mount_ref.h"
 
 /* ---- output ---- */
-
-static char letter(const char *change)
-{
-	static const struct {
-		const char *change;
-		char letter;
-	} letters[] = { { "added", 'A' },
-			{ "removed", 'D' },
-			{ "modified", 'M' },
-			{ "meta", 'm' },
-			{ "renamed", 'R' } };
-
-	for (size_t i = 0; i < ARRAY_SIZE(letters); i++)
-		if (strcmp(change, letters[i].change) == 0)
-			return letters[i].letter;
-	return '?';
-}
-
-/* "R old -> new", or with the path alone. from may be NULL. */
-static int print_line(char what, const char *prefix, const char *path, size_t len, const char *from,
-		      size_t from_len)
-{
-	int r = 0;
-
-	printf("%c %s", what, prefix);
-	if (from) {
-		r = cli_print_name(from, from_len);
-		printf(" -> %s", prefix);
-	}
-	if (r == 0)
-		r = cli_print_name(path, len);
-	return putchar('\n') == EOF ? cli_write_failure() : r;
-}
-
-/* Below a directory so deep that no call takes the paths. */
-static int print_omitted(const char *prefix, const char *path, size_t len, uint64_t count)
-{
-	int r;
-
-	printf("? %s", prefix);
-	r = cli_print_name(path, len);
-	printf(": %llu changes whose paths are too long\n", (unsigned long long)count);
-	return ferror(stdout) ? cli_write_failure() : r;
-}
 
 static int print_entry(const json_t *e)
 {
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
 	CLEANUP(buf_fini_p) struct buf from = BUF_INIT;
+	struct diff_line line = { .change = cli_str(e, "change"), .prefix = "" };
 	int r = bytes_json_get(e, "path", &path);
 
 	if (r < 0)
 		return r;
-	if (strcmp(cli_str(e, "change"), "omitted") == 0)
-		return print_omitted("", (const char *)path.data, path.len,
-				     (uint64_t)json_integer_value(json_object_get(e, "count")));
+	line.path = (const char *)path.data;
+	line.len = path.len;
+	if (strcmp(line.change, "omitted") == 0)
+		return diff_omitted_print(&line, cli_num(e, "count"));
 	r = bytes_json_get(e, "from", &from);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	return print_line(letter(cli_str(e, "change")), "", (const char *)path.data, path.len,
-			  r == 0 ? (const char *)from.data : NULL, from.len);
+	line.from = r == 0 ? (const char *)from.data : NULL;
+	line.from_len = from.len;
+	return diff_line_print(&line);
 }
 
 static int print_diff(const struct cli *cli, const json_t *diff)
@@ -95,69 +51,6 @@ static int print_diff(const struct cli *cli, const json_t *diff)
 		if (r < 0)
 			return r;
 	}
-	return r;
-}
-
-/* ---- in a store ---- */
-
-struct local {
-	const struct cli *cli;
-	struct json_stream json;
-};
-
-/* As the API does: a path begins with a slash. The root's own comes with it. */
-static const char *slash_before(const char *path)
-{
-	return path[0] == '/' ? "" : "/";
-}
-
-static int set_path(json_t *o, const char *key, const char *path)
-{
-	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
-
-	if (buf_printf(&b, "%s%s", slash_before(path), path) < 0)
-		return -ENOMEM;
-	return bytes_json_set(o, key, (const char *)b.data, b.len);
-}
-
-static int local_entry(void *arg, const struct fsdiff_entry *e)
-{
-	struct local *l = arg;
-	const char *change = fsdiff_change_name(e->change);
-
-	if (!l->cli->json && e->change == DIFF_OMITTED)
-		return print_omitted(slash_before(e->path), e->path, strlen(e->path), e->count);
-	if (!l->cli->json)
-		return print_line(letter(change), slash_before(e->path), e->path, strlen(e->path),
-				  e->from, e->from ? strlen(e->from) : 0);
-	json_t *o = json_pack("{s:s, s:I}", "change", change, "mode", (json_int_t)e->mode);
-	if (!o ||
-	    (e->count && json_object_set_new(o, "count", json_integer((json_int_t)e->count)) < 0) ||
-	    set_path(o, "path", e->path) < 0 || (e->from && set_path(o, "from", e->from) < 0)) {
-		json_decref(o);
-		return -ENOMEM;
-	}
-	return json_stream_add(&l->json, o);
-}
-
-static int diff_local(struct cli *cli, const char *a, const char *b, struct error *err)
-{
-	struct local l = { .cli = cli };
-	struct inspect first, second;
-	int r = inspect_open(cli, a, false, &first, err);
-
-	if (r < 0)
-		return r;
-	r = inspect_open(cli, b, false, &second, err);
-	if (r == 0) {
-		r = fsdiff_trees(&first.fs, &second.fs, local_entry, &l);
-		if (r < 0)
-			inspect_failure(r, err, "comparing");
-		else if (cli->json)
-			r = json_stream_end(&l.json);
-		inspect_close(&second);
-	}
-	inspect_close(&first);
 	return r;
 }
 
@@ -260,10 +153,6 @@ int cmd_diff(struct cli *cli, const struct args *args, struct error *err)
 	json_t *diff = NULL;
 	int r;
 
-	if (cli->store_dir && args->count < 2)
-		return cli_usage(err, "needs two snapshots with --store");
-	if (cli->store_dir)
-		return diff_local(cli, args->words[0], args->words[1], err);
 	r = args->count < 2 ? diff_one(cli, args->words[0], &diff, err)
 			    : diff_remote(cli, args->words[0], args->words[1], &diff, err);
 	if (r == 0)

@@ -15,7 +15,7 @@
 int cmd_snapshots(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
-	int r = snapshots_fetch(cli, &list, err);
+	int r = cli_call(cli, "GET", "/api/snapshots", NULL, NULL, &list, err);
 
 	(void)args;
 	if (r == 0)
@@ -27,7 +27,7 @@ int cmd_snapshots(struct cli *cli, const struct args *args, struct error *err)
 int cmd_show(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *o = NULL;
-	int r = snapshot_fetch(cli, args->words[0], &o, err);
+	int r = cli_snapshot(cli, args->words[0], &o, err);
 
 	if (r == 0)
 		r = snapshot_print(cli, o);
@@ -38,7 +38,7 @@ int cmd_show(struct cli *cli, const struct args *args, struct error *err)
 int cmd_history(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
-	int r = history_fetch(cli, args->words[0], &list, err);
+	int r = cli_call(cli, "GET", "/api/snapshots/%s/history", args->words[0], NULL, &list, err);
 
 	if (r == 0)
 		r = snapshots_print(cli, list);
@@ -109,7 +109,7 @@ static int remove_one(struct cli *cli, const char *word, struct error *err)
 	json_t *snap = NULL;
 
 	/* Its id cannot be asked for afterwards. */
-	if (!cli->json && snapshot_fetch(cli, word, &snap, &ignored) < 0)
+	if (!cli->json && cli_snapshot(cli, word, &snap, &ignored) < 0)
 		snap = NULL;
 	int r = cli_call(cli, "DELETE", "/api/snapshots/%s", word, NULL, NULL, err);
 

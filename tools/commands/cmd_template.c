@@ -188,7 +188,7 @@ PRINTF_LIKE(1, 2) static void say(const char *fmt, ...)
 static int find_snapshot(struct cli *cli, const char *name, json_t **out, struct error *err)
 {
 	struct error e = ERROR_INIT;
-	int r = snapshot_fetch(cli, name, out, &e);
+	int r = cli_snapshot(cli, name, out, &e);
 
 	if (r == -ENOENT) {
 		*out = NULL;

@@ -1,16 +1,7 @@
 /* The commands of varve: their names, words, help and functions. */
 #include "tools/commands/commands.h"
 
-const struct option_spec cli_global_options[] = {
-	{ 0, "socket", "PATH",
-	  "snapshotd's socket (default $SNAPSHOTD_SOCKET, or " CLI_SOCKET_DEFAULT ")" },
-	{ 0, "store", "DIR", "read the store in DIR itself, without a daemon" },
-	{ 'j', "json", NULL, "print JSON" },
-	{ 0, "wide", NULL, "shorten no name to fit the terminal" },
-	{ 'h', "help", NULL, "print help" },
-	{ 'V', "version", NULL, "print the version" },
-	{ 0 },
-};
+#include <string.h>
 
 const struct command cli_commands[] = {
 	{ "import", "NAME dir|tar|oci PATH[:TAG]", "make a snapshot from files",
@@ -81,18 +72,16 @@ const struct command cli_commands[] = {
 	  "another machine than the daemon's, forward the socket first, as it says.\n",
 	  0, 0, options_dashboard, false, cmd_dashboard },
 	{ "ls", "SNAPSHOT[:PATH]", "list a directory of a snapshot", NULL, 1, 1, options_ls, true,
-	  cmd_ls },
-	{ "cat", "SNAPSHOT:PATH...", "print files of a snapshot", NULL, 1, -1, NULL, true,
-	  cmd_cat },
-	{ "stat", "SNAPSHOT:PATH", "tell all about one file", NULL, 1, 1, NULL, true, cmd_stat },
+	  NULL },
+	{ "cat", "SNAPSHOT:PATH...", "print files of a snapshot", NULL, 1, -1, NULL, true, NULL },
+	{ "stat", "SNAPSHOT:PATH", "tell all about one file", NULL, 1, 1, NULL, true, NULL },
 	{ "chunks", "SNAPSHOT:PATH", "list the extents of a file and their chunks", NULL, 1, 1,
-	  NULL, true, cmd_chunks },
-	{ "tree", "SNAPSHOT", "tell the shape of a snapshot's tree", NULL, 1, 1, NULL, true,
-	  cmd_tree },
+	  NULL, true, NULL },
+	{ "tree", "SNAPSHOT", "tell the shape of a snapshot's tree", NULL, 1, 1, NULL, true, NULL },
 	{ "du", "SNAPSHOT[:PATH]", "tell the space of a directory",
 	  "LOGICAL sums up file sizes, ALLOCATED leaves out holes, STORED is what their distinct\n"
 	  "chunks take in the store, compressed.\n",
-	  1, 1, options_du, true, cmd_du },
+	  1, 1, options_du, true, NULL },
 	{ "build", "FILE", "build an image from its manifest",
 	  "FILE is a manifest as JSON (- is standard input). The build's log goes to standard\n"
 	  "error; at the end the snapshot is told. What is cached is not built again, and a "
@@ -152,3 +141,11 @@ const struct command cli_commands[] = {
 	  cmd_completion },
 	{ 0 },
 };
+
+const struct command *cli_find_command(const char *name)
+{
+	for (const struct command *c = cli_commands; c->name; c++)
+		if (strcmp(c->name, name) == 0)
+			return c;
+	return NULL;
+}

@@ -1,8 +1,10 @@
-/* commands.h - every command's function, for the table in varve.c. */
+/* commands.h - the function of every command of the daemon's, for the table in commands.c. */
 #ifndef VARVE_TOOLS_COMMANDS_H
 #define VARVE_TOOLS_COMMANDS_H
 
 #include "tools/inspect/inspect_commands.h"
+
+#define COMMAND(name) int cmd_##name(struct cli *cli, const struct args *args, struct error *err)
 
 COMMAND(import);
 OPTIONS(import);

@@ -91,7 +91,7 @@ static int chunks_list(struct chunks *c, struct error *err)
 	return r;
 }
 
-int cmd_chunks(struct cli *cli, const struct args *args, struct error *err)
+int inspect_chunks(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct chunks c = { .cli = cli };
 	struct inspect in;

@@ -22,12 +22,6 @@
 #include "tools/cli/table.h"
 #include "tools/cli/text.h"
 
-const struct option_spec options_du[] = {
-	{ 'd', "depth", "COUNT", "also a line for each directory so far down (default 0)" },
-	{ 'u', "unique", NULL, "also the stored bytes that no other snapshot has (reads all)" },
-	{ 0 },
-};
-
 struct row {
 	char *path;
 	size_t parent; /* index, itself for the first */
@@ -320,7 +314,7 @@ static int measure(struct du *du, const struct inspect *in, struct error *err)
 	return r;
 }
 
-int cmd_du(struct cli *cli, const struct args *args, struct error *err)
+int inspect_du(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct du du = { .cli = cli, .want_unique = args_has(args, "unique"), .err = err };
 	const char *depth = args_get(args, "depth");

@@ -41,7 +41,7 @@ static int cat_one(struct cli *cli, const char *spec, uint8_t *buffer, struct er
 	return r;
 }
 
-int cmd_cat(struct cli *cli, const struct args *args, struct error *err)
+int inspect_cat(struct cli *cli, const struct args *args, struct error *err)
 {
 	uint8_t *buffer = malloc(CAT_BUFFER);
 	int r = buffer ? 0 : -ENOMEM;
@@ -258,7 +258,7 @@ static int stat_print(const struct inspect_file *f, const json_t *o)
 	return table_print(t, stdout, cli_width());
 }
 
-int cmd_stat(struct cli *cli, const struct args *args, struct error *err)
+int inspect_stat(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct inspect_file f = { 0 };
 	struct inspect in;

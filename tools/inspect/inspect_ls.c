@@ -10,12 +10,6 @@
 #include "tools/cli/table.h"
 #include "tools/cli/text.h"
 
-const struct option_spec options_ls[] = {
-	{ 'l', "long", NULL, "mode, links, owner, size and time of each" },
-	{ 'R', "recursive", NULL, "and all below it; names are paths from there" },
-	{ 0 },
-};
-
 struct ls {
 	const struct cli *cli;
 	const struct tree_fs *fs;
@@ -121,7 +115,7 @@ static int list(struct ls *ls, const struct inspect *in, bool recurse, struct er
 	return r;
 }
 
-int cmd_ls(struct cli *cli, const struct args *args, struct error *err)
+int inspect_ls(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct ls ls = { .cli = cli, .is_long = args_has(args, "long"), .err = err };
 	struct inspect in;

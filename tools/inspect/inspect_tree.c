@@ -101,7 +101,7 @@ static int shape_print(const struct shape *sh, const struct inspect *in)
 	return r;
 }
 
-int cmd_tree(struct cli *cli, const struct args *args, struct error *err)
+int inspect_tree(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct shape sh = { 0 };
 	struct inspect in;

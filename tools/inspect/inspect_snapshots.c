@@ -1,0 +1,64 @@
+/* inspect_snapshots.c - snapshots, show and history of a store. */
+#include <errno.h>
+
+#include "store/names/snapshot.h"
+#include "store/store.h"
+#include "tools/cli/snapshots_view.h"
+#include "tools/inspect/inspect_commands.h"
+
+/* Print and free them. */
+static int print_list(const struct cli *cli, struct snapshot *list, size_t n)
+{
+	json_t *array = json_array();
+	int r = array ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = json_array_append_new(array, snapshot_to_json(&list[i])) ? -ENOMEM : 0;
+	snapshots_list_free(list, n);
+	if (r == 0)
+		r = snapshots_print(cli, array);
+	json_decref(array);
+	return r;
+}
+
+int inspect_snapshots(struct cli *cli, const struct args *args, struct error *err)
+{
+	struct snapshot *list = NULL;
+	struct store *s;
+	size_t n = 0;
+	int r = cli_store(cli, &s, err);
+
+	(void)args;
+	if (r == 0)
+		r = snapshots_list(s->snapshots, &list, &n, err);
+	return r < 0 ? r : print_list(cli, list, n);
+}
+
+int inspect_history(struct cli *cli, const struct args *args, struct error *err)
+{
+	struct snapshot *list = NULL;
+	struct store *s;
+	size_t n = 0;
+	int r = cli_store(cli, &s, err);
+
+	if (r == 0)
+		r = snapshots_history(s->snapshots, args->words[0], &list, &n, err);
+	return r < 0 ? r : print_list(cli, list, n);
+}
+
+int inspect_show(struct cli *cli, const struct args *args, struct error *err)
+{
+	struct snapshot snap = { 0 };
+	struct store *s;
+	int r = cli_store(cli, &s, err);
+
+	if (r == 0)
+		r = snapshots_get(s->snapshots, args->words[0], &snap, err);
+	if (r < 0)
+		return r;
+	json_t *o = snapshot_to_json(&snap);
+	snapshot_fini(&snap);
+	r = o ? snapshot_print(cli, o) : -ENOMEM;
+	json_decref(o);
+	return r;
+}

@@ -1,0 +1,49 @@
+/*
+ * varve-store - what varve does with a store itself (tools/cli/store_program.h says why that
+ * is a program of its own). Nobody but varve runs it, which has checked the arguments.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/store.h"
+#include "tools/cli/program.h"
+#include "tools/inspect/inspect_commands.h"
+
+static const struct inspect_command *find(const char *name)
+{
+	for (const struct inspect_command *c = inspect_commands; c->name; c++)
+		if (name && strcmp(c->name, name) == 0)
+			return c;
+	return NULL;
+}
+
+static int start(struct cli *cli, int argc, char **argv)
+{
+	struct error err = ERROR_INIT;
+	struct args args;
+
+	if (args_parse(cli_global_options, NULL, true, argc, argv, &args, &err) < 0)
+		return program_usage_failure(NULL, &err);
+	program_apply_globals(cli, &args);
+	const struct inspect_command *c = find(args.words[0]);
+	if (!c) {
+		error_set(&err, -EINVAL, "this program is for varve to run");
+		return program_usage_failure(NULL, &err);
+	}
+	if (args_parse(c->options, cli_global_options, false, args.count - 1, args.words + 1, &args,
+		       &err) < 0)
+		return program_usage_failure(c->name, &err);
+	program_apply_globals(cli, &args);
+	return program_run(cli, c->name, c->run, &args);
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli = { 0 };
+
+	program_begin();
+	int status = program_end(&cli, argc > 0 ? start(&cli, argc - 1, argv + 1) : CLI_FAILED);
+	store_close(cli.store);
+	return status;
+}
