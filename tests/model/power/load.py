@@ -21,6 +21,8 @@ from oracle import content
 
 FILES_MAX = 24
 WRITE_MAX = 64 << 10  # of one step
+# A file whose checkpoint has more content than goes to the database's log. Written in one step.
+LARGE = 12 << 20
 
 
 class Marks:
@@ -118,6 +120,9 @@ class Writer:
     def pieces(self, path, offset, size):
         """The steps of writing size bytes."""
         steps = []
+        if size == LARGE:
+            self.tag += 3 - self.tag % 3  # what cannot be compressed
+            return [["write", path, offset, size, self.tag]]
         while size:
             n = min(size, WRITE_MAX)
             self.tag += 1
@@ -186,8 +191,8 @@ class Writer:
             del self.files[old]
         path = self.new_name()
         size = rng.choices((0, rng.randint(1, 3000), rng.randint(3000, 60000),
-                            rng.randint(60000, 400000), rng.randint(1 << 20, 2 << 20)),
-                           (1, 8, 6, 3, 0.3))[0]
+                            rng.randint(60000, 400000), rng.randint(1 << 20, 2 << 20), LARGE),
+                           (1, 8, 6, 3, 0.3, 0.3))[0]
         steps = [["create", path]] + self.pieces(path, rng.choice((0, 0, 0, 70000)), size)
         # What replaces a file is mostly synced before, as editors do.
         self.write_steps(steps, os.O_WRONLY | os.O_CREAT | os.O_EXCL,

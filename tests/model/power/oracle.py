@@ -167,13 +167,12 @@ class History:
         if self._differs(others, {p: f for p, f in self.states[n].items() if p != path},
                          self.clean_upto, later):
             return False
+        size = len(found[path])
         before, after = self.states[n - 1][path], self.states[n][path]
-        for end in range((offset // 4096 + 1) * 4096, offset + length, 4096):
-            data = after.data[:end] + before.data[end:]
-            if data_fits(found[path], File(after.created, data, after.dirty), self.clean_upto,
-                         later.get(after.created, ())):
-                return True
-        return False
+        if not len(before.data) < size < len(after.data) or size % 4096:
+            return False
+        part = File(after.created, after.data[:size], after.dirty)
+        return data_fits(found[path], part, self.clean_upto, later.get(after.created, ()))
 
     @staticmethod
     def _differs(found, tree, clean_upto, later):
