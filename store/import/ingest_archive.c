@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <locale.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,16 +13,35 @@ struct archive_input {
 	uint8_t block[ARCHIVE_BLOCK];
 };
 
+struct block_input {
+	ingest_block_fn next;
+	void *arg;
+};
+
+/* What a read gave, as libarchive is to be told. */
+static ssize_t given(struct archive *a, ssize_t n)
+{
+	if (n >= 0)
+		return n;
+	archive_set_error(a, (int)-n, "cannot read: %s", strerror((int)-n));
+	return -1;
+}
+
 static ssize_t input_read(struct archive *a, void *arg, const void **block)
 {
 	struct archive_input *input = arg;
-	ssize_t n = input->read(input->arg, input->block, sizeof(input->block));
 
 	*block = input->block;
-	if (n < 0) {
-		archive_set_error(a, (int)-n, "cannot read: %s", strerror((int)-n));
-		return -1;
-	}
+	return given(a, input->read(input->arg, input->block, sizeof(input->block)));
+}
+
+static ssize_t block_input_read(struct archive *a, void *arg, const void **block)
+{
+	struct block_input *input = arg;
+	const uint8_t *data = NULL;
+	ssize_t n = given(a, input->next(input->arg, &data));
+
+	*block = data;
 	return n;
 }
 
@@ -58,8 +76,7 @@ struct archive *ingest_archive_open(enum ingest_archive kind, ingest_read_fn fn,
 	}
 	input->read = fn;
 	input->arg = arg;
-	if (kind != INGEST_ARCHIVE_PLAIN_TAR)
-		add_filters(a);
+	add_filters(a);
 	if (kind == INGEST_ARCHIVE_RAW)
 		archive_read_support_format_raw(a);
 	else
@@ -67,6 +84,24 @@ struct archive *ingest_archive_open(enum ingest_archive kind, ingest_read_fn fn,
 	archive_read_support_format_empty(a);
 	/* A failure shows at the first header, with its text. */
 	(void)archive_read_open(a, input, NULL, input_read, input_close);
+	return a;
+}
+
+struct archive *ingest_archive_open_blocks(ingest_block_fn fn, void *arg)
+{
+	struct archive *a = archive_read_new();
+	struct block_input *input = malloc(sizeof(*input));
+
+	if (!a || !input) {
+		free(input);
+		archive_read_free(a);
+		return NULL;
+	}
+	*input = (struct block_input){ fn, arg };
+	archive_read_support_format_tar(a);
+	archive_read_support_format_empty(a);
+	/* A failure shows at the first header, with its text. */
+	(void)archive_read_open(a, input, NULL, block_input_read, input_close);
 	return a;
 }
 

@@ -32,11 +32,11 @@ static ssize_t read_blob(void *arg, void *buf, size_t len)
 	return r < 0 ? r : n;
 }
 
-static ssize_t read_layer(void *arg, void *buf, size_t len)
+static ssize_t next_of_layer(void *arg, const uint8_t **block)
 {
 	struct layer_reader *l = arg;
-	ssize_t n = ingest_unpack_read(&l->unpack, buf, len);
-	int r = n > 0 ? hasher_update(l->tar_hash, buf, (size_t)n) : 0;
+	ssize_t n = ingest_unpack_next(&l->unpack, block);
+	int r = n > 0 ? hasher_update(l->tar_hash, *block, (size_t)n) : 0;
 
 	return r < 0 ? r : n;
 }
@@ -45,10 +45,11 @@ static ssize_t read_layer(void *arg, void *buf, size_t len)
 static int drain(struct layer_reader *l)
 {
 	uint8_t *buf = malloc(DRAIN_SIZE);
+	const uint8_t *block;
 	ssize_t n = buf ? 1 : -ENOMEM;
 
 	while (n > 0)
-		n = read_layer(l, buf, DRAIN_SIZE);
+		n = next_of_layer(l, &block);
 	while (n == 0 && l->file.at < l->file.end) {
 		n = read_blob(l, buf, DRAIN_SIZE);
 		if (n > 0)
@@ -79,7 +80,7 @@ static int check_digests(struct ingest *in, struct layer_reader *l, const char *
 static int read_tar(struct ingest *in, struct layer_reader *l, uint16_t index, const char *label)
 {
 	struct ingest_tar_source src = {
-		.read = read_layer,
+		.next = next_of_layer,
 		.arg = l,
 		.unpack = &l->unpack,
 		.is_layer = true,

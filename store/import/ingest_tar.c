@@ -358,7 +358,7 @@ static int apply_entry(struct tar_import *t)
 	return apply_entry_at(t, dir, name, len);
 }
 
-static ssize_t read_window(void *arg, void *buf, size_t len)
+static ssize_t next_block(void *arg, const uint8_t **block)
 {
 	struct tar_import *t = arg;
 	/* NULL: libarchive is still detecting the format. */
@@ -369,9 +369,9 @@ static ssize_t read_window(void *arg, void *buf, size_t len)
 		return r;
 	if (t->window.len > WINDOW_MAX)
 		return -EFBIG;
-	ssize_t n = t->src->read(t->src->arg, buf, len);
+	ssize_t n = t->src->next(t->src->arg, block);
 
-	t->block = buf;
+	t->block = *block;
 	t->block_len = n > 0 ? (size_t)n : 0;
 	return n;
 }
@@ -418,7 +418,7 @@ int ingest_tar_stream(struct ingest *in, const struct ingest_tar_source *src)
 	int r;
 
 	ingest_locale_enter(&locale);
-	t.archive = ingest_archive_open(INGEST_ARCHIVE_PLAIN_TAR, read_window, &t);
+	t.archive = ingest_archive_open_blocks(next_block, &t);
 	r = t.archive ? apply_all(&t) : ingest_fail(in, -ENOMEM, "out of memory");
 	ingest_archive_free(t.archive);
 	ingest_locale_leave(&locale);
@@ -444,7 +444,7 @@ int ingest_tar(struct store *s, int fd, const struct ingest_options *opt, struct
 {
 	struct ingest_unpack unpack = { 0 };
 	struct ingest_tar_source src = {
-		.read = ingest_unpack_read, .arg = &unpack, .unpack = &unpack, .label = ""
+		.next = ingest_unpack_next, .arg = &unpack, .unpack = &unpack, .label = ""
 	};
 	struct ingest in;
 	int r = ingest_init(&in, s, opt, true, p, err);

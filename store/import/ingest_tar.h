@@ -8,7 +8,7 @@
 struct ingest_unpack;
 
 struct ingest_tar_source {
-	ingest_read_fn read; /* of the tar, not compressed */
+	ingest_block_fn next; /* of the tar, not compressed */
 	void *arg;
 	const struct ingest_unpack *unpack; /* where that comes from, for its messages */
 	bool is_layer;	   /* of an OCI image: has whiteouts, anything may replace anything */

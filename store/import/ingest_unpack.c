@@ -1,7 +1,9 @@
 #include "store/import/ingest_unpack.h"
 
 #include <errno.h>
-#include <string.h>
+
+/* What is given out at once: some decompressors make blocks of megabytes. */
+#define BLOCK_MAX ((size_t)256 << 10)
 
 int ingest_unpack_init(struct ingest_unpack *u, ingest_read_fn fn, void *arg)
 {
@@ -41,7 +43,7 @@ static int next_block(struct ingest_unpack *u)
 	return 0;
 }
 
-ssize_t ingest_unpack_read(void *arg, void *buf, size_t len)
+ssize_t ingest_unpack_next(void *arg, const uint8_t **block)
 {
 	struct ingest_unpack *u = arg;
 
@@ -51,10 +53,10 @@ ssize_t ingest_unpack_read(void *arg, void *buf, size_t len)
 		if (r < 0)
 			return r;
 	}
-	size_t n = MIN(len, u->len);
+	size_t n = MIN(BLOCK_MAX, u->len);
 	if (n == 0)
 		return 0;
-	memcpy(buf, u->data, n);
+	*block = u->data;
 	u->data += n;
 	u->len -= n;
 	return (ssize_t)n;

@@ -12,7 +12,7 @@
 
 struct ingest_unpack {
 	struct archive *raw;
-	const uint8_t *data; /* of raw's current block, not yet handed out */
+	const uint8_t *data; /* of raw's current block, not yet given out */
 	size_t len;
 	bool begun, ended;
 };
@@ -20,8 +20,8 @@ struct ingest_unpack {
 /* Read from fn(arg), both borrowed until fini. -ENOMEM. */
 MUST_CHECK int ingest_unpack_init(struct ingest_unpack *u, ingest_read_fn fn, void *arg);
 void ingest_unpack_fini(struct ingest_unpack *u); /* also for a zeroed one */
-/* An ingest_read_fn, for arg a struct ingest_unpack. -EBADMSG if it is damaged. */
-ssize_t ingest_unpack_read(void *arg, void *buf, size_t len);
+/* An ingest_block_fn, for arg a struct ingest_unpack. -EBADMSG if it is damaged. */
+ssize_t ingest_unpack_next(void *arg, const uint8_t **block);
 /* Why that failed; NULL if libarchive does not say. */
 const char *ingest_unpack_why(const struct ingest_unpack *u);
 
