@@ -36,6 +36,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -44,12 +45,24 @@
 #define GENERATIONS 8
 /* Bits that a digest sets: the best number for about 9 bits of filter per digest, 1 % in error. */
 #define BLOOM_BITS 6
+#define BITS_PER_DIGEST 9
 #define FILTER_BYTES_MIN 1024
-#define KEPT_BYTES ((size_t)4 << 20) /* filter for slow sessions: some 200 GB of chunks */
+/* Filter for slow sessions: some 200 GB of chunks, the first 3 of them in its first part. */
+#define KEPT_BYTES ((size_t)4 << 20)
+#define KEPT_FIRST_BYTES ((size_t)64 << 10)
 
+/*
+ * Its parts are `first_bits` long, as long again, and from then on as long as all
+ * before. A digest goes to the last part begun, and a part that has its digests is
+ * the last no more: few digests touch few pages of memory, which are there only
+ * once touched.
+ */
 struct filter {
 	uint64_t seed[2];
-	uint64_t n_bits;
+	uint64_t n_bits, first_bits; /* multiples of 64 */
+	size_t mapped;		     /* bytes */
+	_Atomic unsigned last;	     /* part */
+	_Atomic uint64_t added;	     /* digests, about */
 	_Atomic uint64_t words[];
 };
 
@@ -72,6 +85,12 @@ struct guard {
 	struct stripe stripes[STRIPES];
 };
 
+static void filter_free(struct filter *f)
+{
+	if (f)
+		munmap(f, f->mapped);
+}
+
 struct guard *guard_new(void)
 {
 	struct guard *g = aligned_alloc(_Alignof(struct guard), sizeof(struct guard));
@@ -90,8 +109,8 @@ void guard_free(struct guard *g)
 {
 	if (!g)
 		return;
-	free(atomic_load_explicit(&g->filter, memory_order_relaxed));
-	free(atomic_load_explicit(&g->kept, memory_order_relaxed));
+	filter_free(atomic_load_explicit(&g->filter, memory_order_relaxed));
+	filter_free(atomic_load_explicit(&g->kept, memory_order_relaxed));
 	for (int i = 0; i < STRIPES; i++)
 		pthread_mutex_destroy(&g->stripes[i].lock);
 	pthread_cond_destroy(&g->session_ended);
@@ -134,12 +153,25 @@ static uint64_t mix(uint64_t x)
 	return x ^ (x >> 33);
 }
 
+static uint64_t part_bits(const struct filter *f, unsigned part)
+{
+	return part ? f->first_bits << (part - 1) : f->first_bits;
+}
+
+/* Its first bit, which is how many there are in the parts before. */
+static uint64_t part_at(const struct filter *f, unsigned part)
+{
+	return part ? part_bits(f, part) : 0;
+}
+
 /*
- * The bits of d: double hashing (Kirsch and Mitzenmacher, ESA 2006). The seed
+ * The bits of d in a part: double hashing (Kirsch and Mitzenmacher, ESA 2006). The seed
  * differs each time, so what is kept in error goes with a later collection.
  */
-static void bits_of(const struct filter *f, const struct digest *d, uint64_t bits[BLOOM_BITS])
+static void bits_of(const struct filter *f, unsigned part, const struct digest *d,
+		    uint64_t bits[BLOOM_BITS])
 {
+	const uint64_t at = part_at(f, part), n = part_bits(f, part);
 	uint64_t a, b;
 
 	memcpy(&a, d->b, sizeof(a));
@@ -147,32 +179,62 @@ static void bits_of(const struct filter *f, const struct digest *d, uint64_t bit
 	a = mix(a ^ f->seed[0]);
 	b = mix(b ^ f->seed[1]) | 1;
 	for (int i = 0; i < BLOOM_BITS; i++) {
-		bits[i] = (uint64_t)((unsigned __int128)a * f->n_bits >> 64);
+		bits[i] = at + (uint64_t)((unsigned __int128)a * n >> 64);
 		a += b;
 	}
 }
 
-static void filter_add(struct filter *f, const struct digest *d)
+/* A digest was added to the part: is it time to begin the next one? */
+static void count_added(struct filter *f, unsigned part)
 {
-	uint64_t bits[BLOOM_BITS];
+	const uint64_t end = part_at(f, part + 1);
+	uint64_t n = atomic_fetch_add_explicit(&f->added, 1, memory_order_relaxed) + 1;
 
-	bits_of(f, d, bits);
-	for (int i = 0; i < BLOOM_BITS; i++)
-		atomic_fetch_or_explicit(&f->words[bits[i] / 64], 1ull << bits[i] % 64,
-					 memory_order_relaxed);
+	if (n * BITS_PER_DIGEST >= end && end < f->n_bits)
+		atomic_compare_exchange_strong_explicit(&f->last, &part, part + 1,
+							memory_order_relaxed, memory_order_relaxed);
 }
 
-static bool filter_has(struct filter *f, const struct digest *d)
+static void filter_add(struct filter *f, const struct digest *d)
+{
+	unsigned part = atomic_load_explicit(&f->last, memory_order_relaxed);
+	uint64_t bits[BLOOM_BITS];
+	bool is_new = false;
+
+	bits_of(f, part, d, bits);
+	for (int i = 0; i < BLOOM_BITS; i++) {
+		uint64_t bit = 1ull << bits[i] % 64;
+		uint64_t was = atomic_fetch_or_explicit(&f->words[bits[i] / 64], bit,
+							memory_order_relaxed);
+
+		is_new |= !(was & bit);
+	}
+	if (is_new && f->first_bits < f->n_bits)
+		count_added(f, part);
+}
+
+static bool part_has(struct filter *f, unsigned part, const struct digest *d)
 {
 	uint64_t bits[BLOOM_BITS];
 
-	bits_of(f, d, bits);
+	bits_of(f, part, d, bits);
 	for (int i = 0; i < BLOOM_BITS; i++) {
 		uint64_t word = atomic_load_explicit(&f->words[bits[i] / 64], memory_order_relaxed);
 		if (!(word >> bits[i] % 64 & 1))
 			return false;
 	}
 	return true;
+}
+
+/* The stripe orders the part that a touch has added to before this, as it does the bits. */
+static bool filter_has(struct filter *f, const struct digest *d)
+{
+	unsigned last = atomic_load_explicit(&f->last, memory_order_relaxed);
+
+	for (unsigned part = 0; part <= last; part++)
+		if (part_has(f, part, d))
+			return true;
+	return false;
 }
 
 void guard_touch_lock(struct guard *g, const struct digest *d)
@@ -192,15 +254,21 @@ void guard_touch_unlock(struct guard *g, const struct digest *d)
 	pthread_mutex_unlock(stripe_of(g, d));
 }
 
-static struct filter *filter_new(size_t bytes)
+/* first_bytes: as many, or halved some times. */
+static struct filter *filter_new(size_t bytes, size_t first_bytes)
 {
 	size_t n_words = MAX(bytes, (size_t)FILTER_BYTES_MIN) / sizeof(uint64_t);
-	struct filter *f = calloc(1, sizeof(*f) + n_words * sizeof(f->words[0]));
+	size_t size = sizeof(struct filter) + n_words * sizeof(uint64_t);
+	/* malloc() would clear it, which costs more than a small import. */
+	struct filter *f =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct timespec now;
 
-	if (!f)
+	if (f == MAP_FAILED)
 		return NULL;
+	f->mapped = size;
 	f->n_bits = (uint64_t)n_words * 64;
+	f->first_bits = first_bytes < bytes ? (uint64_t)first_bytes * 8 : f->n_bits;
 	if (getrandom(f->seed, sizeof(f->seed), GRND_NONBLOCK) != (ssize_t)sizeof(f->seed)) {
 		/* Early in boot: any number that differs from the last will do. */
 		clock_gettime(CLOCK_MONOTONIC, &now);
@@ -231,7 +299,7 @@ static void kept_free(struct guard *g, struct filter *kept)
 {
 	if (kept)
 		stripes_pass(g);
-	free(kept);
+	filter_free(kept);
 }
 
 /* Count a slow session, if touches are being recorded, or will be in f from now on. */
@@ -255,10 +323,10 @@ void guard_session_begin_slow(struct guard *g, struct guard_session *s)
 	*s = (struct guard_session){ .slow = true };
 	if (slow_begin(g, &f))
 		return;
-	f = filter_new(KEPT_BYTES);
+	f = filter_new(KEPT_BYTES, KEPT_FIRST_BYTES);
 	if (!slow_begin(g, &f))
 		guard_session_begin(g, s);
-	free(f);
+	filter_free(f);
 }
 
 void guard_session_end(struct guard *g, struct guard_session *s)
@@ -283,7 +351,7 @@ void guard_session_end(struct guard *g, struct guard_session *s)
 
 int guard_collect_begin(struct guard *g, size_t filter_bytes)
 {
-	struct filter *f = filter_new(filter_bytes);
+	struct filter *f = filter_new(filter_bytes, filter_bytes);
 	int r = 0;
 
 	if (!f)
@@ -299,7 +367,7 @@ int guard_collect_begin(struct guard *g, size_t filter_bytes)
 		atomic_store_explicit(&g->filter, STEAL(f), memory_order_release);
 	}
 	pthread_mutex_unlock(&g->lock);
-	free(f);
+	filter_free(f);
 	return r;
 }
 
@@ -349,7 +417,7 @@ void guard_collect_end(struct guard *g)
 	struct filter *f = atomic_exchange_explicit(&g->filter, NULL, memory_order_acq_rel);
 
 	stripes_pass(g);
-	free(f);
+	filter_free(f);
 	pthread_mutex_lock(&g->lock);
 	g->collecting = false;
 	struct filter *kept = kept_take_locked(g);

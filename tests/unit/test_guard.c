@@ -1,6 +1,7 @@
 #include "store/chunk/guard.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -362,6 +364,65 @@ static void collections_beside_writers_lose_nothing_recorded(void **state)
 	free(w);
 }
 
+/* Touched before a collection begins, and so known by the filter of slow sessions alone. */
+static void many_touches_of_a_slow_session_are_kept(void **state)
+{
+	enum { N = 200000, GARBAGE = 1000 };
+	struct guard *g = *state;
+	struct guard_session s;
+	unsigned swept = 0;
+
+	guard_session_begin_slow(g, &s);
+	for (unsigned i = 0; i < N; i++) {
+		struct digest d = digest_of(i);
+
+		touch(g, &d);
+	}
+	assert_int_equal(guard_collect_begin(g, FILTER_BYTES), 0);
+	guard_collect_wait(g);
+	for (unsigned i = 0; i < N; i++) {
+		struct digest d = digest_of(i);
+
+		assert_false(is_swept(g, &d));
+	}
+	for (unsigned i = 0; i < GARBAGE; i++) {
+		struct digest d = digest_of(N + i);
+
+		swept += is_swept(g, &d);
+	}
+	assert_true(swept > GARBAGE * 9 / 10);
+	guard_collect_end(g);
+	guard_session_end(g, &s);
+}
+
+static long page_faults(void)
+{
+	struct rusage u;
+
+	assert_int_equal(getrusage(RUSAGE_SELF, &u), 0);
+	return u.ru_minflt;
+}
+
+/* A small import is to cost little: not a fault for each page of a filter for many chunks. */
+static void few_touches_of_a_slow_session_use_little_memory(void **state)
+{
+	static struct digest d[1000];
+	struct guard *g = *state;
+	struct guard_session s;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(d); i++)
+		d[i] = digest_of(i);
+	/* Or malloc() gives what was freed just now, of which nothing is left to fault in. */
+	malloc_trim(0);
+	long before = page_faults();
+
+	guard_session_begin_slow(g, &s);
+	for (unsigned i = 0; i < ARRAY_SIZE(d); i++)
+		touch(g, &d[i]);
+	guard_session_end(g, &s);
+	assert_true(page_faults() - before < 500);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -376,6 +437,8 @@ int main(void)
 		TEST(few_digests_are_kept_in_error),
 		TEST(what_is_kept_in_error_differs_each_time),
 		TEST(collections_beside_writers_lose_nothing_recorded),
+		TEST(many_touches_of_a_slow_session_are_kept),
+		TEST(few_touches_of_a_slow_session_use_little_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
