@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "fs/upper/journal_internal.h"
+#include "store/base/bulk.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/sync_dir.h"
@@ -299,7 +300,7 @@ static int run_job(struct journal *j, struct apply_job *job)
 	struct journal_segment s = { .len = job->len,
 				     .number = job->number,
 				     .version = JOURNAL_VERSION };
-	uint8_t *data = malloc(job->len);
+	uint8_t *data = bulk_alloc(job->len);
 	int r = data ? 0 : -ENOMEM;
 
 	if (!r && job->has_data)
@@ -309,7 +310,7 @@ static int run_job(struct journal *j, struct apply_job *job)
 	s.data = data;
 	if (!r)
 		r = journal_apply(&job->target, &s, job->number);
-	free(data);
+	bulk_free(data, job->len);
 	return r;
 }
 

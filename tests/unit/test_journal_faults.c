@@ -2,12 +2,13 @@
  * journal: each of its writes, syncs and allocations fails once, in turn. What
  * returned 0 is there after a kill, what was synced after a power cut, too, and of
  * what failed nothing is, whatever came after it.
- * wrap: kv_write pwritev64 pwrite64 ftruncate64 openat64 fdatasync malloc
+ * wrap: kv_write pwritev64 pwrite64 ftruncate64 openat64 fdatasync malloc mmap64
  */
 #include "tests/unit/mount_fixture.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 #include "fs/upper/journal_internal.h"
@@ -101,6 +102,16 @@ int __wrap_fdatasync(int fd)
 	assert_int_equal(pread(fd, disk, sizeof(disk), 0), sizeof(disk));
 	disk_has_file = true;
 	return 0;
+}
+
+void *__real_mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	if (!fails())
+		return __real_mmap64(at, len, prot, flags, fd, offset);
+	errno = ENOMEM;
+	return MAP_FAILED;
 }
 
 void *__real_malloc(size_t n);
