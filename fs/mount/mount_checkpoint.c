@@ -16,7 +16,8 @@
  * it, all within one guard session: until the record is written, the old base
  * is what the database pins, and the new tree's nodes are protected by the
  * session. A collection that would sweep the old base has to see the new
- * record first, and by then no operation reads the old base any more.
+ * record first, and by then no operation reads the old base any more, but for
+ * reads that look again when a chunk is gone (view_read.c).
  */
 #include "fs/mount/mount_internal.h"
 

@@ -17,7 +17,8 @@
  *             taken in ascending order (view_lock).
  * Database and file I/O happens under them: the kernel orders operations on one
  * inode anyway, and an operation's database write and its change in memory must
- * not be overtaken by another on the same inode.
+ * not be overtaken by another on the same inode. But view_read holds none while it
+ * gets chunks.
  */
 #ifndef VARVE_FS_VIEW_H
 #define VARVE_FS_VIEW_H
@@ -178,7 +179,11 @@ MUST_CHECK int view_setxattr(struct view *v, uint64_t ino, const char *name, con
 			     size_t size, int flags, bool kill_sgid);
 MUST_CHECK int view_removexattr(struct view *v, uint64_t ino, const char *name);
 
-/* --- data (view_data.c) --- */
+/* --- data (view_data.c, view_read.c) --- */
+/*
+ * Every byte is one that the file had there at some time during the call; beside a write the bytes
+ * may be of different times. Short only at the end of the file.
+ */
 MUST_CHECK int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t len);
 #define VIEW_WRITE_CACHED (1u << 0)    /* from a mapping's pages, not from a system call */
 #define VIEW_WRITE_KILL (1u << 1)      /* clear setuid, and setgid if the group may execute */
@@ -224,6 +229,7 @@ typedef int (*piece_fn)(void *arg, const struct piece *p);
  * (0 all, 1 below the current epoch, 2 the base alone). Stripe held. */
 MUST_CHECK int view_pieces_locked(struct view *v, unsigned depth, uint64_t ino, uint64_t from,
 				  uint64_t to, piece_fn fn, void *arg);
+/* Gets a chunk in the place where it is called: the stripe is held, or the piece's layers stay. */
 MUST_CHECK int view_read_piece(struct view *v, const struct piece *p, uint64_t off, void *out,
 			       size_t len);
 /* Inodes made since the base that still exist, with or without a name. layers held. */

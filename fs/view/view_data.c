@@ -19,10 +19,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-#include "store/base/log.h"
 
 struct walk {
 	struct view *v;
@@ -116,85 +113,6 @@ int view_pieces_locked(struct view *v, unsigned depth, uint64_t ino, uint64_t fr
 	struct walk w = { v, ino, from, to, fn, arg };
 
 	return from < to ? walk_layer(&w, depth, to) : 0;
-}
-
-int view_read_piece(struct view *v, const struct piece *p, uint64_t off, void *out, size_t len)
-{
-	struct chunk *c CLEANUP(chunk_unref_p) = NULL;
-	uint64_t skip = off - p->off;
-	int r;
-
-	switch (p->kind) {
-	case PIECE_HOLE:
-		memset(out, 0, len);
-		return 0;
-	case PIECE_STAGED:
-		return staging_read(v->staging, p->pos + skip, out, len);
-	case PIECE_INLINE:
-		memcpy(out, p->data + p->chunk_off + skip, len);
-		return 0;
-	case PIECE_CHUNK:
-		c = chunk_store_cached(v->base.chunks, &p->digest);
-		if (!c && v->before_wait)
-			v->before_wait();
-		r = c ? 0 : chunk_store_get(v->base.chunks, &p->digest, &c);
-		if (r == -EINPROGRESS)
-			return r;
-		if (r) {
-			char hex[DIGEST_HEX_SIZE];
-
-			digest_to_hex(&p->digest, hex);
-			log_error("chunk %s cannot be read: %s", hex, strerror(-r));
-			return r;
-		}
-		if (p->chunk_off + skip + len > c->len)
-			return -EBADMSG;
-		memcpy(out, c->data + p->chunk_off + skip, len);
-		return 0;
-	}
-	return -EBADMSG;
-}
-
-struct read_ctx {
-	struct view *v;
-	uint8_t *out;
-	uint64_t off;
-	bool wants; /* some of the chunks are far away: all of these are noted */
-};
-
-static int read_piece(void *arg, const struct piece *p)
-{
-	struct read_ctx *c = arg;
-
-	int r = view_read_piece(c->v, p, p->off, c->out + (p->off - c->off), p->len);
-
-	if (r != -EINPROGRESS)
-		return r;
-	c->wants = true;
-	return 0;
-}
-
-int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t len)
-{
-	struct read_ctx c = { v, out, off, false };
-	struct view_lock l;
-	struct view_rec rec;
-	int r;
-
-	view_lock(v, &l, false, 1, &ino);
-	r = view_rec_locked(v, ino, &rec);
-	if (!r && !S_ISREG(rec.rec.mode))
-		r = -EISDIR;
-	if (!r) {
-		uint64_t size = rec.rec.size;
-
-		len = off >= size ? 0 : (size_t)MIN((uint64_t)len, size - off);
-		r = view_pieces_locked(v, 0, ino, off, off + len, read_piece, &c);
-		r = !r && c.wants ? -EINPROGRESS : r;
-	}
-	view_rec_fini(&rec);
-	view_unlock(v, &l);
-	return r ? r : (int64_t)len;
 }
 
 static int sum_alloc(void *arg, const struct piece *p)
