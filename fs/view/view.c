@@ -5,13 +5,11 @@
  * something (an entry, a tombstone, that the inode is gone or new)? If not, the
  * epoch being sealed; if not, the base tree. `fresh` and `gone` end the search.
  */
-#include "fs/view/view.h"
+#include "fs/view/view_internal.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
-
-#include "store/base/wire.h"
 
 void view_init(struct view *v, struct store *s, const struct digest *base, struct journal *j,
 	       struct staging *st)
@@ -118,6 +116,25 @@ void view_unlock(struct view *v, struct view_lock *l)
 		pthread_rwlock_unlock(&v->stripes[l->stripe[--l->n]]);
 	pthread_rwlock_unlock(&v->layers);
 	want_let_go();
+}
+
+bool view_look_again(struct view *v, unsigned *looks, int64_t r)
+{
+	struct node *n CLEANUP(node_unref_p) = NULL;
+	bool missed = want_here.missed && r == -EINPROGRESS;
+	struct digest d = want_here.missed_node;
+
+	want_later(false);
+	if (!missed)
+		return false;
+	if (v->before_wait)
+		v->before_wait();
+	want_hold(); /* a far source is not waited for */
+	int got = node_store_get(v->store->nodes, &d, &n);
+
+	want_let_go();
+	*looks = got ? VIEW_LOOKS_MAX : *looks + 1;
+	return got != -EINPROGRESS;
 }
 
 /* The layers of one inode, from `depth` on. */

@@ -7,7 +7,7 @@
 
 #include "fs/view/acl.h"
 
-int view_getattr(struct view *v, uint64_t ino, struct view_attr *out)
+static int getattr(struct view *v, uint64_t ino, struct view_attr *out)
 {
 	struct view_lock l;
 	struct view_rec rec;
@@ -25,7 +25,19 @@ int view_getattr(struct view *v, uint64_t ino, struct view_attr *out)
 	return r;
 }
 
-int view_readlink(struct view *v, uint64_t ino, struct buf *out)
+int view_getattr(struct view *v, uint64_t ino, struct view_attr *out)
+{
+	unsigned looks = 0;
+	int r;
+
+	do {
+		view_look(looks);
+		r = getattr(v, ino, out);
+	} while (view_look_again(v, &looks, r));
+	return r;
+}
+
+static int get_target(struct view *v, uint64_t ino, struct buf *out)
 {
 	struct view_lock l;
 	struct view_rec rec;
@@ -38,6 +50,18 @@ int view_readlink(struct view *v, uint64_t ino, struct buf *out)
 					  : -EINVAL;
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
+	return r;
+}
+
+int view_readlink(struct view *v, uint64_t ino, struct buf *out)
+{
+	unsigned looks = 0;
+	int r;
+
+	do {
+		view_look(looks);
+		r = get_target(v, ino, out);
+	} while (view_look_again(v, &looks, r));
 	return r;
 }
 
@@ -132,10 +156,14 @@ int view_setattr(struct view *v, uint64_t ino, const struct view_setattr *set,
 		 struct view_attr *out)
 {
 	struct view_lock l;
+	unsigned looks = 0;
 	int r;
 
-	view_lock(v, &l, true, 1, &ino);
-	r = setattr_locked(v, ino, set, out);
-	view_unlock(v, &l);
+	do {
+		view_look(looks);
+		view_lock(v, &l, true, 1, &ino);
+		r = setattr_locked(v, ino, set, out);
+		view_unlock(v, &l);
+	} while (view_look_again(v, &looks, r));
 	return r;
 }

@@ -276,15 +276,13 @@ static int64_t write_locked(struct view *v, struct unode *u, struct inode_rec *r
 	return at > off ? (int64_t)(at - off) : r;
 }
 
-int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data, size_t len,
-		   unsigned flags)
+static int64_t write_once(struct view *v, uint64_t ino, uint64_t off, const void *data, size_t len,
+			  unsigned flags)
 {
 	struct view_lock l;
 	struct view_rec rec;
 	int64_t n;
 
-	if (off + len > INT64_MAX)
-		return -EFBIG;
 	view_lock(v, &l, true, 1, &ino);
 	n = view_rec_locked(v, ino, &rec);
 	if (!n && !S_ISREG(rec.rec.mode))
@@ -295,6 +293,21 @@ int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data,
 		n = u ? write_locked(v, u, &rec.rec, off, data, len, flags) : -ENOMEM;
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
+	return n;
+}
+
+int64_t view_write(struct view *v, uint64_t ino, uint64_t off, const void *data, size_t len,
+		   unsigned flags)
+{
+	unsigned looks = 0;
+	int64_t n;
+
+	if (off + len > INT64_MAX)
+		return -EFBIG;
+	do {
+		view_look(looks);
+		n = write_once(v, ino, off, data, len, flags);
+	} while (view_look_again(v, &looks, n));
 	/* What fails in writing a mapping's pages back is EIO to fsync(2), unless it is ENOSPC. */
 	return n == -EDQUOT && (flags & VIEW_WRITE_CACHED) ? -ENOSPC : n;
 }
@@ -359,20 +372,15 @@ static int check_room(struct view *v, uint64_t ino, uint64_t off, uint64_t len)
 	return !r && staging_room(v->staging) < len - had ? -ENOSPC : r;
 }
 
-int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
-		   unsigned kill)
+static int allocate_once(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
+			 unsigned kill)
 {
-	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
 	bool zero = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
 	struct view_lock l;
 	struct view_rec rec;
 	struct upper_tx tx;
 	int r;
 
-	if (mode & ~known)
-		return -EOPNOTSUPP;
-	if (!len || off + len > INT64_MAX)
-		return len ? -EFBIG : -EINVAL;
 	view_lock(v, &l, true, 1, &ino);
 	r = view_rec_locked(v, ino, &rec);
 	if (!r && !S_ISREG(rec.rec.mode))
@@ -404,6 +412,24 @@ int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_
 	return r;
 }
 
+int view_fallocate(struct view *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
+		   unsigned kill)
+{
+	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+	unsigned looks = 0;
+	int r;
+
+	if (mode & ~known)
+		return -EOPNOTSUPP;
+	if (!len || off + len > INT64_MAX)
+		return len ? -EFBIG : -EINVAL;
+	do {
+		view_look(looks);
+		r = allocate_once(v, ino, mode, off, len, kill);
+	} while (view_look_again(v, &looks, r));
+	return r;
+}
+
 struct seek_ctx {
 	bool want_hole;
 	uint64_t found;
@@ -419,15 +445,13 @@ static int seek_piece(void *arg, const struct piece *p)
 	return 1;
 }
 
-int64_t view_seek(struct view *v, uint64_t ino, uint64_t off, int whence)
+static int64_t seek(struct view *v, uint64_t ino, uint64_t off, int whence)
 {
 	struct seek_ctx c = { whence == SEEK_HOLE, 0 };
 	struct view_lock l;
 	struct view_rec rec;
 	int r;
 
-	if (whence != SEEK_DATA && whence != SEEK_HOLE)
-		return -EINVAL;
 	view_lock(v, &l, false, 1, &ino);
 	r = view_rec_locked(v, ino, &rec);
 	if (!r && off >= rec.rec.size)
@@ -442,6 +466,20 @@ int64_t view_seek(struct view *v, uint64_t ino, uint64_t off, int whence)
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
 	return r < 0 ? r : (int64_t)c.found;
+}
+
+int64_t view_seek(struct view *v, uint64_t ino, uint64_t off, int whence)
+{
+	unsigned looks = 0;
+	int64_t r;
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	do {
+		view_look(looks);
+		r = seek(v, ino, off, whence);
+	} while (view_look_again(v, &looks, r));
+	return r;
 }
 
 int view_sync(struct view *v)

@@ -93,30 +93,42 @@ static int check_len(size_t len)
 	return len > NAME_LEN_MAX ? -ENAMETOOLONG : 0;
 }
 
+static int look_up_ino(struct view *v, uint64_t dir, const char *name, size_t len,
+		       uint64_t *out_ino)
+{
+	struct dirent_rec e = { 0 };
+	struct view_lock l;
+	unsigned looks = 0;
+	int r;
+
+	do {
+		view_look(looks);
+		view_lock(v, &l, false, 1, &dir);
+		r = names_find(v, dir, name, len, &e);
+		view_unlock(v, &l);
+	} while (view_look_again(v, &looks, r));
+	*out_ino = e.ino;
+	return r;
+}
+
 int view_lookup(struct view *v, uint64_t dir, const char *name, struct view_attr *out)
 {
 	size_t len = strlen(name);
-	struct view_lock l;
-	struct dirent_rec e = { 0 };
+	uint64_t ino, was;
 	int r = check_len(len);
 
 	if (r)
 		return r;
-	view_lock(v, &l, false, 1, &dir);
-	r = names_find(v, dir, name, len, &e);
-	view_unlock(v, &l);
+	r = look_up_ino(v, dir, name, len, &ino);
 	if (r)
 		return r;
 	/* A name without its inode is damage, unless the name went in between. */
-	r = view_getattr(v, e.ino, out);
+	r = view_getattr(v, ino, out);
 	if (r != -ENOENT)
 		return r;
-	view_lock(v, &l, false, 1, &dir);
-	uint64_t was = e.ino;
-
-	r = names_find(v, dir, name, len, &e);
-	view_unlock(v, &l);
-	return r ? r : e.ino == was ? -EBADMSG : -EAGAIN;
+	was = ino;
+	r = look_up_ino(v, dir, name, len, &ino);
+	return r ? r : ino == was ? -EBADMSG : -EAGAIN;
 }
 
 int view_parent(struct view *v, uint64_t dir, struct view_attr *out)
@@ -465,6 +477,7 @@ int view_rmdir(struct view *v, uint64_t dir, const char *name)
 struct readdir_ctx {
 	view_dirent_fn fn;
 	void *arg;
+	uint64_t after; /* where the listing goes on: behind the names with this cookie; 0: all */
 };
 
 static int readdir_list(void *arg, const uint8_t *sub, size_t len, const uint8_t *val,
@@ -483,26 +496,45 @@ static int readdir_list(void *arg, const uint8_t *sub, size_t len, const uint8_t
 		if (r)
 			return 1;
 	}
+	c->after = wire_get64be(sub + 1);
 	return r;
 }
 
-int view_readdir(struct view *v, uint64_t dir, uint64_t cookie, view_dirent_fn fn, void *arg)
+static int list_names(struct view *v, uint64_t dir, struct readdir_ctx *c)
 {
-	struct readdir_ctx c = { fn, arg };
 	struct view_lock l;
 	struct view_rec rec;
 	struct subkey after;
 	int r;
 
-	subkey_u64(&after, KEY_DIRENT, cookie);
+	subkey_u64(&after, KEY_DIRENT, c->after);
 	view_lock(v, &l, false, 1, &dir);
 	r = view_rec_locked(v, dir, &rec);
 	if (!r && !S_ISDIR(rec.rec.mode))
 		r = -ENOTDIR;
 	if (!r)
-		r = view_entries_locked(v, dir, KEY_DIRENT, cookie ? &after : NULL, readdir_list,
-					&c);
+		r = view_entries_locked(v, dir, KEY_DIRENT, c->after ? &after : NULL, readdir_list,
+					c);
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
-	return r < 0 ? r : 0;
+	return MIN(r, 0);
+}
+
+int view_readdir(struct view *v, uint64_t dir, uint64_t cookie, view_dirent_fn fn, void *arg)
+{
+	struct readdir_ctx c = { fn, arg, cookie };
+	unsigned looks = 0;
+	bool again;
+	int r;
+
+	do {
+		uint64_t from = c.after;
+
+		view_look(looks);
+		r = list_names(v, dir, &c);
+		again = view_look_again(v, &looks, r);
+		if (c.after != from && looks < VIEW_LOOKS_MAX)
+			looks = 0;
+	} while (again);
+	return r;
 }

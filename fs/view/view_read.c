@@ -1,19 +1,20 @@
 /*
  * Reading a file's data.
  *
- * A read must not hold up the mount while the disk is slow, so it takes no chunk out of the
- * database under the locks. It goes in turns:
+ * A read must not hold up the mount while the disk is slow, so it takes neither chunks nor nodes
+ * out of the database under the locks. It goes in turns:
  *
  *   1. Under the locks: copy what is staged, inline or cached. From the first chunk on that is in
  *      no cache nothing is copied, but chunks are listed.
- *   2. Without: get the listed ones, and keep them.
+ *      At a node that is in no cache the turn ends.
+ *   2. Without: get the listed ones, and keep them; or read the node.
  *   3. Go on where the copying ended.
  *
  * A turn looks at the layers as they are then, and takes nothing over from the one before but
  * bytes and chunks, which never change. So it does not matter what happened in between: a write, a
  * truncation, a checkpoint. A read that needs more than one turn is not atomic beside a write.
  *
- * Once the locks are released nothing pins the base, and a collection may take a listed chunk
+ * Once the locks are released nothing pins the base, and a collection may take a chunk or node
  * away. So a failure to get one decides nothing: the next turn is the last one, and gets what it
  * needs under the locks, where all that the base refers to is there. Staged data is read there
  * too: once its extent is gone it may be punched.
@@ -27,8 +28,6 @@
 
 /* Listed in one turn; the rest of a longer read is left to the next. */
 #define LISTED_MAX 64
-/* After so many turns in which the file changed again and again, one holds others up. */
-#define TURNS_MAX 16
 
 struct listed {
 	struct digest digest;
@@ -142,7 +141,6 @@ static int read_chunk(struct reading *x, const struct piece *p)
 		return r == -EINPROGRESS ? 0 : r;
 	}
 	x->listing = true;
-	x->done = p->off;
 	drop_listed(x);
 	return list_chunk(x, &p->digest);
 }
@@ -153,9 +151,13 @@ static int read_piece(void *arg, const struct piece *p)
 
 	if (x->listing)
 		return p->kind == PIECE_CHUNK ? list_chunk(x, &p->digest) : 0;
-	if (p->kind == PIECE_CHUNK)
-		return read_chunk(x, p);
-	return view_read_piece(x->v, p, p->off, x->out + (p->off - x->off), p->len);
+	int r = p->kind == PIECE_CHUNK
+			? read_chunk(x, p)
+			: view_read_piece(x->v, p, p->off, x->out + (p->off - x->off), p->len);
+
+	if (!r && !x->listing)
+		x->done = p->off + p->len;
+	return r;
 }
 
 /* What the read returns, if nothing was listed. */
@@ -184,7 +186,7 @@ static int64_t take_turn(struct reading *x, uint64_t ino, size_t len)
 
 /* ---- between turns ---- */
 
-/* 0, or -EINPROGRESS: some are far away, and all of these are noted. */
+/* 0; -EINPROGRESS: some are far away, and all of these are noted; or another failure. */
 static int get_listed(struct reading *x)
 {
 	int result = 0;
@@ -195,10 +197,8 @@ static int get_listed(struct reading *x)
 	for (struct listed *l = x->list; l < x->list + x->n; l++) {
 		int r = l->chunk ? 0 : chunk_store_get(x->v->store->chunks, &l->digest, &l->chunk);
 
-		if (r == -EINPROGRESS)
+		if (r && result != -EINPROGRESS)
 			result = r;
-		else if (r)
-			x->last = true;
 	}
 	want_let_go();
 	return result;
@@ -208,14 +208,23 @@ int64_t view_read(struct view *v, uint64_t ino, uint64_t off, void *out, size_t 
 {
 	struct listed list[LISTED_MAX]; /* set as far as it is used */
 	struct reading x = { .v = v, .out = out, .off = off, .done = off, .list = list };
-	int64_t n = take_turn(&x, ino, len);
+	unsigned looks = 0;
+	int64_t n;
+	bool again;
 
-	for (unsigned turns = 1; n >= 0 && x.listing; turns++) {
-		x.last = turns == TURNS_MAX;
-		n = get_listed(&x);
-		if (!n)
-			n = take_turn(&x, ino, len);
-	}
+	do {
+		view_look(looks);
+		x.last = looks == VIEW_LOOKS_MAX;
+		n = take_turn(&x, ino, len);
+		again = view_look_again(v, &looks, n);
+		if (n >= 0 && x.listing) {
+			int r = get_listed(&x);
+
+			looks = r ? VIEW_LOOKS_MAX : looks + 1;
+			again = r != -EINPROGRESS;
+			n = r;
+		}
+	} while (again);
 	drop_listed(&x);
 	return n;
 }

@@ -19,7 +19,7 @@ static bool has_changed_data(struct view *v, uint64_t ino)
 	return false;
 }
 
-int view_base_file(struct view *v, uint64_t ino, struct view_base_file *out)
+static int base_file(struct view *v, uint64_t ino, struct view_base_file *out)
 {
 	struct view_rec rec, below;
 	struct view_lock l;
@@ -41,6 +41,18 @@ int view_base_file(struct view *v, uint64_t ino, struct view_base_file *out)
 	}
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
+	return r;
+}
+
+int view_base_file(struct view *v, uint64_t ino, struct view_base_file *out)
+{
+	unsigned looks = 0;
+	int r;
+
+	do {
+		view_look(looks);
+		r = base_file(v, ino, out);
+	} while (view_look_again(v, &looks, r));
 	return r;
 }
 
@@ -118,12 +130,20 @@ static int append_names(struct view *v, uint64_t ino, struct buf *out)
 int view_names(struct view *v, uint64_t ino, struct buf *out)
 {
 	size_t len = out->len;
+	unsigned looks = 0;
+	bool again;
 	int r;
 
 	want_begin(NULL, 0);
 	do {
 		out->len = len;
+		view_look(looks);
 		r = append_names(v, ino, out);
-	} while (r == -EINPROGRESS && (r = store_fetch_wanted(v->store)) == 0);
+		again = view_look_again(v, &looks, r);
+		if (r == -EINPROGRESS && !again) {
+			r = store_fetch_wanted(v->store);
+			again = r == 0;
+		}
+	} while (again);
 	return r;
 }

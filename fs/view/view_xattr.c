@@ -48,17 +48,14 @@ static int mode_locked(struct view *v, uint64_t ino, uint32_t *out)
 	return r;
 }
 
-int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *out)
+static int get_shown(struct view *v, uint64_t ino, const char *name, size_t len, struct buf *out)
 {
 	struct view_lock l;
 	struct view_value x;
 	struct subkey k;
 	uint32_t mode;
-	size_t len = strlen(name);
-	int r = xattr_name_check(name, len);
+	int r;
 
-	if (r)
-		return r;
 	subkey_xattr(&k, name, len);
 	view_lock(v, &l, false, 1, &ino);
 	r = view_value_locked(v, ino, &k, &x);
@@ -69,6 +66,21 @@ int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *ou
 							     : -ENOENT;
 	view_value_fini(&x);
 	view_unlock(v, &l);
+	return r;
+}
+
+int view_getxattr(struct view *v, uint64_t ino, const char *name, struct buf *out)
+{
+	size_t len = strlen(name);
+	unsigned looks = 0;
+	int r = xattr_name_check(name, len);
+
+	if (r)
+		return r;
+	do {
+		view_look(looks);
+		r = get_shown(v, ino, name, len, out);
+	} while (view_look_again(v, &looks, r));
 	/* -ENODATA would mean a missing node below: that is damage here. */
 	return r == -ENOENT ? -ENODATA : r == -ENODATA ? -EIO : r;
 }
@@ -96,7 +108,7 @@ static int list_name(void *arg, const uint8_t *sub, size_t len, const uint8_t *v
 	return r ? r : buf_append(c->out, "", 1);
 }
 
-int view_listxattr(struct view *v, uint64_t ino, bool privileged, struct buf *out)
+static int list_shown(struct view *v, uint64_t ino, bool privileged, struct buf *out)
 {
 	struct list_ctx c = { .out = out, .privileged = privileged };
 	struct view_lock l;
@@ -107,6 +119,20 @@ int view_listxattr(struct view *v, uint64_t ino, bool privileged, struct buf *ou
 	if (!r)
 		r = view_entries_locked(v, ino, KEY_XATTR, NULL, list_name, &c);
 	view_unlock(v, &l);
+	return r;
+}
+
+int view_listxattr(struct view *v, uint64_t ino, bool privileged, struct buf *out)
+{
+	const size_t len = out->len;
+	unsigned looks = 0;
+	int r;
+
+	do {
+		out->len = len;
+		view_look(looks);
+		r = list_shown(v, ino, privileged, out);
+	} while (view_look_again(v, &looks, r));
 	return r == -ENODATA ? -EIO : r;
 }
 

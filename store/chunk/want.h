@@ -11,12 +11,17 @@
  * it want_note is a bug (assert). A run that notes something must not be answered as if it had read
  * all.
  *
+ * The database may be slow, too: to a thread that says so (want_later) a node that is in no cache
+ * is not given while it holds a lock. It gets -EINPROGRESS, reads the node without the lock, and
+ * looks again. Nothing is noted in the list for this, and a run that it ends is not parked.
+ *
  * All of this belongs to the calling thread; there are no locks.
  */
 #ifndef VARVE_WANT_H
 #define VARVE_WANT_H
 
 #include <assert.h>
+#include <errno.h>
 #include <stdbool.h>
 
 #include "store/chunk/source.h"
@@ -33,9 +38,12 @@ struct want {
 struct want_state {
 	unsigned held; /* locks */
 	unsigned n;
-	bool done;		    /* the run has changed something that it must not do twice */
-	bool partial;		    /* it has changed something, and may do it again */
-	bool again;		    /* it wants what was fetched for it */
+	bool done;    /* the run has changed something that it must not do twice */
+	bool partial; /* it has changed something, and may do it again */
+	bool again;   /* it wants what was fetched for it */
+	bool later;   /* nodes that are in no cache are read later */
+	bool missed;  /* there was one: missed_node */
+	struct digest missed_node;
 	const struct want *answers; /* what was fetched for this run; borrowed */
 	size_t n_answers;
 	struct want list[WANTS_MAX];
@@ -78,6 +86,21 @@ static inline unsigned want_count(void)
 static inline void want_changed(bool repeatable)
 {
 	want_here.done |= !repeatable;
+}
+
+/* Whether nodes that are in no cache are read later: node_store_get fails with -EINPROGRESS. */
+static inline void want_later(bool later)
+{
+	want_here.later = later;
+	want_here.missed = false;
+}
+
+/* For node_store_get: read it later. */
+MUST_CHECK static inline int want_miss(const struct digest *node)
+{
+	want_here.missed = true;
+	want_here.missed_node = *node;
+	return -EINPROGRESS;
 }
 
 /*

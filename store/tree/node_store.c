@@ -373,6 +373,8 @@ int node_store_get(struct node_store *ns, const struct digest *d, struct node **
 	struct node *n = cache_find(ns, d);
 	if (!n) {
 		struct cached *c;
+		if (want_here.later)
+			return want_miss(d);
 		int r = load(ns, d, &c);
 		if (r < 0)
 			return r;

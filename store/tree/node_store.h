@@ -35,7 +35,8 @@ struct node {
  * From the cache, the database or the far source. 0, -ENODATA (missing), -EBADMSG
  * (malformed), -EIO, -ENOMEM. Does not rehash what it reads from the database: the database's
  * checksums cover its files, node_store_verify() covers the rest. -EINPROGRESS: only the far source
- * may have it, and this thread may not wait; it is noted (store/chunk/want.h).
+ * may have it, and this thread may not wait; it is noted (store/chunk/want.h). Or it is in no
+ * cache, and the thread reads such nodes later (want_later).
  */
 MUST_CHECK int node_store_get(struct node_store *ns, const struct digest *d, struct node **out);
 /*

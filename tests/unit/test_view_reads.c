@@ -2,57 +2,12 @@
  * view: reads that wait for the database, beside everything else that the mount does meanwhile.
  * wrap: kv_get
  */
-#include "tests/unit/mount_fixture.h"
+#include "tests/unit/slow_kv.h"
 
-#include <time.h>
+#include <linux/falloc.h>
 
 #include "fs/mount/mount.h"
 #include "store/gc/gc.h"
-
-/* ---- a database that is slow for one thread ---- */
-
-/* So long at most: who waits for that reader does not hang for ever, and the test tells it. */
-#define SLOW_S 20
-
-static struct {
-	pthread_mutex_t lock; /* guards what follows */
-	pthread_cond_t changed;
-	bool held;	/* chunks come when it is false */
-	bool gave_up;	/* one came before */
-	bool waiting;	/* for a chunk */
-	unsigned asked; /* chunks, of the database */
-} slow = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
-
-static _Thread_local bool is_slow;
-
-int __real_kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
-		  struct kv_value *out);
-int __wrap_kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
-		  struct kv_value *out);
-
-static void wait_for_the_disk(void)
-{
-	struct timespec end;
-
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += SLOW_S;
-	pthread_mutex_lock(&slow.lock);
-	slow.asked++;
-	slow.waiting = true;
-	pthread_cond_broadcast(&slow.changed);
-	while (slow.held && !slow.gave_up)
-		slow.gave_up = pthread_cond_timedwait(&slow.changed, &slow.lock, &end) == ETIMEDOUT;
-	slow.waiting = false;
-	pthread_mutex_unlock(&slow.lock);
-}
-
-int __wrap_kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
-		  struct kv_value *out)
-{
-	if (is_slow && f == KV_CHUNK)
-		wait_for_the_disk();
-	return __real_kv_get(kv, f, key, klen, out);
-}
 
 /* ---- a reader of it ---- */
 
@@ -74,30 +29,16 @@ static void *read_slowly(void *arg)
 	return NULL;
 }
 
-/* It waits for its first chunk. */
 static void start_reader(struct reader *r, struct mf *f, uint64_t ino, size_t len)
 {
 	*r = (struct reader){ .f = f, .ino = ino, .len = len, .bytes = malloc(len) };
 	assert_non_null(r->bytes);
-	slow.held = true;
-	slow.gave_up = slow.waiting = false;
-	slow.asked = 0;
-	assert_int_equal(pthread_create(&r->thread, NULL, read_slowly, r), 0);
-	pthread_mutex_lock(&slow.lock);
-	while (!slow.waiting)
-		pthread_cond_wait(&slow.changed, &slow.lock);
-	pthread_mutex_unlock(&slow.lock);
+	r->thread = start_slowly(KV_CHUNK, read_slowly, r);
 }
 
-/* Its chunks come; nobody has waited for it. */
 static void end_reader(struct reader *r)
 {
-	pthread_mutex_lock(&slow.lock);
-	slow.held = false;
-	pthread_cond_broadcast(&slow.changed);
-	pthread_mutex_unlock(&slow.lock);
-	pthread_join(r->thread, NULL);
-	assert_false(slow.gave_up);
+	end_slowly(r->thread);
 }
 
 /* ---- files ---- */
@@ -259,20 +200,6 @@ static void a_long_read_has_every_piece_in_its_place(void **state)
 	free(x.data);
 }
 
-static void drop_chunks(struct mf *f)
-{
-	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
-	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new_heads(f->fx.s->kv, KV_CHUNK);
-	size_t len;
-
-	for (kv_iter_seek(it, "", 0); kv_iter_valid(it); kv_iter_next(it)) {
-		const void *key = kv_iter_key(it, &len);
-
-		kv_batch_del(f->fx.s->kv, b, KV_CHUNK, key, len);
-	}
-	assert_int_equal(kv_write(f->fx.s->kv, b, KV_NO_LOG), 0);
-}
-
 static void a_chunk_that_is_missing_is_told(void **state)
 {
 	struct mf *f = *state;
@@ -280,7 +207,7 @@ static void a_chunk_that_is_missing_is_told(void **state)
 	uint8_t some[10];
 
 	make_cold(f, &x, FILE_BYTES);
-	drop_chunks(f);
+	slow_kv_drop(f, KV_CHUNK);
 	assert_int_equal(view_read(f->v, x.ino, 0, some, sizeof(some)), -ENODATA);
 	free(x.data);
 }
