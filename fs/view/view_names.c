@@ -241,20 +241,14 @@ out:
 	return r;
 }
 
-static int create(struct view *v, uint64_t dir, const char *name, uint32_t mode, uint64_t rdev,
-		  const char *target, const struct view_cred *cred, struct view_attr *out)
+static int create_once(struct view *v, uint64_t ino, uint64_t dir, const char *name,
+		       const struct view_cred *cred, struct inode_rec *rec)
 {
-	/* Relaxed: numbers only need to be distinct. */
-	uint64_t ino = atomic_fetch_add_explicit(&v->next_ino, 1, memory_order_relaxed);
 	uint64_t inos[2] = { dir, ino };
-	struct inode_rec rec;
 	struct view_lock l;
 	struct upper_tx tx;
-	int r = name ? check_len(strlen(name)) : 0;
+	int r;
 
-	if (r)
-		return r;
-	rec_init(&rec, mode, rdev, target);
 	view_lock(v, &l, true, 2, inos);
 	view_tx_begin(v, &tx);
 	tx.made_ino = ino;
@@ -269,7 +263,7 @@ static int create(struct view *v, uint64_t dir, const char *name, uint32_t mode,
 		 */
 		r = name ? 0 : live_add(v->live, ino, 1);
 		if (!r) {
-			r = create_locked(v, &tx, dir, name, cred, u, &rec);
+			r = create_locked(v, &tx, dir, name, cred, u, rec);
 			if (r && !name)
 				(void)live_sub(v->live, ino, 1);
 		}
@@ -280,6 +274,25 @@ static int create(struct view *v, uint64_t dir, const char *name, uint32_t mode,
 	}
 	upper_tx_end(&tx);
 	view_unlock(v, &l);
+	return r;
+}
+
+static int create(struct view *v, uint64_t dir, const char *name, uint32_t mode, uint64_t rdev,
+		  const char *target, const struct view_cred *cred, struct view_attr *out)
+{
+	/* Relaxed: numbers only need to be distinct. */
+	uint64_t ino = atomic_fetch_add_explicit(&v->next_ino, 1, memory_order_relaxed);
+	struct inode_rec rec;
+	unsigned looks = 0;
+	int r = name ? check_len(strlen(name)) : 0;
+
+	if (r)
+		return r;
+	do {
+		view_look(looks);
+		rec_init(&rec, mode, rdev, target);
+		r = create_once(v, ino, dir, name, cred, &rec);
+	} while (view_look_again(v, &looks, r));
 	out->ino = ino;
 	out->rec = rec;
 	out->rec.target = NULL;
@@ -335,14 +348,37 @@ out:
 	return r;
 }
 
-int view_link(struct view *v, uint64_t ino, uint64_t dir, const char *name, struct view_attr *out)
+/* inos: the inode; the directory; that of its only link, whose name is read, or any of these. */
+static int link_once(struct view *v, const uint64_t inos[3], const char *name,
+		     struct view_attr *out)
 {
-	/* The first link's directory is read for its name, so it is locked as well. */
-	uint64_t inos[3] = { ino, dir, dir };
-	struct view_attr a;
 	struct view_rec rec;
 	struct view_lock l;
 	struct upper_tx tx;
+	int r;
+
+	view_lock(v, &l, true, 3, inos);
+	r = view_rec_locked(v, inos[0], &rec);
+	if (!r && rec.rec.nlink == 1 && rec.rec.parent != inos[2])
+		r = -EAGAIN; /* moved in between: the kernel excludes that */
+	if (!r) {
+		view_tx_begin(v, &tx);
+		r = link_locked(v, &tx, inos[0], inos[1], name, &rec);
+		upper_tx_end(&tx);
+	}
+	out->ino = inos[0];
+	out->rec = rec.rec;
+	out->rec.target = NULL;
+	view_rec_fini(&rec);
+	view_unlock(v, &l);
+	return r;
+}
+
+int view_link(struct view *v, uint64_t ino, uint64_t dir, const char *name, struct view_attr *out)
+{
+	uint64_t inos[3] = { ino, dir, dir };
+	struct view_attr a;
+	unsigned looks = 0;
 	int r = check_len(strlen(name));
 
 	if (!r)
@@ -351,20 +387,10 @@ int view_link(struct view *v, uint64_t ino, uint64_t dir, const char *name, stru
 		return r;
 	if (a.rec.nlink == 1)
 		inos[2] = a.rec.parent;
-	view_lock(v, &l, true, 3, inos);
-	r = view_rec_locked(v, ino, &rec);
-	if (!r && rec.rec.nlink == 1 && rec.rec.parent != inos[2])
-		r = -EAGAIN; /* moved in between: the kernel excludes that */
-	if (!r) {
-		view_tx_begin(v, &tx);
-		r = link_locked(v, &tx, ino, dir, name, &rec);
-		upper_tx_end(&tx);
-	}
-	out->ino = ino;
-	out->rec = rec.rec;
-	out->rec.target = NULL;
-	view_rec_fini(&rec);
-	view_unlock(v, &l);
+	do {
+		view_look(looks);
+		r = link_once(v, inos, name, out);
+	} while (view_look_again(v, &looks, r));
 	return r;
 }
 
@@ -437,11 +463,29 @@ static int remove_locked(struct view *v, struct upper_tx *tx, uint64_t dir, cons
 	return r;
 }
 
+static int remove_ino(struct view *v, uint64_t dir, const char *name, uint64_t ino, bool want_dir)
+{
+	uint64_t inos[2] = { dir, ino };
+	struct view_lock l;
+	struct upper_tx tx;
+	unsigned looks = 0;
+	int r;
+
+	do {
+		view_look(looks);
+		view_lock(v, &l, true, 2, inos);
+		view_tx_begin(v, &tx);
+		tx.unlimited = true;
+		r = remove_locked(v, &tx, dir, name, ino, want_dir);
+		upper_tx_end(&tx);
+		view_unlock(v, &l);
+	} while (view_look_again(v, &looks, r));
+	return r;
+}
+
 static int remove_name(struct view *v, uint64_t dir, const char *name, bool want_dir)
 {
 	struct view_attr a;
-	struct view_lock l;
-	struct upper_tx tx;
 	int r;
 
 	do {
@@ -450,14 +494,7 @@ static int remove_name(struct view *v, uint64_t dir, const char *name, bool want
 			continue;
 		if (r)
 			return r;
-		uint64_t inos[2] = { dir, a.ino };
-
-		view_lock(v, &l, true, 2, inos);
-		view_tx_begin(v, &tx);
-		tx.unlimited = true;
-		r = remove_locked(v, &tx, dir, name, a.ino, want_dir);
-		upper_tx_end(&tx);
-		view_unlock(v, &l);
+		r = remove_ino(v, dir, name, a.ino, want_dir);
 	} while (r == -EAGAIN);
 	if (!r && live_count(v->live, a.ino) == 0)
 		view_forget(v, a.ino, 0);

@@ -239,30 +239,18 @@ static int rename_locked(struct rename_op *op, unsigned flags)
 	return upper_tx_commit(&op->tx);
 }
 
-static int rename_once(struct rename_op *op, unsigned flags)
+/* ino[] is set; -EAGAIN if the names have others meanwhile. */
+static int rename_inos(struct rename_op *op, unsigned flags)
 {
+	uint64_t inos[5] = { op->dir[0], op->dir[1], op->ino[0],
+			     op->ino[1] ? op->ino[1] : op->ino[0],
+			     op->whiteout ? op->whiteout : op->ino[0] };
 	struct view *v = op->v;
 	struct view_lock l;
 	int r;
 
-	for (int i = 0; i < 2; i++) {
-		struct view_attr a;
-
-		r = view_lookup(v, op->dir[i], op->name[i], &a);
-		if (r && !(r == -ENOENT && i == 1))
-			return r;
-		op->ino[i] = r ? 0 : a.ino;
-		memset(&op->dr[i], 0, sizeof(op->dr[i]));
-		memset(&op->r[i], 0, sizeof(op->r[i]));
-	}
-	/* Relaxed: numbers only need to be distinct. */
-	op->whiteout = flags & RENAME_WHITEOUT
-			       ? atomic_fetch_add_explicit(&v->next_ino, 1, memory_order_relaxed)
-			       : 0;
-	uint64_t inos[5] = { op->dir[0], op->dir[1], op->ino[0],
-			     op->ino[1] ? op->ino[1] : op->ino[0],
-			     op->whiteout ? op->whiteout : op->ino[0] };
-
+	memset(op->dr, 0, sizeof(op->dr));
+	memset(op->r, 0, sizeof(op->r));
 	op->now = view_now();
 	view_lock(v, &l, true, 5, inos);
 	view_tx_begin(v, &op->tx);
@@ -277,6 +265,31 @@ static int rename_once(struct rename_op *op, unsigned flags)
 	}
 	upper_tx_end(&op->tx);
 	view_unlock(v, &l);
+	return r;
+}
+
+static int rename_once(struct rename_op *op, unsigned flags)
+{
+	struct view *v = op->v;
+	unsigned looks = 0;
+	int r;
+
+	for (int i = 0; i < 2; i++) {
+		struct view_attr a;
+
+		r = view_lookup(v, op->dir[i], op->name[i], &a);
+		if (r && !(r == -ENOENT && i == 1))
+			return r;
+		op->ino[i] = r ? 0 : a.ino;
+	}
+	/* Relaxed: numbers only need to be distinct. */
+	op->whiteout = flags & RENAME_WHITEOUT
+			       ? atomic_fetch_add_explicit(&v->next_ino, 1, memory_order_relaxed)
+			       : 0;
+	do {
+		view_look(looks);
+		r = rename_inos(op, flags);
+	} while (view_look_again(v, &looks, r));
 	return r;
 }
 

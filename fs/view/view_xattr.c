@@ -202,19 +202,23 @@ int view_setxattr(struct view *v, uint64_t ino, const char *name, const void *va
 {
 	struct view_lock l;
 	struct upper_tx tx;
+	unsigned looks = 0;
 	int r = xattr_name_check(name, strlen(name));
 
 	if (r)
 		return r;
 	if (size > XATTR_VALUE_MAX)
 		return -E2BIG;
-	view_lock(v, &l, true, 1, &ino);
-	struct unode *u = upper_get(v->cur, ino);
+	do {
+		view_look(looks);
+		view_lock(v, &l, true, 1, &ino);
+		struct unode *u = upper_get(v->cur, ino);
 
-	view_tx_begin(v, &tx);
-	r = u ? setxattr_tx(v, &tx, u, name, value, size, flags, kill_sgid) : -ENOMEM;
-	upper_tx_end(&tx);
-	view_unlock(v, &l);
+		view_tx_begin(v, &tx);
+		r = u ? setxattr_tx(v, &tx, u, name, value, size, flags, kill_sgid) : -ENOMEM;
+		upper_tx_end(&tx);
+		view_unlock(v, &l);
+	} while (view_look_again(v, &looks, r));
 	return r;
 }
 
@@ -248,17 +252,21 @@ int view_removexattr(struct view *v, uint64_t ino, const char *name)
 {
 	struct view_lock l;
 	struct upper_tx tx;
+	unsigned looks = 0;
 	int r = xattr_name_check(name, strlen(name));
 
 	if (r)
 		return r;
-	view_lock(v, &l, true, 1, &ino);
-	struct unode *u = upper_get(v->cur, ino);
+	do {
+		view_look(looks);
+		view_lock(v, &l, true, 1, &ino);
+		struct unode *u = upper_get(v->cur, ino);
 
-	view_tx_begin(v, &tx);
-	tx.unlimited = true;
-	r = u ? removexattr_tx(v, &tx, u, name) : -ENOMEM;
-	upper_tx_end(&tx);
-	view_unlock(v, &l);
+		view_tx_begin(v, &tx);
+		tx.unlimited = true;
+		r = u ? removexattr_tx(v, &tx, u, name) : -ENOMEM;
+		upper_tx_end(&tx);
+		view_unlock(v, &l);
+	} while (view_look_again(v, &looks, r));
 	return r;
 }

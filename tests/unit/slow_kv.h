@@ -57,6 +57,7 @@ int __wrap_kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
 /* fn(arg), which says that it is slow, waits for its first chunk or node. */
 static inline pthread_t start_slowly(enum kv_family family, void *(*fn)(void *), void *arg)
 {
+	struct timespec end;
 	pthread_t thread;
 
 	slow.family = family;
@@ -65,8 +66,10 @@ static inline pthread_t start_slowly(enum kv_family family, void *(*fn)(void *),
 	slow.asked = 0;
 	assert_int_equal(pthread_create(&thread, NULL, fn, arg), 0);
 	pthread_mutex_lock(&slow.lock);
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += SLOW_S;
 	while (!slow.waiting)
-		pthread_cond_wait(&slow.changed, &slow.lock);
+		assert_int_equal(pthread_cond_timedwait(&slow.changed, &slow.lock, &end), 0);
 	pthread_mutex_unlock(&slow.lock);
 	return thread;
 }

@@ -5,6 +5,7 @@
 #include "tests/unit/slow_kv.h"
 
 #include <linux/falloc.h>
+#include <sys/xattr.h>
 
 #include "fs/mount/mount.h"
 
@@ -93,6 +94,40 @@ static int64_t op_fallocate(const struct operation *o)
 	return view_fallocate(o->f->v, o->ino, FALLOC_FL_KEEP_SIZE, 0, 10, 0);
 }
 
+static int64_t op_create(const struct operation *o)
+{
+	struct view_attr a;
+
+	return view_create(o->f->v, o->dir, "made", S_IFREG | 0644, 0, NULL, &mf_root, &a);
+}
+
+static int64_t op_link(const struct operation *o)
+{
+	struct view_attr a;
+
+	return view_link(o->f->v, o->ino, o->dir, "linked", &a);
+}
+
+static int64_t op_unlink(const struct operation *o)
+{
+	return view_unlink(o->f->v, o->dir, "made");
+}
+
+static int64_t op_rename(const struct operation *o)
+{
+	return view_rename(o->f->v, o->dir, "linked", o->dir, "moved", 0);
+}
+
+static int64_t op_setxattr(const struct operation *o)
+{
+	return view_setxattr(o->f->v, o->ino, "user.z", "y", 1, XATTR_CREATE, false);
+}
+
+static int64_t op_removexattr(const struct operation *o)
+{
+	return view_removexattr(o->f->v, o->ino, "user.z");
+}
+
 static int64_t op_base_file(const struct operation *o)
 {
 	struct view_base_file b;
@@ -138,8 +173,9 @@ static void make_many(struct operation *o)
 static void slow_nodes_hold_up_nobody(void **state)
 {
 	static int64_t (*const all[])(const struct operation *o) = {
-		op_read, op_lookup, op_getattr,	 op_readdir,   op_getxattr,  op_listxattr,
-		op_seek, op_write,  op_truncate, op_fallocate, op_base_file, op_names,
+		op_read,   op_lookup, op_getattr,  op_readdir,	 op_getxattr,  op_listxattr,
+		op_seek,   op_write,  op_truncate, op_fallocate, op_base_file, op_names,
+		op_create, op_link,   op_unlink,   op_rename,	 op_setxattr,  op_removexattr,
 	};
 	struct operation o = { .f = *state };
 
