@@ -64,6 +64,7 @@ static int path_from_json(const json_t *j, const char *key, char **out)
 static int from_json(json_t *j, struct mount_record *out)
 {
 	const char *id, *snapshot, *name, *base, *sealing;
+	uint8_t id_bytes[UPPER_ID_SIZE];
 	int version, ro, vol, dev, suid, cache, attached, discarding, container_root = 0;
 	json_int_t quota, created, epoch, sealing_epoch, sealing_next, detached = 0,
 								       quota_inodes = 0;
@@ -83,7 +84,7 @@ static int from_json(json_t *j, struct mount_record *out)
 	    copy_text(snapshot, out->snapshot_id, sizeof(out->snapshot_id)) ||
 	    copy_text(name, out->snapshot_name, sizeof(out->snapshot_name)) ||
 	    copy_text(sealing, out->sealing_snapshot, sizeof(out->sealing_snapshot)) ||
-	    digest_from_hex(base, &out->base))
+	    mount_id_bytes(out->id, id_bytes) || digest_from_hex(base, &out->base))
 		return -EBADMSG;
 	out->read_only = ro;
 	out->is_volatile = vol;

@@ -181,7 +181,7 @@ static void a_call_that_hangs_does_not_save_containers(void **state)
 static void bad_starts_say_why_and_leave_nothing(void **state)
 {
 	const struct runtime_options missing = { .program = "no-such-runtime" };
-	struct container_options o = { .id = "x", .rootfs = "/nonexistent" };
+	struct container_options o = { .id = "x", .rootfs = "/proc/nonexistent" };
 	struct runtime_options ro = missing;
 	struct error err = ERROR_INIT;
 	struct container *c;
@@ -191,7 +191,7 @@ static void bad_starts_say_why_and_leave_nothing(void **state)
 	(void)state;
 	cf_open_started(&f);
 	assert_int_equal(container_start(f.rt, &o, &c, &err), -EIO);
-	assert_non_null(strstr(err.msg, "/nonexistent"));
+	assert_non_null(strstr(err.msg, "/proc/nonexistent"));
 	o.id = "../x";
 	assert_int_equal(container_start(f.rt, &o, &c, &err), -EINVAL);
 	o.id = "";
