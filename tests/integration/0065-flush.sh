@@ -2,7 +2,7 @@
 # A checkpoint has what was written before it, of files that are open too. A daemon that is
 # killed while the kernel writes dirty pages back, in the flush of a checkpoint, a lazy
 # unmount or a search for data, ends at once: it must not wait for its own answers.
-# tags: quick asan
+# tags: quick
 # timeout: 120
 . "${0%/*}/lib.sh"
 need root fuse python3 jq

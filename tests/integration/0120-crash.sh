@@ -1,7 +1,7 @@
 #!/bin/bash
 # kill -9 of the daemon under load: all that had to survive has survived.
 # VARVE_CRASH_ROUNDS (10; 100 with VARVE_LONG=1): how often.
-# tags: asan model
+# tags: model
 # timeout: 1200
 . "${0%/*}/lib.sh"
 need root fuse curl jq helper:crashload
