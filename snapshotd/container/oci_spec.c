@@ -4,6 +4,11 @@
 
 #define PIDS_DEFAULT 4096
 #define CPU_PERIOD_US 100000
+/*
+ * Of 1024, which the daemon and the host's programs have. Many busy processes of one container
+ * would make these wait for hundreds of milliseconds, and through the daemon all other containers.
+ */
+#define CPU_SHARES 100
 #define OPEN_FILES_SOFT 65536
 #define OPEN_FILES_HARD 1048576
 #define OOM_NEVER (-1000)
@@ -122,6 +127,15 @@ static json_t *mounts(const struct oci_host *host)
 
 /* --- limits --- */
 
+/* cpus: 0: no limit. */
+static json_t *cpu(double cpus)
+{
+	if (cpus > 0)
+		return json_pack("{s:i, s:I, s:i}", "shares", CPU_SHARES, "quota",
+				 (json_int_t)(cpus * CPU_PERIOD_US), "period", CPU_PERIOD_US);
+	return json_pack("{s:i}", "shares", CPU_SHARES);
+}
+
 static json_t *resources(const struct container_options *o, const struct oci_host *host)
 {
 	json_t *r = json_pack("{s:[{s:b, s:s}], s:{s:I}}", "devices", "allow", 0, "access", "rwm",
@@ -134,11 +148,8 @@ static json_t *resources(const struct container_options *o, const struct oci_hos
 	if (ok && bytes && host->limit_swap)
 		ok = json_object_set_new(json_object_get(r, "memory"), "swap",
 					 json_integer(bytes)) == 0;
-	if (ok && o->cpus > 0)
-		ok = json_object_set_new(r, "cpu",
-					 json_pack("{s:I, s:I}", "quota",
-						   (json_int_t)(o->cpus * CPU_PERIOD_US), "period",
-						   (json_int_t)CPU_PERIOD_US)) == 0;
+	if (ok)
+		ok = json_object_set_new(r, "cpu", cpu(o->cpus)) == 0;
 	if (ok)
 		return r;
 	json_decref(r);

@@ -82,6 +82,10 @@ head -c 20000000 /dev/zero >"$T/up"
 # --- an upload whose program stands still ---
 create
 one=$sb
+# Its processes together are given less of the processors than one of the host's: v1's of 1024, v2's
+# of 100.
+like 'a busy sandbox leaves the processors to others' "$(find /sys/fs/cgroup -maxdepth 3 -path "*$one*" \
+	\( -name cpu.shares -o -name cpu.weight \) -exec grep -H . {} +)" 'cpu\.(shares:100|weight:[1-9])$'
 begin_upload() {
 	curl -sS --unix-socket "$SOCK" --limit-rate 1M -T "$T/up" \
 		"http://x/api/sandboxes/$one/files?path=/srv/up" >/dev/null 2>&1 &

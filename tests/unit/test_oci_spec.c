@@ -67,7 +67,8 @@ static void the_least_is_safe(void **state)
 	assert_string_equal(text(s, "linux.cgroupsPath"), "/varve-x");
 	assert_int_equal(json_integer_value(at(s, "linux.resources.pids.limit")), 4096);
 	assert_null(at(s, "linux.resources.memory"));
-	assert_null(at(s, "linux.resources.cpu"));
+	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.shares")), 100);
+	assert_null(at(s, "linux.resources.cpu.quota"));
 	assert_true(json_is_false(at(s, "linux.resources.devices.0.allow")));
 	assert_string_equal(text(s, "linux.resources.devices.0.access"), "rwm");
 	assert_null(at(s, "process.oomScoreAdj"));
@@ -106,6 +107,7 @@ static void options_become_limits(void **state)
 	assert_int_equal(json_integer_value(at(s, "linux.resources.pids.limit")), 100);
 	assert_int_equal(json_integer_value(at(s, "linux.resources.memory.limit")), 1ull << 33);
 	assert_int_equal(json_integer_value(at(s, "linux.resources.memory.swap")), 1ull << 33);
+	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.shares")), 100);
 	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.quota")), 150000);
 	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.period")), 100000);
 	assert_int_equal(json_integer_value(at(s, "process.oomScoreAdj")), -1000);
