@@ -4,11 +4,12 @@
 
 #define PIDS_DEFAULT 4096
 #define CPU_PERIOD_US 100000
+#define CPU_SHARES 1024 /* as the daemon and the host's programs have */
 /*
- * Of 1024, which the daemon and the host's programs have. Many busy processes of one container
- * would make these wait for hundreds of milliseconds, and through the daemon all other containers.
+ * Many busy processes of one container would make these wait for hundreds of milliseconds, and
+ * through the daemon all other containers.
  */
-#define CPU_SHARES 100
+#define YIELDING_CPU_SHARES 100
 #define OPEN_FILES_SOFT 65536
 #define OPEN_FILES_HARD 1048576
 #define OOM_NEVER (-1000)
@@ -127,13 +128,14 @@ static json_t *mounts(const struct oci_host *host)
 
 /* --- limits --- */
 
-/* cpus: 0: no limit. */
-static json_t *cpu(double cpus)
+static json_t *cpu(const struct container_options *o)
 {
-	if (cpus > 0)
-		return json_pack("{s:i, s:I, s:i}", "shares", CPU_SHARES, "quota",
-				 (json_int_t)(cpus * CPU_PERIOD_US), "period", CPU_PERIOD_US);
-	return json_pack("{s:i}", "shares", CPU_SHARES);
+	int shares = o->yields ? YIELDING_CPU_SHARES : CPU_SHARES;
+
+	if (o->cpus > 0)
+		return json_pack("{s:i, s:I, s:i}", "shares", shares, "quota",
+				 (json_int_t)(o->cpus * CPU_PERIOD_US), "period", CPU_PERIOD_US);
+	return json_pack("{s:i}", "shares", shares);
 }
 
 static json_t *resources(const struct container_options *o, const struct oci_host *host)
@@ -149,7 +151,7 @@ static json_t *resources(const struct container_options *o, const struct oci_hos
 		ok = json_object_set_new(json_object_get(r, "memory"), "swap",
 					 json_integer(bytes)) == 0;
 	if (ok)
-		ok = json_object_set_new(r, "cpu", cpu(o->cpus)) == 0;
+		ok = json_object_set_new(r, "cpu", cpu(o)) == 0;
 	if (ok)
 		return r;
 	json_decref(r);

@@ -67,7 +67,7 @@ static void the_least_is_safe(void **state)
 	assert_string_equal(text(s, "linux.cgroupsPath"), "/varve-x");
 	assert_int_equal(json_integer_value(at(s, "linux.resources.pids.limit")), 4096);
 	assert_null(at(s, "linux.resources.memory"));
-	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.shares")), 100);
+	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.shares")), 1024);
 	assert_null(at(s, "linux.resources.cpu.quota"));
 	assert_true(json_is_false(at(s, "linux.resources.devices.0.allow")));
 	assert_string_equal(text(s, "linux.resources.devices.0.access"), "rwm");
@@ -94,6 +94,7 @@ static void options_become_limits(void **state)
 					     .hostname = "box",
 					     .memory_bytes = 1ull << 33,
 					     .cpus = 1.5,
+					     .yields = true,
 					     .pids = 100,
 					     .network_none = true };
 	struct oci_host host = plain;
