@@ -4,10 +4,9 @@
 
 #define PIDS_DEFAULT 4096
 #define CPU_PERIOD_US 100000
-#define CPU_SHARES 1024 /* as the daemon and the host's programs have */
 /*
- * Many busy processes of one container would make these wait for hundreds of milliseconds, and
- * through the daemon all other containers.
+ * Of 1024, which the daemon and the host's programs have. Many busy processes of one container
+ * would make these wait for hundreds of milliseconds, and through the daemon all other containers.
  */
 #define YIELDING_CPU_SHARES 100
 #define OPEN_FILES_SOFT 65536
@@ -128,14 +127,23 @@ static json_t *mounts(const struct oci_host *host)
 
 /* --- limits --- */
 
-static json_t *cpu(const struct container_options *o)
+/* Without shares a group has the usual weight, which differs between cgroup v1 and v2. */
+static int add_cpu(json_t *resources, const struct container_options *o)
 {
-	int shares = o->yields ? YIELDING_CPU_SHARES : CPU_SHARES;
+	json_t *cpu = json_object();
+	int r = cpu ? 0 : -1;
 
-	if (o->cpus > 0)
-		return json_pack("{s:i, s:I, s:i}", "shares", shares, "quota",
-				 (json_int_t)(o->cpus * CPU_PERIOD_US), "period", CPU_PERIOD_US);
-	return json_pack("{s:i}", "shares", shares);
+	if (!r && o->yields)
+		r = json_object_set_new(cpu, "shares", json_integer(YIELDING_CPU_SHARES));
+	if (!r && o->cpus > 0) {
+		r = json_object_set_new(cpu, "quota",
+					json_integer((json_int_t)(o->cpus * CPU_PERIOD_US)));
+		r = r ? r : json_object_set_new(cpu, "period", json_integer(CPU_PERIOD_US));
+	}
+	if (!r && json_object_size(cpu) > 0)
+		r = json_object_set(resources, "cpu", cpu);
+	json_decref(cpu);
+	return r;
 }
 
 static json_t *resources(const struct container_options *o, const struct oci_host *host)
@@ -150,9 +158,7 @@ static json_t *resources(const struct container_options *o, const struct oci_hos
 	if (ok && bytes && host->limit_swap)
 		ok = json_object_set_new(json_object_get(r, "memory"), "swap",
 					 json_integer(bytes)) == 0;
-	if (ok)
-		ok = json_object_set_new(r, "cpu", cpu(o)) == 0;
-	if (ok)
+	if (ok && add_cpu(r, o) == 0)
 		return r;
 	json_decref(r);
 	return NULL;
