@@ -20,7 +20,13 @@ struct export_sink {
 /* An export_write_fn; arg is the sink. */
 int export_sink_write(void *sink, const void *data, size_t len);
 
-/* The words of export: is it an OCI image that they ask for? Else CLI_USAGE. */
-MUST_CHECK int export_words(const struct args *args, bool *out_oci, struct error *err);
+/* Both get the snapshot's name; the tar goes to the sink, the image to a directory. */
+struct export_ways {
+	int (*tar)(struct cli *cli, const char *name, struct export_sink *s, struct error *err);
+	int (*oci)(struct cli *cli, const char *name, const char *dir, struct error *err);
+};
+/* The command, with its words: by the way that they ask for. CLI_USAGE: neither. */
+MUST_CHECK int export_run(struct cli *cli, const struct args *args, const struct export_ways *ways,
+			  struct error *err);
 
 #endif

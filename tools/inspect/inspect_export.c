@@ -34,18 +34,6 @@ static int tar_to_sink(struct cli *cli, const char *name, struct export_sink *s,
 	return r;
 }
 
-static int export_tar_to(struct cli *cli, const char *name, const char *path, struct error *err)
-{
-	struct export_sink s = { .file = OUT_FILE_NONE };
-	int r = out_file_open(&s.file, path, err);
-
-	progress_bar_init(&s.bar);
-	if (r == 0)
-		r = tar_to_sink(cli, name, &s, err);
-	progress_bar_fini(&s.bar);
-	return out_file_close(&s.file, r, err);
-}
-
 static int export_oci_to(struct cli *cli, const char *name, const char *path, struct error *err)
 {
 	struct progress_bar bar;
@@ -70,11 +58,7 @@ static int export_oci_to(struct cli *cli, const char *name, const char *path, st
 
 int inspect_export(struct cli *cli, const struct args *args, struct error *err)
 {
-	const char *name = args->words[0], *path = args->words[2];
-	bool oci = false;
-	int r = export_words(args, &oci, err);
+	const struct export_ways ways = { tar_to_sink, export_oci_to };
 
-	if (r != 0)
-		return r;
-	return oci ? export_oci_to(cli, name, path, err) : export_tar_to(cli, name, path, err);
+	return export_run(cli, args, &ways, err);
 }
