@@ -10,9 +10,11 @@
  *  - PUT_ONCE creates a key or fails with -EEXIST: of many callers one wins, on any host;
  *  - a LIST shows every PUT that was acknowledged before the LIST began;
  *  - a request with `signed_at` is refused (-ESTALE) if that is more than OBJECT_DATE_MAX seconds
- *    before the service's own clock. (A directory cannot: object_store_has_clock is false.)
+ *    before the service's own clock. (A directory cannot: its
+ *    has_clock is false.)
  *
- * Keys: 1 to OBJECT_KEY_MAX bytes of [a-z0-9._/-], no empty part, no part "." or "..".
+ * Keys: 1 to OBJECT_KEY_MAX bytes of [a-z0-9._/-]. No part is empty or begins with '.', and no
+ * key is another's beginning at a '/': a directory could not keep both.
  *
  * Results, the same for every backend:
  *   0, -ENOENT (no such key), -EEXIST (PUT_ONCE: the key is there; maybe by this very request,
@@ -46,6 +48,7 @@ enum object_op {
 	OBJECT_LIST,	 /* keys that begin with `key` */
 	OBJECT_DELETE,	 /* the keys in `names`; absent ones are no error */
 };
+#define OBJECT_OPS (OBJECT_DELETE + 1)
 
 /* Who waits. Where requests queue, the lower number goes first. */
 enum object_priority {
@@ -106,9 +109,9 @@ struct object_store_ops {
 };
 
 struct object_counts {
-	uint64_t requests[OBJECT_DELETE + 1]; /* attempts, by operation */
-	uint64_t bytes_in, bytes_out;	      /* of bodies */
-	uint64_t failed; /* requests that ended with a failure other than -ENOENT, -EEXIST */
+	uint64_t requests[OBJECT_OPS]; /* attempts, by operation */
+	uint64_t bytes_in, bytes_out;  /* of bodies */
+	uint64_t failed; /* requests that ended with a failure other than -ENOENT and -EEXIST */
 	uint64_t retried, throttled;
 };
 
@@ -118,7 +121,7 @@ struct object_store {
 	bool read_only; /* PUT, PUT_ONCE and DELETE are -EROFS before they reach the backend */
 	bool has_clock; /* it refuses dates that are too old */
 	/* Counted by the backend; read with object_store_counts. */
-	struct object_counts counts;
+	_Atomic uint64_t requests[OBJECT_OPS], bytes_in, bytes_out, failed, retried, throttled;
 };
 
 /*
@@ -128,7 +131,7 @@ struct object_store {
 void object_submit(struct object_store *os, struct object_request *r);
 /* Submit n requests and wait for all. `done` and `arg` are used by this. */
 void object_run(struct object_store *os, struct object_request *r, size_t n);
-void object_store_counts(const struct object_store *os, struct object_counts *out);
+void object_store_counts(struct object_store *os, struct object_counts *out);
 /* NULL is accepted. */
 void object_store_close(struct object_store *os);
 DEFINE_CLEANUP(struct object_store *, object_store_close)

@@ -1,0 +1,24 @@
+/*
+ * object_dir.h - a directory as a bucket: for NFS, for one host with several daemons, for tests.
+ *
+ * A key is a path below the directory. A new object is written to ".tmp/", synced, and then renamed
+ * (PUT) or linked (PUT_ONCE) to its key, so that nobody sees half of one and link(2) decides who
+ * was first, on NFS too. Directories without files are not part of the bucket. One key cannot be
+ * the beginning of another at a '/': that is -EINVAL.
+ *
+ * A request is done by the thread that submits it. The date of an answer is this host's.
+ */
+#ifndef VARVE_OBJECT_DIR_H
+#define VARVE_OBJECT_DIR_H
+
+#include <stdbool.h>
+
+#include "store/share/object_store.h"
+
+/*
+ * `dir` is created, with its parents, unless read_only. -ENOENT, -ENOTDIR, -EACCES, ... and why.
+ */
+MUST_CHECK int object_dir_open(const char *dir, bool read_only, struct object_store **out,
+			       struct error *err);
+
+#endif
