@@ -44,7 +44,7 @@
  *                          all mounts. So nothing is written there while processes are frozen,
  *                          nor under a lock that a request or a listing waits for (mount.writing)
  *   database: buffers      64 MiB. An import or a seal waits before RocksDB would stall all
- *                          (throttle in kv.c). A mount has one segment of 4 MiB under way: it is
+ *                          (see kv_throttle). A mount has one segment of 4 MiB under way: it is
  *                          not throttled
  *   snapshots' lock        held during a synced write. Whoever makes or changes a snapshot waits
  *                          for those before him, in no order; readers take none

@@ -21,7 +21,7 @@
  * store is either lost too (then no record names it, since records are written
  * after a flush), or flushed, or in the synced log. If it was flushed, so was
  * the older delete, from the same memtable or an earlier one; and a copy of the
- * delete that the log may have (small writes are logged, see kv.c) is not
+ * delete that the log may have (small writes are logged, see kv_write.c) is not
  * replayed, because a flush switches to a new log file and notes in the manifest
  * that this family needs nothing older. If it is in the log, then either the
  * delete is in the log before it, or the delete is lost.

@@ -1,38 +1,29 @@
 /*
- * Heads. This RocksDB (7.8) reads the value of a blob at every step of an
- * iterator and for every test of presence. So a chunk is two entries of the
- * chunk family, written by one batch and thus in one memtable and one file:
+ * Opening: how each family is tuned, and why.
  *
- *   0x00 key -> u32 length of the value, its first KV_HEAD_SIZE bytes,
- *               u8 note (absent: 0)                                     (head)
- *   0x01 key -> value                                                   (blob)
+ * chunk: values are large, compressed already and immutable, so they live in
+ * blob files and the sorted tables hold only keys; a compaction then moves
+ * about 100 bytes a chunk. Blob garbage collection is off except during
+ * kv_compact_content: digests are spread evenly, so every ordinary compaction
+ * meets references to the oldest blob files and would copy them again and
+ * again, though nothing in them is garbage.
  *
- * kv_has and kv_iter_new_heads look only at heads. Callers see plain keys.
+ * node: small values, read one at a time: 4 KiB blocks, Bloom filter.
  *
- * Checksums. This library computes the CRC-32C of a blob byte by byte from
- * tables, which costs half of decompressing it, so reads of chunks leave it out:
- * codec frames carry a checksum, and chunk_store rehashes those that do not.
+ * Filters and indexes are in parts: one for a table with half a million keys is
+ * larger than a shard of the block cache, and would be read whole, with its
+ * checksum computed, for every lookup of a key.
  *
- * Permanence. Content (chunk, node) is written without the log: an import then
- * writes each byte once, and kv_flush_content moves the memtables to files. But
- * each small checkpoint would leave a small file in either family, and pay for
- * several syncs. So the first LOGGED_CONTENT_MAX bytes after a flush still go to
- * the log, and while that is enough, a flush is one sync of the log. Counters say
- * what is not permanent yet: writes begun and writes done. A flush makes
- * permanent what was done when it began, and has something to do while more has
- * begun than that. So a caller that finds a value and then flushes has it
- * permanent, even if its writer has not returned yet. Flushes wait for each
- * other: the second finds that the first has done its work.
+ * A reader beside a running writer opens the database read-only: without its
+ * lock, replaying the log into memory. (A secondary instance is meant for that,
+ * but in RocksDB 7.8 it reads blobs through a dangling reference.) It keeps
+ * every table open, so the writer may remove it; blob files are opened late, and
+ * if one has gone, or a file goes during the open, it opens the database again.
  *
- * Neither counter counts KV_REPLACE. Its value replaces an equivalent one, which
- * is in the same memtable or an older place, and was counted. A flush for that
- * one writes out both, and a crash before it leaves the old one, whose blob file
- * cannot go before a compaction has seen the new one in a file.
- *
- * Locks: compact_lock, then flush_lock; both are held during I/O, which is
- * their purpose. Readers and writers take neither.
+ * One set of write buffers bounds the memory of a writer; the log is bounded so
+ * that the families that are written rarely (meta, upper) get flushed, too.
  */
-#include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,21 +32,46 @@
 #include <unistd.h>
 
 #include "store/base/log.h"
-#include "store/base/wire.h"
 #include "store/kv/kv_internal.h"
 
-#define HEAD_SIZE_MAX (HEAD_LENGTH_SIZE + KV_HEAD_SIZE + 1)
-#define LOGGED_CONTENT_MAX (8u << 20)
-/* Bytes without the log between two looks; full buffers that make a writer wait. */
-#define THROTTLE_EVERY (4u << 20)
-#define THROTTLE_FULL_BUFFERS 2
-#define THROTTLE_WAIT_US 2000
-#define THROTTLE_WAITS_MAX 5000 /* 10 s: then let RocksDB say what is wrong */
+#define BLOCK_CACHE_DEFAULT (64u << 20)
+#define WRITE_BUFFERS_DEFAULT (64u << 20)
+#define BLOOM_BITS_PER_KEY 10
+/*
+ * Size of the parts of filters and indexes. A shard of the cache takes no block
+ * larger than itself.
+ */
+#define META_BLOCK_SIZE (32u << 10)
+#define CACHE_SHARD_BITS 3
+#define MIN_BLOB_SIZE 256
+#define BLOB_FILE_SIZE (256ull << 20)
+#define LOG_SIZE_MAX (64ull << 20)
+#define OPEN_FILES_MAX 512
+#define BACKGROUND_JOBS 2
+/* More than the throttle in kv_write.c lets fill up, because full buffers stall every family. */
+#define WRITE_BUFFERS_MAX 8
+#define ROCKSDB_LOG_WARN 2
+/* How often a reader tries to open if files vanish meanwhile; compactions remove them in bursts. */
+#define READER_ATTEMPTS 10
+#define READER_RETRY_US 20000
 
-struct kv_batch {
-	rocksdb_writebatch_t *wb;
-	size_t bytes, count;
-	bool has_content[KV_CONTENT_COUNT];
+static const char *const family_names[KV_FAMILY_COUNT] = {
+	[KV_CHUNK] = "chunk",
+	[KV_NODE] = "node",
+	[KV_META] = "meta",
+	[KV_UPPER] = "upper",
+};
+
+/*
+ * A family's buffer as a part of the memory of all: content may have two full
+ * buffers, which are being written out, and one that is being filled (the
+ * throttle in kv_write.c).
+ */
+static const size_t write_buffer_part[KV_FAMILY_COUNT] = {
+	[KV_CHUNK] = 4,
+	[KV_NODE] = 8,
+	[KV_META] = 16,
+	[KV_UPPER] = 8,
 };
 
 int kv_take_failure(char *text, char *out, size_t out_size)
@@ -85,373 +101,285 @@ int kv_failure(struct kv *kv, const char *what, char *text)
 	return r;
 }
 
-/* RocksDB's handle of a value, NULL if it is absent; 0 or a failure. */
-static int lookup(struct kv *kv, const rocksdb_readoptions_t *opt, enum kv_family f,
-		  const void *key, size_t klen, rocksdb_pinnableslice_t **out)
+static bool ends_with(const char *s, const char *end)
 {
-	for (int attempt = 0;; attempt++) {
-		const struct kv_db *db = kv_current(kv);
+	size_t len = strlen(s), end_len = strlen(end);
+
+	return len >= end_len && strcmp(s + len - end_len, end) == 0;
+}
+
+/*
+ * RocksDB takes a directory without CURRENT for a new database and deletes the
+ * files in it. Refuse that if they hold data.
+ */
+static int check_dir(const char *dir, enum kv_mode mode, struct error *err)
+{
+	bool has_current = false, has_data = false;
+	struct dirent *e;
+	DIR *d = opendir(dir);
+
+	if (!d && errno == ENOENT && mode == KV_READ_WRITE)
+		return 0;
+	if (!d)
+		return error_set_errno(err, -errno, "open database %s", dir);
+	while ((e = readdir(d))) {
+		if (strcmp(e->d_name, "CURRENT") == 0)
+			has_current = true;
+		if (ends_with(e->d_name, ".sst") || ends_with(e->d_name, ".blob"))
+			has_data = true;
+	}
+	closedir(d);
+	if (has_current)
+		return 0;
+	if (has_data)
+		return error_set(err, -EBADMSG, "%s: damaged: the file CURRENT is missing", dir);
+	if (mode == KV_READ_ONLY)
+		return error_set(err, -ENOENT, "%s: no database there", dir);
+	return 0;
+}
+
+static void set_table_options(rocksdb_options_t *o, enum kv_family f, rocksdb_cache_t *cache)
+{
+	rocksdb_block_based_table_options_t *t = rocksdb_block_based_options_create();
+
+	rocksdb_block_based_options_set_block_cache(t, cache);
+	rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 1);
+	rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(t, 1);
+	rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(t, 1);
+	rocksdb_block_based_options_set_format_version(t, 5);
+	rocksdb_block_based_options_set_index_type(
+		t, rocksdb_block_based_table_index_type_two_level_index_search);
+	rocksdb_block_based_options_set_metadata_block_size(t, META_BLOCK_SIZE);
+	rocksdb_block_based_options_set_pin_top_level_index_and_filter(t, 1);
+	if (f == KV_CHUNK || f == KV_NODE) {
+		rocksdb_block_based_options_set_filter_policy(
+			t, rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS_PER_KEY));
+		rocksdb_block_based_options_set_partition_filters(t, 1);
+		rocksdb_block_based_options_set_block_size(t, 4096);
+	}
+	rocksdb_options_set_block_based_table_factory(o, t);
+	rocksdb_block_based_options_destroy(t);
+}
+
+static void set_database_options(rocksdb_options_t *o, const struct kv *kv)
+{
+	bool writes = kv->mode == KV_READ_WRITE;
+
+	rocksdb_options_set_create_if_missing(o, writes);
+	rocksdb_options_set_create_missing_column_families(o, writes);
+	rocksdb_options_set_max_background_jobs(o, BACKGROUND_JOBS);
+	rocksdb_options_set_db_write_buffer_size(o, kv->write_buffer_bytes);
+	rocksdb_options_set_max_total_wal_size(o, LOG_SIZE_MAX);
+	rocksdb_options_set_max_open_files(o, writes ? OPEN_FILES_MAX : -1);
+	if (!writes)
+		rocksdb_options_set_db_log_dir(o, kv->scratch_dir);
+	/* Files of a directory were mostly stored one after the other: let the kernel read ahead.
+	 */
+	rocksdb_options_set_advise_random_on_open(o, 0);
+	/* Write out early what the flush will have to wait for. */
+	rocksdb_options_set_bytes_per_sync(o, 1u << 20);
+	rocksdb_options_set_keep_log_file_num(o, 4);
+	rocksdb_options_set_max_log_file_size(o, 4u << 20);
+	rocksdb_options_set_info_log_level(o, ROCKSDB_LOG_WARN);
+	rocksdb_options_set_stats_dump_period_sec(o, 0);
+	rocksdb_options_set_stats_persist_period_sec(o, 0);
+}
+
+static rocksdb_options_t *new_options(const struct kv *kv, enum kv_family f)
+{
+	rocksdb_options_t *o = rocksdb_options_create();
+
+	set_database_options(o, kv);
+	set_table_options(o, f, kv->cache);
+	rocksdb_options_set_compression(o, rocksdb_no_compression);
+	rocksdb_options_set_write_buffer_size(o, kv->write_buffer_bytes / write_buffer_part[f]);
+	rocksdb_options_set_max_write_buffer_number(o, WRITE_BUFFERS_MAX);
+	rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
+	if (f == KV_CHUNK) {
+		rocksdb_options_set_enable_blob_files(o, 1);
+		rocksdb_options_set_min_blob_size(o, MIN_BLOB_SIZE);
+		rocksdb_options_set_blob_file_size(o, BLOB_FILE_SIZE);
+		rocksdb_options_set_blob_compression_type(o, rocksdb_no_compression);
+	}
+	return o;
+}
+
+static int open_failure(char *text, const char *dir, struct error *err)
+{
+	char reason[sizeof(err->msg)];
+	bool busy = strstr(text, "lock file") || strstr(text, "lock hold by current process");
+	bool invalid = strncmp(text, "Invalid argument", strlen("Invalid argument")) == 0;
+	int r = kv_take_failure(text, reason, sizeof(reason));
+
+	if (busy)
+		return error_set(err, -EBUSY, "%s: in use by another process", dir);
+	return error_set(err, invalid ? -EINVAL : r, "open database %s: %s", dir, reason);
+}
+
+/* RocksDB's open with our families; *text is set on failure. */
+static void open_families(const struct kv *kv, struct kv_db *db, char **text)
+{
+	enum { COUNT = KV_FAMILY_COUNT + 1 };
+	rocksdb_column_family_handle_t *handles[COUNT] = { NULL };
+	rocksdb_options_t *options[COUNT];
+	const char *names[COUNT];
+
+	for (int f = 0; f < KV_FAMILY_COUNT; f++) {
+		names[f] = family_names[f];
+		options[f] = new_options(kv, (enum kv_family)f);
+	}
+	names[KV_FAMILY_COUNT] = "default";
+	options[KV_FAMILY_COUNT] = new_options(kv, KV_META);
+	const rocksdb_options_t *const *family_options = (const rocksdb_options_t *const *)options;
+	if (kv->mode == KV_READ_ONLY)
+		db->db = rocksdb_open_for_read_only_column_families(
+			options[KV_META], kv->dir, COUNT, names, family_options, handles, 0, text);
+	else
+		db->db = rocksdb_open_column_families(options[KV_META], kv->dir, COUNT, names,
+						      family_options, handles, text);
+	for (int i = 0; i < COUNT; i++)
+		rocksdb_options_destroy(options[i]);
+	memcpy(db->cf, handles, sizeof(db->cf));
+	db->cf_default = handles[KV_FAMILY_COUNT];
+}
+
+static void close_database(struct kv_db *db)
+{
+	for (int f = 0; f < KV_FAMILY_COUNT; f++)
+		rocksdb_column_family_handle_destroy(db->cf[f]);
+	rocksdb_column_family_handle_destroy(db->cf_default);
+	rocksdb_close(db->db); /* flushes what is in memory */
+	free(db);
+}
+
+static int open_database(struct kv *kv, struct error *err)
+{
+	struct kv_db *db = calloc(1, sizeof(*db));
+
+	if (!db)
+		return error_set_errno(err, -ENOMEM, "open database %s", kv->dir);
+	for (int attempt = 1;; attempt++) {
 		char *text = NULL;
-		*out = rocksdb_get_pinned_cf(db->db, opt, db->cf[f], key, klen, &text);
+		open_families(kv, db, &text);
 		if (!text)
-			return 0;
-		/* The writer may have removed a file that this reader knew: look again. */
-		if (kv->mode != KV_READ_ONLY || attempt > 0 || !strstr(text, "No such file"))
-			return kv_failure(kv, "read", text);
-		rocksdb_free(text);
-		int r = kv_reopen(kv, db);
-		if (r < 0)
-			return r;
-	}
-}
-
-int kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen, struct kv_value *out)
-{
-	rocksdb_pinnableslice_t *pin;
-	struct chunk_key chunk_key;
-
-	if (f == KV_CHUNK) {
-		make_chunk_key(&chunk_key, BLOB_PREFIX, key, klen);
-		key = chunk_key.b;
-		klen = chunk_key.len;
-	}
-	int r = lookup(kv, f == KV_CHUNK ? kv->read_chunk : kv->read, f, key, klen, &pin);
-	if (r < 0)
-		return r;
-	if (!pin)
-		return -ENOENT;
-	size_t len;
-	const char *data = rocksdb_pinnableslice_value(pin, &len);
-	*out = (struct kv_value){ (const uint8_t *)data, len, pin };
-	return 0;
-}
-
-void kv_value_release(struct kv_value *v)
-{
-	if (v->pin)
-		rocksdb_pinnableslice_destroy(v->pin);
-	*v = (struct kv_value){ 0 };
-}
-
-/* Parse a head's value; -EBADMSG if it is not one. */
-static int head_parse(const uint8_t *p, size_t len, struct kv_head *out)
-{
-	if (len < HEAD_LENGTH_SIZE)
-		return -EBADMSG;
-	*out = (struct kv_head){ .value_len = wire_get32(p) };
-	out->len = MIN((size_t)out->value_len, (size_t)KV_HEAD_SIZE);
-	p += HEAD_LENGTH_SIZE;
-	len -= HEAD_LENGTH_SIZE;
-	if (len < out->len || len > out->len + 1)
-		return -EBADMSG;
-	memcpy(out->bytes, p, out->len);
-	out->note = len > out->len ? p[out->len] : 0;
-	return 0;
-}
-
-int kv_has(struct kv *kv, enum kv_family f, const void *key, size_t klen)
-{
-	rocksdb_pinnableslice_t *pin;
-	struct chunk_key chunk_key;
-
-	if (f == KV_CHUNK) {
-		make_chunk_key(&chunk_key, HEAD_PREFIX, key, klen);
-		key = chunk_key.b;
-		klen = chunk_key.len;
-	}
-	int r = lookup(kv, kv->read, f, key, klen, &pin);
-	if (r < 0)
-		return r;
-	if (!pin)
-		return 0;
-	rocksdb_pinnableslice_destroy(pin);
-	return 1;
-}
-
-struct kv_batch *kv_batch_new(void)
-{
-	struct kv_batch *b = calloc(1, sizeof(*b));
-
-	if (!b)
-		return NULL;
-	b->wb = rocksdb_writebatch_create();
-	return b;
-}
-
-void kv_batch_free(struct kv_batch *b)
-{
-	if (!b)
-		return;
-	rocksdb_writebatch_destroy(b->wb);
-	free(b);
-}
-
-void kv_batch_clear(struct kv_batch *b)
-{
-	rocksdb_writebatch_clear(b->wb);
-	b->bytes = b->count = 0;
-	memset(b->has_content, 0, sizeof(b->has_content));
-}
-
-int kv_get_head(struct kv *kv, const void *key, size_t klen, struct kv_head *out)
-{
-	struct chunk_key k;
-	rocksdb_pinnableslice_t *pin;
-
-	make_chunk_key(&k, HEAD_PREFIX, key, klen);
-	int r = lookup(kv, kv->read, KV_CHUNK, k.b, k.len, &pin);
-	if (r < 0)
-		return r;
-	if (!pin)
-		return -ENOENT;
-	size_t len;
-	const uint8_t *p = (const uint8_t *)rocksdb_pinnableslice_value(pin, &len);
-	r = head_parse(p, len, out);
-	rocksdb_pinnableslice_destroy(pin);
-	return r;
-}
-
-static void count_entry(struct kv_batch *b, enum kv_family f, size_t bytes)
-{
-	b->bytes += bytes;
-	b->count++;
-	if (f < KV_CONTENT_COUNT)
-		b->has_content[f] = true;
-}
-
-void kv_batch_put(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key, size_t klen,
-		  const void *val, size_t vlen)
-{
-	if (f != KV_CHUNK) {
-		count_entry(b, f, klen + vlen);
-		rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[f], key, klen, val, vlen);
-		return;
-	}
-	kv_batch_put_noted(kv, b, key, klen, val, vlen, 0);
-}
-
-static void put_head(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
-		     const struct kv_head *head)
-{
-	uint8_t value[HEAD_SIZE_MAX];
-	size_t len = HEAD_LENGTH_SIZE;
-	struct chunk_key k;
-
-	wire_set32(value, head->value_len);
-	if (head->len > 0)
-		memcpy(value + len, head->bytes, head->len);
-	len += head->len;
-	if (head->note)
-		value[len++] = head->note;
-	make_chunk_key(&k, HEAD_PREFIX, key, klen);
-	rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[KV_CHUNK], k.b, k.len,
-				  (const char *)value, len);
-	count_entry(b, KV_CHUNK, k.len + len);
-}
-
-void kv_batch_put_noted(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
-			const void *val, size_t vlen, uint8_t note)
-{
-	struct kv_head head = { .value_len = (uint32_t)vlen, .note = note };
-	struct chunk_key k;
-
-	assert(vlen <= UINT32_MAX);
-	head.len = MIN(vlen, (size_t)KV_HEAD_SIZE);
-	if (head.len > 0)
-		memcpy(head.bytes, val, head.len);
-	put_head(kv, b, key, klen, &head);
-	make_chunk_key(&k, BLOB_PREFIX, key, klen);
-	rocksdb_writebatch_put_cf(b->wb, kv_current(kv)->cf[KV_CHUNK], k.b, k.len, val, vlen);
-	b->bytes += vlen;
-}
-
-void kv_batch_note(struct kv *kv, struct kv_batch *b, const void *key, size_t klen,
-		   const struct kv_head *head, uint8_t note)
-{
-	struct kv_head noted = *head;
-
-	noted.note = note;
-	put_head(kv, b, key, klen, &noted);
-}
-
-void kv_batch_del(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *key, size_t klen)
-{
-	struct chunk_key k;
-
-	count_entry(b, f, klen);
-	if (f != KV_CHUNK) {
-		rocksdb_writebatch_delete_cf(b->wb, kv_current(kv)->cf[f], key, klen);
-		return;
-	}
-	make_chunk_key(&k, HEAD_PREFIX, key, klen);
-	rocksdb_writebatch_delete_cf(b->wb, kv_current(kv)->cf[f], k.b, k.len);
-	k.b[0] = BLOB_PREFIX;
-	rocksdb_writebatch_delete_cf(b->wb, kv_current(kv)->cf[f], k.b, k.len);
-}
-
-void kv_batch_del_range(struct kv *kv, struct kv_batch *b, enum kv_family f, const void *from,
-			size_t from_len, const void *to, size_t to_len)
-{
-	count_entry(b, f, from_len + to_len);
-	if (f != KV_CHUNK) {
-		rocksdb_writebatch_delete_range_cf(b->wb, kv_current(kv)->cf[f], from, from_len, to,
-						   to_len);
-		return;
-	}
-	for (int prefix = HEAD_PREFIX; prefix <= BLOB_PREFIX; prefix++) {
-		struct chunk_key first, end;
-		make_chunk_key(&first, prefix, from, from_len);
-		make_chunk_key(&end, prefix, to, to_len);
-		rocksdb_writebatch_delete_range_cf(b->wb, kv_current(kv)->cf[f], first.b, first.len,
-						   end.b, end.len);
-	}
-}
-
-size_t kv_batch_bytes(const struct kv_batch *b)
-{
-	return b->bytes;
-}
-
-size_t kv_batch_count(const struct kv_batch *b)
-{
-	return b->count;
-}
-
-static bool batch_has_content(const struct kv_batch *b)
-{
-	return b->has_content[KV_CHUNK] || b->has_content[KV_NODE];
-}
-
-/* Relaxed: the budget is approximate. */
-static bool fits_in_log(struct kv *kv, const struct kv_batch *b)
-{
-	uint64_t used =
-		atomic_fetch_add_explicit(&kv->logged_bytes, b->bytes, memory_order_relaxed);
-
-	return used + b->bytes <= LOGGED_CONTENT_MAX;
-}
-
-/*
- * Count one more write, begun or done. A reader of the value has, through
- * RocksDB, seen what came before its write, so also the count of begun writes.
- * Release pairs with the acquire in flush_content_locked: a write that is
- * counted as done is in the database.
- */
-static void count_content_write(struct content_count *logged, struct content_count *unlogged,
-				const struct kv_batch *b, enum kv_durability d, bool is_done)
-{
-	if (d == KV_REPLACE || !batch_has_content(b))
-		return;
-	for (int f = 0; f < KV_CONTENT_COUNT; f++) {
-		struct content_count *c = d == KV_NO_LOG ? &unlogged[f] : logged;
-		if (d == KV_NO_LOG && !b->has_content[f])
+			break;
+		if (kv->mode == KV_READ_ONLY && attempt < READER_ATTEMPTS &&
+		    strstr(text, "No such file")) {
+			rocksdb_free(text);
+			usleep(READER_RETRY_US);
 			continue;
-		atomic_fetch_add_explicit(is_done ? &c->done : &c->begun, 1, memory_order_acq_rel);
-		if (d != KV_NO_LOG)
-			return;
-	}
-}
-
-/*
- * Wait if an import outruns the disk. Look every THROTTLE_EVERY bytes, and sleep
- * while several full buffers wait to be written. Without this RocksDB would
- * stall all writers, and so the mounts, for as long as a flush takes.
- */
-static void throttle(struct kv *kv, const struct kv_batch *b)
-{
-	uint64_t before =
-		atomic_fetch_add_explicit(&kv->unlogged_bytes, b->bytes, memory_order_relaxed);
-
-	if (before / THROTTLE_EVERY != (before + b->bytes) / THROTTLE_EVERY)
-		kv_throttle(kv);
-}
-
-void kv_throttle(struct kv *kv)
-{
-	const struct kv_db *db = kv_current(kv);
-
-	for (int waited = 0; waited < THROTTLE_WAITS_MAX; waited++) {
-		uint64_t full = 0;
-		for (int f = 0; f < KV_CONTENT_COUNT; f++) {
-			uint64_t n = 0;
-			if (rocksdb_property_int_cf(db->db, db->cf[f],
-						    "rocksdb.num-immutable-mem-table", &n) == 0)
-				full += n;
 		}
-		if (full < THROTTLE_FULL_BUFFERS)
-			return;
-		usleep(THROTTLE_WAIT_US);
+		free(db);
+		return open_failure(text, kv->dir, err);
 	}
+	db->older = kv_current(kv);
+	atomic_store_explicit(&kv->current, db, memory_order_release);
+	return 0;
 }
 
-int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
+int kv_reopen(struct kv *kv, const struct kv_db *seen)
 {
-	char *text = NULL;
+	struct error err = ERROR_INIT;
+	int r = 0;
 
-	if (kv->mode == KV_READ_ONLY)
-		return -EROFS;
-	if (d == KV_NO_LOG && fits_in_log(kv, b))
-		d = KV_LOG;
-	if (d == KV_NO_LOG)
-		throttle(kv, b);
-	count_content_write(&kv->logged, kv->unlogged, b, d, false);
-	rocksdb_write(kv_current(kv)->db, kv->write[d], b->wb, &text);
-	/* A failed write counts as done, too: nobody must wait for it. */
-	count_content_write(&kv->logged, kv->unlogged, b, d, true);
-	return text ? kv_failure(kv, "write", text) : 0;
-}
-
-static int flush_family(struct kv *kv, enum kv_family f)
-{
-	rocksdb_flushoptions_t *opt = rocksdb_flushoptions_create();
-	char *text = NULL;
-
-	rocksdb_flushoptions_set_wait(opt, 1);
-	rocksdb_flush_cf(kv_current(kv)->db, opt, kv_current(kv)->cf[f], &text);
-	rocksdb_flushoptions_destroy(opt);
-	return text ? kv_failure(kv, "flush", text) : 0;
-}
-
-static int flush_content_locked(struct kv *kv)
-{
-	uint64_t log_done = atomic_load_explicit(&kv->logged.done, memory_order_acquire);
-	uint64_t log_begun = atomic_load_explicit(&kv->logged.begun, memory_order_acquire);
-
-	for (int f = 0; f < KV_CONTENT_COUNT; f++) {
-		struct content_count *c = &kv->unlogged[f];
-		uint64_t now = atomic_load_explicit(&c->done, memory_order_acquire);
-		if (atomic_load_explicit(&c->begun, memory_order_acquire) == kv->flushed[f])
-			continue;
-		int r = flush_family(kv, (enum kv_family)f);
-		if (r < 0)
-			return r;
-		kv->flushed[f] = now;
-	}
-	if (log_begun == kv->log_synced)
-		return 0;
-	int r = kv_sync_log(kv);
-	if (r == 0)
-		kv->log_synced = log_done;
+	/* Held during I/O: others that failed on the same database wait for the new one. */
+	pthread_mutex_lock(&kv->reopen_lock);
+	if (kv_current(kv) == seen)
+		r = open_database(kv, &err);
+	pthread_mutex_unlock(&kv->reopen_lock);
+	if (r < 0)
+		log_error("database: %s", error_text(&err));
 	return r;
 }
 
-int kv_flush_content(struct kv *kv)
+static void create_access_options(struct kv *kv)
 {
-	if (kv->mode == KV_READ_ONLY)
-		return -EROFS;
-	atomic_store_explicit(&kv->logged_bytes, 0, memory_order_relaxed);
-	pthread_mutex_lock(&kv->flush_lock);
-	int r = flush_content_locked(kv);
-	pthread_mutex_unlock(&kv->flush_lock);
-	return r;
+	kv->read = rocksdb_readoptions_create();
+	kv->read_chunk = rocksdb_readoptions_create();
+	rocksdb_readoptions_set_verify_checksums(kv->read_chunk, 0);
+	kv->read_scan = rocksdb_readoptions_create();
+	rocksdb_readoptions_set_fill_cache(kv->read_scan, 0);
+	kv->read_heads = rocksdb_readoptions_create();
+	rocksdb_readoptions_set_fill_cache(kv->read_heads, 0);
+	rocksdb_readoptions_set_iterate_upper_bound(kv->read_heads, "\x01", 1);
+	for (int d = KV_NO_LOG; d <= KV_SYNC; d++)
+		kv->write[d] = rocksdb_writeoptions_create();
+	rocksdb_writeoptions_disable_WAL(kv->write[KV_NO_LOG], 1);
+	rocksdb_writeoptions_disable_WAL(kv->write[KV_REPLACE], 1);
+	rocksdb_writeoptions_set_sync(kv->write[KV_SYNC], 1);
 }
 
-int kv_sync_log(struct kv *kv)
+static rocksdb_cache_t *new_cache(size_t bytes)
 {
-	char *text = NULL;
+	rocksdb_lru_cache_options_t *o = rocksdb_lru_cache_options_create();
 
-	if (kv->mode == KV_READ_ONLY)
-		return -EROFS;
-	rocksdb_flush_wal(kv_current(kv)->db, 1, &text);
-	return text ? kv_failure(kv, "sync log", text) : 0;
+	rocksdb_lru_cache_options_set_capacity(o, bytes);
+	rocksdb_lru_cache_options_set_num_shard_bits(o, CACHE_SHARD_BITS);
+	rocksdb_cache_t *cache = rocksdb_cache_create_lru_opts(o);
+
+	rocksdb_lru_cache_options_destroy(o);
+	return cache;
+}
+
+static int init(struct kv *kv, const char *dir, const struct kv_options *opt)
+{
+	pthread_mutex_init(&kv->flush_lock, NULL);
+	pthread_mutex_init(&kv->compact_lock, NULL);
+	pthread_mutex_init(&kv->reopen_lock, NULL);
+	kv->mode = opt->mode;
+	kv->cache = new_cache(opt->block_cache_bytes ?: BLOCK_CACHE_DEFAULT);
+	kv->write_buffer_bytes =
+		opt->write_buffer_bytes ? opt->write_buffer_bytes : WRITE_BUFFERS_DEFAULT;
+	create_access_options(kv);
+	kv->dir = strdup(dir);
+	kv->scratch_dir = strdup(opt->scratch_dir ? opt->scratch_dir : "");
+	return kv->dir && kv->scratch_dir ? 0 : -ENOMEM;
+}
+
+int kv_open(const char *dir, const struct kv_options *opt, struct kv **out, struct error *err)
+{
+	int r;
+
+	if (opt->mode == KV_READ_ONLY && !opt->scratch_dir)
+		return error_set(err, -EINVAL, "a read-only database needs a scratch directory");
+	r = check_dir(dir, opt->mode, err);
+	if (r < 0)
+		return r;
+	struct kv *kv = calloc(1, sizeof(*kv));
+	if (!kv)
+		return error_set_errno(err, -ENOMEM, "open database %s", dir);
+	r = init(kv, dir, opt);
+	if (r < 0)
+		error_set_errno(err, r, "open database %s", dir);
+	else
+		r = open_database(kv, err);
+	if (r < 0) {
+		kv_close(kv);
+		return r;
+	}
+	*out = kv;
+	return 0;
+}
+
+void kv_close(struct kv *kv)
+{
+	if (!kv)
+		return;
+	for (struct kv_db *db = kv_current(kv), *older; db; db = older) {
+		older = db->older;
+		close_database(db);
+	}
+	rocksdb_readoptions_destroy(kv->read);
+	rocksdb_readoptions_destroy(kv->read_chunk);
+	rocksdb_readoptions_destroy(kv->read_scan);
+	rocksdb_readoptions_destroy(kv->read_heads);
+	for (int d = KV_NO_LOG; d <= KV_SYNC; d++)
+		rocksdb_writeoptions_destroy(kv->write[d]);
+	rocksdb_cache_destroy(kv->cache);
+	pthread_mutex_destroy(&kv->reopen_lock);
+	pthread_mutex_destroy(&kv->compact_lock);
+	pthread_mutex_destroy(&kv->flush_lock);
+	free(kv->dir);
+	free(kv->scratch_dir);
+	free(kv);
 }

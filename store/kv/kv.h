@@ -110,7 +110,7 @@ MUST_CHECK int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 
 /*
  * Make every write to chunk and node so far permanent: sync the log if little was
- * written since the last call (kv.c says how), else flush memtables to synced
+ * written since the last call (kv_write.c says how), else flush memtables to synced
  * files.
  */
 MUST_CHECK int kv_flush_content(struct kv *kv);

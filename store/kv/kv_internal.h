@@ -1,4 +1,18 @@
-/* kv_internal.h - what kv.c, kv_iter.c, kv_open.c and kv_compact.c share; nothing else includes it.
+/*
+ * kv_internal.h - an opened database as the files of this room see it; nothing else includes it.
+ *
+ * kv.c opens and closes it and says what a failure means. kv_read.c, kv_write.c, kv_iter.c and
+ * kv_compact.c stand on kv.c; none of them calls another.
+ *
+ * Heads. This RocksDB (7.8) reads the value of a blob at every step of an
+ * iterator and for every test of presence. So a chunk is two entries of the
+ * chunk family, written by one batch and thus in one memtable and one file:
+ *
+ *   0x00 key -> u32 length of the value, its first KV_HEAD_SIZE bytes,
+ *               u8 note (absent: 0)                                     (head)
+ *   0x01 key -> value                                                   (blob)
+ *
+ * kv_has and kv_iter_new_heads look only at heads. Callers see plain keys.
  */
 #ifndef VARVE_KV_INTERNAL_H
 #define VARVE_KV_INTERNAL_H
@@ -20,7 +34,7 @@ struct content_count {
 	_Atomic uint64_t begun, done;
 };
 
-/* Of the entries of a chunk; see kv.c. */
+/* Of the entries of a chunk. */
 enum { HEAD_PREFIX = 0, BLOB_PREFIX = 1 };
 #define HEAD_LENGTH_SIZE 4
 
@@ -62,7 +76,7 @@ struct kv {
 	rocksdb_writeoptions_t *write[KV_SYNC + 1]; /* by enum kv_durability */
 	enum kv_mode mode;
 
-	/* How kv_flush_content knows what to do; see kv.c. */
+	/* How kv_flush_content knows what to do; see kv_write.c. */
 	struct content_count unlogged[KV_CONTENT_COUNT]; /* writes without the log so far */
 	_Atomic uint64_t unlogged_bytes; /* of them; says when to look at the throttle */
 	struct content_count logged;	 /* content writes to the log so far */
