@@ -1,4 +1,8 @@
-/* fsdiff_internal.h - what the files behind fsdiff.h share. */
+/*
+ * fsdiff_internal.h - a diff as the files behind fsdiff.h see it. Calls go from fsdiff.c to
+ * fsdiff_inode.c and fsdiff_walk.c, from these to fsdiff_side.c and fsdiff_feed.c, and from all
+ * to fsdiff_place.c.
+ */
 #ifndef VARVE_FSDIFF_INTERNAL_H
 #define VARVE_FSDIFF_INTERNAL_H
 
@@ -101,10 +105,14 @@ struct fsdiff {
 	struct dir_map dirs[2]; /* place of a directory, by side */
 };
 
+/* What the feed said about an inode; NULL: nothing. */
+struct inode_change *find_change(const struct fsdiff *d, uint64_t ino);
+
+/* ---- the sides (fsdiff_side.c) ---- */
+
 /* The record of an inode on a side, decoded; pin holds it. -ENOENT. */
 MUST_CHECK int side_inode(struct fsdiff *d, int side, uint64_t ino, struct inode_rec *out,
 			  struct buf *pin);
-struct inode_change *find_change(const struct fsdiff *d, uint64_t ino);
 
 /*
  * How inode y of side b differs from x of side a, as PLACE_MODIFIED or
@@ -117,6 +125,8 @@ MUST_CHECK int compare_inodes(struct fsdiff *d, uint64_t x, uint64_t y, bool dir
 MUST_CHECK int dir_place(struct fsdiff *d, int side, uint64_t ino, uint32_t *out);
 /* 0, or -EEXIST if the directory has a place already. */
 MUST_CHECK int dir_map_add(struct dir_map *m, uint64_t ino, uint32_t place);
+
+/* ---- the two ways (fsdiff_inode.c, fsdiff_walk.c) ---- */
 
 /* Fill the places: by inode from the feed, or by walking both sides. */
 MUST_CHECK int fsdiff_by_inode(struct fsdiff *d);
