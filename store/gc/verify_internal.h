@@ -1,4 +1,7 @@
-/* verify_internal.h - what the files behind verify.h share. */
+/*
+ * verify_internal.h - what the files behind verify.h share. They call in the order of the sections
+ * below, from the last to the first; verify.c calls all of them.
+ */
 #ifndef VARVE_VERIFY_INTERNAL_H
 #define VARVE_VERIFY_INTERNAL_H
 
@@ -28,6 +31,8 @@ struct verify {
 	int failure;		      /* what kept a worker from checking */
 };
 
+/* ---- reports and progress (verify_report.c) ---- */
+
 /* One problem. path may be NULL. */
 void verify_report(struct verify *v, const char *snapshot, const char *path, const char *fmt, ...)
 	PRINTF_LIKE(4, 5);
@@ -53,7 +58,7 @@ MUST_CHECK int verify_content_end(struct verify *v);
 /* Nodes and chunks that no tree has led to; reports. */
 MUST_CHECK int verify_unreferenced(struct verify *v);
 
-/* ---- structure of one tree (verify_tree.c, verify_links.c) ---- */
+/* ---- one tree: its keys in order (verify_scan.c) ---- */
 
 /* An inode, in a table by number. */
 struct seen_inode {
@@ -91,9 +96,6 @@ struct tree_check {
 	uint64_t data_bytes, max_ino;
 };
 
-MUST_CHECK int verify_tree(struct verify *v, const struct digest *root, const char *label,
-			   uint64_t *out_problems);
-
 /* Report a problem of an inode (by its path if it has one), or of the tree (ino 0). */
 void tree_problem(struct tree_check *t, uint64_t ino, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
@@ -101,7 +103,13 @@ void tree_problem(struct tree_check *t, uint64_t ino, const char *fmt, ...) PRIN
 typedef int (*tree_scan_fn)(struct tree_check *t, const struct key_parts *key, const uint8_t *val,
 			    size_t vlen);
 MUST_CHECK int tree_scan(struct tree_check *t, tree_scan_fn fn, bool report);
+
+/* ---- its structure (verify_links.c, verify_tree.c) ---- */
+
 /* Pass two: names against inodes. */
 MUST_CHECK int tree_check_links(struct tree_check *t);
+/* Pass one, then pass two. */
+MUST_CHECK int verify_tree(struct verify *v, const struct digest *root, const char *label,
+			   uint64_t *out_problems);
 
 #endif
