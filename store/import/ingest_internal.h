@@ -67,17 +67,7 @@ struct ingest {
 	unsigned next_stream;
 };
 
-/* fini must follow, also after a failure. */
-MUST_CHECK int ingest_init(struct ingest *in, struct store *s, const struct ingest_options *opt,
-			   bool indexed, struct progress *p, struct error *err);
-void ingest_fini(struct ingest *in);
-/*
- * Call when the source has been read, with the result of reading it (0 or
- * -errno). Wait for the workers, then report the failure that was kept, or write
- * the tree, flush and fill out.
- */
-MUST_CHECK int ingest_finish(struct ingest *in, int result, struct ingest_result *out,
-			     struct error *err);
+/* ---- its state (ingest_state.c); calls nothing of the sections below ---- */
 
 /* Keep the first failure, with a message; returns code. From any thread. */
 int ingest_fail(struct ingest *in, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -105,9 +95,13 @@ MUST_CHECK int ingest_count_meta(struct ingest *in, uint64_t n);
 /* Synchronous tools for a job; NULL when out of memory. From any thread. */
 struct ingest_scratch *ingest_scratch_get(struct ingest *in);
 void ingest_scratch_put(struct ingest *in, struct ingest_scratch *sc);
+/* Free the idle ones, and count the new bytes that they stored. */
+void ingest_scratch_free(struct ingest *in);
 
 /* file_chunks_emit_fn: arg is the inode. */
 int ingest_emit_extent(void *inode, uint64_t offset, const struct extent_rec *e);
+
+/* ---- data to the workers (ingest_file.c) ---- */
 
 /*
  * One file's data from the importing thread, either kind: begin, feed in
@@ -129,5 +123,19 @@ MUST_CHECK int ingest_file_flush(struct ingest *in);
 /* Wait until all data fed so far is in extents. */
 MUST_CHECK int ingest_file_wait(struct ingest *in);
 void ingest_file_drop_batch(struct ingest *in);
+
+/* ---- the whole (ingest.c) ---- */
+
+/* fini must follow, also after a failure. */
+MUST_CHECK int ingest_init(struct ingest *in, struct store *s, const struct ingest_options *opt,
+			   bool indexed, struct progress *p, struct error *err);
+void ingest_fini(struct ingest *in);
+/*
+ * Call when the source has been read, with the result of reading it (0 or
+ * -errno). Wait for the workers, then report the failure that was kept, or write
+ * the tree, flush and fill out.
+ */
+MUST_CHECK int ingest_finish(struct ingest *in, int result, struct ingest_result *out,
+			     struct error *err);
 
 #endif
