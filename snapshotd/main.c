@@ -235,8 +235,10 @@ static int start(struct daemon_parts *d, struct error *err)
 
 static void stop(struct daemon_parts *d)
 {
-	if (d->api.store)
+	if (d->api.store) {
 		kv_compact_stop(d->api.store->kv);
+		store_stop_far(d->api.store);
+	}
 	if (d->http)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);

@@ -54,6 +54,7 @@ struct store {
 	int zstd_level;
 	_Atomic int format; /* as FORMAT says; only store_need_format changes it */
 	/* private */
+	struct source *far;	     /* borrowed; NULL: none */
 	pthread_mutex_t format_lock; /* held while FORMAT is written */
 	int lock_fd;
 	char *scratch_dir;
@@ -78,6 +79,14 @@ DEFINE_CLEANUP(struct store *, store_close)
 #define STORE_FORMAT_DICT 2
 #define STORE_FORMAT_JOURNAL 3
 MUST_CHECK int store_need_format(struct store *s, int format, struct error *err);
+
+/*
+ * Ask this source (store/chunk/source.h; borrowed, until store_close) for chunks and nodes that the
+ * database does not have. Call before the first of them is got.
+ */
+void store_set_far(struct store *s, struct source *far);
+/* The process ends: who waits for the far source, or would, gets -ECANCELED. */
+void store_stop_far(struct store *s);
 
 /*
  * Fetch what runs have noted (store/chunk/want.h) from the far source, each 64 with one call for

@@ -4,6 +4,19 @@
 
 #include "store/store.h"
 
+void store_set_far(struct store *s, struct source *far)
+{
+	s->far = far;
+	chunk_store_set_far(s->chunks, far);
+	node_store_set_far(s->nodes, far);
+}
+
+void store_stop_far(struct store *s)
+{
+	if (s->far && s->far->ops->stop)
+		s->far->ops->stop(s->far);
+}
+
 /* Ask for the wants of one kind, each digest once, and note the results. */
 static void fetch_kind(struct store *s, enum source_kind kind, struct want *wants, size_t n)
 {

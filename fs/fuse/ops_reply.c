@@ -11,10 +11,15 @@
 /* The one place where failures become what the kernel is told. */
 int ops_kernel_error(uint64_t ino, int r)
 {
-	if (r != -EBADMSG && r != -ENODATA)
+	const char *what = r == -EBADMSG     ? "a chunk or node is damaged"
+			   : r == -ENODATA   ? "a chunk or node is missing"
+			   : r == -ETIMEDOUT ? "a chunk or node did not come in time"
+			   : r == -ECANCELED ? "a chunk or node is no longer waited for"
+					     : NULL;
+
+	if (!what)
 		return -r;
-	log_error("inode %llu: %s", (unsigned long long)ino,
-		  r == -ENODATA ? "a chunk or node is missing" : "a chunk or node is damaged");
+	log_error("inode %llu: %s", (unsigned long long)ino, what);
 	return EIO;
 }
 

@@ -13,10 +13,12 @@
  *
  * Errors, for each item: -ENODATA, the source does not have it; -EIO and others, it cannot say.
  * A failure is of that call alone: the next one asks again. Calls end by themselves, within a
- * time limit of the source's own.
+ * time limit of the source's own, and are cut short by `stop`.
  *
  * Threads: any number may call at once. A far source is asked by a thread that may wait,
- * which holds no lock of a mount or a pool: want.h says how that is made sure of.
+ * which holds no lock of a mount or a pool: want.h says how that is made sure of. A source whose
+ * answers come to a thread of its own begins all items of a call, and waits until each has come,
+ * failed or run out of time. What an answer that is late belongs to outlives the call.
  */
 #ifndef VARVE_SOURCE_H
 #define VARVE_SOURCE_H
@@ -67,6 +69,12 @@ struct source_ops {
 	 */
 	int (*put_many)(struct source *src, enum source_kind kind, const struct source_item *items,
 			size_t n);
+	/*
+	 * The process ends: calls under way and later ones return soon, what they have not got by
+	 * then as -ECANCELED. Called while others are inside. NULL: none of its calls takes long.
+	 */
+	void (*stop)(struct source *src);
+	/* Nobody is inside any more. */
 	void (*free)(struct source *src);
 };
 

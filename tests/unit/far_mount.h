@@ -62,8 +62,7 @@ static inline void fm_open_store(struct fm *f)
 	store_close(STEAL(f->fx.s));
 	if (store_open(f->fx.dir, &opt, &f->fx.s, &err))
 		fail_msg("store_open: %s", error_text(&err));
-	chunk_store_set_far(f->fx.s->chunks, &f->far->source);
-	node_store_set_far(f->fx.s->nodes, &f->far->source);
+	store_set_far(f->fx.s, &f->far->source);
 }
 
 static inline void fm_mount(struct fm *f, const struct snapshot *snap, const char *dir,

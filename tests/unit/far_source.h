@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "store/chunk/codec.h"
 #include "store/chunk/source.h"
@@ -31,19 +31,32 @@ struct far {
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t changed;
 	bool held;	  /* calls wait */
+	bool stopped;	  /* calls fail */
 	unsigned waiting; /* calls that do */
 };
 
-static inline void far_wait_turn(struct far *f)
+/* 0, or -ECANCELED. */
+static inline int far_wait_turn(struct far *f)
 {
+	struct timespec end;
+	int r = 0;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += f->delay_ms / 1000;
+	end.tv_nsec += f->delay_ms % 1000 * 1000000;
+	end.tv_sec += end.tv_nsec / 1000000000;
+	end.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&f->lock);
 	f->waiting++;
 	pthread_cond_broadcast(&f->changed);
-	while (f->held)
+	while (f->held && !f->stopped)
 		pthread_cond_wait(&f->changed, &f->lock);
+	while (f->delay_ms && !f->stopped && r != ETIMEDOUT)
+		r = pthread_cond_timedwait(&f->changed, &f->lock, &end);
 	f->waiting--;
+	r = f->stopped ? -ECANCELED : 0;
 	pthread_mutex_unlock(&f->lock);
-	usleep(f->delay_ms * 1000);
+	return r;
 }
 
 /* The frame's bytes, changed; of the frame. */
@@ -75,12 +88,12 @@ static inline void far_get_many(struct source *src, enum source_kind kind,
 
 	atomic_fetch_add(&f->calls, 1);
 	atomic_fetch_add(&f->items, (unsigned)n);
-	far_wait_turn(f);
+	int stopped = far_wait_turn(f);
 	enum far_mode mode = f->mode;
 
-	if (mode == FAR_FAILS || mode == FAR_LOSES) {
+	if (stopped || mode == FAR_FAILS || mode == FAR_LOSES) {
 		for (size_t i = 0; i < n; i++)
-			items[i].result = mode == FAR_FAILS ? -EIO : -ENODATA;
+			items[i].result = stopped ? stopped : mode == FAR_FAILS ? -EIO : -ENODATA;
 		return;
 	}
 	f->behind->ops->get_many(f->behind, kind, items, n);
@@ -104,6 +117,16 @@ static inline int far_put_many(struct source *src, enum source_kind kind,
 	return -EROFS;
 }
 
+static inline void far_stop(struct source *src)
+{
+	struct far *f = CONTAINER_OF(src, struct far, source);
+
+	pthread_mutex_lock(&f->lock);
+	f->stopped = true;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+}
+
 static inline void far_free(struct source *src)
 {
 	struct far *f = CONTAINER_OF(src, struct far, source);
@@ -115,7 +138,8 @@ static inline void far_free(struct source *src)
 
 static inline struct far *far_new(struct source *behind)
 {
-	static const struct source_ops ops = { far_get_many, far_has_many, far_put_many, far_free };
+	static const struct source_ops ops = { far_get_many, far_has_many, far_put_many, far_stop,
+					       far_free };
 	struct far *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);

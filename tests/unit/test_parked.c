@@ -388,6 +388,21 @@ static void a_mount_ends_while_requests_wait(void **state)
 	do_read(f);
 }
 
+/* The daemon ends: nobody comes back from a source that does not answer, unless it is stopped. */
+static void the_end_waits_for_no_source(void **state)
+{
+	struct fm *f = *state;
+
+	go_cold_for_data(f);
+	far_hold(f->far, true);
+	struct reader *r = start_readers(f, 8);
+
+	fm_await_parked(f, 8);
+	far_await_waiting(f->far, 1);
+	store_stop_far(f->fx.s);
+	join_readers(r, 8, EIO);
+}
+
 /* ---- interrupts ---- */
 
 static void caught(int sig)
@@ -478,6 +493,7 @@ int main(void)
 		T(every_operation_waits_for_what_it_needs),
 		T(reads_that_wait_hold_up_nobody),
 		T(a_mount_ends_while_requests_wait),
+		T(the_end_waits_for_no_source),
 		T(a_waiting_program_can_be_killed),
 		T(an_interrupted_program_gets_eintr),
 		T(a_source_that_errs_is_eio),

@@ -27,8 +27,7 @@ static int setup(void **state)
 	f->behind = source_kv_new(f->origin.s->kv);
 	assert_non_null(f->behind);
 	f->far = far_new(f->behind);
-	chunk_store_set_far(f->fx.s->chunks, &f->far->source);
-	node_store_set_far(f->fx.s->nodes, &f->far->source);
+	store_set_far(f->fx.s, &f->far->source);
 	*state = f;
 	return 0;
 }
@@ -167,13 +166,40 @@ static void nothing_is_kept_of_a_source_that_errs(void **state)
 	assert_int_equal(get_node(f), 0);
 }
 
+static void *get_chunk_beside(void *arg)
+{
+	struct sf *f = arg;
+	int r = get_chunk(f);
+
+	return (void *)(intptr_t)r;
+}
+
+static void a_source_that_is_stopped_lets_go_of_all(void **state)
+{
+	struct sf *f = *state;
+	pthread_t thread;
+	void *result;
+
+	far_hold(f->far, true);
+	assert_int_equal(pthread_create(&thread, NULL, get_chunk_beside, f), 0);
+	far_await_waiting(f->far, 1);
+	store_stop_far(f->fx.s);
+	pthread_join(thread, &result);
+	assert_int_equal((intptr_t)result, -ECANCELED);
+	assert_int_equal(get_node(f), -ECANCELED);
+	assert_int_equal(f->far->waiting, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(database_gives_what_was_put),		  T(what_is_far_is_near_afterwards),
-		T(a_read_past_the_cache_asks_afar_too),	  T(verify_sees_the_database_alone),
+		T(database_gives_what_was_put),
+		T(what_is_far_is_near_afterwards),
+		T(a_read_past_the_cache_asks_afar_too),
+		T(verify_sees_the_database_alone),
 		T(nothing_is_kept_of_a_source_that_errs),
+		T(a_source_that_is_stopped_lets_go_of_all),
 #undef T
 	};
 
