@@ -12,7 +12,7 @@
  *   NODES:  any number of {u32 length, a node's frame}
  *   LOCS:   u32 n_packs, n_packs x {push id 16, u32 number}, then to the section's end
  *           {first 8 bytes of a chunk's digest, u32 pack (index into that table), u32 offset,
- *           u32 length}, ascending by (prefix as bytes, pack, offset), none twice
+ *           u32 length}, ascending by (prefix as bytes, pack, offset, length), none twice
  *   FOOTER: to the section's end {digest 32, u32 offset, u32 length}: each frame of `frames`, in
  *           order, without gaps
  *   tail, 48 bytes: u32 start of NODES, of LOCS, of FOOTER, SHA-256, magic
