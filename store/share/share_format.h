@@ -25,7 +25,8 @@ struct share_format {
 	char read_only_for[SHARE_FEATURE_MAX + 1];
 };
 /* Writes uuid, and no features. -EINVAL, -ENOMEM. */
-MUST_CHECK int share_format_encode(const struct share_format *f, struct buf *out);
+MUST_CHECK int share_format_encode(const struct share_format *f, struct buf *out,
+				   struct error *err);
 /* -ENOTSUP: another "varve" or an unknown feature, named in err; -EBADMSG; -EFBIG; -ENOMEM. */
 MUST_CHECK int share_format_decode(const void *text, size_t len, struct share_format *out,
 				   struct error *err);

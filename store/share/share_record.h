@@ -9,8 +9,10 @@
  *    "snapshot": {"name", "parent": id, "source", "contentHash", "createdAtMs", "sizeBytes",
  *                 "fileCount", "config": object}}
  * Empty strings, a parent of none and a config of none are absent. A deleted record keeps all that
- * it had. packs has every pack that the snapshot's chunks and nodes are in, meta those of them that
- * have its nodes and locations, newest first.
+ * it had. packs (share_packs.h) has every pack that the snapshot's chunks and nodes are in, meta
+ * those of them that have its nodes and locations, newest first.
+ *
+ * It is not the JSON of RFC 8785: an image's config may hold numbers that this has no bytes for.
  *
  * A register's entry, name/NAME/GEN or image/DIGEST/GEN:
  *   {"varve": 1, "generation", "prev": nonce or null, "nonce", "record": a ready record or null}
@@ -34,32 +36,11 @@
 #include "store/base/macros.h"
 #include "store/names/snapshot.h"
 #include "store/share/share_key.h"
+#include "store/share/share_packs.h"
 
 #define SHARE_RECORD_MAX (1u << 20)
 #define SHARE_REGISTER_MAX (SHARE_RECORD_MAX + 1024)
 #define SHARE_META_MAX 6u
-
-/* ---- sets of packs ---- */
-
-struct share_range {
-	struct share_id push;
-	uint32_t first, last; /* numbers; first <= last <= PACK_NUMBER_MAX */
-};
-/* Ascending by push, then number; disjoint, and none touches the next. A zeroed one is empty. */
-struct share_packs {
-	struct share_range *v; /* owned */
-	size_t n, cap;
-};
-void share_packs_fini(struct share_packs *p);
-/* -EINVAL, -ENOMEM. */
-MUST_CHECK int share_packs_add(struct share_packs *p, const struct pack_id *pack);
-MUST_CHECK int share_packs_add_range(struct share_packs *p, const struct share_range *r);
-bool share_packs_has(const struct share_packs *p, const struct pack_id *pack);
-bool share_packs_meets(const struct share_packs *a, const struct share_packs *b); /* one in both */
-uint64_t share_packs_count(const struct share_packs *p);
-/* Each pack, ascending: *i = 0 and *number = 0 at first; false at the end. */
-bool share_packs_next(const struct share_packs *p, size_t *i, uint32_t *number,
-		      struct pack_id *out);
 
 /* ---- records ---- */
 
@@ -93,15 +74,22 @@ struct share_record {
 	struct share_snapshot snapshot;
 };
 void share_record_fini(struct share_record *r);
+static inline void share_record_fini_p(struct share_record *r)
+{
+	share_record_fini(r);
+}
 /* Appends. -EINVAL: breaks a rule above; -EFBIG: passes SHARE_RECORD_MAX; -ENOMEM. */
 MUST_CHECK int share_record_encode(const struct share_record *r, struct buf *out,
 				   struct error *err);
 MUST_CHECK int share_record_decode(const void *text, size_t len, struct share_record *out,
 				   struct error *err);
 
-/* The same snapshot as a local record, without root or status; and back. config is shared. */
-MUST_CHECK int share_snapshot_from(struct share_snapshot *out, const struct snapshot *s,
-				   const struct share_id *parent);
+/*
+ * From a local record, whose parent is shared under that id (NULL: it is not), and back: all of it
+ * that does not belong to one host. config is shared, not copied.
+ */
+void share_snapshot_from(struct share_snapshot *out, const struct snapshot *s,
+			 const struct share_id *parent);
 void share_snapshot_to(const struct share_snapshot *s, struct snapshot *out);
 
 /* ---- registers of names and images ---- */
@@ -114,6 +102,10 @@ struct share_register {
 	struct share_record record; /* SHARE_READY */
 };
 void share_register_fini(struct share_register *r);
+static inline void share_register_fini_p(struct share_register *r)
+{
+	share_register_fini(r);
+}
 MUST_CHECK int share_register_encode(const struct share_register *r, struct buf *out,
 				     struct error *err);
 MUST_CHECK int share_register_decode(const void *text, size_t len, struct share_register *out,

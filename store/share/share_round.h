@@ -6,7 +6,7 @@
  *   {"varve": 1, "id", "nonce", "epoch", "node": instance, "startedAtMs"}
  * gc/GEN, at most SHARE_ROUND_MAX:
  *   {"varve": 1, "epoch": generation, "prev": nonce or null, "nonce", "node": instance,
- *    "condemned": packs, "repacked": packs}         packs as in share_record.h
+ *    "condemned": packs, "repacked": packs}         packs as in share_packs.h
  * gc/GEN.done:
  *   {"varve": 1, "epoch", "nonce", "node"}
  *
@@ -22,7 +22,7 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/share/share_key.h"
-#include "store/share/share_record.h"
+#include "store/share/share_packs.h"
 
 #define SHARE_INTENT_MAX 4096u
 #define SHARE_ROUND_MAX (4u << 20) /* some 80,000 ranges; the next round takes what is over */
@@ -45,6 +45,10 @@ struct share_round {
 	struct share_packs repacked;  /* live parts are copied, then deleted */
 };
 void share_round_fini(struct share_round *r);
+static inline void share_round_fini_p(struct share_round *r)
+{
+	share_round_fini(r);
+}
 /* -EFBIG also if the lists pass SHARE_ROUND_MAX. */
 MUST_CHECK int share_round_encode(const struct share_round *r, struct buf *out, struct error *err);
 MUST_CHECK int share_round_decode(const void *text, size_t len, struct share_round *out,
