@@ -403,6 +403,44 @@ int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, 
 	return (size_t)actual == len ? decode_checked(cs, d, &f, out, len) : -EBADMSG;
 }
 
+int chunk_store_frame(struct chunk_store *cs, const struct digest *d, struct buf *out)
+{
+	CLEANUP(found_fini) struct found f = { 0 };
+	CLEANUP(chunk_unref_p) struct chunk *c = NULL;
+	int r = find_frame(cs, d, &f);
+
+	if (r == 0)
+		r = decode_new(cs, d, &f, &c);
+	if (r < 0)
+		return r;
+	if (codec_frame_dict(f.frame.data, f.frame.len) == 0)
+		return buf_append(out, f.frame.data, f.frame.len);
+	return codec_encode(cs->zstd_level, c->data, c->len, out);
+}
+
+int chunk_store_put_frame(struct chunk_store *cs, const struct digest *d, const void *frame,
+			  size_t len, uint32_t *out_stored)
+{
+	const struct source_item it = { .digest = *d, .frame = { .data = frame, .len = len } };
+	CLEANUP(buf_fini_p) struct buf raw = BUF_INIT;
+	struct digest actual;
+	int64_t raw_len = checked_len(&it.frame);
+	int r = raw_len < 0 || codec_frame_dict(frame, len) ? -EBADMSG : 0;
+
+	if (r == 0)
+		r = buf_reserve(&raw, (size_t)raw_len);
+	if (r == 0)
+		r = codec_decode(frame, len, raw.data, (size_t)raw_len);
+	if (r == 0)
+		r = find(cs, raw.data, (size_t)raw_len, &actual);
+	if (r < 0)
+		return r;
+	if (!digest_equal(&actual, d))
+		return -EBADMSG;
+	*out_stored = r == 1 ? 0 : (uint32_t)len;
+	return r == 1 ? 0 : write_frames(cs, &it, 1);
+}
+
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d)
 {
 	return chunk_cache_get(cs->cache, d);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "store/base/buf.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/chunk/chunk.h"
@@ -109,6 +110,19 @@ MUST_CHECK int chunk_store_verify(struct chunk_store *cs, const struct digest *d
  */
 MUST_CHECK int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, void *out,
 				  size_t out_len);
+
+/*
+ * A chunk as it travels between stores: append its frame, one that needs no dictionary, to out.
+ * What the database has is checked as by chunk_store_get.
+ */
+MUST_CHECK int chunk_store_frame(struct chunk_store *cs, const struct digest *d, struct buf *out);
+/*
+ * Store such a frame, which may come from anywhere: -EBADMSG unless it needs no dictionary and
+ * decodes to bytes that hash to d. Otherwise as chunk_store_put; *out_stored: frame bytes newly
+ * written, 0 if the chunk existed.
+ */
+MUST_CHECK int chunk_store_put_frame(struct chunk_store *cs, const struct digest *d,
+				     const void *frame, size_t len, uint32_t *out_stored);
 
 /* Does the database have it? 1, 0, or a failure. */
 MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);

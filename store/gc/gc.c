@@ -89,15 +89,12 @@ static int step(struct gc *gc)
 static int mark_leaf_entry(struct gc *gc, const uint8_t *key, size_t klen, const uint8_t *val,
 			   size_t vlen)
 {
-	struct key_parts parts;
-	struct extent_rec e;
-	int rc = key_parse(key, klen, &parts);
-	if (rc != 0 || parts.kind != KEY_EXTENT)
-		return rc;
-	rc = extent_decode(val, vlen, &e);
-	if (rc == 0 && e.kind == EXTENT_CHUNK)
-		guard_mark(gc->s->guard, &e.digest);
-	return rc;
+	struct digest chunk;
+	int rc = leaf_entry_chunk(key, klen, val, vlen, &chunk);
+
+	if (rc > 0)
+		guard_mark(gc->s->guard, &chunk);
+	return MIN(rc, 0);
 }
 
 /* level: what the parent says it must be; -1 for a root. */

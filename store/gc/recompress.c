@@ -342,8 +342,6 @@ static int walk_node(struct recompress *run, const struct digest *d)
 	for (uint32_t i = 0; r == 0 && i < n->view.count; i++) {
 		const uint8_t *key, *val;
 		size_t klen, vlen;
-		struct key_parts parts;
-		struct extent_rec e;
 		struct digest child;
 
 		node_entry(&n->view, i, &key, &klen, &val, &vlen);
@@ -352,9 +350,8 @@ static int walk_node(struct recompress *run, const struct digest *d)
 				continue;
 			memcpy(child.b, val, DIGEST_SIZE);
 			r = walk_node(run, &child);
-		} else if (key_parse(key, klen, &parts) == 0 && parts.kind == KEY_EXTENT &&
-			   extent_decode(val, vlen, &e) == 0 && e.kind == EXTENT_CHUNK) {
-			r = add_chunk(run, &e.digest);
+		} else if (leaf_entry_chunk(key, klen, val, vlen, &child) == 1) {
+			r = add_chunk(run, &child);
 		}
 	}
 	report(run, false);

@@ -323,3 +323,19 @@ int extent_decode(const void *data, size_t len, struct extent_rec *out)
 	*out = r;
 	return 0;
 }
+
+int leaf_entry_chunk(const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen,
+		     struct digest *out)
+{
+	struct key_parts parts;
+	struct extent_rec e;
+	int rc = key_parse(key, klen, &parts);
+
+	if (rc != 0 || parts.kind != KEY_EXTENT)
+		return rc;
+	rc = extent_decode(val, vlen, &e);
+	if (rc != 0 || e.kind != EXTENT_CHUNK)
+		return rc;
+	*out = e.digest;
+	return 1;
+}

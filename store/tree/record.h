@@ -111,6 +111,12 @@ struct extent_rec {
 MUST_CHECK int extent_encode(const struct extent_rec *r, struct buf *out);
 MUST_CHECK int extent_decode(const void *data, size_t len, struct extent_rec *out);
 
+/*
+ * The chunk that a leaf's entry refers to: 1 and *out, or 0 if it refers to none; -EBADMSG.
+ */
+MUST_CHECK int leaf_entry_chunk(const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen,
+				struct digest *out);
+
 /* DT_* of a mode. */
 uint8_t mode_to_dtype(uint32_t mode);
 
