@@ -23,6 +23,8 @@ static const char *const prefixes[] = {
 	[META_CHECKPOINT] = "checkpoint/",
 	[META_CHECKPOINTING] = "checkpointing/",
 	[META_PATCH] = "patch/",
+	[META_REMOTE] = "remote/",
+	[META_SHARED] = "shared/",
 };
 _Static_assert(ARRAY_SIZE(prefixes) == META_KIND_COUNT, "a kind lacks its prefix");
 

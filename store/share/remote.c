@@ -1,0 +1,281 @@
+#include "store/share/remote.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/share/object_dir.h"
+#include "store/share/remote_internal.h"
+#include "store/share/share_key.h"
+
+int remote_name_check(const char *name, struct error *err)
+{
+	size_t len = strlen(name);
+
+	if (len < 1 || len > REMOTE_NAME_MAX)
+		return error_set(err, -EINVAL, "a remote's name has 1 to %u characters",
+				 REMOTE_NAME_MAX);
+	if (snapshot_name_check(name, NULL) < 0)
+		return error_set(err, -EINVAL,
+				 "remote \"%.80s\": letters, digits and \"._-\", the first a "
+				 "letter or digit",
+				 name);
+	return 0;
+}
+
+/* ---- configuration ---- */
+
+void remote_config_fini(struct remote_config *c)
+{
+	free(c->url);
+	free(c->endpoint);
+	free(c->region);
+	free(c->proxy);
+	free(c->ca_file);
+	free(c->credentials);
+	*c = (struct remote_config){ 0 };
+}
+
+static const struct text_member {
+	const char *name;
+	size_t offset;
+} texts[] = {
+	{ "url", offsetof(struct remote_config, url) },
+	{ "endpoint", offsetof(struct remote_config, endpoint) },
+	{ "region", offsetof(struct remote_config, region) },
+	{ "proxy", offsetof(struct remote_config, proxy) },
+	{ "caFile", offsetof(struct remote_config, ca_file) },
+	{ "credentials", offsetof(struct remote_config, credentials) },
+};
+
+static char **text_of(struct remote_config *c, const struct text_member *m)
+{
+	return (char **)((char *)c + m->offset);
+}
+
+/* Set a text. *taken: there is such a member. */
+static int parse_text(struct remote_config *c, const char *member, const json_t *v, bool *taken,
+		      struct error *err)
+{
+	const char *s = json_string_value(v);
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		if (strcmp(texts[i].name, member) != 0)
+			continue;
+		*taken = true;
+		if (json_is_null(v))
+			return 0;
+		if (!s || strlen(s) != json_string_length(v) || !*s || strlen(s) > REMOTE_TEXT_MAX)
+			return error_set(err, -EINVAL, "%s: a text of 1 to %u bytes is needed",
+					 member, REMOTE_TEXT_MAX);
+		free(*text_of(c, &texts[i]));
+		*text_of(c, &texts[i]) = strdup(s);
+		return *text_of(c, &texts[i]) ? 0 : -ENOMEM;
+	}
+	return 0;
+}
+
+static int parse_member(struct remote_config *c, const char *member, const json_t *v,
+			struct error *err)
+{
+	bool taken = false;
+	int rc = parse_text(c, member, v, &taken, err);
+
+	if (rc < 0 || taken)
+		return rc;
+	if (strcmp(member, "name") == 0 && json_is_string(v)) {
+		rc = remote_name_check(json_string_value(v), err);
+		if (rc == 0)
+			strcpy(c->name, json_string_value(v));
+		return rc;
+	}
+	if (json_is_boolean(v) && strcmp(member, "pathStyle") == 0)
+		c->path_style = json_is_true(v);
+	else if (json_is_boolean(v) && strcmp(member, "readOnly") == 0)
+		c->read_only = json_is_true(v);
+	else
+		return error_set(err, -EINVAL, "\"%.80s\": no such member, or not of its type",
+				 member);
+	return 0;
+}
+
+#define S3_URL "s3://"
+#define FILE_URL "file://"
+
+/* "BUCKET" or "BUCKET/PREFIX" after s3://. */
+static int check_s3_url(const char *rest, struct error *err)
+{
+	size_t bucket = strcspn(rest, "/");
+
+	if (bucket == 0)
+		return error_set(err, -EINVAL, "url: no bucket in s3://%.100s", rest);
+	if (rest[bucket] && rest[bucket + 1] && object_key_check(rest + bucket + 1) < 0)
+		return error_set(
+			err, -EINVAL,
+			"url: the prefix \"%.100s\" is not made of [a-z0-9._/-], or has an "
+			"empty part",
+			rest + bucket + 1);
+	return 0;
+}
+
+static int check_config(const struct remote_config *c, struct error *err)
+{
+	const char *url = c->url;
+
+	if (!c->name[0] || !url)
+		return error_set(err, -EINVAL, "a remote needs a \"name\" and a \"url\"");
+	if (strncmp(url, S3_URL, strlen(S3_URL)) == 0)
+		return check_s3_url(url + strlen(S3_URL), err);
+	if (strncmp(url, FILE_URL, strlen(FILE_URL)) != 0)
+		return error_set(err, -EINVAL,
+				 "url: \"%.100s\" begins neither with s3:// nor with file://", url);
+	if (url[strlen(FILE_URL)] != '/')
+		return error_set(err, -EINVAL,
+				 "url: file:// is followed by an absolute path, "
+				 "as in file:///srv/varve");
+	for (size_t i = 1; i < ARRAY_SIZE(texts); i++)
+		if (*text_of((struct remote_config *)c, &texts[i]))
+			return error_set(err, -EINVAL, "%s goes with s3:// only", texts[i].name);
+	return 0;
+}
+
+int remote_config_parse(const json_t *j, struct remote_config *out, struct error *err)
+{
+	struct remote_config c = { 0 };
+	const char *member;
+	json_t *v;
+	int rc = 0;
+
+	if (!json_is_object(j))
+		return error_set(err, -EINVAL, "a remote is an object");
+	json_object_foreach((json_t *)j, member, v) {
+		rc = parse_member(&c, member, v, err);
+		if (rc < 0)
+			break;
+	}
+	if (rc == 0)
+		rc = check_config(&c, err);
+	if (rc < 0) {
+		remote_config_fini(&c);
+		return rc;
+	}
+	*out = c;
+	return 0;
+}
+
+json_t *remote_config_json(const struct remote_config *c)
+{
+	json_t *j = json_pack("{s:s, s:b, s:b}", "name", c->name, "pathStyle", c->path_style,
+			      "readOnly", c->read_only);
+	int failed = j == NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts) && !failed; i++) {
+		const char *s = *text_of((struct remote_config *)c, &texts[i]);
+		if (s)
+			failed = json_object_set_new(j, texts[i].name, json_string(s));
+	}
+	if (failed) {
+		json_decref(j);
+		return NULL;
+	}
+	return j;
+}
+
+/* ---- opening ---- */
+
+static int read_format(struct remote *r, struct error *err)
+{
+	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+	int rc = object_get(r->os, OBJECT_CONTROL, "format", SHARE_FORMAT_MAX, &text, NULL, err);
+
+	return rc < 0 ? rc : share_format_decode(text.data, text.len, &r->format, err);
+}
+
+/* Somebody else may do the same at this moment: the first one's counts. */
+static int make_format(struct remote *r, struct error *err)
+{
+	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+	struct share_format f = { 0 };
+	int rc;
+
+	id_random(f.uuid);
+	rc = share_format_encode(&f, &text, err);
+	if (rc < 0)
+		return rc;
+	rc = object_put_once(r->os, OBJECT_CONTROL, "format", text.data, text.len, 0, err);
+	return rc == -EEXIST ? 0 : rc;
+}
+
+int remote_open_store(const char *name, struct object_store *os, struct remote **out,
+		      struct error *err)
+{
+	struct remote *r = calloc(1, sizeof(*r));
+	int rc;
+
+	if (!r) {
+		object_store_close(os);
+		return -ENOMEM;
+	}
+	snprintf(r->name, sizeof(r->name), "%s", name);
+	r->os = os;
+	rc = read_format(r, err);
+	if (rc == -ENOENT && !os->read_only) {
+		rc = make_format(r, err);
+		if (rc == 0)
+			rc = read_format(r, err);
+	} else if (rc == -ENOENT) {
+		error_set(err, rc, "there is no Varve bucket");
+	}
+	if (rc < 0) {
+		error_prefix(err, rc, "remote %s", name);
+		remote_close(r);
+		return rc;
+	}
+	*out = r;
+	return 0;
+}
+
+int remote_open(const struct remote_config *c, struct remote **out, struct error *err)
+{
+	struct object_store *os = NULL;
+	int rc = -ENOTSUP;
+
+	if (strncmp(c->url, FILE_URL, strlen(FILE_URL)) == 0)
+		rc = object_dir_open(c->url + strlen(FILE_URL), c->read_only, &os, err);
+	else
+		error_set(err, rc, "s3:// is not supported yet");
+
+	if (rc < 0)
+		return error_prefix(err, rc, "remote %s", c->name);
+	return remote_open_store(c->name, os, out, err);
+}
+
+void remote_close(struct remote *r)
+{
+	if (!r)
+		return;
+	object_store_close(r->os);
+	free(r);
+}
+
+const char *remote_name(const struct remote *r)
+{
+	return r->name;
+}
+
+const char *remote_uuid(const struct remote *r)
+{
+	return r->format.uuid;
+}
+
+struct object_store *remote_objects(struct remote *r)
+{
+	return r->os;
+}
+
+int remote_writable(const struct remote *r, struct error *err)
+{
+	if (r->os->read_only)
+		return error_set(err, -EROFS, "remote %s is read-only", r->name);
+	return share_format_writable(&r->format, err);
+}

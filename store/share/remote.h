@@ -1,0 +1,94 @@
+/*
+ * remote.h - a remote: a bucket that this store knows by a name, opened.
+ *
+ * Owns the connection and what the bucket says of itself (share_format.h). Resolves names to
+ * records, lists, and removes. push.h and pull.h move snapshots.
+ *
+ * A *reference* is the name of a snapshot in the bucket or its id (32 hex digits).
+ *
+ * Failures: those of object_store.h; -ENOTSUP, the bucket or a record is of a newer version; all
+ * with a text that a person can act on.
+ */
+#ifndef VARVE_SHARE_REMOTE_H
+#define VARVE_SHARE_REMOTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/share/object_store.h"
+#include "store/share/share_record.h"
+
+#define REMOTE_NAME_MAX 64u
+#define REMOTE_TEXT_MAX 1024u /* of each string below, bytes */
+
+/* How to reach a bucket. Strings are owned; NULL where nothing was said. */
+struct remote_config {
+	char name[REMOTE_NAME_MAX + 1];
+	char *url;	/* "s3://BUCKET[/PREFIX]" or "file:///DIR" */
+	char *endpoint; /* s3: "http(s)://HOST[:PORT]" of the service; NULL: AWS's */
+	char *region, *proxy, *ca_file;
+	char *credentials; /* s3_cred.h; NULL: the usual search */
+	bool path_style, read_only;
+};
+void remote_config_fini(struct remote_config *c);
+/*
+ * {"name", "url", "endpoint", "region", "proxy", "caFile", "credentials", "pathStyle", "readOnly"}
+ * -EINVAL with why, also for an unknown member.
+ */
+MUST_CHECK int remote_config_parse(const json_t *j, struct remote_config *out, struct error *err);
+/* The same object; NULL when out of memory. It holds no secret: credentials only says where to
+ * look. */
+json_t *remote_config_json(const struct remote_config *c);
+/* 0 or -EINVAL: 1 to REMOTE_NAME_MAX of [A-Za-z0-9._-], the first a letter or digit. */
+MUST_CHECK int remote_name_check(const char *name, struct error *err);
+
+struct remote;
+/*
+ * Open, and make an empty bucket one of Varve's, unless it is read-only. -ENOENT: a read-only one
+ * that is empty.
+ */
+MUST_CHECK int remote_open(const struct remote_config *c, struct remote **out, struct error *err);
+/* The same with a backend that is open already, which the remote owns from then on. */
+MUST_CHECK int remote_open_store(const char *name, struct object_store *os, struct remote **out,
+				 struct error *err);
+void remote_close(struct remote *r);
+DEFINE_CLEANUP(struct remote *, remote_close)
+
+const char *remote_name(const struct remote *r);
+const char *remote_uuid(const struct remote *r); /* of the bucket */
+struct object_store *remote_objects(struct remote *r);
+/* 0, or -EROFS and why: before a write. */
+MUST_CHECK int remote_writable(const struct remote *r, struct error *err);
+
+/* The ready record of a reference. -ENOENT, with why: unknown, deleted or given up. */
+MUST_CHECK int remote_resolve(struct remote *r, const char *reference, struct share_record *out,
+			      struct error *err);
+/* As it is in the bucket right now, by id, in whichever state. -ENOENT. */
+MUST_CHECK int remote_read_record(struct remote *r, const struct share_id *id,
+				  struct share_record *out, struct error *err);
+
+/*
+ * Let a name stand for a record, whatever it stood for; NULL: for nothing. Takes turns with other
+ * hosts: the last one counts. `only_new`: -EEXIST if it stands for another snapshot.
+ */
+MUST_CHECK int remote_set_name(struct remote *r, const char *name, const struct share_record *rec,
+			       bool only_new, struct error *err);
+
+/* A name and what it stands for, in the order of keys. A non-zero result of fn ends it. */
+typedef int (*remote_name_fn)(void *arg, const char *name, const struct share_record *rec);
+MUST_CHECK int remote_each_name(struct remote *r, remote_name_fn fn, void *arg, struct error *err);
+
+/*
+ * Remove by reference. A name is taken from its snapshot; when no other name stands for that, or
+ * when an id was given, the snapshot is deleted: its record says so, and its packs are garbage.
+ * *out_deleted: whether it is. -ENOENT.
+ */
+MUST_CHECK int remote_remove(struct remote *r, const char *reference, bool *out_deleted,
+			     struct error *err);
+
+#endif

@@ -1,0 +1,204 @@
+/*
+ * The sections lie at a container's end. One request asks for the last META_END bytes, which is all
+ * of them for most snapshots; what is before is then asked for in pieces, side by side.
+ */
+#include "store/share/share_meta.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "store/chunk/codec.h"
+#include "store/share/object_window.h"
+
+#define META_END ((size_t)1 << 20)
+#define META_PIECE ((size_t)4 << 20)
+#define META_WIDTH 8
+
+/* One container while it is fetched. */
+struct fetch {
+	struct share_meta_pack *pack;
+	char key[SHARE_KEY_SIZE];
+	struct vpk_tail tail;
+	size_t missing; /* bytes of the sections before `end` */
+};
+
+static int take_end(void *arg, struct object_request *r, struct error *err)
+{
+	struct fetch *f = arg;
+	size_t sections;
+	int rc;
+
+	if (r->result < 0)
+		return error_set(err, r->result, "%s", error_text(&r->err));
+	if (r->data.len < VPK_TAIL_SIZE)
+		return error_set(err, -EBADMSG, "%s: too short for a container", f->key);
+	rc = vpk_tail_parse(r->data.data + r->data.len - VPK_TAIL_SIZE, r->size, &f->tail, err);
+	if (rc < 0)
+		return error_prefix(err, rc, "%s", f->key);
+	sections = f->tail.size - f->tail.nodes;
+	f->missing = sections > r->data.len ? sections - r->data.len : 0;
+	rc = buf_reserve(&f->pack->bytes, sections);
+	if (rc < 0)
+		return rc;
+	/* The end goes to its place; the pieces before it come in any order. */
+	size_t have = sections - f->missing;
+	memcpy(f->pack->bytes.data + f->missing, r->data.data + r->data.len - have, have);
+	f->pack->bytes.len = sections;
+	return 0;
+}
+
+static int take_piece(void *arg, struct object_request *r, struct error *err)
+{
+	struct fetch *f = arg;
+
+	if (r->result < 0)
+		return error_set(err, r->result, "%s", error_text(&r->err));
+	if (r->data.len != r->len)
+		return error_set(err, -EBADMSG, "%s: a piece is short", f->key);
+	memcpy(f->pack->bytes.data + (r->offset - f->tail.nodes), r->data.data, r->data.len);
+	return 0;
+}
+
+static int fetch_ends(struct object_window *w, struct fetch *f, unsigned n, enum object_priority pr,
+		      struct error *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < n && rc == 0; i++) {
+		const struct object_request r = { .op = OBJECT_GET,
+						  .priority = pr,
+						  .key = f[i].key,
+						  .from_end = true,
+						  .len = META_END };
+
+		rc = object_window_add(w, &r, take_end, &f[i], err);
+	}
+	return rc < 0 ? rc : object_window_drain(w, err);
+}
+
+static int fetch_rest(struct object_window *w, struct fetch *f, enum object_priority pr,
+		      struct error *err)
+{
+	int rc = 0;
+
+	for (size_t at = 0; at < f->missing && rc == 0; at += META_PIECE) {
+		const struct object_request r = { .op = OBJECT_GET,
+						  .priority = pr,
+						  .key = f->key,
+						  .offset = f->tail.nodes + at,
+						  .len = MIN(META_PIECE, f->missing - at) };
+
+		rc = object_window_add(w, &r, take_piece, f, err);
+	}
+	return rc;
+}
+
+static int fetch_all(struct object_store *os, enum object_priority pr, struct share_meta *m,
+		     struct error *err)
+{
+	CLEANUP(object_window_free_p)
+	struct object_window *w = object_window_new(os, META_WIDTH);
+	struct fetch f[SHARE_META_MAX] = { 0 };
+	int rc;
+
+	if (!w)
+		return -ENOMEM;
+	for (unsigned i = 0; i < m->n; i++) {
+		f[i].pack = &m->packs[i];
+		share_key_pack(&m->packs[i].id, f[i].key);
+	}
+	rc = fetch_ends(w, f, m->n, pr, err);
+	for (unsigned i = 0; i < m->n && rc == 0; i++)
+		rc = fetch_rest(w, &f[i], pr, err);
+	if (rc == 0)
+		rc = object_window_drain(w, err);
+	for (unsigned i = 0; i < m->n && rc == 0; i++) {
+		struct share_meta_pack *p = &m->packs[i];
+
+		rc = vpk_view_init(&p->view, &f[i].tail, &p->id, p->bytes.data, p->bytes.len, err);
+		if (rc < 0)
+			error_prefix(err, rc, "%s", f[i].key);
+	}
+	return rc;
+}
+
+int share_meta_fetch(struct object_store *os, enum object_priority pr, const struct share_record *r,
+		     struct share_meta *out, struct error *err)
+{
+	struct share_meta m = { .n = r->n_meta };
+	int rc;
+
+	for (unsigned i = 0; i < m.n; i++)
+		m.packs[i].id = r->meta[i];
+	rc = fetch_all(os, pr, &m, err);
+	if (rc < 0) {
+		share_meta_fini(&m);
+		return rc;
+	}
+	*out = m;
+	return 0;
+}
+
+void share_meta_fini(struct share_meta *m)
+{
+	for (unsigned i = 0; i < m->n; i++)
+		buf_fini(&m->packs[i].bytes);
+	*m = (struct share_meta){ 0 };
+}
+
+static int each_of_pack(const struct share_meta_pack *p, struct buf *bytes, share_node_fn fn,
+			void *arg, struct error *err)
+{
+	const uint8_t *frame;
+	struct digest d;
+	size_t pos = 0, len;
+	int rc = 0;
+
+	while (rc == 0 && vpk_next_node(&p->view, &pos, &frame, &len)) {
+		int64_t raw = codec_raw_len(frame, len);
+
+		if (raw < 0 || raw > NODE_ENCODED_MAX)
+			return error_set(err, -EBADMSG, "a node in a container is damaged");
+		buf_clear(bytes);
+		rc = buf_reserve(bytes, (size_t)raw);
+		if (rc == 0)
+			rc = codec_decode(frame, len, bytes->data, (size_t)raw);
+		if (rc == 0)
+			rc = hash_bytes(bytes->data, (size_t)raw, &d);
+		if (rc < 0)
+			return error_set(err, rc, "a node in a container is damaged");
+		rc = fn(arg, &d, bytes->data, (size_t)raw);
+	}
+	return rc;
+}
+
+int share_meta_each_node(const struct share_meta *m, share_node_fn fn, void *arg, struct error *err)
+{
+	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
+	int rc = 0;
+
+	for (unsigned i = 0; i < m->n && rc == 0; i++)
+		rc = each_of_pack(&m->packs[i], &bytes, fn, arg, err);
+	return rc;
+}
+
+bool share_meta_find(const struct share_meta *m, const struct digest *d, unsigned i,
+		     struct share_place *out)
+{
+	for (unsigned p = 0; p < m->n; p++) {
+		const struct vpk_view *v = &m->packs[p].view;
+		uint32_t first, n = vpk_find_loc(v, d, &first);
+		struct vpk_loc loc;
+
+		if (i >= n) {
+			i -= n;
+			continue;
+		}
+		vpk_loc(v, first + i, &loc);
+		vpk_pack(v, loc.pack, &out->pack);
+		out->offset = loc.offset;
+		out->len = loc.len;
+		return true;
+	}
+	return false;
+}

@@ -1,0 +1,55 @@
+/*
+ * share_meta.h - the metadata of a snapshot in the bucket: its containers' nodes and locations, in
+ * memory.
+ *
+ * Bounded by SHARE_META_MAX containers of VPK_SIZE_MAX bytes. The nodes of an ancestor that the
+ * snapshot no longer has may be among them.
+ */
+#ifndef VARVE_SHARE_META_H
+#define VARVE_SHARE_META_H
+
+#include "store/base/buf.h"
+#include "store/base/error.h"
+#include "store/base/hash.h"
+#include "store/base/macros.h"
+#include "store/share/object_store.h"
+#include "store/share/share_record.h"
+#include "store/share/vpk.h"
+
+struct share_meta {
+	unsigned n;
+	struct share_meta_pack {
+		struct pack_id id;
+		struct buf bytes; /* the object's end; the view borrows from it */
+		struct vpk_view view;
+	} packs[SHARE_META_MAX];
+};
+
+/* Fetch the sections of all containers that r->meta names. Failures as of object_store.h and vpk.h.
+ */
+MUST_CHECK int share_meta_fetch(struct object_store *os, enum object_priority pr,
+				const struct share_record *r, struct share_meta *out,
+				struct error *err);
+void share_meta_fini(struct share_meta *m);
+
+/*
+ * Each node, decoded: the digest of its bytes, and these, which live during the call. A non-zero
+ * result of fn ends it and is returned. -EBADMSG: one does not decode.
+ */
+typedef int (*share_node_fn)(void *arg, const struct digest *digest, const void *bytes, size_t len);
+MUST_CHECK int share_meta_each_node(const struct share_meta *m, share_node_fn fn, void *arg,
+				    struct error *err);
+
+/* Where a chunk may be. */
+struct share_place {
+	struct pack_id pack;
+	uint32_t offset, len;
+};
+/*
+ * The i-th place (from 0) of a chunk with such a digest; false if there are no more. The newest
+ * container is asked first. Only the digest's beginning was compared.
+ */
+bool share_meta_find(const struct share_meta *m, const struct digest *d, unsigned i,
+		     struct share_place *out);
+
+#endif
