@@ -78,7 +78,6 @@ struct object_request {
 	size_t len;	   /* GET: 0 is all */
 	bool from_end;	   /* GET: the last len bytes (all, if there are fewer) */
 	size_t max_len;	   /* GET: larger ones are -EFBIG; 0: OBJECT_SIZE_MAX */
-	bool immutable;	   /* GET: it is never written again, so a cache on the way may answer */
 	const void *body;  /* PUT: len bytes */
 	int64_t signed_at; /* PUT, PUT_ONCE: date that it is signed with, Unix time; 0: now */
 	const char *after; /* LIST: only keys after this one; NULL: all */
@@ -113,7 +112,7 @@ struct object_counts {
 	uint64_t requests[OBJECT_OPS]; /* attempts, by operation */
 	uint64_t bytes_in, bytes_out;  /* of bodies */
 	uint64_t failed; /* requests that ended with a failure other than -ENOENT and -EEXIST */
-	uint64_t retried, throttled, hedged; /* hedged: a slow small read was asked twice */
+	uint64_t retried, throttled;
 };
 
 /* The first member of every backend. */
@@ -122,8 +121,7 @@ struct object_store {
 	bool read_only; /* PUT, PUT_ONCE and DELETE are -EROFS before they reach the backend */
 	bool has_clock; /* it refuses dates that are too old */
 	/* Counted by the backend; read with object_store_counts. */
-	_Atomic uint64_t requests[OBJECT_OPS], bytes_in, bytes_out, failed, retried, throttled,
-		hedged;
+	_Atomic uint64_t requests[OBJECT_OPS], bytes_in, bytes_out, failed, retried, throttled;
 };
 
 /*

@@ -1,0 +1,290 @@
+/*
+ * First the nodes, then the chunks that the leaves refer to, pack by pack. Neighbours in a pack are
+ * fetched with one request, and what lies between two of them is fetched, too, if it is little.
+ *
+ * The metadata has every node after its parents. So one pass over it finds the tree: a node is
+ * stored if a node before it, or the record, has named it; what nobody names is of an ancestor.
+ */
+#include "store/share/pull_content.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/chunk/digest_set.h"
+#include "store/share/object_window.h"
+#include "store/tree/record.h"
+
+#define NODES_MAX ((size_t)128 << 20) /* bytes of each set of nodes; 4 million and more */
+#define CHUNKS_MAX ((size_t)64 << 20)
+#define GAP_MAX (64u << 10)
+#define RANGE_MAX (4u << 20)
+#define RANGES 8      /* under way: 32 MiB */
+#define PLACE_TRIES 2 /* each place is read so often before it counts as damaged */
+
+/* A chunk that the store lacks. */
+struct wanted {
+	struct digest digest;
+	struct share_place at;
+	unsigned tried; /* so many attempts have failed */
+};
+
+struct run {
+	struct pull_content *c;
+	struct object_window *w;
+	struct digest_set named;  /* nodes that belong to the tree */
+	struct digest_set stored; /* those of them that are in the store */
+	struct digest_set chunks; /* that were met */
+	struct buf wanted;	  /* struct wanted */
+	struct buf failed;	  /* struct wanted: to be tried again */
+};
+
+/* ---- nodes ---- */
+
+static int want_chunk(struct run *r, const struct digest *d)
+{
+	struct wanted want = { .digest = *d };
+	int rc;
+
+	if (!digest_set_add(&r->chunks, d))
+		return 0;
+	chunk_store_touch(r->c->s->chunks, d);
+	rc = chunk_store_has(r->c->s->chunks, d);
+	if (rc != 0)
+		return MIN(rc, 0);
+	if (!share_meta_find(r->c->meta, d, 0, &want.at))
+		return -ENODATA;
+	return buf_append(&r->wanted, &want, sizeof(want));
+}
+
+static int name_children(struct run *r, const struct node_view *v)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < v->count && rc == 0; i++) {
+		const uint8_t *key, *val;
+		size_t klen, vlen;
+		struct digest d;
+
+		node_entry(v, i, &key, &klen, &val, &vlen);
+		if (v->level == 0) {
+			rc = leaf_entry_chunk(key, klen, val, vlen, &d);
+			if (rc == 1)
+				rc = want_chunk(r, &d);
+			continue;
+		}
+		if (vlen != DIGEST_SIZE)
+			return -EBADMSG;
+		memcpy(d.b, val, DIGEST_SIZE);
+		digest_set_add(&r->named, &d);
+	}
+	return rc;
+}
+
+static int take_node(void *arg, const struct digest *d, const void *bytes, size_t len)
+{
+	struct run *r = arg;
+	struct node_view v;
+	struct digest same;
+	uint64_t new_bytes = 0;
+	int rc;
+
+	if (!digest_set_has(&r->named, d) || !digest_set_add(&r->stored, d))
+		return 0;
+	rc = node_check(bytes, len, &v);
+	if (rc == 0)
+		rc = name_children(r, &v);
+	if (rc == 0 && (r->named.full || r->stored.full))
+		rc = -EFBIG;
+	if (rc == 0)
+		rc = node_store_put(r->c->s->nodes, bytes, len, &same, &new_bytes);
+	r->c->nodes += new_bytes != 0;
+	return rc == 0 && progress_cancelled(r->c->p) ? -ECANCELED : rc;
+}
+
+static int take_nodes(struct run *r, struct error *err)
+{
+	int rc;
+
+	digest_set_add(&r->named, &r->c->root);
+	rc = share_meta_each_node(r->c->meta, take_node, r, err);
+	if (rc == -ENODATA)
+		return error_set(err, rc, "its metadata does not say where a chunk is");
+	if (rc == -EFBIG)
+		return error_set(err, rc, "its tree is too large");
+	if (rc == 0 && r->stored.count != r->named.count)
+		return error_set(err, -ENODATA, "its metadata lacks %zu nodes of the tree",
+				 r->named.count - r->stored.count);
+	return rc;
+}
+
+/* ---- chunks ---- */
+
+static int by_place(const void *a, const void *b)
+{
+	const struct wanted *x = a, *y = b;
+	int order = pack_id_cmp(&x->at.pack, &y->at.pack);
+
+	if (order)
+		return order;
+	return x->at.offset < y->at.offset ? -1 : x->at.offset > y->at.offset;
+}
+
+/* Some wanted chunks, which one request brings. */
+struct range {
+	struct run *r;
+	const struct wanted *first; /* borrowed from the list */
+	size_t n;
+	uint32_t offset, len;
+	char key[SHARE_KEY_SIZE];
+};
+
+/* A frame came that is not the chunk: again, or from another place. */
+static int try_again(struct run *r, const struct wanted *failed, struct error *err)
+{
+	struct wanted w = *failed;
+	char hex[DIGEST_HEX_SIZE];
+
+	w.tried++;
+	if (share_meta_find(r->c->meta, &w.digest, w.tried / PLACE_TRIES, &w.at))
+		return buf_append(&r->failed, &w, sizeof(w));
+	digest_to_hex(&w.digest, hex);
+	return error_set(err, -EBADMSG, "chunk %s is damaged in the bucket", hex);
+}
+
+static int take_chunk(struct run *r, const struct wanted *w, const struct range *g,
+		      const struct buf *data, struct error *err)
+{
+	size_t at = w->at.offset - g->offset;
+	uint32_t stored;
+	int rc = at + w->at.len > data->len
+			 ? -EBADMSG
+			 : chunk_store_put_frame(r->c->s->chunks, &w->digest, data->data + at,
+						 w->at.len, &stored);
+
+	if (rc == -EBADMSG)
+		return try_again(r, w, err);
+	if (rc < 0)
+		return error_set_errno(err, rc, "store a chunk");
+	r->c->chunks++;
+	if (r->c->p) {
+		r->c->p->done_items++;
+		r->c->p->done_bytes += w->at.len;
+		progress_tick(r->c->p, false);
+	}
+	return 0;
+}
+
+static int take_range(void *arg, struct object_request *rq, struct error *err)
+{
+	struct range *g = arg;
+	struct run *r = g->r;
+	int rc = rq->result;
+
+	if (rc == -ENOENT)
+		error_set(err, rc, "%s is gone: the snapshot was deleted meanwhile", g->key);
+	else if (rc < 0)
+		error_set(err, rc, "%s", error_text(&rq->err));
+	r->c->bytes += rq->data.len;
+	for (size_t i = 0; i < g->n && rc == 0; i++)
+		rc = take_chunk(r, &g->first[i], g, &rq->data, err);
+	if (rc == 0 && progress_cancelled(r->c->p))
+		rc = -ECANCELED;
+	free(g);
+	return rc;
+}
+
+/* How many of the n chunks from w on one request brings; *out_len: its bytes. */
+static size_t range_end(const struct wanted *w, size_t n, uint32_t *out_len)
+{
+	uint64_t start = w->at.offset, end = start + w->at.len;
+	size_t i = 1;
+
+	for (; i < n && pack_id_cmp(&w[i].at.pack, &w->at.pack) == 0; i++) {
+		uint64_t next = (uint64_t)w[i].at.offset + w[i].at.len;
+
+		if (w[i].at.offset > end + GAP_MAX || next - start > RANGE_MAX)
+			break;
+		end = MAX(end, next);
+	}
+	*out_len = (uint32_t)(end - start);
+	return i;
+}
+
+static int fetch_range(struct run *r, const struct wanted *w, size_t n, uint32_t len,
+		       struct error *err)
+{
+	struct range *g = calloc(1, sizeof(*g));
+	int rc;
+
+	if (!g)
+		return -ENOMEM;
+	*g = (struct range){ .r = r, .first = w, .n = n, .offset = w->at.offset, .len = len };
+	share_key_pack(&w->at.pack, g->key);
+	const struct object_request get = { .op = OBJECT_GET,
+					    .priority = OBJECT_BACKGROUND,
+					    .key = g->key,
+					    .offset = g->offset,
+					    .len = g->len };
+	rc = object_window_add(r->w, &get, take_range, g, err);
+	if (rc < 0)
+		free(g);
+	return rc;
+}
+
+static int fetch_list(struct run *r, struct buf *list, struct error *err)
+{
+	struct wanted *w = (struct wanted *)list->data;
+	size_t n = list->len / sizeof(*w);
+	uint32_t len;
+	int rc = 0;
+
+	if (n)
+		qsort(w, n, sizeof(*w), by_place);
+	for (size_t i = 0, k; i < n && rc == 0; i += k) {
+		k = range_end(w + i, n - i, &len);
+		rc = fetch_range(r, w + i, k, len, err);
+	}
+	return rc < 0 ? rc : object_window_drain(r->w, err);
+}
+
+static int take_chunks(struct run *r, struct error *err)
+{
+	const struct wanted *w = (const struct wanted *)r->wanted.data;
+	struct progress *p = r->c->p;
+	int rc;
+
+	for (size_t i = 0; p && i < r->wanted.len / sizeof(*w); i++) {
+		p->total_items++;
+		p->total_bytes += w[i].at.len;
+	}
+	rc = fetch_list(r, &r->wanted, err);
+	while (rc == 0 && r->failed.len) {
+		buf_fini(&r->wanted);
+		r->wanted = r->failed;
+		r->failed = (struct buf)BUF_INIT;
+		rc = fetch_list(r, &r->wanted, err);
+	}
+	return rc;
+}
+
+int pull_content_run(struct pull_content *c, struct error *err)
+{
+	struct run r = { .c = c, .w = object_window_new(c->os, RANGES) };
+	int rc = r.w ? 0 : -ENOMEM;
+
+	digest_set_init(&r.named, NODES_MAX);
+	digest_set_init(&r.stored, NODES_MAX);
+	digest_set_init(&r.chunks, CHUNKS_MAX);
+	if (rc == 0)
+		rc = take_nodes(&r, err);
+	if (rc == 0)
+		rc = take_chunks(&r, err);
+	object_window_free(r.w);
+	digest_set_fini(&r.named);
+	digest_set_fini(&r.stored);
+	digest_set_fini(&r.chunks);
+	buf_fini(&r.wanted);
+	buf_fini(&r.failed);
+	return rc;
+}

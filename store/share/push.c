@@ -1,0 +1,505 @@
+/*
+ * The protocol between pushes and collections of the bucket. A collection (a round, numbered by the
+ * register "gc") says which packs it will delete before it does. A push
+ *
+ *  1. reads the newest round, E, creates its intent push/P with E in it, and reads the newest round
+ *     again: if that is not E, it begins anew. So a round after E sees the intent.
+ *  2. takes as present only what the record of a snapshot lists that is ready *now*, and that no
+ *     round which is under way has condemned.
+ *  3. uploads, then creates the record snap/P. A collector that waits for this push in vain creates
+ *     that very key to say "aborted"; so one of the two wins, whatever gets lost or comes late.
+ *
+ * The record is created with the date of a reply that showed the intent: a push that slept so long
+ * that its intent was removed and its key freed meanwhile is refused by the service.
+ */
+#include "store/share/push.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "store/share/push_content.h"
+#include "store/share/register.h"
+#include "store/share/share_ids.h"
+#include "store/share/share_round.h"
+#include "store/tree/record.h"
+
+#define BASES_MAX 4u
+#define TRIES 5
+#define KNOWN_NODES_MAX ((size_t)64 << 20)
+
+/* A snapshot of the bucket that the new one may share content with. */
+struct base {
+	struct share_record rec;
+	struct share_meta meta;
+};
+
+struct push {
+	struct store *s;
+	struct remote *r;
+	struct object_store *os;
+	const struct snapshot *snap;
+	struct progress *p;
+	struct share_intent intent;
+	bool intent_stays;	      /* the record may still appear */
+	struct share_packs gone;      /* packs that a round under way may delete */
+	struct base bases[BASES_MAX]; /* the first is the nearest ancestor, if is_child */
+	unsigned n_bases;
+	bool is_child;
+	struct place_map present;
+	struct digest_set known; /* nodes of the first base */
+	struct push_content content;
+	struct push_result res;
+};
+
+static void push_fini(struct push *x)
+{
+	for (unsigned i = 0; i < x->n_bases; i++) {
+		share_record_fini(&x->bases[i].rec);
+		share_meta_fini(&x->bases[i].meta);
+	}
+	share_packs_fini(&x->gone);
+	place_map_fini(&x->present);
+	digest_set_fini(&x->known);
+	push_content_fini(&x->content);
+}
+
+/* ---- 1: the intent ---- */
+
+static void intent_key(const struct push *x, char key[SHARE_KEY_SIZE])
+{
+	share_key_of_id(SHARE_KEY_PUSH, &x->intent.id, key);
+}
+
+/* What the newest round may delete, unless it has ended. */
+static int read_round(struct push *x, struct error *err)
+{
+	struct share_key k = { .kind = SHARE_KEY_GC_DONE, .generation = x->intent.epoch };
+	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+	struct share_round round = { 0 };
+	char key[SHARE_KEY_SIZE];
+	int rc = x->intent.epoch ? share_key_text(&k, key) : -EINVAL;
+
+	if (x->intent.epoch == 0)
+		return 0;
+	if (rc == 0)
+		rc = object_get(x->os, OBJECT_CONTROL, key, SHARE_ROUND_MAX, &text, NULL, err);
+	if (rc != -ENOENT)
+		return rc;
+	k.kind = SHARE_KEY_GC;
+	rc = share_key_text(&k, key);
+	if (rc == 0)
+		rc = object_get(x->os, OBJECT_CONTROL, key, SHARE_ROUND_MAX, &text, NULL, err);
+	if (rc == 0)
+		rc = share_round_decode(text.data, text.len, &round, err);
+	for (size_t i = 0; rc == 0 && i < round.condemned.n; i++)
+		rc = share_packs_add_range(&x->gone, &round.condemned.v[i]);
+	for (size_t i = 0; rc == 0 && i < round.repacked.n; i++)
+		rc = share_packs_add_range(&x->gone, &round.repacked.v[i]);
+	share_round_fini(&round);
+	return rc;
+}
+
+/* 0; -EAGAIN: a round began meanwhile. */
+static int declare(struct push *x, struct error *err)
+{
+	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+	char key[SHARE_KEY_SIZE];
+	int64_t date;
+	uint64_t again;
+	int rc = register_generation(x->os, "gc", &x->intent.epoch, &date, err);
+
+	if (rc == 0)
+		rc = share_id_random(&x->intent.id);
+	if (rc == 0)
+		rc = share_id_random(&x->intent.nonce);
+	if (rc == 0)
+		rc = share_id_random(&x->intent.node);
+	x->intent.started_at_ms = clock_ms();
+	if (rc == 0)
+		rc = share_intent_encode(&x->intent, &text, err);
+	if (rc < 0)
+		return rc;
+	intent_key(x, key);
+	rc = object_put_once(x->os, OBJECT_CONTROL, key, text.data, text.len, date, err);
+	if (rc < 0)
+		return rc == -EEXIST || rc == -ESTALE ? -EAGAIN : rc;
+	rc = register_generation(x->os, "gc", &again, NULL, err);
+	if (rc == 0 && again != x->intent.epoch)
+		rc = -EAGAIN;
+	return rc < 0 ? rc : read_round(x, err);
+}
+
+/* ---- 2: what is there ---- */
+
+/* The only place that is said of a chunk: two that differ may be of two chunks. */
+static bool only_place(const struct share_meta *m, const struct digest *d, struct share_place *out)
+{
+	struct share_place other;
+
+	if (!share_meta_find(m, d, 0, out))
+		return false;
+	for (unsigned i = 1; share_meta_find(m, d, i, &other); i++)
+		if (pack_id_cmp(&other.pack, &out->pack) != 0 || other.offset != out->offset)
+			return false;
+	return true;
+}
+
+struct learn {
+	struct push *x;
+	const struct base *b;
+	struct digest_set *nodes; /* NULL: they do not matter */
+};
+
+static int learn_node(void *arg, const struct digest *digest, const void *bytes, size_t len)
+{
+	const struct learn *l = arg;
+	struct node_view v;
+	int rc = node_check(bytes, len, &v);
+
+	if (rc == 0 && l->nodes)
+		digest_set_add(l->nodes, digest);
+	for (uint32_t i = 0; rc == 0 && v.level == 0 && i < v.count; i++) {
+		const uint8_t *key, *val;
+		struct share_place at;
+		size_t klen, vlen;
+		struct digest d;
+
+		node_entry(&v, i, &key, &klen, &val, &vlen);
+		rc = leaf_entry_chunk(key, klen, val, vlen, &d);
+		if (rc == 1)
+			rc = only_place(&l->b->meta, &d, &at) &&
+					     share_packs_has(&l->b->rec.packs, &at.pack) &&
+					     !share_packs_has(&l->x->gone, &at.pack)
+				     ? place_map_add(&l->x->present, &d, &at)
+				     : 0;
+	}
+	return rc;
+}
+
+/* A base that cannot be read is none: content is uploaded that may be there. */
+static int add_base(struct push *x, const struct share_id *id, struct error *err)
+{
+	struct base *b = &x->bases[x->n_bases];
+	int rc = remote_read_record(x->r, id, &b->rec, err);
+
+	if (rc < 0)
+		return rc == -ENOENT || rc == -EBADMSG || rc == -ENOTSUP ? 0 : rc;
+	if (b->rec.state == SHARE_READY)
+		rc = share_meta_fetch(x->os, OBJECT_PUSH, &b->rec, &b->meta, err);
+	if (rc == 0 && b->rec.state == SHARE_READY) {
+		x->n_bases++;
+		return 1;
+	}
+	share_record_fini(&b->rec);
+	*b = (struct base){ 0 };
+	return rc == 0 || rc == -ENOENT || rc == -EBADMSG || rc == -ENOTSUP ? 0 : rc;
+}
+
+/* The snapshot's nearest ancestor that is in the bucket. */
+static int add_ancestor(struct push *x, struct error *err)
+{
+	struct snapshot *list;
+	size_t n;
+	int rc = snapshots_history(x->s->snapshots, x->snap->id, &list, &n, err);
+
+	if (rc < 0)
+		return rc;
+	for (size_t i = 1; rc >= 0 && i < n && !x->n_bases; i++) {
+		struct share_id id;
+
+		if (share_ids_to(x->s->kv, remote_uuid(x->r), list[i].id, &id) == 0)
+			rc = add_base(x, &id, err);
+	}
+	snapshots_list_free(list, n);
+	x->is_child = x->n_bases == 1;
+	return MIN(rc, 0);
+}
+
+struct recent {
+	struct push *x;
+	unsigned n;
+	struct {
+		int64_t used_ms;
+		struct share_id id;
+	} v[BASES_MAX];
+};
+
+/* Keep those of the most recent snapshots. */
+static int note_recent(void *arg, const char *local, const struct share_id *remote)
+{
+	struct recent *r = arg;
+	struct snapshot s;
+	unsigned at = r->n;
+
+	if (strcmp(local, r->x->snap->id) == 0 ||
+	    snapshots_get(r->x->s->snapshots, local, &s, NULL) < 0)
+		return 0;
+	while (at > 0 && r->v[at - 1].used_ms < s.created_at_ms)
+		at--;
+	if (at < BASES_MAX) {
+		unsigned moved = r->n - at < BASES_MAX - at ? r->n - at : BASES_MAX - at - 1;
+
+		memmove(&r->v[at + 1], &r->v[at], moved * sizeof(r->v[0]));
+		r->v[at].used_ms = s.created_at_ms;
+		r->v[at].id = *remote;
+		r->n = MIN(r->n + 1, BASES_MAX);
+	}
+	snapshot_fini(&s);
+	return 0;
+}
+
+/* Without an ancestor: the snapshots that this host has shared or pulled last. */
+static int add_recent(struct push *x, struct error *err)
+{
+	struct recent r = { .x = x };
+	int rc = share_ids_each(x->s->kv, remote_uuid(x->r), note_recent, &r);
+
+	for (unsigned i = 0; rc >= 0 && i < r.n; i++)
+		rc = add_base(x, &r.v[i].id, err);
+	return MIN(rc, 0);
+}
+
+/*
+ * Whether to write only what the first base lacks. Otherwise its nodes are written anew, with all
+ * locations, so that a reader needs few containers, and these are not mostly outdated.
+ */
+static bool is_delta(const struct push *x)
+{
+	const struct base *b = &x->bases[0];
+	size_t newer = 0;
+
+	if (!x->is_child || b->rec.n_meta == 0 || b->rec.n_meta >= SHARE_META_MAX ||
+	    share_packs_meet(&b->rec.packs, &x->gone))
+		return false;
+	for (unsigned i = 0; i + 1 < b->meta.n; i++)
+		newer += b->meta.packs[i].bytes.len;
+	return newer <= b->meta.packs[b->meta.n - 1].bytes.len / 2 + (64u << 10);
+}
+
+static int learn_bases(struct push *x, struct error *err)
+{
+	int rc = add_ancestor(x, err);
+
+	if (rc == 0 && x->n_bases == 0)
+		rc = add_recent(x, err);
+	for (unsigned i = 0; rc == 0 && i < x->n_bases; i++) {
+		struct learn l = { x, &x->bases[i], i == 0 && is_delta(x) ? &x->known : NULL };
+
+		rc = share_meta_each_node(&x->bases[i].meta, learn_node, &l, err);
+	}
+	return rc;
+}
+
+/* ---- 3: upload, and decide ---- */
+
+static int upload(struct push *x, struct error *err)
+{
+	x->content = (struct push_content){
+		.s = x->s,
+		.os = x->os,
+		.id = x->intent.id,
+		.root = x->snap->root,
+		.present = &x->present,
+		.with_below = is_delta(x) && !x->known.full ? &x->known : NULL,
+		.p = x->p,
+	};
+	return push_content_run(&x->content, err);
+}
+
+static int make_record(struct push *x, struct share_record *rec)
+{
+	const struct share_record *base = x->content.with_below ? &x->bases[0].rec : NULL;
+	struct share_id none = { 0 };
+	int rc = 0;
+
+	*rec = (struct share_record){ .state = SHARE_READY,
+				      .id = x->intent.id,
+				      .nonce = x->intent.nonce,
+				      .epoch = x->intent.epoch,
+				      .root = x->snap->root };
+	memcpy(rec->meta, x->content.meta, sizeof(rec->meta));
+	rec->n_meta = x->content.n_meta;
+	for (unsigned i = 0; base && i < base->n_meta; i++) {
+		if (rec->n_meta == SHARE_META_MAX)
+			return -EFBIG;
+		rec->meta[rec->n_meta++] = base->meta[i];
+	}
+	for (size_t i = 0; rc == 0 && i < x->content.packs.n; i++)
+		rc = share_packs_add_range(&rec->packs, &x->content.packs.v[i]);
+	for (size_t i = 0; rc == 0 && base && i < base->packs.n; i++)
+		rc = share_packs_add_range(&rec->packs, &base->packs.v[i]);
+	share_snapshot_from(&rec->snapshot, x->snap, x->is_child ? &x->bases[0].rec.id : &none);
+	return rc;
+}
+
+/* Whose record is it? 0: ours. -EAGAIN: a collector gave us up. */
+static int read_decision(struct push *x, struct error *err)
+{
+	struct share_record found;
+	int rc = remote_read_record(x->r, &x->intent.id, &found, err);
+
+	if (rc < 0)
+		return rc == -ENOENT ? -EAGAIN : rc;
+	rc = found.state == SHARE_READY && share_id_equal(&found.nonce, &x->intent.nonce) ? 0
+											  : -EAGAIN;
+	share_record_fini(&found);
+	return rc;
+}
+
+/* The intent is there, as of *out_date. -EAGAIN: it is not. */
+static int check_intent(struct push *x, int64_t *out_date, struct error *err)
+{
+	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+	char key[SHARE_KEY_SIZE];
+	int rc;
+
+	intent_key(x, key);
+	rc = object_get(x->os, OBJECT_CONTROL, key, SHARE_INTENT_MAX, &text, out_date, err);
+	return rc == -ENOENT ? -EAGAIN : rc;
+}
+
+static int decide(struct push *x, const struct share_record *rec, struct error *err)
+{
+	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+	char key[SHARE_KEY_SIZE];
+	int64_t date;
+	int rc = share_record_encode(rec, &text, err);
+
+	if (rc == 0)
+		rc = check_intent(x, &date, err);
+	if (rc < 0)
+		return rc;
+	share_key_of_id(SHARE_KEY_SNAP, &x->intent.id, key);
+	rc = object_put_once(x->os, OBJECT_CONTROL, key, text.data, text.len, date, err);
+	if (rc == -ESTALE)
+		return -EAGAIN;
+	if (rc == -EEXIST || rc == -ETIMEDOUT) {
+		int decided = read_decision(x, rc == -EEXIST ? err : NULL);
+
+		x->intent_stays = rc == -ETIMEDOUT && decided < 0;
+		if (!x->intent_stays)
+			rc = decided;
+	}
+	return rc;
+}
+
+static int note_ids(struct push *x)
+{
+	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
+	int rc = b ? share_ids_put(x->s->kv, b, remote_uuid(x->r), x->snap->id, &x->intent.id)
+		   : -ENOMEM;
+
+	return rc < 0 ? rc : kv_write(x->s->kv, b, KV_LOG);
+}
+
+/* One attempt, with an id of its own. -EAGAIN: again. */
+static int push_once(struct push *x, struct share_record *rec, struct error *err)
+{
+	char key[SHARE_KEY_SIZE];
+	int rc;
+
+	digest_set_init(&x->known, KNOWN_NODES_MAX);
+	rc = declare(x, err);
+	if (rc == 0)
+		rc = learn_bases(x, err);
+	if (rc == 0)
+		rc = upload(x, err);
+	if (rc == 0)
+		rc = make_record(x, rec);
+	if (rc == 0)
+		rc = decide(x, rec, err);
+	if (rc == 0)
+		rc = note_ids(x);
+	intent_key(x, key);
+	if (!x->intent_stays && !share_id_is_none(&x->intent.id))
+		(void)!object_delete(x->os, OBJECT_CONTROL, key, NULL);
+	return rc;
+}
+
+/* ---- the whole ---- */
+
+/* Whether the snapshot is in the bucket, ready. 1 and *out, 0, or a failure. */
+static int find_pushed(struct store *s, struct remote *r, const struct snapshot *snap,
+		       struct share_record *out, struct error *err)
+{
+	struct share_id id;
+	int rc = share_ids_to(s->kv, remote_uuid(r), snap->id, &id);
+
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : error_set_errno(err, rc, "read what was pushed");
+	rc = remote_read_record(r, &id, out, err);
+	if (rc == 0 && out->state == SHARE_READY)
+		return 1;
+	if (rc == 0)
+		share_record_fini(out);
+	if (rc == 0 || rc == -ENOENT) /* deleted there */
+		rc = share_ids_drop(s->kv, remote_uuid(r), snap->id, &id);
+	return rc;
+}
+
+static int push_new(struct store *s, struct remote *r, const struct snapshot *snap,
+		    struct progress *p, struct share_record *rec, struct push_result *out,
+		    struct error *err)
+{
+	int rc = -EAGAIN;
+
+	for (int tries = 0; tries < TRIES && rc == -EAGAIN; tries++) {
+		struct push x = { .s = s, .r = r, .os = remote_objects(r), .snap = snap, .p = p };
+
+		rc = push_once(&x, rec, err);
+		out->id = x.intent.id;
+		out->chunks = x.content.chunks;
+		out->nodes = x.content.nodes;
+		out->packs = x.content.n_packs;
+		out->bytes = x.content.bytes;
+		if (rc < 0)
+			share_record_fini(rec);
+		push_fini(&x);
+	}
+	return rc == -EAGAIN ? error_set(err, rc,
+					 "collections of the bucket have ended it %d times: try "
+					 "again later",
+					 TRIES)
+			     : rc;
+}
+
+static int push_held(struct store *s, struct remote *r, const struct snapshot *snap,
+		     const struct push_options *opt, struct progress *p, struct push_result *out,
+		     struct error *err)
+{
+	struct share_record rec = { 0 };
+	int rc = find_pushed(s, r, snap, &rec, err);
+
+	*out = (struct push_result){ .existed = rc == 1, .id = rec.id };
+	if (rc == 0)
+		rc = push_new(s, r, snap, p, &rec, out, err);
+	if (rc >= 0 && opt->name)
+		rc = remote_set_name(r, opt->name, &rec, opt->only_new, err);
+	share_record_fini(&rec);
+	return MIN(rc, 0);
+}
+
+int push_snapshot(struct store *s, struct remote *r, const char *snapshot,
+		  const struct push_options *opt, struct progress *p, struct push_result *out,
+		  struct error *err)
+{
+	struct store_hold hold;
+	struct snapshot snap;
+	int rc = remote_writable(r, err);
+
+	if (rc == 0 && opt->name)
+		rc = snapshot_name_check(opt->name, err);
+	if (rc == 0)
+		rc = store_hold_snapshot(s, snapshot, &snap, &hold, err);
+	if (rc < 0)
+		return rc;
+	if (p)
+		p->phase = "pushing";
+	rc = push_held(s, r, &snap, opt, p, out, err);
+	store_release(s, &hold);
+	snapshot_fini(&snap);
+	return rc < 0 ? error_prefix(err, rc, "push %s to %s", snapshot, remote_name(r)) : 0;
+}

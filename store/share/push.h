@@ -1,0 +1,42 @@
+/*
+ * push.h - put a snapshot into a bucket: what is new goes into containers (vpk.h), and then one
+ * record that names it.
+ *
+ * The record is created once; until then nobody sees anything, and what a push that ended early has
+ * left there is garbage for a collection of the bucket. README.md tells the protocol between pushes
+ * and collections.
+ */
+#ifndef VARVE_SHARE_PUSH_H
+#define VARVE_SHARE_PUSH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/base/progress.h"
+#include "store/share/remote.h"
+#include "store/store.h"
+
+struct push_options {
+	const char *name; /* in the bucket; NULL: none */
+	bool only_new;	  /* -EEXIST if the name stands for another snapshot there */
+};
+
+struct push_result {
+	struct share_id id;	       /* of the snapshot in the bucket */
+	bool existed;		       /* it was there already; at most the name is new */
+	uint64_t chunks, nodes, packs; /* new ones that were uploaded */
+	uint64_t bytes;		       /* of these packs */
+};
+
+/*
+ * Waits for the network and takes as long as that does; memory stays below about 256 MiB. The
+ * snapshot is a name or id of `s`, and stays readable meanwhile. -ENOENT; -EINVAL if it has no tree
+ * yet; -EROFS; -ECANCELED; the remote's failures.
+ */
+MUST_CHECK int push_snapshot(struct store *s, struct remote *r, const char *snapshot,
+			     const struct push_options *opt, struct progress *p,
+			     struct push_result *out, struct error *err);
+
+#endif
