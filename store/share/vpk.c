@@ -11,7 +11,6 @@
 
 #include "store/base/wire.h"
 
-#define MAGIC "VPK1"
 #define MAGIC_SIZE 4u
 #define PACK_SIZE (SHARE_ID_BYTES + 4u)
 #define LOC_SIZE (VPK_PREFIX_SIZE + 12u)
@@ -21,6 +20,8 @@
 #define LOCS_HEAD_SIZE 4u
 /* What a container without any content has. */
 #define FIXED_SIZE (VPK_HEADER_SIZE + LOCS_HEAD_SIZE + VPK_TAIL_SIZE)
+
+static const uint8_t magic[MAGIC_SIZE] = { 'V', 'P', 'K', '1' };
 
 static bool pack_is_valid(const struct pack_id *p)
 {
@@ -42,7 +43,7 @@ static void get_pack(const uint8_t *b, struct pack_id *out)
 static void make_header(const struct pack_id *id, uint8_t out[VPK_HEADER_SIZE])
 {
 	memset(out, 0, VPK_HEADER_SIZE);
-	memcpy(out, MAGIC, MAGIC_SIZE);
+	memcpy(out, magic, MAGIC_SIZE);
 	put_pack(id, out + 8);
 }
 
@@ -60,8 +61,7 @@ static int sum_up(const struct pack_id *id, const void *sections, size_t len, st
 	return r == 0 ? hasher_final(h, out) : r;
 }
 
-/* A frame that any reader can decode by itself. */
-static bool frame_is_valid(const void *frame, size_t len, uint32_t raw_max)
+bool vpk_frame_is_valid(const void *frame, size_t len, uint32_t raw_max)
 {
 	if (len > (size_t)CODEC_HEADER_SIZE + raw_max || codec_frame_dict(frame, len) != 0)
 		return false;
@@ -148,7 +148,7 @@ int vpk_add_frame(struct vpk_writer *w, const struct digest *digest, const void 
 	uint8_t entry[FOOTER_SIZE];
 	uint32_t offset = (uint32_t)w->frames.len;
 
-	if (!frame_is_valid(frame, len, CHUNK_MAX))
+	if (!vpk_frame_is_valid(frame, len, CHUNK_MAX))
 		return -EINVAL;
 	if (!has_room(w, len + FOOTER_SIZE))
 		return -EFBIG;
@@ -167,7 +167,7 @@ int vpk_add_frame(struct vpk_writer *w, const struct digest *digest, const void 
 
 int vpk_add_node(struct vpk_writer *w, const void *frame, size_t len)
 {
-	if (!frame_is_valid(frame, len, NODE_ENCODED_MAX))
+	if (!vpk_frame_is_valid(frame, len, NODE_ENCODED_MAX))
 		return -EINVAL;
 	if (!has_room(w, NODE_HEAD_SIZE + len))
 		return -EFBIG;
@@ -274,6 +274,17 @@ static bool own_locs_fit(const struct vpk_writer *w)
 	return true;
 }
 
+int vpk_writer_locs(struct vpk_writer *w, struct buf *out)
+{
+	sort_locs(&w->locs);
+	int r = buf_reserve(out, LOCS_HEAD_SIZE + w->packs.len + w->locs.len);
+	if (r == 0)
+		r = wire_put_u32(out, (uint32_t)(w->packs.len / PACK_SIZE));
+	if (r == 0)
+		r = buf_append(out, w->packs.data, w->packs.len);
+	return r == 0 ? buf_append(out, w->locs.data, w->locs.len) : r;
+}
+
 int vpk_writer_finish(struct vpk_writer *w, struct buf *out)
 {
 	uint32_t nodes = (uint32_t)w->frames.len, locs = nodes + (uint32_t)w->nodes.len;
@@ -281,17 +292,14 @@ int vpk_writer_finish(struct vpk_writer *w, struct buf *out)
 
 	if (!own_locs_fit(w))
 		return -EINVAL;
-	sort_locs(&w->locs);
-	uint32_t footer = locs + LOCS_HEAD_SIZE + (uint32_t)(w->packs.len + w->locs.len);
 	int r = buf_reserve(out, vpk_writer_size(w));
 	if (r != 0)
 		return r;
 	size_t start = out->len;
 	r |= buf_append(out, w->frames.data, w->frames.len);
 	r |= buf_append(out, w->nodes.data, w->nodes.len);
-	r |= wire_put_u32(out, (uint32_t)(w->packs.len / PACK_SIZE));
-	r |= buf_append(out, w->packs.data, w->packs.len);
-	r |= buf_append(out, w->locs.data, w->locs.len);
+	r |= vpk_writer_locs(w, out);
+	uint32_t footer = (uint32_t)(out->len - start);
 	r |= buf_append(out, w->footer.data, w->footer.len);
 	r |= wire_put_u32(out, nodes);
 	r |= wire_put_u32(out, locs);
@@ -300,16 +308,16 @@ int vpk_writer_finish(struct vpk_writer *w, struct buf *out)
 		r = sum_up(&w->id, out->data + start + nodes, out->len - start - nodes, &sum);
 	if (r == 0)
 		r = buf_append(out, sum.b, DIGEST_SIZE);
-	return r == 0 ? buf_append(out, MAGIC, MAGIC_SIZE) : r;
+	return r == 0 ? buf_append(out, magic, MAGIC_SIZE) : r;
 }
 
 /* ---- reading ---- */
 
 static int check_magic(const uint8_t *b, struct error *err)
 {
-	if (memcmp(b, MAGIC, MAGIC_SIZE) == 0)
+	if (memcmp(b, magic, MAGIC_SIZE) == 0)
 		return 0;
-	if (memcmp(b, MAGIC, MAGIC_SIZE - 1) == 0 && b[3] > '1' && b[3] <= '9')
+	if (memcmp(b, magic, MAGIC_SIZE - 1) == 0 && b[3] > '1' && b[3] <= '9')
 		return error_set(err, -ENOTSUP,
 				 "container of version %c, this program reads version 1", b[3]);
 	return error_set(err, -EBADMSG, "not a container");
@@ -350,18 +358,20 @@ static bool take_nodes(struct vpk_view *v, const uint8_t *bytes, size_t len)
 	for (v->n_nodes = 0; wire_left(&r) > 0; v->n_nodes++) {
 		size_t n = wire_u32(&r);
 		frame = wire_bytes(&r, n);
-		if (!frame || !frame_is_valid(frame, n, NODE_ENCODED_MAX))
+		if (!frame || !vpk_frame_is_valid(frame, n, NODE_ENCODED_MAX))
 			return false;
 	}
 	return wire_done(&r);
 }
 
-/* frames_end: where the frames of the container itself end, whose id this is. */
+/* frames_end: where the frames of the container itself end, whose id this is; NULL: of none. */
 static bool take_locs(struct vpk_view *v, const uint8_t *bytes, size_t len,
 		      const struct pack_id *id, uint32_t frames_end)
 {
 	struct pack_id pack;
 
+	if (len < LOCS_HEAD_SIZE)
+		return false;
 	v->n_packs = wire_get32(bytes);
 	len -= LOCS_HEAD_SIZE;
 	if (v->n_packs > len / PACK_SIZE || (len - v->n_packs * PACK_SIZE) % LOC_SIZE != 0)
@@ -381,8 +391,8 @@ static bool take_locs(struct vpk_view *v, const uint8_t *bytes, size_t len,
 		if (l.pack >= v->n_packs || (i > 0 && loc_cmp(at - LOC_SIZE, at) >= 0))
 			return false;
 		vpk_pack(v, l.pack, &pack);
-		uint32_t end =
-			pack_id_cmp(&pack, id) == 0 ? frames_end : VPK_SIZE_MAX - VPK_TAIL_SIZE;
+		bool own = id && pack_id_cmp(&pack, id) == 0;
+		uint32_t end = own ? frames_end : VPK_SIZE_MAX - VPK_TAIL_SIZE;
 		if (!place_is_valid(l.offset, l.len, end))
 			return false;
 	}
@@ -458,6 +468,15 @@ int vpk_view_whole(struct vpk_view *v, const struct pack_id *id, const void *byt
 	return r == 0 ? vpk_view_init(v, &tail, id, b + tail.nodes, len - tail.nodes, err) : r;
 }
 
+int vpk_view_locs(struct vpk_view *v, const void *bytes, size_t len)
+{
+	struct vpk_view view = { 0 };
+	if (len > VPK_SIZE_MAX || !take_locs(&view, bytes, len, NULL, 0))
+		return -EBADMSG;
+	*v = view;
+	return 0;
+}
+
 bool vpk_next_node(const struct vpk_view *v, size_t *pos, const uint8_t **frame, size_t *len)
 {
 	if (*pos >= v->nodes_len)
@@ -513,7 +532,7 @@ int vpk_chunk_check(const void *frame, size_t len, const struct digest *digest, 
 	CLEANUP(buf_fini_p) struct buf own = BUF_INIT;
 	struct digest found;
 
-	if (!frame_is_valid(frame, len, CHUNK_MAX))
+	if (!vpk_frame_is_valid(frame, len, CHUNK_MAX))
 		return -EBADMSG;
 	size_t n = (size_t)codec_raw_len(frame, len);
 	struct buf *to = raw ? raw : &own;

@@ -76,6 +76,8 @@ size_t vpk_writer_size(const struct vpk_writer *w);
 bool vpk_writer_is_empty(const struct vpk_writer *w);
 /* Append the container to out. The writer is of no further use. */
 MUST_CHECK int vpk_writer_finish(struct vpk_writer *w, struct buf *out);
+/* Append a LOCS section alone, for a hot object. The writer goes on. */
+MUST_CHECK int vpk_writer_locs(struct vpk_writer *w, struct buf *out);
 
 /* ---- reading ---- */
 
@@ -107,6 +109,9 @@ MUST_CHECK int vpk_view_init(struct vpk_view *v, const struct vpk_tail *tail,
 MUST_CHECK int vpk_view_whole(struct vpk_view *v, const struct pack_id *id, const void *bytes,
 			      size_t len, struct error *err);
 
+/* Locations alone, as vpk_writer_locs makes them; all else of the view is empty. -EBADMSG. */
+MUST_CHECK int vpk_view_locs(struct vpk_view *v, const void *bytes, size_t len);
+
 /* Node by node: start with *pos = 0; false at the end. The frame is not decoded yet. */
 bool vpk_next_node(const struct vpk_view *v, size_t *pos, const uint8_t **frame, size_t *len);
 
@@ -129,6 +134,8 @@ struct vpk_frame {
 };
 void vpk_frame(const struct vpk_view *v, uint32_t index, struct vpk_frame *out);
 
+/* Its header is well-formed, it holds 1 to raw_max bytes, and needs no dictionary. */
+bool vpk_frame_is_valid(const void *frame, size_t len, uint32_t raw_max);
 /*
  * A frame as it came from the network: decodes it and compares with the digest. -EBADMSG, -ENOMEM.
  * raw may be NULL; else what it decodes to is appended.
