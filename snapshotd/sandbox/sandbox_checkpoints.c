@@ -8,7 +8,7 @@
  * A snapshot may also be deleted behind our back, by its own call: then the
  * checkpoint is forgotten when it is next looked at.
  */
-#include "snapshotd/sandbox/sandboxes_internal.h"
+#include "snapshotd/sandbox/sandbox_checkpoints.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "snapshotd/sandbox/sandbox_patches.h"
+#include "snapshotd/sandbox/sandboxes_internal.h"
 #include "store/base/log.h"
 
 struct checkpoint {

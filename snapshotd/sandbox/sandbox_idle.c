@@ -122,7 +122,7 @@ static void remove_old(struct sandbox *sb)
 
 void sandbox_tend(struct sandbox *sb)
 {
-	sandbox_execs_expire(sb->execs);
+	async_execs_expire(sb->execs);
 	if (pthread_mutex_trylock(&sb->change) != 0)
 		return; /* the next time */
 	sandbox_note_death(sb);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshotd/sandbox/sandbox_checkpoints.h"
 #include "snapshotd/sandbox/sandbox_patches.h"
 #include "store/base/log.h"
 #include "store/base/pool.h"

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshotd/sandbox/sandbox_exec.h"
 #include "snapshotd/sandbox/sandboxes_internal.h"
 #include "store/base/listed.h"
 #include "store/base/log.h"

@@ -1,11 +1,20 @@
 /*
- * sandboxes_internal.h - what the files of sandboxes share; for nobody else.
- * sandboxes.c owns the table and what callers ask of a sandbox, sandbox_life.c
- * what becomes of it, sandbox_idle.c its rest while nobody uses it,
- * sandbox_load.c its coming back after a restart.
+ * sandboxes_internal.h - what the files of sandboxes share; for nobody else. A file calls only
+ * those that stand before it:
+ *   sandboxes.c             the entity and its table, on async_exec.c and sandbox_record.c
+ *   sandbox_life.c          its place, mount and container; killing, restoring
+ *   sandbox_idle.c          its rest while nobody uses it
+ *   sandbox_enter.c         being used
+ *   sandbox_json.c          as the API shows it
+ *   sandbox_exec.c          programs
+ *   sandbox_patches.c       scripts for what is made from a snapshot
+ *   sandbox_checkpoints.c   snapshots of it
+ *   sandbox_create.c        making one
+ *   sandbox_load.c          coming back after a restart
+ *   sandboxes_open.c        all of them: opening, the reaper, closing
  *
  * Locks, in the order in which they are taken: sandbox.change, then either
- * sandboxes.lock or sandbox.lock, never both; last the lock of sandbox_exec.c.
+ * sandboxes.lock or sandbox.lock, never both; last the lock of async_exec.c.
  * Containers are started and stopped, and mounts made, under `change` alone, which is
  * one sandbox's. patch_lock and the checkpoints' lock are held with none of these.
  */
@@ -16,16 +25,17 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
-#include "snapshotd/sandbox/sandbox_checkpoints.h"
-#include "snapshotd/sandbox/sandbox_exec.h"
+#include "snapshotd/sandbox/async_exec.h"
 #include "snapshotd/sandbox/sandboxes.h"
 #include "store/base/clock.h"
+
+struct checkpoints;
 
 struct sandbox {
 	struct sandboxes *owner;
 	char id[SANDBOX_ID_SIZE];
-	struct image_config image;   /* constant, as the next */
-	struct sandbox_execs *execs; /* owned; asynchronous ones */
+	struct image_config image; /* constant, as the next */
+	struct async_execs *execs; /* owned */
 
 	TAILQ_ENTRY(sandbox) link; /* guarded by owner->lock, as the next two */
 	unsigned users;		   /* the table is one */
@@ -101,6 +111,9 @@ MUST_CHECK int sandbox_kill_locked(struct sandbox *sb, struct error *err);
 /* Make the directory that it is mounted upon, or see that it is there. */
 MUST_CHECK int sandbox_make_place(struct sandbox *sb, struct error *err);
 void sandbox_remove_place(const struct sandboxes *ss, const char *id);
+/* A new mount of the snapshot at its place, as its record says. */
+MUST_CHECK int sandbox_mount_at_place(struct sandbox *sb, const struct snapshot *snap,
+				      struct mount_entry **out, struct error *err);
 /* Detach and delete a mount; what fails is logged and left to the next start. */
 void sandbox_discard_mount(struct sandboxes *ss, struct mount_entry *e);
 

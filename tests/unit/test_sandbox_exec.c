@@ -1,9 +1,10 @@
-/* What a program's failure to start is called. */
+/* Programs of a sandbox: what a failure to start is called; which are found, and for how long. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -43,15 +44,111 @@ static void failures_have_the_codes_of_a_shell(void **state)
 static void nothing_is_kept_at_first(void **state)
 {
 	struct budget output;
-	struct sandbox_execs *x;
+	struct async_execs *x;
 
 	(void)state;
 	budget_init(&output, NULL, 1000);
-	x = sandbox_execs_new(&output);
+	x = async_execs_new(&output);
 	assert_non_null(x);
-	sandbox_execs_expire(x);
-	sandbox_execs_free(x);
-	sandbox_execs_free(NULL);
+	async_execs_expire(x);
+	async_execs_free(x);
+	async_execs_free(NULL);
+}
+
+static struct async_execs *execs_new(struct budget *output)
+{
+	struct async_execs *x;
+
+	budget_init(output, NULL, 1000);
+	x = async_execs_new(output);
+	assert_non_null(x);
+	return x;
+}
+
+/* One that is about to run; its id is copied. */
+static struct async_exec *one_new(struct async_execs *x, char id[SNAPSHOT_ID_SIZE])
+{
+	char *argv[] = { "true", NULL };
+	struct error err = ERROR_INIT;
+	struct exec_spec spec = { .argv = argv, .cwd = "/", .timeout_ms = 5 };
+	struct async_exec *e;
+
+	assert_int_equal(exec_control_new(&spec.control, &err), 0);
+	memcpy(id, exec_control_id(spec.control), SNAPSHOT_ID_SIZE);
+	e = async_exec_new(x, &spec);
+	exec_control_put(spec.control); /* it holds its own */
+	assert_non_null(e);
+	assert_string_equal(async_exec_spec(e)->argv[0], "true");
+	assert_string_equal(async_exec_spec(e)->cwd, "/");
+	return e;
+}
+
+static void one_end(struct async_exec *e, const char *text)
+{
+	struct exec_output out = { .exit_code = 3 };
+	struct error err = ERROR_INIT;
+
+	assert_int_equal(buf_append_str(&out.out, text), 0);
+	async_exec_end(e, 0, &out, &err);
+	assert_int_equal(out.out.len, 0);
+}
+
+static void only_so_many_run_at_once(void **state)
+{
+	struct async_exec *running[EXEC_RUNNING_MAX], *more;
+	char id[SNAPSHOT_ID_SIZE], first[SNAPSHOT_ID_SIZE];
+	struct error err = ERROR_INIT;
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+
+	(void)state;
+	for (int i = 0; i < EXEC_RUNNING_MAX; i++) {
+		running[i] = one_new(x, i == 0 ? first : id);
+		assert_int_equal(async_exec_begin(running[i], &err), 0);
+	}
+	more = one_new(x, id);
+	assert_int_equal(async_exec_begin(more, &err), -EAGAIN);
+	assert_null(async_exec_find(x, id));
+	/* One whose thread cannot be started makes room. */
+	async_exec_abandon(running[0]);
+	async_exec_put(running[0]);
+	assert_null(async_exec_find(x, first));
+	assert_int_equal(async_exec_begin(more, &err), 0);
+	running[0] = more;
+	for (int i = 0; i < EXEC_RUNNING_MAX; i++)
+		one_end(running[i], "");
+	async_execs_free(x);
+}
+
+static void the_oldest_results_are_forgotten(void **state)
+{
+	char first[SNAPSHOT_ID_SIZE], second[SNAPSHOT_ID_SIZE], id[SNAPSHOT_ID_SIZE];
+	const struct exec_output *out;
+	struct error err = ERROR_INIT;
+	const struct error *why;
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+	struct async_exec *e;
+
+	(void)state;
+	for (int i = 0; i <= EXEC_KEEP_COUNT; i++) {
+		e = one_new(x, i == 0 ? first : i == 1 ? second : id);
+		assert_int_equal(async_exec_begin(e, &err), 0);
+		one_end(e, "ab");
+	}
+	assert_int_equal(async_execs_kept(x), 2 * EXEC_KEEP_COUNT);
+	assert_null(async_exec_find(x, first));
+	e = async_exec_find(x, second);
+	assert_non_null(e);
+	assert_true(async_exec_wait(e, 0));
+	/* What somebody looks at stays for him. */
+	assert_true(async_execs_forget_oldest(x));
+	assert_null(async_exec_find(x, second));
+	assert_int_equal(async_exec_outcome(e, &out, &why), 0);
+	assert_int_equal(out->exit_code, 3);
+	assert_memory_equal(out->out.data, "ab", 2);
+	async_exec_put(e);
+	async_execs_free(x);
 }
 
 int main(void)
@@ -59,6 +156,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(failures_have_the_codes_of_a_shell),
 		cmocka_unit_test(nothing_is_kept_at_first),
+		cmocka_unit_test(only_so_many_run_at_once),
+		cmocka_unit_test(the_oldest_results_are_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,305 @@
+#include "snapshotd/sandbox/async_exec.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <time.h>
+
+#include "snapshotd/build/image_config.h"
+#include "store/base/clock.h"
+
+struct async_exec {
+	char id[SNAPSHOT_ID_SIZE];
+	struct async_execs *owner;
+	/* What it runs; its control is held. The strings are those that follow, owned. */
+	struct exec_spec spec;
+	char **argv;
+	json_t *envs;
+	char *cwd;
+
+	TAILQ_ENTRY(async_exec) link; /* guarded by owner->lock, as all that follows */
+	unsigned users;		      /* whoever runs it and the list are one each */
+	bool ended;
+	int64_t ended_ms; /* CLOCK_MONOTONIC */
+	/* Constant once ended. */
+	int rc;
+	struct error error;
+	struct exec_output out;
+};
+TAILQ_HEAD(exec_list, async_exec);
+
+struct async_execs {
+	struct exec_controls controls; /* of all that run */
+	pthread_mutex_t lock;
+	pthread_cond_t some_ended;
+	/* Guarded by lock. */
+	struct exec_list running, ended; /* ended: the oldest end first */
+	size_t n_running, n_ended, kept_bytes;
+
+	struct budget budget; /* of all output, in results and of what runs */
+};
+
+void exec_output_fini(struct exec_output *o)
+{
+	budget_release(o->budget, o->charged);
+	o->charged = 0;
+	buf_fini(&o->out);
+	buf_fini(&o->err);
+}
+
+/* ---- those of a sandbox ---- */
+
+struct async_execs *async_execs_new(struct budget *output)
+{
+	struct async_execs *x = calloc(1, sizeof(*x));
+
+	if (!x)
+		return NULL;
+	pthread_mutex_init(&x->lock, NULL);
+	cond_init_monotonic(&x->some_ended);
+	budget_init(&x->budget, output, output->max);
+	x->budget.fair = true;
+	exec_controls_init(&x->controls);
+	TAILQ_INIT(&x->running);
+	TAILQ_INIT(&x->ended);
+	return x;
+}
+
+static void async_exec_free(struct async_exec *e)
+{
+	strv_free(e->argv);
+	json_decref(e->envs);
+	free(e->cwd);
+	exec_control_put(e->spec.control);
+	exec_output_fini(&e->out);
+	free(e);
+}
+
+static void put_locked(struct async_exec *e)
+{
+	if (--e->users == 0)
+		async_exec_free(e);
+}
+
+void async_exec_put(struct async_exec *e)
+{
+	struct async_execs *x = e->owner;
+
+	pthread_mutex_lock(&x->lock);
+	put_locked(e);
+	pthread_mutex_unlock(&x->lock);
+}
+
+static size_t output_bytes(const struct async_exec *e)
+{
+	return e->out.out.len + e->out.err.len;
+}
+
+static void forget_oldest_locked(struct async_execs *x)
+{
+	struct async_exec *e = TAILQ_FIRST(&x->ended);
+
+	TAILQ_REMOVE(&x->ended, e, link);
+	x->n_ended--;
+	x->kept_bytes -= output_bytes(e);
+	put_locked(e);
+}
+
+bool async_execs_forget_oldest(struct async_execs *x)
+{
+	bool any;
+
+	pthread_mutex_lock(&x->lock);
+	any = !TAILQ_EMPTY(&x->ended);
+	if (any)
+		forget_oldest_locked(x);
+	pthread_mutex_unlock(&x->lock);
+	return any;
+}
+
+void async_execs_free(struct async_execs *x)
+{
+	if (!x)
+		return;
+	while (!TAILQ_EMPTY(&x->ended))
+		forget_oldest_locked(x);
+	exec_controls_fini(&x->controls);
+	pthread_cond_destroy(&x->some_ended);
+	pthread_mutex_destroy(&x->lock);
+	free(x);
+}
+
+void async_execs_expire(struct async_execs *x)
+{
+	int64_t before = monotonic_ms() - EXEC_KEEP_S * 1000;
+	struct async_exec *e;
+
+	pthread_mutex_lock(&x->lock);
+	while ((e = TAILQ_FIRST(&x->ended)) && e->ended_ms < before)
+		forget_oldest_locked(x);
+	pthread_mutex_unlock(&x->lock);
+}
+
+size_t async_execs_kept(struct async_execs *x)
+{
+	size_t kept;
+
+	pthread_mutex_lock(&x->lock);
+	kept = x->kept_bytes;
+	pthread_mutex_unlock(&x->lock);
+	return kept;
+}
+
+struct budget *async_execs_budget(struct async_execs *x)
+{
+	return &x->budget;
+}
+
+struct exec_controls *async_execs_controls(struct async_execs *x)
+{
+	return &x->controls;
+}
+
+/* ---- one of them ---- */
+
+static char **strv_copy(char *const *v)
+{
+	size_t n = 0;
+	char **copy;
+
+	while (v[n])
+		n++;
+	copy = calloc(n + 1, sizeof(char *));
+	for (size_t i = 0; copy && i < n; i++) {
+		copy[i] = strdup(v[i]);
+		if (!copy[i]) {
+			strv_free(copy);
+			return NULL;
+		}
+	}
+	return copy;
+}
+
+struct async_exec *async_exec_new(struct async_execs *x, const struct exec_spec *spec)
+{
+	struct async_exec *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return NULL;
+	memcpy(e->id, exec_control_id(spec->control), sizeof(e->id));
+	exec_control_hold(spec->control);
+	e->owner = x;
+	e->users = 1;
+	e->argv = strv_copy(spec->argv);
+	e->envs = json_incref((json_t *)spec->envs);
+	e->cwd = spec->cwd ? strdup(spec->cwd) : NULL;
+	e->spec = (struct exec_spec){ .argv = e->argv,
+				      .envs = e->envs,
+				      .cwd = e->cwd,
+				      .timeout_ms = spec->timeout_ms,
+				      .linger_ms = spec->linger_ms,
+				      .control = spec->control };
+	if (!e->argv || (spec->cwd && !e->cwd)) {
+		async_exec_free(e);
+		return NULL;
+	}
+	return e;
+}
+
+int async_exec_begin(struct async_exec *e, struct error *err)
+{
+	struct async_execs *x = e->owner;
+	int rc = 0;
+
+	pthread_mutex_lock(&x->lock);
+	if (x->n_running >= EXEC_RUNNING_MAX) {
+		rc = error_set(err, -EAGAIN, "%d programs are running in the sandbox already",
+			       EXEC_RUNNING_MAX);
+	} else {
+		TAILQ_INSERT_TAIL(&x->running, e, link);
+		x->n_running++;
+		e->users++;
+	}
+	pthread_mutex_unlock(&x->lock);
+	return rc;
+}
+
+void async_exec_abandon(struct async_exec *e)
+{
+	struct async_execs *x = e->owner;
+
+	pthread_mutex_lock(&x->lock);
+	TAILQ_REMOVE(&x->running, e, link);
+	x->n_running--;
+	put_locked(e);
+	pthread_mutex_unlock(&x->lock);
+}
+
+const struct exec_spec *async_exec_spec(const struct async_exec *e)
+{
+	return &e->spec;
+}
+
+void async_exec_end(struct async_exec *e, int rc, struct exec_output *out, const struct error *err)
+{
+	struct async_execs *x = e->owner;
+
+	pthread_mutex_lock(&x->lock);
+	e->rc = rc;
+	e->out = *out;
+	*out = (struct exec_output){ 0 };
+	e->error = *err;
+	e->ended = true;
+	e->ended_ms = monotonic_ms();
+	TAILQ_REMOVE(&x->running, e, link);
+	TAILQ_INSERT_TAIL(&x->ended, e, link);
+	x->n_running--;
+	x->n_ended++;
+	x->kept_bytes += output_bytes(e);
+	while (x->n_ended > 1 && (x->n_ended > EXEC_KEEP_COUNT || x->kept_bytes > EXEC_KEEP_BYTES))
+		forget_oldest_locked(x);
+	pthread_cond_broadcast(&x->some_ended);
+	put_locked(e);
+	pthread_mutex_unlock(&x->lock);
+}
+
+struct async_exec *async_exec_find(struct async_execs *x, const char *id)
+{
+	struct exec_list *lists[] = { &x->running, &x->ended };
+	struct async_exec *e = NULL;
+
+	pthread_mutex_lock(&x->lock);
+	for (int i = 0; i < 2 && !e; i++)
+		TAILQ_FOREACH(e, lists[i], link)
+	if (strcmp(e->id, id) == 0)
+		break;
+	if (e)
+		e->users++;
+	pthread_mutex_unlock(&x->lock);
+	return e;
+}
+
+bool async_exec_wait(struct async_exec *e, int timeout_ms)
+{
+	struct async_execs *x = e->owner;
+	struct timespec until = monotonic_after_ms(timeout_ms);
+	bool ended;
+	int rc = 0;
+
+	pthread_mutex_lock(&x->lock);
+	while (!e->ended && rc == 0)
+		rc = pthread_cond_timedwait(&x->some_ended, &x->lock, &until);
+	ended = e->ended;
+	pthread_mutex_unlock(&x->lock);
+	return ended;
+}
+
+int async_exec_outcome(struct async_exec *e, const struct exec_output **out,
+		       const struct error **err)
+{
+	*out = &e->out;
+	*err = &e->error;
+	return e->rc;
+}

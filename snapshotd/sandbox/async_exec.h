@@ -1,0 +1,102 @@
+/*
+ * async_exec.h - the programs of one sandbox: what one is told to run, what it has written, and
+ * those that go on whoever asks, whose results are kept for a while.
+ *
+ * A struct async_execs is one sandbox's; sandbox_exec.c runs what is in it. Every function may be
+ * called from any thread. Its lock is a leaf.
+ */
+#ifndef VARVE_SNAPSHOTD_ASYNC_EXEC_H
+#define VARVE_SNAPSHOTD_ASYNC_EXEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "snapshotd/http/budget.h"
+#include "snapshotd/sandbox/exec_control.h"
+#include "store/base/buf.h"
+#include "store/base/error.h"
+#include "store/base/macros.h"
+
+#define EXEC_OUTPUT_MAX (16u << 20) /* of stdout, and of stderr */
+#define EXEC_KEEP_S 3600	    /* a result after its end ... */
+#define EXEC_KEEP_COUNT 256	    /* ... unless a sandbox has more of them, */
+#define EXEC_KEEP_BYTES                                                        \
+	(64u << 20)	    /* ... or more output, or none can be kept of what \
+			       runs: the oldest go first */
+#define EXEC_RUNNING_MAX 64 /* asynchronous ones of a sandbox */
+
+/* Borrowed. */
+struct exec_spec {
+	char *const *argv;  /* NULL-terminated, at least one */
+	const json_t *envs; /* object of strings, or NULL */
+	const char *cwd;    /* absolute; NULL: the image's */
+	int64_t timeout_ms; /* 0: none */
+	int64_t linger_ms;  /* as of container_exec; EXEC_LINGER_MS where nobody says */
+	/*
+	 * Gets the output as it comes, which is then not kept, but for our own lines;
+	 * on the caller's thread, and while it does not return the program waits. Not
+	 * of asynchronous ones. A failure (-errno) ends the program.
+	 */
+	int (*on_output)(void *arg, int stream /* 1, 2 */, const void *data, size_t len);
+	void *output_arg;
+	/* Its input, and how others signal it once it is shared; NULL: neither. */
+	struct exec_control *control;
+};
+
+struct exec_output {
+	struct budget *budget; /* that the output is charged to */
+	size_t charged;
+	int exit_code;
+	/* Some was cut, or what it has left running may write more (container_exec). */
+	bool truncated;
+	struct buf out, err; /* any bytes */
+};
+void exec_output_fini(struct exec_output *o);
+
+/* ---- those of a sandbox ---- */
+
+struct async_execs;
+/* output: the budget of all sandboxes, of which this one gets a fair part. NULL: no memory. */
+struct async_execs *async_execs_new(struct budget *output);
+/* Nothing runs any more. NULL is accepted. */
+void async_execs_free(struct async_execs *x);
+/* Forget results that are older than EXEC_KEEP_S. */
+void async_execs_expire(struct async_execs *x);
+/* Forget the oldest result. False: there is none. */
+bool async_execs_forget_oldest(struct async_execs *x);
+/* Bytes of output in results. */
+size_t async_execs_kept(struct async_execs *x);
+/* What all output of the sandbox is charged to, also that of programs that are waited for. */
+struct budget *async_execs_budget(struct async_execs *x);
+/* Of all that run and may be told something. */
+struct exec_controls *async_execs_controls(struct async_execs *x);
+
+/* ---- one of them ---- */
+
+struct async_exec;
+/*
+ * Copies what it is to run; its control, which may not be NULL, is held, and the control's id
+ * becomes its own. In use until async_exec_end or async_exec_put. NULL: no memory.
+ */
+struct async_exec *async_exec_new(struct async_execs *x, const struct exec_spec *spec);
+/* It is found from now on, by its id. -EAGAIN: EXEC_RUNNING_MAX run already. */
+MUST_CHECK int async_exec_begin(struct async_exec *e, struct error *err);
+/* Undoes async_exec_begin: it cannot be run after all. */
+void async_exec_abandon(struct async_exec *e);
+/* What it runs; lives as long as it is in use. */
+const struct exec_spec *async_exec_spec(const struct async_exec *e);
+/* It has ended with rc: 0 and its output, or else err. Takes the output over; ends the use. */
+void async_exec_end(struct async_exec *e, int rc, struct exec_output *out, const struct error *err);
+
+/* One that runs or has ended: async_exec_put it. NULL: there is none. */
+struct async_exec *async_exec_find(struct async_execs *x, const char *id);
+void async_exec_put(struct async_exec *e);
+/* Whether it has ended; waits for that, at most timeout_ms. */
+bool async_exec_wait(struct async_exec *e, int timeout_ms);
+/* Of an ended one: 0 and its output, or why there is none. Both live as long as e is held. */
+int async_exec_outcome(struct async_exec *e, const struct exec_output **out,
+		       const struct error **err);
+
+#endif
