@@ -24,6 +24,7 @@
 #include "store/chunk/codec.h"
 #include "store/kv/meta.h"
 #include "store/base/private.h"
+#include "store/store_internal.h"
 
 #define FORMAT_NAME "FORMAT"
 #define FORMAT_TMP "FORMAT.tmp"
@@ -88,14 +89,14 @@ int store_need_format(struct store *s, int format, struct error *err)
 {
 	int rc = 0;
 
-	if (s->format >= format)
+	if (s->own->format >= format)
 		return 0;
-	pthread_mutex_lock(&s->format_lock);
-	if (s->format < format)
+	pthread_mutex_lock(&s->own->format_lock);
+	if (s->own->format < format)
 		rc = format_write(s->dir_fd, format);
 	if (rc == 0)
-		s->format = MAX(s->format, format);
-	pthread_mutex_unlock(&s->format_lock);
+		s->own->format = MAX(s->own->format, format);
+	pthread_mutex_unlock(&s->own->format_lock);
 	return rc ? error_set_errno(err, rc, "cannot write %s/" FORMAT_NAME, s->dir) : 0;
 }
 
@@ -117,7 +118,7 @@ static int format_check(struct store *s, struct error *err)
 		snprintf(known, sizeof(known), FORMAT_WORD "%d\n", f);
 		if (strcmp(text, known) != 0)
 			continue;
-		s->format = f;
+		s->own->format = f;
 		return 0;
 	}
 	text[strcspn(text, "\n")] = '\0';
@@ -163,19 +164,19 @@ static int open_dir(struct store *s, const char *dir, bool create, struct error 
 
 static int take_lock(struct store *s, struct error *err)
 {
-	s->lock_fd = openat(s->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (s->lock_fd < 0) {
+	s->own->lock_fd = openat(s->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (s->own->lock_fd < 0) {
 		int rc = -errno;
 		return error_set_errno(err, rc, "cannot open %s/" LOCK_NAME, s->dir);
 	}
-	while (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+	while (flock(s->own->lock_fd, LOCK_EX | LOCK_NB) != 0) {
 		int rc = -errno;
 		if (rc == -EINTR)
 			continue;
 		if (rc != -EWOULDBLOCK)
 			return error_set_errno(err, rc, "cannot lock %s", s->dir);
 		char pid[16] = "";
-		ssize_t n = pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
+		ssize_t n = pread(s->own->lock_fd, pid, sizeof(pid) - 1, 0);
 		pid[MAX(n, 0)] = '\0';
 		pid[strcspn(pid, "\n")] = '\0';
 		return error_set(err, -EBUSY, "the store %s is in use by process %s", s->dir,
@@ -184,7 +185,8 @@ static int take_lock(struct store *s, struct error *err)
 	/* For the message above only; the lock itself is what counts. */
 	char pid[16];
 	int len = snprintf(pid, sizeof(pid), "%d\n", getpid());
-	if (ftruncate(s->lock_fd, 0) != 0 || pwrite(s->lock_fd, pid, (size_t)len, 0) != len) {
+	if (ftruncate(s->own->lock_fd, 0) != 0 ||
+	    pwrite(s->own->lock_fd, pid, (size_t)len, 0) != len) {
 		int rc = -errno;
 		return error_set_errno(err, rc, "cannot write %s/" LOCK_NAME, s->dir);
 	}
@@ -203,8 +205,8 @@ static int prepare_read_write(struct store *s, struct error *err)
 		log_info("%s was open to other users; it no longer is", s->dir);
 	rc = format_check(s, err); /* again: the process before us may have made it */
 	if (rc == -ENOENT) {
-		s->format = FORMAT_FIRST;
-		rc = format_write(s->dir_fd, s->format);
+		s->own->format = FORMAT_FIRST;
+		rc = format_write(s->dir_fd, s->own->format);
 		if (rc != 0)
 			return error_set_errno(err, rc, "cannot create a store in %s", s->dir);
 	}
@@ -225,14 +227,14 @@ static int scratch_make(struct store *s, struct error *err)
 	const char *tmp = getenv("TMPDIR");
 	if (!tmp || !tmp[0])
 		tmp = "/tmp";
-	if (asprintf(&s->scratch_dir, "%s/varve-reader-XXXXXX", tmp) < 0) {
-		s->scratch_dir = NULL;
+	if (asprintf(&s->own->scratch_dir, "%s/varve-reader-XXXXXX", tmp) < 0) {
+		s->own->scratch_dir = NULL;
 		return error_set_errno(err, -ENOMEM, "cannot open %s", s->dir);
 	}
-	if (!mkdtemp(s->scratch_dir)) {
+	if (!mkdtemp(s->own->scratch_dir)) {
 		int rc = -errno;
-		error_set_errno(err, rc, "cannot make a directory %s", s->scratch_dir);
-		free(STEAL(s->scratch_dir));
+		error_set_errno(err, rc, "cannot make a directory %s", s->own->scratch_dir);
+		free(STEAL(s->own->scratch_dir));
 		return rc;
 	}
 	return 0;
@@ -260,7 +262,7 @@ static int open_parts(struct store *s, const struct store_options *opt, struct e
 		.mode = opt->read_only ? KV_READ_ONLY : KV_READ_WRITE,
 		.block_cache_bytes = opt->block_cache_bytes ?: fifth,
 		.write_buffer_bytes = fifth,
-		.scratch_dir = s->scratch_dir,
+		.scratch_dir = s->own->scratch_dir,
 	};
 	char path[PATH_MAX];
 	int n = snprintf(path, sizeof(path), "%s/db", s->dir);
@@ -269,13 +271,13 @@ static int open_parts(struct store *s, const struct store_options *opt, struct e
 	int rc = kv_open(path, &ko, &s->kv, err);
 	if (rc != 0)
 		return error_prefix(err, rc, "cannot open the store %s", s->dir);
-	s->zstd_level = opt->zstd_level ?: CODEC_LEVEL_DEFAULT;
+	int level = opt->zstd_level ?: CODEC_LEVEL_DEFAULT;
 	s->guard = guard_new();
 	if (s->guard) {
-		s->chunks = chunk_store_new(s->kv, s->guard, s->zstd_level,
-					    opt->chunk_cache_bytes ?: fifth);
-		s->nodes = node_store_new(s->kv, s->guard, s->zstd_level,
-					  opt->node_cache_bytes ?: 2 * fifth);
+		s->chunks =
+			chunk_store_new(s->kv, s->guard, level, opt->chunk_cache_bytes ?: fifth);
+		s->nodes =
+			node_store_new(s->kv, s->guard, level, opt->node_cache_bytes ?: 2 * fifth);
 		s->snapshots = snapshots_new(s->kv);
 	}
 	if (!s->guard || !s->chunks || !s->nodes || !s->snapshots)
@@ -303,20 +305,34 @@ static int open_space(struct store *s, const struct store_options *opt, struct e
 	return 0;
 }
 
+/* Without directory and parts. */
+static struct store *store_new(void)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	struct store_own *own = calloc(1, sizeof(*own));
+	if (!s || !own) {
+		free(s);
+		free(own);
+		return NULL;
+	}
+	s->dir_fd = -1;
+	s->own = own;
+	own->lock_fd = -1;
+	pthread_mutex_init(&own->hold_lock, NULL);
+	pthread_mutex_init(&own->format_lock, NULL);
+	LIST_INIT(&own->holds);
+	return s;
+}
+
 int store_open(const char *dir, const struct store_options *opt, struct store **out,
 	       struct error *err)
 {
 	static const struct store_options defaults;
 	if (!opt)
 		opt = &defaults;
-	CLEANUP(store_close_p) struct store *s = calloc(1, sizeof(*s));
+	CLEANUP(store_close_p) struct store *s = store_new();
 	if (!s)
 		return error_set_errno(err, -ENOMEM, "cannot open the store %s", dir);
-	s->dir_fd = -1;
-	s->lock_fd = -1;
-	pthread_mutex_init(&s->hold_lock, NULL);
-	pthread_mutex_init(&s->format_lock, NULL);
-	LIST_INIT(&s->holds);
 	int rc = open_dir(s, dir, !opt->read_only, err);
 	if (rc == 0 && !opt->read_only)
 		rc = open_space(s, opt, err);
@@ -343,15 +359,21 @@ void store_close(struct store *s)
 	chunk_store_free(s->chunks);
 	guard_free(s->guard);
 	kv_close(s->kv);
-	if (s->scratch_dir)
-		scratch_remove(s->scratch_dir);
-	free(s->scratch_dir);
-	close_fd_p(&s->lock_fd);
+	if (s->own->scratch_dir)
+		scratch_remove(s->own->scratch_dir);
+	free(s->own->scratch_dir);
+	close_fd_p(&s->own->lock_fd);
 	close_fd_p(&s->dir_fd);
-	pthread_mutex_destroy(&s->hold_lock);
-	pthread_mutex_destroy(&s->format_lock);
+	pthread_mutex_destroy(&s->own->hold_lock);
+	pthread_mutex_destroy(&s->own->format_lock);
+	free(s->own);
 	free(s->dir);
 	free(s);
+}
+
+bool store_is_read_only(const struct store *s)
+{
+	return s->own->lock_fd < 0;
 }
 
 /* ---- pins ---- */

@@ -9,11 +9,11 @@
 #ifndef VARVE_STORE_H
 #define VARVE_STORE_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/queue.h>
 
+#include "store/base/buf.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/chunk/chunk_store.h"
@@ -42,6 +42,13 @@ struct store_options {
 #define STORE_MEMORY_DEFAULT ((size_t)320 << 20)
 #define STORE_MEMORY_MIN ((size_t)16 << 20)
 
+/*
+ * An open store as all others see it: its parts, which store_open makes, in the order in which they
+ * stand on each other. They are fields, not functions: nearly every call is to one part
+ * (`snapshots_get(s->snapshots, ...)`), and store_snapshots(s) would say no more. None changes
+ * before store_close, so reading them takes no lock; nobody but store*.c sets one. What changes
+ * (the format, holds, locks) is behind `own`.
+ */
 struct store {
 	char *dir; /* absolute */
 	int dir_fd;
@@ -51,15 +58,8 @@ struct store {
 	struct chunk_store *chunks;
 	struct node_store *nodes;
 	struct snapshots *snapshots;
-	int zstd_level;
-	_Atomic int format; /* as FORMAT says; only store_need_format changes it */
-	/* private */
-	struct source *far;	     /* borrowed; NULL: none */
-	pthread_mutex_t format_lock; /* held while FORMAT is written */
-	int lock_fd;
-	char *scratch_dir;
-	pthread_mutex_t hold_lock;
-	LIST_HEAD(, store_hold) holds; /* guarded by hold_lock */
+	struct source *far;    /* store_set_far; borrowed; NULL: none */
+	struct store_own *own; /* store_internal.h */
 };
 
 /*
@@ -71,6 +71,8 @@ MUST_CHECK int store_open(const char *dir, const struct store_options *opt, stru
 			  struct error *err);
 void store_close(struct store *s);
 DEFINE_CLEANUP(struct store *, store_close)
+/* Opened to be read only: nothing of it may be written. */
+bool store_is_read_only(const struct store *s);
 
 /*
  * Call this before writing anything that a program which knows only older formats
@@ -137,6 +139,8 @@ struct store_hold {
 };
 void store_hold(struct store *s, const struct digest *root, struct store_hold *h);
 void store_release(struct store *s, struct store_hold *h);
+/* Append the root of each hold (struct digest). -ENOMEM. */
+MUST_CHECK int store_holds(struct store *s, struct buf *out);
 /*
  * Read a snapshot's record and hold its tree. -ENOENT; -EINVAL if it has no
  * tree yet. *out: snapshot_fini.

@@ -297,7 +297,7 @@ static size_t filter_size(struct store *s, const struct gc_options *opt)
 int gc_run(struct store *s, const struct gc_options *opt, struct progress *p, struct gc_result *out,
 	   struct error *err)
 {
-	if (s->lock_fd < 0)
+	if (store_is_read_only(s))
 		return error_set(err, -EROFS, "the store is open to read only");
 	CLEANUP(kv_batch_free_p) struct kv_batch *batch = kv_batch_new();
 	if (!batch)

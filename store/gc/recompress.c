@@ -441,7 +441,7 @@ int recompress_run(struct store *s, const struct recompress_options *opt, struct
 	struct recompress run = { .s = s, .p = p };
 
 	*out = run.res;
-	if (s->lock_fd < 0)
+	if (store_is_read_only(s))
 		return error_set(err, -EROFS, "the store is open to read only");
 	if (opt)
 		run.opt = *opt;

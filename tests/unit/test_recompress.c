@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "store/chunk/dict.h"
+#include "store/store_internal.h"
 #include "store/gc/verify.h"
 #include "tests/unit/fs_fixture.h"
 
@@ -169,12 +170,12 @@ static void a_dictionary_is_made_of_many_chunks(void **state)
 	const struct store_options ro = { .read_only = true };
 	struct codec_dict *d;
 	m_snapshot(f->s, m, "a");
-	assert_int_equal(f->s->format, 1);
+	assert_int_equal(f->s->own->format, 1);
 	assert_int_equal(dict_load(f->s->kv, DICT_FIRST_ID, 0, NULL, &d), -ENOENT);
 	struct verify_result before = expect_sound(f);
 	struct recompress_result res = recompress(f, 9);
 	assert_int_equal(res.replaced_chunks, 1100);
-	assert_int_equal(f->s->format, STORE_FORMAT_DICT);
+	assert_int_equal(f->s->own->format, STORE_FORMAT_DICT);
 	assert_int_equal(first_note(f, m), 9 | RECOMPRESS_WITH_DICT);
 	struct verify_result after = expect_sound(f);
 	assert_int_equal(after.raw_bytes, before.raw_bytes);
@@ -183,7 +184,7 @@ static void a_dictionary_is_made_of_many_chunks(void **state)
 	assert_true(after.stored_bytes < before.stored_bytes * 9 / 10);
 	assert_int_equal(recompress(f, 9).tried_chunks, 0);
 	fx_reopen(f);
-	assert_int_equal(f->s->format, STORE_FORMAT_DICT);
+	assert_int_equal(f->s->own->format, STORE_FORMAT_DICT);
 	expect_sound(f);
 	assert_int_equal(recompress(f, 9).tried_chunks, 0);
 	/* A reader beside it finds the dictionary as well. */

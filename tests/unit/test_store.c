@@ -1,5 +1,5 @@
 /* Opening stores, pins and holds, statistics. */
-#include "store/store.h"
+#include "store/store_internal.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -92,7 +92,7 @@ static void reader_works_beside_the_writer(void **state)
 	struct tree_fs fs = store_tree(reader, &snap.root);
 	assert_int_equal(tree_fs_read(&fs, m_ino(m, "f"), 0, text, 5), 0);
 	assert_string_equal(text, "hello");
-	char *scratch = strdup(reader->scratch_dir);
+	char *scratch = strdup(reader->own->scratch_dir);
 	assert_int_equal(access(scratch, F_OK), 0);
 	store_close(reader);
 	assert_int_equal(access(scratch, F_OK), -1);
