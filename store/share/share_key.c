@@ -100,7 +100,7 @@ static bool get_number(const char *s, uint32_t *out)
 
 int pack_id_parse(const char *s, struct pack_id *out)
 {
-	struct pack_id p;
+	struct pack_id p = { .number = 0 };
 	if (!get_hex(s, p.push.b, sizeof(p.push.b)) || s[SHARE_ID_SIZE - 1] != '-' ||
 	    share_id_is_none(&p.push) || !get_number(s + SHARE_ID_SIZE, &p.number))
 		return -EINVAL;

@@ -82,11 +82,12 @@ static int fetch_rest(struct object_window *w, struct fetch *f, enum object_prio
 	int rc = 0;
 
 	for (size_t at = 0; at < f->missing && rc == 0; at += META_PIECE) {
+		size_t len = MIN(META_PIECE, f->missing - at);
 		const struct object_request r = { .op = OBJECT_GET,
 						  .priority = pr,
 						  .key = f->key,
 						  .offset = f->tail.nodes + at,
-						  .len = MIN(META_PIECE, f->missing - at) };
+						  .len = len };
 
 		rc = object_window_add(w, &r, take_piece, f, err);
 	}
