@@ -141,6 +141,7 @@ void object_store_counts(struct object_store *os, struct object_counts *out)
 	out->failed = os->failed;
 	out->retried = os->retried;
 	out->throttled = os->throttled;
+	out->hedged = os->hedged;
 }
 
 void object_store_close(struct object_store *os)

@@ -68,7 +68,8 @@ struct object_entry {
 
 /*
  * One request. The caller fills `in`, keeps it and what it points to in place until `done` has
- * been called, and then frees the results with object_request_fini.
+ * been called, and then frees the results with object_request_fini. A GET of a range gives what
+ * there is of it: behind the end, nothing.
  */
 struct object_request {
 	enum object_op op;
@@ -78,15 +79,20 @@ struct object_request {
 	size_t len;	   /* GET: 0 is all */
 	bool from_end;	   /* GET: the last len bytes (all, if there are fewer) */
 	size_t max_len;	   /* GET: larger ones are -EFBIG; 0: OBJECT_SIZE_MAX */
+	bool immutable;	   /* GET: it is never written again, so a cache on the way may answer */
 	const void *body;  /* PUT: len bytes */
 	int64_t signed_at; /* PUT, PUT_ONCE: date that it is signed with, Unix time; 0: now */
+	bool wrong_hash;   /* PUT: claims to be of other bytes: a service that checks says -EIO */
 	const char *after; /* LIST: only keys after this one; NULL: all */
 	unsigned max_keys; /* LIST: 0: OBJECT_LIST_MAX */
 	bool delimited;	   /* LIST: keys with a further '/' are shown as their common prefix */
 	const char *const *names; /* DELETE */
 	size_t n_names;
 	unsigned timeout_ms; /* of all attempts together; 0: the backend's own */
-	/* Called once, from any thread, with no lock held; also by a submit that ends at once. */
+	/*
+	 * Called once, from any thread, with no lock held; also by a submit that ends at once. It
+	 * may submit, but must not wait for a request: the thread may be the one that has them all.
+	 */
 	void (*done)(struct object_request *r);
 	void *arg;
 
@@ -112,7 +118,7 @@ struct object_counts {
 	uint64_t requests[OBJECT_OPS]; /* attempts, by operation */
 	uint64_t bytes_in, bytes_out;  /* of bodies */
 	uint64_t failed; /* requests that ended with a failure other than -ENOENT and -EEXIST */
-	uint64_t retried, throttled;
+	uint64_t retried, throttled, hedged; /* hedged: a slow small read was asked twice */
 };
 
 /* The first member of every backend. */
@@ -121,7 +127,8 @@ struct object_store {
 	bool read_only; /* PUT, PUT_ONCE and DELETE are -EROFS before they reach the backend */
 	bool has_clock; /* it refuses dates that are too old */
 	/* Counted by the backend; read with object_store_counts. */
-	_Atomic uint64_t requests[OBJECT_OPS], bytes_in, bytes_out, failed, retried, throttled;
+	_Atomic uint64_t requests[OBJECT_OPS], bytes_in, bytes_out, failed, retried, throttled,
+		hedged;
 };
 
 /*

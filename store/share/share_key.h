@@ -16,6 +16,7 @@
  *   gc/GEN  gc/GEN.done        registers
  *   moved/PUSH-N               where the contents of a pack are now
  *   node/INSTANCE              what an instance uses
+ *   probe/ID/...               what a check of the service writes, and then removes
  *   hook/HOOK/PUSH             HOOK: first 32 digits of a chunk's digest that share_digest_hooks
  *
  * GEN is 2^64 - 1 - generation, 16 digits, so that the newest sorts first. Generations begin at 1;
