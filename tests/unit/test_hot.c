@@ -255,6 +255,25 @@ static void segments_are_read_by_ranges_of_1_mib(void **state)
 	free(frame);
 }
 
+static void a_header_promises_no_more_than_the_limit(void **state)
+{
+	(void)state;
+	uint8_t b[HOT_HEADER_MAX] = { 'V', 'H', 'O', '1', [16] = 1 };
+	struct hot_header h;
+	for (uint32_t n = 31; n < 34; n++) {
+		size_t summed = 64 + 36 * n;
+		struct digest sum;
+		wire_set32(b + 8, n);
+		for (uint32_t i = 0; i < n; i++)
+			wire_set32(b + 64 + (size_t)36 * i, i ? HOT_SEGMENT_MAX : 1);
+		assert_int_equal(hash_bytes(b, summed, &sum), 0);
+		memcpy(b + summed, sum.b, DIGEST_SIZE);
+		/* 1 MiB is left for the first one and the header. */
+		assert_int_equal(hot_header_parse(b, sizeof(b), &h, NULL), n > 32 ? -EBADMSG : 0);
+		memset(b + summed, 0, DIGEST_SIZE);
+	}
+}
+
 static void the_writer_takes_only_what_readers_take(void **state)
 {
 	(void)state;
@@ -281,6 +300,7 @@ int main(void)
 		cmocka_unit_test(newer_versions_are_refused_by_name),
 		cmocka_unit_test(broken_structure_is_refused_under_right_sums),
 		cmocka_unit_test(segments_are_read_by_ranges_of_1_mib),
+		cmocka_unit_test(a_header_promises_no_more_than_the_limit),
 		cmocka_unit_test(the_writer_takes_only_what_readers_take),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
