@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "store/share/object_dir.h"
+#include "store/share/object_s3.h"
 #include "store/share/remote_internal.h"
 #include "store/share/share_key.h"
 
@@ -102,6 +103,18 @@ static int parse_member(struct remote_config *c, const char *member, const json_
 #define S3_URL "s3://"
 #define FILE_URL "file://"
 
+/* A prefix may end with one '/'. */
+static int s3_prefix_check(const char *prefix)
+{
+	char key[REMOTE_TEXT_MAX + 1];
+	size_t len = strlen(prefix);
+
+	snprintf(key, sizeof(key), "%s", prefix);
+	if (key[len - 1] == '/')
+		key[len - 1] = '\0';
+	return object_key_check(key);
+}
+
 /* "BUCKET" or "BUCKET/PREFIX" after s3://. */
 static int check_s3_url(const char *rest, struct error *err)
 {
@@ -109,7 +122,7 @@ static int check_s3_url(const char *rest, struct error *err)
 
 	if (bucket == 0)
 		return error_set(err, -EINVAL, "url: no bucket in s3://%.100s", rest);
-	if (rest[bucket] && rest[bucket + 1] && object_key_check(rest + bucket + 1) < 0)
+	if (rest[bucket] && rest[bucket + 1] && s3_prefix_check(rest + bucket + 1) < 0)
 		return error_set(
 			err, -EINVAL,
 			"url: the prefix \"%.100s\" is not made of [a-z0-9._/-], or has an "
@@ -183,6 +196,31 @@ json_t *remote_config_json(const struct remote_config *c)
 
 /* ---- opening ---- */
 
+static int open_s3(const struct remote_config *c, struct object_store **out, struct error *err)
+{
+	const char *rest = c->url + strlen(S3_URL);
+	size_t len = strcspn(rest, "/"), prefix_len;
+	char bucket[REMOTE_TEXT_MAX + 1], prefix[REMOTE_TEXT_MAX + 1];
+	const struct object_s3_options o = {
+		.endpoint = c->endpoint,
+		.bucket = bucket,
+		.prefix = prefix,
+		.region = c->region,
+		.proxy = c->proxy,
+		.ca_file = c->ca_file,
+		.credentials = c->credentials,
+		.path_style = c->path_style,
+		.read_only = c->read_only,
+	};
+
+	snprintf(bucket, sizeof(bucket), "%.*s", (int)len, rest);
+	snprintf(prefix, sizeof(prefix), "%s", rest[len] ? rest + len + 1 : "");
+	prefix_len = strlen(prefix);
+	if (prefix_len && prefix[prefix_len - 1] == '/')
+		prefix[prefix_len - 1] = '\0';
+	return object_s3_open(&o, out, err);
+}
+
 static int read_format(struct remote *r, struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
@@ -238,12 +276,12 @@ int remote_open_store(const char *name, struct object_store *os, struct remote *
 int remote_open(const struct remote_config *c, struct remote **out, struct error *err)
 {
 	struct object_store *os = NULL;
-	int rc = -ENOTSUP;
+	int rc;
 
 	if (strncmp(c->url, FILE_URL, strlen(FILE_URL)) == 0)
 		rc = object_dir_open(c->url + strlen(FILE_URL), c->read_only, &os, err);
 	else
-		error_set(err, rc, "s3:// is not supported yet");
+		rc = open_s3(c, &os, err);
 
 	if (rc < 0)
 		return error_prefix(err, rc, "remote %s", c->name);
