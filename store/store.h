@@ -87,6 +87,10 @@ MUST_CHECK int store_need_format(struct store *s, int format, struct error *err)
  * database does not have. Call before the first of them is got.
  */
 void store_set_far(struct store *s, struct source *far);
+static inline bool store_has_far(const struct store *s)
+{
+	return s->far != NULL;
+}
 /* The process ends: who waits for the far source, or would, gets -ECANCELED. */
 void store_stop_far(struct store *s);
 

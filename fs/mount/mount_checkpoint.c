@@ -217,11 +217,16 @@ static int seal_and_adopt(struct mount *m, struct error *err)
 
 	memcpy(snapshot_id, m->rec.sealing_snapshot, sizeof(snapshot_id));
 	seal_turn_take(); /* before the session, for which a collection would wait */
-	guard_session_begin(m->store->guard, &guard);
+	want_on_wait(seal_turn_lend);
+	if (store_has_far(m->store)) /* which may take any time */
+		guard_session_begin_slow(m->store->guard, &guard);
+	else
+		guard_session_begin(m->store->guard, &guard);
 	r = seal_run(&m->view, m->rec.sealing_next_ino, &res, err);
 	if (!r)
 		r = adopt(m, &res, err);
 	guard_session_end(m->store->guard, &guard);
+	want_on_wait(NULL);
 	seal_turn_give();
 	if (r && snapshot_id[0]) {
 		struct error why = ERROR_INIT;
@@ -272,7 +277,7 @@ void mount_start_seal(struct mount *m)
 		seal_main(m);
 }
 
-static int wait_sealed(struct mount *m, struct error *err)
+int mount_wait_sealed(struct mount *m, struct error *err)
 {
 	int r;
 
@@ -285,21 +290,39 @@ static int wait_sealed(struct mount *m, struct error *err)
 	return r;
 }
 
-int mount_wait_sealed(struct mount *m, struct error *err)
+static bool is_sealing(struct mount *m)
 {
-	return wait_sealed(m, err);
+	pthread_mutex_lock(&m->state);
+	bool sealing = m->sealing;
+
+	pthread_mutex_unlock(&m->state);
+	return sealing;
 }
 
-int mount_settle(struct mount *m, struct error *err)
+/*
+ * Take op while nothing is to be sealed. The last seal may have failed and kept its epoch: that
+ * comes first. A seal may wait for a far source, and is waited for without op. On failure op is
+ * not held.
+ */
+static int lock_settled(struct mount *m, struct error *err)
 {
-	int r;
+	bool tried = false;
+	int r = 0;
 
-	mount_join_seal(m);
-	if (!m->view.sealed)
-		return 0;
-	/* The last one failed and its epoch was kept: that comes first. */
-	r = seal_and_adopt(m, err);
-	note_result(m, r, err);
+	while (!r) {
+		pthread_mutex_lock(&m->op);
+		if (!is_sealing(m)) {
+			mount_join_seal(m);
+			if (!m->view.sealed)
+				return 0;
+			mount_start_seal(m);
+			tried = true;
+		}
+		pthread_mutex_unlock(&m->op);
+		r = mount_wait_sealed(m, err);
+		if (!tried)
+			r = 0;
+	}
 	return r;
 }
 
@@ -501,16 +524,15 @@ int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgrou
 
 	if (r)
 		return r;
-	pthread_mutex_lock(&m->op);
-	r = mount_settle(m, err);
-	if (!r) {
-		describe(m, name, out);
-		inherit_config(m, out);
-		r = checkpoint(m, freeze_cgroup, out, err);
-		if (r) {
-			error_prefix(err, r, "cannot take the checkpoint");
-			snapshot_fini(out);
-		}
+	r = lock_settled(m, err);
+	if (r)
+		return r;
+	describe(m, name, out);
+	inherit_config(m, out);
+	r = checkpoint(m, freeze_cgroup, out, err);
+	if (r) {
+		error_prefix(err, r, "cannot take the checkpoint");
+		snapshot_fini(out);
 	}
 	pthread_mutex_unlock(&m->op);
 	return r;

@@ -150,8 +150,6 @@ void mount_free(struct mount *m);
 void mount_start_seal(struct mount *m);
 /* Wait until nothing is being sealed. */
 void mount_join_seal(struct mount *m);
-/* op held. Waits; seals again what failed before. */
-MUST_CHECK int mount_settle(struct mount *m, struct error *err);
 
 /* --- mount_place.c --- */
 

@@ -37,6 +37,19 @@ struct seal {
 	int failed;
 };
 
+/* Who has the lock may wait for a far source: who waits for him lends his turn as well. */
+static void lock_seal(struct seal *s)
+{
+	bool lends = store_has_far(s->v->store) && pthread_mutex_trylock(&s->lock) != 0;
+
+	if (lends)
+		seal_turn_lend(true);
+	if (lends || !store_has_far(s->v->store))
+		pthread_mutex_lock(&s->lock);
+	if (lends)
+		seal_turn_lend(false);
+}
+
 /* --- staging an inode's keys; seal->lock held --- */
 struct staged_key {
 	uint8_t bytes[8 + sizeof(((struct subkey *)0)->bytes)];
@@ -197,7 +210,7 @@ static int seal_data(struct seal *s, struct file_chunks *small, struct unode *u,
 	}
 	before = file_chunks_new_bytes(fc);
 	r = seal_file(s->v, fc, u, base_size, rec->size, f);
-	pthread_mutex_lock(&s->lock);
+	lock_seal(s);
 	s->new_bytes += file_chunks_new_bytes(fc) - before;
 	pthread_mutex_unlock(&s->lock);
 	rec->alloc_bytes += (uint64_t)f->alloc_delta;
@@ -209,7 +222,7 @@ static int stage_all(struct seal *s, struct unode *u, const struct inode_rec *wa
 {
 	int r;
 
-	pthread_mutex_lock(&s->lock);
+	lock_seal(s);
 	if (rec) {
 		r = stage_rec(s, u->ino, rec);
 		if (!r)
@@ -273,7 +286,7 @@ static void seal_unodes(struct seal *s, bool helps)
 	if (!r)
 		r = file_chunks_flush(small);
 	if (r) {
-		pthread_mutex_lock(&s->lock);
+		lock_seal(s);
 		s->failed = s->failed ? s->failed : r;
 		pthread_mutex_unlock(&s->lock);
 		atomic_store(&s->next, s->n); /* the others need not go on */
@@ -282,6 +295,7 @@ static void seal_unodes(struct seal *s, bool helps)
 
 static void *helper_thread(void *arg)
 {
+	want_on_wait(seal_turn_lend);
 	seal_unodes(arg, true);
 	seal_turn_give();
 	return NULL;

@@ -63,6 +63,17 @@ void seal_turn_give(void)
 	pthread_mutex_unlock(&lock);
 }
 
+void seal_turn_lend(bool lent)
+{
+	if (lent) {
+		seal_turn_give();
+		return;
+	}
+	pthread_mutex_lock(&lock);
+	taken++;
+	pthread_mutex_unlock(&lock);
+}
+
 bool seal_turn_is_wanted(void)
 {
 	pthread_mutex_lock(&lock);

@@ -25,6 +25,11 @@ void seal_turn_take(void);
 /* A turn for a helper; false if none is free or somebody waits. */
 bool seal_turn_try(void);
 void seal_turn_give(void);
+/*
+ * Who waits for a far source lends his turn to others (true), and has it back at once (false): he
+ * may hold a lock of his seal, and then it is one turn too many for a while. For want_on_wait.
+ */
+void seal_turn_lend(bool lent);
 /* Whether somebody waits, so that helpers must end. */
 bool seal_turn_is_wanted(void);
 

@@ -255,6 +255,8 @@ int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags,
 		w.reads = false;
 	else if (r && w.reads && !atomic_load(&pt->refused))
 		w.file = shared_files_get(pt->files, &w.is.base, ino, w.is.size);
+	if (want_count()) /* what names the file's content is far away */
+		return -EINPROGRESS;
 	pthread_mutex_lock(&s->lock);
 	struct open_node *root = get(s, ino), *n = root ? get(s, node) : NULL;
 

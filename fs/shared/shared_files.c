@@ -33,6 +33,7 @@
 #include "fs/shared/file_content.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
+#include "store/chunk/want.h"
 
 #define DIR_NAME "shared"
 #define QUEUE_MAX 4096u
@@ -321,6 +322,22 @@ static void wait_for_job(struct shared_files *sf)
 		yield_disk(sf);
 }
 
+/* Lock held. */
+static void note_failure(struct shared_files *sf, const struct job *j, int r)
+{
+	struct file_name *n = *name_slot(sf, &j->hold.root, j->ino);
+
+	if (r == -EINPROGRESS) { /* the next open asks again: it may be near by then */
+		if (n)
+			n->asked = false;
+		return;
+	}
+	sf->stats.failed++;
+	if (!sf->complained)
+		log_warn("a file to be shared by mounts could not be written: %s", strerror(-r));
+	sf->complained = true;
+}
+
 static void *filling_thread(void *arg)
 {
 	struct shared_files *sf = arg;
@@ -339,19 +356,17 @@ static void *filling_thread(void *arg)
 		sf->stats.queued--;
 		sf->busy = true;
 		pthread_mutex_unlock(&sf->lock);
+		want_hold(); /* the jobs of all mounts would wait for a far source */
 		int r = do_job(sf, j);
 
+		want_let_go();
+		want_begin(NULL, 0);
 		store_release(sf->store, &j->hold);
-		free(j);
 		pthread_mutex_lock(&sf->lock);
 		sf->busy = false;
-		if (r) {
-			sf->stats.failed++;
-			if (!sf->complained)
-				log_warn("a file to be shared by mounts could not be written: %s",
-					 strerror(-r));
-			sf->complained = true;
-		}
+		if (r)
+			note_failure(sf, j, r);
+		free(j);
 	}
 	pthread_mutex_unlock(&sf->lock);
 	return NULL;
@@ -393,8 +408,12 @@ struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_
 
 	if (!n && size <= KEY_AT_ONCE_MAX) {
 		pthread_mutex_unlock(&sf->lock);
+		want_hold(); /* a far source is not waited for */
 		int r = file_content_look(fs, ino, size, &c);
 
+		want_let_go();
+		if (r == -EINPROGRESS)
+			return NULL;
 		pthread_mutex_lock(&sf->lock);
 		n = *name_slot(sf, &fs->root, ino);
 		if (!r && !n) {

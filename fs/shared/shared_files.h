@@ -44,7 +44,9 @@ void shared_files_close(struct shared_files *sf);
 /*
  * The file with the content of a regular file of a tree, in use until
  * shared_files_put. NULL if there is none: then it is queued to be made, unless
- * it is too small, too large, or could not be made before.
+ * it is too small, too large, or could not be made before. It never waits for a far source
+ * (store/chunk/want.h): what it needs to tell the content is noted, with NULL; and a file whose
+ * content is far away is not made, but a later call asks for it again.
  */
 struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_fs *fs,
 				     uint64_t ino, uint64_t size);

@@ -8,17 +8,16 @@
  *
  * -EINPROGRESS: what the operation needs of the base is far away. It has changed nothing (of a
  * write: nothing that it may not do again); what it wants is noted for this thread
- * (store/chunk/want.h), and it is to be called again once that was fetched. view_names and
- * view_drop_orphans fetch it themselves, and wait.
+ * (store/chunk/want.h), and it is to be called again once that was fetched. view_names fetches it
+ * itself, and waits; view_drop_orphans does without.
  *
  * Locks, in their order:
  *   layers    rwlock, shared by every operation; exclusive to exchange layers
  *   stripes   64 rwlocks; an inode's is stripes[upper_shard(ino)]. Several are
  *             taken in ascending order (view_lock).
- * Database and file I/O happens under them: the kernel orders operations on one
- * inode anyway, and an operation's database write and its change in memory must
- * not be overtaken by another on the same inode. But view_read holds none while it
- * gets chunks.
+ * Writes and file I/O happen under them: the kernel orders operations on one inode anyway, and an
+ * operation's write and its change in memory must not be overtaken by another on the same inode.
+ * Chunks and nodes are read without them (view_read.c, view_look).
  */
 #ifndef VARVE_FS_VIEW_H
 #define VARVE_FS_VIEW_H
@@ -71,6 +70,29 @@ struct view_lock {
 };
 void view_lock(struct view *v, struct view_lock *l, bool write, unsigned n, const uint64_t *inos);
 void view_unlock(struct view *v, struct view_lock *l);
+
+/*
+ * A look at the layers need not read nodes out of the database under its locks. At a node that is
+ * in no cache it gives up, as at one that is far away; view_look_again reads that node without the
+ * locks, and the operation begins again. It has changed nothing by then, or may change it again (a
+ * write).
+ *
+ *	unsigned looks = 0;
+ *	do {
+ *		view_look(looks);
+ *		r = ...; (locks, looks, unlocks)
+ *	} while (view_look_again(v, &looks, r));
+ *
+ * A collection may take away what is read without the locks, and a small cache forgets it. So the
+ * last look reads what it needs under them: the one after a failure, and number VIEW_LOOKS_MAX.
+ */
+#define VIEW_LOOKS_MAX 16
+static inline void view_look(unsigned looks)
+{
+	want_later(looks < VIEW_LOOKS_MAX);
+}
+/* r: what the look returned. */
+bool view_look_again(struct view *v, unsigned *looks, int64_t r);
 
 /* A record in effect; the target lives until view_rec_fini, under the stripe's lock. */
 struct view_rec {
@@ -139,7 +161,10 @@ MUST_CHECK int view_rename(struct view *v, uint64_t dir, const char *name, uint6
 MUST_CHECK int view_parent(struct view *v, uint64_t dir, struct view_attr *out); /* ".." */
 /* The kernel forgot n lookups; an unlinked inode goes when none is left. */
 void view_forget(struct view *v, uint64_t ino, uint64_t n);
-/* Drop every inode without a name (after a load: nobody has one open). */
+/*
+ * Drop every inode without a name (after a load: nobody has one open). What only a far source knows
+ * stays for the next time.
+ */
 MUST_CHECK int view_drop_orphans(struct view *v);
 
 typedef int (*view_dirent_fn)(void *arg, uint64_t cookie, const struct dirent_rec *e);

@@ -499,33 +499,50 @@ int view_sync(struct view *v)
 	return r ? r : journal_sync(v->journal);
 }
 
+/* What the base has, and what is over it. */
+struct sums {
+	struct super_rec sup;
+	uint64_t used, made;
+};
+
+static int look_at_sums(struct view *v, struct sums *out)
+{
+	struct view_lock l;
+
+	view_lock(v, &l, false, 0, NULL);
+	int r = tree_fs_super(&v->base, &out->sup);
+
+	out->used = upper_bytes(v->cur) + upper_bytes(v->sealed);
+	out->made = view_new_inodes(v);
+	view_unlock(v, &l);
+	return r;
+}
+
 int view_statfs(struct view *v, struct statvfs *out)
 {
-	struct super_rec sup;
-	uint64_t used, made, avail, inodes = 1ull << 32;
+	uint64_t avail, inodes = 1ull << 32;
+	unsigned looks = 0;
+	struct sums s;
 	int r;
 
 	if (fstatvfs(v->store->dir_fd, out) < 0)
 		return -errno;
 	avail = MIN(staging_room(v->staging), (uint64_t)out->f_bavail * out->f_frsize);
-	want_hold();
-	pthread_rwlock_rdlock(&v->layers);
-	r = tree_fs_super(&v->base, &sup);
-	used = upper_bytes(v->cur) + upper_bytes(v->sealed);
-	made = view_new_inodes(v);
-	pthread_rwlock_unlock(&v->layers);
-	want_let_go();
+	do {
+		view_look(looks);
+		r = look_at_sums(v, &s);
+	} while (view_look_again(v, &looks, r));
 	if (r)
 		return r == -ENOENT ? -EBADMSG : r;
 	if (v->quota_bytes)
-		avail = MIN(avail, v->quota_bytes - MIN(used, v->quota_bytes));
+		avail = MIN(avail, v->quota_bytes - MIN(s.used, v->quota_bytes));
 	out->f_bsize = out->f_frsize = 4096;
 	out->f_bfree = out->f_bavail = avail / 4096;
-	out->f_blocks = out->f_bfree + (sup.data_bytes + used) / 4096;
+	out->f_blocks = out->f_bfree + (s.sup.data_bytes + s.used) / 4096;
 	if (v->quota_inodes)
-		inodes = v->quota_inodes - MIN(made, v->quota_inodes);
+		inodes = v->quota_inodes - MIN(s.made, v->quota_inodes);
 	out->f_ffree = out->f_favail = inodes;
-	out->f_files = sup.inode_count + made + inodes;
+	out->f_files = s.sup.inode_count + s.made + inodes;
 	out->f_namemax = NAME_LEN_MAX;
 	return 0;
 }

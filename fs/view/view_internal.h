@@ -4,29 +4,6 @@
 
 #include "fs/view/view.h"
 #include "store/base/wire.h"
-#include "store/chunk/want.h"
-
-/*
- * An operation need not read nodes out of the database under its locks. At one that is in no cache
- * it gives up, as at one that is far away; view_look_again reads the node without the locks, and
- * the operation begins again. It has changed nothing by then, or may do it again (a write).
- *
- *	unsigned looks = 0;
- *	do {
- *		view_look(looks);
- *		r = ...; (locks, looks, unlocks)
- *	} while (view_look_again(v, &looks, r));
- *
- * A collection may take away what is read without the locks, and a small cache forgets it. So the
- * last look reads what it needs under them: the one after a failure, and number VIEW_LOOKS_MAX.
- */
-#define VIEW_LOOKS_MAX 16
-static inline void view_look(unsigned looks)
-{
-	want_later(looks < VIEW_LOOKS_MAX);
-}
-/* r: what the look returned. */
-bool view_look_again(struct view *v, unsigned *looks, int64_t r);
 
 /* out->name is not set. 0, -ENOENT. */
 MUST_CHECK int names_find(struct view *v, uint64_t dir, const char *name, size_t len,

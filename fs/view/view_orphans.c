@@ -5,6 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * Nodes that are read to see who has a name, one at a time. What is not known then, or is far away,
+ * stays for the next load: nobody waits for a few bytes that are not needed.
+ */
+#define ORPHAN_LOOKS_MAX 256
+
 void view_forget(struct view *v, uint64_t ino, uint64_t n)
 {
 	struct view_lock l;
@@ -29,6 +35,7 @@ void view_forget(struct view *v, uint64_t ino, uint64_t n)
 	view_lock(v, &l, true, 1, &ino);
 	u = upper_get(v->cur, ino);
 	memset(&rec, 0, sizeof(rec));
+	want_later(true); /* if it is the base that knows, it has a name */
 	if (u && live_count(v->live, ino) == 0 && view_rec_locked(v, ino, &rec) == 0 &&
 	    rec.rec.nlink == 0) {
 		view_tx_begin(v, &tx);
@@ -37,6 +44,7 @@ void view_forget(struct view *v, uint64_t ino, uint64_t n)
 		(void)!upper_tx_commit(&tx);
 		upper_tx_end(&tx);
 	}
+	want_later(false);
 	view_rec_fini(&rec);
 	view_unlock(v, &l);
 }
@@ -45,24 +53,11 @@ struct ino_list {
 	struct view *v;
 	uint64_t *inos;
 	size_t n, cap;
+	int unknown; /* how the first inode failed of which nobody knows whether it has a name */
 };
 
-static int collect_nameless(void *arg, struct unode *u)
+static int add_ino(struct ino_list *l, uint64_t ino)
 {
-	struct ino_list *l = arg;
-	struct view_rec rec;
-	int r;
-
-	if (u->gone || (u->has_rec && u->rec.nlink > 0))
-		return 0;
-	if (!u->has_rec) {
-		r = view_rec_at(l->v, 0, u->ino, &rec);
-		if (!r)
-			r = rec.rec.nlink > 0 ? 1 : 0;
-		view_rec_fini(&rec);
-		if (r == 1 || (r && r != -ENOENT))
-			return r < 0 ? r : 0;
-	}
 	if (l->n == l->cap) {
 		size_t cap = l->cap ? l->cap * 2 : 64;
 		uint64_t *p = realloc(l->inos, cap * sizeof(*p));
@@ -72,10 +67,33 @@ static int collect_nameless(void *arg, struct unode *u)
 		l->inos = p;
 		l->cap = cap;
 	}
-	l->inos[l->n++] = u->ino;
+	l->inos[l->n++] = ino;
 	return 0;
 }
 
+/* The current epoch may have something of an inode, but no record: then the layers below say. */
+static int collect_nameless(void *arg, struct unode *u)
+{
+	struct ino_list *l = arg;
+	struct view_rec rec = { .rec = u->rec };
+	int r = 0;
+
+	if (u->gone)
+		return 0;
+	if (!u->has_rec)
+		r = view_rec_at(l->v, 0, u->ino, &rec);
+	const bool named = !r && rec.rec.nlink > 0;
+
+	if (!u->has_rec)
+		view_rec_fini(&rec);
+	if (r && r != -ENOENT) {
+		l->unknown = l->unknown ? l->unknown : r;
+		return 0;
+	}
+	return named ? 0 : add_ino(l, u->ino);
+}
+
+/* -EINPROGRESS or another failure: there may be more of them. */
 static int drop_orphans(struct view *v)
 {
 	struct ino_list l = { .v = v };
@@ -95,16 +113,26 @@ static int drop_orphans(struct view *v)
 	pthread_rwlock_unlock(&v->layers);
 	want_let_go();
 	free(l.inos);
-	return r;
+	return r ? r : l.unknown;
 }
 
 int view_drop_orphans(struct view *v)
 {
+	unsigned looks;
+	bool again;
 	int r;
 
-	want_begin(NULL, 0);
-	do
+	for (unsigned i = 0; i < ORPHAN_LOOKS_MAX; i++) {
+		want_later(true); /* nothing is read under the lock, whatever comes of it */
 		r = drop_orphans(v);
-	while (r == -EINPROGRESS && (r = store_fetch_wanted(v->store)) == 0);
-	return r;
+		want_begin(NULL, 0); /* it may be done again */
+		looks = 0;
+		again = view_look_again(v, &looks, r);
+		if (!again)
+			break;
+		if (looks == VIEW_LOOKS_MAX) /* the node cannot be read */
+			return -EIO;
+	}
+	want_begin(NULL, 0);
+	return r == -EINPROGRESS ? 0 : r;
 }

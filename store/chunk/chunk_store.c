@@ -248,7 +248,7 @@ static int find_frame(struct chunk_store *cs, const struct digest *d, struct fou
 	if (!want_may_wait())
 		return want_note(SOURCE_CHUNK, d);
 	out->far = true;
-	return source_get(cs->far, SOURCE_CHUNK, d, &out->frame);
+	return want_get_far(cs->far, SOURCE_CHUNK, d, &out->frame);
 }
 
 /* What came from afar is near from now on, if there is room. */

@@ -28,3 +28,14 @@ int want_note(enum source_kind kind, const struct digest *d)
 		s->list[s->n++] = (struct want){ .kind = kind, .digest = *d };
 	return -EINPROGRESS;
 }
+
+int want_get_far(struct source *far, enum source_kind kind, const struct digest *d,
+		 struct source_frame *out)
+{
+	assert(want_may_wait());
+	want_waits(true);
+	int r = source_get(far, kind, d, out);
+
+	want_waits(false);
+	return r;
+}

@@ -15,6 +15,9 @@
  * is not given while it holds a lock. It gets -EINPROGRESS, reads the node without the lock, and
  * looks again. Nothing is noted in the list for this, and a run that it ends is not parked.
  *
+ * A thread may have a turn that others wait for, and give it up while it waits for the far source
+ * (want_on_wait).
+ *
  * All of this belongs to the calling thread; there are no locks.
  */
 #ifndef VARVE_WANT_H
@@ -44,7 +47,8 @@ struct want_state {
 	bool later;   /* nodes that are in no cache are read later */
 	bool missed;  /* there was one: missed_node */
 	struct digest missed_node;
-	const struct want *answers; /* what was fetched for this run; borrowed */
+	void (*on_wait)(bool waits); /* NULL: nobody is told */
+	const struct want *answers;  /* what was fetched for this run; borrowed */
 	size_t n_answers;
 	struct want list[WANTS_MAX];
 };
@@ -65,6 +69,18 @@ static inline void want_let_go(void)
 static inline bool want_may_wait(void)
 {
 	return want_here.held == 0;
+}
+
+/* Call fn (NULL: nothing) when this thread begins and ends to wait for the far source. */
+static inline void want_on_wait(void (*fn)(bool waits))
+{
+	want_here.on_wait = fn;
+}
+
+static inline void want_waits(bool waits)
+{
+	if (want_here.on_wait)
+		want_here.on_wait(waits);
 }
 
 /* Begin a run. `answers` (n of them, or NULL) live until the next one begins. */
@@ -108,5 +124,9 @@ MUST_CHECK static inline int want_miss(const struct digest *node)
  * noted once.
  */
 MUST_CHECK int want_note(enum source_kind kind, const struct digest *d);
+
+/* Ask the far source for one item, and wait; the thread may. The frame is the caller's. */
+MUST_CHECK int want_get_far(struct source *far, enum source_kind kind, const struct digest *d,
+			    struct source_frame *out);
 
 #endif

@@ -43,9 +43,9 @@ static int tree_side_get(void *ctx, const void *key, size_t klen, struct buf *ou
 	return rc ? rc : buf_append(out, v.data, v.len);
 }
 
-static int tree_side_scan(void *ctx, const void *prefix, size_t len, fsdiff_scan_fn fn, void *arg)
+int fsdiff_scan_tree(const struct tree_fs *fs, const void *prefix, size_t len, fsdiff_scan_fn fn,
+		     void *arg)
 {
-	const struct tree_fs *fs = ctx;
 	CLEANUP(tree_iter_free_p) struct tree_iter *it = tree_iter_new(fs->nodes, &fs->root);
 	if (!it)
 		return -ENOMEM;
@@ -62,6 +62,11 @@ static int tree_side_scan(void *ctx, const void *prefix, size_t len, fsdiff_scan
 		rc = tree_iter_next(it);
 	}
 	return rc;
+}
+
+static int tree_side_scan(void *ctx, const void *prefix, size_t len, fsdiff_scan_fn fn, void *arg)
+{
+	return fsdiff_scan_tree(ctx, prefix, len, fn, arg);
 }
 
 int fsdiff_trees_related(const struct tree_fs *a, const struct tree_fs *b,

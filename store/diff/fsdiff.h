@@ -65,6 +65,10 @@ struct fsdiff_side {
 	int (*scan)(void *ctx, const void *prefix, size_t len, fsdiff_scan_fn fn, void *arg);
 };
 
+/* scan of a side that is a tree. */
+MUST_CHECK int fsdiff_scan_tree(const struct tree_fs *fs, const void *prefix, size_t len,
+				fsdiff_scan_fn fn, void *arg);
+
 struct fsdiff;
 /* Copies the sides; what their ctx points to lives until fsdiff_settle has returned. */
 struct fsdiff *fsdiff_new(const struct fsdiff_side *a, const struct fsdiff_side *b);

@@ -331,7 +331,7 @@ static int load_far(struct node_store *ns, const struct digest *d, struct cached
 
 	if (!want_may_wait())
 		return want_note(SOURCE_NODE, d);
-	int r = source_get(ns->far, SOURCE_NODE, d, &frame);
+	int r = want_get_far(ns->far, SOURCE_NODE, d, &frame);
 	return r < 0 ? r : take_far(ns, d, &frame, out);
 }
 

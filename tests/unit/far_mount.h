@@ -9,6 +9,8 @@
 #include "tests/unit/mount_fixture.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "fs/fuse/session_internal.h"
@@ -199,6 +201,71 @@ static inline void fm_await_parked(struct fm *f, unsigned n)
 			fail_msg("%u of %u requests are parked", fm_parked(f), n);
 		usleep(1000);
 	}
+}
+
+/* ---- use of the mounts ---- */
+
+static char fm_buf[1 << 20];
+
+static inline __attribute__((unused)) void fm_read_all(const struct fm *f, const char *name,
+						       size_t len)
+{
+	int fd = open(fm_path(f, name), O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	for (size_t at = 0; at < len;) {
+		ssize_t n = pread(fd, fm_buf + at, len - at, (off_t)at);
+
+		assert_true(n > 0);
+		at += (size_t)n;
+	}
+	close(fd);
+}
+
+/* The bytes of a file of fm_model. */
+static inline __attribute__((unused)) void fm_check_random(const struct fm *f, const char *name,
+							   uint64_t seed, size_t len)
+{
+	struct model *m = m_new();
+
+	m_random_file(m, "x", seed, len);
+	fm_read_all(f, name, len);
+	assert_memory_equal(fm_buf, m_at(m, "x")->data, len);
+	m_free(m);
+}
+
+/* All of this would wait for ever behind a held lock or without a serving thread. */
+static inline __attribute__((unused)) void fm_use_neighbour(const struct fm *f)
+{
+	char path[400];
+	struct stat st;
+
+	for (int i = 0; i < 50; i++) {
+		snprintf(path, sizeof(path), "%s/new%d", f->other_dir, i);
+		int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+
+		assert_true(fd >= 0);
+		assert_int_equal(pwrite(fd, "12345", 5, 0), 5);
+		assert_int_equal(pread(fd, fm_buf, 5, 0), 5);
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_int_equal(fsync(fd), 0);
+		close(fd);
+		assert_int_equal(unlink(path), 0);
+	}
+}
+
+/*
+ * A mount namespace of its own: a runtime that starts a container elsewhere copies all mounts that
+ * it sees, and then a mount is not gone, nor its pages, when it is detached. False: skip.
+ */
+static inline bool fm_can_mount(void)
+{
+	if (geteuid() == 0 && unshare(CLONE_NEWNS) == 0 &&
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	    access("/dev/fuse", R_OK | W_OK) == 0)
+		return true;
+	printf("1..0 # SKIP needs root and /dev/fuse\n");
+	return false;
 }
 
 #endif

@@ -22,18 +22,33 @@ enum far_mode {
 	FAR_LOSES, /* -ENODATA */
 };
 
+/* Threads that others need, and that must not wait. */
+enum far_thread { FAR_SERVING, FAR_SHARING, FAR_THREADS };
+
 struct far {
 	struct source source;
 	struct source *behind; /* borrowed */
 	_Atomic enum far_mode mode;
 	_Atomic unsigned delay_ms; /* of each call */
 	_Atomic unsigned calls, items;
-	pthread_mutex_t lock; /* guards what follows */
+	_Atomic unsigned calls_of[FAR_THREADS]; /* of threads with such a name */
+	pthread_mutex_t lock;			/* guards what follows */
 	pthread_cond_t changed;
 	bool held;	  /* calls wait */
 	bool stopped;	  /* calls fail */
 	unsigned waiting; /* calls that do */
 };
+
+static inline void far_note_thread(struct far *f)
+{
+	static const char *const names[FAR_THREADS] = { "varve-fuse", "varve-share" };
+	char name[16];
+
+	assert_int_equal(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
+	for (int i = 0; i < FAR_THREADS; i++)
+		if (strcmp(name, names[i]) == 0)
+			atomic_fetch_add(&f->calls_of[i], 1);
+}
 
 /* 0, or -ECANCELED. */
 static inline int far_wait_turn(struct far *f)
@@ -88,6 +103,7 @@ static inline void far_get_many(struct source *src, enum source_kind kind,
 
 	atomic_fetch_add(&f->calls, 1);
 	atomic_fetch_add(&f->items, (unsigned)n);
+	far_note_thread(f);
 	int stopped = far_wait_turn(f);
 	enum far_mode mode = f->mode;
 

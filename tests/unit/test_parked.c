@@ -1,42 +1,13 @@
 /* Mounts whose base is far away: requests wait, and nobody else does. */
 #include "tests/unit/far_mount.h"
 
-#include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
 #include "fs/fuse/parked.h"
 
 /* ---- each operation, from cold ---- */
-
-static char buf[1 << 20];
-
-static void read_all(const struct fm *f, const char *name, size_t len)
-{
-	int fd = open(fm_path(f, name), O_RDONLY | O_CLOEXEC);
-
-	assert_true(fd >= 0);
-	for (size_t at = 0; at < len;) {
-		ssize_t n = pread(fd, buf + at, len - at, (off_t)at);
-
-		assert_true(n > 0);
-		at += (size_t)n;
-	}
-	close(fd);
-}
-
-/* The bytes of a file of fm_model. */
-static void check_random(const struct fm *f, const char *name, uint64_t seed, size_t len)
-{
-	struct model *m = m_new();
-
-	m_random_file(m, "x", seed, len);
-	read_all(f, name, len);
-	assert_memory_equal(buf, m_at(m, "x")->data, len);
-	m_free(m);
-}
 
 static size_t count_names(const struct fm *f, const char *name)
 {
@@ -53,12 +24,24 @@ static size_t count_names(const struct fm *f, const char *name)
 
 static void do_read(struct fm *f)
 {
-	check_random(f, "d/f7", 8, FM_FILE_BYTES);
+	fm_check_random(f, "d/f7", 8, FM_FILE_BYTES);
 }
 
 static void do_read_big(struct fm *f)
 {
-	check_random(f, "big", 99, 1 << 20);
+	fm_check_random(f, "big", 99, 1 << 20);
+}
+
+/* Some inode is in the one node of the base, and its data in the next. */
+static void do_open_all(struct fm *f)
+{
+	char name[32];
+
+	for (unsigned i = 0; i < FM_FILES; i++) {
+		snprintf(name, sizeof(name), "d/f%u", i);
+		fm_drop(f, SOURCE_NODE, KV_NODE);
+		fm_check_random(f, name, i + 1, FM_FILE_BYTES);
+	}
 }
 
 static void do_list(struct fm *f)
@@ -78,23 +61,23 @@ static void do_stat(struct fm *f)
 
 static void do_readlink(struct fm *f)
 {
-	assert_int_equal(readlink(fm_path(f, "link"), buf, sizeof(buf)), 5);
+	assert_int_equal(readlink(fm_path(f, "link"), fm_buf, sizeof(fm_buf)), 5);
 }
 
 static void do_xattr(struct fm *f)
 {
-	assert_int_equal(getxattr(fm_path(f, "small"), "user.test", buf, 100), 8);
-	assert_int_equal(getxattr(fm_path(f, "small"), "user.none", buf, 100), -1);
+	assert_int_equal(getxattr(fm_path(f, "small"), "user.test", fm_buf, 100), 8);
+	assert_int_equal(getxattr(fm_path(f, "small"), "user.none", fm_buf, 100), -1);
 	assert_int_equal(errno, ENODATA);
-	assert_int_equal(listxattr(fm_path(f, "small"), buf, 100), 10);
+	assert_int_equal(listxattr(fm_path(f, "small"), fm_buf, 100), 10);
 }
 
 static void do_setxattr(struct fm *f)
 {
 	assert_int_equal(setxattr(fm_path(f, "small"), "user.more", "x", 1, 0), 0);
-	assert_int_equal(getxattr(fm_path(f, "small"), "user.more", buf, 100), 1);
+	assert_int_equal(getxattr(fm_path(f, "small"), "user.more", fm_buf, 100), 1);
 	assert_int_equal(removexattr(fm_path(f, "small"), "user.test"), 0);
-	assert_int_equal(getxattr(fm_path(f, "small"), "user.test", buf, 100), -1);
+	assert_int_equal(getxattr(fm_path(f, "small"), "user.test", fm_buf, 100), -1);
 }
 
 /* In the middle, over what is here and what is not, with what is taken from a setuid file. */
@@ -108,8 +91,8 @@ static void do_write(struct fm *f)
 	fm_go_cold(f);
 	fd = open(fm_path(f, "d/f1"), O_RDWR | O_CLOEXEC);
 	assert_int_equal(pwrite(fd, "abcdefghijklmno", 15, 4995), 15);
-	assert_int_equal(pread(fd, buf, 15, 4995), 15);
-	assert_memory_equal(buf, "abcdefghijklmno", 15);
+	assert_int_equal(pread(fd, fm_buf, 15, 4995), 15);
+	assert_memory_equal(fm_buf, "abcdefghijklmno", 15);
 	close(fd);
 }
 
@@ -121,7 +104,7 @@ static void do_truncate(struct fm *f)
 	assert_int_equal(stat(fm_path(f, "big"), &st), 0);
 	assert_int_equal(st.st_size, 100000);
 	fm_go_cold(f);
-	check_random(f, "big", 99, 100000);
+	fm_check_random(f, "big", 99, 100000);
 }
 
 static void do_seek(struct fm *f)
@@ -138,8 +121,8 @@ static void do_fallocate(struct fm *f)
 	int fd = open(fm_path(f, "d/f3"), O_RDWR | O_CLOEXEC);
 
 	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096), 0);
-	assert_int_equal(pread(fd, buf, 2, 4096), 2);
-	assert_memory_equal(buf, "\0\0", 2);
+	assert_int_equal(pread(fd, fm_buf, 2, 4096), 2);
+	assert_memory_equal(fm_buf, "\0\0", 2);
 	close(fd);
 }
 
@@ -174,7 +157,7 @@ static void do_tmpfile(struct fm *f)
 static void do_rename(struct fm *f)
 {
 	assert_int_equal(rename(fm_path(f, "d/f8"), fm_path(f, "d/f9")), 0);
-	check_random(f, "d/f9", 9, FM_FILE_BYTES);
+	fm_check_random(f, "d/f9", 9, FM_FILE_BYTES);
 	fm_go_cold(f);
 	assert_int_equal(rename(fm_path(f, "d/newdir"), fm_path(f, "empty")), 0);
 }
@@ -217,9 +200,9 @@ static void do_statfs(struct fm *f)
 static void every_operation_waits_for_what_it_needs(void **state)
 {
 	static void (*const all[])(struct fm * f) = {
-		do_read,     do_read_big, do_list,     do_stat,	  do_readlink,	do_xattr,
-		do_setxattr, do_write,	  do_truncate, do_seek,	  do_fallocate, do_chmod,
-		do_names,    do_tmpfile,  do_rename,   do_remove, do_diff,	do_statfs,
+		do_read,     do_read_big, do_open_all, do_list, do_stat,      do_readlink, do_xattr,
+		do_setxattr, do_write,	  do_truncate, do_seek, do_fallocate, do_chmod,	   do_names,
+		do_tmpfile,  do_rename,	  do_remove,   do_diff, do_statfs,
 	};
 	struct fm *f = *state;
 
@@ -231,6 +214,8 @@ static void every_operation_waits_for_what_it_needs(void **state)
 		if (f->far->calls == before)
 			fail_msg("operation %zu needed nothing from afar", i);
 	}
+	assert_int_equal(f->far->calls_of[FAR_SERVING], 0);
+	assert_int_equal(f->far->calls_of[FAR_SHARING], 0);
 	while (fm_parked(f)) /* answered, and not yet let go of */
 		usleep(1000);
 }
@@ -282,26 +267,6 @@ static void join_readers(struct reader *r, unsigned n, int want)
 	free(r);
 }
 
-/* All of this would wait for ever behind a held lock or without a serving thread. */
-static void use_neighbour(const struct fm *f)
-{
-	char path[400];
-	struct stat st;
-
-	for (int i = 0; i < 50; i++) {
-		snprintf(path, sizeof(path), "%s/new%d", f->other_dir, i);
-		int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0644);
-
-		assert_true(fd >= 0);
-		assert_int_equal(pwrite(fd, "12345", 5, 0), 5);
-		assert_int_equal(pread(fd, buf, 5, 0), 5);
-		assert_int_equal(fstat(fd, &st), 0);
-		assert_int_equal(fsync(fd), 0);
-		close(fd);
-		assert_int_equal(unlink(path), 0);
-	}
-}
-
 /* Names and attributes are here, data is not. */
 static void go_cold_for_data(struct fm *f)
 {
@@ -326,13 +291,13 @@ static void reads_that_wait_hold_up_nobody(void **state)
 	struct reader *r = start_readers(f, FM_FILES);
 
 	fm_await_parked(f, FM_FILES);
-	use_neighbour(f);
+	fm_use_neighbour(f);
 	/* Others in the same mount. */
 	assert_int_equal(stat(fm_path(f, "d/f1"), &st), 0);
 	int fd = open(fm_path(f, "own"), O_RDWR | O_CLOEXEC);
 
 	assert_int_equal(pwrite(fd, "mine", 4, 0), 4);
-	assert_int_equal(pread(fd, buf, 4, 0), 4);
+	assert_int_equal(pread(fd, fm_buf, 4, 0), 4);
 	assert_int_equal(fsync(fd), 0);
 	close(fd);
 	/* A checkpoint, and a fork of it. */
@@ -340,9 +305,9 @@ static void reads_that_wait_hold_up_nobody(void **state)
 		fail_msg("checkpoint: %s", error_text(&err));
 	snapshot_fini(&snap);
 	assert_int_equal(snapshots_get(f->fx.s->snapshots, "point", &snap, &err), 0);
-	snprintf(buf, sizeof(buf), "%s/fork", f->fx.dir);
-	assert_int_equal(mkdir(buf, 0755), 0);
-	fm_mount(f, &snap, buf, &forked);
+	snprintf(fm_buf, sizeof(fm_buf), "%s/fork", f->fx.dir);
+	assert_int_equal(mkdir(fm_buf, 0755), 0);
+	fm_mount(f, &snap, fm_buf, &forked);
 	snapshot_fini(&snap);
 	mount_close(forked);
 	assert_true(fm_parked(f) >= FM_FILES);
@@ -357,8 +322,8 @@ static void reads_that_wait_hold_up_nobody(void **state)
 	}
 	free(r);
 	for (unsigned i = 0; i < FM_FILES; i++) {
-		snprintf(buf, sizeof(buf), "d/f%u", i);
-		check_random(f, buf, i + 1, FM_FILE_BYTES);
+		snprintf(fm_buf, sizeof(fm_buf), "d/f%u", i);
+		fm_check_random(f, fm_buf, i + 1, FM_FILE_BYTES);
 	}
 }
 
@@ -476,11 +441,11 @@ static void a_source_that_errs_is_eio(void **state)
 		fm_go_cold(f);
 		assert_int_equal(stat(fm_path(f, "d/sub/deep"), &st), -1);
 		assert_int_equal(errno, EIO);
-		use_neighbour(f);
+		fm_use_neighbour(f);
 		f->far->mode = FAR_WELL;
 		do_stat(f);
 		join_readers(start_readers(f, 4), 4, 0);
-		check_random(f, "d/f2", 3, FM_FILE_BYTES);
+		fm_check_random(f, "d/f2", 3, FM_FILE_BYTES);
 	}
 }
 
@@ -500,14 +465,7 @@ int main(void)
 #undef T
 	};
 
-	/*
-	 * A mount namespace of its own: a runtime that starts a container elsewhere copies all
-	 * mounts that it sees, and then a mount is not gone, nor its pages, when it is detached.
-	 */
-	if (geteuid() != 0 || unshare(CLONE_NEWNS) ||
-	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || access("/dev/fuse", R_OK | W_OK)) {
-		printf("1..0 # SKIP needs root and /dev/fuse\n");
+	if (!fm_can_mount())
 		return 0;
-	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

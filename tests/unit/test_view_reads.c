@@ -105,6 +105,75 @@ static void a_slow_read_holds_up_nobody(void **state)
 	free(x.data);
 }
 
+/* ---- a diff ---- */
+
+static int count_change(void *arg, const struct fsdiff_entry *e)
+{
+	(void)e;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+struct differ {
+	struct mf *f;
+	unsigned changes;
+	int result;
+};
+
+static void *diff_slowly(void *arg)
+{
+	struct differ *d = arg;
+	struct error err = ERROR_INIT;
+
+	is_slow = true;
+	d->result = mount_diff(d->f->m, count_change, &d->changes, &err);
+	return NULL;
+}
+
+static void a_slow_diff_holds_up_nobody(void **state)
+{
+	struct mf *f = *state;
+	struct differ d = { .f = f };
+	struct file x;
+
+	make_cold(f, &x, FILE_BYTES);
+	write_at(f, &x, 1000, "changed");
+	pthread_t thread = start_slowly(KV_CHUNK, diff_slowly, &d);
+
+	write_at(f, &x, 2000, "again");
+	mf_checkpoint(f);
+	write_at(f, &x, 3000, "and");
+	(void)mf_file(f, "new");
+	end_slowly(thread);
+	assert_int_equal(d.result, 0);
+	assert_int_equal(d.changes, 2); /* against the new base */
+	free(x.data);
+}
+
+#define MORE_THAN_IS_CACHED (5u << 20)
+
+/* A name without its inode: as if it went before the diff had asked for it. */
+static void a_diff_reads_no_data_while_it_holds_operations_up(void **state)
+{
+	struct mf *f = *state;
+	struct error err = ERROR_INIT;
+	struct file x;
+	unsigned changes = 0;
+
+	make_cold(f, &x, MORE_THAN_IS_CACHED);
+	mf_write(f, x.ino, 0, x.data, x.len - 1);
+	uint64_t gone = mf_file(f, "gone");
+
+	upper_find(f->v->cur, gone)->gone = true;
+	slow_kv_watch(KV_CHUNK, f->v);
+	assert_int_equal(mount_diff(f->m, count_change, &changes, &err), -EBADMSG);
+	upper_find(f->v->cur, gone)->gone = false;
+	assert_true(slow.reads > 0);
+	assert_int_equal(slow.locked, 0);
+	slow_kv_watch(KV_CHUNK, NULL);
+	free(x.data);
+}
+
 /* No snapshot keeps what the mount has left behind. Chunks that were removed. */
 static uint64_t collect(struct mf *f)
 {
@@ -408,6 +477,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, mf_setup, mf_teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_slow_read_holds_up_nobody),
+		T(a_slow_diff_holds_up_nobody),
+		T(a_diff_reads_no_data_while_it_holds_operations_up),
 		T(what_was_collected_meanwhile_is_not_missed),
 		T(a_file_that_goes_meanwhile_is_not_read),
 		T(a_read_ends_where_the_file_was_cut),
