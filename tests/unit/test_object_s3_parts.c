@@ -1,12 +1,14 @@
-/* object_s3: signatures, and how fast a service is asked. */
+/* object_s3: signatures, how fast a service is asked, options. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <string.h>
 
+#include "store/share/object_s3.h"
 #include "store/share/object_s3_pace.h"
 #include "store/share/object_s3_sign.h"
 
@@ -208,6 +210,36 @@ static void slow_reads_are_asked_twice_but_few(void **state)
 	assert_in_range(hedges, 45, 55);
 }
 
+/* --- options --- */
+
+static void options_that_make_no_sense_are_refused(void **state)
+{
+	static const struct object_s3_options bad[] = {
+		{ .endpoint = "http://h", .bucket = NULL },
+		{ .endpoint = "http://h", .bucket = "a/b" },
+		{ .endpoint = "http://h", .bucket = "b", .prefix = "/p" },
+		{ .endpoint = "http://h", .bucket = "b", .prefix = "p/" },
+		{ .endpoint = "http://h", .bucket = "b", .prefix = "a//b" },
+		{ .endpoint = "http://h", .bucket = "b", .prefix = "a b" },
+		{ .endpoint = "ftp://h", .bucket = "b" },
+		{ .endpoint = "http://", .bucket = "b" },
+		{ .endpoint = "http://h/path", .bucket = "b" },
+		{ .endpoint = "http://u@h", .bucket = "b" },
+		{ .endpoint = "http://h", .bucket = "b", .region = "a b" },
+		{ .endpoint = "http://h", .bucket = "b", .proxy = "h:80" },
+		{ .endpoint = "http://[::1]", .bucket = "b" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct object_store *os = NULL;
+		struct error err = ERROR_INIT;
+
+		if (object_s3_open(&bad[i], &os, &err) != -EINVAL || !err.msg[0])
+			fail_msg("case %zu: %s", i, error_text(&err));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +251,7 @@ int main(void)
 		cmocka_unit_test(pauses_grow_with_jitter_and_have_a_bound),
 		cmocka_unit_test(retries_are_a_tenth_of_what_succeeds),
 		cmocka_unit_test(slow_reads_are_asked_twice_but_few),
+		cmocka_unit_test(options_that_make_no_sense_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
