@@ -82,7 +82,7 @@ struct file_values {
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
 	uint64_t build_pids, build_disk_mb, build_inodes, sandbox_disk_mb, sandbox_inodes,
 		sandbox_keep, checkpoint_limit, patch_limit;
-	json_t *build_env, *allowed_hosts, *host_roots, *socket_host_roots;
+	json_t *build_env, *allowed_hosts, *host_roots, *socket_host_roots, *remotes;
 };
 
 /* Whether argv[*i] is `name`, as "--name VALUE" or "--name=VALUE"; -EINVAL without a value. */
@@ -176,6 +176,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "allowedHosts", FIELD_ARRAY, &v->allowed_hosts, false },
 		{ "hostRoots", FIELD_ARRAY, &v->host_roots, false },
 		{ "socketHostRoots", FIELD_ARRAY, &v->socket_host_roots, false },
+		{ "remotes", FIELD_ARRAY, &v->remotes, false },
 		{ "logLevel", FIELD_STRING, &v->log_level, false },
 		{ "zstdLevel", FIELD_U64, &v->zstd_level, false },
 		{ "recompressLevel", FIELD_U64, &v->recompress_level, false },
@@ -485,6 +486,10 @@ static int config_fill(struct config *c, const struct flags *f, const struct fil
 		rc = copy_first(&c->socket_group, v->socket_group, NULL, err);
 	if (rc == 0)
 		rc = access_fill(c, v, env_key, err);
+	if (rc == 0)
+		rc = config_remotes_check(v->remotes, err);
+	if (rc == 0)
+		c->remotes = json_incref(v->remotes);
 	if (rc == 0 && v->log_level)
 		rc = log_level_parse(v->log_level, &c->log_level, err);
 	if (rc == 0)
@@ -576,5 +581,6 @@ void config_fini(struct config *c)
 	json_decref(c->allowed_hosts);
 	json_decref(c->host_roots);
 	json_decref(c->socket_host_roots);
+	json_decref(c->remotes);
 	*c = (struct config){ 0 };
 }

@@ -23,6 +23,8 @@
  *   "hostRoots"                   array of directories beneath which TCP clients may name
  *                                 places of this host (default: none)
  *   "socketHostRoots"             the same for the unix socket (default: no limit)
+ *   "remotes"                     array of objects as POST /api/remotes takes them: each replaces
+ *                                 the remote of its name
  *   "logLevel"                    "error", "warn", "info" (default), "debug"
  *   "zstdLevel"                   1..19
  *   "recompressLevel"             1..19 (default 15): chunks are stored anew at it
@@ -81,6 +83,7 @@ struct config {
 	uint16_t listen_port;
 	char *api_key;						/* NULL: none */
 	json_t *allowed_hosts, *host_roots, *socket_host_roots; /* arrays of strings, or NULL */
+	json_t *remotes;					/* an array, or NULL */
 	enum log_level log_level;
 	int zstd_level;	      /* 0: the store's default */
 	int recompress_level; /* 0: never */

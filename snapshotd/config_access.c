@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "store/share/remotes.h"
+
 int config_key_check(const char *key, struct error *err)
 {
 	size_t len = strlen(key);
@@ -64,6 +66,31 @@ int config_roots_check(const char *name, const json_t *roots, struct error *err)
 		if (!s || s[0] != '/')
 			return error_set(err, -EINVAL, "%s: [%zu] is not an absolute path", name,
 					 i);
+	}
+	return 0;
+}
+
+int config_remotes_check(const json_t *remotes, struct error *err)
+{
+	const json_t *v, *other;
+	size_t i, k;
+
+	if (json_array_size(remotes) > REMOTES_MAX)
+		return error_set(err, -EINVAL, "remotes: at most %u", REMOTES_MAX);
+	json_array_foreach(remotes, i, v) {
+		struct remote_config c;
+		int rc = remote_config_parse(v, &c, err);
+
+		if (rc < 0)
+			return error_prefix(err, rc, "remotes: [%zu]", i);
+		remote_config_fini(&c);
+		json_array_foreach(remotes, k, other) {
+			if (k < i &&
+			    json_equal(json_object_get(other, "name"), json_object_get(v, "name")))
+				return error_set(err, -EINVAL,
+						 "remotes: [%zu] and [%zu] have the same name", k,
+						 i);
+		}
 	}
 	return 0;
 }

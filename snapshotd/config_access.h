@@ -1,6 +1,6 @@
 /*
  * config_access.h - the part of the configuration that says who may call: keys,
- * hosts, where TCP is listened on, and the places of this host that clients may name.
+ * hosts, where TCP is listened on, and the places of this host that clients may name; and remotes.
  * For config.c.
  */
 #ifndef VARVE_SNAPSHOTD_CONFIG_ACCESS_H
@@ -24,6 +24,8 @@ MUST_CHECK int config_key_file_check(const char *path, const struct stat *st, st
 MUST_CHECK int config_hosts_check(const json_t *hosts, struct error *err);
 /* An array of absolute paths, of the member `name`; NULL is accepted. -EINVAL. */
 MUST_CHECK int config_roots_check(const char *name, const json_t *roots, struct error *err);
+/* An array of remotes (store/share/remote.h), each with a name of its own. NULL is accepted. */
+MUST_CHECK int config_remotes_check(const json_t *remotes, struct error *err);
 /* "HOST:PORT" or "[V6]:PORT". -EINVAL, -ENOMEM. */
 MUST_CHECK int config_parse_listen(const char *s, char **out_host, uint16_t *out_port,
 				   struct error *err);

@@ -83,6 +83,28 @@ static int open_store(struct daemon_parts *d, struct error *err)
 	return rc;
 }
 
+/*
+ * Those of the config file replace records of their names. None is opened yet: a bucket that cannot
+ * be reached fails who uses it, and is tried again by the next.
+ */
+static int open_remotes(struct daemon_parts *d, struct error *err)
+{
+	struct remote_config c;
+	const json_t *j;
+	size_t i;
+	int rc = remotes_open(d->api.store->kv, &d->api.remotes, err);
+
+	json_array_foreach(d->config.remotes, i, j) {
+		if (rc == 0)
+			rc = remote_config_parse(j, &c, err);
+		if (rc < 0)
+			return rc;
+		rc = remotes_set(d->api.remotes, &c, err);
+		remote_config_fini(&c);
+	}
+	return rc;
+}
+
 static int listen_all(struct daemon_parts *d, struct error *err)
 {
 	const struct config *c = &d->config;
@@ -117,6 +139,7 @@ static int open_builds(struct daemon_parts *d, struct error *err)
 	const struct config *c = &d->config;
 	const struct builds_options opt = {
 		.store = d->api.store,
+		.remotes = d->api.remotes,
 		.mounts = d->api.mounts,
 		.runtime = d->api.runtime,
 		.state_dir = d->api.store->dir,
@@ -203,6 +226,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	d->api.socket_host_roots = d->config.socket_host_roots;
 	d->api.allowed_hosts = d->config.allowed_hosts;
 	if (rc == 0)
+		rc = open_remotes(d, err);
+	if (rc == 0)
 		rc = api_gate_init(&d->api, err);
 	if (rc < 0)
 		return rc;
@@ -252,6 +277,7 @@ static void stop(struct daemon_parts *d)
 	if (d->api.pool)
 		session_pool_free(d->api.pool);
 	shared_files_close(d->api.shared);
+	remotes_close(d->api.remotes);
 	store_close(d->api.store);
 	config_fini(&d->config);
 }

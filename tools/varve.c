@@ -15,6 +15,7 @@
 #include "store/base/version.h"
 #include "tools/commands/commands.h"
 #include "tools/cli/program.h"
+#include "tools/cli/remote_ref.h"
 #include "tools/cli/store_program.h"
 
 /* Asked for by the completion script, and not listed. */
@@ -98,11 +99,28 @@ static int check_words(const struct command *c, const struct args *args, struct 
 	return 0;
 }
 
+/* Words that are REMOTE:NAME[:PATH] become what the daemon has pulled. */
+static int pull_words(struct cli *cli, const struct args *args, struct error *err)
+{
+	for (int i = 0; i < args->count; i++) {
+		char *word = NULL;
+		int r = remote_ref_resolve_path(cli, args->words[i], &word, err);
+
+		if (r < 0)
+			return r;
+		for (char **a = cli->argv + 1; word && *a; a++)
+			if (*a == args->words[i])
+				*a = word; /* until the end */
+	}
+	return 0;
+}
+
 /* The command as it was typed. */
 static int read_store(struct cli *cli, const struct args *args, struct error *err)
 {
-	(void)args;
-	return store_program_exec(cli, cli->argv + 1, err);
+	int r = cli->store_dir ? 0 : pull_words(cli, args, err);
+
+	return r < 0 ? r : store_program_exec(cli, cli->argv + 1, err);
 }
 
 static int run_command(struct cli *cli, const struct command *c, int argc, char **argv)

@@ -196,7 +196,7 @@ static bool progress_is_cancelled(void *arg)
 
 struct progress *api_progress(struct api_call *c, struct error *err)
 {
-	if (http_wants_events(c->rq)) {
+	if (!c->events && http_wants_events(c->rq)) {
 		int rc;
 
 		http_reply_header(c->rq, "Cache-Control", "no-cache");

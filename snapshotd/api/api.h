@@ -27,6 +27,7 @@
 #include "snapshotd/sandbox/sandboxes.h"
 #include "snapshotd/state/stats_history.h"
 #include "store/base/progress.h"
+#include "store/share/remotes.h"
 #include "store/store.h"
 
 #define DASHBOARD_TOKEN_BYTES 32
@@ -34,6 +35,7 @@
 /* What the calls work on; all borrowed from main. */
 struct api {
 	struct store *store;
+	struct remotes *remotes;
 	struct session_pool *pool;
 	struct shared_files *shared; /* NULL: there are none */
 	struct mounts *mounts;
@@ -163,7 +165,7 @@ MUST_CHECK int api_list_end(struct api_list *l, int rc, struct error *err);
  * For the work of a ROUTE_LONG call: reports go to the client as events
  * "progress" where it asked for events, and a client that has gone (or a daemon
  * that stops) cancels. Begins the stream of events: what fails before has a
- * status of its own. Lives as long as c. NULL with err on failure.
+ * status of its own. Lives as long as c; a second call begins nothing. NULL with err on failure.
  */
 struct progress *api_progress(struct api_call *c, struct error *err);
 /* The same without events: it only learns to stop. */
@@ -193,7 +195,10 @@ json_t *api_text(const char *s);
  */
 MUST_CHECK int api_set_path(json_t *o, const char *name, const char *prefix, const char *path);
 
-/* A snapshot by name or id; -EBUSY unless it is ready. snapshot_fini it. */
+/*
+ * A snapshot by name or id; -EBUSY unless it is ready. snapshot_fini it. REMOTE:REFERENCE is pulled
+ * first, of a ROUTE_LONG call; a POST begins its events for that where the client asked for them.
+ */
 MUST_CHECK int api_ready_snapshot(struct api_call *c, const char *name_or_id, struct snapshot *out,
 				  struct error *err);
 /* The same, and gc keeps its tree until store_release. */
@@ -201,6 +206,17 @@ MUST_CHECK int api_hold_snapshot(struct api_call *c, const char *name_or_id, str
 				 struct store_hold *hold, struct error *err);
 /* Before work that ends in a snapshot: -EINVAL for a bad name, -EEXIST for a taken one. */
 MUST_CHECK int api_name_free(struct api_call *c, const char *name, struct error *err);
+
+/*
+ * api_shares.c: what failed at a bucket is not this host's fault, and gets its status. Returns rc.
+ * opening: the bucket could not be reached to begin with.
+ */
+int api_share_failure(struct api_call *c, bool opening, int rc);
+/* The open remote of a name (remotes_release), or a failure with its status set. */
+MUST_CHECK int api_remote_get(struct api_call *c, const char *name, struct remote **out,
+			      struct error *err);
+/* Where a snapshot is shared: [{"remote", "id"}]. NULL: out of memory. */
+json_t *api_shares_json(struct api_call *c, const char *snapshot_id);
 
 /* SnapshotInfo, with the manifest that it was built from. A new reference, or NULL. */
 json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s);
@@ -229,6 +245,16 @@ int api_snapshots_diff(struct api_call *c, struct error *err);
 int api_import_check(struct api_call *c, struct error *err);
 int api_import(struct api_call *c, struct error *err);
 int api_export(struct api_call *c, struct error *err);
+int api_remotes_list(struct api_call *c, struct error *err);
+int api_remote_add(struct api_call *c, struct error *err);
+int api_remote_show(struct api_call *c, struct error *err);
+int api_remote_delete(struct api_call *c, struct error *err);
+int api_remote_check(struct api_call *c, struct error *err);
+int api_remote_snapshots(struct api_call *c, struct error *err);
+int api_remote_snapshot_get(struct api_call *c, struct error *err);
+int api_remote_snapshot_delete(struct api_call *c, struct error *err);
+int api_push(struct api_call *c, struct error *err);
+int api_pull(struct api_call *c, struct error *err);
 int api_mounts_list(struct api_call *c, struct error *err);
 int api_mount_create(struct api_call *c, struct error *err);
 int api_mount_get(struct api_call *c, struct error *err);

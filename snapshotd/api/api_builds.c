@@ -13,11 +13,17 @@ json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s)
 	json_t *j = snapshot_to_json(s);
 	json_t *m = builds_manifest(c->api->builds, s->content_hash);
 
-	if (j && m && json_object_set(j, "manifest", m)) {
-		json_decref(j);
-		j = NULL;
-	}
+	int failed = j == NULL;
+
+	if (!failed && m)
+		failed = json_object_set(j, "manifest", m);
+	if (!failed)
+		failed = json_object_set_new(j, "remotes", api_shares_json(c, s->id));
 	json_decref(m);
+	if (failed) {
+		json_decref(j);
+		return NULL;
+	}
 	return j;
 }
 

@@ -154,6 +154,78 @@ static int put_request_memory(struct api *a, struct buf *out)
 	return rc;
 }
 
+struct remote_lines {
+	struct buf *out;
+	const char *name; /* of the metric */
+	uint64_t (*value)(const struct object_counts *c);
+};
+
+static int put_remote_line(void *arg, const char *name, const char *bucket,
+			   const struct object_counts *c)
+{
+	const struct remote_lines *l = arg;
+
+	(void)bucket;
+	return buf_printf(l->out, "snapshotd_%s{remote=\"%s\"} %llu\n", l->name, name,
+			  (unsigned long long)l->value(c));
+}
+
+static int put_remote_requests(void *arg, const char *name, const char *bucket,
+			       const struct object_counts *c)
+{
+	static const char *const ops[OBJECT_OPS] = { "get", "put", "put_once", "list", "delete" };
+	int rc = 0;
+
+	(void)bucket;
+	for (int i = 0; i < OBJECT_OPS && rc == 0; i++)
+		rc = buf_printf(
+			arg,
+			"snapshotd_remote_requests_total{remote=\"%s\",operation=\"%s\"} %llu\n",
+			name, ops[i], (unsigned long long)c->requests[i]);
+	return rc;
+}
+
+#define COUNT_OF(member)                                              \
+	static uint64_t count_##member(const struct object_counts *c) \
+	{                                                             \
+		return c->member;                                     \
+	}
+COUNT_OF(bytes_in)
+COUNT_OF(bytes_out)
+COUNT_OF(failed)
+COUNT_OF(retried)
+COUNT_OF(throttled)
+
+/* Labels are names of remotes, of which there are at most REMOTES_MAX. */
+static int put_remotes(struct remotes *rs, struct buf *out)
+{
+	static const struct {
+		const char *name, *help;
+		uint64_t (*value)(const struct object_counts *c);
+	} counts[] = {
+		{ "remote_received_bytes_total", "Read from buckets.", count_bytes_in },
+		{ "remote_sent_bytes_total", "Written to buckets.", count_bytes_out },
+		{ "remote_failures_total", "Requests to buckets that failed.", count_failed },
+		{ "remote_retries_total", "Requests that were sent again.", count_retried },
+		{ "remote_throttled_total", "Replies that asked to slow down.", count_throttled },
+	};
+	int rc = buf_append_str(out, "# HELP snapshotd_remote_requests_total Requests to buckets, "
+				     "by operation.\n"
+				     "# TYPE snapshotd_remote_requests_total counter\n");
+
+	if (rc == 0)
+		rc = remotes_each_seen(rs, put_remote_requests, out);
+	for (size_t i = 0; i < ARRAY_SIZE(counts) && rc == 0; i++) {
+		struct remote_lines l = { out, counts[i].name, counts[i].value };
+
+		rc = buf_printf(out, "# HELP snapshotd_%s %s\n# TYPE snapshotd_%s counter\n",
+				l.name, counts[i].help, l.name);
+		if (rc == 0)
+			rc = remotes_each_seen(rs, put_remote_line, &l);
+	}
+	return rc;
+}
+
 int api_metrics(struct api_call *c, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
@@ -168,6 +240,8 @@ int api_metrics(struct api_call *c, struct error *err)
 		rc = put_sandboxes(c->api, &b);
 	if (rc == 0)
 		rc = put_request_memory(c->api, &b);
+	if (rc == 0)
+		rc = put_remotes(c->api->remotes, &b);
 	if (rc == 0)
 		rc = put_store(c->api->store, &b);
 	if (rc == 0)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "snapshotd/build/image_cache.h"
+#include "store/share/pull.h"
 
 /* What the image cache keeps is no snapshot of anybody's; nor are the checkpoints of a build. */
 static bool is_cache_entry(struct api_call *c, const struct snapshot *s)
@@ -39,11 +40,29 @@ static int reply_snapshot(struct api_call *c, const char *name_or_id, struct err
 	return api_result(c, 200, j, err);
 }
 
+/* By name or id; or pull it. */
+static int find_snapshot(struct api_call *c, const char *text, struct snapshot *out,
+			 struct error *err)
+{
+	char remote[REMOTE_NAME_MAX + 1];
+	struct progress *p = NULL;
+	const char *reference;
+	int rc;
+
+	if (!reference_split(text, remote, &reference))
+		return snapshots_get(c->api->store->snapshots, text, out, err);
+	p = strcmp(http_method(c->rq), "POST") == 0 ? api_progress(c, err) : api_cancellation(c);
+	if (!p)
+		return err->code;
+	rc = pull_find(c->api->store, c->api->remotes, text, p, out, err);
+	return api_share_failure(c, true, rc);
+}
+
 int api_ready_snapshot(struct api_call *c, const char *name_or_id, struct snapshot *out,
 		       struct error *err)
 {
 	struct snapshot s = { 0 };
-	int rc = snapshots_get(c->api->store->snapshots, name_or_id, &s, err);
+	int rc = find_snapshot(c, name_or_id, &s, err);
 
 	if (rc < 0)
 		return rc;

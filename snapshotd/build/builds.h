@@ -26,11 +26,13 @@
 
 struct builds;
 struct manifest;
+struct remotes;
 struct runtime;
 
 /* Borrowed, also the strings. A number that is 0 means the default given with it. */
 struct builds_options {
 	struct store *store;
+	struct remotes *remotes; /* of bases "snapshot:REMOTE:NAME"; NULL: none */
 	struct mounts *mounts;
 	struct runtime *runtime;
 	const char *state_dir;

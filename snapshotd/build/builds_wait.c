@@ -7,6 +7,7 @@
 
 #include "snapshotd/build/image_cache.h"
 #include "store/base/log.h"
+#include "store/share/pull.h"
 
 /* The default of earlier versions, for stores that have no other. */
 #define TEMPLATE_FORMER "ubuntu-22.04"
@@ -16,7 +17,7 @@
 static int get_ready(struct builds *b, const char *name, struct snapshot *out, struct error *err)
 {
 	struct snapshot s = { 0 };
-	int rc = snapshots_get(b->opt.store->snapshots, name, &s, err);
+	int rc = pull_find(b->opt.store, b->opt.remotes, name, NULL, &s, err);
 
 	if (rc == 0 && s.status != SNAPSHOT_READY) {
 		rc = error_set(err, -EBUSY, "snapshot \"%s\" %s", name,

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/share/reference.h"
 #include "store/base/jcs.h"
 #include "store/names/snapshot.h"
 
@@ -229,6 +230,17 @@ static int parse_step(json_t *j, size_t number, struct manifest_step *out, struc
 
 /* ---- the whole ---- */
 
+/* A snapshot's name, or REMOTE:NAME. */
+static int check_snapshot(const char *s, struct error *err)
+{
+	char remote[REMOTE_NAME_MAX + 1];
+	const char *name = s;
+
+	if (reference_split(s, remote, &name) && snapshot_name_check(remote, err) < 0)
+		return -EINVAL;
+	return snapshot_name_check(name, err);
+}
+
 static int parse_base(const char *s, struct manifest *m, struct error *err)
 {
 	static const char *const names[] = { "", "base", "default", "ubuntu" };
@@ -240,7 +252,7 @@ static int parse_base(const char *s, struct manifest *m, struct error *err)
 	if (strncmp(s, "snapshot:", 9) == 0) {
 		m->base = BASE_SNAPSHOT;
 		m->base_ref = s + 9;
-		int r = snapshot_name_check(m->base_ref, err);
+		int r = check_snapshot(m->base_ref, err);
 		return r < 0 ? error_prefix(err, r, "base") : 0;
 	}
 	if (strncmp(s, "oci:", 4) == 0) {

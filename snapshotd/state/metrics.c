@@ -2,8 +2,8 @@
 
 #include <errno.h>
 
-static const int codes[METRICS_CODES - 1] = { 200, 201, 204, 400, 401, 403, 404, 405, 409,
-					      413, 415, 422, 429, 499, 500, 503, 507 };
+static const int codes[METRICS_CODES - 1] = { 200, 201, 204, 400, 401, 403, 404, 405, 409, 413,
+					      415, 422, 429, 499, 500, 502, 503, 504, 507 };
 static const struct {
 	int64_t micros;
 	const char *le;
@@ -15,7 +15,8 @@ static const char *const work_names[METRICS_WORK_COUNT] = {
 	[METRICS_IMPORT] = "import",   [METRICS_EXPORT] = "export",
 	[METRICS_MOUNT] = "mount",     [METRICS_CHECKPOINT] = "checkpoint",
 	[METRICS_GC] = "gc",	       [METRICS_VERIFY] = "verify",
-	[METRICS_SANDBOX] = "sandbox",
+	[METRICS_SANDBOX] = "sandbox", [METRICS_PUSH] = "push",
+	[METRICS_PULL] = "pull",
 };
 
 static void add(atomic_ullong *v, uint64_t n)

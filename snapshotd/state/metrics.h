@@ -9,7 +9,7 @@
 #include "store/base/buf.h"
 #include "store/base/macros.h"
 
-#define METRICS_CODES 18
+#define METRICS_CODES 20
 #define METRICS_BUCKETS 8
 
 /* Work that ends well or badly. */
@@ -21,6 +21,8 @@ enum metrics_work {
 	METRICS_GC,
 	METRICS_VERIFY,
 	METRICS_SANDBOX, /* starts */
+	METRICS_PUSH,
+	METRICS_PULL,
 	METRICS_WORK_COUNT
 };
 

@@ -502,6 +502,49 @@ int snapshots_replace(struct snapshots *ss, const char *name_or_id, const char *
 	return rc;
 }
 
+/* Both have their records in one batch. */
+static int move_name_locked(struct snapshots *ss, struct snapshot *to, struct snapshot *from,
+			    struct error *err)
+{
+	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
+	int rc = b ? 0 : -ENOMEM;
+
+	if (rc == 0 && to->name[0])
+		batch_del(ss, b, META_NAME, to->name);
+	memcpy(to->name, from->name, sizeof(to->name));
+	from->name[0] = '\0';
+	if (rc == 0)
+		rc = batch_put_record(ss, b, to);
+	if (rc == 0)
+		rc = batch_put_record(ss, b, from);
+	if (rc == 0) {
+		batch_put_name(ss, b, to->name, to->id);
+		rc = kv_write(ss->kv, b, KV_SYNC);
+	}
+	return rc == 0 ? 0 : error_set_errno(err, rc, "cannot move the name \"%s\"", to->name);
+}
+
+int snapshots_move_name(struct snapshots *ss, const char *id, const char *from, const char *name,
+			struct error *err)
+{
+	struct snapshot s = { 0 }, old = { 0 };
+	int rc;
+
+	pthread_mutex_lock(&ss->lock);
+	rc = snapshots_get(ss, id, &s, err);
+	if (rc == 0)
+		rc = snapshots_get(ss, from, &old, err);
+	if (rc == 0 && (strcmp(s.id, old.id) == 0 || strcmp(old.name, name) != 0))
+		rc = error_set(err, -EEXIST, "snapshot %s does not have the name \"%s\" to give",
+			       from, name);
+	if (rc == 0)
+		rc = move_name_locked(ss, &s, &old, err);
+	pthread_mutex_unlock(&ss->lock);
+	snapshot_fini(&old);
+	snapshot_fini(&s);
+	return rc;
+}
+
 static bool is_expired(const struct snapshot *s, int64_t now_ms)
 {
 	if (s->pinned || s->ttl_seconds <= 0 || s->status == SNAPSHOT_BUILDING)

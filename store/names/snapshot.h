@@ -104,6 +104,12 @@ MUST_CHECK int snapshots_rename(struct snapshots *ss, const char *name_or_id, co
  */
 MUST_CHECK int snapshots_replace(struct snapshots *ss, const char *name_or_id, const char *name,
 				 struct error *err);
+/*
+ * Let the snapshot `id` have the name that the snapshot `from` gives up in the same batch; `from`
+ * stays, without a name. -ENOENT; -EEXIST if `from` does not have that name any more.
+ */
+MUST_CHECK int snapshots_move_name(struct snapshots *ss, const char *id, const char *from,
+				   const char *name, struct error *err);
 /* -ENOENT, -EBUSY if pinned. */
 MUST_CHECK int snapshots_delete(struct snapshots *ss, const char *name_or_id, struct error *err);
 MUST_CHECK int snapshots_pin(struct snapshots *ss, const char *name_or_id, bool pinned,

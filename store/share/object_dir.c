@@ -410,9 +410,24 @@ static int perform(struct object_dir *d, struct object_request *r)
 	return -EINVAL;
 }
 
+/* In a directory that was removed, or whose server forgot it, nothing is absent or stale. */
+static int check_gone(struct object_dir *d, struct object_request *r)
+{
+	struct stat st;
+
+	if (r->result != -ENOENT && r->result != -ESTALE &&
+	    !(r->result == 0 && r->op == OBJECT_LIST && !r->n_entries))
+		return r->result;
+	if (r->result != -ESTALE && fstat(d->fd, &st) == 0 && st.st_nlink)
+		return r->result;
+	d->base.gone = true;
+	return error_set(&r->err, -EIO, "the bucket's directory was removed");
+}
+
 static void dir_submit(struct object_store *os, struct object_request *r)
 {
 	r->result = perform(dir_of(os), r);
+	r->result = check_gone(dir_of(os), r);
 	r->date = time(NULL);
 	os->requests[r->op]++;
 	if (r->result == 0 && r->op == OBJECT_GET)

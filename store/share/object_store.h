@@ -126,6 +126,8 @@ struct object_store {
 	const struct object_store_ops *ops;
 	bool read_only; /* PUT, PUT_ONCE and DELETE are -EROFS before they reach the backend */
 	bool has_clock; /* it refuses dates that are too old */
+	/* The bucket that was opened is not there any more: only opening it anew can help. */
+	_Atomic bool gone;
 	/* Counted by the backend; read with object_store_counts. */
 	_Atomic uint64_t requests[OBJECT_OPS], bytes_in, bytes_out, failed, retried, throttled,
 		hedged;

@@ -70,7 +70,7 @@ int object_window_add(struct object_window *w, const struct object_request *in,
 	int rc = w->n == w->width ? take_oldest(w, err) : w->failed;
 	struct slot *s = &w->slots[(w->first + w->n) % w->width];
 
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	*s = (struct slot){ .r = *in, .w = w, .taken = taken, .arg = arg };
 	s->r.done = note_done;

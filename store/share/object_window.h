@@ -16,8 +16,9 @@ DEFINE_CLEANUP(struct object_window *, object_window_free)
 
 /*
  * What becomes of a request: called once for each, by the thread that uses the window, in the order
- * in which they were added, with the answer in r. The first failure ends the work: it is returned
- * by the call below that met it, and by all later ones. What was under way is still taken.
+ * in which they were added, with the answer in r. The first result other than 0 ends the
+ * work: it is returned by the call below that met it, and by all later ones. What was under way is
+ * still taken.
  */
 typedef int (*object_taken_fn)(void *arg, struct object_request *r, struct error *err);
 

@@ -7,6 +7,9 @@
 #include "store/share/pull_content.h"
 #include "store/share/share_ids.h"
 
+/* What was pulled without a name goes when it has not been used for so long. */
+#define UNNAMED_TTL_S (30 * 24 * 60 * 60)
+
 /* The snapshot that was pulled or pushed before, if it is still here. 1, 0 or a failure. */
 static int find_local(struct store *s, struct remote *r, const struct share_record *rec,
 		      struct snapshot *out)
@@ -31,9 +34,9 @@ static void find_parent(struct store *s, struct remote *r, const struct share_re
 		out[0] = '\0';
 }
 
+/* Without a name: that is given, or moved, afterwards. */
 static int write_record(struct store *s, struct remote *r, const struct share_record *rec,
-			const char *name, const struct pull_content *c, struct snapshot *out,
-			struct error *err)
+			const struct pull_content *c, struct snapshot *out, struct error *err)
 {
 	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
 	struct snapshot snap = { 0 };
@@ -41,11 +44,12 @@ static int write_record(struct store *s, struct remote *r, const struct share_re
 
 	share_snapshot_to(&rec->snapshot, &snap);
 	id_random(snap.id);
-	snprintf(snap.name, sizeof(snap.name), "%s", name ? name : "");
+	snap.name[0] = '\0';
 	snap.status = SNAPSHOT_READY;
 	snap.has_root = true;
 	snap.root = rec->root;
 	snap.last_used_at_ms = clock_ms();
+	snap.ttl_seconds = UNNAMED_TTL_S; /* give_name takes it away */
 	snap.new_bytes = c->bytes;
 	find_parent(s, r, rec, snap.parent);
 	if (rc == 0)
@@ -60,8 +64,7 @@ static int write_record(struct store *s, struct remote *r, const struct share_re
 }
 
 static int pull_new(struct store *s, struct remote *r, const struct share_record *rec,
-		    const char *name, struct progress *p, struct pull_result *out,
-		    struct error *err)
+		    struct progress *p, struct pull_result *out, struct error *err)
 {
 	struct pull_content c = { .s = s, .os = remote_objects(r), .root = rec->root, .p = p };
 	struct guard_session session;
@@ -76,7 +79,7 @@ static int pull_new(struct store *s, struct remote *r, const struct share_record
 	guard_session_begin_slow(s->guard, &session);
 	rc = pull_content_run(&c, err);
 	if (rc == 0)
-		rc = write_record(s, r, rec, name, &c, &out->snapshot, err);
+		rc = write_record(s, r, rec, &c, &out->snapshot, err);
 	else
 		snapshots_note_garbage(s->snapshots, c.bytes);
 	guard_session_end(s->guard, &session);
@@ -87,12 +90,55 @@ static int pull_new(struct store *s, struct remote *r, const struct share_record
 	return rc;
 }
 
+/* ---- names ---- */
+
+/* The snapshot that has the name and may give it up: 1 and its id. 0: nobody has it. -EEXIST. */
+static int find_giver(struct store *s, struct remote *r, const struct pull_options *opt,
+		      char out[SNAPSHOT_ID_SIZE], struct error *err)
+{
+	struct snapshot holder;
+	struct share_id id;
+	int rc = snapshots_get(s->snapshots, opt->name, &holder, NULL);
+
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : error_set_errno(err, rc, "snapshot %s", opt->name);
+	memcpy(out, holder.id, SNAPSHOT_ID_SIZE);
+	snapshot_fini(&holder);
+	if (opt->move_name && share_ids_to(s->kv, remote_uuid(r), out, &id) == 0)
+		return 1;
+	return error_set(err, -EEXIST,
+			 "a snapshot named \"%s\" exists already, and remote %s does not have it: "
+			 "give another name (--name)",
+			 opt->name, remote_name(r));
+}
+
+/* Give the name to a snapshot that has none. */
+static int give_name(struct store *s, struct remote *r, const struct pull_options *opt,
+		     struct snapshot *snap, struct error *err)
+{
+	char id[SNAPSHOT_ID_SIZE], giver[SNAPSHOT_ID_SIZE];
+	int rc = find_giver(s, r, opt, giver, err);
+
+	memcpy(id, snap->id, sizeof(id));
+	if (rc == 0)
+		rc = snapshots_rename(s->snapshots, id, opt->name, err);
+	else if (rc == 1)
+		rc = snapshots_move_name(s->snapshots, id, giver, opt->name, err);
+	if (rc == 0 && snap->ttl_seconds == UNNAMED_TTL_S)
+		rc = snapshots_pin(s->snapshots, id, snap->pinned, 0, err);
+	if (rc < 0)
+		return rc;
+	snapshot_fini(snap);
+	*snap = (struct snapshot){ 0 };
+	return snapshots_get(s->snapshots, id, snap, err);
+}
+
 /*
  * It is here. Where it already has another name, a second snapshot of the same tree gets the new
  * one: what people have named stays.
  */
 static int use_local(struct store *s, struct remote *r, const struct share_record *rec,
-		     const char *name, struct snapshot *local, struct error *err)
+		     const struct pull_options *opt, struct snapshot *local, struct error *err)
 {
 	const struct pull_content nothing = { .root = local->root };
 	struct guard_session session;
@@ -100,46 +146,89 @@ static int use_local(struct store *s, struct remote *r, const struct share_recor
 	struct snapshot old;
 	int rc;
 
-	if (!name || strcmp(local->name, name) == 0)
+	if (!opt->name || strcmp(local->name, opt->name) == 0)
 		return 0;
+	if (!local->name[0])
+		return give_name(s, r, opt, local, err);
 	rc = store_hold_snapshot(s, local->id, &old, &hold, err);
 	if (rc < 0)
 		return rc;
 	snapshot_fini(local);
 	*local = (struct snapshot){ 0 };
-	if (old.name[0]) {
-		guard_session_begin(s->guard, &session);
-		rc = write_record(s, r, rec, name, &nothing, local, err);
-		guard_session_end(s->guard, &session);
-	} else {
-		rc = snapshots_rename(s->snapshots, old.id, name, err);
-		if (rc == 0)
-			rc = snapshots_get(s->snapshots, old.id, local, err);
-	}
+	guard_session_begin(s->guard, &session);
+	rc = write_record(s, r, rec, &nothing, local, err);
+	guard_session_end(s->guard, &session);
 	store_release(s, &hold);
 	snapshot_fini(&old);
-	return rc;
+	return rc < 0 ? rc : give_name(s, r, opt, local, err);
 }
 
-int pull_snapshot(struct store *s, struct remote *r, const char *reference, const char *name,
-		  struct progress *p, struct pull_result *out, struct error *err)
+/* ---- the whole ---- */
+
+static int pull_record(struct store *s, struct remote *r, const struct share_record *rec,
+		       const struct pull_options *opt, struct progress *p, struct pull_result *out,
+		       struct error *err)
 {
+	char giver[SNAPSHOT_ID_SIZE];
+	int rc = find_local(s, r, rec, &out->snapshot);
+
+	if (rc < 0)
+		return error_set_errno(err, rc, "the store");
+	out->existed = rc == 1;
+	if (rc == 1)
+		return use_local(s, r, rec, opt, &out->snapshot, err);
+	if (opt->name && (rc = find_giver(s, r, opt, giver, err)) < 0)
+		return rc;
+	rc = pull_new(s, r, rec, p, out, err);
+	return rc == 0 && opt->name ? give_name(s, r, opt, &out->snapshot, err) : rc;
+}
+
+int pull_snapshot(struct store *s, struct remote *r, const char *reference,
+		  const struct pull_options *opt, struct progress *p, struct pull_result *out,
+		  struct error *err)
+{
+	struct pull_options o = *opt;
 	struct share_record rec;
-	int rc = name ? snapshot_name_check(name, err) : 0;
+	struct share_id id;
+	int rc;
 
 	*out = (struct pull_result){ 0 };
 	if (p)
 		p->phase = "pulling";
+	if (o.same_name)
+		o.name = share_id_parse(reference, &id) == 0 ? NULL : reference;
+	rc = o.name ? snapshot_name_check(o.name, err) : 0;
 	if (rc == 0)
 		rc = remote_resolve(r, reference, &rec, err);
+	if (rc == 0) {
+		rc = pull_record(s, r, &rec, &o, p, out, err);
+		share_record_fini(&rec);
+	}
+	if (rc == 0)
+		return 0;
+	snapshot_fini(&out->snapshot);
+	*out = (struct pull_result){ 0 };
+	return error_prefix(err, rc, "pull %s from %s", reference, remote_name(r));
+}
+
+int pull_find(struct store *s, struct remotes *rs, const char *text, struct progress *p,
+	      struct snapshot *out, struct error *err)
+{
+	char name[REMOTE_NAME_MAX + 1];
+	const struct pull_options unnamed = { 0 };
+	struct pull_result res;
+	const char *reference;
+	struct remote *r;
+	int rc;
+
+	if (!rs || !reference_split(text, name, &reference))
+		return snapshots_get(s->snapshots, text, out, err);
+	rc = remotes_get(rs, name, &r, err);
 	if (rc < 0)
-		return error_prefix(err, rc, "pull %s from %s", reference, remote_name(r));
-	rc = find_local(s, r, &rec, &out->snapshot);
-	out->existed = rc == 1;
-	if (rc == 1)
-		rc = use_local(s, r, &rec, name, &out->snapshot, err);
-	else if (rc == 0)
-		rc = pull_new(s, r, &rec, name, p, out, err);
-	share_record_fini(&rec);
-	return rc < 0 ? error_prefix(err, rc, "pull %s from %s", reference, remote_name(r)) : 0;
+		return rc;
+	rc = pull_snapshot(s, r, reference, &unnamed, p, &res, err);
+	remotes_release(rs, r);
+	if (rc == 0)
+		*out = res.snapshot; /* taken over */
+	return rc;
 }

@@ -16,7 +16,19 @@
 #include "store/base/progress.h"
 #include "store/names/snapshot.h"
 #include "store/share/remote.h"
+#include "store/share/remotes.h"
 #include "store/store.h"
+
+struct pull_options {
+	/* Of the local snapshot. NULL: none; then it goes when it was not used for 30 days. */
+	const char *name;
+	bool same_name; /* the name that the reference is; none if that is an id */
+	/*
+	 * If the name belongs to a snapshot that this bucket has too, it moves to this one; the
+	 * former stays, unnamed.
+	 */
+	bool move_name;
+};
 
 struct pull_result {
 	struct snapshot snapshot; /* the local one: snapshot_fini */
@@ -26,13 +38,20 @@ struct pull_result {
 };
 
 /*
- * `name`: of the local snapshot, -EEXIST if another has it; NULL: none. Waits for the network. The
- * store's database is written as by an import. -ENOENT: the remote has no such snapshot, or it was
- * deleted meanwhile; -EBADMSG: what came does not hash to what it should; -ENOSPC; -ECANCELED; the
- * remote's failures.
+ * Waits for the network. The store's database is written as by an import. -EEXIST: the name belongs
+ * to another snapshot, which is looked at before anything is fetched; -ENOENT: the remote has no
+ * such snapshot, or it was deleted meanwhile; -EBADMSG: what came does not hash to what it should;
+ * -ENOSPC; -ECANCELED; the remote's failures.
  */
 MUST_CHECK int pull_snapshot(struct store *s, struct remote *r, const char *reference,
-			     const char *name, struct progress *p, struct pull_result *out,
-			     struct error *err);
+			     const struct pull_options *opt, struct progress *p,
+			     struct pull_result *out, struct error *err);
+
+/*
+ * A snapshot by what a person types: name or id of one of this store, or REMOTE:REFERENCE, which is
+ * pulled first, without a name. rs NULL: there are no remotes. snapshot_fini(out).
+ */
+MUST_CHECK int pull_find(struct store *s, struct remotes *rs, const char *text, struct progress *p,
+			 struct snapshot *out, struct error *err);
 
 #endif

@@ -501,5 +501,8 @@ int push_snapshot(struct store *s, struct remote *r, const char *snapshot,
 	rc = push_held(s, r, &snap, opt, p, out, err);
 	store_release(s, &hold);
 	snapshot_fini(&snap);
-	return rc < 0 ? error_prefix(err, rc, "push %s to %s", snapshot, remote_name(r)) : 0;
+	if (rc == 0)
+		return 0;
+	return error_prefix(err, rc, "push %s to %s", snap.name[0] ? snap.name : snapshot,
+			    remote_name(r));
 }

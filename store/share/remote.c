@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/share/object_dir.h"
 #include "store/share/object_s3.h"
@@ -244,7 +245,7 @@ static int make_format(struct remote *r, struct error *err)
 	return rc == -EEXIST ? 0 : rc;
 }
 
-int remote_open_store(const char *name, struct object_store *os, struct remote **out,
+static int open_store(const char *name, struct object_store *os, bool make, struct remote **out,
 		      struct error *err)
 {
 	struct remote *r = calloc(1, sizeof(*r));
@@ -257,12 +258,13 @@ int remote_open_store(const char *name, struct object_store *os, struct remote *
 	snprintf(r->name, sizeof(r->name), "%s", name);
 	r->os = os;
 	rc = read_format(r, err);
-	if (rc == -ENOENT && !os->read_only) {
+	if (rc == -ENOENT && make && !os->read_only) {
 		rc = make_format(r, err);
 		if (rc == 0)
 			rc = read_format(r, err);
 	} else if (rc == -ENOENT) {
-		error_set(err, rc, "there is no Varve bucket");
+		error_set(err, rc,
+			  "no snapshots are kept there: is it the right place, and mounted?");
 	}
 	if (rc < 0) {
 		error_prefix(err, rc, "remote %s", name);
@@ -273,19 +275,41 @@ int remote_open_store(const char *name, struct object_store *os, struct remote *
 	return 0;
 }
 
-int remote_open(const struct remote_config *c, struct remote **out, struct error *err)
+int remote_open_store(const char *name, struct object_store *os, struct remote **out,
+		      struct error *err)
 {
+	return open_store(name, os, true, out, err);
+}
+
+const char *remote_config_dir(const struct remote_config *c)
+{
+	return strncmp(c->url, FILE_URL, strlen(FILE_URL)) == 0 ? c->url + strlen(FILE_URL) : NULL;
+}
+
+/* A directory that is not there is made only where the bucket is. */
+static int open_dir(const char *dir, bool make, bool read_only, struct object_store **out,
+		    struct error *err)
+{
+	if (!make && access(dir, F_OK) < 0)
+		return error_set(err, -errno, "%s is not there any more (%s): is it mounted?", dir,
+				 strerror(errno));
+	return object_dir_open(dir, read_only, out, err);
+}
+
+int remote_open(const struct remote_config *c, bool make, struct remote **out, struct error *err)
+{
+	const char *dir = remote_config_dir(c);
 	struct object_store *os = NULL;
 	int rc;
 
-	if (strncmp(c->url, FILE_URL, strlen(FILE_URL)) == 0)
-		rc = object_dir_open(c->url + strlen(FILE_URL), c->read_only, &os, err);
+	if (dir)
+		rc = open_dir(dir, make, c->read_only, &os, err);
 	else
 		rc = open_s3(c, &os, err);
 
 	if (rc < 0)
 		return error_prefix(err, rc, "remote %s", c->name);
-	return remote_open_store(c->name, os, out, err);
+	return open_store(c->name, os, make, out, err);
 }
 
 void remote_close(struct remote *r)

@@ -21,9 +21,9 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/share/object_store.h"
+#include "store/share/reference.h"
 #include "store/share/share_record.h"
 
-#define REMOTE_NAME_MAX 64u
 #define REMOTE_TEXT_MAX 1024u /* of each string below, bytes */
 
 /* How to reach a bucket. Strings are owned; NULL where nothing was said. */
@@ -36,6 +36,8 @@ struct remote_config {
 	bool path_style, read_only;
 };
 void remote_config_fini(struct remote_config *c);
+/* Whether it is a directory of this host: then its path, else NULL. Lent. */
+const char *remote_config_dir(const struct remote_config *c);
 /*
  * {"name", "url", "endpoint", "region", "proxy", "caFile", "credentials", "pathStyle", "readOnly"}
  * -EINVAL with why, also for an unknown member.
@@ -49,11 +51,11 @@ MUST_CHECK int remote_name_check(const char *name, struct error *err);
 
 struct remote;
 /*
- * Open, and make an empty bucket one of Varve's, unless it is read-only. -ENOENT: a read-only one
- * that is empty.
+ * Open. `make`: make an empty bucket one of Varve's, unless it is read-only. -ENOENT: it is none.
  */
-MUST_CHECK int remote_open(const struct remote_config *c, struct remote **out, struct error *err);
-/* The same with a backend that is open already, which the remote owns from then on. */
+MUST_CHECK int remote_open(const struct remote_config *c, bool make, struct remote **out,
+			   struct error *err);
+/* The same, and make it, with a backend that is open already, which the remote then owns. */
 MUST_CHECK int remote_open_store(const char *name, struct object_store *os, struct remote **out,
 				 struct error *err);
 void remote_close(struct remote *r);

@@ -236,6 +236,7 @@ struct name_list {
 	struct buf names; /* of struct listed_name */
 	remote_name_fn fn;
 	void *arg;
+	int ended; /* what fn ended it with */
 };
 
 static int note_name(void *arg, const struct object_entry *e)
@@ -268,6 +269,8 @@ static int take_entry(void *arg, struct object_request *r, struct error *err)
 	struct share_register entry;
 	int rc;
 
+	if (n->all->ended)
+		return n->all->ended; /* it was under way */
 	if (r->result == -ENOENT)
 		return 0; /* trimmed: it has changed meanwhile */
 	if (r->result < 0)
@@ -278,7 +281,7 @@ static int take_entry(void *arg, struct object_request *r, struct error *err)
 	if (rc < 0)
 		return error_prefix(err, rc, "%s", r->key);
 	if (entry.has_record)
-		rc = n->all->fn(n->all->arg, name, &entry.record);
+		rc = n->all->ended = n->all->fn(n->all->arg, name, &entry.record);
 	share_register_fini(&entry);
 	return rc;
 }
@@ -319,7 +322,7 @@ static int list_entries(struct name_list *l, struct object_window *w, struct err
 			 (unsigned long long)(UINT64_MAX - n[i].generation));
 		rc = object_window_add(w, &rq, take_entry, &n[i], err);
 	}
-	return rc < 0 ? rc : object_window_drain(w, err);
+	return rc != 0 ? rc : object_window_drain(w, err);
 }
 
 /* The common prefixes below name/. */

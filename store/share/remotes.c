@@ -1,6 +1,8 @@
 /*
  * An open remote is in the list while it has a configuration, and lives while somebody uses it. One
- * that was removed, or replaced, leaves the list at once and is closed by its last user.
+ * that was removed, replaced or is gone leaves the list at once and is closed by its last user.
+ *
+ * What the records say of buckets is also in memory, for lists of snapshots and for metrics.
  */
 #include "store/share/remotes.h"
 
@@ -21,29 +23,118 @@ struct open_remote {
 	bool listed; /* has a configuration */
 };
 
+/* One for each record. */
+struct seen {
+	char name[REMOTE_NAME_MAX + 1];
+	char bucket[SNAPSHOT_ID_SIZE]; /* uuid; "" until it was open once */
+	struct object_counts past;     /* of connections that are closed */
+};
+
 struct remotes {
 	struct kv *kv;
 	pthread_mutex_t lock;
 	LIST_HEAD(, open_remote) list; /* guarded by lock; those in use too, listed or not */
+	struct seen seen[REMOTES_MAX]; /* guarded by lock */
+	size_t n_seen;		       /* guarded by lock */
 };
 
-struct remotes *remotes_new(struct kv *kv)
-{
-	struct remotes *rs = calloc(1, sizeof(*rs));
+/* ---- what is in memory of the records ---- */
 
-	if (!rs)
-		return NULL;
-	rs->kv = kv;
-	pthread_mutex_init(&rs->lock, NULL);
-	LIST_INIT(&rs->list);
-	return rs;
+static struct seen *find_seen(struct remotes *rs, const char *name)
+{
+	for (size_t i = 0; i < rs->n_seen; i++)
+		if (strcmp(rs->seen[i].name, name) == 0)
+			return &rs->seen[i];
+	return NULL;
 }
 
-/* Take it out of the list if nobody needs it: the caller closes it, without the lock. */
-static struct open_remote *drop_unused(struct open_remote *o)
+/* -EBUSY: there is no room. */
+static int note_seen(struct remotes *rs, const char *name, const char *bucket)
 {
+	struct seen *s;
+
+	pthread_mutex_lock(&rs->lock);
+	s = find_seen(rs, name);
+	if (!s && rs->n_seen < REMOTES_MAX) {
+		s = &rs->seen[rs->n_seen++];
+		*s = (struct seen){ 0 };
+		snprintf(s->name, sizeof(s->name), "%s", name);
+	}
+	if (s)
+		snprintf(s->bucket, sizeof(s->bucket), "%s", bucket);
+	pthread_mutex_unlock(&rs->lock);
+	return s ? 0 : -EBUSY;
+}
+
+static void forget_seen(struct remotes *rs, const char *name)
+{
+	struct seen *s;
+
+	pthread_mutex_lock(&rs->lock);
+	s = find_seen(rs, name);
+	if (s)
+		*s = rs->seen[--rs->n_seen];
+	pthread_mutex_unlock(&rs->lock);
+}
+
+void remotes_bucket(struct remotes *rs, const char *name, char out[SNAPSHOT_ID_SIZE])
+{
+	const struct seen *s;
+
+	pthread_mutex_lock(&rs->lock);
+	s = find_seen(rs, name);
+	snprintf(out, SNAPSHOT_ID_SIZE, "%s", s ? s->bucket : "");
+	pthread_mutex_unlock(&rs->lock);
+}
+
+static void add_counts(struct object_counts *to, const struct object_counts *c)
+{
+	for (int i = 0; i < OBJECT_OPS; i++)
+		to->requests[i] += c->requests[i];
+	to->bytes_in += c->bytes_in;
+	to->bytes_out += c->bytes_out;
+	to->failed += c->failed;
+	to->retried += c->retried;
+	to->throttled += c->throttled;
+}
+
+int remotes_each_seen(struct remotes *rs, remotes_seen_fn fn, void *arg)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&rs->lock);
+	for (size_t i = 0; i < rs->n_seen && rc == 0; i++) {
+		struct object_counts sum = rs->seen[i].past, now;
+		struct open_remote *o;
+
+		LIST_FOREACH(o, &rs->list, link)
+		{
+			if (strcmp(o->name, rs->seen[i].name) != 0)
+				continue;
+			object_store_counts(remote_objects(o->r), &now);
+			add_counts(&sum, &now);
+		}
+		rc = fn(arg, rs->seen[i].name, rs->seen[i].bucket, &sum);
+	}
+	pthread_mutex_unlock(&rs->lock);
+	return rc;
+}
+
+/* ---- the list ---- */
+
+/* Take it out of the list if nobody needs it: the caller closes it, without the lock. */
+static struct open_remote *drop_unused_locked(struct remotes *rs, struct open_remote *o)
+{
+	struct object_counts c;
+	struct seen *s;
+
 	if (o->users || o->listed)
 		return NULL;
+	s = find_seen(rs, o->name);
+	if (s) {
+		object_store_counts(remote_objects(o->r), &c);
+		add_counts(&s->past, &c);
+	}
 	LIST_REMOVE(o, link);
 	return o;
 }
@@ -56,7 +147,7 @@ static void close_remote(struct open_remote *o)
 	free(o);
 }
 
-void remotes_free(struct remotes *rs)
+void remotes_close(struct remotes *rs)
 {
 	struct open_remote *o;
 
@@ -75,13 +166,14 @@ static struct open_remote *find(struct remotes *rs, const char *name)
 	struct open_remote *o;
 
 	LIST_FOREACH(o, &rs->list, link)
-	if (o->listed && strcmp(o->name, name) == 0)
-		return o;
+	{
+		if (o->listed && strcmp(o->name, name) == 0)
+			return o;
+	}
 	return NULL;
 }
 
-/* What was open under a name is not what it stands for any more. */
-static void unlist(struct remotes *rs, const char *name)
+void remotes_reopen(struct remotes *rs, const char *name)
 {
 	struct open_remote *o, *unused = NULL;
 
@@ -89,7 +181,7 @@ static void unlist(struct remotes *rs, const char *name)
 	o = find(rs, name);
 	if (o) {
 		o->listed = false;
-		unused = drop_unused(o);
+		unused = drop_unused_locked(rs, o);
 	}
 	pthread_mutex_unlock(&rs->lock);
 	close_remote(unused);
@@ -97,52 +189,109 @@ static void unlist(struct remotes *rs, const char *name)
 
 /* ---- configurations ---- */
 
-static int parse(const void *text, size_t len, struct remote_config *out, struct error *err)
+/* bucket may be NULL. */
+static int parse(const void *text, size_t len, struct remote_config *out,
+		 char bucket[SNAPSHOT_ID_SIZE], struct error *err)
 {
 	json_error_t why;
 	json_t *j = json_loadb(text, len, 0, &why);
+	const char *uuid = json_string_value(json_object_get(j, "uuid"));
 	int rc = 0;
 
+	if (bucket)
+		snprintf(bucket, SNAPSHOT_ID_SIZE, "%s", uuid ? uuid : "");
 	if (!j || json_integer_value(json_object_get(j, "version")) != 1)
 		rc = error_set(err, -EBADMSG, "a remote's record is damaged or newer than this");
 	if (rc == 0) {
 		json_object_del(j, "version");
+		json_object_del(j, "uuid");
 		rc = remote_config_parse(j, out, err);
 	}
 	json_decref(j);
 	return rc;
 }
 
-static int write_config(struct remotes *rs, const struct remote_config *c)
+static int load_seen(void *arg, const char *name, const void *value, size_t len)
+{
+	struct remote_config c = { 0 };
+	char bucket[SNAPSHOT_ID_SIZE];
+
+	if (parse(value, len, &c, bucket, NULL) == 0)
+		(void)!note_seen(arg, name, bucket);
+	remote_config_fini(&c);
+	return 0;
+}
+
+int remotes_open(struct kv *kv, struct remotes **out, struct error *err)
+{
+	CLEANUP(remotes_close_p) struct remotes *rs = calloc(1, sizeof(*rs));
+	int rc;
+
+	if (!rs)
+		return error_set(err, -ENOMEM, "out of memory");
+	rs->kv = kv;
+	pthread_mutex_init(&rs->lock, NULL);
+	LIST_INIT(&rs->list);
+	rc = meta_each(kv, META_REMOTE, "", load_seen, rs);
+	if (rc < 0)
+		return error_set_errno(err, rc, "read the remotes");
+	*out = STEAL(rs);
+	return 0;
+}
+
+static int write_config(struct remotes *rs, const struct remote_config *c, const char *bucket,
+			struct error *err)
 {
 	json_t *j = remote_config_json(c);
 	char *text = NULL;
 	int rc = -ENOMEM;
 
-	if (j && json_object_set_new(j, "version", json_integer(1)) == 0)
+	if (j && json_object_set_new(j, "version", json_integer(1)) == 0 &&
+	    (!*bucket || json_object_set_new(j, "uuid", json_string(bucket)) == 0))
 		text = json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS);
 	if (text)
+		rc = note_seen(rs, c->name, bucket);
+	if (rc == -EBUSY)
+		error_set(err, rc, "there are %u remotes, the most that may be", REMOTES_MAX);
+	if (rc == 0)
 		rc = meta_put(rs->kv, META_REMOTE, c->name, text, strlen(text), KV_SYNC);
 	free(text);
 	json_decref(j);
-	return rc;
+	return rc < 0 && rc != -EBUSY ? error_set_errno(err, rc, "write the remote's record") : rc;
 }
 
-int remotes_add(struct remotes *rs, const struct remote_config *c, bool replace, struct error *err)
+int remotes_add(struct remotes *rs, const struct remote_config *c, struct error *err)
 {
-	struct remote *r;
+	CLEANUP(remote_close_p) struct remote *r = NULL;
 	int rc = meta_has(rs->kv, META_REMOTE, c->name);
 
-	if (rc == 1 && !replace)
+	if (rc == 1)
 		return error_set(err, -EEXIST, "there is a remote \"%s\" already", c->name);
-	if (rc >= 0)
-		rc = remote_open(c, &r, err);
-	if (rc < 0)
-		return rc;
-	remote_close(r); /* it works; whoever needs it opens it */
-	rc = write_config(rs, c);
-	unlist(rs, c->name);
-	return rc < 0 ? error_set_errno(err, rc, "write the remote's record") : 0;
+	if (rc == 0)
+		rc = remote_open(c, true, &r, err);
+	/* It works; whoever needs it opens it. */
+	return rc < 0 ? rc : write_config(rs, c, remote_uuid(r), err);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+int remotes_set(struct remotes *rs, const struct remote_config *c, struct error *err)
+{
+	char bucket[SNAPSHOT_ID_SIZE] = "";
+	struct remote_config old;
+	int rc = remotes_config(rs, c->name, &old, NULL);
+
+	if (rc == 0) {
+		if (same_text(old.url, c->url) && same_text(old.endpoint, c->endpoint))
+			remotes_bucket(rs, c->name, bucket);
+		remote_config_fini(&old);
+	}
+	rc = write_config(rs, c, bucket, err);
+	remotes_reopen(rs, c->name);
+	return rc;
 }
 
 int remotes_remove(struct remotes *rs, const char *name, struct error *err)
@@ -150,12 +299,16 @@ int remotes_remove(struct remotes *rs, const char *name, struct error *err)
 	struct remote_config c;
 	int rc = remotes_config(rs, name, &c, err);
 
-	if (rc < 0)
+	if (rc == -ENOENT)
 		return rc;
-	remote_config_fini(&c);
+	if (rc == 0)
+		remote_config_fini(&c);
 	rc = meta_del(rs->kv, META_REMOTE, name, KV_SYNC);
-	unlist(rs, name);
-	return rc < 0 ? error_set_errno(err, rc, "delete the remote's record") : 0;
+	if (rc < 0)
+		return error_set_errno(err, rc, "delete the remote's record");
+	remotes_reopen(rs, name);
+	forget_seen(rs, name);
+	return 0;
 }
 
 static int add_name(void *arg, const char *name, const void *value, size_t len)
@@ -187,7 +340,7 @@ int remotes_config(struct remotes *rs, const char *name, struct remote_config *o
 	if (rc == -ENOENT)
 		return no_remote(rs, name, err);
 	if (rc == 0)
-		rc = parse(v.data, v.len, out, err);
+		rc = parse(v.data, v.len, out, NULL, err);
 	kv_value_release(&v);
 	return rc;
 }
@@ -202,7 +355,7 @@ static int each_one(void *arg, const char *name, const void *value, size_t len)
 {
 	const struct each *e = arg;
 	struct remote_config c;
-	int rc = parse(value, len, &c, e->err);
+	int rc = parse(value, len, &c, NULL, e->err);
 
 	if (rc < 0)
 		return error_prefix(e->err, rc, "remote %s", name);
@@ -220,15 +373,22 @@ int remotes_each(struct remotes *rs, remotes_fn fn, void *arg, struct error *err
 
 /* ---- open ones ---- */
 
+/* NULL: none is open, or that is gone. */
 static struct remote *use_open(struct remotes *rs, const char *name)
 {
-	struct open_remote *o;
+	struct open_remote *o, *unused = NULL;
 
 	pthread_mutex_lock(&rs->lock);
 	o = find(rs, name);
+	if (o && remote_objects(o->r)->gone) {
+		o->listed = false;
+		unused = drop_unused_locked(rs, o);
+		o = NULL;
+	}
 	if (o)
 		o->users++;
 	pthread_mutex_unlock(&rs->lock);
+	close_remote(unused);
 	return o ? o->r : NULL;
 }
 
@@ -251,6 +411,35 @@ static struct remote *use_new(struct remotes *rs, struct open_remote *new)
 	return o->r;
 }
 
+/* And write down which bucket it is. */
+static int open_new(struct remotes *rs, const struct remote_config *c, struct open_remote **out,
+		    struct error *err)
+{
+	struct open_remote *new = calloc(1, sizeof(*new));
+	char bucket[SNAPSHOT_ID_SIZE];
+	int rc;
+
+	remotes_bucket(rs, c->name, bucket);
+	rc = new ? remote_open(c, !bucket[0], &new->r, err) : -ENOMEM;
+	if (rc == -ENOENT)
+		rc = -EIO; /* the remote is known: its bucket is not there */
+	if (rc == 0 && strcmp(bucket, remote_uuid(new->r)) != 0) {
+		rc = write_config(rs, c, remote_uuid(new->r), err);
+		if (rc < 0)
+			remote_close(new->r);
+	}
+	if (rc < 0) {
+		free(new);
+		if (err)
+			err->code = rc;
+		return rc;
+	}
+	snprintf(new->name, sizeof(new->name), "%s", c->name);
+	new->listed = true;
+	*out = new;
+	return 0;
+}
+
 int remotes_get(struct remotes *rs, const char *name, struct remote **out, struct error *err)
 {
 	struct open_remote *new;
@@ -261,21 +450,13 @@ int remotes_get(struct remotes *rs, const char *name, struct remote **out, struc
 	if (rc < 0)
 		return rc;
 	*out = use_open(rs, name);
-	if (*out) {
-		remote_config_fini(&c);
-		return 0;
+	if (!*out) {
+		rc = open_new(rs, &c, &new, err);
+		if (rc == 0)
+			*out = use_new(rs, new);
 	}
-	new = calloc(1, sizeof(*new));
-	rc = new ? remote_open(&c, &new->r, err) : -ENOMEM;
 	remote_config_fini(&c);
-	if (rc < 0) {
-		free(new);
-		return rc;
-	}
-	snprintf(new->name, sizeof(new->name), "%s", name);
-	new->listed = true;
-	*out = use_new(rs, new);
-	return 0;
+	return rc;
 }
 
 void remotes_release(struct remotes *rs, struct remote *r)
@@ -284,22 +465,12 @@ void remotes_release(struct remotes *rs, struct remote *r)
 
 	pthread_mutex_lock(&rs->lock);
 	LIST_FOREACH(o, &rs->list, link)
-	if (o->r == r)
-		break;
+	{
+		if (o->r == r)
+			break;
+	}
 	o->users--;
-	unused = drop_unused(o);
+	unused = drop_unused_locked(rs, o);
 	pthread_mutex_unlock(&rs->lock);
 	close_remote(unused);
-}
-
-bool remotes_split(const char *text, char remote[REMOTE_NAME_MAX + 1], const char **out_reference)
-{
-	const char *colon = strchr(text, ':');
-
-	if (!colon || colon == text || colon - text > (ptrdiff_t)REMOTE_NAME_MAX || !colon[1])
-		return false;
-	memcpy(remote, text, (size_t)(colon - text));
-	remote[colon - text] = '\0';
-	*out_reference = colon + 1;
-	return true;
 }

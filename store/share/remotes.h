@@ -3,7 +3,8 @@
  * them that are open.
  *
  * A remote is opened when it is first asked for, without a lock, and stays open until it is
- * removed. Records: META_REMOTE, NAME -> JSON (remote.h), "version": 1.
+ * removed. Records: META_REMOTE, NAME -> JSON (remote.h) with "version": 1 and, once it was open,
+ * "uuid" of the bucket. Any thread.
  */
 #ifndef VARVE_SHARE_REMOTES_H
 #define VARVE_SHARE_REMOTES_H
@@ -13,19 +14,22 @@
 #include "store/kv/kv.h"
 #include "store/share/remote.h"
 
+#define REMOTES_MAX 64u /* of a store */
+
 struct remotes;
-/* Borrows kv. NULL when out of memory. */
-struct remotes *remotes_new(struct kv *kv);
-/* Nobody has a remote of it any more. */
-void remotes_free(struct remotes *rs);
-DEFINE_CLEANUP(struct remotes *, remotes_free)
+/* Borrows kv. A record that cannot be read fails when it is used. -EIO, -ENOMEM. */
+MUST_CHECK int remotes_open(struct kv *kv, struct remotes **out, struct error *err);
+/* Nobody has a remote of it any more. NULL is accepted. */
+void remotes_close(struct remotes *rs);
+DEFINE_CLEANUP(struct remotes *, remotes_close)
 
 /*
- * Open the bucket, and if that works, write the configuration. -EEXIST: the name is taken, unless
- * `replace`; failures of remote_open.
+ * Open the bucket, which may be made by that, and if it works, write the configuration. -EEXIST:
+ * the name is taken; -EBUSY: there are REMOTES_MAX; failures of remote_open.
  */
-MUST_CHECK int remotes_add(struct remotes *rs, const struct remote_config *c, bool replace,
-			   struct error *err);
+MUST_CHECK int remotes_add(struct remotes *rs, const struct remote_config *c, struct error *err);
+/* Write it without opening, also over another of that name. */
+MUST_CHECK int remotes_set(struct remotes *rs, const struct remote_config *c, struct error *err);
 /* -ENOENT. Who uses it at the moment goes on. Nothing in the bucket changes. */
 MUST_CHECK int remotes_remove(struct remotes *rs, const char *name, struct error *err);
 
@@ -36,14 +40,25 @@ MUST_CHECK int remotes_config(struct remotes *rs, const char *name, struct remot
 typedef int (*remotes_fn)(void *arg, const struct remote_config *c);
 MUST_CHECK int remotes_each(struct remotes *rs, remotes_fn fn, void *arg, struct error *err);
 
-/* A reference to the open remote: remotes_release. Waits for the network if it is not open yet. */
+/*
+ * A reference to the open remote: remotes_release. Waits for the network if it is not open yet. A
+ * bucket that was there before is never made anew. -ENOENT: there is no remote of that name; -EIO
+ * or -ETIMEDOUT: its bucket is not there; others of remote_open.
+ */
 MUST_CHECK int remotes_get(struct remotes *rs, const char *name, struct remote **out,
 			   struct error *err);
 void remotes_release(struct remotes *rs, struct remote *r);
+/* Who asks for it next opens it anew. */
+void remotes_reopen(struct remotes *rs, const char *name);
+/* The uuid of its bucket; "" until it was open once. */
+void remotes_bucket(struct remotes *rs, const char *name, char out[SNAPSHOT_ID_SIZE]);
 
 /*
- * Whether `text` is REMOTE:REFERENCE, which no snapshot's name is: then both parts, else false.
+ * Each remote's traffic since the store was opened; `bucket`: its uuid, "" until it was open once.
+ * fn is called under a lock and does not call back.
  */
-bool remotes_split(const char *text, char remote[REMOTE_NAME_MAX + 1], const char **out_reference);
+typedef int (*remotes_seen_fn)(void *arg, const char *name, const char *bucket,
+			       const struct object_counts *counts);
+MUST_CHECK int remotes_each_seen(struct remotes *rs, remotes_seen_fn fn, void *arg);
 
 #endif

@@ -126,10 +126,11 @@ static inline struct push_result push(struct host *h, const char *snapshot, cons
 /* Pull and drop the result but for its numbers. */
 static inline struct pull_result pull(struct host *h, const char *reference, const char *name)
 {
+	const struct pull_options opt = { .name = name };
 	struct pull_result res = { 0 };
 	struct error err = ERROR_INIT;
 
-	if (pull_snapshot(h->s, h->r, reference, name, NULL, &res, &err) != 0)
+	if (pull_snapshot(h->s, h->r, reference, &opt, NULL, &res, &err) != 0)
 		fail_msg("%s", error_text(&err));
 	snapshot_fini(&res.snapshot);
 	res.snapshot.config = NULL;

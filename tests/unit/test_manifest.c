@@ -111,6 +111,10 @@ static void a_parsed_manifest_says_what_to_do(void **state)
 	assert_string_equal(m.base_ref, "x/y:z");
 	assert_int_equal(m.builder_memory_mb, 0);
 	manifest_fini(&m);
+	m = parse("{\"base\": \"snapshot:main:deb\", \"steps\": []}");
+	assert_int_equal(m.base, BASE_SNAPSHOT);
+	assert_string_equal(m.base_ref, "main:deb");
+	manifest_fini(&m);
 	m = parse("{\"base\": \"ubuntu\", \"steps\": []}");
 	assert_int_equal(m.base, BASE_TEMPLATE);
 	assert_string_equal(m.base_ref, "");

@@ -3,6 +3,8 @@
 
 #include "store/share/share_ids.h"
 
+static const struct pull_options unnamed, as_one = { .name = "one" };
+
 static void a_snapshot_travels(void **state)
 {
 	struct hosts *h = *state;
@@ -191,7 +193,8 @@ static void names_are_listed_and_removed(void **state)
 	assert_true(deleted);
 	share_id_text(&p.id, id);
 	assert_int_equal(remote_resolve(h->a.r, id, &rec, &err), -ENOENT);
-	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "Base_1.x", NULL, NULL, &g, &err), -ENOENT);
+	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "Base_1.x", &unnamed, NULL, &g, &err),
+			 -ENOENT);
 	all[0] = '\0';
 	assert_int_equal(remote_each_name(h->b.r, count_name, all, NULL), 0);
 	assert_string_equal(all, "");
@@ -236,7 +239,7 @@ static void damage_is_noticed_and_kept_nowhere(void **state)
 		assert_int_equal(fseek(f, at, SEEK_SET), 0);
 		fputc(byte ^ 4, f);
 		fflush(f);
-		rc = pull_snapshot(h->b.s, h->b.r, "one", "one", NULL, &g, &err);
+		rc = pull_snapshot(h->b.s, h->b.r, "one", &as_one, NULL, &g, &err);
 		assert_true(rc == -EBADMSG || rc == -ENOTSUP);
 		assert_whole(&h->b); /* what came before it is collected */
 		assert_int_equal(fseek(f, at, SEEK_SET), 0);
@@ -277,9 +280,69 @@ static void a_name_that_is_taken_is_refused(void **state)
 	push(&h->a, "one", "one");
 	make_files(h, "d", 3, 2);
 	take(h, &h->b, "d", "one", NULL);
-	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "one", "one", NULL, &g, &err), -EEXIST);
+	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "one", &as_one, NULL, &g, &err), -EEXIST);
 	assert_false(pull(&h->b, "one", "two").existed);
 	assert_same_tree(&h->a, "one", &h->b, "two");
+}
+
+static void a_name_moves_between_snapshots_of_one_bucket(void **state)
+{
+	const struct pull_options same = { .same_name = true, .move_name = true };
+	struct hosts *h = *state;
+	struct pull_result first, second, g;
+	struct error err = ERROR_INIT;
+	struct snapshot s;
+
+	make_files(h, "d", 3, 1);
+	take(h, &h->a, "d", "old", NULL);
+	push(&h->a, "old", "one");
+	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "one", &same, NULL, &first, &err), 0);
+	assert_string_equal(first.snapshot.name, "one");
+	assert_int_equal(first.snapshot.ttl_seconds, 0);
+	make_files(h, "d", 3, 2);
+	take(h, &h->a, "d", "new", NULL);
+	push(&h->a, "new", "one");
+	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "one", &same, NULL, &second, &err), 0);
+	assert_string_equal(second.snapshot.name, "one");
+	assert_string_not_equal(second.snapshot.id, first.snapshot.id);
+	assert_same_tree(&h->a, "new", &h->b, "one");
+	assert_int_equal(snapshots_get(h->b.s->snapshots, first.snapshot.id, &s, &err), 0);
+	assert_string_equal(s.name, "");
+	assert_same_tree(&h->a, "old", &h->b, s.id);
+	snapshot_fini(&s);
+	snapshot_fini(&first.snapshot);
+	snapshot_fini(&second.snapshot);
+
+	/* One that the bucket does not have keeps its name, and nothing is fetched. */
+	assert_int_equal(snapshots_delete(h->b.s->snapshots, "one", NULL), 0);
+	take(h, &h->b, "d", "mine", NULL);
+	assert_int_equal(snapshots_rename(h->b.s->snapshots, "mine", "one", NULL), 0);
+	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "one", &same, NULL, &g, &err), -EEXIST);
+	assert_non_null(strstr(err.msg, "--name"));
+	assert_int_equal(g.bytes, 0);
+	assert_whole(&h->b);
+}
+
+static int count_two(void *arg, const char *name, const struct share_record *rec)
+{
+	(void)name, (void)rec;
+	return ++*(unsigned *)arg == 2;
+}
+
+static void a_list_ends_when_it_is_told_to(void **state)
+{
+	struct hosts *h = *state;
+	char name[16];
+	unsigned seen = 0;
+
+	make_files(h, "d", 1, 1);
+	take(h, &h->a, "d", "one", NULL);
+	for (int i = 0; i < 34; i++) {
+		snprintf(name, sizeof(name), "name-%02d", i);
+		push(&h->a, "one", name);
+	}
+	assert_int_equal(remote_each_name(h->b.r, count_two, &seen, NULL), 1);
+	assert_int_equal(seen, 2);
 }
 
 static bool cancel_late(void *arg)
@@ -304,7 +367,7 @@ static void what_is_cancelled_leaves_no_trace(void **state)
 	assert_int_equal(remote_resolve(h->b.r, "one", &rec, &err), -ENOENT);
 	push(&h->a, "one", "one");
 	asked = 0;
-	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "one", "one", &p, &g, &err), -ECANCELED);
+	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "one", &as_one, &p, &g, &err), -ECANCELED);
 	assert_int_equal(snapshots_get(h->b.s->snapshots, "one", &g.snapshot, NULL), -ENOENT);
 	pull(&h->b, "one", "one");
 	assert_whole(&h->b);
@@ -325,6 +388,8 @@ int main(void)
 		TEST(damage_is_noticed_and_kept_nowhere),
 		TEST(nothing_refers_to_a_snapshot_that_is_gone),
 		TEST(a_name_that_is_taken_is_refused),
+		TEST(a_name_moves_between_snapshots_of_one_bucket),
+		TEST(a_list_ends_when_it_is_told_to),
 		TEST(what_is_cancelled_leaves_no_trace),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "store/base/bytes_json.h"
+#include "tools/cli/remote_ref.h"
 #include "tools/cli/snapshots_view.h"
 
 /*
@@ -135,6 +136,8 @@ int mount_or_snapshot(struct cli *cli, const char *word, json_t **out, bool *is_
 		return mount_find(cli, word, out, err);
 	}
 	*is_mount = false;
+	if (remote_ref_is(word))
+		return remote_ref_pull(cli, word, "", out, err);
 	int r = cli_snapshot(cli, word, out, &e);
 	if (r == -ENOENT) {
 		int m = mount_find(cli, word, out, &ignored);

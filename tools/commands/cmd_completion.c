@@ -153,6 +153,29 @@ static void offer_ids(struct cli *cli, const char *path, const char *key, const 
 	json_decref(list);
 }
 
+/* "REMOTE:", and behind the ':' the names that it has. */
+static void offer_remotes(struct cli *cli, const char *what, const char *last)
+{
+	const char *colon = strchr(last, ':');
+	struct error ignored = ERROR_INIT;
+	char remote[80], path[160];
+	json_t *list = NULL, *o;
+	size_t i;
+
+	if (cli->store_dir)
+		return;
+	snprintf(remote, sizeof(remote), "%.*s", colon ? (int)(colon - last) : 0, last);
+	snprintf(path, sizeof(path), "/api/remotes%s", colon ? "/%s/snapshots?limit=100" : "");
+	if (cli_call(cli, "GET", path, colon ? remote : NULL, NULL, &list, &ignored) < 0)
+		return;
+	json_array_foreach(list, i, o) {
+		snprintf(path, sizeof(path), "%s%s%s", remote, colon ? ":" : "",
+			 cli_str(o, "name"));
+		offer(last, path, !colon && strncmp(what, "REMOTE:", 7) == 0 ? ":" : "");
+	}
+	json_decref(list);
+}
+
 static void offer_templates(const char *last)
 {
 	struct error ignored = ERROR_INIT;
@@ -205,6 +228,8 @@ static void offer_kind(struct cli *cli, const char *what, const char *last)
 		else
 			offer_snapshots(cli, last, behind);
 	}
+	if (strstr(what, "REMOTE"))
+		offer_remotes(cli, what, last);
 	if (strstr(what, "MOUNT"))
 		offer_mounts(cli, last);
 	if (strstr(what, "SANDBOX"))

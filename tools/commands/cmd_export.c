@@ -1,9 +1,11 @@
 /* cmd_export.c - from a snapshot to a tar or an OCI image layout. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/commands/commands.h"
 #include "tools/cli/export_sink.h"
+#include "tools/cli/remote_ref.h"
 #include "tools/commands/unpack_child.h"
 
 static int export_by_daemon(struct cli *cli, const char *name, const char *format,
@@ -63,9 +65,32 @@ static int export_oci_to(struct cli *cli, const char *name, const char *path, st
 	return r;
 }
 
+static int tar_of_snapshot(struct cli *cli, const char *word, struct export_sink *s,
+			   struct error *err)
+{
+	char *name = NULL;
+	int r = remote_ref_resolve(cli, word, &name, err);
+
+	if (r == 0)
+		r = tar_to_sink(cli, name, s, err);
+	free(name);
+	return r;
+}
+
+static int oci_of_snapshot(struct cli *cli, const char *word, const char *path, struct error *err)
+{
+	char *name = NULL;
+	int r = remote_ref_resolve(cli, word, &name, err);
+
+	if (r == 0)
+		r = export_oci_to(cli, name, path, err);
+	free(name);
+	return r;
+}
+
 int cmd_export(struct cli *cli, const struct args *args, struct error *err)
 {
-	const struct export_ways ways = { tar_to_sink, export_oci_to };
+	const struct export_ways ways = { tar_of_snapshot, oci_of_snapshot };
 
 	return export_run(cli, args, &ways, err);
 }

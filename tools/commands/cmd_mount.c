@@ -8,6 +8,7 @@
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
 #include "tools/cli/mount_ref.h"
+#include "tools/cli/remote_ref.h"
 #include "tools/cli/table.h"
 #include "tools/cli/text.h"
 
@@ -130,11 +131,15 @@ static int make_mount(struct cli *cli, const struct args *args, const char *fmt,
 
 int cmd_mount(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *body = json_object();
+	char *snapshot = NULL;
+	int r = remote_ref_resolve(cli, args->words[0], &snapshot, err);
+	json_t *body = r == 0 ? json_object() : NULL;
 
+	if (r < 0)
+		return r;
 	if (body)
-		json_object_set_new(body, "snapshot",
-				    bytes_json(args->words[0], strlen(args->words[0])));
+		json_object_set_new(body, "snapshot", bytes_json(snapshot, strlen(snapshot)));
+	free(snapshot);
 	return make_mount(cli, args, "/api/mounts", NULL, body, err);
 }
 

@@ -10,6 +10,7 @@
 #include "tools/commands/exec_run.h"
 #include "tools/cli/id_ref.h"
 #include "tools/commands/image_build.h"
+#include "tools/cli/remote_ref.h"
 #include "tools/cli/table.h"
 #include "tools/cli/text.h"
 
@@ -73,7 +74,18 @@ static int set_cpus(json_t *o, const char *text, struct error *err)
 	return json_object_set_new(o, "cpuCount", json_real(n)) ? -ENOMEM : 0;
 }
 
-static int set_source(json_t *o, const struct args *args, struct error *err)
+static int set_snapshot(struct cli *cli, json_t *o, const char *word, struct error *err)
+{
+	char *name = NULL;
+	int r = remote_ref_resolve(cli, word, &name, err);
+
+	if (r == 0 && json_object_set_new(o, "snapshot", bytes_json(name, strlen(name))))
+		r = -ENOMEM;
+	free(name);
+	return r;
+}
+
+static int set_source(struct cli *cli, json_t *o, const struct args *args, struct error *err)
 {
 	const char *file = args_get(args, "image"), *snapshot = args_get(args, "snapshot");
 	json_t *image = NULL;
@@ -84,14 +96,10 @@ static int set_source(json_t *o, const struct args *args, struct error *err)
 		int r = image_read(file, &image, err);
 		return r < 0 ? r : json_object_set_new(o, "image", image) ? -ENOMEM : 0;
 	}
-	if (snapshot)
-		return json_object_set_new(o, "snapshot", bytes_json(snapshot, strlen(snapshot)))
-			       ? -ENOMEM
-			       : 0;
-	return 0;
+	return snapshot ? set_snapshot(cli, o, snapshot, err) : 0;
 }
 
-static int sandbox_body(const struct args *args, json_t *o, struct error *err)
+static int sandbox_body(struct cli *cli, const struct args *args, json_t *o, struct error *err)
 {
 	json_t *envs = NULL;
 	int r = set_megabytes(o, "memoryMB", args, "memory", err);
@@ -107,7 +115,7 @@ static int sandbox_body(const struct args *args, json_t *o, struct error *err)
 		r = exec_envs(args, &envs, err);
 	if (r == 0 && envs && json_object_set_new(o, "envs", envs))
 		r = -ENOMEM;
-	return r != 0 ? r : set_source(o, args, err);
+	return r != 0 ? r : set_source(cli, o, args, err);
 }
 
 /* What run and exec tell a command; CLI_USAGE. */
@@ -172,7 +180,7 @@ int cmd_run(struct cli *cli, const struct args *args, struct error *err)
 	int r = body ? exec_options(args, &x, err) : -ENOMEM;
 
 	if (r == 0)
-		r = sandbox_body(args, body, err);
+		r = sandbox_body(cli, args, body, err);
 	if (r == 0) {
 		interrupt_catch();
 		struct image_build b = { .path = "/api/sandboxes",

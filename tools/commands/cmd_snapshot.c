@@ -5,7 +5,9 @@
 
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/remote_list.h"
 #include "tools/cli/mount_ref.h"
+#include "tools/cli/remote_ref.h"
 #include "tools/cli/snapshots_view.h"
 #include "tools/cli/text.h"
 
@@ -15,9 +17,11 @@
 int cmd_snapshots(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
-	int r = cli_call(cli, "GET", "/api/snapshots", NULL, NULL, &list, err);
+	int r;
 
-	(void)args;
+	if (args_has(args, "remote"))
+		return remote_list_print(cli, args_get(args, "remote"), err);
+	r = cli_call(cli, "GET", "/api/snapshots", NULL, NULL, &list, err);
 	if (r == 0)
 		r = snapshots_print(cli, list);
 	json_decref(list);
@@ -108,6 +112,8 @@ static int remove_one(struct cli *cli, const char *word, struct error *err)
 	struct error ignored = ERROR_INIT;
 	json_t *snap = NULL;
 
+	if (remote_ref_is(word))
+		return remote_list_remove(cli, word, err);
 	/* Its id cannot be asked for afterwards. */
 	if (!cli->json && cli_snapshot(cli, word, &snap, &ignored) < 0)
 		snap = NULL;

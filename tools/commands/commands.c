@@ -48,17 +48,38 @@ const struct command cli_commands[] = {
 	  1, 2, NULL, true, cmd_diff },
 	{ "history", "SNAPSHOT", "list a snapshot and its ancestors", NULL, 1, 1, NULL, true,
 	  cmd_history },
-	{ "snapshots", "", "list snapshots, newest first", NULL, 0, 0, NULL, true, cmd_snapshots },
+	{ "snapshots", "", "list snapshots, newest first", NULL, 0, 0, options_snapshots, true,
+	  cmd_snapshots },
 	{ "show", "SNAPSHOT", "tell all about a snapshot", NULL, 1, 1, NULL, true, cmd_show },
 	{ "rename", "SNAPSHOT NAME", "give a snapshot another name", NULL, 2, 2, NULL, false,
 	  cmd_rename },
 	{ "rm", "SNAPSHOT...", "delete snapshots",
-	  "Their space is freed by the next `varve gc`. Mounts of them go on working.\n", 1, -1,
-	  NULL, false, cmd_rm },
+	  "Their space is freed by the next `varve gc`. Mounts of them go on working.\n"
+	  "REMOTE:NAME takes the name away in that remote, and deletes the snapshot there when no\n"
+	  "other name is left; REMOTE:ID deletes it with all its names. Snapshots here stay.\n",
+	  1, -1, NULL, false, cmd_rm },
 	{ "pin", "SNAPSHOT", "protect a snapshot from removal, or let it expire",
 	  "A pinned snapshot cannot be removed. With --ttl it is not pinned: gc removes it once\n"
 	  "it has not been used for that long.\n",
 	  1, 1, options_pin, false, cmd_pin },
+	{ "remote", "add|ls|check|rm [REMOTE] [URL]",
+	  "name the buckets that snapshots are shared in",
+	  "  remote add NAME URL   make a bucket known: s3://BUCKET[/PREFIX] or file:///DIR\n"
+	  "  remote ls             list them\n"
+	  "  remote check NAME     try whether it can be used, and how fast it answers\n"
+	  "  remote rm NAME        forget it; nothing in the bucket changes\n"
+	  "REMOTE:NAME then stands for a snapshot in it: for push and pull, and wherever a\n"
+	  "snapshot is named. See varve-remotes(7).\n",
+	  1, 3, options_remote, false, cmd_remote },
+	{ "push", "SNAPSHOT REMOTE[:NAME]", "put a snapshot into a remote",
+	  "Sends what the remote lacks. There it has the same name as here, or NAME; a name that\n"
+	  "stands for another snapshot moves, unless --no-replace.\n",
+	  2, 2, options_push, false, cmd_push },
+	{ "pull", "REMOTE:NAME [NAME]", "take a snapshot from a remote",
+	  "Fetches what this store lacks. The snapshot is named as there, or NAME. If a snapshot\n"
+	  "that the remote has, too, has the name, it moves and that one stays without a name.\n"
+	  "REMOTE:ID takes one by its id, without a name unless one is given.\n",
+	  1, 2, options_pull, false, cmd_pull },
 	{ "gc", "", "free the space of what nothing refers to", NULL, 0, 0, options_gc, false,
 	  cmd_gc },
 	{ "verify", "[SNAPSHOT]", "check all data, or that of one snapshot",

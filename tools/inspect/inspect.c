@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/kv/meta.h"
+
 int inspect_failure(int r, struct error *err, const char *what)
 {
 	switch (r) {
@@ -34,6 +36,10 @@ int inspect_open(struct cli *cli, const char *spec, bool path_needed, struct ins
 	int r = cli_store(cli, &s, err);
 	if (r == 0)
 		r = snapshots_get(s->snapshots, name, &out->snap, err);
+	if (r == -ENOENT && colon && meta_has(s->kv, META_REMOTE, name) == 1)
+		error_set(err, r,
+			  "\"%s\" is a remote: only a daemon asks those, so leave --store out",
+			  name);
 	free(name);
 	if (r < 0)
 		return r;

@@ -11,6 +11,7 @@
 
 OPTIONS(ls);
 OPTIONS(du);
+OPTIONS(snapshots);
 
 struct inspect_command {
 	const char *name;

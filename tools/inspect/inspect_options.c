@@ -12,3 +12,8 @@ const struct option_spec options_du[] = {
 	{ 'u', "unique", NULL, "also the stored bytes that no other snapshot has (reads all)" },
 	{ 0 },
 };
+
+const struct option_spec options_snapshots[] = {
+	{ 0, "remote", "REMOTE", "those of this remote instead, by name" },
+	{ 0 },
+};

@@ -26,9 +26,12 @@ int inspect_snapshots(struct cli *cli, const struct args *args, struct error *er
 	struct snapshot *list = NULL;
 	struct store *s;
 	size_t n = 0;
-	int r = cli_store(cli, &s, err);
+	int r;
 
-	(void)args;
+	if (args_has(args, "remote"))
+		return error_set(err, -EINVAL,
+				 "needs a daemon: a remote cannot be asked on a --store");
+	r = cli_store(cli, &s, err);
 	if (r == 0)
 		r = snapshots_list(s->snapshots, &list, &n, err);
 	return r < 0 ? r : print_list(cli, list, n);

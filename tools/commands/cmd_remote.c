@@ -1,0 +1,305 @@
+/* cmd_remote.c - remotes, and snapshots that travel: remote, push, pull. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/base/bytes_json.h"
+#include "store/share/reference.h"
+#include "tools/cli/remote_ref.h"
+#include "tools/cli/snapshots_view.h"
+#include "tools/cli/table.h"
+#include "tools/cli/text.h"
+#include "tools/commands/commands.h"
+#include "tools/commands/remote_list.h"
+
+const struct option_spec options_remote[] = {
+	{ 0, "endpoint", "URL", "add: of the S3 service, where it is not AWS's" },
+	{ 0, "region", "REGION", "add: of the bucket" },
+	{ 'r', "read-only", NULL, "add: nothing is ever written there" },
+	{ 0, "path-style", NULL, "add: address HOST/BUCKET, not BUCKET.HOST" },
+	{ 0, "proxy", "URL", "add: an HTTP cache that reads go through" },
+	{ 0, "ca-file", "FILE", "add: certificates to check the service's with" },
+	{ 0, "credentials", "HOW", "add: env, file:PATH, process:COMMAND or metadata" },
+	{ 0 },
+};
+
+/* ---- remote ---- */
+
+static void add_row(struct table *t, const json_t *o)
+{
+	const char *url = cli_str(o, "url");
+
+	table_cell(t, "%s", cli_str(o, "name"));
+	table_name(t, url, strlen(url));
+	table_cell(t, "%s", cli_flag(o, "readOnly") ? "ro" : "rw");
+	table_name(t, cli_str(o, "endpoint"), strlen(cli_str(o, "endpoint")));
+}
+
+static int remote_ls(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *list = NULL;
+	int r = cli_call(cli, "GET", "/api/remotes", NULL, NULL, &list, err);
+
+	(void)args;
+	if (r == 0)
+		r = cli_print_list(cli, list, "NAME|URL|MODE|ENDPOINT", add_row,
+				   "no remotes yet; 'varve remote add NAME URL' makes one known");
+	json_decref(list);
+	return r;
+}
+
+/* Set o[member] to an option's value, if it was given. */
+static int set_text(json_t *o, const struct args *args, const char *option, const char *member)
+{
+	const char *v = args_get(args, option);
+
+	return v && json_object_set_new(o, member, bytes_json(v, strlen(v))) ? -ENOMEM : 0;
+}
+
+static int set_ca_file(json_t *o, const struct args *args, struct error *err)
+{
+	const char *file = args_get(args, "ca-file");
+	char *path = NULL;
+	int r = file ? cli_json_path(file, &path, err) : 0;
+
+	if (r == 0 && path && json_object_set_new(o, "caFile", json_string(path)))
+		r = -ENOMEM;
+	free(path);
+	return r;
+}
+
+static int remote_add(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *o = NULL, *body;
+	int r;
+
+	if (args->count < 3)
+		return cli_usage(err, "add needs NAME URL");
+	body = json_pack("{s:o, s:o, s:b, s:b}", "name",
+			 bytes_json(args->words[1], strlen(args->words[1])), "url",
+			 bytes_json(args->words[2], strlen(args->words[2])), "readOnly",
+			 args_has(args, "read-only"), "pathStyle", args_has(args, "path-style"));
+	r = body ? set_text(body, args, "endpoint", "endpoint") : -ENOMEM;
+	if (r == 0)
+		r = set_text(body, args, "region", "region");
+	if (r == 0)
+		r = set_text(body, args, "proxy", "proxy");
+	if (r == 0)
+		r = set_text(body, args, "credentials", "credentials");
+	if (r == 0)
+		r = set_ca_file(body, args, err);
+	if (r == 0)
+		r = cli_call(cli, "POST", "/api/remotes", NULL, body, &o, err);
+	if (r == 0)
+		r = cli->json ? cli_print_json(o) : 0;
+	json_decref(body);
+	json_decref(o);
+	return r;
+}
+
+static void add_check(struct table *t, const json_t *o)
+{
+	table_cell(t, "%s", cli_str(o, "name"));
+	table_cell(t, "%s", cli_str(o, "result"));
+	table_cell(t, "%s", cli_str(o, "text"));
+}
+
+static int remote_check(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *o = NULL;
+	int r = cli_call(cli, "POST", "/api/remotes/%s/check", args->words[1], NULL, &o, err);
+
+	if (r < 0)
+		return r;
+	r = cli->json ? cli_print_json(o)
+		      : cli_print_list(cli, json_object_get(o, "checks"), "CHECK|RESULT|",
+				       add_check, "nothing was checked");
+	if (r == 0 && !cli_flag(o, "usable"))
+		r = CLI_FAILED;
+	json_decref(o);
+	return r;
+}
+
+static int remote_rm(struct cli *cli, const struct args *args, struct error *err)
+{
+	return cli_call(cli, "DELETE", "/api/remotes/%s", args->words[1], NULL, NULL, err);
+}
+
+static const struct verb {
+	const char *name;
+	int words; /* with its own */
+	command_fn *run;
+} verbs[] = {
+	{ "add", 3, remote_add },
+	{ "ls", 1, remote_ls },
+	{ "check", 2, remote_check },
+	{ "rm", 2, remote_rm },
+};
+
+int cmd_remote(struct cli *cli, const struct args *args, struct error *err)
+{
+	const char *word = args->words[0];
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+		if (strcmp(verbs[i].name, word) != 0)
+			continue;
+		if (args->count != verbs[i].words)
+			return cli_usage(err, "remote %s takes %s", word,
+					 verbs[i].words == 3   ? "NAME URL"
+					 : verbs[i].words == 2 ? "NAME"
+							       : "nothing");
+		if (args->option_count && verbs[i].run != remote_add)
+			for (const struct option_spec *s = options_remote; s->name; s++)
+				if (args_has(args, s->name))
+					return cli_usage(err, "--%s goes with remote add", s->name);
+		return verbs[i].run(cli, args, err);
+	}
+	return cli_usage(err, "'%s' is none of add, ls, check and rm", word);
+}
+
+/* ---- what a remote has ---- */
+
+static void add_shared(struct table *t, const json_t *o)
+{
+	const char *name = cli_str(o, "name");
+
+	table_name(t, name, strlen(name));
+	table_size(t, cli_num(o, "sizeBytes"));
+	table_cell(t, "%llu", (unsigned long long)cli_num(o, "fileCount"));
+	table_time(t, cli_str(o, "createdAt"));
+	table_cell(t, "%s", *cli_str(o, "snapshotID") ? "yes" : "-");
+	table_cell(t, "%s", cli_str(o, "id"));
+}
+
+int remote_list_print(struct cli *cli, const char *remote, struct error *err)
+{
+	json_t *list = NULL;
+	int r = cli_call(cli, "GET", "/api/remotes/%s/snapshots", remote, NULL, &list, err);
+
+	if (r == 0)
+		r = cli_print_list(
+			cli, list, "NAME|>SIZE|>FILES|CREATED|HERE|ID", add_shared,
+			"nothing there yet; 'varve push SNAPSHOT REMOTE' puts one there");
+	json_decref(list);
+	return r;
+}
+
+int remote_list_remove(struct cli *cli, const char *word, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+	char remote[REMOTE_NAME_MAX + 1];
+	struct client *c = cli_client(cli, err);
+	const char *reference;
+	json_t *o = NULL;
+	int r;
+
+	if (!c)
+		return err->code;
+	if (!reference_split(word, remote, &reference) ||
+	    client_path(&path, "/api/remotes/%s/snapshots/%s", remote, reference) < 0 ||
+	    !buf_cstr(&path))
+		return -ENOMEM;
+	r = client_call(c, "DELETE", (const char *)path.data, NULL, &o, err);
+	if (r == 0 && !cli->json && !cli_flag(o, "deleted"))
+		cli_tell("%s: the snapshot has other names there and stays", word);
+	json_decref(o);
+	return r;
+}
+
+/* ---- push and pull ---- */
+
+const struct option_spec options_push[] = {
+	{ 0, "no-replace", NULL, "fail if the name stands for another snapshot there" },
+	{ 0 },
+};
+
+static int print_pushed(const struct cli *cli, const json_t *o)
+{
+	char size[TEXT_SIZE_MAX];
+
+	if (cli->json)
+		return cli_print_json(o);
+	text_size(cli_num(o, "bytes"), size);
+	printf("%s:%s: ", cli_str(o, "remote"),
+	       *cli_str(o, "name") ? cli_str(o, "name") : cli_str(o, "id"));
+	if (cli_flag(o, "existed"))
+		printf("was there already\n");
+	else
+		printf("%llu new chunks, %s sent\n", (unsigned long long)cli_num(o, "chunks"),
+		       size);
+	return 0;
+}
+
+int cmd_push(struct cli *cli, const struct args *args, struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+	const char *to = args->words[1], *colon = strchr(to, ':');
+	json_t *o = NULL, *body = json_object();
+	int r, failed = !body;
+
+	if (colon && !colon[1]) {
+		json_decref(body);
+		return cli_usage(err, "no name behind the ':' of '%s'", to);
+	}
+	if (client_path(&path, "/api/snapshots/%s/push", args->words[0]) < 0 || !buf_cstr(&path))
+		failed = 1;
+	if (!failed)
+		failed = json_object_set_new(
+			body, "remote", bytes_json(to, colon ? (size_t)(colon - to) : strlen(to)));
+	if (!failed && colon)
+		failed =
+			json_object_set_new(body, "name", bytes_json(colon + 1, strlen(colon + 1)));
+	if (!failed && args_has(args, "no-replace"))
+		failed = json_object_set_new(body, "noReplace", json_true());
+	if (failed) {
+		json_decref(body);
+		return -ENOMEM;
+	}
+	r = remote_ref_post(cli, (const char *)path.data, body, &o, err);
+	if (r == 0)
+		r = print_pushed(cli, o);
+	json_decref(o);
+	return r;
+}
+
+const struct option_spec options_pull[] = {
+	{ 0, "name", "NAME", "of the local snapshot, instead of the one there" },
+	{ 0 },
+};
+
+static int print_pulled(const struct cli *cli, const json_t *o)
+{
+	const json_t *how = json_object_get(o, "pulled");
+	char size[TEXT_SIZE_MAX], fetched[TEXT_SIZE_MAX];
+
+	if (cli->json)
+		return cli_print_json(o);
+	text_size(cli_num(o, "sizeBytes"), size);
+	text_size(cli_num(how, "bytes"), fetched);
+	printf("%s: %llu files, %s, ", snapshot_label(o),
+	       (unsigned long long)cli_num(o, "fileCount"), size);
+	if (cli_flag(how, "existed"))
+		printf("was here already\n");
+	else
+		printf("%s fetched\n", fetched);
+	return 0;
+}
+
+int cmd_pull(struct cli *cli, const struct args *args, struct error *err)
+{
+	const char *option = args_get(args, "name");
+	const char *name = option ? option : args->count > 1 ? args->words[1] : NULL;
+	json_t *o = NULL;
+	int r;
+
+	if (option && args->count > 1)
+		return cli_usage(err, "give the name once");
+	if (!remote_ref_is(args->words[0]))
+		return cli_usage(err, "'%s' is not REMOTE:NAME", args->words[0]);
+	r = remote_ref_pull(cli, args->words[0], name, &o, err);
+	if (r == 0)
+		r = print_pulled(cli, o);
+	json_decref(o);
+	return r;
+}
