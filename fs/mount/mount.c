@@ -27,9 +27,28 @@ static int finish_swap(struct mount *m, const struct journal_epoch *change, stru
 	rec->epoch = change->begun;
 	rec->sealing_next_ino = change->next_ino;
 	memcpy(rec->sealing_snapshot, change->snapshot_id, sizeof(rec->sealing_snapshot));
+	if (!journal_is_of_this_boot(m->view.journal))
+		rec->sealing_snapshot[0] = 0; /* see forget_interrupted */
+	journal_boot_text(m->view.journal, rec->sealing_boot);
 	int r = mount_record_write(m->store, rec, KV_LOG);
 
 	return r ? error_set_errno(err, r, "cannot write the record of mount %s", rec->id) : 0;
+}
+
+/*
+ * A checkpoint is not synced before it is stored: that would write its data twice. So of
+ * one that a power cut has interrupted the disk may lack some of what it is to have, and it
+ * must not become ready. What is there stays in the mount; the snapshot, which nobody waits
+ * for then, becomes a failed one.
+ */
+static void forget_interrupted(struct mount *m)
+{
+	struct mount_record *rec = &m->rec;
+	char now[JOURNAL_BOOT_TEXT];
+
+	journal_boot_text(m->view.journal, now);
+	if (rec->sealing_boot[0] && strcmp(rec->sealing_boot, now) != 0)
+		rec->sealing_snapshot[0] = 0;
 }
 
 static int recover_journal(struct mount *m, struct error *err)
@@ -38,7 +57,11 @@ static int recover_journal(struct mount *m, struct error *err)
 	struct journal_epoch change;
 	int r = journal_recover(m->view.journal, &known, &change, err);
 
-	return r ? r : finish_swap(m, &change, err);
+	if (!r)
+		r = finish_swap(m, &change, err);
+	if (!r)
+		forget_interrupted(m);
+	return r;
 }
 
 /* Load the layers a record names. */

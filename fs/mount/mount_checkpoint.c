@@ -353,6 +353,7 @@ static int begin_epoch(struct mount *m, struct upper **next, const char *snapsho
 	m->rec.epoch = change.begun;
 	m->rec.sealing_next_ino = change.next_ino;
 	memcpy(m->rec.sealing_snapshot, change.snapshot_id, sizeof(m->rec.sealing_snapshot));
+	journal_boot_text(v->journal, m->rec.sealing_boot);
 	pthread_mutex_unlock(&m->state);
 	m->sealing_end = staging_end(v->staging);
 	v->sealed = v->cur;

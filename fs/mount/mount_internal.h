@@ -92,7 +92,8 @@ struct mount_record {
 	uint32_t epoch;				 /* the current one */
 	uint32_t sealing_epoch;			 /* 0: none */
 	uint64_t sealing_next_ino;		 /* of the mount, at the swap */
-	char sealing_snapshot[SNAPSHOT_ID_SIZE]; /* what it will become */
+	char sealing_snapshot[SNAPSHOT_ID_SIZE]; /* what it will become; "" for none */
+	char sealing_boot[JOURNAL_BOOT_TEXT];	 /* of the kernel, at the swap; "" not known */
 };
 void mount_record_fini(struct mount_record *r);
 /* -EBADMSG. */

@@ -162,7 +162,7 @@ static bool is_awaited(const struct mount_set *all, const struct snapshot *snap)
 	return false;
 }
 
-/* Checkpoints that a crash ended before their swap become failed ones. */
+/* Checkpoints that a crash ended before their swap, or a power cut later, become failed ones. */
 static void fail_abandoned(struct store *s, const struct mount_set *all)
 {
 	struct error err = ERROR_INIT;
@@ -181,7 +181,7 @@ static void fail_abandoned(struct store *s, const struct mount_set *all)
 			continue;
 		snap->status = SNAPSHOT_FAILED;
 		snprintf(snap->error, sizeof(snap->error),
-			 "the daemon ended before the checkpoint was taken");
+			 "the daemon or the machine stopped before the checkpoint was on disk");
 		if (snapshots_put(s->snapshots, snap, NULL, &err))
 			log_error("%s", error_text(&err));
 	}

@@ -24,7 +24,7 @@ static json_t *to_json(const struct mount_record *r)
 	digest_to_hex(&r->base, base);
 	json_t *j = json_pack(
 		"{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:b s:i s:I s:I s:b s:b "
-		"s:I s:I s:I s:s s:I s:I}",
+		"s:I s:I s:I s:s s:s s:I s:I}",
 		"version", 1, "id", r->id, "snapshot", r->snapshot_id, "snapshotName",
 		r->snapshot_name, "base", base, "readOnly", r->read_only, "volatile",
 		r->is_volatile, "dev", r->allow_dev, "suid", r->allow_suid, "containerRoot",
@@ -32,8 +32,9 @@ static json_t *to_json(const struct mount_record *r)
 		"createdAtMs", (json_int_t)r->created_at_ms, "attached", r->attached, "discarding",
 		r->discarding, "epoch", (json_int_t)r->epoch, "sealingEpoch",
 		(json_int_t)r->sealing_epoch, "sealingNextIno", (json_int_t)r->sealing_next_ino,
-		"sealingSnapshot", r->sealing_snapshot, "detachedAtMs",
-		(json_int_t)r->detached_at_ms, "quotaInodes", (json_int_t)r->quota_inodes);
+		"sealingSnapshot", r->sealing_snapshot, "sealingBoot", r->sealing_boot,
+		"detachedAtMs", (json_int_t)r->detached_at_ms, "quotaInodes",
+		(json_int_t)r->quota_inodes);
 	if (j && bytes_json_set(j, "mountpoint", r->mountpoint, strlen(r->mountpoint)) == 0 &&
 	    bytes_json_set(j, "fsname", r->fsname, strlen(r->fsname)) == 0)
 		return j;
@@ -63,7 +64,7 @@ static int path_from_json(const json_t *j, const char *key, char **out)
 
 static int from_json(json_t *j, struct mount_record *out)
 {
-	const char *id, *snapshot, *name, *base, *sealing;
+	const char *id, *snapshot, *name, *base, *sealing, *boot = "";
 	uint8_t id_bytes[UPPER_ID_SIZE];
 	int version, ro, vol, dev, suid, cache, attached, discarding, container_root = 0;
 	json_int_t quota, created, epoch, sealing_epoch, sealing_next, detached = 0,
@@ -71,19 +72,21 @@ static int from_json(json_t *j, struct mount_record *out)
 
 	if (json_unpack(j,
 			"{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:i s:I s:I s:b s:b s:I s:I "
-			"s:I s:s s?b s?I s?I}",
+			"s:I s:s s?s s?b s?I s?I}",
 			"version", &version, "id", &id, "snapshot", &snapshot, "snapshotName",
 			&name, "base", &base, "readOnly", &ro, "volatile", &vol, "dev", &dev,
 			"suid", &suid, "cache", &cache, "quotaBytes", &quota, "createdAtMs",
 			&created, "attached", &attached, "discarding", &discarding, "epoch", &epoch,
 			"sealingEpoch", &sealing_epoch, "sealingNextIno", &sealing_next,
-			"sealingSnapshot", &sealing, "containerRoot", &container_root,
-			"detachedAtMs", &detached, "quotaInodes", &quota_inodes) < 0)
+			"sealingSnapshot", &sealing, "sealingBoot", &boot, "containerRoot",
+			&container_root, "detachedAtMs", &detached, "quotaInodes",
+			&quota_inodes) < 0)
 		return -EBADMSG;
 	if (version != 1 || copy_text(id, out->id, sizeof(out->id)) ||
 	    copy_text(snapshot, out->snapshot_id, sizeof(out->snapshot_id)) ||
 	    copy_text(name, out->snapshot_name, sizeof(out->snapshot_name)) ||
 	    copy_text(sealing, out->sealing_snapshot, sizeof(out->sealing_snapshot)) ||
+	    copy_text(boot, out->sealing_boot, sizeof(out->sealing_boot)) ||
 	    mount_id_bytes(out->id, id_bytes) || digest_from_hex(base, &out->base))
 		return -EBADMSG;
 	out->read_only = ro;

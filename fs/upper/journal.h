@@ -62,6 +62,12 @@ struct journal_epochs {
  * know: nothing has been touched then, and nothing must be.
  */
 MUST_CHECK int journal_check_version(int dir_fd, const char *name, struct error *err);
+/* The kernel's boot id in hex digits, as of journal_new. */
+#define JOURNAL_BOOT_TEXT (2 * 16 + 1)
+void journal_boot_text(const struct journal *j, char out[JOURNAL_BOOT_TEXT]);
+/* After journal_recover: was what it found written since the machine started? */
+bool journal_is_of_this_boot(const struct journal *j);
+
 /*
  * Bring what a former process left to the database, but for epochs below
  * known->oldest, and remove the file. *out_change is the last change of epoch, at

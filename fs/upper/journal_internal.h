@@ -18,6 +18,7 @@ struct journal {
 	char *name;
 	uint8_t id[JOURNAL_ID_SIZE];
 	uint8_t boot[JOURNAL_BOOT_SIZE];
+	bool found_this_boot; /* see journal_is_of_this_boot */
 
 	_Atomic int data_fd;	/* -1: no data is logged */
 	const char *data_name;	/* set before data_fd */

@@ -212,6 +212,7 @@ static int recover(struct journal *j, int fd, const struct journal_epochs *known
 	struct leftover l = { .n = 0 };
 	int r = read_leftover(j, fd, &l);
 
+	j->found_this_boot = l.n && !l.other_boot;
 	if (!r)
 		r = scan(&l);
 	if (!r)
@@ -223,6 +224,18 @@ static int recover(struct journal *j, int fd, const struct journal_epochs *known
 	free((void *)l.s[0].data);
 	free((void *)l.s[1].data);
 	return r;
+}
+
+void journal_boot_text(const struct journal *j, char out[JOURNAL_BOOT_TEXT])
+{
+	_Static_assert(JOURNAL_BOOT_TEXT == 2 * JOURNAL_BOOT_SIZE + 1, "two digits a byte");
+	for (size_t i = 0; i < JOURNAL_BOOT_SIZE; i++)
+		snprintf(out + 2 * i, 3, "%02x", j->boot[i]);
+}
+
+bool journal_is_of_this_boot(const struct journal *j)
+{
+	return j->found_this_boot;
 }
 
 int journal_recover(struct journal *j, const struct journal_epochs *known,

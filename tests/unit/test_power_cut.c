@@ -14,13 +14,16 @@
 
 static bool seal_fails;
 static void (*before_epoch)(struct mf *f);
-static struct mf *before_epoch_arg;
+static void (*before_seal)(struct mf *f);
+static struct mf *before_epoch_arg, *before_seal_arg;
 static uint8_t boots;
 
 int __real_seal_run(struct view *v, uint64_t next_ino, struct seal_result *out, struct error *err);
 int __wrap_seal_run(struct view *v, uint64_t next_ino, struct seal_result *out, struct error *err);
 int __wrap_seal_run(struct view *v, uint64_t next_ino, struct seal_result *out, struct error *err)
 {
+	if (before_seal)
+		STEAL(before_seal)(before_seal_arg);
 	return seal_fails ? error_set(err, -EIO, "not now")
 			  : __real_seal_run(v, next_ino, out, err);
 }
@@ -145,12 +148,12 @@ static void run_old_database(bool at_epoch)
 	assert_int_equal(view_sync(f.v), 0);
 	cut_power(&f, "rm -rf db && mv db.old db");
 	assert_all_there(&f, m);
-	/* The checkpoint was taken: where its record is there, it is whole. */
+	/* Where the checkpoint's record is there, nobody knows whether all of it is. */
 	int r = snapshots_get(f.fx.s->snapshots, snap.id, &now, NULL);
 
 	assert_int_equal(r, at_epoch ? 0 : -ENOENT);
 	if (!r) {
-		assert_int_equal(now.status, SNAPSHOT_READY);
+		assert_int_equal(now.status, SNAPSHOT_FAILED);
 		snapshot_fini(&now);
 	}
 	snapshot_fini(&snap);
@@ -186,6 +189,38 @@ static void an_epoch_whose_change_is_lost_leaves_nothing(void **state)
 	assert_false(has_name(&f, "ghost"));
 	snapshot_fini(&snap);
 	vm_free(m);
+	mf_close(&f);
+}
+
+/* The mount's record may reach the disk before what the checkpoint is to have. */
+static void a_checkpoint_of_what_is_lost_is_not_ready(void **state)
+{
+	struct snapshot snap, now;
+	struct error err = ERROR_INIT;
+	struct mf f;
+
+	(void)state;
+	mf_open(&f);
+	mf_file(&f, "before");
+	assert_int_equal(view_sync(f.v), 0);
+	keep_journal(&f);
+	mf_file(&f, "lost");
+	before_seal_arg = &f;
+	before_seal = keep_database;
+	swap_only(&f, &snap);
+	cut_power(&f, "rm -rf db journal && mv db.old db && mv journal.old journal");
+	assert_true(has_name(&f, "before"));
+	assert_false(has_name(&f, "lost"));
+	(void)!mount_wait_sealed(f.m, &err);
+	assert_int_equal(snapshots_get(f.fx.s->snapshots, snap.id, &now, NULL), 0);
+	assert_int_equal(now.status, SNAPSHOT_FAILED);
+	assert_non_null(strstr(now.error, "the machine stopped"));
+	snapshot_fini(&now);
+	/* What is there is in the next one. */
+	mf_restart(&f);
+	mf_checkpoint(&f);
+	assert_true(has_name(&f, "before"));
+	snapshot_fini(&snap);
 	mf_close(&f);
 }
 
@@ -363,6 +398,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_change_of_epoch_that_only_the_journal_has_is_finished),
 		cmocka_unit_test(an_epoch_whose_change_is_lost_leaves_nothing),
+		cmocka_unit_test(a_checkpoint_of_what_is_lost_is_not_ready),
 		cmocka_unit_test(a_torn_journal_gives_what_precedes_the_tear),
 		cmocka_unit_test(journals_of_version_1_are_recovered),
 		cmocka_unit_test_setup_teardown(newer_journals_are_refused_untouched, mf_setup,
