@@ -247,6 +247,11 @@ void mount_free(struct mount *m)
 	free(m);
 }
 
+void mount_note_record(struct mount *m)
+{
+	view_note_record(&m->view);
+}
+
 void mount_get_info(struct mount *m, struct mount_info *out)
 {
 	memset(out, 0, sizeof(*out));

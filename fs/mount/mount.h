@@ -164,6 +164,12 @@ uint64_t mount_last_pause_ns(struct mount *m);
 uint64_t mount_last_frozen_ns(struct mount *m);
 
 /*
+ * Say that a record was logged (KV_LOG) without which what is in the mount is lost: the next
+ * fsync in it makes the record survive a power cut, too.
+ */
+void mount_note_record(struct mount *m);
+
+/*
  * What the upper has changed against the base. Flushes first. fn is called when no
  * lock is held any more, so it may wait.
  */

@@ -19,6 +19,7 @@
 
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "store/base/sync_dir.h"
 #include "store/base/utf8.h"
 
 #define POLL_MS 200
@@ -233,6 +234,15 @@ void build_log_add(struct build_log *l, unsigned step, const char *type, enum bu
 	if (!l->ended && (stream == BUILD_INFO || has_room_locked(l, step)))
 		append_locked(l, &line);
 	pthread_mutex_unlock(&l->lock);
+}
+
+void build_log_sync(struct build_log *l)
+{
+	int rc = fsync(l->fd) < 0 ? -errno : sync_parent_dir(AT_FDCWD, l->path);
+
+	if (rc < 0)
+		log_warn("%s: %s: a power cut may lose events of the build", l->path,
+			 strerror(-rc));
 }
 
 void build_log_end(struct build_log *l)

@@ -53,6 +53,8 @@ void build_log_add(struct build_log *l, unsigned step, const char *type, enum bu
 		   const char *text, size_t len);
 /* No more events; wakes readers. Idempotent. */
 void build_log_end(struct build_log *l);
+/* Make what was added so far survive a power cut. A failure is logged. */
+void build_log_sync(struct build_log *l);
 
 typedef void (*build_event_fn)(void *arg, const json_t *event);
 /*

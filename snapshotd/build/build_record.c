@@ -72,9 +72,10 @@ static json_t *record_of(struct build *bd)
 int build_record_put(struct build *bd)
 {
 	CLEANUP(json_freep) json_t *j = record_of(bd);
+	/* Whoever waits is told of the end; before it a build is lost in any crash. */
+	enum kv_durability d = build_state_is_final(bd->state) ? KV_SYNC : KV_LOG;
 
-	return j ? json_record_put(bd->owner->opt.store->kv, META_BUILD, bd->id, j, KV_LOG)
-		 : -ENOMEM;
+	return j ? json_record_put(bd->owner->opt.store->kv, META_BUILD, bd->id, j, d) : -ENOMEM;
 }
 
 /* ---- the list ---- */

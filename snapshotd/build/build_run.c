@@ -406,6 +406,7 @@ static void set_end(struct build *bd, int rc, const struct error *err)
 		build_info(bd, "%s", bd->error.msg);
 	if (rc < 0)
 		bd->snapshot_id[0] = '\0';
+	build_log_sync(bd->log); /* a record of an end has its log */
 	if (enter(bd, to, &bd->error) < 0)
 		log_error("build %s: %s", bd->id, error_text(&bd->error));
 }

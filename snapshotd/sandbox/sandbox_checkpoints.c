@@ -360,7 +360,8 @@ static int note_put(struct sandbox *sb)
 
 	snprintf(text, sizeof(text), "{\"sinceMs\":%lld}", (long long)clock_ms());
 	json = strdup(text);
-	return json ? record_put(sb->owner->store->kv, META_CHECKPOINTING, sb->id, json) : -ENOMEM;
+	return json ? record_put(sb->owner->store->kv, META_CHECKPOINTING, sb->id, json, KV_LOG)
+		    : -ENOMEM;
 }
 
 static void note_del(struct sandboxes *ss, const char *sandbox_id)
@@ -385,7 +386,7 @@ static int record_new(struct sandbox *sb, const char *name, const struct snapsho
 		rc = checkpoint_record_encode(&c->rec, &json);
 	}
 	if (rc == 0)
-		rc = record_put(cs->store->kv, META_CHECKPOINT, s->id, json);
+		rc = record_put(cs->store->kv, META_CHECKPOINT, s->id, json, KV_SYNC);
 	if (rc < 0) {
 		json_decref(j);
 		if (c)

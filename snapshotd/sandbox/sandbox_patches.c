@@ -126,7 +126,7 @@ static int put(struct sandboxes *ss, const struct patch_record *p)
 	if (rc < 0)
 		return rc;
 	patch_key(p->snapshot_id, p->id, key);
-	return record_put(ss->store->kv, META_PATCH, key, json);
+	return record_put(ss->store->kv, META_PATCH, key, json, KV_LOG);
 }
 
 /* patch_lock held: two that are added at once get different numbers. */
@@ -168,6 +168,8 @@ int patches_add(struct sandboxes *ss, const char *snapshot_id, const char *scrip
 		pthread_mutex_lock(&ss->patch_lock);
 		rc = add_locked(ss, &p, err);
 		pthread_mutex_unlock(&ss->patch_lock);
+		if (rc == 0 && (rc = kv_sync_log(ss->store->kv)) < 0)
+			error_set_errno(err, rc, "cannot sync the patch's record");
 	} else {
 		rc = error_set(err, -ENOMEM, "out of memory");
 	}
@@ -220,7 +222,7 @@ int patches_delete(struct sandboxes *ss, const char *snapshot_id, const char *pa
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot read the patch's record");
 	patch_key(snapshot_id, patch_id, key);
-	rc = meta_del(ss->store->kv, META_PATCH, key, KV_LOG);
+	rc = meta_del(ss->store->kv, META_PATCH, key, KV_SYNC);
 	return rc < 0 ? error_set_errno(err, rc, "cannot delete the patch's record") : 0;
 }
 

@@ -336,9 +336,9 @@ int envs_check(const json_t *envs, struct error *err)
 
 /* ---- the database ---- */
 
-int record_put(struct kv *kv, enum meta_kind kind, const char *id, char *json)
+int record_put(struct kv *kv, enum meta_kind kind, const char *id, char *json, enum kv_durability d)
 {
-	int rc = meta_put(kv, kind, id, json, strlen(json), KV_LOG);
+	int rc = meta_put(kv, kind, id, json, strlen(json), d);
 
 	free(json);
 	return rc;

@@ -108,6 +108,7 @@ MUST_CHECK int checkpoint_name_check(const char *name, struct error *err);
 MUST_CHECK int envs_check(const json_t *envs, struct error *err);
 
 /* Write a record; json is taken. As meta_put. */
-MUST_CHECK int record_put(struct kv *kv, enum meta_kind kind, const char *id, char *json);
+MUST_CHECK int record_put(struct kv *kv, enum meta_kind kind, const char *id, char *json,
+			  enum kv_durability d);
 
 #endif

@@ -59,7 +59,13 @@ int sandbox_put_record(struct sandbox *sb)
 	pthread_mutex_lock(&sb->lock);
 	rc = sandbox_record_encode(&sb->rec, &json);
 	pthread_mutex_unlock(&sb->lock);
-	return rc < 0 ? rc : record_put(sb->owner->store->kv, META_SANDBOX, sb->id, json);
+	if (rc == 0)
+		rc = record_put(sb->owner->store->kv, META_SANDBOX, sb->id, json, KV_LOG);
+	pthread_mutex_lock(&sb->lock);
+	if (rc == 0 && sb->mount)
+		mount_note_record(mount_entry_mount(sb->mount));
+	pthread_mutex_unlock(&sb->lock);
+	return rc;
 }
 
 void sandbox_touch(struct sandbox *sb)

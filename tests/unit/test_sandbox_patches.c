@@ -1,4 +1,8 @@
-/* Patches whose snapshot is gone. */
+/*
+ * Patches: their order and number, what a power cut leaves of them, and those whose snapshot is
+ * gone.
+ * wrap: kv_sync_log kv_write
+ */
 #include "snapshotd/sandbox/sandbox_patches.h"
 
 #include "snapshotd/sandbox/sandboxes_internal.h"
@@ -6,12 +10,30 @@
 
 #define GONE "0a0b0c0d-0000-4000-8000-000000000001"
 
+static bool synced; /* all that was logged so far */
+
+int __real_kv_sync_log(struct kv *kv);
+int __wrap_kv_sync_log(struct kv *kv);
+int __wrap_kv_sync_log(struct kv *kv)
+{
+	synced = true;
+	return __real_kv_sync_log(kv);
+}
+
+int __real_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
+int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
+int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
+{
+	synced = d == KV_SYNC;
+	return __real_kv_write(kv, b, d);
+}
+
 static void patch(struct fx *f, const char *snapshot_id, const char *id)
 {
 	char key[2 * SNAPSHOT_ID_SIZE + 1];
 
 	snprintf(key, sizeof(key), "%s/%s", snapshot_id, id);
-	assert_int_equal(record_put(f->s->kv, META_PATCH, key, strdup("{}")), 0);
+	assert_int_equal(record_put(f->s->kv, META_PATCH, key, strdup("{}"), KV_LOG), 0);
 }
 
 static int count(void *arg, const char *rest, const void *text, size_t len)
@@ -69,6 +91,7 @@ static void patches_are_bounded_and_in_order(void **state)
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(patches_add(&ss, s.id, one_to_three[i], "", &j, &err), 0);
 		assert_int_equal(json_integer_value(json_object_get(j, "sequence")), i + 1);
+		assert_true(synced);
 		if (i == 0)
 			strcpy(first, json_string_value(json_object_get(j, "id")));
 		json_decref(j);
@@ -79,6 +102,7 @@ static void patches_are_bounded_and_in_order(void **state)
 	assert_non_null(strstr(error_text(&err), "patchLimit allows 3"));
 	assert_int_equal(patches_delete(&ss, s.id, "nothing", &err), -ENOENT);
 	assert_int_equal(patches_delete(&ss, s.id, first, &err), 0);
+	assert_true(synced);
 	assert_int_equal(patches_delete(&ss, s.id, first, &err), -ENOENT);
 	assert_int_equal(patches_add(&ss, s.id, "fourth", "", &j, &err), 0);
 	assert_int_equal(json_integer_value(json_object_get(j, "sequence")), 4);

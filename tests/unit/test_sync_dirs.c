@@ -1,7 +1,7 @@
 /*
- * A name is on disk before anything counts on it: the directories of a store, and the
- * staging file of a mount.
- * wrap: fsync
+ * A name is on disk before anything counts on it: the directories of a store, the
+ * staging file of a mount, the log of a build. So are records.
+ * wrap: fsync kv_sync_log
  */
 #include "tests/unit/mount_fixture.h"
 
@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "fs/view/view.h"
+#include "snapshotd/build/build_log.h"
 
 /* The directories that were synced, with how many names each had then. */
 static struct synced {
@@ -17,6 +18,16 @@ static struct synced {
 	unsigned names;
 } list[64];
 static unsigned n_synced;
+static ino_t file_synced;
+static unsigned n_log_syncs; /* of the database's log */
+
+int __real_kv_sync_log(struct kv *kv);
+int __wrap_kv_sync_log(struct kv *kv);
+int __wrap_kv_sync_log(struct kv *kv)
+{
+	n_log_syncs++;
+	return __real_kv_sync_log(kv);
+}
 
 static unsigned count_names(int fd)
 {
@@ -39,6 +50,8 @@ int __wrap_fsync(int fd)
 
 	if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) && n_synced < ARRAY_SIZE(list))
 		list[n_synced++] = (struct synced){ st.st_dev, st.st_ino, count_names(fd) };
+	else
+		file_synced = st.st_ino;
 	return __real_fsync(fd);
 }
 
@@ -88,6 +101,41 @@ static void a_staging_file_is_found_again(void **state)
 	assert_true(is_synced(dir));
 }
 
+static void an_fsync_makes_records_permanent_that_were_noted(void **state)
+{
+	struct mf *f = *state;
+
+	mf_file(f, "a");
+	assert_int_equal(view_sync(f->v), 0);
+	n_log_syncs = 0;
+	mf_file(f, "b");
+	assert_int_equal(view_sync(f->v), 0);
+	assert_int_equal(n_log_syncs, 0);
+	mount_note_record(f->m);
+	assert_int_equal(view_sync(f->v), 0);
+	assert_int_equal(n_log_syncs, 1);
+}
+
+static void the_log_of_a_build_is_on_disk_with_its_name(void **state)
+{
+	struct fx *f = *state;
+	struct error err = ERROR_INIT;
+	struct build_log *l;
+	struct stat st;
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/build.log", f->dir);
+	assert_int_equal(build_log_open(path, &l, &err), 0);
+	build_log_add(l, 1, "run", BUILD_STDOUT, "text", 4);
+	n_synced = 0;
+	build_log_sync(l);
+	build_log_end(l);
+	build_log_free(l);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(file_synced, st.st_ino);
+	assert_true(is_synced(f->dir));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -95,6 +143,10 @@ int main(void)
 						fx_setup, fx_teardown),
 		cmocka_unit_test_setup_teardown(a_staging_file_is_found_again, mf_setup,
 						mf_teardown),
+		cmocka_unit_test_setup_teardown(an_fsync_makes_records_permanent_that_were_noted,
+						mf_setup, mf_teardown),
+		cmocka_unit_test_setup_teardown(the_log_of_a_build_is_on_disk_with_its_name,
+						fx_setup, fx_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
