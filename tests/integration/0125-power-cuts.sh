@@ -7,7 +7,8 @@
 # tags: model
 # timeout: 1200
 . "${0%/*}/lib.sh"
-need root fuse python3 unshare helper:record_fs
+need root fuse python3 unshare runc busybox helper:record_fs
+file -L "$(command -v busybox)" | grep -q static || skip_all "needs busybox-static"
 export PYTHONDONTWRITEBYTECODE=1
 cuts=${VARVE_CUTS:-$((LONG ? 3000 : 100))}
 seed=${VARVE_CUTS_SEED:-$(date +%s)}

@@ -12,9 +12,9 @@
  * too: so a load says what it has been promised up to here.
  *
  * A record, in the host's byte order: struct record_head, a name, another name,
- * data. Not recorded: modes, owners, times. Not there: xattrs, devices, ioctls
- * (no reflinks), O_TMPFILE, shared mappings, and syncfs, which the kernel keeps
- * to itself.
+ * data. Not recorded: modes, owners, times. Not there: xattrs, symlinks, devices,
+ * ioctls (no reflinks), O_TMPFILE, shared mappings, and syncfs, which the kernel
+ * keeps to itself.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -185,6 +185,17 @@ static int do_mkdir(const char *path, mode_t mode)
 	return 0;
 }
 
+/* FIFOs and sockets, which OCI runtimes make. */
+static int do_mknod(const char *path, mode_t mode, dev_t rdev)
+{
+	if (!S_ISFIFO(mode) && !S_ISSOCK(mode))
+		return -EPERM;
+	if (mknodat(backing, below(path), mode, rdev) < 0)
+		return -errno;
+	append_made('P', path);
+	return 0;
+}
+
 static int do_unlink(const char *path)
 {
 	uint64_t id = id_of(path);
@@ -232,6 +243,12 @@ static int do_chmod(const char *path, mode_t mode, struct fuse_file_info *fi)
 {
 	(void)fi;
 	return fchmodat(backing, below(path), mode, 0) < 0 ? -errno : 0;
+}
+
+static int do_chown(const char *path, uid_t uid, gid_t gid, struct fuse_file_info *fi)
+{
+	(void)fi;
+	return fchownat(backing, below(path), uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
 static int do_utimens(const char *path, const struct timespec tv[2], struct fuse_file_info *fi)
@@ -414,11 +431,13 @@ static const struct fuse_operations operations = {
 	.init = do_init,
 	.getattr = do_getattr,
 	.mkdir = do_mkdir,
+	.mknod = do_mknod,
 	.unlink = do_unlink,
 	.rmdir = do_rmdir,
 	.rename = do_rename,
 	.link = do_link,
 	.chmod = do_chmod,
+	.chown = do_chown,
 	.utimens = do_utimens,
 	.truncate = do_truncate,
 	.create = do_create,

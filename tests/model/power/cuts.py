@@ -7,36 +7,59 @@ compare with what was promised (oracle.py). Wants a mount namespace of its own, 
 mounted over and the daemon's mounts come where the load had them. Prints a line a failure and ends
 with status 1 if there was one.
 """
+import json
 import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 import time
 import uuid
 
 import disk
-from daemon import SLOW, Daemon
-from oracle import DIR, Oracle
+from daemon import SLOW, Daemon, bind, unmount
+from oracle import DIR, Found, Oracle
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # What the daemon says of a store in order must not speak of damage.
 BAD_LINE = re.compile(r" error: |damage|corrupt|checksum|cannot be|lost", re.I)
 FAILURES_MAX = 10
+# Where sandboxes are not to start, which takes longer than all the rest.
+NO_RUNTIME = "no containers after this cut"
+RUNTIME_SHARE = 0.1
 
 
-def choose_positions(records, rng, count):
-    """Positions of cuts: four of five beside a sync, a change of names or a mark."""
+def choose_cuts(records, rng, count):
+    """Cuts in their order. A quarter are when something has just been promised, and leave only what
+    is durable for certain; of the others, most are beside a sync, a change of names or a mark."""
     beside = [i for i, r in enumerate(records) if r.type in "sdrluM"]
-    positions = []
+    promised = promises(records)
+    cuts = []
     for _ in range(count):
-        if rng.random() < 0.8:
+        policy = rng.choice(disk.POLICIES)
+        kind = rng.random()
+        if kind < 0.25:
+            at, policy = rng.choice(rng.choice(promised)) + 1, "none"
+        elif kind < 0.85:
             at = rng.choice(beside) + rng.choice((0, 1))
         else:
             at = rng.randint(1, len(records))
-        positions.append(at)
-    return sorted(positions)
+        cuts.append(Cut(at, policy, str(rng.getrandbits(32))))
+    return sorted(cuts, key=lambda c: c.position)
+
+
+def promises(records):
+    """Positions of marks that tell that something is done: a list for each kind of call."""
+    kinds, begun = {}, {}
+    for i, r in enumerate(records):
+        if r.type != "M":
+            continue
+        mark = json.loads(bytes(r.data))
+        if "begin" in mark:
+            begun[mark["begin"]] = mark.get("api", "do")
+        else:
+            kinds.setdefault(begun[mark["end"]], []).append(i)
+    return list(kinds.values())
 
 
 def walk(top):
@@ -47,8 +70,12 @@ def walk(top):
         for d in dirs:
             found[prefix + d] = DIR
         for name in files:
-            with open(os.path.join(where, name), "rb") as f:
-                found[prefix + name] = f.read()
+            path = os.path.join(where, name)
+            with open(path, "rb") as f:
+                got = Found(f.read())
+            got.inode = os.stat(path).st_ino
+            got.xattrs = {n[5:]: os.getxattr(path, n).decode() for n in os.listxattr(path)}
+            found[prefix + name] = got
     return found
 
 
@@ -72,17 +99,21 @@ class Replay:
     """Makes disks and looks at what the daemon makes of them."""
 
     def __init__(self, top):
-        self.top = top
+        top = self.top = os.path.abspath(top)
         self.cut_dir = os.path.join(top, "cut")
         self.boot_id = os.path.join(top, "boot_id")
+        self.no_runtime = os.path.join(top, "no-runtime")
+        self.status = ""  # of sandboxes, after the cut
         self.records = disk.read_log(os.path.join(top, "log"))
         self.disk = disk.Disk(self.records)
         self.oracle = Oracle(self.records)
         self.daemon = None
         self.problems = []
         self.chosen = ""
+        with open(self.no_runtime, "w", encoding="ascii", opener=lambda p, f: os.open(p, f, 0o700)) as f:
+            f.write(f"#!/bin/sh\necho '{NO_RUNTIME}' >&2\nexit 1\n")
         self._new_boot()
-        subprocess.run(["mount", "--bind", self.boot_id, BOOT_ID], check=True)
+        bind(self.boot_id, BOOT_ID)
 
     def _new_boot(self):
         with open(self.boot_id, "w", encoding="ascii") as f:
@@ -99,27 +130,38 @@ class Replay:
         self.oracle.advance(cut.position)
         shutil.rmtree(self.cut_dir, ignore_errors=True)
         root = os.path.join(self.cut_dir, "disk")
+        recorded = os.path.join(self.top, "recorded")  # records name places below it
         os.makedirs(root)
         self.chosen = self.disk.make(root, cut.policy, rng)
         self._new_boot()
-        self.daemon = Daemon(os.path.join(root, "state"), os.path.join(self.cut_dir, "sock"),
-                             os.path.join(self.cut_dir, "log"))
+        runs = rng.random() < RUNTIME_SHARE
+        self.status = "running" if runs else "failed"
+        bind(root, recorded)
+        self.daemon = Daemon(os.path.join(recorded, "state"), os.path.join(self.cut_dir, "sock"),
+                             os.path.join(self.cut_dir, "log"),
+                             "runc" if runs else self.no_runtime)
         try:
             self.daemon.start()
             self._check(rng)
-            if rng.random() < 0.25:
+            if rng.random() < 0.2:
                 self.daemon.kill()
-                Daemon.unmount_below(os.path.join(self.top, "m"))
+                self._unmount()
                 self.daemon.start()
                 self._check(rng)
             self._use(rng)
             self._check_log()
-        except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+        except (RuntimeError, OSError) as e:
             self.problem(f"{type(e).__name__}: {e}")
         finally:
             self.daemon.kill()
-            Daemon.unmount_below(os.path.join(self.top, "m"))
+            self._unmount()
+            unmount(recorded)
         return self.problems
+
+    def _unmount(self):
+        """What a daemon has left mounted."""
+        for d in ("m", "recorded"):
+            Daemon.unmount_below(os.path.join(self.top, d))
 
     def _snapshots(self):
         """{name: (status, root)}, when nothing is being built any more."""
@@ -133,8 +175,11 @@ class Replay:
 
     def _check(self, rng):
         self.problems += self.oracle.snapshot_problems(self._snapshots())
-        mounts = {os.path.basename(m["mountpoint"]): m
-                  for m in self.daemon.api("GET", "/api/mounts")}
+        sandboxes = self._check_sandboxes()
+        mounts = {}
+        for m in self.daemon.api("GET", "/api/mounts"):
+            place = m["mountpoint"].split("/")
+            mounts[place[-2] if place[-1] == "root" else place[-1]] = m
         for name, history in self.oracle.mounts.items():
             m = mounts.pop(name, None)
             if m is None:
@@ -145,30 +190,99 @@ class Replay:
             elif not m["attached"]:
                 if not history.may_be_gone:
                     self.problem(f"mount {name} is not attached")
-            elif (why := history.problem(walk(m["mountpoint"]))):
-                self.problem(f"mount {name}: {why}")
-        for name in mounts:
+            else:
+                self._check_mount(name, m["mountpoint"])
+        for name in mounts.keys() - sandboxes:
             self.problem(f"mount {name} was never made")
-        self._check_snapshot(rng)
-        verified = self.daemon.api("POST", "/api/verify")
-        if verified["damaged"] or verified["problems"]:
-            self.problem(f"verify: {verified['damaged']} damaged, {verified['problems'][:3]}")
+        self._check_builds()
+        self._check_snapshots(rng)
+        self._verify()
 
-    def _check_snapshot(self, rng):
-        """The files of one checkpoint."""
-        if not self.oracle.kept:
+    def _check_mount(self, name, place):
+        whys = []
+        for history in self.oracle.histories(name):
+            why = history.problem(walk(os.path.join(place, history.below)))
+            if not why:
+                return
+            whys.append(why)
+        self.problem(f"mount {name}: {'; or '.join(whys)}")
+
+    def _check_sandboxes(self):
+        """The ids of those that are there, whose starting has ended."""
+        until = time.monotonic() + 60 * SLOW
+        while time.monotonic() < until:
+            found = self.daemon.api("GET", "/api/sandboxes")
+            if all(s["status"] == self.status for s in found):
+                break
+            time.sleep(0.02)
+        else:
+            self.problem(f"sandboxes are not {self.status}: {found}")
+        ids = {s["sandboxID"] for s in found}
+        self.problems += self.oracle.sandbox_problems(ids)
+        made = {}
+        for sandbox in {s for s, _ in self.oracle.checkpoints.values()}:
+            for c in self.daemon.api("GET", f"/api/sandboxes/{sandbox}/checkpoints"):
+                made[c["id"]] = c
+        for c, (sandbox, name) in self.oracle.checkpoints.items():
+            if c not in made and not self.oracle.is_open("drop", checkpoint=c):
+                self.problem(f"checkpoint {name} of sandbox {sandbox}, {c}, is missing")
+            elif c in made and made[c]["status"] != "ready" and c not in self.oracle.maybe:
+                self.problem(f"checkpoint {name} of sandbox {sandbox} is {made[c]}")
+        for checkpoint in set(self.oracle.patches.values()) & made.keys():
+            there = self.daemon.api("GET", f"/api/sandboxes/checkpoints/{checkpoint}/patches")
+            there = {p["id"] for p in there}
+            for patch, of in self.oracle.patches.items():
+                if of == checkpoint and patch not in there:
+                    self.problem(f"patch {patch} of checkpoint {checkpoint} is missing")
+        return ids
+
+    def _check_builds(self):
+        found = {b["id"]: b for b in self.daemon.api("GET", "/api/builds")}
+        for build, (state, line) in self.oracle.builds.items():
+            if build not in found:
+                self.problem(f"build {build} is missing")
+            elif found[build]["state"] != state:
+                self.problem(f"build {build} was {state} and is {found[build]}")
+            elif all(e["message"] != line
+                     for e in self.daemon.api("GET", f"/api/builds/{build}/logs")):
+                self.problem(f"the log of build {build} has no line \"{line}\"")
+        for build, b in found.items():
+            if b["state"] not in ("ready", "failed", "cancelled"):
+                self.problem(f"build {build} is {b['state']}")
+            self.daemon.api("GET", f"/api/builds/{build}/logs")
+        self.daemon.api("GET", "/api/images")
+
+    def _check_snapshots(self, rng):
+        """The files of those that were being made, if they are ready, and of one other."""
+        ready = {s[key] for s in self.daemon.api("GET", "/api/snapshots") for key in ("id", "name")
+                 if s["status"] == "ready"}
+        for name, history, least, most in self.oracle.interrupted():
+            if name in ready:
+                self._check_checkpoint(name, history, least, most)
+        names = sorted((self.oracle.kept.keys() | self.oracle.images.keys()) - self.oracle.maybe)
+        if not names:
             return
-        name = rng.choice(sorted(self.oracle.kept))
-        if name in self.oracle.maybe:
+        name = rng.choice(names)
+        if name in self.oracle.kept:
+            self._check_checkpoint(name, *self.oracle.kept[name])
             return
-        history, least, most = self.oracle.kept[name]
-        place = os.path.join(self.top, "m", "look")
-        os.makedirs(place, exist_ok=True)
-        made = self.daemon.api("POST", "/api/mounts", {"snapshot": name, "mountpoint": place})
-        why = history.problem(walk(place), least, most, exact=True)
+        found = self._files_of(name)
+        for path, data in self.oracle.images[name].items():
+            if found.get(path) != data:
+                self.problem(f"snapshot {name}: {path} is missing or has other data")
+
+    def _check_checkpoint(self, name, history, least, most):
+        why = history.problem(self._files_of(name, history.below), least, most, exact=True)
         if why:
             self.problem(f"snapshot {name}: {why}")
+
+    def _files_of(self, snapshot, below=""):
+        place = os.path.join(self.top, "m", "look")
+        os.makedirs(place, exist_ok=True)
+        made = self.daemon.api("POST", "/api/mounts", {"snapshot": snapshot, "mountpoint": place})
+        found = walk(os.path.join(place, below))
         self.daemon.api("DELETE", f"/api/mounts/{made['id']}?discard=true")
+        return found
 
     def _use(self, rng):
         """Mounts are written on, and a checkpoint of one is whole."""
@@ -183,15 +297,19 @@ class Replay:
         if mounts:
             m = rng.choice(mounts)
             self.daemon.api("POST", f"/api/mounts/{m['id']}/checkpoint", {"name": "after"})
-            self.daemon.api("POST", "/api/gc")
-            verified = self.daemon.api("POST", "/api/verify")
-            if verified["damaged"] or verified["problems"]:
-                self.problem(f"verify after use: {verified['problems'][:3]}")
+            if rng.random() < 0.4:
+                self.daemon.api("POST", "/api/gc")
+                self._verify()
+
+    def _verify(self):
+        verified = self.daemon.api("POST", "/api/verify")
+        if verified["damaged"] or verified["problems"]:
+            self.problem(f"verify: {verified['damaged']} damaged, {verified['problems'][:3]}")
 
     def _check_log(self):
         with open(self.daemon.log, encoding="utf-8", errors="replace") as f:
             for line in f:
-                if BAD_LINE.search(line):
+                if BAD_LINE.search(line) and NO_RUNTIME not in line:
                     self.problem(f"log: {line.strip()}")
 
 
@@ -202,8 +320,7 @@ def main():
         cuts = [Cut(int(position), policy, seed)]
     else:
         rng = random.Random(sys.argv[2])
-        cuts = [Cut(p, rng.choice(disk.POLICIES), str(rng.getrandbits(32)))
-                for p in choose_positions(replay.records, rng, int(sys.argv[3]))]
+        cuts = choose_cuts(replay.records, rng, int(sys.argv[3]))
     failures = 0
     for cut in cuts:
         problems = replay.run(cut)

@@ -1,4 +1,5 @@
 """daemon.py - a snapshotd for the load and for what is found after a cut."""
+import ctypes
 import http.client
 import json
 import os
@@ -7,6 +8,21 @@ import subprocess
 import time
 
 SLOW = float(os.environ.get("VARVE_SLOW", "1"))
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+MS_BIND, MNT_DETACH = 4096, 2
+
+
+def bind(what, place):
+    """As `mount --bind`."""
+    if _LIBC.mount(os.fsencode(what), os.fsencode(place), None, MS_BIND, None):
+        raise OSError(ctypes.get_errno(), f"cannot bind {what} at {place}")
+
+
+def unmount(place):
+    """As `umount -l`; what is not mounted is not minded."""
+    _LIBC.umount2(os.fsencode(place), MNT_DETACH)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -25,10 +41,11 @@ class _Connection(http.client.HTTPConnection):
 class Daemon:
     """snapshotd on a state directory."""
 
-    def __init__(self, state, sock, log):
+    def __init__(self, state, sock, log, runtime="runc"):
         self.state = state
         self.socket = sock
         self.log = log
+        self.runtime = runtime
         self.process = None
 
     def start(self):
@@ -36,7 +53,7 @@ class Daemon:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 ["snapshotd", "--state", self.state, "--socket", self.socket, "--memory", "32M",
-                 "--foreground"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 "--runtime", self.runtime], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until = time.monotonic() + 30 * SLOW
         while time.monotonic() < until:
             if self.process.poll() is not None:
@@ -96,4 +113,4 @@ class Daemon:
             places = [line.split()[1] for line in f]
         for place in reversed(places):
             if place.startswith(top + "/"):
-                subprocess.run(["umount", "-l", place], check=False)
+                unmount(place)

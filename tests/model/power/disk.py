@@ -26,7 +26,7 @@ ROOT = 1
 PIECES = (4096, 512)
 DATA, META = "w", "tp"
 POLICIES = ("all", "none", "prefix", "random", "random", "one missing", "one missing", "one kept",
-            "names without data", "data without names")
+            "directory missing", "directory kept", "names without data", "data without names")
 
 
 class Record:
@@ -61,8 +61,9 @@ def read_log(path):
 class Inode:
     """A file or a directory: what is durable, and what came after it."""
 
-    def __init__(self, is_dir):
+    def __init__(self, is_dir, is_fifo=False):
         self.is_dir = is_dir
+        self.is_fifo = is_fifo  # or a socket
         self.data = bytearray()
         self.entries = {}
         # Of a file: (position, type, offset, data or length); of a directory: Change.
@@ -81,10 +82,9 @@ class Change:
 def change_file(data, kind, offset, what):
     """Apply a whole write, truncation or punch to a bytearray."""
     if kind == "w":
-        end = offset + len(what)
-        if len(data) < end:
-            data.extend(bytes(end - len(data)))
-        data[offset:end] = what
+        if len(data) < offset:
+            data.extend(bytes(offset - len(data)))
+        data[offset:offset + len(what)] = what
     elif kind == "t":
         if what < len(data):
             del data[what:]
@@ -115,8 +115,8 @@ class Disk:
             self.inodes[d].pending.append(change)
 
     def _apply(self, r):
-        if r.type in "FD":
-            self.inodes[r.inode] = Inode(r.type == "D")
+        if r.type in "FDP":
+            self.inodes[r.inode] = Inode(r.type == "D", r.type == "P")
             self._change([(r.dir, r.name, r.inode)])
         elif r.type == "l":
             self._change([(r.dir, r.name, r.inode)])
@@ -173,7 +173,9 @@ class Disk:
                 named.update(i.entries.values())
                 named.update(child for c in i.pending for _, _, child in c.effects)
         pending = sorted(n for n, i in self.inodes.items() if i.pending and n in named)
-        one = rng.choice(pending) if pending else None
+        some = {rng.choice(pending)} if pending else set()
+        if policy.startswith("directory"):
+            some = self._beside(some)
         until = rng.randint(max(0, self.position - 200), self.position)
         piece = rng.choice(PIECES)
 
@@ -181,10 +183,10 @@ class Disk:
             """Of one inode: "all", "none", "prefix" or "random"."""
             if policy in ("all", "none", "prefix", "random"):
                 return policy
-            if policy == "one missing":
-                return "all" if number != one else rng.choice(("none", "random"))
-            if policy == "one kept":
-                return "none" if number != one else "all"
+            if policy.endswith(" missing"):
+                return "all" if number not in some else rng.choice(("none", "random"))
+            if policy.endswith(" kept"):
+                return "none" if number not in some else "all"
             names = policy == "names without data"
             return "all" if self.inodes[number].is_dir == names else "none"
 
@@ -199,6 +201,9 @@ class Disk:
                 elif self.inodes[child].is_dir:
                     os.mkdir(there, 0o700)
                     fill(child, there)
+                elif self.inodes[child].is_fifo:
+                    os.mkfifo(there)
+                    made[child] = there
                 else:
                     made[child] = there
                     with open(there, "wb", opener=lambda p, f: os.open(p, f, 0o600)) as f:
@@ -207,16 +212,27 @@ class Disk:
 
         fill(ROOT, target)
         text = policy
-        if policy in ("one missing", "one kept"):
-            text += f": {self.name_of(one)}"
+        if some and policy.endswith((" missing", " kept")):
+            text += f": {self.name_of(min(some))}"
         elif policy == "prefix":
             text += f": up to record {until}"
         return text + (f", pieces of {piece}" if piece != 4096 else "")
 
+    def _beside(self, some):
+        """The directories that have these inodes, with all that is in them."""
+        found = set()
+        for n, i in self.inodes.items():
+            if i.is_dir:
+                inside = set(i.entries.values()) | {child for c in i.pending
+                                                    for _, _, child in c.effects}
+                if inside & some:
+                    found |= inside | {n}
+        return found - {None}
+
     def name_of(self, number):
         """The last name of an inode, for people."""
         for r in reversed(self.records[:self.position]):
-            if r.inode == number and r.type in "FDlr":
+            if r.inode == number and r.type in "FDPlr":
                 return os.fsdecode(r.other_name if r.type == "r" else r.name)
         return "the root" if number == ROOT else str(number)
 
@@ -244,10 +260,12 @@ class Disk:
 
     @staticmethod
     def _choose_data(inode, how, until, piece, rng):
+        if how == "none" or not inode.pending:
+            return inode.data
         data = bytearray(inode.data)
         if how == "random":
             choose_pieces(data, inode.pending, piece, rng)
-        elif how != "none":
+        else:
             for position, kind, offset, what in inode.pending:
                 if how == "all" or position < until:
                     change_file(data, kind, offset, what)

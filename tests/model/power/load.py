@@ -2,11 +2,12 @@
 """load.py DIR RECORDER SEED OPS - the load whose power cuts are replayed.
 
 Starts the daemon on DIR/recorded/state, where DIR/recorded is a mount of RECORDER (record_fs) that
-writes DIR/log. Two threads with a mount each write, sync, rename, remove, fork and discard, OPS
-operations each; a third calls the API: checkpoints, imports, removals, gc, gc --recompress.
-Halfway the daemon is killed and started again. Marks in the log tell what was promised
+writes DIR/log. Two threads with a mount each write, sync, link, rename, remove, fork and discard, OPS
+operations each; a third calls the API: checkpoints, imports, removals, gc, gc --recompress; a
+fourth has sandboxes and images (containers.py). Halfway the daemon is killed and started again. Marks in the log tell what was promised
 (oracle.py). At the end all is unmounted and DIR/log is whole.
 """
+import copy
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import tarfile
 import threading
 import time
 
+import containers
 from daemon import Daemon
 from oracle import content
 
@@ -23,6 +25,8 @@ FILES_MAX = 24
 WRITE_MAX = 64 << 10  # of one step
 # A file whose checkpoint has more content than goes to the database's log. Written in one step.
 LARGE = 12 << 20
+PAUSE = 0.04  # seconds at most between operations of a writer: what else happens takes longer
+OPS_PER_CONTAINER_OP = 8
 
 
 class Marks:
@@ -64,9 +68,24 @@ class Load:
         number = self.marks.begin(**mark)
         self.marks.end(number, result(self.daemon.varve(*args)))
 
+    def http(self, mark, method, path, body=None, result=lambda answer: True):
+        """The same without the command, which takes longer than most calls. Its result."""
+        number = self.marks.begin(**mark)
+        answer = result(self.daemon.api(method, path, body))
+        self.marks.end(number, answer)
+        return answer
+
 
 def root_of(answer):
     return answer["root"]
+
+
+class File:
+    """What a writer knows of a file, whichever names it has."""
+
+    def __init__(self, size):
+        self.size = size
+        self.xattrs = []
 
 
 class Writer:
@@ -77,7 +96,7 @@ class Writer:
         self.rng = rng
         self.name = name
         self.place = os.path.join(load.top, "m", name)
-        self.files = {}  # path: size
+        self.files = {}  # path: File
         self.dirs = {"": 0}
         self.tag = rng.randint(0, 1 << 30)
         self.made = 0
@@ -98,7 +117,7 @@ class Writer:
             self.load.call(mark, "mount", "empty", self.place)
         else:
             self.load.call({**mark, "of": of.name}, "fork", of.place, self.place)
-            self.files, self.dirs = dict(of.files), dict(of.dirs)
+            self.files, self.dirs = copy.deepcopy(of.files), dict(of.dirs)
 
     def discard(self):
         self.load.call({"api": "umount", "mount": self.name}, "umount", "--discard", self.place)
@@ -150,21 +169,22 @@ class Writer:
         """One operation."""
         rng = self.rng
         kind = rng.choices(("new", "over", "truncate", "sync", "syncdir", "rename", "replace",
-                            "unlink", "mkdir", "rmdir"), (20, 14, 4, 18, 5, 8, 8, 9, 4, 2))[0]
+                            "unlink", "mkdir", "rmdir", "link", "xattr"),
+                           (20, 14, 4, 18, 5, 8, 8, 9, 4, 2, 5, 6))[0]
         path = rng.choice(list(self.files)) if self.files else None
         if kind in ("new", "replace") or path is None:
             self.new_file(kind == "replace" and path)
         elif kind == "over":
-            size = self.files[path]
+            size = self.files[path].size
             offset = rng.choice((size, rng.randint(0, size), rng.randint(0, size // 4096) * 4096,
                                  size + rng.randint(1, 100000)))
             n = rng.choice((rng.randint(1, 300), rng.randint(1, 20000)))
             self.write_steps(self.pieces(path, offset, n), os.O_WRONLY, rng.random() < 0.4)
-            self.files[path] = max(size, offset + n)
+            self.files[path].size = max(size, offset + n)
         elif kind == "truncate":
-            size = rng.randint(0, self.files[path] + 10000)
+            size = rng.randint(0, self.files[path].size + 10000)
             self.write_steps([["truncate", path, size]], os.O_WRONLY, rng.random() < 0.4)
-            self.files[path] = size
+            self.files[path].size = size
         elif kind == "sync":
             self.sync(path)
         elif kind == "syncdir":
@@ -173,6 +193,12 @@ class Writer:
             to = self.new_name()
             self.do([["rename", path, to]], lambda: os.rename(self.path(path), self.path(to)))
             self.files[to] = self.files.pop(path)
+        elif kind == "link" and len(self.files) < FILES_MAX:
+            to = self.new_name()
+            self.do([["link", path, to]], lambda: os.link(self.path(path), self.path(to)))
+            self.files[to] = self.files[path]
+        elif kind == "xattr":
+            self.xattr(path)
         elif kind == "unlink" or len(self.files) > FILES_MAX:
             self.do([["unlink", path]], lambda: os.unlink(self.path(path)))
             del self.files[path]
@@ -182,6 +208,21 @@ class Writer:
             self.dirs[d] = 0
         elif kind == "rmdir":
             self.remove_dir()
+
+    def xattr(self, path):
+        """Set one, or another value of one, or remove one."""
+        known = self.files[path].xattrs
+        if known and self.rng.random() < 0.3:
+            name = known.pop()
+            self.do([["xattr", path, name, None]],
+                    lambda: os.removexattr(self.path(path), f"user.{name}"))
+            return
+        name = self.rng.choice("abc")
+        value = f"{name}{self.made}" * self.rng.choice((1, 10, 300))
+        self.do([["xattr", path, name, value]],
+                lambda: os.setxattr(self.path(path), f"user.{name}", value.encode()))
+        if name not in known:
+            known.append(name)
 
     def new_file(self, replaces):
         rng = self.rng
@@ -197,7 +238,7 @@ class Writer:
         # What replaces a file is mostly synced before, as editors do.
         self.write_steps(steps, os.O_WRONLY | os.O_CREAT | os.O_EXCL,
                          rng.random() < (0.8 if replaces else 0.4))
-        self.files[path] = steps[-1][2] + steps[-1][3] if size else 0
+        self.files[path] = File(steps[-1][2] + steps[-1][3] if size else 0)
         if replaces:
             self.do([["rename", path, replaces]],
                     lambda: os.rename(self.path(path), self.path(replaces)))
@@ -217,6 +258,7 @@ def write_thread(load, writers, ops):
     first, rng = writers[0], writers[0].rng
     for n in range(1, ops + 1):
         rng.choice(writers).one()
+        time.sleep(rng.random() * PAUSE)
         if n % 50 == 25 and len(writers) > 1:
             writers.pop().discard()
         elif n % 50 == 0:
@@ -241,6 +283,10 @@ def api_thread(load, calls, writing):
         else:
             load.call({"api": "gc"}, *kind.split())
         time.sleep(calls.rng.random() * 0.05)
+
+
+def container_thread(_, boxes, count):
+    boxes.some_more(count)
 
 
 class Calls:
@@ -279,6 +325,9 @@ def run_load(load, seed, ops):
     groups = [[Writer(load, random.Random(f"{seed} {name}"), name)] for name in ("a", "b")]
     for group in groups:
         group[0].mount()
+    load.call({"api": "import", "name": containers.BASE}, "import", containers.BASE, "dir",
+              containers.make_base(load.top), result=root_of)
+    boxes = containers.Containers(load, random.Random(f"{seed} containers"))
     calls = Calls(random.Random(f"{seed} api"))
     for part in range(2):
         if part:
@@ -288,6 +337,8 @@ def run_load(load, seed, ops):
         writing.set()
         threads = [threading.Thread(target=guarded, args=(load, write_thread, group, ops // 2))
                    for group in groups]
+        threads.append(threading.Thread(target=guarded, args=(load, container_thread, boxes,
+                                                              ops // 2 // OPS_PER_CONTAINER_OP)))
         api = threading.Thread(target=guarded, args=(load, api_thread, calls, writing))
         for t in [*threads, api]:
             t.start()

@@ -4,7 +4,8 @@ A mark is JSON. {"begin": K, ...} tells what is about to be done, {"end": K, "re
 was acknowledged. On a mount one thread does one thing at a time, "do", a list of steps:
 
     ["create", PATH] ["write", PATH, OFFSET, LENGTH, TAG] ["truncate", PATH, SIZE] ["mkdir", PATH]
-    ["rename", FROM, TO] ["unlink", PATH] ["rmdir", PATH] ["sync", PATH]
+    ["link", PATH, TO] ["xattr", PATH, NAME, VALUE or None] ["rename", FROM, TO] ["unlink", PATH]
+    ["rmdir", PATH] ["sync", PATH]
 
 So a mount has a history of states. What is found must be one of them, as the journal keeps the
 order of all operations: not before the last that an acknowledged fsync or checkpoint covers, not
@@ -13,7 +14,8 @@ later write made it: writes are made in place where they can, and what they chan
 disk though the journal's record of an operation before them is not. A mount may be lost until an
 fsync or a checkpoint has returned.
 
-Calls of the API are {"begin": K, "api": NAME, ...}; see Oracle._api_ended for those known.
+Calls of the API are {"begin": K, "api": NAME, ...}: Oracle has a method for the begin and the end
+of each. A sandbox is a mount, too, whose name is its id.
 """
 import base64
 import functools
@@ -39,14 +41,41 @@ def content(tag, offset, length):
 
 
 class File:
-    """A file in a state: the state that created it, which tells it from others, its bytes, and what
-    no fsync covers: [(state, offset, end, bytes of the file before)]."""
-    __slots__ = ("created", "data", "dirty")
+    """A file in a state: the state that created it, which tells it from others, its bytes, what no
+    fsync covers: [(state, offset, end, bytes of the file before)], and its xattrs. Names that are
+    links to one file have the same object."""
+    __slots__ = ("created", "data", "dirty", "xattrs")
 
-    def __init__(self, created, data=b"", dirty=()):
+    def __init__(self, created, data=b"", dirty=(), xattrs=None):
         self.created = created
         self.data = data
         self.dirty = dirty
+        self.xattrs = xattrs or {}
+
+
+class Found(bytes):
+    """What a file was found to have: its bytes, and which inode it is, and its xattrs."""
+    inode = None
+    xattrs = {}
+
+
+def names_of(tree, file):
+    return [p for p, f in tree.items() if f is not DIR and f.created == file.created]
+
+
+def replace(tree, file):
+    """The file as it is now, at each of its names."""
+    for path in names_of(tree, file):
+        tree[path] = file
+
+
+def fresh(tree):
+    """A tree that is as new, and durable: what a mount is made of."""
+    made = {}
+    for f in tree.values():
+        if f is not DIR and f.created not in made:
+            made[f.created] = File(("before", f.created), f.data, (), f.xattrs)
+    return {p: f and made[f.created] for p, f in tree.items()}
 
 
 def step(tree, do, number):
@@ -55,6 +84,12 @@ def step(tree, do, number):
     kind, path = do[0], do[1]
     if kind == "create":
         tree[path] = File(number)
+    elif kind == "link":
+        tree[do[2]] = tree[path]
+    elif kind == "xattr":
+        f = tree[path]
+        xattrs = {n: v for n, v in {**f.xattrs, do[2]: do[3]}.items() if v is not None}
+        replace(tree, File(f.created, f.data, f.dirty, xattrs))
     elif kind == "mkdir":
         tree[path] = DIR
     elif kind in ("unlink", "rmdir"):
@@ -68,12 +103,14 @@ def step(tree, do, number):
         offset, length, tag = do[2:]
         data = f.data.ljust(offset, b"\0")
         data = data[:offset] + content(tag, offset, length) + data[offset + length:]
-        tree[path] = File(f.created, data, f.dirty + ((number, offset, offset + length, f.data),))
+        replace(tree, File(f.created, data,
+                           f.dirty + ((number, offset, offset + length, f.data),), f.xattrs))
     elif kind == "truncate":
         f = tree[path]
-        tree[path] = File(f.created, f.data[:do[2]].ljust(do[2], b"\0"), f.dirty)
+        replace(tree, File(f.created, f.data[:do[2]].ljust(do[2], b"\0"), f.dirty, f.xattrs))
     elif kind == "sync" and isinstance(tree.get(path), File):
-        tree[path] = File(tree[path].created, tree[path].data)
+        f = tree[path]
+        replace(tree, File(f.created, f.data, (), f.xattrs))
     return tree
 
 
@@ -99,9 +136,10 @@ def data_fits(found, file, clean_upto, later=()):
 
 
 class History:
-    """The states of one mount. Index 0: as it was made."""
+    """The states of one mount, or of the directory `below` in it. Index 0: as it was made."""
 
-    def __init__(self, tree):
+    def __init__(self, tree, below=""):
+        self.below = below
         self.states = [tree]
         self.steps = [None]   # that led to each
         self.begun = 0        # the last state that may be there
@@ -138,7 +176,7 @@ class History:
             tree = self.states[n]
             wrong = self._differs(found, tree, most if exact else self.clean_upto,
                                   {} if exact else self._later_writes(n))
-            if not wrong or (n > least and self._is_part_of_write(found, n, wrong)):
+            if not wrong or (n > least and self._is_part_of_write(found, n)):
                 return None
             if why is None or len(wrong) < len(why[1]):
                 why = n, wrong
@@ -155,29 +193,25 @@ class History:
                 later.setdefault(f.created, []).append((do[2], do[2] + do[3], f.data))
         return later
 
-    def _is_part_of_write(self, found, n, wrong):
+    def _is_part_of_write(self, found, n):
         """Whether the step to state n is a write of which some first pages are there: the kernel
         makes several requests of one where it likes."""
         do = self.steps[n]
-        if do[0] != "write" or len(wrong) != 1 or not isinstance(found.get(do[1]), bytes):
+        if do[0] != "write" or not isinstance(found.get(do[1]), bytes):
             return False
-        path, offset, length = do[1:4]
-        later = self._later_writes(n)
-        others = {p: f for p, f in found.items() if p != path}
-        if self._differs(others, {p: f for p, f in self.states[n].items() if p != path},
-                         self.clean_upto, later):
-            return False
-        size = len(found[path])
-        before, after = self.states[n - 1][path], self.states[n][path]
+        size = len(found[do[1]])
+        before, after = self.states[n - 1][do[1]], self.states[n][do[1]]
         if not len(before.data) < size < len(after.data) or size % 4096:
             return False
-        part = File(after.created, after.data[:size], after.dirty)
-        return data_fits(found[path], part, self.clean_upto, later.get(after.created, ()))
+        tree = dict(self.states[n])
+        replace(tree, File(after.created, after.data[:size], after.dirty, after.xattrs))
+        return not self._differs(found, tree, self.clean_upto, self._later_writes(n))
 
     @staticmethod
     def _differs(found, tree, clean_upto, later):
         wrong = [f"{p} is missing" for p in tree if p not in found]
         wrong += [f"{p} should not be there" for p in found if p not in tree]
+        inodes = {}
         for path in found:
             want, got = tree.get(path, 0), found[path]
             if want == 0 or (want is DIR and got is DIR):
@@ -188,6 +222,12 @@ class History:
                 wrong.append(f"{path} has {len(got)} bytes, not {len(want.data)}")
             elif not data_fits(got, want, clean_upto, later.get(want.created, ())):
                 wrong.append(f"{path} has other data")
+            elif got.xattrs != want.xattrs:
+                wrong.append(f"{path} has xattrs {got.xattrs}, not {want.xattrs}")
+            elif inodes.setdefault(want.created, got.inode) != got.inode:
+                wrong.append(f"{path} is not the file that it was linked to")
+        if len({i for i in inodes.values()}) != len(inodes):
+            wrong.append("files are links to each other that were none")
         return wrong
 
 
@@ -198,12 +238,16 @@ class Oracle:
         self.marks = [(i, json.loads(bytes(r.data))) for i, r in enumerate(records)
                       if r.type == "M"]
         self.next = 0
-        self.open = {}       # begun and not acknowledged, by number
-        self.mounts = {}     # name: History
-        self.places = {}     # name: mountpoint
-        self.snapshots = {}  # name: root, acknowledged
-        self.maybe = set()   # snapshots that may be there, or may not
-        self.kept = {}       # snapshots of mounts: (history, first state, last state)
+        self.open = {}         # begun and not acknowledged, by number
+        self.mounts = {}       # name: History; of sandboxes, too
+        self.sandboxes = set() # ids of those acknowledged and not killed
+        self.snapshots = {}    # name: root, acknowledged
+        self.maybe = set()     # snapshots that may be there, or may not
+        self.kept = {}         # snapshots of mounts: (history, first state, last state)
+        self.images = {}       # snapshots that were built: {path: bytes of the file}
+        self.checkpoints = {}  # of sandboxes: {id: (sandbox, name)}
+        self.patches = {}      # {id: checkpoint}
+        self.builds = {}       # that have ended: {id: (state, a line of the log)}
 
     def advance(self, position):
         """To a cut at which the first `position` records have happened."""
@@ -212,62 +256,205 @@ class Oracle:
             self.next += 1
             if "begin" in mark:
                 self.open[mark["begin"]] = mark
-                self._begun(mark)
+                if "do" in mark:
+                    self.mounts[mark["mount"]].begin(mark["do"])
+                else:
+                    self._call("begin", mark)
             else:
-                self._ended(self.open.pop(mark["end"]), mark["result"])
+                m = self.open.pop(mark["end"])
+                if "do" in m:
+                    self.mounts[m["mount"]].end(m["do"])
+                else:
+                    self._call("end", m, mark["result"])
 
-    def _begun(self, m):
-        if "do" in m:
-            self.mounts[m["mount"]].begin(m["do"])
-        elif m["api"] == "mount":
-            old = self.mounts.get(m.get("of"))
-            tree = {} if old is None else old.states[old.ended]
-            if old is not None:  # all of it is durable, as the mount is made of a checkpoint
-                tree = {p: f and File(("before", f.created), f.data)
-                        for p, f in tree.items()}
-            self.mounts[m["mount"]] = History(tree)
-            self.places[m["mount"]] = m["place"]
-        elif m["api"] == "umount":
-            self.mounts[m["mount"]].may_be_gone = True
-        elif m["api"] == "checkpoint":
-            m["least"] = self.mounts[m["mount"]].ended
-            self.maybe.add(m["name"])
-        elif m["api"] in ("import", "rm"):
-            self.maybe.add(m["name"])
+    def _call(self, when, m, *result):
+        method = getattr(self, f"_{when}_{m['api'].replace('-', '_')}", None)
+        if method:
+            method(m, *result)
 
-    def _ended(self, m, result):
-        if result is None:  # it failed, as it may while the daemon is killed
-            return
-        if "do" in m:
-            self.mounts[m["mount"]].end(m["do"])
-            return
-        api, mount = m["api"], self.mounts.get(m.get("mount"))
-        if api == "mount" and m.get("of"):
+    def is_open(self, api, **members):
+        return any(m.get("api") == api and all(m.get(k) == v for k, v in members.items())
+                   for m in self.open.values())
+
+    # ---- mounts ----
+
+    def _begin_mount(self, m):
+        old = self.mounts.get(m.get("of"))
+        self.mounts[m["mount"]] = History({} if old is None else fresh(old.states[old.ended]))
+
+    def _end_mount(self, m, _):
+        if m.get("of"):  # all of it is durable, as the mount is made of a checkpoint
             old = self.mounts[m["of"]]
             old.checkpointed(old.ended)
-        elif api == "umount":
-            mount.gone = True
-        elif api == "checkpoint":
-            mount.checkpointed(m["least"])
-            self.kept[m["name"]] = mount, m["least"], mount.begun
-        if api in ("checkpoint", "import"):
-            self.maybe.discard(m["name"])
-            self.snapshots[m["name"]] = result
-        elif api == "rm":
-            self.maybe.discard(m["name"])
-            self.snapshots.pop(m["name"], None)
-            self.kept.pop(m["name"], None)
+
+    def _begin_umount(self, m):
+        self.mounts[m["mount"]].may_be_gone = True
+
+    def _end_umount(self, m, _):
+        self.mounts[m["mount"]].gone = True
+
+    # ---- snapshots ----
+
+    def _begin_checkpoint(self, m):
+        m["least"] = self.mounts[m["mount"]].ended
+        self.maybe.add(m["name"])
+
+    def _end_checkpoint(self, m, root):
+        mount = self.mounts[m["mount"]]
+        mount.checkpointed(m["least"])
+        self._end_import(m, root)
+        self.kept[m["name"]] = mount, m["least"], mount.begun
+
+    def _begin_import(self, m):
+        self.maybe.add(m["name"])
+
+    def _end_import(self, m, root):
+        self._end_rm(m, None)
+        self.snapshots[m["name"]] = root
+
+    def _begin_rm(self, m):
+        self.maybe.add(m["name"])
+
+    def _end_rm(self, m, _):
+        self.maybe.discard(m["name"])
+        for known in (self.snapshots, self.kept, self.images):
+            known.pop(m["name"], None)
+
+    def _begin_rename(self, m):
+        self.maybe |= {m["name"], m["to"]}
+
+    def _end_rename(self, m, _):
+        self._end_rm({"name": m["to"]}, None)
+        for known in (self.snapshots, self.kept, self.images):
+            if m["name"] in known:
+                known[m["to"]] = known[m["name"]]
+        self._end_rm(m, None)
 
     def snapshot_problems(self, found):
         """found: {name: (status, root)} as the daemon lists them."""
         problems = []
         for name, root in self.snapshots.items():
-            if name in found and found[name] != ("ready", root):
-                problems.append(f"snapshot {name} is {found[name]}, not ready with root {root}")
-            elif name not in found and name not in self.maybe:
+            if name in self.maybe:
+                continue
+            if name not in found:
                 problems.append(f"snapshot {name} is missing")
-        problems += [f"snapshot {name} should not be there" for name in found
-                     if name not in self.snapshots and name not in self.maybe]
-        problems += [f"snapshot {name} is still building" for name, (status, _) in found.items()
-                     if status == "building"]
+            elif found[name] != ("ready", root):
+                problems.append(f"snapshot {name} is {found[name]}, not ready with root {root}")
+        for name, (status, _) in found.items():
+            if name not in self.snapshots and name not in self.maybe:
+                problems.append(f"snapshot {name} should not be there")
+            if status == "building":
+                problems.append(f"snapshot {name} is still building")
+        for m in self.open.values():
+            problems += self._rename_problems(m, found)
+        return problems
+
+    def _rename_problems(self, m, found):
+        """A name that moves belongs to one of the two at any moment, and the snapshot has one."""
+        if m.get("api") == "build" and m["name"] in self.snapshots:
+            return [] if m["name"] in found else [f"the name {m['name']} is lost"]
+        if m.get("api") != "rename":
+            return []
+        name, to = m["name"], m["to"]
+        before = ("ready", self.snapshots[name])
+        replaced = ("ready", self.snapshots[to]) if to in self.snapshots else None
+        now = found.get(name), found.get(to)
+        return [] if now in ((before, replaced), (None, before)) else \
+            [f"{name} was to be renamed to {to}, and they are {now}"]
+
+    def interrupted(self):
+        """Checkpoints that are not ready for certain: [(name or id, history, first state, last)]. If
+        one is ready in the end, it has what the mount had in one of these states."""
+        return [(m["name"], h, m["least"], h.begun) for m in self.open.values()
+                if m.get("api") == "checkpoint" and (h := self.mounts[m["mount"]])] + \
+            [(c, *self.kept[c]) for c in self.checkpoints if c in self.maybe and c in self.kept]
+
+    # ---- images ----
+
+    def _begin_build(self, m):
+        self.maybe.add(m["name"])
+
+    def _end_build(self, m, result):
+        self.builds[result["build"]] = result["state"], m["line"]
+        if result["state"] == "ready":
+            self._end_import(m, result["root"])
+            self.images[m["name"]] = {p: content(*of) for p, of in m["files"].items()}
+        elif m["name"] in self.snapshots:
+            self.maybe.discard(m["name"])
+
+    # ---- sandboxes ----
+
+    def _checkpoint_tree(self, checkpoint):
+        if checkpoint not in self.kept:
+            return {}
+        history, _, most = self.kept[checkpoint]
+        return fresh(history.states[most])
+
+    def _end_sandbox(self, m, sandbox):
+        self.sandboxes.add(sandbox)
+        if m["of"]:
+            self._end_ready({"checkpoint": m["of"]}, None)
+        tree = self._checkpoint_tree(m["of"])
+        for name, *of in m["patched"]:
+            tree[name] = File(("patched", name), content(of[0], 0, of[1]))
+        self.mounts[sandbox] = History(tree, "work")
+
+    def _begin_kill(self, m):
+        self.mounts[m["mount"]].may_be_gone = True
+
+    def _end_kill(self, m, _):
+        self.mounts[m["mount"]].gone = True
+        self.sandboxes.discard(m["mount"])
+
+    def _begin_sandbox_checkpoint(self, m):
+        m["least"] = self.mounts[m["mount"]].ended
+
+    def _end_sandbox_checkpoint(self, m, checkpoint):
+        mount = self.mounts[m["mount"]]
+        mount.durable = True  # its record is there before the checkpoint's
+        self.maybe.add(checkpoint)
+        self.kept[checkpoint] = mount, m["least"], mount.begun
+        self.checkpoints[checkpoint] = m["mount"], m["name"]
+
+    def _end_ready(self, m, _):
+        if m["checkpoint"] in self.maybe:
+            self.maybe.discard(m["checkpoint"])
+            mount, least, _ = self.kept[m["checkpoint"]]
+            mount.checkpointed(least)
+
+    def _begin_restore(self, m):
+        m["after"] = History(self._checkpoint_tree(m["checkpoint"]), "work")
+        m["after"].durable = True
+
+    def _end_restore(self, m, _):
+        self._end_ready(m, None)
+        self.mounts[m["mount"]] = m["after"]
+
+    def _begin_drop(self, m):  # of a checkpoint
+        self.kept.pop(m["checkpoint"])
+        self.maybe.discard(m["checkpoint"])
+
+    def _end_drop(self, m, _):
+        del self.checkpoints[m["checkpoint"]]
+        self.patches = {p: c for p, c in self.patches.items() if c != m["checkpoint"]}
+
+    def _end_patch(self, m, patch):
+        self.patches[patch] = m["checkpoint"]
+
+    def histories(self, mount):
+        """Of a mount: one, or while it is restored two, of which either may be found."""
+        return [self.mounts[mount]] + [m["after"] for m in self.open.values()
+                                       if m.get("api") == "restore" and m["mount"] == mount]
+
+    def sandbox_problems(self, found):
+        """found: the ids that the daemon lists."""
+        problems = []
+        for sandbox in self.sandboxes - found:
+            h = self.mounts[sandbox]
+            if h.durable and not h.may_be_gone:
+                problems.append(f"sandbox {sandbox} is missing")
+        known = {s for s in self.mounts if s.startswith("sb-") and not self.mounts[s].gone}
+        unknown = found - known
+        if len(unknown) > sum(m.get("api") == "sandbox" for m in self.open.values()):
+            problems.append(f"sandboxes {unknown} should not be there")
         return problems
