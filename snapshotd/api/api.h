@@ -215,8 +215,6 @@ int api_share_failure(struct api_call *c, bool opening, int rc);
 /* The open remote of a name (remotes_release), or a failure with its status set. */
 MUST_CHECK int api_remote_get(struct api_call *c, const char *name, struct remote **out,
 			      struct error *err);
-/* Where a snapshot is shared: [{"remote", "id"}]. NULL: out of memory. */
-json_t *api_shares_json(struct api_call *c, const char *snapshot_id);
 
 /* SnapshotInfo, with the manifest that it was built from. A new reference, or NULL. */
 json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s);

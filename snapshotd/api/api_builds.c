@@ -7,6 +7,7 @@
 #include "snapshotd/build/image_cache.h"
 #include "snapshotd/build/manifest.h"
 #include "store/base/log.h"
+#include "store/share/places.h"
 
 json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s)
 {
@@ -18,7 +19,7 @@ json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s)
 	if (!failed && m)
 		failed = json_object_set(j, "manifest", m);
 	if (!failed)
-		failed = json_object_set_new(j, "remotes", api_shares_json(c, s->id));
+		failed = json_object_set_new(j, "remotes", share_places(c->api->store->kv, s->id));
 	json_decref(m);
 	if (failed) {
 		json_decref(j);

@@ -36,40 +36,6 @@ int api_remote_get(struct api_call *c, const char *name, struct remote **out, st
 	return api_share_failure(c, true, remotes_get(c->api->remotes, name, out, err));
 }
 
-/* ---- where a snapshot is ---- */
-
-struct shares {
-	struct store *store;
-	const char *snapshot_id;
-	json_t *list;
-};
-
-static int add_share(void *arg, const char *name, const char *bucket,
-		     const struct object_counts *counts)
-{
-	struct shares *s = arg;
-	char id[SHARE_ID_SIZE];
-	struct share_id remote;
-
-	(void)counts;
-	if (!*bucket || share_ids_to(s->store->kv, bucket, s->snapshot_id, &remote) < 0)
-		return 0;
-	share_id_text(&remote, id);
-	return json_array_append_new(s->list, json_pack("{s:s, s:s}", "remote", name, "id", id)) < 0
-		       ? -ENOMEM
-		       : 0;
-}
-
-json_t *api_shares_json(struct api_call *c, const char *snapshot_id)
-{
-	struct shares s = { c->api->store, snapshot_id, json_array() };
-
-	if (s.list && remotes_each_seen(c->api->remotes, add_share, &s) == 0)
-		return s.list;
-	json_decref(s.list);
-	return NULL;
-}
-
 /* ---- what is in a bucket ---- */
 
 /* The snapshot of this store that is the same: its id, or "". */

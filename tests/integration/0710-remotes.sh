@@ -4,7 +4,7 @@
 # Two daemons, each with a store of its own, share snapshots through a directory: push, pull,
 # REMOTE:NAME wherever a snapshot is named, and what fails.
 . "${0%/*}/lib.sh"
-need root fuse curl jq runc busybox
+need root fuse curl jq runc busybox python3
 file -L "$(command -v busybox)" | grep -q static || skip_all 'needs busybox-static'
 need_space 2500
 
@@ -87,6 +87,7 @@ is 'and listed there' "$(b --json snapshots --remote main | jq -r '.[] | "\(.nam
 	"app $(varve --json show app | jq -r .fileCount) null"
 like 'pushed again it is there already' "$(varve push app main)" 'already'
 is 'it shows where it is shared' "$(api GET /api/snapshots | jq -r '.[] | select(.name == "app").remotes[].remote')" main
+is 'as the store says by itself' "$(varve --json --store "$STATE" show app | jq -r '.remotes[].remote')" main
 ok 'the other host pulls it' b pull main:app
 is 'with the same tree' "$(b --json show app | jq -r .root)" "$(root_of app)"
 ok 'and mounts it' b mount app "$T/mnt"
@@ -139,6 +140,40 @@ like 'rm says that another name is left' "$(varve rm main:again 2>&1)" 'other na
 ok 'and deletes with the last' varve rm "main:$long"
 is 'the list has the rest' "$(varve --json snapshots --remote main | jq length)" 5
 not_ok 'what was removed is not pulled' b pull "main:$long"
+
+ok 'the library for Python does it all' env PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$SRC/tools/sdk/python" \
+	URL="file://$T/python" python3 -c '
+import asyncio, os
+from varve import (AsyncRemotes, AsyncSnapshots, ConflictError, NotFoundError, Remotes, Snapshots)
+remotes, snapshots = Remotes(), Snapshots()
+def refused(kind, call, *args, **options):
+    try:
+        call(*args, **options)
+    except kind:
+        return True
+assert remotes.add("py", os.environ["URL"]).bucket
+assert [r.name for r in remotes.list()] == ["main", "py"]
+assert remotes.check("py").usable
+pushed = snapshots.push("mine", "py")
+assert (pushed.name, pushed.existed, pushed.bytes > 0) == ("mine", False, True)
+assert snapshots.get("mine").remotes["py"] == pushed.id
+assert refused(ConflictError, snapshots.push, "app", "py", "mine", replace=False)
+assert refused(NotFoundError, snapshots.push, "none", "py")
+assert refused(NotFoundError, snapshots.pull, "py", "none")
+assert refused(ConflictError, snapshots.pull, "py", "mine", "app2")
+assert snapshots.pull("py", "mine", "python").root == snapshots.get("mine").root
+assert [(s.name, s.id) for s in remotes.snapshots("py")] == [("mine", pushed.id)]
+async def again():
+    remotes, snapshots = AsyncRemotes(), AsyncSnapshots()
+    assert (await snapshots.push("app", "py", "other")).name == "other"
+    assert (await snapshots.pull("py", "other", "async")).name == "async"
+    assert len(await remotes.snapshots("py")) == 2
+    assert await remotes.delete("py", "other")
+    assert (await remotes.check("py")).usable and len(await remotes.list()) == 2
+asyncio.run(again())
+assert remotes.delete("py", "mine")
+remotes.remove("py")
+'
 
 # --- a large one: interrupted, cancelled, bounded ---
 mkdir "$T/big" && head -c ${BIG}000000 /dev/urandom >"$T/big/file"

@@ -51,7 +51,8 @@ int snapshot_print(const struct cli *cli, const json_t *o)
 		if (json_object_get(o, first[i]))
 			json_object_set(copy, first[i], json_object_get(o, first[i]));
 	json_object_foreach((json_t *)(uintptr_t)o, key, v) {
-		bool empty = json_is_null(v) || (json_is_string(v) && !json_string_length(v));
+		bool empty = json_is_null(v) || (json_is_string(v) && !json_string_length(v)) ||
+			     (json_is_array(v) && !json_array_size(v));
 		/* checkpointId repeats the id, for the sake of API clients. */
 		if (json_object_get(copy, key) || empty || strcmp(key, "checkpointId") == 0)
 			continue;

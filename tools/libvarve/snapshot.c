@@ -119,6 +119,80 @@ int varve_snapshot_delete(struct varve_client *c, const char *name_or_id, struct
 	return connection_run(c, &call, NULL, err, "/api/snapshots/%s", name_or_id);
 }
 
+/* ---- remotes ---- */
+
+/* An object of n pairs of member and text; pairs without a text are left out. NULL: no UTF-8. */
+static json_t *texts(const char *const *pairs, size_t n)
+{
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < n && o; i++) {
+		const char *text = pairs[2 * i + 1];
+
+		if (text && json_object_set_new(o, pairs[2 * i], json_string(text)) < 0) {
+			json_decref(o);
+			o = NULL;
+		}
+	}
+	return o;
+}
+
+static int not_text(struct varve_error *err)
+{
+	struct error why = ERROR_INIT;
+
+	return image_report(&why, error_set(&why, -EINVAL, "a text is not UTF-8"), err);
+}
+
+int varve_snapshot_push(struct varve_client *c, const char *name_or_id, const char *remote,
+			const char *name, struct varve_error *err)
+{
+	const char *const pairs[] = { "remote", remote, "name", name };
+
+	CLEANUP(json_decref_p) json_t *body = texts(pairs, 2);
+	struct call call = { .method = "POST", .body = body, .fd = -1 };
+
+	return body ? connection_run(c, &call, NULL, err, "/api/snapshots/%s/push", name_or_id)
+		    : not_text(err);
+}
+
+int varve_snapshot_pull(struct varve_client *c, const char *remote, const char *reference,
+			const char *name, struct varve_snapshot **out, struct varve_error *err)
+{
+	const char *const pairs[] = { "remote", remote, "snapshot", reference, "name", name };
+	CLEANUP(json_decref_p) json_t *body = texts(pairs, 3);
+	struct call call = { .method = "POST", .body = body, .fd = -1 };
+	void *record = NULL;
+	json_t *j = NULL;
+	int r = body ? connection_run(c, &call, &j, err, "/api/snapshots/pull") : not_text(err);
+
+	if (r == 0)
+		r = record_new(&type, j, &record, err);
+	if (r == 0 && out)
+		*out = record;
+	else
+		record_free(record);
+	return r;
+}
+
+int varve_remote_add(struct varve_client *c, const char *name, const char *url,
+		     struct varve_error *err)
+{
+	const char *const pairs[] = { "name", name, "url", url };
+
+	CLEANUP(json_decref_p) json_t *body = texts(pairs, 2);
+	struct call call = { .method = "POST", .body = body, .fd = -1 };
+
+	return body ? connection_run(c, &call, NULL, err, "/api/remotes") : not_text(err);
+}
+
+int varve_remote_remove(struct varve_client *c, const char *name, struct varve_error *err)
+{
+	struct call call = { .method = "DELETE", .fd = -1 };
+
+	return connection_run(c, &call, NULL, err, "/api/remotes/%s", name);
+}
+
 void varve_snapshot_free(struct varve_snapshot *s)
 {
 	record_free(s);

@@ -312,6 +312,22 @@ VARVE_API VARVE_MUST_CHECK int varve_snapshot_get(struct varve_client *c, const 
 						  struct varve_error *err);
 VARVE_API VARVE_MUST_CHECK int varve_snapshot_delete(struct varve_client *c, const char *name_or_id,
 						     struct varve_error *err);
+/*
+ * Put a snapshot into a remote (a bucket that the daemon knows), or take one from there, by its
+ * name or id there. name: of the copy; NULL: the same, "": none. *out may be NULL.
+ */
+VARVE_API VARVE_MUST_CHECK int varve_snapshot_push(struct varve_client *c, const char *name_or_id,
+						   const char *remote, const char *name,
+						   struct varve_error *err);
+VARVE_API VARVE_MUST_CHECK int varve_snapshot_pull(struct varve_client *c, const char *remote,
+						   const char *reference, const char *name,
+						   struct varve_snapshot **out,
+						   struct varve_error *err);
+/* Make a bucket known under a name: s3://BUCKET[/PREFIX] or file:///DIR; or forget it. */
+VARVE_API VARVE_MUST_CHECK int varve_remote_add(struct varve_client *c, const char *name,
+						const char *url, struct varve_error *err);
+VARVE_API VARVE_MUST_CHECK int varve_remote_remove(struct varve_client *c, const char *name,
+						   struct varve_error *err);
 VARVE_API void varve_snapshot_free(struct varve_snapshot *s);
 VARVE_API void varve_snapshots_free(struct varve_snapshot **list);
 

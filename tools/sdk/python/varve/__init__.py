@@ -15,6 +15,7 @@ from .aio import (
     AsyncFiles,
     AsyncImages,
     AsyncProcess,
+    AsyncRemotes,
     AsyncSandbox,
     AsyncSnapshots,
 )
@@ -33,6 +34,7 @@ from .errors import (
     WaitTimeoutError,
 )
 from .image import Image
+from .remotes import Remotes
 from .sandbox import Exec, Files, Process, Sandbox
 from .snapshots import Builds, Images, Snapshots
 from .types import (
@@ -46,6 +48,10 @@ from .types import (
     ImageInfo,
     Output,
     PatchInfo,
+    PushResult,
+    RemoteCheck,
+    RemoteInfo,
+    RemoteSnapshot,
     SandboxInfo,
     SnapshotInfo,
 )
@@ -59,6 +65,7 @@ __all__ = [
     "AsyncFiles",
     "AsyncImages",
     "AsyncProcess",
+    "AsyncRemotes",
     "AsyncSandbox",
     "AsyncSnapshots",
     "AuthenticationError",
@@ -85,6 +92,11 @@ __all__ = [
     "Output",
     "PatchInfo",
     "Process",
+    "PushResult",
+    "RemoteCheck",
+    "RemoteInfo",
+    "RemoteSnapshot",
+    "Remotes",
     "Sandbox",
     "SandboxInfo",
     "SnapshotInfo",

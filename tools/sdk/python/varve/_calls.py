@@ -224,6 +224,43 @@ def snapshot_change(snapshot: str, /, **change: Any) -> Call:
     return _send("PATCH", f"/api/snapshots/{quote(snapshot)}", change)
 
 
+def snapshot_push(name: str, remote: str, remote_name: Optional[str], replace: bool) -> Call:
+    body = without_none(remote=remote, name=remote_name, noReplace=None if replace else True)
+    return _send("POST", f"/api/snapshots/{quote(name)}/push", body)
+
+
+def snapshot_pull(remote: str, snapshot: str, name: Optional[str]) -> Call:
+    body = without_none(remote=remote, snapshot=snapshot, name=name)
+    return _send("POST", "/api/snapshots/pull", body)
+
+
+# Remotes
+
+
+def remote_add(name: str, url: str, **settings: Any) -> Call:
+    return _send("POST", "/api/remotes", {"name": name, "url": url, **settings})
+
+
+def remote_list() -> Call:
+    return _get("/api/remotes")
+
+
+def remote_remove(name: str) -> Call:
+    return _delete(f"/api/remotes/{quote(name)}")
+
+
+def remote_check(name: str) -> Call:
+    return Call("POST", f"/api/remotes/{quote(name)}/check")
+
+
+def remote_snapshots(name: str) -> Call:
+    return Call("GET", f"/api/remotes/{quote(name)}/snapshots")
+
+
+def remote_snapshot_delete(name: str, reference: str) -> Call:
+    return _delete(f"/api/remotes/{quote(name)}/snapshots/{quote(reference)}")
+
+
 def image_build(image: Image, force: bool) -> Call:
     body = {"image": image.to_dict()}
     return _with_events(_send("POST", "/api/images", body, _force(force)))

@@ -51,6 +51,10 @@ from .types import (
     ImageInfo,
     Output,
     PatchInfo,
+    PushResult,
+    RemoteCheck,
+    RemoteInfo,
+    RemoteSnapshot,
     SandboxInfo,
     SnapshotInfo,
 )
@@ -467,6 +471,25 @@ class AsyncSnapshots:
         call = _calls.snapshot_change(name, **change)
         return SnapshotInfo.from_json(await self._client.request(call))
 
+    async def push(
+        self,
+        name: str,
+        remote: str,
+        remote_name: Optional[str] = None,
+        *,
+        replace: bool = True,
+    ) -> PushResult:
+        """Put a snapshot into a remote, under its own name or another one ("": none).
+        ConflictError: the name stands for another one there, and replace is False."""
+        call = _calls.snapshot_push(name, remote, remote_name, replace)
+        return PushResult.from_json(await self._client.request(call))
+
+    async def pull(self, remote: str, snapshot: str, name: Optional[str] = None) -> SnapshotInfo:
+        """Take a snapshot from a remote, by its name or id there, under the name that it has there
+        or another one ("": none). ConflictError: another snapshot has the name."""
+        call = _calls.snapshot_pull(remote, snapshot, name)
+        return SnapshotInfo.from_json(await self._client.request(call))
+
     async def wait_until_ready(
         self, name: str, *, timeout: Optional[float] = None
     ) -> SnapshotInfo:
@@ -477,6 +500,62 @@ class AsyncSnapshots:
             if is_ready(snapshot):
                 return snapshot
             await asyncio.sleep(polling.pause())
+
+
+class AsyncRemotes:
+    """Buckets that snapshots are shared in, as Remotes."""
+
+    def __init__(self, client: Optional[AsyncClient] = None) -> None:
+        self._client = client or AsyncClient()
+
+    async def add(
+        self,
+        name: str,
+        url: str,
+        *,
+        endpoint: Optional[str] = None,
+        region: Optional[str] = None,
+        read_only: bool = False,
+        path_style: bool = False,
+        proxy: Optional[str] = None,
+        ca_file: Optional[str] = None,
+        credentials: Optional[str] = None,
+    ) -> RemoteInfo:
+        """Make a bucket known: s3://BUCKET[/PREFIX], or file:///DIR of the daemon's host."""
+        settings = without_none(
+            endpoint=endpoint,
+            region=region,
+            readOnly=read_only,
+            pathStyle=path_style,
+            proxy=proxy,
+            caFile=ca_file,
+            credentials=credentials,
+        )
+        call = _calls.remote_add(name, url, **settings)
+        return RemoteInfo.from_json(await self._client.request(call))
+
+    async def list(self) -> List[RemoteInfo]:
+        values = await self._client.request(_calls.remote_list())
+        return [RemoteInfo.from_json(v) for v in values]
+
+    async def remove(self, name: str) -> None:
+        """Forget a remote. Nothing in the bucket changes."""
+        await self._client.send(_calls.remote_remove(name))
+
+    async def check(self, name: str) -> RemoteCheck:
+        """Try whether the bucket does all that is needed of it."""
+        return RemoteCheck.from_json(await self._client.request(_calls.remote_check(name)))
+
+    async def snapshots(self, name: str) -> List[RemoteSnapshot]:
+        """What the bucket has, by name."""
+        values = await self._client.request(_calls.remote_snapshots(name))
+        return [RemoteSnapshot.from_json(v) for v in values]
+
+    async def delete(self, name: str, snapshot: str) -> bool:
+        """Take a name away in the bucket, or delete a snapshot by its id there. Whether it was
+        deleted: it is when its last name goes."""
+        call = _calls.remote_snapshot_delete(name, snapshot)
+        return bool((await self._client.request(call))["deleted"])
 
 
 class AsyncImages:

@@ -11,7 +11,7 @@ from .client import Client, OnLog
 from .errors import BuildError
 from .image import Image
 from .sandbox import Polling
-from .types import BuildInfo, BuildLog, BuiltImage, ImageInfo, SnapshotInfo
+from .types import BuildInfo, BuildLog, BuiltImage, ImageInfo, PushResult, SnapshotInfo
 
 
 def is_ready(snapshot: SnapshotInfo) -> bool:
@@ -70,6 +70,25 @@ class Snapshots:
         return SnapshotInfo.from_json(
             self._client.request(_calls.snapshot_change(name, **change))
         )
+
+    def push(
+        self,
+        name: str,
+        remote: str,
+        remote_name: Optional[str] = None,
+        *,
+        replace: bool = True,
+    ) -> PushResult:
+        """Put a snapshot into a remote, under its own name or another one ("": none).
+        ConflictError: the name stands for another one there, and replace is False."""
+        call = _calls.snapshot_push(name, remote, remote_name, replace)
+        return PushResult.from_json(self._client.request(call))
+
+    def pull(self, remote: str, snapshot: str, name: Optional[str] = None) -> SnapshotInfo:
+        """Take a snapshot from a remote, by its name or id there, under the name that it has there
+        or another one ("": none). ConflictError: another snapshot has the name."""
+        call = _calls.snapshot_pull(remote, snapshot, name)
+        return SnapshotInfo.from_json(self._client.request(call))
 
     def wait_until_ready(self, name: str, *, timeout: Optional[float] = None) -> SnapshotInfo:
         """Wait for the end of its build. BuildError where it fails, WaitTimeoutError after

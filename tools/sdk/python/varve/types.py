@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 Json = Dict[str, Any]
 
@@ -232,6 +232,8 @@ class SnapshotInfo:
     root: str = ""
     """The digest of its tree."""
     size_bytes: int = 0
+    remotes: Mapping[str, str] = field(default_factory=dict)
+    """Where it is shared: the names of remotes, and its id in each."""
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -249,6 +251,96 @@ class SnapshotInfo:
             error=_str(value, "error"),
             build_id=_str(value, "buildID"),
             root=_str(value, "root"),
+            size_bytes=_int(value, "sizeBytes"),
+            remotes={_str(r, "remote"): _str(r, "id") for r in value.get("remotes") or []},
+            raw=value,
+        )
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What a push did. `existed`: the snapshot was there already."""
+
+    remote: str
+    id: str
+    """Of the snapshot in the bucket."""
+    name: str
+    existed: bool
+    chunks: int = 0
+    bytes: int = 0
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> PushResult:
+        return cls(
+            remote=_str(value, "remote"),
+            id=_str(value, "id"),
+            name=_str(value, "name"),
+            existed=value.get("existed") is True,
+            chunks=_int(value, "chunks"),
+            bytes=_int(value, "bytes"),
+            raw=value,
+        )
+
+
+@dataclass(frozen=True)
+class RemoteInfo:
+    """A bucket that the daemon knows. `bucket` is its id, empty until it has been opened."""
+
+    name: str
+    url: str
+    read_only: bool = False
+    bucket: str = ""
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> RemoteInfo:
+        return cls(
+            name=_str(value, "name"),
+            url=_str(value, "url"),
+            read_only=value.get("readOnly") is True,
+            bucket=_str(value, "bucket"),
+            raw=value,
+        )
+
+
+@dataclass(frozen=True)
+class RemoteCheck:
+    """What a check found: each of `checks` has name, result and text."""
+
+    usable: bool
+    checks: Sequence[Json] = ()
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> RemoteCheck:
+        return cls(
+            usable=value.get("usable") is True,
+            checks=value.get("checks") or [],
+            raw=value,
+        )
+
+
+@dataclass(frozen=True)
+class RemoteSnapshot:
+    """A snapshot in a bucket. `snapshot_id` is that of the same one in the store, or empty."""
+
+    name: str
+    id: str
+    remote: str
+    snapshot_id: str = ""
+    created_at: str = ""
+    size_bytes: int = 0
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> RemoteSnapshot:
+        return cls(
+            name=_str(value, "name"),
+            id=_str(value, "id"),
+            remote=_str(value, "remote"),
+            snapshot_id=_str(value, "snapshotID"),
+            created_at=_str(value, "createdAt"),
             size_bytes=_int(value, "sizeBytes"),
             raw=value,
         )

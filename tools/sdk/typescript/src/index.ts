@@ -33,7 +33,16 @@ export {
   type SandboxSettings,
   type Via,
 } from "./sandbox.js";
-export { Builds, Images, Snapshots, type ImageOptions, type SnapshotOptions } from "./snapshots.js";
+export { Remotes, type RemoteOptions } from "./remotes.js";
+export {
+  Builds,
+  Images,
+  Snapshots,
+  type ImageOptions,
+  type PullOptions,
+  type PushOptions,
+  type SnapshotOptions,
+} from "./snapshots.js";
 export type {
   BuildInfo,
   BuildLog,
@@ -46,6 +55,10 @@ export type {
   JsonObject,
   Output,
   PatchInfo,
+  PushResult,
+  RemoteCheck,
+  RemoteInfo,
+  RemoteSnapshot,
   SandboxInfo,
   SnapshotInfo,
 } from "./types.js";

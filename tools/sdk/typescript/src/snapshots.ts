@@ -7,12 +7,14 @@ import {
   toBuildInfo,
   toBuiltImage,
   toImageInfo,
+  toPushResult,
   toSnapshotInfo,
   type BuildInfo,
   type BuildLog,
   type BuiltImage,
   type ImageInfo,
   type JsonObject,
+  type PushResult,
   type SnapshotInfo,
 } from "./types.js";
 import { poll, type WaitOptions } from "./wait.js";
@@ -34,6 +36,22 @@ export interface ImageOptions {
   /** Build it even where it is cached. */
   force?: boolean;
   /** Give up waiting (the build goes on). */
+  signal?: AbortSignal;
+}
+
+export interface PushOptions {
+  /** In the bucket, instead of its own. */
+  name?: string;
+  /** false: fail where the name stands for another snapshot there. */
+  replace?: boolean;
+  /** Give up: the push ends. */
+  signal?: AbortSignal;
+}
+
+export interface PullOptions {
+  /** Of the local snapshot, instead of the one there. */
+  name?: string;
+  /** Give up: the pull ends. */
   signal?: AbortSignal;
 }
 
@@ -107,6 +125,32 @@ export class Snapshots {
   /** Protect a snapshot from deletion, or let it expire. */
   pin(name: string, pinned = true, options: { ttlSeconds?: number } = {}): Promise<SnapshotInfo> {
     return this.#change(name, { pinned, ttl: options.ttlSeconds });
+  }
+
+  /**
+   * Put a snapshot into a remote, under its own name or another one ("": none). ConflictError: the
+   * name stands for another one there, and replace is false.
+   */
+  async push(name: string, remote: string, options: PushOptions = {}): Promise<PushResult> {
+    const json = { remote, name: options.name, noReplace: options.replace === false };
+    const path = `${snapshotPath(name)}/push`;
+    const call: Call = { method: "POST", path, json, signal: options.signal };
+    return toPushResult(await this.#client.request<JsonObject>(call));
+  }
+
+  /**
+   * Take a snapshot from a remote, by its name or id there, under the name that it has there or
+   * another one ("": none). ConflictError: another snapshot has the name.
+   */
+  async pull(remote: string, snapshot: string, options: PullOptions = {}): Promise<SnapshotInfo> {
+    const json = { remote, snapshot, name: options.name };
+    const call: Call = {
+      method: "POST",
+      path: "/api/snapshots/pull",
+      json,
+      signal: options.signal,
+    };
+    return toSnapshotInfo(await this.#client.request<JsonObject>(call));
   }
 
   /** Wait for the end of its build. BuildError where it fails. */

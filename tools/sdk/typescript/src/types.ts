@@ -194,6 +194,8 @@ export interface SnapshotInfo {
   /** The digest of its tree. */
   readonly root: string;
   readonly sizeBytes: number;
+  /** Where it is shared: remotes, and its id in each. */
+  readonly remotes: { readonly remote: string; readonly id: string }[];
   readonly raw: JsonObject;
 }
 
@@ -210,6 +212,98 @@ export function toSnapshotInfo(raw: JsonObject): SnapshotInfo {
     error: str(raw, "error"),
     buildId: str(raw, "buildID"),
     root: str(raw, "root"),
+    sizeBytes: num(raw, "sizeBytes"),
+    remotes: ((raw["remotes"] ?? []) as JsonObject[]).map((r) => ({
+      remote: str(r, "remote"),
+      id: str(r, "id"),
+    })),
+    raw,
+  };
+}
+
+/** What a push did. */
+export interface PushResult {
+  readonly remote: string;
+  /** Of the snapshot in the bucket. */
+  readonly id: string;
+  readonly name: string;
+  /** It was there already. */
+  readonly existed: boolean;
+  readonly chunks: number;
+  readonly bytes: number;
+  readonly raw: JsonObject;
+}
+
+export function toPushResult(raw: JsonObject): PushResult {
+  return {
+    remote: str(raw, "remote"),
+    id: str(raw, "id"),
+    name: str(raw, "name"),
+    existed: raw["existed"] === true,
+    chunks: num(raw, "chunks"),
+    bytes: num(raw, "bytes"),
+    raw,
+  };
+}
+
+/** A bucket that the daemon knows. */
+export interface RemoteInfo {
+  readonly name: string;
+  readonly url: string;
+  readonly readOnly: boolean;
+  /** Its id; empty until it has been opened. */
+  readonly bucket: string;
+  readonly raw: JsonObject;
+}
+
+export function toRemoteInfo(raw: JsonObject): RemoteInfo {
+  return {
+    name: str(raw, "name"),
+    url: str(raw, "url"),
+    readOnly: raw["readOnly"] === true,
+    bucket: str(raw, "bucket"),
+    raw,
+  };
+}
+
+/** What a check found. */
+export interface RemoteCheck {
+  readonly usable: boolean;
+  readonly checks: { readonly name: string; readonly result: string; readonly text: string }[];
+  readonly raw: JsonObject;
+}
+
+export function toRemoteCheck(raw: JsonObject): RemoteCheck {
+  return {
+    usable: raw["usable"] === true,
+    checks: ((raw["checks"] ?? []) as JsonObject[]).map((c) => ({
+      name: str(c, "name"),
+      result: str(c, "result"),
+      text: str(c, "text"),
+    })),
+    raw,
+  };
+}
+
+/** A snapshot in a bucket. */
+export interface RemoteSnapshot {
+  readonly name: string;
+  readonly id: string;
+  readonly remote: string;
+  /** Of the same one in the store; empty where there is none. */
+  readonly snapshotId: string;
+  readonly createdAt: string;
+  readonly sizeBytes: number;
+  readonly raw: JsonObject;
+}
+
+export function toRemoteSnapshot(raw: JsonObject): RemoteSnapshot {
+  return {
+    name: str(raw, "name"),
+    id: str(raw, "id"),
+    remote: str(raw, "remote"),
+    snapshotId: str(raw, "snapshotID"),
+    createdAt: str(raw, "createdAt"),
     sizeBytes: num(raw, "sizeBytes"),
     raw,
   };

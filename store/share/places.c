@@ -1,0 +1,43 @@
+#include "store/share/places.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "store/kv/meta.h"
+#include "store/share/share_ids.h"
+
+struct places {
+	struct kv *kv;
+	const char *local;
+	json_t *list;
+};
+
+/* A remote's record, as remotes.h has it; the uuid is that of its bucket. */
+static int add_place(void *arg, const char *name, const void *value, size_t len)
+{
+	struct places *p = arg;
+	json_t *j = json_loadb(value, len, 0, NULL);
+	const char *bucket = json_string_value(json_object_get(j, "uuid"));
+	char id[SHARE_ID_SIZE];
+	struct share_id remote;
+	int rc = 0;
+
+	if (bucket && share_ids_to(p->kv, bucket, p->local, &remote) == 0) {
+		share_id_text(&remote, id);
+		if (json_array_append_new(p->list,
+					  json_pack("{s:s, s:s}", "remote", name, "id", id)) < 0)
+			rc = -ENOMEM;
+	}
+	json_decref(j);
+	return rc;
+}
+
+json_t *share_places(struct kv *kv, const char *local)
+{
+	struct places p = { kv, local, json_array() };
+
+	if (p.list && meta_each(kv, META_REMOTE, "", add_place, &p) == 0)
+		return p.list;
+	json_decref(p.list);
+	return NULL;
+}

@@ -1,0 +1,66 @@
+"""Remotes: buckets that snapshots are shared in."""
+from __future__ import annotations
+
+from typing import List, Optional
+
+from . import _calls
+from ._endpoint import without_none
+from .client import Client
+from .types import RemoteCheck, RemoteInfo, RemoteSnapshot
+
+
+class Remotes:
+    """Buckets that snapshots are shared in, by name. "REMOTE:NAME" stands for a snapshot in one
+    wherever a snapshot is named."""
+
+    def __init__(self, client: Optional[Client] = None) -> None:
+        self._client = client or Client()
+
+    def add(
+        self,
+        name: str,
+        url: str,
+        *,
+        endpoint: Optional[str] = None,
+        region: Optional[str] = None,
+        read_only: bool = False,
+        path_style: bool = False,
+        proxy: Optional[str] = None,
+        ca_file: Optional[str] = None,
+        credentials: Optional[str] = None,
+    ) -> RemoteInfo:
+        """Make a bucket known: s3://BUCKET[/PREFIX], or file:///DIR of the daemon's host."""
+        settings = without_none(
+            endpoint=endpoint,
+            region=region,
+            readOnly=read_only,
+            pathStyle=path_style,
+            proxy=proxy,
+            caFile=ca_file,
+            credentials=credentials,
+        )
+        call = _calls.remote_add(name, url, **settings)
+        return RemoteInfo.from_json(self._client.request(call))
+
+    def list(self) -> List[RemoteInfo]:
+        values = self._client.request(_calls.remote_list())
+        return [RemoteInfo.from_json(v) for v in values]
+
+    def remove(self, name: str) -> None:
+        """Forget a remote. Nothing in the bucket changes."""
+        self._client.send(_calls.remote_remove(name))
+
+    def check(self, name: str) -> RemoteCheck:
+        """Try whether the bucket does all that is needed of it."""
+        return RemoteCheck.from_json(self._client.request(_calls.remote_check(name)))
+
+    def snapshots(self, name: str) -> List[RemoteSnapshot]:
+        """What the bucket has, by name."""
+        values = self._client.request(_calls.remote_snapshots(name))
+        return [RemoteSnapshot.from_json(v) for v in values]
+
+    def delete(self, name: str, snapshot: str) -> bool:
+        """Take a name away in the bucket, or delete a snapshot by its id there. Whether it was
+        deleted: it is when its last name goes."""
+        call = _calls.remote_snapshot_delete(name, snapshot)
+        return bool((self._client.request(call))["deleted"])
