@@ -65,7 +65,7 @@ is "size" "$(stat -c %s "$T/b/big")" 40000000
 for _ in $(seq 100); do
 	status=$(varve --json show during 2>/dev/null | field .status)
 	[ "$status" = building ] || break
-	sleep 0.1
+	pause 0.1
 done
 like "the interrupted checkpoint is decided" "${status:-none}" '^(ready|failed|none)$'
 diag "status: ${status:-none}"

@@ -26,12 +26,12 @@ killed_daemon_ends() {
 	kill -9 "$DAEMON"
 	for ((i = 0; i < 100 * SLOW; i++)); do
 		[ -d "/proc/$DAEMON/task" ] && ! grep -qs '^State:.Z' "/proc/$DAEMON/status" || break
-		sleep 0.05
+		pause 0.05
 	done
 	# A zombie may have threads that hang.
 	for ((i = 0; i < 100 * SLOW; i++)); do
 		[ "$(find "/proc/$DAEMON/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)" -gt 1 ] || break
-		sleep 0.05
+		pause 0.05
 	done
 	local hung=$((i == 100 * SLOW))
 	[ $hung = 0 ] || abort_mount "$m"

@@ -25,7 +25,7 @@ all_begun() {
 	local i
 	for ((i = 0; i < 200; i++)); do
 		[ "$(find "$T/crowd" -name 'f.*' | wc -l)" -lt 200 ] || return 0
-		sleep 0.1
+		pause 0.1
 	done
 	return 1
 }

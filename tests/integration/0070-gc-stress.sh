@@ -64,7 +64,7 @@ holder() {
 		[ -n "$n" ] && mount_at "$n" "$T/hold" 2>/dev/null || { sleep 0.1 && continue; }
 		cp "$T/sums/$n" "$T/hold.sums" 2>/dev/null || cp "$T/sums/$n.gone" "$T/hold.sums"
 		mv "$T/sums/$n" "$T/sums/$n.gone" 2>/dev/null && varve rm "$n" >/dev/null
-		sleep 0.5
+		pause 0.5
 		(cd "$T/hold" && sha256sum -c --quiet "$T/hold.sums") >>"$T/errors" 2>&1
 		varve umount --discard "$T/hold" || echo "umount" >>"$T/errors"
 	done

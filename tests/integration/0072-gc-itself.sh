@@ -17,7 +17,7 @@ eventually() { # DESCRIPTION WANTED COMMAND...
 	for ((i = 0; i < 300 * SLOW; i++)); do
 		got=$("${@:3}")
 		[ "$got" = "$2" ] && break
-		sleep 0.1
+		pause 0.1
 	done
 	is "$1" "$got" "$2"
 }

@@ -45,12 +45,12 @@ is "nothing is done in the background at level 0" "$(grep -c recompressed "$T/da
 for how in kill_daemon stop_daemon; do
 	varve gc --recompress >"$T/gc.out" 2>&1 &
 	client=$!
-	sleep 0.5
+	pause 0.5
 	for ((i = 0; i < 300 * SLOW; i++)); do
 		[ $how = kill_daemon ] || grep -q 'a dictionary was made' "$T/daemon.log" && break
-		sleep 0.1
+		pause 0.1
 	done
-	sleep 0.5
+	pause 0.5
 	at_most "$how in the middle" "$(millis $how)" 3000
 	not_ok "the client is told" wait $client
 	start_daemon
@@ -92,7 +92,7 @@ kib=$(store_kib)
 start_daemon
 for ((i = 0; i < 1200 * SLOW; i++)); do
 	grep -q 'recompressed .* in the background' "$T/daemon.log" && break
-	sleep 0.1
+	pause 0.1
 done
 like "the daemon does it in the background" "$(grep 'in the background' "$T/daemon.log")" recompressed
 ok "the mount reads right then" is_right "$T/m"

@@ -38,7 +38,7 @@ warm() { # DIR FILE...
 			n=$(shared_opens "$dir")
 			cat "$dir/$f" >/dev/null || return
 			[ "$(shared_opens "$dir")" = "$n" ] || continue 2
-			sleep 0.05
+			pause 0.05
 		done
 		echo "$f is not passed through"
 		return 1

@@ -42,7 +42,7 @@ cat "$T/m/written" >/dev/null
 ok "a checkpoint of a large file" varve checkpoint "$T/m" written
 for ((i = 0; i < 600 * SLOW; i++)); do
 	[ "$(varve --json show written | field .status)" = ready ] && break
-	sleep 0.1
+	pause 0.1
 done
 keeps_to "written, read and sealed" "$(mib VmHWM)" $limit
 varve verify >"$T/.out" || fail "verify"

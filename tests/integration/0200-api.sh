@@ -143,7 +143,7 @@ cut_upload() { # NAME BYTES: send no more than so many; $client is who does
 		"http://localhost/api/snapshots/import?name=$1&format=tar" 2>/dev/null \
 		< <(head -c "$2" "$T/src.tar" && exec sleep 20) &
 	client=$!
-	sleep 0.2
+	pause 0.2
 }
 
 # A client that goes away in the middle, at any place: nothing is left of it.
@@ -287,7 +287,7 @@ echo three >"$T/m/new"
 reply 'one without waiting' 201 '"status":"(building|ready)"' POST "/api/mounts/$id/checkpoint" '{"name":"cp2"}'
 for _ in $(seq 100); do
 	[ "$(api GET /api/snapshots/cp2 | field .status)" = building ] || break
-	sleep 0.1
+	pause 0.1
 done
 reply '... is ready soon' 200 '"status":"ready"' GET /api/snapshots/cp2
 reply 'one that expires' 201 '"ttl":60' POST "/api/mounts/$id/checkpoint" '{"ttl":60,"wait":true}'

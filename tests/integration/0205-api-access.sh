@@ -159,7 +159,7 @@ python3 "$T/flood.py" "${URL##*:}" 600 $((60 * SLOW)) >"$T/flood" 2>&1 &
 flood=$!
 for ((i = 0; i < 600 * SLOW; i++)); do
 	grep -q held "$T/flood" && break
-	sleep 0.05
+	pause 0.05
 done
 is 'a client with the key is served beside 600 without' "$(tcp /api/stats)" 200
 wait $flood

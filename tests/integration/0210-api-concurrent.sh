@@ -80,7 +80,7 @@ leave() { # in the middle of an export, an import
 	curl -sS --unix-socket "$SOCK" http://x/api/snapshots/base/export 2>/dev/null | head -c 100000 >/dev/null
 	{
 		head -c 20000 "$T/src.tar"
-		sleep 0.3
+		pause 0.3
 	} | timeout 0.2 curl -sS --unix-socket "$SOCK" -T - -X POST \
 		"http://x/api/snapshots/import?name=left-$1-$2&format=tar" >/dev/null 2>&1
 }
@@ -88,7 +88,7 @@ collect() {
 	expect '200|409' POST /api/gc "{\"compact\":false}"
 	expect 200 POST /api/verify '{"snapshot":"base"}'
 	[[ $reply == *'"damaged":0'* ]] || echo "verify: $reply" >>"$T/wrong"
-	sleep 0.2
+	pause 0.2
 }
 
 expect 201 POST /api/snapshots/import "{\"name\":\"base\",\"source\":{\"dir\":\"$T/src\"}}"
@@ -119,7 +119,7 @@ head -c 20000000 /dev/urandom >"$T/once/file"
 expect 201 POST /api/snapshots/import "{\"name\":\"once\",\"source\":{\"dir\":\"$T/once\"}}"
 curl -sS --unix-socket "$SOCK" --limit-rate 10M -o "$T/once.tar" http://x/api/snapshots/once/export 2>"$T/once.err" &
 sending=$!
-sleep 0.3
+until_true 10 test -s "$T/once.tar"
 expect 204 DELETE /api/snapshots/once
 expect 200 POST /api/gc
 wait $sending

@@ -183,16 +183,20 @@ is 'cancelling what has ended is 409' "$code" 409
 
 # --- one build for many ---
 n=$(build_count)
-shared=$(image "$(run 'echo begun; sleep 3; date +%N >/when; echo done')")
+shared=$(image "$(run 'echo begun; until [ -e /go ]; do sleep 0.1; done; date +%N >/when; echo done')")
 pids=()
 for i in $(seq 50); do
 	create_events "many$i" "$shared" "$T/many$i" &
 	pids+=($!)
 done
+all_wait() { [ "$(grep -ls '"begun"' "$T"/many* | wc -l)" = 50 ]; }
+until_true 60 all_wait
+: >"$(awk -v d="$STATE/builds/" 'index($2, d) == 1 { print $2; exit }' /proc/mounts)/go"
 wait "${pids[@]}"
 is '50 at once are one build' "$(($(build_count) - n))" 1
-is '... all have the image' "$(for i in $(seq 50); do events result "$T/many$i" | jq -r .root; done | sort | uniq -c | awk '{ print $1 }')" 50
-is '... and the whole log' "$(for i in $(seq 50); do messages "$T/many$i" | grep -cE '^(begun|done)$'; done | sort | uniq -c | tr -s ' ')" ' 50 2'
+is '... all have the image' "$(for i in $(seq 50); do events result "$T/many$i"; done | jq -r .root | uniq -c | awk '{ print $1 }')" 50
+is '... and the whole log' "$(for i in $(seq 50); do events build_log "$T/many$i" |
+	grep -cE '"message":"(begun|done)"'; done | uniq -c | tr -s ' ')" ' 50 2'
 
 # --- force ---
 # shellcheck disable=SC2016
@@ -237,7 +241,7 @@ is '... and so does who was there' "$(messages "$T/live" | grep -c '^tick')" 6
 for i in 1 2; do start_endless "endless$i" && ends[i]=$build; done
 create queued "$(image "$(run 'echo never')")" async=1
 queued=$(get .buildID)
-sleep 0.3
+sleep 0.3 # in which it would begin
 ok 'no more run at a time than may' build_is "$queued" queued
 call DELETE "/api/builds/$queued"
 is 'a queued build is cancelled' "$code" 204

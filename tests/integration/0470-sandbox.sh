@@ -57,7 +57,7 @@ nothing_left_of() {
 	for ((i = 0; i < 50; i++)); do
 		left=$(left_of "$1")
 		[ -n "$left" ] || return 0
-		sleep 0.1
+		pause 0.1
 	done
 	echo "$left"
 	return 1
@@ -160,9 +160,11 @@ call POST "/$one/exec/run" -H 'Accept: text/event-stream' -d '{"cmd":"sh","args"
 is 'output as events, as it comes' "$(sed -n 's/^data: //p' <<<"$body" | jq -c .)" \
 	$'{"stream":"stdout","data":"out\\n"}\n{"stream":"stderr","data":"err\\n"}\n{"exitCode":3,"stdout":"","stderr":""}'
 
-async=$(api POST "/api/sandboxes/$one/exec/run-async" '{"cmd":"sh","args":["-c","sleep 1; echo done; exit 4"]}' | field .execId)
+async=$(api POST "/api/sandboxes/$one/exec/run-async" '{"cmd":"sh","args":["-c","until [ -e /tmp/go ]; do sleep 0.1; done; echo done; exit 4"]}' | field .execId)
 reply 'asynchronous: it runs' 200 '"running":true' GET "/$one/exec/$async/result"
-sleep 1.2
+exec_ended() { [[ $(api GET "/api/sandboxes/$1/exec/$2/result") == *'"running":false'* ]]; } # SANDBOX EXEC
+run "$one" ': >/tmp/go'
+until_true 20 exec_ended "$one" "$async"
 is '... and its result is kept' "$(api GET "/api/sandboxes/$one/exec/$async/result" | jq -cS .)" \
 	'{"exitCode":4,"running":false,"stderr":"","stdout":"done\n"}'
 is '... also the second time' "$(api GET "/api/sandboxes/$one/exec/$async/result" | field .exitCode)" 4
@@ -172,13 +174,12 @@ quick=$(api POST "/api/sandboxes/$one/exec/run-async" '{"cmd":"true"}' | field .
 is 'what ends soon is waited for' "$(api GET "/api/sandboxes/$one/exec/$quick/result" | field .running)" false
 miss=$(api POST "/api/sandboxes/$one/exec/run-async" '{"cmd":"nothere"}' | field .execId)
 is 'a missing program: 127 as well' "$(api GET "/api/sandboxes/$one/exec/$miss/result" | field .exitCode)" 127
-many=()
+many=() sum=0
 for i in $(seq 20); do
 	many+=("$(api POST "/api/sandboxes/$one/exec/run-async" "{\"cmd\":\"sh\",\"args\":[\"-c\",\"sleep 0.3; echo $i\"]}" | field .execId)")
 done
-sleep 1
-sum=0
 for e in "${many[@]}"; do
+	until_true 20 exec_ended "$one" "$e"
 	sum=$((sum + $(api GET "/api/sandboxes/$one/exec/$e/result" | field .stdout)))
 done
 is 'twenty at a time' $sum 210
@@ -186,10 +187,10 @@ is 'twenty at a time' $sum 210
 # --- files ---
 head -c 300000 /dev/urandom >"$T/bin"
 put() { # SANDBOX PATH FILE
-	call PUT "/$1/files?path=$(jq -rn --arg p "$2" '$p | @uri')" -T "$3"
+	uri "$2" && call PUT "/$1/files?path=$REPLY" -T "$3"
 }
 fetch() { # SANDBOX PATH
-	call GET "/$1/files?path=$(jq -rn --arg p "$2" '$p | @uri')"
+	uri "$2" && call GET "/$1/files?path=$REPLY"
 }
 put "$one" '/srv/new dir/ä b' "$T/bin"
 is 'a file is written, with its directories' "$code" 204
@@ -257,7 +258,7 @@ watch_rss() {
 	while kill -0 "$1" 2>/dev/null; do
 		now=$(rss)
 		[ "$now" -le "$peak" ] || peak=$now
-		sleep 0.05
+		pause 0.05
 	done
 }
 create '{"snapshot":"ubuntu-22.04","diskMB":300}'
@@ -341,7 +342,7 @@ checkpoint "$two" second ',"kind":"disk_only"'
 second=$cp
 for ((i = 0; i < 100; i++)); do
 	[ "$(api GET "/api/sandboxes/$two/checkpoints" | field '[.[] | select(.status != "ready")] | length')" != 0 ] || break
-	sleep 0.1
+	pause 0.1
 done
 is 'both are listed and become ready' "$(api GET "/api/sandboxes/$two/checkpoints" | jq -c '[.[] | [.name, .status, .sizeBytes > 1000000]]')" \
 	'[["first","ready",true],["second","ready",true]]'
@@ -391,10 +392,10 @@ print(int(worst * 1000))
 END'
 tick=$(api POST "/api/sandboxes/$two/exec/run-async" '{"cmd":"python3","args":["/srv/tick.py"]}' | field .execId)
 for i in 1 2 3; do
-	sleep 0.6
+	pause 0.6
 	checkpoint "$two" "while $i"
 done
-sleep 1.5
+until_true 20 exec_ended "$two" "$tick"
 at_most 'a checkpoint hardly stops it' "$(api GET "/api/sandboxes/$two/exec/$tick/result" | field .stdout)" 1000
 call DELETE "/$two"
 ok 'checkpoints come in pages' pages_agree "/api/sandboxes/$two/checkpoints" 4
@@ -481,7 +482,7 @@ until_stopped() { # SANDBOX; listing it is no use of it
 	local i
 	for ((i = 0; i < 80 * SLOW; i++)); do
 		api GET /api/sandboxes | jq -e --arg id "$1" 'any(.[]; .sandboxID == $id and .status == "stopped")' >/dev/null && return
-		sleep 0.25
+		pause 0.25
 	done
 	return 1
 }
@@ -518,10 +519,10 @@ ok 'its first process is there' [ -n "$init" ]
 kill -9 "$init"
 for ((i = 0; i < 50; i++)); do
 	[ "$(api GET "/api/sandboxes/$sb" | field .status)" = running ] || break
-	sleep 0.1
+	pause 0.1
 done
 reply 'when that is killed, it is stopped, and why' 200 '"status":"stopped".*first process|first process.*"status":"stopped"' GET "/$sb"
-sleep 1.5
+sleep 1.5 # another look at it by the daemon
 reply '... later too, with the time' 200 '"endAt":"20' GET "/$sb"
 reply 'nothing runs in it: 409' 409 'stopped' POST "/$sb/exec/run" '{"cmd":"true"}'
 reply '... not asynchronously either' 409 'stopped' POST "/$sb/exec/run-async" '{"cmd":"true"}'

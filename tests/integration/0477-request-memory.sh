@@ -36,7 +36,7 @@ nothing_held() { # PART
 	local i
 	for ((i = 0; i < 100 * SLOW; i++)); do
 		[ "$(held "$1")" != 0 ] || return 0
-		sleep 0.1
+		pause 0.1
 	done
 	return 1
 }
@@ -52,7 +52,7 @@ ended() { # SANDBOX EXEC
 	for ((i = 0; i < 100 * SLOW; i++)); do
 		api GET "/api/sandboxes/$1/exec/$2/result" >"$T/result"
 		[ "$(head -c 17 "$T/result")" = '{"running":true}' ] || return 0
-		sleep 0.1
+		pause 0.1
 	done
 	return 1
 }

@@ -40,7 +40,7 @@ no_strays() {
 	for ((i = 0; i < 50; i++)); do
 		found=$(strays)
 		[ -n "$found" ] || return 0
-		sleep 0.1
+		pause 0.1
 	done
 	echo "$found"
 	return 1
@@ -112,6 +112,7 @@ for round in 1 2 3 4; do
 		n=$((n + 1))
 	done) 2>/dev/null &
 	workers[4]=$!
+	until_true 60 test -s "$T/answered" # or there is nothing to lose
 	sleep 1.$((RANDOM % 1000))
 	kill_daemon
 	wait "${workers[@]}" 2>/dev/null
@@ -125,7 +126,7 @@ diag "$(wc -l <"$T/answered") checkpoints were answered for"
 is 'every checkpoint that was answered for is there' "$(comm -13 <(echo "$names") <(sort "$T/answered"))" ''
 for ((i = 0; i < 100; i++)); do
 	[ "$(api GET "/api/sandboxes/$b/checkpoints" | field '[.[] | select(.status == "processing")] | length')" != 0 ] || break
-	sleep 0.1
+	pause 0.1
 done
 is '... and ready' "$(api GET "/api/sandboxes/$b/checkpoints" | field '[.[] | select(.status != "ready")] | length')" 0
 is 'every unnamed checkpoint of a sandbox is known' "$(api GET '/api/snapshots?all=1' |
@@ -143,7 +144,7 @@ done | head -n 1)
 kill -9 "$init"
 for ((i = 0; i < 100 * SLOW; i++)); do
 	[ "$(api GET "/api/sandboxes/$a" | field .status)" != stopped ] || break
-	sleep 0.1
+	pause 0.1
 done
 is 'one stops' "$(api GET "/api/sandboxes/$a" | field .status)" stopped
 restart_daemon
@@ -156,7 +157,7 @@ stop_daemon
 start_daemon --runtime /nothere
 for ((i = 0; i < 50; i++)); do
 	[ "$(api GET "/api/sandboxes/$b" | field .status)" != failed ] || break
-	sleep 0.1
+	pause 0.1
 done
 like 'without a runtime they have failed, and why' "$(api GET "/api/sandboxes/$b")" '"status":"failed".*|/nothere'
 is 'a new one: 500, and why' "$(curl -sS --unix-socket "$SOCK" -d '{}' -o "$T/body" -w '%{http_code}' http://x/api/sandboxes
@@ -171,7 +172,7 @@ status_is() { # SANDBOX STATUS
 	local i
 	for ((i = 0; i < 60 * SLOW; i++)); do
 		[ "$(api GET "/api/sandboxes" | field ".[] | select(.sandboxID == \"$1\") | .status")" != "$2" ] || return 0
-		sleep 0.25
+		pause 0.25
 	done
 	return 1
 }
@@ -186,7 +187,7 @@ unmounted() { # SANDBOX
 	local i
 	for ((i = 0; i < 60 * SLOW; i++)); do
 		grep -q "$STATE/sandboxes/$1" /proc/self/mounts || return 0
-		sleep 0.1
+		pause 0.1
 	done
 	return 1
 }

@@ -106,7 +106,7 @@ varve build long.json >long.out 2>&1 &
 waiter=$!
 for _ in {1..100}; do
 	grep -q '^waits' long.out && break
-	sleep 0.1
+	pause 0.1
 done
 ok "the log comes while it runs" grep -q '^waits' long.out
 build=$(varve --json builds | jq -r '.[] | select(.state == "step").id')
@@ -122,7 +122,7 @@ varve build left.json >left.out 2>&1 &
 waiter=$!
 for _ in {1..100}; do
 	grep -q '^goes on' left.out && break
-	sleep 0.1
+	pause 0.1
 done
 kill -TERM $waiter
 wait $waiter
@@ -171,7 +171,7 @@ varve run --snapshot app -- sh -c 'echo started; sleep 60' >got 2>&1 &
 runner=$!
 for _ in {1..100}; do
 	grep -q started got && break
-	sleep 0.1
+	pause 0.1
 done
 is "output comes while it runs" "$(<got)" started
 kill -TERM $runner # a job of a script ignores SIGINT

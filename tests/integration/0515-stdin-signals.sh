@@ -21,7 +21,7 @@ run_sh() { # SCRIPT: in the sandbox, with our input
 until_says() { # FILE WORD
 	for _ in {1..200}; do
 		grep -qs "$2" "$1" && return
-		sleep 0.1
+		pause 0.1
 	done
 	return 1
 }

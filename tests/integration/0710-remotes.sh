@@ -26,7 +26,7 @@ start_b() { # [ARGUMENT...]
 	B_PID=$!
 	for ((i = 0; i < 600 * SLOW; i++)); do
 		SOCK=$B_SOCK daemon_ready && return
-		sleep 0.05
+		pause 0.05
 	done
 	bail "the second daemon does not answer: $(tail -n 5 "$T/b.log")"
 }
@@ -51,7 +51,7 @@ until_ok() {
 	local i
 	for ((i = 0; i < 1200 * SLOW; i++)); do
 		"$@" >/dev/null 2>&1 && return
-		sleep 0.02
+		pause 0.02
 	done
 	return 1
 }

@@ -34,6 +34,12 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:exitcode=98}
 umask 022
 
+# A short sleep without a process, for loops that wait.
+exec {never}<> <(:)
+pause() { # SECONDS
+	read -r -t "$1" -u "$never" || :
+}
+
 # --- TAP ---
 tap_n=0 tap_failed=0 tap_done=0
 
@@ -155,7 +161,8 @@ daemon_alive() {
 	[ -n "$DAEMON" ] && kill -0 "$DAEMON" 2>/dev/null
 }
 daemon_ready() {
-	curl -fsS -o /dev/null --max-time 5 --unix-socket "$SOCK" http://localhost/healthz 2>/dev/null
+	[ -S "$SOCK" ] &&
+		curl -fsS -o /dev/null --max-time 5 --unix-socket "$SOCK" http://localhost/healthz 2>/dev/null
 }
 # start_daemon [ARGUMENT...]: returns when it answers. Arguments are kept for the next start.
 # shellcheck disable=SC2120
@@ -165,7 +172,7 @@ start_daemon() {
 	mkdir -p "$STATE"
 	echo "=== start $(date +%T.%N)" >>"$T/daemon.log"
 	ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:detect_leaks=1} snapshotd --state "$STATE" --socket "$SOCK" \
-		--foreground "${daemon_args[@]}" >>"$T/daemon.log" 2>&1 </dev/null &
+		--foreground "${daemon_args[@]}" >>"$T/daemon.log" 2>&1 </dev/null {never}<&- &
 	DAEMON=$!
 	for ((i = 0; i < 600 * SLOW; i++)); do
 		daemon_ready && return 0
@@ -174,7 +181,7 @@ start_daemon() {
 			tail -n 20 "$T/daemon.log" | sed 's/^/# /'
 			bail "the daemon ended at its start"
 		fi
-		sleep 0.05
+		pause 0.05
 	done
 	tail -n 20 "$T/daemon.log" | sed 's/^/# /'
 	bail "the daemon does not answer"
@@ -221,7 +228,7 @@ _reap_daemon() {
 	local i
 	for ((i = 0; i < 600 * SLOW; i++)); do
 		daemon_alive || break
-		sleep 0.05
+		pause 0.05
 	done
 	if daemon_alive; then
 		diag "the daemon does not end; killed"
@@ -263,22 +270,49 @@ api() { # METHOD PATH [JSON]
 field() { # JQ-FILTER, JSON on stdin
 	jq -r "$1"
 }
+# A text as a part of a URL, in $REPLY.
+uri() { # TEXT
+	local LC_ALL=C i c
+	REPLY=
+	for ((i = 0; i < ${#1}; i++)); do
+		c=${1:i:1}
+		[[ $c == [a-zA-Z0-9.~_-] ]] || printf -v c %%%02X "$(($(printf %d "'$c") & 255))"
+		REPLY+=$c
+	done
+}
+# Looks less often with time: where a test waits long, looking costs more than the wait.
+until_true() { # SECONDS COMMAND...
+	local i end=$((SECONDS + $1 * SLOW + 1)) pauses=(0.05 0.05 0.1 0.1 0.2)
+	shift
+	for ((i = 0; SECONDS < end; i++)); do
+		"$@" >/dev/null 2>&1 && return
+		pause "${pauses[i < 5 ? i : 4]}"
+	done
+	return 1
+}
+stands_in() { # PROCESS DIR
+	[ "$(readlink "/proc/$1/cwd")" = "$2" ]
+}
 # A list in pages, each after the last item of the one before, is the whole list.
 pages_agree() { # PATH ITEMS-A-PAGE [JQ-FILTER of an item's id]
-	local sep='?' id=${3:-.id} whole page after='' all=''
+	local sep='?' id=${3:-.id} whole page after='' all='' items
 	[[ $1 != *\?* ]] || sep='&'
 	whole=$(api GET "$1" | jq -r ".[] | $id")
 	while [ ${#all} -lt ${#whole} ]; do
 		page=$(api GET "$1${sep}limit=$2$after" | jq -r ".[] | $id")
-		[ "$(wc -l <<<"$page")" -le "$2" ] && [ -n "$page" ] || break
+		mapfile -t items <<<"$page"
+		[ ${#items[@]} -le "$2" ] && [ -n "$page" ] || break
 		all+=${all:+$'\n'}$page
-		after="&after=$(jq -rn --arg a "${page##*$'\n'}" '$a | @uri')"
+		uri "${items[-1]}"
+		after="&after=$REPLY"
 	done
 	[ -n "$whole" ] && [ "$all" = "$whole" ] && [ "$(api GET "$1${sep}limit=$2$after")" = '[]' ] ||
 		{ printf 'whole:\n%s\npages:\n%s\n' "$whole" "$all" && false; }
 }
 root_of() { # SNAPSHOT
-	varve --json show "$1" | field .root
+	local json
+	json=$(varve --json show "$1")
+	[[ $json =~ \"root\":\ \"([0-9a-f]+)\" ]] && echo "${BASH_REMATCH[1]}"
 }
 # Mount a snapshot at DIR, which is made.
 mount_at() { # SNAPSHOT DIR [OPTION...]
@@ -356,7 +390,7 @@ _cleanup() {
 		local i
 		for ((i = 0; i < 100 * SLOW; i++)); do
 			kill -0 "$DAEMON" 2>/dev/null || break
-			sleep 0.05
+			pause 0.05
 		done
 		kill -9 "$DAEMON" 2>/dev/null
 	fi
