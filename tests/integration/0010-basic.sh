@@ -62,7 +62,7 @@ like "diff shows what was removed" "$diff" $'D[[:space:]]+/?dir/random'
 like "diff shows what was renamed" "$diff" 'zeros'
 
 (cd "$m" && sleep 30) &
-sleep 0.2
+until_true 10 stands_in $! "$m"
 not_ok "a busy mount is not unmounted" varve umount "$m"
 kill $! && wait $! 2>/dev/null
 ok "umount" varve umount "$m"

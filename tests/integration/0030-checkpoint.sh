@@ -85,7 +85,7 @@ ok "content is right" cmp "$T/f6/large" "$m/large"
 	done
 ) &
 load=$!
-sleep 0.3
+until_true 10 test -e "$m/seq/9"
 for i in 1 2 3 4 5; do
 	varve checkpoint "$m" load$i >/dev/null || fail "checkpoint under load"
 done

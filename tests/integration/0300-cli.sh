@@ -248,7 +248,7 @@ ok "fork of a snapshot" varve fork c1 fork2
 like "an id that fits no mount" "$(varve fork zzzz fork2 2>&1)" 'no snapshot named "zzzz"'
 (cd fork && sleep 100) &
 sleeper=$!
-sleep 0.3
+until_true 10 stands_in $sleeper "$PWD/fork"
 fails "umount of what is in use" 1 . varve umount fork
 ok "umount --lazy" varve umount --lazy fork
 kill $sleeper

@@ -37,7 +37,7 @@ no_threads() { # NAME, within 5 seconds
 	local i
 	for ((i = 0; i < 100 * SLOW; i++)); do
 		[ "$(threads "$1")" != 0 ] || return 0
-		sleep 0.05
+		pause 0.05
 	done
 	return 1
 }
@@ -60,7 +60,7 @@ ends_soon() { # SECONDS: on SIGTERM
 	kill -TERM "$DAEMON"
 	for ((i = 0; i < $1 * 20 * SLOW; i++)); do
 		daemon_alive || break
-		sleep 0.05
+		pause 0.05
 	done
 	! daemon_alive
 }
@@ -90,7 +90,7 @@ begin_upload() {
 	curl -sS --unix-socket "$SOCK" --limit-rate 1M -T "$T/up" \
 		"http://x/api/sandboxes/$one/files?path=/srv/up" >/dev/null 2>&1 &
 	client=$!
-	sleep 0.5
+	pause 0.5
 }
 to_program() { # SHELL-COMMAND, run with the upload's process as $p
 	run "$one" 'for p in /proc/[0-9]*; do
@@ -129,7 +129,8 @@ checkpoint "$one" patched
 run "$one" 'echo later >/srv/later'
 unshare -m sleep 1000 & # in a mount namespace of its own, which has all mounts
 holder=$!
-sleep 0.3
+elsewhere() { [ "$(readlink "/proc/$1/ns/mnt")" != "$(readlink /proc/self/ns/mnt)" ]; }
+until_true 10 elsewhere $holder
 call POST "/$one/checkpoints/$cp/restore"
 is 'a restore does not wait for who looks in from outside' "$code $(run "$one" 'echo on; cat /srv/later 2>/dev/null')" '200 on'
 kill $holder
@@ -139,11 +140,12 @@ call POST "/checkpoints/$cp/patches" -d '{"script":"exec sleep 1000"}'
 timeout 1 curl -sS --unix-socket "$SOCK" -d '{}' "http://x/api/sandboxes/from-checkpoint/$cp" >/dev/null
 for ((i = 0; i < 100 * SLOW; i++)); do
 	[ "$(grep -c " $STATE/sandboxes/" /proc/mounts)" != 1 ] || break
-	sleep 0.05
+	pause 0.05
 done
 is "its client's end ends it" "$(grep -c " $STATE/sandboxes/" /proc/mounts)" 1
 api POST "/api/sandboxes/from-checkpoint/$cp" '{}' >"$T/patched" 2>&1 &
-sleep 1
+patched() { [ "$(grep -c " $STATE/sandboxes/" /proc/mounts)" = 2 ]; }
+until_true 10 patched
 restart_after 'the daemon ends beside a patch'
 ok 'the sandbox is there again' is_running "$one"
 is '... alone' "$(api GET /api/sandboxes | jq length)" 1
