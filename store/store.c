@@ -30,7 +30,7 @@
 #define FORMAT_TMP "FORMAT.tmp"
 #define FORMAT_WORD "varve store "
 #define FORMAT_FIRST 1
-#define FORMAT_LAST STORE_FORMAT_JOURNAL
+#define FORMAT_LAST STORE_FORMAT_FAR
 #define LOCK_NAME "LOCK"
 
 /* store_stats looks at this many chunks at most. */

@@ -94,6 +94,8 @@ static int mark_leaf_entry(struct gc *gc, const uint8_t *key, size_t klen, const
 
 	if (rc > 0)
 		guard_mark(gc->s->guard, &chunk);
+	if (rc > 0 && gc->opt && gc->opt->chunk)
+		gc->opt->chunk(gc->opt->arg, &chunk);
 	return MIN(rc, 0);
 }
 

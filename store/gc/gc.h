@@ -10,6 +10,8 @@ struct gc_options {
 	/* Called between small pieces of work, never inside a lock: it may sleep. */
 	void (*pace)(void *arg);
 	void *arg;
+	/* NULL, or called for each chunk that is marked, some of them more than once. */
+	void (*chunk)(void *arg, const struct digest *d);
 	bool compact; /* also rewrite files to give the space back (default of the API: true) */
 };
 struct gc_result {

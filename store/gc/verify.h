@@ -8,7 +8,9 @@
 struct verify_result {
 	uint64_t snapshots, trees, nodes, chunks; /* checked */
 	uint64_t raw_bytes, stored_bytes;	  /* of distinct chunks reached */
-	uint64_t damaged;			  /* problems reported */
+	uint64_t
+		far_chunks; /* distinct ones that are not here, but where the far source has them */
+	uint64_t damaged;   /* problems reported */
 };
 /*
  * One problem, in words, with the snapshot and the path it concerns ("" if

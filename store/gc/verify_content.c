@@ -39,6 +39,11 @@ static void note_chunk(struct chunk_job *job, unsigned i, int rc, uint32_t raw, 
 	if (job->is_unreferenced &&
 	    (rc == -ENODATA || (rc != 0 && digest_set_has(&v->bad_chunks, &job->chunk[i].digest))))
 		return;
+	if (rc == -ENODATA && v->s->far &&
+	    source_has(v->s->far, SOURCE_CHUNK, &job->chunk[i].digest) == 1) {
+		v->res.far_chunks++;
+		return;
+	}
 	v->res.chunks++;
 	if (rc == 0) {
 		v->res.raw_bytes += job->is_unreferenced ? 0 : raw;

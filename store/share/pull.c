@@ -10,6 +10,14 @@
 /* What was pulled without a name goes when it has not been used for so long. */
 #define UNNAMED_TTL_S (30 * 24 * 60 * 60)
 
+struct pull {
+	struct store *s;
+	struct remote *r;
+	const struct pull_options *opt;
+	const struct share_record *rec;
+	struct progress *p;
+};
+
 /* The snapshot that was pulled or pushed before, if it is still here. 1, 0 or a failure. */
 static int find_local(struct store *s, struct remote *r, const struct share_record *rec,
 		      struct snapshot *out)
@@ -45,6 +53,8 @@ static int write_record(struct store *s, struct remote *r, const struct share_re
 	share_snapshot_to(&rec->snapshot, &snap);
 	id_random(snap.id);
 	snap.name[0] = '\0';
+	/* Not what it was there: what this host has not built is not in its cache of images. */
+	strcpy(snap.source, "remote");
 	snap.status = SNAPSHOT_READY;
 	snap.has_root = true;
 	snap.root = rec->root;
@@ -63,30 +73,79 @@ static int write_record(struct store *s, struct remote *r, const struct share_re
 	return rc;
 }
 
-static int pull_new(struct store *s, struct remote *r, const struct share_record *rec,
-		    struct progress *p, struct pull_result *out, struct error *err)
+/* A program that knows nothing of far chunks would take them for damage. */
+static int note_places(struct store *s, struct remote *r, struct lazy_index *ix,
+		       const struct share_meta *meta, struct error *err)
 {
-	struct pull_content c = { .s = s, .os = remote_objects(r), .root = rec->root, .p = p };
+	int rc = store_need_format(s, STORE_FORMAT_FAR, err);
+
+	return rc < 0 ? rc : lazy_index_add(ix, remote_uuid(r), meta, err);
+}
+
+/* The tree, and the record unless there is one. */
+static int pull_tree(const struct pull *x, struct pull_content *c, struct pull_result *out,
+		     struct error *err)
+{
 	struct guard_session session;
+	int rc = 0;
+
+	guard_session_begin_slow(x->s->guard, &session);
+	if (c->lazy) {
+		lazy_index_hold(x->opt->index);
+		rc = note_places(x->s, x->r, x->opt->index, c->meta, err);
+	}
+	if (rc == 0)
+		rc = pull_content_run(c, err);
+	if (rc < 0)
+		snapshots_note_garbage(x->s->snapshots, c->bytes);
+	else if (!out->existed)
+		rc = write_record(x->s, x->r, x->rec, c, &out->snapshot, err);
+	if (c->lazy)
+		lazy_index_release(x->opt->index);
+	guard_session_end(x->s->guard, &session);
+	return rc;
+}
+
+static int pull_it(const struct pull *x, struct pull_result *out, struct error *err)
+{
+	struct pull_content c = { .s = x->s,
+				  .os = remote_objects(x->r),
+				  .root = x->rec->root,
+				  .lazy = x->opt->lazy,
+				  .p = x->p };
 	struct share_meta meta;
-	int rc = share_meta_fetch(c.os, OBJECT_BACKGROUND, rec, &meta, err);
+	int rc = share_meta_fetch(c.os, c.lazy ? OBJECT_DEMAND : OBJECT_BACKGROUND, x->rec, &meta,
+				  err);
 
 	if (rc < 0)
 		return rc;
 	c.meta = &meta;
 	for (unsigned i = 0; i < meta.n; i++)
 		c.bytes += meta.packs[i].bytes.len;
-	guard_session_begin_slow(s->guard, &session);
-	rc = pull_content_run(&c, err);
-	if (rc == 0)
-		rc = write_record(s, r, rec, &c, &out->snapshot, err);
-	else
-		snapshots_note_garbage(s->snapshots, c.bytes);
-	guard_session_end(s->guard, &session);
+	rc = pull_tree(x, &c, out, err);
 	share_meta_fini(&meta);
 	out->chunks = c.chunks;
 	out->nodes = c.nodes;
 	out->bytes = c.bytes;
+	return rc;
+}
+
+/* A snapshot that is here already, but may have been pulled lazily: fetch what it lacks. */
+static int complete(const struct pull *x, struct pull_result *out, struct error *err)
+{
+	struct store_hold hold;
+	struct snapshot s;
+	int rc;
+
+	if (x->opt->lazy || !x->opt->index || !x->rec->n_meta ||
+	    !lazy_index_has(x->opt->index, remote_uuid(x->r), &x->rec->meta[0]))
+		return 0;
+	rc = store_hold_snapshot(x->s, out->snapshot.id, &s, &hold, err);
+	if (rc < 0)
+		return rc;
+	rc = pull_it(x, out, err);
+	store_release(x->s, &hold);
+	snapshot_fini(&s);
 	return rc;
 }
 
@@ -165,22 +224,23 @@ static int use_local(struct store *s, struct remote *r, const struct share_recor
 
 /* ---- the whole ---- */
 
-static int pull_record(struct store *s, struct remote *r, const struct share_record *rec,
-		       const struct pull_options *opt, struct progress *p, struct pull_result *out,
-		       struct error *err)
+static int pull_record(const struct pull *x, struct pull_result *out, struct error *err)
 {
+	const struct pull_options *opt = x->opt;
 	char giver[SNAPSHOT_ID_SIZE];
-	int rc = find_local(s, r, rec, &out->snapshot);
+	int rc = find_local(x->s, x->r, x->rec, &out->snapshot);
 
 	if (rc < 0)
 		return error_set_errno(err, rc, "the store");
 	out->existed = rc == 1;
-	if (rc == 1)
-		return use_local(s, r, rec, opt, &out->snapshot, err);
-	if (opt->name && (rc = find_giver(s, r, opt, giver, err)) < 0)
+	if (rc == 1) {
+		rc = complete(x, out, err);
+		return rc < 0 ? rc : use_local(x->s, x->r, x->rec, opt, &out->snapshot, err);
+	}
+	if (opt->name && (rc = find_giver(x->s, x->r, opt, giver, err)) < 0)
 		return rc;
-	rc = pull_new(s, r, rec, p, out, err);
-	return rc == 0 && opt->name ? give_name(s, r, opt, &out->snapshot, err) : rc;
+	rc = pull_it(x, out, err);
+	return rc == 0 && opt->name ? give_name(x->s, x->r, opt, &out->snapshot, err) : rc;
 }
 
 int pull_snapshot(struct store *s, struct remote *r, const char *reference,
@@ -201,7 +261,9 @@ int pull_snapshot(struct store *s, struct remote *r, const char *reference,
 	if (rc == 0)
 		rc = remote_resolve(r, reference, &rec, err);
 	if (rc == 0) {
-		rc = pull_record(s, r, &rec, &o, p, out, err);
+		const struct pull x = { s, r, &o, &rec, p };
+
+		rc = pull_record(&x, out, err);
 		share_record_fini(&rec);
 	}
 	if (rc == 0)
@@ -215,7 +277,7 @@ int pull_find(struct store *s, struct remotes *rs, const char *text, struct prog
 	      struct snapshot *out, struct error *err)
 {
 	char name[REMOTE_NAME_MAX + 1];
-	const struct pull_options unnamed = { 0 };
+	struct pull_options unnamed = { 0 };
 	struct pull_result res;
 	const char *reference;
 	struct remote *r;
@@ -226,6 +288,8 @@ int pull_find(struct store *s, struct remotes *rs, const char *text, struct prog
 	rc = remotes_get(rs, name, &r, err);
 	if (rc < 0)
 		return rc;
+	unnamed.index = remotes_index(rs);
+	unnamed.lazy = unnamed.index != NULL;
 	rc = pull_snapshot(s, r, reference, &unnamed, p, &res, err);
 	remotes_release(rs, r);
 	if (rc == 0)

@@ -1,5 +1,6 @@
 /*
- * pull.h - take a snapshot from a bucket into the store, with all that it needs.
+ * pull.h - take a snapshot from a bucket into the store, with all that it needs; or lazily, with
+ * its tree alone.
  *
  * Only what the store lacks is fetched. Nothing is believed: each node and chunk must hash to what
  * its parent, or the record, says. A pull that ends early leaves garbage in the store, which a
@@ -15,6 +16,7 @@
 #include "store/base/macros.h"
 #include "store/base/progress.h"
 #include "store/names/snapshot.h"
+#include "store/share/lazy_index.h"
 #include "store/share/remote.h"
 #include "store/share/remotes.h"
 #include "store/store.h"
@@ -28,6 +30,14 @@ struct pull_options {
 	 * former stays, unnamed.
 	 */
 	bool move_name;
+	/* Of what was pulled lazily; NULL: nothing was, nor is. */
+	struct lazy_index *index;
+	/*
+	 * Leave the chunks in the bucket, and note in the index where they are: the store's far
+	 * source (far.h) fetches them when they are read. Without it, a snapshot that was pulled
+	 * lazily before is completed.
+	 */
+	bool lazy;
 };
 
 struct pull_result {
@@ -49,7 +59,8 @@ MUST_CHECK int pull_snapshot(struct store *s, struct remote *r, const char *refe
 
 /*
  * A snapshot by what a person types: name or id of one of this store, or REMOTE:REFERENCE, which is
- * pulled first, without a name. rs NULL: there are no remotes. snapshot_fini(out).
+ * pulled first, without a name; lazily, if the remotes have an index. rs NULL: there are no
+ * remotes. snapshot_fini(out).
  */
 MUST_CHECK int pull_find(struct store *s, struct remotes *rs, const char *text, struct progress *p,
 			 struct snapshot *out, struct error *err);

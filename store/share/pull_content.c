@@ -54,7 +54,7 @@ static int want_chunk(struct run *r, const struct digest *d)
 		return MIN(rc, 0);
 	if (!share_meta_find(r->c->meta, d, 0, &want.at))
 		return -ENODATA;
-	return buf_append(&r->wanted, &want, sizeof(want));
+	return r->c->lazy ? 0 : buf_append(&r->wanted, &want, sizeof(want));
 }
 
 static int name_children(struct run *r, const struct node_view *v)

@@ -5,6 +5,7 @@
 #ifndef VARVE_SHARE_PULL_CONTENT_H
 #define VARVE_SHARE_PULL_CONTENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "store/base/error.h"
@@ -21,6 +22,7 @@ struct pull_content {
 	struct object_store *os;
 	struct digest root;
 	const struct share_meta *meta;
+	bool lazy; /* only nodes; what they refer to must be in meta */
 	struct progress *p;
 	/* out */
 	uint64_t chunks, nodes, bytes; /* stored, stored, fetched */

@@ -32,6 +32,7 @@ struct seen {
 
 struct remotes {
 	struct kv *kv;
+	struct lazy_index *index; /* borrowed; or NULL */
 	pthread_mutex_t lock;
 	LIST_HEAD(, open_remote) list; /* guarded by lock; those in use too, listed or not */
 	struct seen seen[REMOTES_MAX]; /* guarded by lock */
@@ -473,4 +474,58 @@ void remotes_release(struct remotes *rs, struct remote *r)
 	unused = drop_unused_locked(rs, o);
 	pthread_mutex_unlock(&rs->lock);
 	close_remote(unused);
+}
+
+/* ---- by uuid ---- */
+
+struct wanted {
+	struct remotes *rs;
+	const char *uuid;
+	struct remote *found;
+	struct error *err; /* why the last one could not be asked */
+};
+
+/* A remote that is that bucket, or was never open: then it may be. */
+static int try_remote(void *arg, const struct remote_config *c)
+{
+	struct wanted *w = arg;
+	char bucket[SNAPSHOT_ID_SIZE];
+	struct remote *r;
+
+	remotes_bucket(w->rs, c->name, bucket);
+	if (bucket[0] && strcmp(bucket, w->uuid) != 0)
+		return 0;
+	if (remotes_get(w->rs, c->name, &r, w->err) < 0)
+		return 0;
+	if (strcmp(remote_uuid(r), w->uuid) == 0) {
+		w->found = r;
+		return 1;
+	}
+	remotes_release(w->rs, r);
+	return 0;
+}
+
+int remotes_get_uuid(struct remotes *rs, const char *uuid, struct remote **out, struct error *err)
+{
+	struct error why = ERROR_INIT;
+	struct wanted w = { .rs = rs, .uuid = uuid, .err = &why };
+	int rc = remotes_each(rs, try_remote, &w, err);
+
+	if (rc < 0)
+		return rc;
+	if (!w.found)
+		return error_set(err, -ENOENT, "no remote is the bucket %s%s%s", uuid,
+				 why.msg[0] ? ": " : "", why.msg);
+	*out = w.found;
+	return 0;
+}
+
+void remotes_set_index(struct remotes *rs, struct lazy_index *ix)
+{
+	rs->index = ix;
+}
+
+struct lazy_index *remotes_index(struct remotes *rs)
+{
+	return rs->index;
 }

@@ -47,7 +47,21 @@ MUST_CHECK int remotes_each(struct remotes *rs, remotes_fn fn, void *arg, struct
  */
 MUST_CHECK int remotes_get(struct remotes *rs, const char *name, struct remote **out,
 			   struct error *err);
+/*
+ * The same for a bucket, by its uuid, whichever remote it is. -ENOENT: no remote is known to be it,
+ * nor turns out to be.
+ */
+MUST_CHECK int remotes_get_uuid(struct remotes *rs, const char *uuid, struct remote **out,
+				struct error *err);
 void remotes_release(struct remotes *rs, struct remote *r);
+
+/*
+ * Where what is pulled lazily is noted (lazy_index.h; borrowed): set once, before anybody else uses
+ * rs. NULL until then: nothing is pulled lazily.
+ */
+struct lazy_index;
+void remotes_set_index(struct remotes *rs, struct lazy_index *ix);
+struct lazy_index *remotes_index(struct remotes *rs);
 /* Who asks for it next opens it anew. */
 void remotes_reopen(struct remotes *rs, const char *name);
 /* The uuid of its bucket; "" until it was open once. */

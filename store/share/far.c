@@ -1,0 +1,499 @@
+/*
+ * Windows live in a list, the last used first. One is made by the thread that misses, under the
+ * lock, in the state FAR_LOADING; its request is submitted without the lock. Who needs it counts as
+ * a user, so does its request; without users it stays until others need its memory.
+ *
+ * A call begins all windows that its items need, then waits for each. An item that does not hash to
+ * its digest is asked for again, past the window; then at the next place that is said of it.
+ */
+#include "store/share/far.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "store/base/clock.h"
+#include "store/base/log.h"
+#include "store/share/share_key.h"
+#include "store/share/vpk.h"
+
+#define GAP_MAX (64u << 10) /* between windows that follow each other */
+#define AHEAD 4u	    /* windows that are fetched before they are asked for */
+#define PLACE_TRIES 2u
+#define LOG_EVERY_MS 10000
+
+enum window_state { FAR_LOADING, FAR_READY, FAR_FAILED };
+
+struct window {
+	TAILQ_ENTRY(window) link;
+	struct far *far;
+	struct object_request rq;
+	char key[SHARE_KEY_SIZE];
+	struct pack_id pack;
+	uint32_t offset, len; /* in the container */
+	/* guarded by far->lock */
+	enum window_state state;
+	unsigned users;
+	unsigned run; /* how many windows before it were asked for in order */
+	bool ahead;   /* nobody has asked for it yet */
+};
+
+/* A remote that was opened for good. */
+struct opened {
+	char uuid[SNAPSHOT_ID_SIZE];
+	struct object_store *os;
+};
+
+struct far {
+	struct source source;
+	struct lazy_index *ix; /* borrowed */
+	struct remotes *rs;    /* borrowed */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;		     /* a window's state, or stopped */
+	TAILQ_HEAD(windows, window) windows; /* guarded by lock */
+	size_t bytes;			     /* guarded by lock; of all windows */
+	bool stopped;			     /* guarded by lock */
+	struct far_stats stats;		     /* guarded by lock */
+	int64_t logged_ms;		     /* guarded by lock */
+	struct opened opened[16];	     /* guarded by lock */
+	size_t n_opened;
+};
+
+static struct far *far_of(struct source *src)
+{
+	return CONTAINER_OF(src, struct far, source);
+}
+
+/* ---- remotes ---- */
+
+static struct object_store *find_opened(struct far *f, const char *uuid)
+{
+	for (size_t i = 0; i < f->n_opened; i++)
+		if (strcmp(f->opened[i].uuid, uuid) == 0)
+			return f->opened[i].os;
+	return NULL;
+}
+
+/* The bucket of that uuid; waits for the network where it is not open yet. */
+static int bucket_of(struct far *f, const char *uuid, struct object_store **out)
+{
+	struct error err = ERROR_INIT;
+	struct remote *r;
+	int rc;
+
+	pthread_mutex_lock(&f->lock);
+	*out = find_opened(f, uuid);
+	pthread_mutex_unlock(&f->lock);
+	if (*out)
+		return 0;
+	rc = remotes_get_uuid(f->rs, uuid, &r, &err);
+	if (rc < 0) {
+		log_warn("chunks that are in a bucket cannot be read: %s", error_text(&err));
+		return -EIO;
+	}
+	*out = remote_objects(r);
+	pthread_mutex_lock(&f->lock);
+	if (!find_opened(f, uuid) && f->n_opened < ARRAY_SIZE(f->opened)) {
+		struct opened *o = &f->opened[f->n_opened++];
+
+		snprintf(o->uuid, sizeof(o->uuid), "%s", uuid);
+		o->os = *out;
+	}
+	pthread_mutex_unlock(&f->lock);
+	return 0; /* the reference stays: the bucket is needed as long as we are here */
+}
+
+/* ---- windows ---- */
+
+static void window_free(struct far *f, struct window *w)
+{
+	TAILQ_REMOVE(&f->windows, w, link);
+	f->bytes -= w->len;
+	object_request_fini(&w->rq);
+	free(w);
+}
+
+static void make_room(struct far *f)
+{
+	struct window *w, *prev;
+
+	for (w = TAILQ_LAST(&f->windows, windows); w && f->bytes > FAR_MEMORY; w = prev) {
+		prev = TAILQ_PREV(w, windows, link);
+		if (!w->users)
+			window_free(f, w);
+	}
+}
+
+static void window_release(struct far *f, struct window *w)
+{
+	if (--w->users == 0 && w->state == FAR_FAILED)
+		window_free(f, w);
+}
+
+/* From the bucket's thread. */
+static void window_done(struct object_request *rq)
+{
+	struct window *w = CONTAINER_OF(rq, struct window, rq);
+	struct far *f = w->far;
+
+	pthread_mutex_lock(&f->lock);
+	w->state = rq->result == 0 ? FAR_READY : FAR_FAILED;
+	f->stats.bytes += rq->data.len;
+	if (rq->result == 0 && rq->data.len < w->len) { /* the container ends here */
+		f->bytes -= w->len - rq->data.len;
+		w->len = (uint32_t)rq->data.len;
+		w->run = 0;
+	}
+	if (rq->result < 0 && !w->ahead && !f->stopped &&
+	    monotonic_ms() - f->logged_ms > LOG_EVERY_MS) {
+		f->logged_ms = monotonic_ms();
+		log_warn("%s: %s", w->key, error_text(&rq->err));
+	}
+	window_release(f, w);
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static bool covers(const struct window *w, const struct share_place *at)
+{
+	return w->state != FAR_FAILED && pack_id_cmp(&w->pack, &at->pack) == 0 &&
+	       at->offset >= w->offset &&
+	       (uint64_t)at->offset + at->len <= (uint64_t)w->offset + w->len;
+}
+
+static struct window *find_window(struct far *f, const struct share_place *at)
+{
+	struct window *w;
+
+	TAILQ_FOREACH(w, &f->windows, link)
+	if (covers(w, at))
+		return w;
+	return NULL;
+}
+
+/* The window that ends where this place begins, or shortly before. */
+static const struct window *window_before(struct far *f, const struct share_place *at)
+{
+	const struct window *w;
+
+	TAILQ_FOREACH(w, &f->windows, link)
+	{
+		uint64_t end = (uint64_t)w->offset + w->len;
+
+		if (pack_id_cmp(&w->pack, &at->pack) == 0 && at->offset <= end + GAP_MAX &&
+		    (uint64_t)at->offset + at->len > end && at->offset >= w->offset)
+			return w;
+	}
+	return NULL;
+}
+
+/* As much of [offset, offset + len) as no window has, but at least what is wanted. */
+static uint32_t not_yet_there(struct far *f, const struct share_place *at, uint32_t len)
+{
+	const struct window *w;
+	uint64_t end = (uint64_t)at->offset + len;
+
+	TAILQ_FOREACH(w, &f->windows, link)
+	if (w->state != FAR_FAILED && pack_id_cmp(&w->pack, &at->pack) == 0 &&
+	    w->offset > at->offset && w->offset < end)
+		end = w->offset;
+	return MAX((uint32_t)(end - at->offset), at->len);
+}
+
+/* A new window from `at` on; its request is the caller's to submit. NULL: no memory. */
+static struct window *window_new(struct far *f, const struct share_place *at, bool ahead)
+{
+	const struct window *before = window_before(f, at);
+	struct window *w = calloc(1, sizeof(*w));
+	uint32_t len = before ? MIN(2 * before->len, FAR_WINDOW_MAX) : FAR_WINDOW_MIN;
+
+	if (!w)
+		return NULL;
+	w->far = f;
+	w->pack = at->pack;
+	w->offset = at->offset;
+	w->len = not_yet_there(f, at, MAX(len, at->len));
+	w->run = before ? before->run + 1 : 0;
+	w->ahead = ahead;
+	w->users = 1; /* the request */
+	share_key_pack(&w->pack, w->key);
+	w->rq = (struct object_request){ .op = OBJECT_GET,
+					 .priority = ahead ? OBJECT_READAHEAD : OBJECT_DEMAND,
+					 .key = w->key,
+					 .offset = w->offset,
+					 .len = w->len,
+					 .done = window_done };
+	TAILQ_INSERT_HEAD(&f->windows, w, link);
+	f->bytes += w->len;
+	f->stats.requests++;
+	f->stats.ahead += ahead;
+	make_room(f);
+	return w;
+}
+
+/* Windows to submit, once the lock is not held. */
+struct to_submit {
+	struct object_store *os;
+	struct window *w;
+};
+struct submits {
+	struct to_submit v[SOURCE_ITEMS_MAX * (AHEAD + 1)];
+	size_t n;
+};
+
+static struct window *begin_window(struct far *f, struct object_store *os,
+				   const struct share_place *at, bool ahead, struct submits *s)
+{
+	struct window *w = window_new(f, at, ahead);
+
+	if (w)
+		s->v[s->n++] = (struct to_submit){ os, w };
+	return w;
+}
+
+/* Somebody reads on and on: have what follows ready. */
+static void begin_ahead(struct far *f, struct object_store *os, const struct window *w,
+			struct submits *s)
+{
+	struct share_place next = { .pack = w->pack, .offset = w->offset + w->len, .len = 1 };
+
+	for (unsigned i = 0; i < AHEAD && w && w->run >= 2 && w->state != FAR_FAILED; i++) {
+		if (next.offset < w->offset || next.offset >= VPK_SIZE_MAX)
+			return;
+		w = find_window(f, &next);
+		if (!w)
+			w = begin_window(f, os, &next, true, s);
+		if (w)
+			next.offset = w->offset + w->len;
+	}
+}
+
+/* ---- items ---- */
+
+/* An item that is under way. */
+struct job {
+	struct source_item *item;
+	struct lazy_place place;
+	unsigned tries;
+	struct window *w; /* we are its user; NULL: none */
+	bool alone;	  /* not from a window that others have */
+};
+
+/* The item's next place. */
+static bool next_place(struct far *f, struct job *j)
+{
+	return lazy_index_find(f->ix, &j->item->digest, j->tries / PLACE_TRIES, &j->place);
+}
+
+static void begin_job(struct far *f, struct job *j, struct submits *s)
+{
+	struct object_store *os;
+	int rc = bucket_of(f, j->place.uuid, &os);
+
+	pthread_mutex_lock(&f->lock);
+	if (rc == 0 && f->stopped)
+		rc = -ECANCELED;
+	if (rc == 0) {
+		j->w = j->alone ? NULL : find_window(f, &j->place.at);
+		if (j->w) {
+			TAILQ_REMOVE(&f->windows, j->w, link);
+			TAILQ_INSERT_HEAD(&f->windows, j->w, link);
+			j->w->ahead = false;
+		} else {
+			j->w = begin_window(f, os, &j->place.at, false, s);
+		}
+		if (j->w) {
+			j->w->users++;
+			begin_ahead(f, os, j->w, s);
+		}
+		rc = j->w ? 0 : -ENOMEM;
+	}
+	pthread_mutex_unlock(&f->lock);
+	j->item->result = rc;
+}
+
+static void submit_all(struct submits *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		object_submit(s->v[i].os, &s->v[i].w->rq);
+	s->n = 0;
+}
+
+static void frame_free(void *pin)
+{
+	free(pin);
+}
+
+/* Copy the item's frame out of a window that is ready, and check it. */
+static int copy_frame(const struct job *j)
+{
+	const struct share_place *at = &j->place.at;
+	const struct buf *data = &j->w->rq.data;
+	size_t start = at->offset - j->w->offset;
+	uint8_t *copy;
+	int rc;
+
+	if (start + at->len > data->len)
+		return -EBADMSG;
+	rc = vpk_chunk_check(data->data + start, at->len, &j->item->digest, NULL);
+	if (rc < 0)
+		return rc;
+	copy = malloc(at->len);
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, data->data + start, at->len);
+	j->item->frame = (struct source_frame){ copy, at->len, copy, frame_free };
+	return 0;
+}
+
+/* Wait for the item's window. */
+static int wait_window(struct far *f, struct window *w)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&f->lock);
+	while (w->state == FAR_LOADING && !f->stopped)
+		pthread_cond_wait(&f->changed, &f->lock);
+	if (w->state == FAR_LOADING)
+		rc = -ECANCELED;
+	else if (w->state == FAR_FAILED)
+		rc = w->rq.result == -ENOENT ? -ENODATA : -EIO;
+	pthread_mutex_unlock(&f->lock);
+	return rc;
+}
+
+static void end_job(struct far *f, struct job *j)
+{
+	struct source_item *it = j->item;
+
+	if (it->result == 0)
+		it->result = wait_window(f, j->w);
+	if (it->result == 0)
+		it->result = copy_frame(j);
+	pthread_mutex_lock(&f->lock);
+	if (j->w)
+		window_release(f, j->w);
+	j->w = NULL;
+	f->stats.chunks += it->result == 0;
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* Damaged, or gone from that place: whether there is something else to try. */
+static bool try_again(struct far *f, struct job *j)
+{
+	int rc = j->item->result;
+
+	if (rc != -EBADMSG && rc != -ENODATA)
+		return false;
+	j->tries = rc == -EBADMSG ? j->tries + 1 : (j->tries / PLACE_TRIES + 1) * PLACE_TRIES;
+	j->alone = true;
+	return next_place(f, j);
+}
+
+static void get_chunks(struct far *f, struct source_item *items, size_t n)
+{
+	struct job jobs[SOURCE_ITEMS_MAX];
+	struct submits s = { .n = 0 };
+
+	assert(n <= SOURCE_ITEMS_MAX);
+	for (size_t i = 0; i < n; i++) {
+		jobs[i] = (struct job){ .item = &items[i] };
+		items[i].result = -ENODATA;
+		if (next_place(f, &jobs[i]))
+			begin_job(f, &jobs[i], &s);
+	}
+	submit_all(&s);
+	for (size_t i = 0; i < n; i++) {
+		struct job *j = &jobs[i];
+
+		if (!j->w)
+			continue;
+		end_job(f, j);
+		while (try_again(f, j)) {
+			begin_job(f, j, &s);
+			submit_all(&s);
+			end_job(f, j);
+		}
+	}
+	pthread_mutex_lock(&f->lock);
+	for (size_t i = 0; i < n; i++)
+		f->stats.failed += items[i].result < 0;
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void get_many(struct source *src, enum source_kind kind, struct source_item *items, size_t n)
+{
+	if (kind == SOURCE_CHUNK) {
+		get_chunks(far_of(src), items, n);
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		items[i].result = -ENODATA;
+}
+
+static void has_many(struct source *src, enum source_kind kind, struct source_item *items, size_t n)
+{
+	struct lazy_place at;
+
+	for (size_t i = 0; i < n; i++)
+		items[i].result = kind == SOURCE_CHUNK &&
+				  lazy_index_find(far_of(src)->ix, &items[i].digest, 0, &at);
+}
+
+static int put_many(struct source *src, enum source_kind kind, const struct source_item *items,
+		    size_t n)
+{
+	(void)src, (void)kind, (void)items, (void)n;
+	return -EROFS;
+}
+
+static void stop(struct source *src)
+{
+	struct far *f = far_of(src);
+
+	pthread_mutex_lock(&f->lock);
+	f->stopped = true;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void free_far(struct source *src)
+{
+	struct far *f = far_of(src);
+	struct window *w;
+
+	while ((w = TAILQ_FIRST(&f->windows)))
+		window_free(f, w);
+	pthread_cond_destroy(&f->changed);
+	pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+struct source *far_new(struct lazy_index *ix, struct remotes *rs)
+{
+	static const struct source_ops ops = { get_many, has_many, put_many, stop, free_far };
+	struct far *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->source.ops = &ops;
+	f->ix = ix;
+	f->rs = rs;
+	f->logged_ms = INT64_MIN / 2;
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->changed, NULL);
+	TAILQ_INIT(&f->windows);
+	return &f->source;
+}
+
+void far_stats(struct source *far, struct far_stats *out)
+{
+	struct far *f = far_of(far);
+
+	pthread_mutex_lock(&f->lock);
+	*out = f->stats;
+	pthread_mutex_unlock(&f->lock);
+}

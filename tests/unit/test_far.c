@@ -1,0 +1,374 @@
+/* Snapshots that are pulled lazily: what is read comes, and nothing else. */
+#include "tests/unit/share_fixture.h"
+
+#include <pthread.h>
+
+#include "store/base/log.h"
+#include "store/share/far.h"
+#include "store/share/remotes.h"
+
+static void __attribute__((format(printf, 1, 2))) sh(const char *fmt, ...)
+{
+	char cmd[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(cmd, sizeof(cmd), fmt, ap);
+	va_end(ap);
+	assert_int_equal(system(cmd), 0); /* NOLINT: our own text */
+}
+
+/* Host b as a daemon has it: with remotes, an index and a far source. */
+struct lazy_host {
+	struct hosts *h;
+	struct remotes *rs;
+	struct lazy_index *ix;
+	struct source *far;
+};
+
+static void lazy_open(struct lazy_host *l)
+{
+	struct error err = ERROR_INIT;
+	struct store *s = l->h->b.s;
+
+	if (lazy_index_open(s->dir_fd, &l->ix, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	assert_int_equal(remotes_open(s->kv, &l->rs, &err), 0);
+	l->far = far_new(l->ix, l->rs);
+	assert_non_null(l->far);
+	store_set_far(s, l->far);
+}
+
+static void lazy_close(struct lazy_host *l)
+{
+	store_stop_far(l->h->b.s);
+	remotes_close(l->rs);
+	host_close(&l->h->b);
+	source_free(l->far);
+	lazy_index_free(l->ix);
+}
+
+static void lazy_restart(struct lazy_host *l)
+{
+	lazy_close(l);
+	host_open(&l->h->b, &l->h->bucket, "b");
+	lazy_open(l);
+}
+
+static int lazy_setup(void **state)
+{
+	struct lazy_host *l = calloc(1, sizeof(*l));
+	struct remote_config c = { .name = "main" };
+	struct error err = ERROR_INIT;
+	void *hosts;
+
+	assert_non_null(l);
+	hosts_setup(&hosts);
+	l->h = hosts;
+	lazy_open(l);
+	assert_true(asprintf(&c.url, "file://%s", l->h->bucket.path) > 0);
+	if (remotes_add(l->rs, &c, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	remote_config_fini(&c);
+	*state = l;
+	return 0;
+}
+
+static int lazy_teardown(void **state)
+{
+	struct lazy_host *l = *state;
+
+	lazy_close(l);
+	host_close(&l->h->a);
+	bucket_fini(&l->h->bucket);
+	free(l->h);
+	free(l);
+	return 0;
+}
+
+static struct pull_result pull_lazily(struct lazy_host *l, const char *reference)
+{
+	const struct pull_options opt = { .name = reference, .index = l->ix, .lazy = true };
+	struct pull_result res;
+	struct error err = ERROR_INIT;
+
+	if (pull_snapshot(l->h->b.s, l->h->b.r, reference, &opt, NULL, &res, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	snapshot_fini(&res.snapshot);
+	return res;
+}
+
+/* Read a whole file of the directory from both stores, and compare. The result of b's read. */
+static int read_file(struct lazy_host *l, const char *a, const char *b, unsigned number)
+{
+	const struct digest ra = root_of(&l->h->a, a), rb = root_of(&l->h->b, b);
+	struct tree_fs fa = store_tree(l->h->a.s, &ra), fb = store_tree(l->h->b.s, &rb);
+	static _Thread_local uint8_t x[32768], y[32768];
+	struct tree_value pin = { 0 };
+	struct inode_rec rec;
+	char path[32];
+	uint64_t ino;
+	int rc;
+
+	snprintf(path, sizeof(path), "f%u", number);
+	assert_int_equal(tree_fs_resolve(&fa, path, false, &ino), 0);
+	assert_int_equal(tree_fs_inode(&fa, ino, &rec, &pin), 0);
+	tree_value_release(&pin);
+	assert_in_range(rec.size, 20000, sizeof(x));
+	assert_int_equal(tree_fs_read(&fa, ino, 0, x, rec.size), 0);
+	rc = tree_fs_read(&fb, ino, 0, y, rec.size);
+	if (rc == 0)
+		assert_memory_equal(x, y, rec.size);
+	return rc;
+}
+
+static struct far_stats stats_of(const struct lazy_host *l)
+{
+	struct far_stats st;
+
+	far_stats(l->far, &st);
+	return st;
+}
+
+/* Nothing is damaged; so many chunks are still far. */
+static uint64_t far_chunks(struct lazy_host *l)
+{
+	struct verify_result v = { 0 };
+	struct error err = ERROR_INIT;
+
+	if (verify_run(l->h->b.s, NULL, NULL, note_problem, NULL, &v, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	assert_int_equal(v.damaged, 0);
+	return v.far_chunks;
+}
+
+static void mark_chunk(void *arg, const struct digest *d)
+{
+	lazy_index_mark(arg, d);
+}
+
+static void collect(struct lazy_host *l)
+{
+	const struct gc_options opt = { .chunk = mark_chunk, .arg = l->ix };
+	struct error err = ERROR_INIT;
+	struct gc_result res;
+
+	lazy_index_mark_begin(l->ix);
+	if (gc_run(l->h->b.s, &opt, NULL, &res, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	lazy_index_mark_end(l->ix);
+}
+
+static void push_files(struct lazy_host *l, unsigned n)
+{
+	make_files(l->h, "d", n, 1);
+	take(l->h, &l->h->a, "d", "base", NULL);
+	push(&l->h->a, "base", "base");
+}
+
+static void what_is_read_comes(void **state)
+{
+	struct lazy_host *l = *state;
+	struct pull_result p;
+	struct far_stats st;
+
+	push_files(l, 200);
+	p = pull_lazily(l, "base");
+	assert_int_equal(p.chunks, 0);
+	assert_in_range(p.bytes, 1, 200000);
+	assert_same_tree(&l->h->a, "base", &l->h->b, "base");
+	assert_true(far_chunks(l) >= 200);
+	assert_int_equal(read_file(l, "base", "base", 7), 0);
+	st = stats_of(l);
+	assert_int_equal(st.requests, 1);
+	assert_in_range(st.bytes, 20000, FAR_WINDOW_MIN);
+	assert_int_equal(st.failed, 0);
+	/* Near from now on. */
+	assert_int_equal(read_file(l, "base", "base", 7), 0);
+	assert_int_equal(stats_of(l).chunks, st.chunks);
+	assert_in_range(far_chunks(l), 1, 199);
+	collect(l);
+	for (unsigned i = 0; i < 200; i++)
+		assert_int_equal(read_file(l, "base", "base", i), 0);
+	assert_int_equal(far_chunks(l), 0);
+	/* 4 MB, in no order of theirs, and hardly anything twice. */
+	assert_in_range(stats_of(l).requests, 2, 80);
+	assert_in_range(stats_of(l).bytes, 1, 4600000);
+}
+
+static void a_whole_pull_completes_a_lazy_one(void **state)
+{
+	struct lazy_host *l = *state;
+	const struct pull_options whole = { .name = "base", .index = l->ix };
+	struct pull_result res;
+
+	push_files(l, 20);
+	pull_lazily(l, "base");
+	assert_int_equal(read_file(l, "base", "base", 3), 0);
+	assert_in_range(far_chunks(l), 1, 40);
+	assert_int_equal(pull_snapshot(l->h->b.s, l->h->b.r, "base", &whole, NULL, &res, NULL), 0);
+	assert_true(res.existed);
+	assert_in_range(res.chunks, 1, 40);
+	snapshot_fini(&res.snapshot);
+	assert_int_equal(far_chunks(l), 0);
+}
+
+static void a_restart_knows_where_it_is(void **state)
+{
+	struct lazy_host *l = *state;
+
+	push_files(l, 20);
+	pull_lazily(l, "base");
+	lazy_restart(l);
+	assert_int_equal(lazy_index_count(l->ix, NULL), 1);
+	assert_true(far_chunks(l) >= 20);
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(read_file(l, "base", "base", i), 0);
+}
+
+static void without_its_remote_a_read_fails(void **state)
+{
+	struct lazy_host *l = *state;
+	struct remote_config c;
+
+	push_files(l, 20);
+	pull_lazily(l, "base");
+	assert_int_equal(read_file(l, "base", "base", 0), 0);
+	assert_int_equal(remotes_config(l->rs, "main", &c, NULL), 0);
+	assert_int_equal(remotes_remove(l->rs, "main", NULL), 0);
+	lazy_restart(l);
+	log_set_level(LOG_ERROR);
+	assert_int_equal(read_file(l, "base", "base", 0), 0); /* it is here */
+	assert_int_equal(read_file(l, "base", "base", 19), -EIO);
+	strcpy(c.name, "other");
+	assert_int_equal(remotes_add(l->rs, &c, NULL), 0);
+	remote_config_fini(&c);
+	assert_int_equal(read_file(l, "base", "base", 19), 0);
+	/* Packs that are gone, too. */
+	sh("mv %s/pack %s/away", l->h->bucket.path, l->h->bucket.path);
+	lazy_restart(l);
+	assert_int_equal(read_file(l, "base", "base", 10), -ENODATA);
+	sh("mv %s/away %s/pack", l->h->bucket.path, l->h->bucket.path);
+	assert_int_equal(read_file(l, "base", "base", 10), 0);
+}
+
+static void damage_reaches_no_reader(void **state)
+{
+	struct lazy_host *l = *state;
+	char find[200], path[200] = "";
+	uint8_t bytes[20000];
+	FILE *f;
+
+	push_files(l, 1);
+	pull_lazily(l, "base");
+	snprintf(find, sizeof(find), "find %s/pack -type f", l->h->bucket.path);
+	f = popen(find, "r"); /* NOLINT: our own text */
+	assert_non_null(f);
+	assert_non_null(fgets(path, sizeof(path), f));
+	pclose(f);
+	path[strcspn(path, "\n")] = '\0';
+	f = fopen(path, "r+");
+	assert_non_null(f);
+	assert_int_equal(fseek(f, 5000, SEEK_SET), 0);
+	assert_int_equal(fread(bytes, 1, 100, f), 100);
+	bytes[50] ^= 1;
+	assert_int_equal(fseek(f, 5000, SEEK_SET), 0);
+	assert_int_equal(fwrite(bytes, 1, 100, f), 100);
+	fflush(f);
+	assert_int_equal(read_file(l, "base", "base", 0), -EBADMSG);
+	assert_true(stats_of(l).failed > 0);
+	assert_int_equal(far_chunks(l), 1);
+	bytes[50] ^= 1;
+	assert_int_equal(fseek(f, 5000, SEEK_SET), 0);
+	assert_int_equal(fwrite(bytes, 1, 100, f), 100);
+	fclose(f);
+	lazy_restart(l); /* forgets what is in memory */
+	assert_int_equal(read_file(l, "base", "base", 0), 0);
+}
+
+/* What a child refers to stays known after its base is gone. */
+static void places_go_with_the_last_tree_that_needs_them(void **state)
+{
+	struct lazy_host *l = *state;
+	struct snapshot child = { .name = "child", .status = SNAPSHOT_READY, .has_root = true };
+	struct store *s = l->h->b.s;
+
+	push_files(l, 20);
+	pull_lazily(l, "base");
+	child.root = root_of(&l->h->b, "base");
+	assert_int_equal(snapshots_put(s->snapshots, &child, NULL, NULL), 0);
+	assert_int_equal(snapshots_delete(s->snapshots, "base", NULL), 0);
+	collect(l);
+	assert_int_equal(lazy_index_count(l->ix, NULL), 1);
+	assert_int_equal(read_file(l, "base", "child", 3), 0);
+	assert_int_equal(snapshots_delete(s->snapshots, "child", NULL), 0);
+	collect(l);
+	assert_int_equal(lazy_index_count(l->ix, NULL), 0);
+	lazy_restart(l);
+	assert_int_equal(lazy_index_count(l->ix, NULL), 0);
+	/* Whoever pulls right now is waited for. */
+	lazy_index_hold(l->ix);
+	pull_lazily(l, "base");
+	assert_int_equal(snapshots_delete(l->h->b.s->snapshots, "base", NULL), 0);
+	collect(l);
+	assert_int_equal(lazy_index_count(l->ix, NULL), 1);
+	lazy_index_release(l->ix);
+	collect(l);
+	assert_int_equal(lazy_index_count(l->ix, NULL), 0);
+}
+
+#define READERS 8
+static void *read_all(void *arg)
+{
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(read_file(arg, "base", "base", i), 0);
+	return NULL;
+}
+
+static void many_readers_share_requests(void **state)
+{
+	struct lazy_host *l = *state;
+	pthread_t threads[READERS];
+
+	push_files(l, 100);
+	pull_lazily(l, "base");
+	for (int i = 0; i < READERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, read_all, l), 0);
+	for (int i = 0; i < READERS; i++)
+		pthread_join(threads[i], NULL);
+	assert_in_range(stats_of(l).requests, 2, 60);
+	assert_in_range(stats_of(l).bytes, 1, 2500000);
+}
+
+/* An older program must not take far chunks for damage. */
+static void the_format_says_so(void **state)
+{
+	struct lazy_host *l = *state;
+	char path[128], text[40] = "";
+	FILE *f;
+
+	push_files(l, 1);
+	pull_lazily(l, "base");
+	snprintf(path, sizeof(path), "%s/b/FORMAT", l->h->bucket.dir);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	assert_string_equal(text, "varve store 4\n");
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, lazy_setup, lazy_teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(what_is_read_comes),
+		TEST(a_whole_pull_completes_a_lazy_one),
+		TEST(a_restart_knows_where_it_is),
+		TEST(without_its_remote_a_read_fails),
+		TEST(damage_reaches_no_reader),
+		TEST(places_go_with_the_last_tree_that_needs_them),
+		TEST(many_readers_share_requests),
+		TEST(the_format_says_so),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
