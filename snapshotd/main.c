@@ -20,6 +20,7 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/version.h"
+#include "store/share/far.h"
 
 #define ARENA_CORES 4	    /* that share one of malloc's arenas */
 #define STOP_GRACE_MS 10000 /* for requests under way */
@@ -28,6 +29,7 @@ struct daemon_parts {
 	struct config config;
 	struct api api;
 	struct http_server *http;
+	struct lazy_index *index;
 };
 
 /* Every mount, cache file and connection is a descriptor. */
@@ -103,6 +105,21 @@ static int open_remotes(struct daemon_parts *d, struct error *err)
 		remote_config_fini(&c);
 	}
 	return rc;
+}
+
+/* What reads chunks from buckets: before anybody reads. */
+static int open_far(struct daemon_parts *d, struct error *err)
+{
+	int rc = lazy_index_open(d->api.store->dir_fd, &d->index, err);
+
+	if (rc < 0)
+		return rc;
+	d->api.far = far_new(d->index, d->api.remotes);
+	if (!d->api.far)
+		return error_set(err, -ENOMEM, "out of memory");
+	store_set_far(d->api.store, d->api.far);
+	remotes_set_index(d->api.remotes, d->index);
+	return 0;
 }
 
 static int listen_all(struct daemon_parts *d, struct error *err)
@@ -192,6 +209,7 @@ static int open_collector(struct daemon_parts *d, struct error *err)
 					       .pool = d->api.pool,
 					       .mounts = d->api.mounts,
 					       .metrics = &d->api.metrics,
+					       .index = d->index,
 					       .interval_s = c->gc_interval_s,
 					       .garbage_bytes = c->gc_garbage_bytes,
 					       .free_bytes = c->gc_free_bytes,
@@ -227,6 +245,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	d->api.allowed_hosts = d->config.allowed_hosts;
 	if (rc == 0)
 		rc = open_remotes(d, err);
+	if (rc == 0)
+		rc = open_far(d, err);
 	if (rc == 0)
 		rc = api_gate_init(&d->api, err);
 	if (rc < 0)
@@ -279,6 +299,8 @@ static void stop(struct daemon_parts *d)
 	shared_files_close(d->api.shared);
 	remotes_close(d->api.remotes);
 	store_close(d->api.store);
+	source_free(d->api.far);
+	lazy_index_free(d->index);
 	config_fini(&d->config);
 }
 

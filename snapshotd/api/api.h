@@ -36,6 +36,7 @@
 struct api {
 	struct store *store;
 	struct remotes *remotes;
+	struct source *far; /* chunks of buckets: store/share/far.h */
 	struct session_pool *pool;
 	struct shared_files *shared; /* NULL: there are none */
 	struct mounts *mounts;

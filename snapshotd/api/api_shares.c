@@ -222,11 +222,13 @@ static json_t *pulled_json(struct api_call *c, const char *remote, const struct 
 }
 
 static int pull_run(struct api_call *c, struct remote *r, const char *reference, const char *name,
-		    struct error *err)
+		    bool lazy, struct error *err)
 {
 	const struct pull_options opt = { .name = name && *name ? name : NULL,
 					  .same_name = !name,
-					  .move_name = true };
+					  .move_name = true,
+					  .index = remotes_index(c->api->remotes),
+					  .lazy = lazy };
 	struct pull_result res;
 	struct share_record rec;
 	struct progress *p;
@@ -253,10 +255,12 @@ static int pull_run(struct api_call *c, struct remote *r, const char *reference,
 int api_pull(struct api_call *c, struct error *err)
 {
 	const char *remote = NULL, *snapshot = NULL, *name = NULL;
+	bool lazy = false;
 	const struct field fields[] = {
 		{ "remote", FIELD_STRING, &remote, true },
 		{ "snapshot", FIELD_STRING, &snapshot, true },
 		{ "name", FIELD_STRING, &name, false },
+		{ "lazy", FIELD_BOOL, &lazy, false },
 	};
 	json_t *body = NULL;
 	struct remote *r = NULL;
@@ -267,7 +271,7 @@ int api_pull(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = api_remote_get(c, remote, &r, err);
 	if (rc == 0) {
-		rc = pull_run(c, r, snapshot, name, err);
+		rc = pull_run(c, r, snapshot, name, lazy, err);
 		remotes_release(c->api->remotes, r);
 	}
 	json_decref(body);

@@ -65,11 +65,12 @@ static void verify_problem(void *arg, const char *snapshot, const char *path, co
 
 static json_t *verify_to_json(const struct verify_result *r, json_t *problems)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "snapshots",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "snapshots",
 			 (json_int_t)r->snapshots, "trees", (json_int_t)r->trees, "nodes",
 			 (json_int_t)r->nodes, "chunks", (json_int_t)r->chunks, "rawBytes",
 			 (json_int_t)r->raw_bytes, "storedBytes", (json_int_t)r->stored_bytes,
-			 "damaged", (json_int_t)r->damaged, "problems", problems);
+			 "farChunks", (json_int_t)r->far_chunks, "damaged", (json_int_t)r->damaged,
+			 "problems", problems);
 }
 
 int api_verify(struct api_call *c, struct error *err)

@@ -124,6 +124,49 @@ static void use_reserve(struct collector *c)
 		log_warn("the disk is full: the reserve is used to collect garbage");
 }
 
+/* ---- one collection, whoever asks for it ---- */
+
+/* What gc_run calls back: both users of its arg. */
+struct collection {
+	struct lazy_index *index;
+	const struct gc_options *asked;
+};
+
+static void collection_pace(void *arg)
+{
+	const struct collection *x = arg;
+
+	x->asked->pace(x->asked->arg);
+}
+
+static void collection_chunk(void *arg, const struct digest *d)
+{
+	const struct collection *x = arg;
+
+	lazy_index_mark(x->index, d);
+}
+
+/* As gc_run; and where far chunks are is forgotten of those that nothing refers to. */
+static int collect_once(struct collector *c, const struct gc_options *asked, struct progress *p,
+			struct gc_result *out, struct error *err)
+{
+	struct collection x = { c->opt.index, asked };
+	struct gc_options opt = *asked;
+	int rc;
+
+	if (!c->opt.index || lazy_index_count(c->opt.index, NULL) == 0)
+		return gc_run(c->opt.store, asked, p, out, err);
+	opt.arg = &x;
+	opt.chunk = collection_chunk;
+	if (asked->pace)
+		opt.pace = collection_pace;
+	lazy_index_mark_begin(c->opt.index);
+	rc = gc_run(c->opt.store, &opt, p, out, err);
+	if (rc == 0)
+		lazy_index_mark_end(c->opt.index);
+	return rc;
+}
+
 /* ---- mounts that nobody came back for ---- */
 
 int64_t collector_discards_at_ms(const struct collector *c, const struct mount_info *info)
@@ -271,7 +314,7 @@ static void collect(struct collector *c, const char *reason)
 	opt.compact = c->hurry;
 	use_reserve(c);
 	c->worked_us = monotonic_us();
-	rc = gc_run(c->opt.store, &opt, &p, &r, &err);
+	rc = collect_once(c, &opt, &p, &r, &err);
 	c->disk_ms = monotonic_ms();
 	if (rc == -ECANCELED || rc == -EBUSY)
 		return;
@@ -419,7 +462,7 @@ int collector_run(struct collector *c, const struct gc_options *opt, struct prog
 		return error_set(err, rc, "garbage is being collected already");
 	use_reserve(c);
 	*out = (struct gc_result){ 0 };
-	rc = gc_run(c->opt.store, opt, p, out, err);
+	rc = collect_once(c, opt, p, out, err);
 	metrics_work(c->opt.metrics, METRICS_GC, rc < 0);
 	/* It may have removed all and failed to give the space back. */
 	if (rc == 0 || out->removed_bytes) {

@@ -12,13 +12,15 @@
 #include "snapshotd/state/metrics.h"
 #include "snapshotd/state/mounts.h"
 #include "store/gc/gc.h"
+#include "store/share/lazy_index.h"
 
 struct collector_options {
 	struct store *store; /* borrowed, as what follows */
 	struct session_pool *pool;
 	struct mounts *mounts;
 	struct metrics *metrics;
-	unsigned interval_s; /* between two collections; 0: by need alone */
+	struct lazy_index *index; /* what no tree refers to is dropped; or NULL */
+	unsigned interval_s;	  /* between two collections; 0: by need alone */
 	uint64_t
 		garbage_bytes; /* collect when deleted snapshots had that many; 0: never for that */
 	uint64_t free_bytes;   /* ... or when less is free on the disk; 0: never for that */

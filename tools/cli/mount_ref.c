@@ -137,7 +137,7 @@ int mount_or_snapshot(struct cli *cli, const char *word, json_t **out, bool *is_
 	}
 	*is_mount = false;
 	if (remote_ref_is(word))
-		return remote_ref_pull(cli, word, "", out, err);
+		return remote_ref_pull(cli, word, "", true, out, err);
 	int r = cli_snapshot(cli, word, out, &e);
 	if (r == -ENOENT) {
 		int m = mount_find(cli, word, out, &ignored);

@@ -41,11 +41,18 @@ bool remote_ref_is(const char *word)
 	return !strchr(word, '/') && reference_split(word, remote, &reference);
 }
 
-static int pull(struct cli *cli, const char *remote, const char *reference, const char *name,
-		json_t **out, struct error *err)
+/* What to pull: the caller's names. */
+struct wish {
+	const char *remote, *reference;
+	const char *name; /* see remote_ref_pull */
+	bool lazy;
+};
+
+static int pull(struct cli *cli, const struct wish *w, json_t **out, struct error *err)
 {
-	json_t *body = json_pack("{s:s, s:o}", "remote", remote, "snapshot",
-				 bytes_json(reference, strlen(reference)));
+	const char *name = w->name;
+	json_t *body = json_pack("{s:s, s:b, s:o}", "remote", w->remote, "lazy", w->lazy,
+				 "snapshot", bytes_json(w->reference, strlen(w->reference)));
 
 	if (body && name && json_object_set_new(body, "name", bytes_json(name, strlen(name)))) {
 		json_decref(body);
@@ -54,15 +61,15 @@ static int pull(struct cli *cli, const char *remote, const char *reference, cons
 	return remote_ref_post(cli, "/api/snapshots/pull", body, out, err);
 }
 
-int remote_ref_pull(struct cli *cli, const char *word, const char *name, json_t **out,
+int remote_ref_pull(struct cli *cli, const char *word, const char *name, bool lazy, json_t **out,
 		    struct error *err)
 {
 	char remote[REMOTE_NAME_MAX + 1];
-	const char *reference;
+	struct wish w = { .remote = remote, .name = name, .lazy = lazy };
 
-	if (!reference_split(word, remote, &reference))
+	if (!reference_split(word, remote, &w.reference))
 		return error_set(err, -EINVAL, "'%s' is not REMOTE:NAME", word);
-	return pull(cli, remote, reference, name, out, err);
+	return pull(cli, &w, out, err);
 }
 
 int remote_ref_resolve(struct cli *cli, const char *word, char **out, struct error *err)
@@ -74,7 +81,7 @@ int remote_ref_resolve(struct cli *cli, const char *word, char **out, struct err
 		*out = strdup(word);
 		return *out ? 0 : -ENOMEM;
 	}
-	r = remote_ref_pull(cli, word, "", &o, err);
+	r = remote_ref_pull(cli, word, "", true, &o, err);
 	if (r == 0 && !(*out = strdup(cli_str(o, "id"))))
 		r = -ENOMEM;
 	json_decref(o);
@@ -105,7 +112,8 @@ int remote_ref_resolve_path(struct cli *cli, const char *word, char **out, struc
 	    !has(cli, "/api/remotes/%s", remote) || has(cli, "/api/snapshots/%s", remote))
 		return 0;
 	name = strndup(rest, strcspn(rest, ":"));
-	r = name ? pull(cli, remote, name, "", &o, err) : -ENOMEM;
+	const struct wish w = { remote, name, "", true };
+	r = name ? pull(cli, &w, &o, err) : -ENOMEM;
 	if (r == 0 && asprintf(out, "%s%s", cli_str(o, "id"), rest + strlen(name)) < 0)
 		r = -ENOMEM;
 	json_decref(o);

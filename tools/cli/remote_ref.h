@@ -8,10 +8,10 @@
 bool remote_ref_is(const char *word);
 /*
  * Have it pulled, with a bar of progress. name: of the local snapshot; NULL: as there; "": none.
- * *out: SnapshotInfo with "pulled".
+ * lazy: its chunks come when they are read. *out: SnapshotInfo with "pulled".
  */
-MUST_CHECK int remote_ref_pull(struct cli *cli, const char *word, const char *name, json_t **out,
-			       struct error *err);
+MUST_CHECK int remote_ref_pull(struct cli *cli, const char *word, const char *name, bool lazy,
+			       json_t **out, struct error *err);
 /* A word for a snapshot that the store has, malloc'd: the same, or the id of what was pulled. */
 MUST_CHECK int remote_ref_resolve(struct cli *cli, const char *word, char **out, struct error *err);
 /*

@@ -265,6 +265,7 @@ int cmd_push(struct cli *cli, const struct args *args, struct error *err)
 
 const struct option_spec options_pull[] = {
 	{ 0, "name", "NAME", "of the local snapshot, instead of the one there" },
+	{ 0, "lazy", NULL, "fetch file data only when it is read" },
 	{ 0 },
 };
 
@@ -297,7 +298,7 @@ int cmd_pull(struct cli *cli, const struct args *args, struct error *err)
 		return cli_usage(err, "give the name once");
 	if (!remote_ref_is(args->words[0]))
 		return cli_usage(err, "'%s' is not REMOTE:NAME", args->words[0]);
-	r = remote_ref_pull(cli, args->words[0], name, &o, err);
+	r = remote_ref_pull(cli, args->words[0], name, args_has(args, "lazy"), &o, err);
 	if (r == 0)
 		r = print_pulled(cli, o);
 	json_decref(o);
