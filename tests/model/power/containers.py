@@ -194,6 +194,7 @@ class Containers:
         name = self.images.pop(self.rng.randrange(len(self.images)))
         moves = self.rng.random() < 0.5
         to = self.rng.choice(self.images) if moves else f"i{self.number()}"
+        body = {"name": to, **({"replace": True} if moves else {})}
         self.load.http({"api": "rename", "name": name, "to": to}, "PATCH",
-                       f"/api/snapshots/{name}", {"name": to, **({"replace": True} if moves else {})})
+                       f"/api/snapshots/{name}", body)
         self.images = [*{*self.images, to}]

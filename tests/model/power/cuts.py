@@ -27,6 +27,7 @@ FAILURES_MAX = 10
 # Where sandboxes are not to start, which takes longer than all the rest.
 NO_RUNTIME = "no containers after this cut"
 RUNTIME_SHARE = 0.1
+RESTART_SHARE = 0.15  # in order, after it has been used
 
 
 def choose_cuts(records, rng, count):
@@ -110,8 +111,9 @@ class Replay:
         self.daemon = None
         self.problems = []
         self.chosen = ""
-        with open(self.no_runtime, "w", encoding="ascii", opener=lambda p, f: os.open(p, f, 0o700)) as f:
+        with open(self.no_runtime, "w", encoding="ascii") as f:
             f.write(f"#!/bin/sh\necho '{NO_RUNTIME}' >&2\nexit 1\n")
+        os.chmod(self.no_runtime, 0o700)
         self._new_boot()
         bind(self.boot_id, BOOT_ID)
 
@@ -294,12 +296,31 @@ class Replay:
                 f.flush()
                 os.fsync(f.fileno())
             os.rename(path, path + " it")
-        if mounts:
-            m = rng.choice(mounts)
-            self.daemon.api("POST", f"/api/mounts/{m['id']}/checkpoint", {"name": "after"})
-            if rng.random() < 0.4:
-                self.daemon.api("POST", "/api/gc")
-                self._verify()
+        for m in mounts:
+            self.daemon.api("POST", f"/api/mounts/{m['id']}/checkpoint", {})
+        if rng.random() < 0.4:
+            self.daemon.api("POST", "/api/gc")
+            self._verify()
+        if rng.random() < RESTART_SHARE:
+            self._restart()
+
+    def _restart(self):
+        """Nothing comes up that the cut had left hidden in the database."""
+        before = self._all_files()
+        self.daemon.stop()
+        self.daemon.start()
+        self._check_sandboxes()
+        after = self._all_files()
+        for place, files in before.items():
+            if after.get(place) != files:
+                changed = [p for p in {**files, **after.get(place, {})}
+                           if files.get(p, 0) != after.get(place, {}).get(p, 0)]
+                self.problem(f"a restart changes {place}: {changed[:5]}")
+
+    def _all_files(self):
+        return {m["mountpoint"]: walk(os.path.join(m["mountpoint"], "work")
+                                      if m["mountpoint"].endswith("/root") else m["mountpoint"])
+                for m in self.daemon.api("GET", "/api/mounts") if m["attached"]}
 
     def _verify(self):
         verified = self.daemon.api("POST", "/api/verify")

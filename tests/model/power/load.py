@@ -2,10 +2,11 @@
 """load.py DIR RECORDER SEED OPS - the load whose power cuts are replayed.
 
 Starts the daemon on DIR/recorded/state, where DIR/recorded is a mount of RECORDER (record_fs) that
-writes DIR/log. Two threads with a mount each write, sync, link, rename, remove, fork and discard, OPS
-operations each; a third calls the API: checkpoints, imports, removals, gc, gc --recompress; a
-fourth has sandboxes and images (containers.py). Halfway the daemon is killed and started again. Marks in the log tell what was promised
-(oracle.py). At the end all is unmounted and DIR/log is whole.
+writes DIR/log. Two threads with a mount each write, sync, link, rename, remove, fork and discard,
+OPS operations each; a third calls the API: checkpoints, imports, removals, gc, gc --recompress; a
+fourth has sandboxes and images (containers.py). Halfway the daemon is killed and started again.
+Marks in the log tell what was promised (oracle.py). At the end all is unmounted and DIR/log is
+whole.
 """
 import copy
 import json

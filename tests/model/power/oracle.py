@@ -363,8 +363,8 @@ class Oracle:
             [f"{name} was to be renamed to {to}, and they are {now}"]
 
     def interrupted(self):
-        """Checkpoints that are not ready for certain: [(name or id, history, first state, last)]. If
-        one is ready in the end, it has what the mount had in one of these states."""
+        """Checkpoints that are not ready for certain: [(name or id, history, first state, last)].
+        If one is ready in the end, it has what the mount had in one of these states."""
         return [(m["name"], h, m["least"], h.begun) for m in self.open.values()
                 if m.get("api") == "checkpoint" and (h := self.mounts[m["mount"]])] + \
             [(c, *self.kept[c]) for c in self.checkpoints if c in self.maybe and c in self.kept]
