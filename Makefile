@@ -105,7 +105,7 @@ $(BUILD)/pic/%.o: %.c
 INIT = $(BUILD)/snapshotd/container/init/varve-init
 INIT_C = $(wildcard snapshotd/container/init/*.c) fs/host/freeze.c \
 	$(addprefix snapshotd/container/,cgroup.c leftovers.c) \
-	$(addprefix store/base/,base64.c buf.c error.c utf8.c)
+	$(addprefix store/base/,base64.c buf.c error.c utf8.c write_all.c)
 $(INIT): $(INIT_C) fs/host/freeze.h \
 		$(wildcard $(addsuffix /*.h,snapshotd/container/init snapshotd/container store/base))
 	@mkdir -p $(@D)

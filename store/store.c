@@ -24,6 +24,7 @@
 #include "store/chunk/codec.h"
 #include "store/kv/meta.h"
 #include "store/base/private.h"
+#include "store/base/write_all.h"
 #include "store/store_internal.h"
 
 #define FORMAT_NAME "FORMAT"
@@ -76,9 +77,9 @@ static int format_write(int dir_fd, int format)
 	if (fd < 0)
 		return -errno;
 	size_t len = (size_t)snprintf(text, sizeof(text), FORMAT_WORD "%d\n", format);
-	ssize_t n = write(fd, text, len);
-	if (n != (ssize_t)len)
-		return n < 0 ? -errno : -ENOSPC;
+	int rc = write_all(fd, text, len);
+	if (rc < 0)
+		return rc;
 	if (fsync(fd) != 0 || renameat(dir_fd, FORMAT_TMP, dir_fd, FORMAT_NAME) != 0 ||
 	    fsync(dir_fd) != 0)
 		return -errno;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "store/base/wire.h"
+#include "store/base/write_all.h"
 
 struct hashing {
 	struct hasher *h;
@@ -53,22 +54,6 @@ struct writing {
 	uint64_t size;
 };
 
-static int write_all(int fd, const uint8_t *p, size_t len, uint64_t off)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, p, len, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		p += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 static int write_extent(void *arg, uint64_t offset, const struct extent_rec *e)
 {
 	struct writing *w = arg;
@@ -86,7 +71,7 @@ static int write_extent(void *arg, uint64_t offset, const struct extent_rec *e)
 			return -EBADMSG;
 		data = c->data;
 	}
-	return write_all(w->fd, data, e->len, offset);
+	return pwrite_all(w->fd, data, e->len, offset);
 }
 
 int file_content_write(const struct tree_fs *fs, uint64_t ino, uint64_t size, int fd)

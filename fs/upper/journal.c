@@ -14,6 +14,7 @@
 #include "store/base/log.h"
 #include "store/base/sync_dir.h"
 #include "store/base/wire.h"
+#include "store/base/write_all.h"
 
 /*
  * New parts of the file are written with zeros first: a sync is twice as fast
@@ -116,15 +117,16 @@ static int write_zeros(int fd, off_t at, size_t len)
 {
 	static const uint8_t zeros[ZERO_STEP];
 
-	while (len) {
-		ssize_t n = pwrite(fd, zeros, MIN(len, sizeof(zeros)), at);
+	int r = 0;
 
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		at += n > 0 ? n : 0;
-		len -= n > 0 ? (size_t)n : 0;
+	while (len && !r) {
+		size_t step = MIN(len, sizeof(zeros));
+
+		r = pwrite_all(fd, zeros, step, (uint64_t)at);
+		at += (off_t)step;
+		len -= step;
 	}
-	return 0;
+	return r;
 }
 
 /*

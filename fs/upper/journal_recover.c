@@ -17,6 +17,7 @@
 #include "fs/upper/journal_internal.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
+#include "store/base/write_all.h"
 
 int journal_check_version(int dir_fd, const char *name, struct error *err)
 {
@@ -145,22 +146,6 @@ static int check_epochs(const struct journal *j, const struct journal_epochs *kn
 	return 0;
 }
 
-static int write_data(int fd, const struct journal_record *rec)
-{
-	const uint8_t *p = rec->body, *end = p + rec->len;
-	off_t pos = (off_t)rec->pos;
-
-	while (p < end) {
-		ssize_t n = pwrite(fd, p, (size_t)(end - p), pos);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		p += n > 0 ? n : 0;
-		pos += n > 0 ? n : 0;
-	}
-	return 0;
-}
-
 /*
  * Data that was logged after it was last synced goes to its place, unless the
  * machine ran on: then what is there is newer. In either case it is synced.
@@ -181,7 +166,7 @@ static int recover_data(struct journal *j, const struct leftover *l)
 				continue;
 			any = true;
 			if (l->other_boot)
-				r = write_data(j->data_fd, &rec);
+				r = pwrite_all(j->data_fd, rec.body, rec.len, rec.pos);
 		}
 	}
 	return r || !any ? r : journal_sync_data_file(j);

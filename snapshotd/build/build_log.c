@@ -21,6 +21,7 @@
 #include "store/base/log.h"
 #include "store/base/sync_dir.h"
 #include "store/base/utf8.h"
+#include "store/base/write_all.h"
 
 #define POLL_MS 200
 #define READ_SIZE 65536u
@@ -175,26 +176,10 @@ static int event_line(unsigned step, const char *type, enum build_stream stream,
 	return rc < 0 ? rc : buf_append(out, "\n", 1);
 }
 
-static int write_at(int fd, const uint8_t *data, size_t len, uint64_t pos)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, data, len, (off_t)pos);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		data += n;
-		len -= (size_t)n;
-		pos += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* What a failed write leaves behind the published size, the next one overwrites. */
 static void append_locked(struct build_log *l, const struct buf *line)
 {
-	int rc = write_at(l->fd, line->data, line->len, l->size);
+	int rc = pwrite_all(l->fd, line->data, line->len, l->size);
 
 	if (rc == 0) {
 		l->size += line->len;

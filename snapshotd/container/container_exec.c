@@ -21,6 +21,7 @@
 
 #include "snapshotd/container/init/protocol.h"
 #include "store/base/clock.h"
+#include "store/base/write_all.h"
 
 #define OUTPUT_STEP (64u << 10)
 #define CANCEL_POLL_MS 100
@@ -89,9 +90,10 @@ static int request_memfd(const struct exec_request *rq)
 	fd = memfd_create("varve-exec", MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (write(fd, b.data, b.len) != (ssize_t)b.len) {
+	rc = write_all(fd, b.data, b.len);
+	if (rc < 0) {
 		close(fd);
-		return -ENOSPC;
+		return rc;
 	}
 	return fd;
 }

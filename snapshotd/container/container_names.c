@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "store/base/write_all.h"
+
 #define HOSTS_MAX (1u << 20) /* of the image's lines */
 #define TMPFS_OPTIONS "size=2m,nr_inodes=16,mode=755"
 
@@ -114,8 +116,8 @@ static int write_file(const char *dir, const char *name, const void *data, size_
 		return -errno;
 	if (fchmod(fd, 0644) < 0) /* whatever our umask */
 		rc = -errno;
-	else if (write(fd, data, len) != (ssize_t)len)
-		rc = -EIO;
+	else
+		rc = write_all(fd, data, len);
 	if (close(fd) < 0 && rc == 0)
 		rc = -errno;
 	return rc;

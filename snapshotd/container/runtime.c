@@ -28,6 +28,7 @@
 #include "snapshotd/container/runtime_agent.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "store/base/write_all.h"
 
 #define ARGS_MAX 24
 #define CALL_TIMEOUT_MS 60000
@@ -221,14 +222,7 @@ static int write_agent(const struct runtime *rt, struct error *err)
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
 	if (fd < 0)
 		return error_set_errno(err, -errno, "%s", temporary);
-	for (size_t done = 0; rc == 0 && done < runtime_agent_size;) {
-		ssize_t n = write(fd, runtime_agent + done, runtime_agent_size - done);
-
-		if (n < 0)
-			rc = -errno;
-		else
-			done += (size_t)n;
-	}
+	rc = write_all(fd, runtime_agent, runtime_agent_size);
 	if (rc == 0 && fchmod(fd, 0755) < 0)
 		rc = -errno;
 	if (close(fd) < 0 && rc == 0)

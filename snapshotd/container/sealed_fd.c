@@ -5,20 +5,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "store/base/write_all.h"
+
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
-static int fill(int fd, const char *p, size_t len)
+static int fill(int fd, const void *data, size_t len)
 {
-	while (len > 0) {
-		ssize_t n = write(fd, p, len);
+	int rc = write_all(fd, data, len);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENOSPC;
-		p += n;
-		len -= (size_t)n;
-	}
+	if (rc < 0)
+		return rc;
 	if (lseek(fd, 0, SEEK_SET) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0)
 		return -errno;
 	return 0;

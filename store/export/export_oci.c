@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/base/write_all.h"
+
 #include "store/export/export_gzip.h"
 #include "store/import/oci_image.h"
 #include "store/archive/oci_platform.h"
@@ -166,21 +168,10 @@ static int make_layout(struct store *s, const struct digest *root, const json_t 
 static int write_file(int dir, const char *name, const void *data, size_t len)
 {
 	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	const uint8_t *p = data;
 
 	if (fd < 0)
 		return -errno;
-	int r = 0;
-	while (len > 0 && r == 0) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno != EINTR)
-			r = -errno;
-		if (n > 0) {
-			p += n;
-			len -= (size_t)n;
-		}
-	}
+	int r = write_all(fd, data, len);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
 	return r;

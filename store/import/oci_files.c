@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "store/base/write_all.h"
 #include "store/archive/archive_path.h"
 #include "store/import/ingest_archive.h"
 #include "store/store.h"
@@ -48,22 +49,6 @@ void oci_files_close(struct oci_files *f)
 	}
 	free(f->files);
 	free(f);
-}
-
-static int write_all(int fd, const uint8_t *data, size_t len, uint64_t at)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, data, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		data += n;
-		at += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
 }
 
 static ssize_t read_fd(void *arg, void *buf, size_t len)
@@ -148,7 +133,7 @@ static int copy_data(struct oci_files *f, struct archive *a, uint64_t max_bytes)
 		else
 			r = space_take(f->space, SPACE_GROWTH, (uint64_t)n);
 		if (r == 0)
-			r = write_all(f->spool_fd, buf, (size_t)n, f->spool_bytes);
+			r = pwrite_all(f->spool_fd, buf, (size_t)n, f->spool_bytes);
 		f->spool_bytes += (uint64_t)n;
 		f->files[f->n - 1].size += (uint64_t)n;
 	}

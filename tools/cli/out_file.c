@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/base/write_all.h"
+
 #define PIPE_BYTES (1 << 20)
 
 /* The file to remove when a signal ends us. */
@@ -100,18 +102,7 @@ int out_file_open(struct out_file *f, const char *path, struct error *err)
 
 int out_file_write(struct out_file *f, const void *data, size_t len)
 {
-	const char *p = data;
-
-	while (len > 0) {
-		ssize_t n = write(f->fd, p, len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
+	return write_all(f->fd, data, len);
 }
 
 int out_file_close(struct out_file *f, int result, struct error *err)

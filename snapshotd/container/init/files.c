@@ -36,22 +36,10 @@
 #include "store/base/base64.h"
 #include "store/base/buf.h"
 #include "store/base/utf8.h"
+#include "store/base/write_all.h"
 
 #define COPY_STEP (1u << 20)
 #define LINKS_MAX 40
-
-static int write_all(int fd, const char *p, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
 
 /* Until the end of `from`. */
 static int copy(int from, int to)
