@@ -177,7 +177,7 @@ static int make_mount(struct build *bd, const struct plan *p, struct error *err)
 	return 0;
 }
 
-int build_start_container(struct build *bd, struct error *err)
+static int start_container(struct build *bd, struct error *err)
 {
 	const struct builds_options *o = &bd->owner->opt;
 	CLEANUP(buf_fini_p) struct buf root = BUF_INIT;
@@ -319,7 +319,7 @@ static int run_step(struct build *bd, const struct plan *p, struct error *err)
 	build_info(bd, "step %u of %zu: %s", bd->step, bd->m.n_steps, s->type_name);
 	bd->step_deadline_ms = monotonic_ms() + (int64_t)bd->owner->opt.step_timeout_s * 1000;
 	if (!bd->container)
-		rc = build_start_container(bd, err);
+		rc = start_container(bd, err);
 	if (rc == 0)
 		rc = build_step_run(bd, s, err);
 	if (rc == 0 && build_is_cancelled(bd))

@@ -1,14 +1,19 @@
 /*
  * builds_internal.h - what the files of the build controller share.
  *
- *   builds.c        open and close; which build a request gets
- *   builds_wait.c   waiting for one; templates and bases; named snapshots
+ *   build.c         one build; finding an active one
  *   build_record.c  records, and the list of them
- *   build_recover.c what a former daemon left
+ *   build_base.c    what an image is built upon: templates and other snapshots
+ *   build_named.c   named snapshots become what their build has become
  *   build_info.c    what all parts of a running build ask and tell it
- *   build_run.c     the life of one build, on its thread
- *   build_steps.c   one step
  *   build_exec.c    one program in the build's container, and why it failed
+ *   build_steps.c   one step
+ *   build_recover.c what a former daemon left
+ *   build_run.c     the life of one build, on its thread
+ *   builds.c        open and close; which build a request gets
+ *   builds_wait.c   waiting for one; hits; named snapshots
+ *
+ * A file calls only those before it.
  *
  * Lock: builds.lock guards the table of builds and the fields marked so. A
  * build's other fields are its thread's own, or constant once its log has
@@ -90,21 +95,17 @@ struct builds {
 	atomic_bool stopping;
 };
 
-/* builds.c */
+/* build.c */
+/* One that nobody knows yet, with its log, and no reference. */
+MUST_CHECK int build_new(struct builds *b, const struct manifest *m, const struct build_request *rq,
+			 struct build **out, struct error *err);
+/* NULL is accepted, as in build_unref. */
+void build_free(struct build *bd);
 void build_unref(struct build *bd);
 /* The active build of an id, with a reference, or NULL. */
 struct build *builds_find(struct builds *b, const char *id);
-/*
- * Join the build of m's key upon that base or start one, with a reference. named:
- * a snapshot that it is to make ready (may be NULL). 1: it is in the cache meanwhile, and
- * *oc says which. -EAGAIN: too many; -ECANCELED: the daemon stops.
- */
-MUST_CHECK int builds_join(struct builds *b, const struct manifest *m,
-			   const struct build_request *rq, const char *base_id,
-			   const struct named *named, struct build **out, struct build_outcome *oc,
-			   struct error *err);
 
-/* builds_wait.c */
+/* build_base.c */
 /* What an image is built upon, as it is now: its name may mean something else later. */
 struct build_base {
 	struct snapshot snap;	  /* owned */
@@ -117,8 +118,12 @@ static inline void build_base_fini(struct build_base *base) /* of a zeroed one t
 {
 	snapshot_fini(&base->snap);
 }
+
+/* build_named.c */
 /* The end of bd: its named snapshots become what it became. */
 void build_finish_named(struct build *bd, const struct named *named, size_t n);
+/* The record of a named snapshot says that it is this image. */
+void build_become_ready(struct snapshot *s, const struct snapshot *image);
 
 /* build_record.c */
 MUST_CHECK int build_record_put(struct build *bd);
@@ -142,7 +147,6 @@ void build_info(struct build *bd, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* build_run.c */
 void *build_main(void *bd);
-MUST_CHECK int build_start_container(struct build *bd, struct error *err);
 
 /* build_steps.c */
 MUST_CHECK int build_step_run(struct build *bd, const struct manifest_step *s, struct error *err);
@@ -175,5 +179,16 @@ MUST_CHECK int build_exec(struct build *bd, const struct build_command *c, struc
 void build_say_space(const struct build *bd, char out[BUILD_SPACE_TEXT]);
 /* Processes in the container beside the agent; 0 where that cannot be told. */
 unsigned build_leftovers(struct build *bd);
+
+/* builds.c */
+/*
+ * Join the build of m's key upon that base or start one, with a reference. named:
+ * a snapshot that it is to make ready (may be NULL). 1: it is in the cache meanwhile, and
+ * *oc says which. -EAGAIN: too many; -ECANCELED: the daemon stops.
+ */
+MUST_CHECK int builds_join(struct builds *b, const struct manifest *m,
+			   const struct build_request *rq, const char *base_id,
+			   const struct named *named, struct build **out, struct build_outcome *oc,
+			   struct error *err);
 
 #endif

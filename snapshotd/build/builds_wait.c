@@ -1,4 +1,4 @@
-/* From a request to its outcome: bases, hits, waiting, and snapshots with a name. */
+/* From a request to its outcome: hits, waiting, and snapshots with a name. */
 #include "snapshotd/build/builds_internal.h"
 
 #include <errno.h>
@@ -7,95 +7,6 @@
 
 #include "snapshotd/build/image_cache.h"
 #include "store/base/log.h"
-#include "store/share/pull.h"
-
-/* The default of earlier versions, for stores that have no other. */
-#define TEMPLATE_FORMER "ubuntu-22.04"
-
-/* ---- bases ---- */
-
-static int get_ready(struct builds *b, const char *name, struct snapshot *out, struct error *err)
-{
-	struct snapshot s = { 0 };
-	int rc = pull_find(b->opt.store, b->opt.remotes, name, NULL, &s, err);
-
-	if (rc == 0 && s.status != SNAPSHOT_READY) {
-		rc = error_set(err, -EBUSY, "snapshot \"%s\" %s", name,
-			       s.status == SNAPSHOT_BUILDING ? "is still being built"
-							     : "has failed");
-		snapshot_fini(&s);
-	}
-	if (rc == 0)
-		*out = s;
-	return rc;
-}
-
-int builds_template(struct builds *b, struct snapshot *out, struct error *err)
-{
-	const char *name = b->opt.default_template;
-	int rc = get_ready(b, name, out, err);
-
-	if (rc == -ENOENT && strcmp(name, BUILDS_TEMPLATE) == 0 &&
-	    get_ready(b, TEMPLATE_FORMER, out, NULL) == 0)
-		return 0;
-	if (rc == -ENOENT)
-		error_set(err, rc,
-			  "there is no template \"%s\": make it with `varve template build %s`",
-			  name, name);
-	return rc;
-}
-
-/* A reference as the name of a snapshot: what a name cannot have becomes '-'. */
-static void reference_to_name(const char *ref, char out[SNAPSHOT_NAME_MAX + 1])
-{
-	size_t i;
-
-	for (i = 0; i < SNAPSHOT_NAME_MAX && ref[i]; i++) {
-		bool plain = (ref[i] >= 'a' && ref[i] <= 'z') || (ref[i] >= 'A' && ref[i] <= 'Z') ||
-			     (ref[i] >= '0' && ref[i] <= '9') || strchr("._-", ref[i]);
-
-		out[i] = plain ? ref[i] : '-';
-	}
-	out[i] = '\0';
-}
-
-/* The snapshot that was imported from an OCI image under the reference's name. */
-static int oci_base(struct builds *b, const char *ref, struct snapshot *out, struct error *err)
-{
-	char name[SNAPSHOT_NAME_MAX + 1];
-	int rc;
-
-	reference_to_name(ref, name);
-	rc = get_ready(b, name, out, err);
-	if (rc == 0 && strcmp(out->source, "oci") != 0) {
-		snapshot_fini(out);
-		rc = -ENOENT;
-	}
-	if (rc == -ENOENT)
-		error_set(err, rc,
-			  "no OCI image \"%s\" has been imported: `varve import %s oci PATH`", ref,
-			  name);
-	return rc;
-}
-
-int builds_base(struct builds *b, const struct manifest *m, struct build_base *out,
-		struct error *err)
-{
-	struct build_base base = { 0 };
-	int rc = m->base == BASE_TEMPLATE   ? builds_template(b, &base.snap, err)
-		 : m->base == BASE_SNAPSHOT ? get_ready(b, m->base_ref, &base.snap, err)
-					    : oci_base(b, m->base_ref, &base.snap, err);
-
-	if (rc < 0)
-		return error_prefix(err, rc, "the image's base");
-	rc = image_base_id(&base.snap, b->opt.env, base.id);
-	if (rc < 0) {
-		build_base_fini(&base);
-		return error_set_errno(err, rc, "the image's base");
-	}
-	*out = base;
-	return 0;
-}
 
 /* ---- waiting ---- */
 
@@ -228,76 +139,6 @@ int builds_start(struct builds *b, const struct manifest *m, const struct build_
 
 /* ---- snapshots with a name ---- */
 
-struct become {
-	const struct snapshot *image; /* or NULL: failed */
-	const char *build_id, *why;
-	uint64_t new_bytes;
-};
-
-static void become_ready(struct snapshot *s, const struct snapshot *image)
-{
-	s->status = SNAPSHOT_READY;
-	s->has_root = true;
-	s->root = image->root;
-	s->size_bytes = image->size_bytes;
-	s->file_count = image->file_count;
-	json_decref(s->config);
-	s->config = json_incref(image->config);
-}
-
-static void become(void *arg, struct snapshot *s)
-{
-	const struct become *b = arg;
-
-	if (s->status != SNAPSHOT_BUILDING)
-		return;
-	memcpy(s->build_id, b->build_id, sizeof(s->build_id));
-	if (b->image) {
-		become_ready(s, b->image);
-		s->new_bytes = b->new_bytes;
-		return;
-	}
-	s->status = SNAPSHOT_FAILED;
-	strncpy(s->error, b->why, sizeof(s->error) - 1);
-}
-
-static void finish_one(struct build *bd, const struct named *named, const struct become *to)
-{
-	struct snapshots *ss = bd->owner->opt.store->snapshots;
-	struct error err = ERROR_INIT;
-	struct become b = *to;
-	int rc = named->take[0] && !to->image
-			 ? snapshots_delete(ss, named->id, &err) /* the other keeps the name */
-			 : snapshots_update(ss, named->id, become, &b, NULL, NULL, &err);
-
-	if (rc == 0 && named->take[0] && to->image)
-		rc = snapshots_replace(ss, named->id, named->take, &err);
-	if (rc < 0 && rc != -ENOENT) /* deleted meanwhile */
-		log_error("snapshot %s stays as it is: %s", named->id, error_text(&err));
-}
-
-void build_finish_named(struct build *bd, const struct named *named, size_t n)
-{
-	struct become to = { NULL, bd->id, bd->error.msg, bd->new_bytes };
-	struct error err = ERROR_INIT;
-	struct snapshot image = { 0 };
-	struct store_hold hold;
-
-	if (n && bd->state == BUILD_READY) {
-		if (store_hold_snapshot(bd->owner->opt.store, bd->snapshot_id, &image, &hold,
-					&err) == 0)
-			to.image = &image;
-		else
-			to.why = error_text(&err);
-	}
-	for (size_t i = 0; i < n; i++)
-		finish_one(bd, &named[i], &to);
-	if (to.image) {
-		store_release(bd->owner->opt.store, &hold);
-		snapshot_fini(&image);
-	}
-}
-
 /*
  * Whether name belongs to another image, from which it is to be taken: 1. Not from
  * what was made otherwise: that would be lost. -EEXIST, -EBUSY.
@@ -357,7 +198,7 @@ static int put_ready(struct builds *b, const char *image_id, const struct build_
 
 	if (rc < 0)
 		return rc;
-	become_ready(s, &image);
+	build_become_ready(s, &image);
 	memcpy(s->build_id, image.build_id, sizeof(s->build_id));
 	rc = put_named(b, s, err);
 	if (rc == 0 && !s->name[0]) {
