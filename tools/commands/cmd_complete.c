@@ -1,9 +1,7 @@
 /*
- * cmd_completion.c - completion of command lines.
- *
- * The script that a shell sources is small: it asks `varve __complete -- WORD...`
- * for what may stand in the place of the last word, which is worked out here
- * from the same tables as everything else. Answers are candidates, one a line;
+ * Completion of command lines. The script that a shell sources (cmd_completion.c) is small: it
+ * asks `varve __complete -- WORD...` for what may stand in the place of the last word, which is
+ * worked out here from the same tables as everything else. Answers are candidates, one a line;
  * "@files" and "@dirs" let the shell complete names of files.
  */
 #include <errno.h>
@@ -17,23 +15,6 @@
 #include "tools/cli/snapshots_view.h"
 #include "tools/cli/store_program.h"
 #include "tools/cli/text.h"
-
-/* The script itself, put into the program as it is. */
-__asm__(".pushsection .rodata\n"
-	".globl varve_completion_bash\n"
-	"varve_completion_bash:\n"
-	".incbin \"tools/completion/varve.bash\"\n"
-	".byte 0\n"
-	".popsection\n");
-extern const char varve_completion_bash[];
-
-int cmd_completion(struct cli *cli, const struct args *args, struct error *err)
-{
-	(void)cli;
-	if (strcmp(args->words[0], "bash") != 0)
-		return cli_usage(err, "there is a script for bash, not for '%s'", args->words[0]);
-	return fputs(varve_completion_bash, stdout) == EOF ? cli_write_failure() : 0;
-}
 
 /* What is known of the words before the one to complete. */
 struct place {
