@@ -150,6 +150,8 @@ struct api_list {
 /* Reads the query, whose names the caller has checked: API_LIST_QUERY are ours. -EINVAL. */
 #define API_LIST_QUERY "limit", "after"
 MUST_CHECK int api_list_begin(struct api_list *l, struct api_call *c, struct error *err);
+/* Of a list with no other names in its query: checks those, too. */
+MUST_CHECK int api_list_begin_plain(struct api_list *l, struct api_call *c, struct error *err);
 /* Whether the item of that id is on the page. */
 bool api_list_wants(struct api_list *l, const char *id);
 /* Takes j (NULL: out of memory). 1: the page is full. -EPIPE, -ECANCELED: the client has gone. */

@@ -171,10 +171,8 @@ int api_snapshot_create(struct api_call *c, struct error *err)
 int api_builds_list(struct api_call *c, struct error *err)
 {
 	struct api_list l;
-	int rc = api_query(c, err, API_LIST_QUERY, NULL);
+	int rc = api_list_begin_plain(&l, c, err);
 
-	if (rc == 0)
-		rc = api_list_begin(&l, c, err);
 	if (rc < 0)
 		return rc;
 	rc = builds_each(c->api->builds, api_list_item, &l, err);

@@ -92,10 +92,8 @@ int api_checkpoint_create(struct api_call *c, struct error *err)
 int api_checkpoints_list(struct api_call *c, struct error *err)
 {
 	struct api_list l;
-	int rc = api_query(c, err, API_LIST_QUERY, NULL);
+	int rc = api_list_begin_plain(&l, c, err);
 
-	if (rc == 0)
-		rc = api_list_begin(&l, c, err);
 	if (rc < 0)
 		return rc;
 	rc = checkpoints_each(c->api->sandboxes, api_capture(c, 0), api_list_item, &l, err);

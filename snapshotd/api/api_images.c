@@ -5,10 +5,8 @@
 int api_images_list(struct api_call *c, struct error *err)
 {
 	struct api_list l;
-	int rc = api_query(c, err, API_LIST_QUERY, NULL);
+	int rc = api_list_begin_plain(&l, c, err);
 
-	if (rc == 0)
-		rc = api_list_begin(&l, c, err);
 	if (rc < 0)
 		return rc;
 	rc = builds_images(c->api->builds, api_list_item, &l, err);

@@ -32,6 +32,13 @@ int api_list_begin(struct api_list *l, struct api_call *c, struct error *err)
 	return rc;
 }
 
+int api_list_begin_plain(struct api_list *l, struct api_call *c, struct error *err)
+{
+	int rc = api_query(c, err, API_LIST_QUERY, NULL);
+
+	return rc < 0 ? rc : api_list_begin(l, c, err);
+}
+
 bool api_list_wants(struct api_list *l, const char *id)
 {
 	if (!l->after)

@@ -42,10 +42,8 @@ static int list_mount(void *arg, struct mount_entry *e)
 int api_mounts_list(struct api_call *c, struct error *err)
 {
 	struct api_list l;
-	int rc = api_query(c, err, API_LIST_QUERY, NULL);
+	int rc = api_list_begin_plain(&l, c, err);
 
-	if (rc == 0)
-		rc = api_list_begin(&l, c, err);
 	if (rc < 0)
 		return rc;
 	mounts_look(c->api->mounts);

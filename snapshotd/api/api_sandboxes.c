@@ -26,10 +26,8 @@ int api_sandboxes_list(struct api_call *c, struct error *err)
 	struct sandbox **list;
 	struct api_list l;
 	size_t n;
-	int rc = api_query(c, err, API_LIST_QUERY, NULL);
+	int rc = api_list_begin_plain(&l, c, err);
 
-	if (rc == 0)
-		rc = api_list_begin(&l, c, err);
 	if (rc == 0 && (rc = sandboxes_list(c->api->sandboxes, &list, &n)) < 0)
 		error_set(err, rc, "out of memory");
 	if (rc < 0)

@@ -132,10 +132,8 @@ int api_snapshot_get(struct api_call *c, struct error *err)
 int api_snapshot_history(struct api_call *c, struct error *err)
 {
 	struct listing l = { .all = true };
-	int rc = api_query(c, err, API_LIST_QUERY, NULL);
+	int rc = api_list_begin_plain(&l.list, c, err);
 
-	if (rc == 0)
-		rc = api_list_begin(&l.list, c, err);
 	if (rc < 0)
 		return rc;
 	rc = snapshots_history_each(c->api->store->snapshots, api_capture(c, 0), list_snapshot, &l,

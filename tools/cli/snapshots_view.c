@@ -67,3 +67,16 @@ int snapshot_print(const struct cli *cli, const json_t *o)
 	json_decref(copy);
 	return r;
 }
+
+int snapshot_print_new(const struct cli *cli, const json_t *o)
+{
+	char size[TEXT_SIZE_MAX], fresh[TEXT_SIZE_MAX];
+
+	if (cli->json)
+		return cli_print_json(o);
+	text_size(cli_num(o, "sizeBytes"), size);
+	text_size(cli_num(o, "newBytes"), fresh);
+	printf("%s: %llu files, %s, %s of it new in the store\n", snapshot_label(o),
+	       (unsigned long long)cli_num(o, "fileCount"), size, fresh);
+	return 0;
+}

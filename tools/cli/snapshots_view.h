@@ -8,6 +8,8 @@
 MUST_CHECK int snapshots_print(const struct cli *cli, const json_t *list);
 /* JSON or a field a line. */
 MUST_CHECK int snapshot_print(const struct cli *cli, const json_t *o);
+/* One that has just been made, in a sentence that says how much of it was new; or JSON. */
+MUST_CHECK int snapshot_print_new(const struct cli *cli, const json_t *o);
 /* What to call it: its name, or its id where it has none. */
 const char *snapshot_label(const json_t *o);
 

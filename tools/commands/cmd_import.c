@@ -197,19 +197,6 @@ static int import_tar(struct client *c, const struct args *args, const struct li
 	return r;
 }
 
-static int print_imported(const struct cli *cli, const json_t *o)
-{
-	char size[TEXT_SIZE_MAX], fresh[TEXT_SIZE_MAX];
-
-	if (cli->json)
-		return cli_print_json(o);
-	text_size(cli_num(o, "sizeBytes"), size);
-	text_size(cli_num(o, "newBytes"), fresh);
-	printf("%s: %llu files, %s, %s of it new in the store\n", snapshot_label(o),
-	       (unsigned long long)cli_num(o, "fileCount"), size, fresh);
-	return 0;
-}
-
 int cmd_import(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct import im = { 0 };
@@ -232,7 +219,7 @@ int cmd_import(struct cli *cli, const struct args *args, struct error *err)
 	progress_bar_fini(&im.bar);
 	if (r == 0) {
 		cli_print_remarks(json_object_get(o, "remarks"));
-		r = print_imported(cli, o);
+		r = snapshot_print_new(cli, o);
 	}
 	json_decref(o);
 	return r;

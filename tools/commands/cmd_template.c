@@ -22,7 +22,6 @@
 #include "tools/commands/recipe.h"
 #include "tools/cli/snapshots_view.h"
 #include "tools/cli/table.h"
-#include "tools/cli/text.h"
 
 #define BASE_TTL (30 * 24 * 3600)
 
@@ -287,19 +286,6 @@ static int make_image(struct template_build *t, const json_t *manifest, bool rep
 	return r;
 }
 
-static int print_template(const struct cli *cli, const json_t *o)
-{
-	char size[TEXT_SIZE_MAX], fresh[TEXT_SIZE_MAX];
-
-	if (cli->json)
-		return cli_print_json(o);
-	text_size(cli_num(o, "sizeBytes"), size);
-	text_size(cli_num(o, "newBytes"), fresh);
-	printf("%s: %llu files, %s, %s of it new in the store\n", snapshot_label(o),
-	       (unsigned long long)cli_num(o, "fileCount"), size, fresh);
-	return 0;
-}
-
 static int build_template(struct template_build *t, struct error *err)
 {
 	json_t *old = NULL, *made = NULL, *manifest = NULL;
@@ -328,7 +314,7 @@ static int build_template(struct template_build *t, struct error *err)
 			r = make_image(t, manifest, replace, &made, err);
 	}
 	if (r == 0)
-		r = print_template(t->cli, made);
+		r = snapshot_print_new(t->cli, made);
 	json_decref(manifest);
 	json_decref(made);
 	json_decref(old);
