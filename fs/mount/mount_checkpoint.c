@@ -100,7 +100,7 @@ static int put_adopted(struct mount *m, struct mount_record *next, struct seal_r
 {
 	const char *snapshot_id = m->rec.sealing_snapshot;
 	struct snapshots *ss = m->store->snapshots;
-	struct snapshot snap;
+	struct snapshot snap = { 0 };
 	int r = -ENOENT;
 
 	if (snapshot_id[0])

@@ -260,7 +260,7 @@ static int create_from(struct api_call *c, const struct snapshot *snap, struct s
 int api_sandbox_create(struct api_call *c, struct error *err)
 {
 	struct snapshot snap = { 0 };
-	struct create cr;
+	struct create cr = { 0 };
 	json_t *body = NULL;
 	/* Of builds; api_resolve_image reads them. */
 	int rc = api_query(c, err, "force", "keepFailed", NULL);
@@ -303,7 +303,7 @@ int api_sandbox_fork(struct api_call *c, struct error *err)
 	struct sandbox_config config = { 0 };
 	struct snapshot snap = { 0 };
 	json_t *body = NULL, *envs = NULL;
-	struct create cr;
+	struct create cr = { 0 };
 	int rc = api_query(c, err, NULL);
 
 	if (rc == 0)
