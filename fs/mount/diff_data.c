@@ -234,7 +234,7 @@ static int range_differs(struct diff_data *x, uint64_t ino, const struct range *
 static int compare_file(struct diff_data *x, struct answer *a)
 {
 	struct buf list CLEANUP(buf_fini_p) = BUF_INIT;
-	uint64_t size, was;
+	uint64_t size = 0, was = 0;
 	int r = view_size(x, a->ino, &size);
 
 	if (!r)
