@@ -6,6 +6,7 @@
 #include <sys/xattr.h>
 
 #include "fs/fuse/parked.h"
+#include "store/base/clock.h"
 
 /* ---- each operation, from cold ---- */
 
@@ -327,6 +328,62 @@ static void reads_that_wait_hold_up_nobody(void **state)
 	}
 }
 
+#define DELAY_MS 1000u
+#define LATENCIES 20000u
+
+static int by_time(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* 99 of 100 uses of the neighbour took no longer, in ns, while requests of the far mount waited. */
+static int64_t neighbour_p99(struct fm *f)
+{
+	int64_t *took = calloc(LATENCIES, sizeof(*took)), p99;
+	unsigned n = 0;
+	struct stat st;
+	char path[400];
+
+	assert_non_null(took);
+	snprintf(path, sizeof(path), "%s/here", f->other_dir);
+	while (fm_parked(f) && n < LATENCIES) {
+		int64_t start = monotonic_ns();
+		int fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+
+		assert_true(fd >= 0);
+		assert_int_equal(pread(fd, fm_buf, 4, 0), 4);
+		close(fd);
+		assert_int_equal(chmod(path, n % 2 ? 0600 : 0644), 0);
+		assert_int_equal(stat(path, &st), 0);
+		took[n++] = monotonic_ns() - start;
+	}
+	assert_true(n >= 100);
+	qsort(took, n, sizeof(*took), by_time);
+	p99 = took[n - 1 - n / 100];
+	free(took);
+	return p99;
+}
+
+/* Who waited for the source would wait a second, by it or by those before it. */
+static void reads_that_wait_slow_nobody_down(void **state)
+{
+	struct fm *f = *state;
+
+	go_cold_for_data(f);
+	f->far->delay_ms = DELAY_MS;
+	struct reader *r = start_readers(f, FM_FILES);
+
+	fm_await_parked(f, FM_FILES / 2);
+	int64_t p99 = neighbour_p99(f);
+
+	if (p99 > DELAY_MS * 1000000ll / 4)
+		fail_msg("the neighbour's 99th percentile is %lld us", (long long)p99 / 1000);
+	join_readers(r, FM_FILES, 0);
+	f->far->delay_ms = 0;
+}
+
 static void a_mount_ends_while_requests_wait(void **state)
 {
 	struct fm *f = *state;
@@ -457,6 +514,7 @@ int main(void)
 						fm_setup_shared, fm_teardown),
 		T(every_operation_waits_for_what_it_needs),
 		T(reads_that_wait_hold_up_nobody),
+		T(reads_that_wait_slow_nobody_down),
 		T(a_mount_ends_while_requests_wait),
 		T(the_end_waits_for_no_source),
 		T(a_waiting_program_can_be_killed),
