@@ -16,6 +16,7 @@
 #include "fs/fuse/session_pool.h"
 #include "fs/shared/shared_files.h"
 #include "snapshotd/api/api.h"
+#include "snapshotd/build/image_cache.h"
 #include "snapshotd/config.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
@@ -214,6 +215,7 @@ static int open_collector(struct daemon_parts *d, struct error *err)
 					       .garbage_bytes = c->gc_garbage_bytes,
 					       .free_bytes = c->gc_free_bytes,
 					       .reserve_bytes = c->gc_reserve_bytes,
+					       .tidy = image_cache_sweep_manifests,
 					       .detached_s = c->detached_mount_s,
 					       .changed_s = c->detached_changed_s };
 

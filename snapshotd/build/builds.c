@@ -65,9 +65,9 @@ static int start_locked(struct builds *b, const struct manifest *m, const struct
 		return rc;
 	bd->number = b->next_number++;
 	memcpy(bd->base_id, base_id, sizeof(bd->base_id));
-	rc = image_cache_put_manifest(b->opt.store, m->key, m->json);
-	if (rc == 0)
-		rc = build_record_put(bd);
+	rc = build_record_put(bd);
+	if (rc == 0) /* after what names it: image_cache_sweep_manifests */
+		rc = image_cache_put_manifest(b->opt.store, m->key, m->json);
 	if (rc < 0)
 		error_set_errno(err, rc, "cannot record the build");
 	bd->refs = 1; /* the thread's */

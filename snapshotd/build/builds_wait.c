@@ -265,15 +265,14 @@ int builds_snapshot(struct builds *b, const struct manifest *m, const char *name
 	memcpy(s.content_hash, m->key, sizeof(s.content_hash));
 	err = err ? err : &own;
 	rc = look_up(b, m, rq, &base, oc, err);
-	if (rc >= 0) {
+	if (rc >= 0)
 		memcpy(s.parent, base.snap.id, sizeof(s.parent));
-		if (image_cache_put_manifest(b->opt.store, m->key, m->json) < 0)
-			log_warn("the manifest of snapshot %s is not kept", name);
-	}
 	if (rc == 1)
 		rc = put_ready(b, oc->snapshot_id, rq, &s, err);
 	else if (rc == 0)
 		rc = put_building(b, m, rq, base.id, &s, oc, err);
+	if (rc == 0 && image_cache_put_manifest(b->opt.store, m->key, m->json) < 0)
+		log_warn("the manifest of snapshot %s is not kept", name);
 	build_base_fini(&base);
 	if (rc < 0)
 		snapshot_fini(&s);

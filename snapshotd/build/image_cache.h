@@ -101,5 +101,10 @@ json_t *image_cache_manifest(struct store *s, const char *key);
 
 /* At start: drop records of snapshots that are gone, and manifests that nothing names. */
 MUST_CHECK int image_cache_sweep(struct store *s, struct error *err);
+/*
+ * Drop the manifests that no build and no snapshot names, beside builds that begin: whoever puts a
+ * manifest has put the record that names it before.
+ */
+MUST_CHECK int image_cache_sweep_manifests(struct store *s, struct error *err);
 
 #endif

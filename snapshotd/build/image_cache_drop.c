@@ -243,14 +243,13 @@ int image_cache_each(struct store *s, json_record_fn fn, void *arg, struct error
 	return rc < 0 ? error_set_errno(err, rc, "cannot list the images") : rc;
 }
 
-/* ---- at start ---- */
+/* ---- what nothing names ---- */
 
 struct sweep {
 	struct store *store;
 	struct kv_batch *batch;
 	struct snapshot_list l;
 	enum meta_kind kind;
-	json_t *keys; /* a set: those that builds and snapshots name */
 };
 
 static int sweep_entry(void *arg, const char *name, const json_t *j)
@@ -264,21 +263,91 @@ static int sweep_entry(void *arg, const char *name, const json_t *j)
 
 static int note_key(void *arg, const char *name, const json_t *j)
 {
-	struct sweep *sw = arg;
 	const char *key = json_record_text(j, "key");
 
 	(void)name;
-	return key[0] && json_object_set_new(sw->keys, key, json_true()) ? -ENOMEM : 0;
+	return key[0] && json_object_set_new(arg, key, json_true()) ? -ENOMEM : 0;
 }
 
-static int sweep_manifest(void *arg, const char *name, const json_t *j)
+static int note_name(void *arg, const char *name, const json_t *j)
 {
-	struct sweep *sw = arg;
-
 	(void)j;
-	if (json_object_get(sw->keys, name))
-		return 0;
-	return meta_batch_del(sw->store->kv, sw->batch, META_MANIFEST, name);
+	return json_object_set_new(arg, name, json_true()) ? -ENOMEM : 0;
+}
+
+/* The keys of all builds and snapshots that are recorded. */
+static int list_keys(struct store *s, json_t *keys, struct error *err)
+{
+	struct snapshot *list = NULL;
+	size_t n = 0;
+	int rc = json_record_each(s->kv, META_BUILD, note_key, keys);
+
+	if (rc == 0)
+		rc = snapshots_list(s->snapshots, &list, &n, err);
+	for (size_t i = 0; i < n && rc == 0; i++)
+		if (list[i].content_hash[0] &&
+		    json_object_set_new(keys, list[i].content_hash, json_true()))
+			rc = -ENOMEM;
+	snapshots_list_free(list, n);
+	return rc;
+}
+
+/* What was dropped and is named now: a record came meanwhile, before its manifest did. */
+static int put_back(struct store *s, json_t *dropped, struct error *err)
+{
+	json_t *keys = json_object(), *manifest;
+	const char *key;
+	int rc = keys ? list_keys(s, keys, err) : -ENOMEM;
+
+	json_object_foreach(dropped, key, manifest)
+		if (rc == 0 && json_is_object(manifest) && json_object_get(keys, key))
+			rc = image_cache_put_manifest(s, key, manifest);
+	json_decref(keys);
+	return rc;
+}
+
+/* The others of `all`; each is exchanged for its manifest. */
+static int drop_unnamed(struct store *s, json_t *all, const json_t *keys)
+{
+	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
+	const char *key;
+	json_t *value;
+	bool any = false;
+	int rc = b ? 0 : -ENOMEM;
+
+	json_object_foreach(all, key, value) {
+		if (rc < 0 || json_object_get(keys, key))
+			continue;
+		json_t *manifest = image_cache_manifest(s, key);
+
+		if (manifest && json_object_set_new(all, key, manifest))
+			rc = -ENOMEM;
+		if (rc == 0)
+			rc = meta_batch_del(s->kv, b, META_MANIFEST, key);
+		any = true;
+	}
+	return rc < 0 || !any ? rc : kv_write(s->kv, b, KV_LOG);
+}
+
+/*
+ * A manifest is put after the record that names it. So what is in the first list and not in the
+ * second was named by nothing, and what is named in the third may have been put again before it
+ * was dropped.
+ */
+int image_cache_sweep_manifests(struct store *s, struct error *err)
+{
+	json_t *all = json_object(), *keys = json_object();
+	int rc = all && keys ? json_record_each(s->kv, META_MANIFEST, note_name, all) : -ENOMEM;
+
+	if (rc == 0)
+		rc = list_keys(s, keys, err);
+	if (rc == 0)
+		rc = drop_unnamed(s, all, keys);
+	if (rc == 0)
+		rc = put_back(s, all, err);
+	json_decref(all);
+	json_decref(keys);
+	return rc < 0 ? error_set_errno(err, rc, "cannot sweep the manifests") : 0;
 }
 
 static int sweep_all(struct sweep *sw)
@@ -291,22 +360,13 @@ static int sweep_all(struct sweep *sw)
 	sw->kind = META_IMAGE_STEP;
 	if (rc == 0)
 		rc = json_record_each(kv, sw->kind, sweep_entry, sw);
-	for (size_t i = 0; i < sw->l.n && rc == 0; i++)
-		if (sw->l.s[i].content_hash[0] &&
-		    json_object_set_new(sw->keys, sw->l.s[i].content_hash, json_true()))
-			rc = -ENOMEM;
-	if (rc == 0)
-		rc = json_record_each(kv, META_BUILD, note_key, sw);
-	if (rc == 0)
-		rc = json_record_each(kv, META_MANIFEST, sweep_manifest, sw);
 	return rc < 0 ? rc : kv_write(kv, sw->batch, KV_LOG);
 }
 
 int image_cache_sweep(struct store *s, struct error *err)
 {
-	struct sweep sw = { .store = s, .batch = kv_batch_new(), .keys = json_object() };
-	int rc =
-		sw.batch && sw.keys ? snapshots_list(s->snapshots, &sw.l.s, &sw.l.n, err) : -ENOMEM;
+	struct sweep sw = { .store = s, .batch = kv_batch_new() };
+	int rc = sw.batch ? snapshots_list(s->snapshots, &sw.l.s, &sw.l.n, err) : -ENOMEM;
 
 	if (rc == 0) {
 		rc = sweep_all(&sw);
@@ -314,7 +374,6 @@ int image_cache_sweep(struct store *s, struct error *err)
 		if (rc < 0)
 			error_set_errno(err, rc, "cannot sweep the image cache");
 	}
-	json_decref(sw.keys);
 	kv_batch_free(sw.batch);
-	return rc;
+	return rc < 0 ? rc : image_cache_sweep_manifests(s, err);
 }

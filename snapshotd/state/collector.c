@@ -263,6 +263,15 @@ static bool gives_way(void *arg)
 	return atomic_load(&((struct collector *)arg)->give_way);
 }
 
+/* What fails is tried again with the next collection. */
+static void tidy(struct collector *c)
+{
+	struct error err = ERROR_INIT;
+
+	if (c->opt.tidy && c->opt.tidy(c->opt.store, &err) < 0)
+		log_warn("%s", error_text(&err));
+}
+
 static void note_run(struct collector *c, const char *reason, const struct gc_result *r)
 {
 	const int64_t now = clock_ms();
@@ -313,6 +322,7 @@ static void collect(struct collector *c, const char *reason)
 	c->hurry = is_low(c);
 	opt.compact = c->hurry;
 	use_reserve(c);
+	tidy(c);
 	c->worked_us = monotonic_us();
 	rc = collect_once(c, &opt, &p, &r, &err);
 	c->disk_ms = monotonic_ms();
@@ -462,6 +472,7 @@ int collector_run(struct collector *c, const struct gc_options *opt, struct prog
 		return error_set(err, rc, "garbage is being collected already");
 	use_reserve(c);
 	*out = (struct gc_result){ 0 };
+	tidy(c);
 	rc = collect_once(c, opt, p, out, err);
 	metrics_work(c->opt.metrics, METRICS_GC, rc < 0);
 	/* It may have removed all and failed to give the space back. */

@@ -29,6 +29,9 @@ struct collector_options {
 	/* How long mounts stay detached before they are discarded; 0: for ever. */
 	unsigned detached_s; /* those that differ in nothing from their snapshot */
 	unsigned changed_s;  /* others: what was written to them is lost */
+	/* Drop records that nothing names any more, before each collection. NULL: there are none.
+	 */
+	int (*tidy)(struct store *s, struct error *err);
 };
 
 struct collector;

@@ -186,12 +186,24 @@ static void one_that_fails_is_not_tried_again_at_once(void **state)
 	assert_int_equal(stats_of(f).runs, 2);
 }
 
+static atomic_int tidied;
+
+static int tidy(struct store *s, struct error *err)
+{
+	(void)s;
+	atomic_fetch_add(&tidied, 1);
+	return error_set(err, -EIO,
+			 "what fails before a collection does not keep it from going on");
+}
+
 static void it_collects_by_the_clock(void **state)
 {
 	struct cf *f = *state;
 
-	open_collector(f, (struct collector_options){ .interval_s = 1 });
+	atomic_store(&tidied, 0);
+	open_collector(f, (struct collector_options){ .interval_s = 1, .tidy = tidy });
 	wait_for_runs(f, 2);
+	assert_true(atomic_load(&tidied) >= 2);
 	assert_string_equal(stats_of(f).last_reason, "interval");
 	assert_int_equal(stats_of(f).next_ms, stats_of(f).last_ms + 1000);
 }
@@ -218,9 +230,11 @@ static void a_second_request_is_refused(void **state)
 	struct error err = ERROR_INIT;
 	struct gc_result r;
 
-	open_collector(n.f, (struct collector_options){ 0 });
+	atomic_store(&tidied, 0);
+	open_collector(n.f, (struct collector_options){ .tidy = tidy });
 	make_garbage(n.f, 10);
 	assert_int_equal(collector_run(n.f->c, NULL, &p, &r, &err), 0);
+	assert_int_equal(atomic_load(&tidied), 1);
 	assert_true(n.refused > 0);
 	assert_int_equal(stats_of(n.f).runs, 1);
 }

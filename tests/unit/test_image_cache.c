@@ -377,6 +377,26 @@ static void a_sweep_drops_what_nothing_names(void **state)
 	assert_true(finds_step(f, STEP(3), b[0]));
 }
 
+static void manifests_go_beside_builds(void **state)
+{
+	struct fx *f = *state;
+	json_t *m = json_pack("{s:s}", "base", "base"), *build = json_pack("{s:s}", "key", KEY_A),
+	       *j;
+	struct error err = ERROR_INIT;
+
+	/* A build, and one that has failed and whose record has gone. */
+	assert_int_equal(json_record_put(f->s->kv, META_BUILD, "a-build", build, KV_LOG), 0);
+	assert_int_equal(image_cache_put_manifest(f->s, KEY_A, m), 0);
+	assert_int_equal(image_cache_put_manifest(f->s, KEY_B, m), 0);
+	assert_int_equal(image_cache_sweep_manifests(f->s, &err), 0);
+	j = image_cache_manifest(f->s, KEY_A);
+	assert_true(json_equal(j, m));
+	json_decref(j);
+	assert_null(image_cache_manifest(f->s, KEY_B));
+	json_decref(m);
+	json_decref(build);
+}
+
 #define WITH_STORE(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
 
 int main(void)
@@ -395,6 +415,7 @@ int main(void)
 		WITH_STORE(a_forgotten_image_is_not_found),
 		WITH_STORE(the_list_has_names_and_figures),
 		WITH_STORE(a_sweep_drops_what_nothing_names),
+		WITH_STORE(manifests_go_beside_builds),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
