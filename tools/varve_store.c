@@ -8,7 +8,23 @@
 
 #include "store/store.h"
 #include "tools/cli/program.h"
+#include "tools/cli/store_program.h"
 #include "tools/inspect/inspect_commands.h"
+
+/* argv0: of varve; -EINVAL if it is of another version. */
+static int check_caller(const char *argv0, struct error *err)
+{
+	static const char name[] = "varve ";
+
+	if (strcmp(argv0, STORE_PROGRAM_CALLER) == 0)
+		return 0;
+	if (strncmp(argv0, name, strlen(name)) == 0)
+		return error_set(err, -EINVAL,
+				 "varve is of version %.50s, and varve-store, which reads stores "
+				 "for it, of " VARVE_VERSION ": install both of one version",
+				 argv0 + strlen(name));
+	return error_set(err, -EINVAL, "this program is for a varve " VARVE_VERSION " to run");
+}
 
 static const struct inspect_command *find(const char *name)
 {
@@ -23,7 +39,9 @@ static int start(struct cli *cli, int argc, char **argv)
 	struct error err = ERROR_INIT;
 	struct args args;
 
-	if (args_parse(cli_global_options, NULL, true, argc, argv, &args, &err) < 0)
+	if (check_caller(argv[0], &err) < 0)
+		return program_usage_failure(NULL, &err);
+	if (args_parse(cli_global_options, NULL, true, argc - 1, argv + 1, &args, &err) < 0)
 		return program_usage_failure(NULL, &err);
 	program_apply_globals(cli, &args);
 	const struct inspect_command *c = find(args.words[0]);
@@ -43,7 +61,7 @@ int main(int argc, char **argv)
 	struct cli cli = { 0 };
 
 	program_begin();
-	int status = program_end(&cli, argc > 0 ? start(&cli, argc - 1, argv + 1) : CLI_FAILED);
+	int status = program_end(&cli, argc > 0 ? start(&cli, argc, argv) : CLI_FAILED);
 	store_close(cli.store);
 	return status;
 }

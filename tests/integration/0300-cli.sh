@@ -122,7 +122,10 @@ is "it is found from a symbolic link to varve, too" "$(./link --json --store "$S
 fails "what it says, varve says" 1 '^varve: ls: no snapshot named "nope"' "$T/usr/bin/varve" ls nope
 fails "and so for a wrong use" 2 "^varve: diff: needs two snapshots with --store"$'\n'"Try 'varve diff --help'" \
 	varve diff --store "$STATE" a
-fails "alone it is of no use" 2 '^varve: this program is for varve to run' "$BUILD/libexec/varve/varve-store" mounts
+fails "alone it is of no use" 2 '^varve: this program is for a varve [0-9.]* to run' "$BUILD/libexec/varve/varve-store" mounts
+half_upgraded() (exec -a 'varve 0.0.1' "$BUILD/libexec/varve/varve-store" --store "$T/none" ls a)
+fails "nor with a varve of another version" 2 \
+	'^varve: varve is of version 0\.0\.1, and varve-store, .*: install both of one version' half_upgraded
 rm "$T/usr/libexec/varve/varve-store"
 fails "where it is missing, that is told" 1 \
 	"^varve: ls: $T/usr/libexec/varve/varve-store, .*: No such file or directory$" "$T/usr/bin/varve" ls a

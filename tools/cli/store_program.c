@@ -51,7 +51,7 @@ static int execute(const char *path, const char *dir, char *const *args, struct 
 	const char **argv = calloc(n + 4, sizeof(*argv));
 	if (!argv)
 		return -ENOMEM;
-	argv[0] = "varve";
+	argv[0] = STORE_PROGRAM_CALLER;
 	argv[1] = "--store";
 	argv[2] = dir;
 	memcpy(argv + 3, args, n * sizeof(*argv));

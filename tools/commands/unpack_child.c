@@ -48,7 +48,7 @@ static int open_empty_dir(const char *path, int *out_fd, struct error *err)
 
 static int spawn(const char *path, int dir_fd, int end, pid_t *out)
 {
-	char *argv[] = { (char *)"varve", (char *)"__unpack", NULL };
+	char *argv[] = { (char *)(uintptr_t)STORE_PROGRAM_CALLER, (char *)"__unpack", NULL };
 	posix_spawn_file_actions_t actions;
 	int r = posix_spawn_file_actions_init(&actions);
 
