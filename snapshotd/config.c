@@ -34,6 +34,14 @@
 #define CHECKPOINT_LIMIT_DEFAULT 20000
 #define PATCH_LIMIT_DEFAULT 100
 #define RECORDS_MAX (1u << 30)
+/*
+ * What a cgroup takes. The daemon and the host's programs have 1024: many busy processes of a
+ * sandbox as heavy would make them wait for hundreds of milliseconds, and by the daemon all other
+ * sandboxes.
+ */
+#define CPU_SHARES_MIN 2
+#define CPU_SHARES_MAX 262144
+#define CPU_SHARES_DEFAULT 100
 #define SANDBOX_KEEP_DEFAULT (7 * 86400)
 #define SANDBOX_KEEP_MAX (3650 * 86400)
 #define BUILD_STEP_TIMEOUT_DEFAULT 1800
@@ -81,7 +89,7 @@ struct file_values {
 		connection_limit;
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
 	uint64_t build_pids, build_disk_mb, build_inodes, sandbox_disk_mb, sandbox_inodes,
-		sandbox_keep, checkpoint_limit, patch_limit;
+		sandbox_cpu_shares, sandbox_keep, checkpoint_limit, patch_limit;
 	json_t *build_env, *allowed_hosts, *host_roots, *socket_host_roots, *remotes;
 };
 
@@ -212,6 +220,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "sandboxCache", FIELD_STRING, &v->sandbox_cache, false },
 		{ "sandboxDiskMB", FIELD_U64, &v->sandbox_disk_mb, false },
 		{ "sandboxInodes", FIELD_U64, &v->sandbox_inodes, false },
+		{ "sandboxCpuShares", FIELD_U64, &v->sandbox_cpu_shares, false },
 		{ "sandboxKeep", FIELD_U64, &v->sandbox_keep, false },
 		{ "checkpointLimit", FIELD_U64, &v->checkpoint_limit, false },
 		{ "patchLimit", FIELD_U64, &v->patch_limit, false },
@@ -351,12 +360,17 @@ static int sandbox_numbers_set(struct config *c, const struct file_values *v, st
 		       { "checkpointLimit", v->checkpoint_limit, RECORDS_MAX },
 		       { "patchLimit", v->patch_limit, RECORDS_MAX } };
 
+	if (v->sandbox_cpu_shares &&
+	    (v->sandbox_cpu_shares < CPU_SHARES_MIN || v->sandbox_cpu_shares > CPU_SHARES_MAX))
+		return error_set(err, -EINVAL, "sandboxCpuShares must be %d to %d, or 0",
+				 CPU_SHARES_MIN, CPU_SHARES_MAX);
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
 		if (limits[i].value &&
 		    in_range(limits[i].name, limits[i].value, limits[i].max, err) < 0)
 			return -EINVAL;
 	c->sandbox_disk_mb = v->sandbox_disk_mb;
 	c->sandbox_inodes = v->sandbox_inodes;
+	c->sandbox_cpu_shares = v->sandbox_cpu_shares;
 	c->sandbox_keep_s = v->sandbox_keep;
 	c->checkpoint_limit = (unsigned)v->checkpoint_limit;
 	c->patch_limit = (unsigned)v->patch_limit;
@@ -544,6 +558,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .build_inodes = INODES_DEFAULT,
 				 .sandbox_disk_mb = SANDBOX_DISK_MB_DEFAULT,
 				 .sandbox_inodes = INODES_DEFAULT,
+				 .sandbox_cpu_shares = CPU_SHARES_DEFAULT,
 				 .sandbox_keep = SANDBOX_KEEP_DEFAULT,
 				 .checkpoint_limit = CHECKPOINT_LIMIT_DEFAULT,
 				 .patch_limit = PATCH_LIMIT_DEFAULT,

@@ -69,6 +69,8 @@
  *   "sandboxDiskMB"               that a sandbox may write where nobody says (default 16384;
  *                                 0: no limit)
  *   "sandboxInodes"               that a sandbox may make (default 1,000,000; 0: no limit)
+ *   "sandboxCpuShares"            of a sandbox where processors are short; a program of the host
+ *                                 has 1024 (default 100; 0: as that)
  *   "sandboxKeep"                 seconds that a sandbox which was stopped is kept, if it has
  *                                 a timeout (default a week; 0: until it is killed)
  *   "checkpointLimit"             checkpoints of all sandboxes together (default 20,000; 0: no
@@ -106,6 +108,7 @@ struct config {
 	uint64_t build_memory_mb, build_pids;
 	uint64_t build_disk_mb, sandbox_disk_mb; /* 0: no limit */
 	uint64_t build_inodes, sandbox_inodes;	 /* 0: no limit */
+	uint64_t sandbox_cpu_shares;		 /* 0: the usual */
 	uint64_t sandbox_keep_s;		 /* 0: for ever */
 	unsigned checkpoint_limit, patch_limit;	 /* 0: no limit */
 	unsigned build_step_timeout_s, build_timeout_s;

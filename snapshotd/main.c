@@ -184,6 +184,7 @@ static int open_sandboxes(struct daemon_parts *d, struct error *err)
 					       .network_none = d->config.sandbox_network_none,
 					       .shared_cache = d->config.sandbox_cache_shared,
 					       .disk_mb = d->config.sandbox_disk_mb,
+					       .cpu_shares = d->config.sandbox_cpu_shares,
 					       .inodes = d->config.sandbox_inodes,
 					       .keep_s = d->config.sandbox_keep_s,
 					       .checkpoint_limit = d->config.checkpoint_limit,

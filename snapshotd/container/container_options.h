@@ -14,7 +14,7 @@ struct container_options {
 	const char *hostname;  /* NULL: the id */
 	uint64_t memory_bytes; /* with swap; 0: no limit */
 	double cpus;	       /* 0: no limit */
-	bool yields;	       /* it has a tenth of the usual weight where processors are short */
+	uint64_t cpu_shares;   /* its weight where processors are short, of 1024; 0: the usual */
 	uint64_t pids;	       /* 0: 4096 */
 	bool network_none;     /* else the host's network */
 	bool resolv_conf;      /* the host's over /etc/resolv.conf */

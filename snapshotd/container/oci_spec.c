@@ -4,11 +4,6 @@
 
 #define PIDS_DEFAULT 4096
 #define CPU_PERIOD_US 100000
-/*
- * Of 1024, which the daemon and the host's programs have. Many busy processes of one container
- * would make these wait for hundreds of milliseconds, and through the daemon all other containers.
- */
-#define YIELDING_CPU_SHARES 100
 #define OPEN_FILES_SOFT 65536
 #define OPEN_FILES_HARD 1048576
 #define OOM_NEVER (-1000)
@@ -133,8 +128,8 @@ static int add_cpu(json_t *resources, const struct container_options *o)
 	json_t *cpu = json_object();
 	int r = cpu ? 0 : -1;
 
-	if (!r && o->yields)
-		r = json_object_set_new(cpu, "shares", json_integer(YIELDING_CPU_SHARES));
+	if (!r && o->cpu_shares)
+		r = json_object_set_new(cpu, "shares", json_integer((json_int_t)o->cpu_shares));
 	if (!r && o->cpus > 0) {
 		r = json_object_set_new(cpu, "quota",
 					json_integer((json_int_t)(o->cpus * CPU_PERIOD_US)));

@@ -157,7 +157,7 @@ int sandbox_up(struct sandbox *sb, struct error *err)
 	struct container_options opt = { .id = sb->id,
 					 .memory_bytes = c->memory_mb << 20,
 					 .cpus = c->cpus,
-					 .yields = true,
+					 .cpu_shares = ss->cpu_shares,
 					 .pids = SANDBOX_PIDS,
 					 .network_none = ss->network_none,
 					 .resolv_conf = true,

@@ -46,6 +46,7 @@ struct sandboxes_options {
 	bool network_none;	   /* else the host's network */
 	bool shared_cache;	   /* the cache mode of mounts where nobody says */
 	uint64_t disk_mb;	   /* that one may write where nobody says; 0: no limit */
+	uint64_t cpu_shares;	   /* of each where processors are short, of 1024; 0: the usual */
 	uint64_t inodes;	   /* that one may make; 0: no limit */
 	struct budget *output;	   /* of programs, as it is kept in memory */
 	uint64_t keep_s;	   /* a stopped sandbox that has a timeout; 0: until it is killed */

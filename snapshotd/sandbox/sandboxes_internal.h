@@ -61,7 +61,7 @@ struct sandboxes {
 	struct mounts *mounts;
 	struct runtime *runtime;
 	bool network_none, shared_cache;
-	uint64_t disk_mb, inodes, keep_s;
+	uint64_t disk_mb, inodes, keep_s, cpu_shares;
 	unsigned checkpoint_limit, patch_limit; /* 0: none */
 	struct budget *output;
 	char *dir; /* DIR/sandboxes, symlinks resolved */

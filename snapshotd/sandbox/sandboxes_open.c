@@ -81,6 +81,7 @@ int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out, st
 	ss->network_none = o->network_none;
 	ss->shared_cache = o->shared_cache;
 	ss->disk_mb = o->disk_mb;
+	ss->cpu_shares = o->cpu_shares;
 	ss->inodes = o->inodes;
 	ss->keep_s = o->keep_s;
 	ss->checkpoint_limit = o->checkpoint_limit;

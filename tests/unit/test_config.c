@@ -75,6 +75,7 @@ static void defaults_hold_without_arguments(void **state)
 	assert_int_equal(c.build_disk_mb, 32768);
 	assert_int_equal(c.sandbox_disk_mb, 16384);
 	assert_int_equal(c.sandbox_keep_s, 7 * 86400);
+	assert_int_equal(c.sandbox_cpu_shares, 100);
 	assert_int_equal(c.checkpoint_limit, 20000);
 	assert_int_equal(c.patch_limit, 100);
 	assert_int_equal(c.build_step_timeout_s, 1800);
@@ -99,7 +100,7 @@ static void builds_and_sandboxes_are_configured(void **state)
 		   "\"buildStepTimeout\": 60,"
 		   "\"buildTimeout\": 600, \"buildNetwork\": \"none\","
 		   "\"sandboxNetwork\": \"host\", \"sandboxCache\": \"shared\","
-		   "\"sandboxDiskMB\": 0, \"sandboxKeep\": 0,"
+		   "\"sandboxDiskMB\": 0, \"sandboxKeep\": 0, \"sandboxCpuShares\": 1024,"
 		   "\"checkpointLimit\": 5, \"patchLimit\": 0,"
 		   "\"sharedCacheBytes\": 123456}");
 	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path, "--runtime", "/usr/bin/crun"),
@@ -119,6 +120,7 @@ static void builds_and_sandboxes_are_configured(void **state)
 	assert_true(c.sandbox_cache_shared);
 	assert_int_equal(c.sandbox_disk_mb, 0);
 	assert_int_equal(c.sandbox_keep_s, 0);
+	assert_int_equal(c.sandbox_cpu_shares, 1024);
 	assert_int_equal(c.checkpoint_limit, 5);
 	assert_int_equal(c.patch_limit, 0);
 	assert_int_equal(c.shared_cache_bytes, 123456);
@@ -338,6 +340,8 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"sandboxNetwork\": \"\"}", "sandboxNetwork" },
 		{ "{\"sandboxCache\": \"both\"}", "private or shared" },
 		{ "{\"sandboxKeep\": 999999999999}", "sandboxKeep" },
+		{ "{\"sandboxCpuShares\": 1}", "sandboxCpuShares" },
+		{ "{\"sandboxCpuShares\": 262145}", "sandboxCpuShares" },
 		{ "{\"checkpointLimit\": 9000000000000}", "checkpointLimit" },
 		{ "{\"patchLimit\": -1}", "patchLimit" },
 		{ "{\"sandboxDiskMB\": 9000000000000}", "sandboxDiskMB" },

@@ -93,7 +93,7 @@ static void options_become_limits(void **state)
 					     .hostname = "box",
 					     .memory_bytes = 1ull << 33,
 					     .cpus = 1.5,
-					     .yields = true,
+					     .cpu_shares = 70,
 					     .pids = 100,
 					     .network_none = true };
 	struct oci_host host = plain;
@@ -107,7 +107,7 @@ static void options_become_limits(void **state)
 	assert_int_equal(json_integer_value(at(s, "linux.resources.pids.limit")), 100);
 	assert_int_equal(json_integer_value(at(s, "linux.resources.memory.limit")), 1ull << 33);
 	assert_int_equal(json_integer_value(at(s, "linux.resources.memory.swap")), 1ull << 33);
-	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.shares")), 100);
+	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.shares")), 70);
 	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.quota")), 150000);
 	assert_int_equal(json_integer_value(at(s, "linux.resources.cpu.period")), 100000);
 	assert_int_equal(json_integer_value(at(s, "process.oomScoreAdj")), -1000);
