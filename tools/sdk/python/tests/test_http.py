@@ -8,11 +8,14 @@ from varve import (
     AsyncClient,
     AsyncSandbox,
     BuildError,
+    Builds,
     Client,
     ConflictError,
     Image,
+    Images,
     NotFoundError,
     Sandbox,
+    SandboxInfo,
     Snapshots,
     TransportError,
 )
@@ -80,6 +83,44 @@ class Http(unittest.TestCase):
         self.assertTrue(head.startswith(b"POST /api/sandboxes HTTP/1.1\r\n"))
         wanted = {"templateID": "base", "timeout": 5, "envs": {"A": "1"}, "memoryMB": 64}
         self.assertEqual(json.loads(body), wanted)
+
+    def test_pages(self):
+        """Of every list; without limit and after it is asked for whole."""
+        page = {"limit": 2, "after": "a b"}
+        lists = {
+            "/api/sandboxes": lambda c, **p: Sandbox.list(client=c, **p),
+            "/api/sandboxes/sb-1/checkpoints": lambda c, **p: self._sandbox(c).list_checkpoints(**p),
+            "/api/sandboxes/sb-1/files/list": lambda c, **p: self._sandbox(c).files.list("/d", **p),
+            "/api/sandboxes/checkpoints/cp/patches":
+                lambda c, **p: Sandbox.list_checkpoint_patches("cp", client=c, **p),
+            "/api/snapshots": lambda c, **p: Snapshots(c).list(**p),
+            "/api/images": lambda c, **p: Images(c).list(**p),
+            "/api/builds": lambda c, **p: Builds(c).list(**p),
+        }
+        for path, call in lists.items():
+            self._check_page(path, call, page, "limit=2&after=a%20b")
+            self._check_page(path, call, {}, None)
+
+    def _sandbox(self, client):
+        return Sandbox(client, SandboxInfo.from_json(SANDBOX))
+
+    def _check_page(self, path, call, page, wanted):
+        with self.subTest(path, **page), Server(reply(200, [])) as server:
+            self.assertEqual(call(Client(socket=server.path), **page), [])
+            target = server.last()[0].split(b" ")[1].decode()
+        asked, _, query = target.partition("?")
+        self.assertEqual(asked, path)
+        query = query.replace("path=/d", "").replace("path=%2Fd", "").strip("&").replace("+", "%20")
+        self.assertEqual(query, wanted or "")
+
+    def test_pages_without_threads(self):
+        async def go(path):
+            client = AsyncClient(socket=path)
+            await AsyncSandbox.list(limit=1, after="x", client=client)
+
+        with Server(reply(200, [])) as server:
+            asyncio.run(go(server.path))
+            self.assertIn(b" /api/sandboxes?limit=1&after=x ", server.last()[0])
 
     @both
     def test_events(self, calls):

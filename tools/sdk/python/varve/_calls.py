@@ -17,6 +17,11 @@ def _get(path: str, **query: str) -> Call:
     return Call("GET", path, query, timeout=LOOKUP_TIMEOUT)
 
 
+def _page(limit: Optional[int], after: Optional[str]) -> Dict[str, str]:
+    """Of a list: at most so many items, behind the one of that id."""
+    return without_none(limit=None if limit is None else str(limit), after=after)
+
+
 def _delete(path: str) -> Call:
     return Call("DELETE", path)
 
@@ -80,8 +85,8 @@ def _sandbox(sandbox_id: str, *rest: str) -> str:
     return "/".join(["/api/sandboxes", quote(sandbox_id), *rest])
 
 
-def sandbox_list() -> Call:
-    return _get("/api/sandboxes")
+def sandbox_list(limit: Optional[int], after: Optional[str]) -> Call:
+    return _get("/api/sandboxes", **_page(limit, after))
 
 
 def sandbox_get(sandbox_id: str) -> Call:
@@ -149,8 +154,9 @@ def file_remove(sandbox_id: str, path: str) -> Call:
     return Call("DELETE", _sandbox(sandbox_id, "files"), {"path": path})
 
 
-def file_list(sandbox_id: str, path: str) -> Call:
-    return Call("GET", _sandbox(sandbox_id, "files", "list"), {"path": path})
+def file_list(sandbox_id: str, path: str, limit: Optional[int], after: Optional[str]) -> Call:
+    query = {"path": path, **_page(limit, after)}
+    return Call("GET", _sandbox(sandbox_id, "files", "list"), query)
 
 
 def file_mkdir(sandbox_id: str, path: str) -> Call:
@@ -168,8 +174,8 @@ def checkpoint_create(sandbox_id: str, name: str, retention: Retention) -> Call:
     return _send("POST", _sandbox(sandbox_id, "checkpoints"), body)
 
 
-def checkpoint_list(sandbox_id: str) -> Call:
-    return _get(_sandbox(sandbox_id, "checkpoints"))
+def checkpoint_list(sandbox_id: str, limit: Optional[int], after: Optional[str]) -> Call:
+    return _get(_sandbox(sandbox_id, "checkpoints"), **_page(limit, after))
 
 
 def checkpoint_delete(sandbox_id: str, checkpoint_id: str) -> Call:
@@ -189,8 +195,8 @@ def patch_create(checkpoint_id: str, script: str, description: str) -> Call:
     return _send("POST", _patches(checkpoint_id), body)
 
 
-def patch_list(checkpoint_id: str) -> Call:
-    return _get(_patches(checkpoint_id))
+def patch_list(checkpoint_id: str, limit: Optional[int], after: Optional[str]) -> Call:
+    return _get(_patches(checkpoint_id), **_page(limit, after))
 
 
 def patch_delete(checkpoint_id: str, patch_id: str) -> Call:
@@ -208,8 +214,9 @@ def snapshot_create(name: str, image: Image, force: bool, wait: bool) -> Call:
     return _with_events(call) if wait else call
 
 
-def snapshot_list(everything: bool) -> Call:
-    return _get("/api/snapshots", **({"all": "1"} if everything else {}))
+def snapshot_list(everything: bool, limit: Optional[int], after: Optional[str]) -> Call:
+    query = {"all": "1"} if everything else {}
+    return _get("/api/snapshots", **query, **_page(limit, after))
 
 
 def snapshot_get(name: str) -> Call:
@@ -270,12 +277,12 @@ def image_delete(key: str) -> Call:
     return _delete(f"/api/images/{quote(key)}")
 
 
-def image_list() -> Call:
-    return _get("/api/images")
+def image_list(limit: Optional[int], after: Optional[str]) -> Call:
+    return _get("/api/images", **_page(limit, after))
 
 
-def build_list() -> Call:
-    return _get("/api/builds")
+def build_list(limit: Optional[int], after: Optional[str]) -> Call:
+    return _get("/api/builds", **_page(limit, after))
 
 
 def build_get(build_id: str) -> Call:

@@ -225,9 +225,11 @@ class AsyncFiles:
         content = data if isinstance(data, AsyncIterable) else as_content(data)
         await self._client.send(_calls.file_write(self._id, path), content)
 
-    async def list(self, path: str = "/") -> List[FileInfo]:
-        """The entries of a directory."""
-        entries = await self._client.request(_calls.file_list(self._id, path))
+    async def list(
+        self, path: str = "/", *, limit: Optional[int] = None, after: Optional[str] = None
+    ) -> List[FileInfo]:
+        """The entries of a directory: all, or at most `limit` behind the name `after`."""
+        entries = await self._client.request(_calls.file_list(self._id, path, limit, after))
         return [FileInfo.from_json(entry) for entry in entries]
 
     async def make_dir(self, path: str) -> None:
@@ -336,9 +338,14 @@ class AsyncSandbox:
         return cls(client, SandboxInfo.from_json(value))
 
     @staticmethod
-    async def list(*, client: Optional[AsyncClient] = None) -> List[SandboxInfo]:
-        """All sandboxes of the daemon."""
-        values = await (client or AsyncClient()).request(_calls.sandbox_list())
+    async def list(
+        *,
+        limit: Optional[int] = None,
+        after: Optional[str] = None,
+        client: Optional[AsyncClient] = None,
+    ) -> List[SandboxInfo]:
+        """All sandboxes of the daemon, or at most `limit` behind the one whose id is `after`."""
+        values = await (client or AsyncClient()).request(_calls.sandbox_list(limit, after))
         return [SandboxInfo.from_json(v) for v in values]
 
     @property
@@ -382,9 +389,11 @@ class AsyncSandbox:
                 return checkpoint
             await asyncio.sleep(polling.pause())
 
-    async def list_checkpoints(self) -> List[CheckpointInfo]:
+    async def list_checkpoints(
+        self, *, limit: Optional[int] = None, after: Optional[str] = None
+    ) -> List[CheckpointInfo]:
         """The checkpoints of this sandbox."""
-        values = await self._client.request(_calls.checkpoint_list(self.id))
+        values = await self._client.request(_calls.checkpoint_list(self.id, limit, after))
         return [CheckpointInfo.from_json(v) for v in values]
 
     async def restore_checkpoint(self, checkpoint_id: str) -> None:
@@ -409,11 +418,15 @@ class AsyncSandbox:
 
     @staticmethod
     async def list_checkpoint_patches(
-        checkpoint_id: str, *, client: Optional[AsyncClient] = None
+        checkpoint_id: str,
+        *,
+        limit: Optional[int] = None,
+        after: Optional[str] = None,
+        client: Optional[AsyncClient] = None,
     ) -> List[PatchInfo]:
         """The patches of a checkpoint, in the order in which they run."""
         client = client or AsyncClient()
-        values: List[Any] = await client.request(_calls.patch_list(checkpoint_id))
+        values: List[Any] = await client.request(_calls.patch_list(checkpoint_id, limit, after))
         return [PatchInfo.from_json(v) for v in values]
 
     @staticmethod
@@ -446,9 +459,15 @@ class AsyncSnapshots:
         call = _calls.snapshot_create(name, image, force, wait=False)
         return SnapshotInfo.from_json(await self._client.request(call))
 
-    async def list(self, *, everything: bool = False) -> List[SnapshotInfo]:
+    async def list(
+        self,
+        *,
+        everything: bool = False,
+        limit: Optional[int] = None,
+        after: Optional[str] = None,
+    ) -> List[SnapshotInfo]:
         """Newest first. everything: those of cached images too, which have no name."""
-        values = await self._client.request(_calls.snapshot_list(everything))
+        values = await self._client.request(_calls.snapshot_list(everything, limit, after))
         return [SnapshotInfo.from_json(v) for v in values]
 
     async def get(self, name: str) -> SnapshotInfo:
@@ -575,8 +594,11 @@ class AsyncImages:
         """Forget a cached image. What was made of it is not affected."""
         await self._client.send(_calls.image_delete(content_hash))
 
-    async def list(self) -> List[ImageInfo]:
-        values = await self._client.request(_calls.image_list())
+    async def list(
+        self, *, limit: Optional[int] = None, after: Optional[str] = None
+    ) -> List[ImageInfo]:
+        """All, or at most `limit` behind the one with the content hash `after`."""
+        values = await self._client.request(_calls.image_list(limit, after))
         return [ImageInfo.from_json(v) for v in values]
 
 
@@ -586,8 +608,11 @@ class AsyncBuilds:
     def __init__(self, client: Optional[AsyncClient] = None) -> None:
         self._client = client or AsyncClient()
 
-    async def list(self) -> List[BuildInfo]:
-        values = await self._client.request(_calls.build_list())
+    async def list(
+        self, *, limit: Optional[int] = None, after: Optional[str] = None
+    ) -> List[BuildInfo]:
+        """Newest first: all, or at most `limit` behind the one with the id `after`."""
+        values = await self._client.request(_calls.build_list(limit, after))
         return [BuildInfo.from_json(v) for v in values]
 
     async def get(self, build_id: str) -> BuildInfo:

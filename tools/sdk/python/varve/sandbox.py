@@ -212,9 +212,11 @@ class Files:
         streamed. Missing directories are made; the file is replaced at once, at the end."""
         self._client.send(_calls.file_write(self._id, path), as_content(data))
 
-    def list(self, path: str = "/") -> List[FileInfo]:
-        """The entries of a directory."""
-        entries = self._client.request(_calls.file_list(self._id, path))
+    def list(
+        self, path: str = "/", *, limit: Optional[int] = None, after: Optional[str] = None
+    ) -> List[FileInfo]:
+        """The entries of a directory: all, or at most `limit` behind the name `after`."""
+        entries = self._client.request(_calls.file_list(self._id, path, limit, after))
         return [FileInfo.from_json(entry) for entry in entries]
 
     def make_dir(self, path: str) -> None:
@@ -326,10 +328,16 @@ class Sandbox:
         return cls(client, SandboxInfo.from_json(value))
 
     @staticmethod
-    def list(*, client: Optional[Client] = None) -> List[SandboxInfo]:
-        """All sandboxes of the daemon."""
+    def list(
+        *,
+        limit: Optional[int] = None,
+        after: Optional[str] = None,
+        client: Optional[Client] = None,
+    ) -> List[SandboxInfo]:
+        """All sandboxes of the daemon, or at most `limit` behind the one whose id is `after`."""
         client = client or Client()
-        return [SandboxInfo.from_json(v) for v in client.request(_calls.sandbox_list())]
+        values = client.request(_calls.sandbox_list(limit, after))
+        return [SandboxInfo.from_json(v) for v in values]
 
     @property
     def status(self) -> str:
@@ -377,9 +385,11 @@ class Sandbox:
                 return checkpoint
             time.sleep(polling.pause())
 
-    def list_checkpoints(self) -> List[CheckpointInfo]:
+    def list_checkpoints(
+        self, *, limit: Optional[int] = None, after: Optional[str] = None
+    ) -> List[CheckpointInfo]:
         """The checkpoints of this sandbox."""
-        values = self._client.request(_calls.checkpoint_list(self.id))
+        values = self._client.request(_calls.checkpoint_list(self.id, limit, after))
         return [CheckpointInfo.from_json(v) for v in values]
 
     def restore_checkpoint(self, checkpoint_id: str) -> None:
@@ -404,11 +414,15 @@ class Sandbox:
 
     @staticmethod
     def list_checkpoint_patches(
-        checkpoint_id: str, *, client: Optional[Client] = None
+        checkpoint_id: str,
+        *,
+        limit: Optional[int] = None,
+        after: Optional[str] = None,
+        client: Optional[Client] = None,
     ) -> List[PatchInfo]:
         """The patches of a checkpoint, in the order in which they run."""
         client = client or Client()
-        values: List[Any] = client.request(_calls.patch_list(checkpoint_id))
+        values: List[Any] = client.request(_calls.patch_list(checkpoint_id, limit, after))
         return [PatchInfo.from_json(v) for v in values]
 
     @staticmethod

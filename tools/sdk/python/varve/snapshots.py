@@ -45,9 +45,15 @@ class Snapshots:
         call = _calls.snapshot_create(name, image, force, wait=False)
         return SnapshotInfo.from_json(self._client.request(call))
 
-    def list(self, *, everything: bool = False) -> List[SnapshotInfo]:
+    def list(
+        self,
+        *,
+        everything: bool = False,
+        limit: Optional[int] = None,
+        after: Optional[str] = None,
+    ) -> List[SnapshotInfo]:
         """Newest first. everything: those of cached images too, which have no name."""
-        values = self._client.request(_calls.snapshot_list(everything))
+        values = self._client.request(_calls.snapshot_list(everything, limit, after))
         return [SnapshotInfo.from_json(v) for v in values]
 
     def get(self, name: str) -> SnapshotInfo:
@@ -119,8 +125,12 @@ class Images:
         """Forget a cached image. What was made of it is not affected."""
         self._client.send(_calls.image_delete(content_hash))
 
-    def list(self) -> List[ImageInfo]:
-        return [ImageInfo.from_json(v) for v in self._client.request(_calls.image_list())]
+    def list(
+        self, *, limit: Optional[int] = None, after: Optional[str] = None
+    ) -> List[ImageInfo]:
+        """All, or at most `limit` behind the one with the content hash `after`."""
+        values = self._client.request(_calls.image_list(limit, after))
+        return [ImageInfo.from_json(v) for v in values]
 
 
 class Builds:
@@ -129,8 +139,12 @@ class Builds:
     def __init__(self, client: Optional[Client] = None) -> None:
         self._client = client or Client()
 
-    def list(self) -> List[BuildInfo]:
-        return [BuildInfo.from_json(v) for v in self._client.request(_calls.build_list())]
+    def list(
+        self, *, limit: Optional[int] = None, after: Optional[str] = None
+    ) -> List[BuildInfo]:
+        """Newest first: all, or at most `limit` behind the one with the id `after`."""
+        values = self._client.request(_calls.build_list(limit, after))
+        return [BuildInfo.from_json(v) for v in values]
 
     def get(self, build_id: str) -> BuildInfo:
         return BuildInfo.from_json(self._client.request(_calls.build_get(build_id)))

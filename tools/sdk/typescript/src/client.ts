@@ -31,6 +31,19 @@ export type Content = string | Uint8Array | Pieces;
 
 export type OnLog = (log: BuildLog) => void;
 
+/** A part of a list: at most `limit` items, behind the one whose id is `after`. */
+export interface Page {
+  limit?: number;
+  after?: string;
+}
+
+export function pageQuery(page: Page): Record<string, string> {
+  return {
+    ...(page.limit === undefined ? {} : { limit: String(page.limit) }),
+    ...(page.after === undefined ? {} : { after: page.after }),
+  };
+}
+
 /** One call of the API. */
 export interface Call {
   method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";

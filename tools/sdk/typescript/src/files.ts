@@ -1,5 +1,5 @@
 /** Files of a sandbox. */
-import { isStatus, quote, type Call, type Client, type Content } from "./client.js";
+import { isStatus, pageQuery, quote, type Call, type Client, type Content, type Page } from "./client.js";
 import { ApiError } from "./errors.js";
 import { toFileInfo, type FileInfo, type JsonObject } from "./types.js";
 
@@ -44,11 +44,11 @@ export class Files {
     await this.#client.send({ ...this.#call("PUT", "", path), content });
   }
 
-  /** The entries of a directory. */
-  async list(path = "/"): Promise<FileInfo[]> {
-    return (await this.#client.request<JsonObject[]>(this.#call("GET", "/list", path))).map(
-      toFileInfo,
-    );
+  /** The entries of a directory, by name: all, or a page of them (after: a name). */
+  async list(path = "/", page: Page = {}): Promise<FileInfo[]> {
+    const call = this.#call("GET", "/list", path);
+    const query = { ...call.query, ...pageQuery(page) };
+    return (await this.#client.request<JsonObject[]>({ ...call, query })).map(toFileInfo);
   }
 
   /** Make a directory and those above it. */

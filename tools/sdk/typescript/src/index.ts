@@ -8,7 +8,7 @@
  *     console.log((await sandbox.exec.run("jq --version")).stdout);
  *     await sandbox.kill();
  */
-export { Client, type ClientOptions, type Content, type OnLog } from "./client.js";
+export { Client, type ClientOptions, type Content, type OnLog, type Page } from "./client.js";
 export {
   ApiError,
   AuthenticationError,

@@ -1,5 +1,5 @@
 /** Sandboxes: programs and files in a root filesystem of their own. */
-import { Client, isStatus, quote, type Call, type OnLog } from "./client.js";
+import { Client, isStatus, pageQuery, quote, type Call, type OnLog, type Page } from "./client.js";
 import { NotFoundError, VarveError } from "./errors.js";
 import { BUILD } from "./events.js";
 import { Exec } from "./exec.js";
@@ -124,10 +124,10 @@ export class Sandbox {
     return new Sandbox(client, await client.request<JsonObject>(call));
   }
 
-  /** All sandboxes of the daemon. */
-  static async list(via: Via = {}): Promise<SandboxInfo[]> {
+  /** The sandboxes of the daemon, newest first: all, or a page of them. */
+  static async list(via: Via & Page = {}): Promise<SandboxInfo[]> {
     const { client = new Client(), signal } = via;
-    const call: Call = { method: "GET", path: "/api/sandboxes", signal };
+    const call: Call = { method: "GET", path: "/api/sandboxes", query: pageQuery(via), signal };
     return (await client.request<JsonObject[]>(call)).map(toSandboxInfo);
   }
 
@@ -197,9 +197,10 @@ export class Sandbox {
     return poll(`checkpoint ${checkpointId}`, ask, options);
   }
 
-  /** The checkpoints of this sandbox. */
-  async listCheckpoints(): Promise<CheckpointInfo[]> {
-    const call: Call = { method: "GET", path: sandboxPath(this.id, "checkpoints") };
+  /** The checkpoints of this sandbox, oldest first: all, or a page of them. */
+  async listCheckpoints(page: Page = {}): Promise<CheckpointInfo[]> {
+    const path = sandboxPath(this.id, "checkpoints");
+    const call: Call = { method: "GET", path, query: pageQuery(page) };
     return (await this.#client.request<JsonObject[]>(call)).map(toCheckpointInfo);
   }
 
@@ -226,9 +227,13 @@ export class Sandbox {
   }
 
   /** The patches of a checkpoint, in the order in which they run. */
-  static async listCheckpointPatches(checkpointId: string, via: Via = {}): Promise<PatchInfo[]> {
+  static async listCheckpointPatches(
+    checkpointId: string,
+    via: Via & Page = {},
+  ): Promise<PatchInfo[]> {
     const { client = new Client(), signal } = via;
-    const call: Call = { method: "GET", path: patchesPath(checkpointId), signal };
+    const path = patchesPath(checkpointId);
+    const call: Call = { method: "GET", path, query: pageQuery(via), signal };
     return (await client.request<JsonObject[]>(call)).map(toPatchInfo);
   }
 

@@ -1,5 +1,5 @@
 /** Named snapshots, cached images and builds. */
-import { Client, quote, type Call, type OnLog } from "./client.js";
+import { Client, pageQuery, quote, type Call, type OnLog, type Page } from "./client.js";
 import { BuildError } from "./errors.js";
 import { BUILD } from "./events.js";
 import type { Image } from "./image.js";
@@ -96,8 +96,8 @@ export class Snapshots {
   }
 
   /** Newest first. everything: those of cached images too, which have no name. */
-  async list(options: { everything?: boolean } = {}): Promise<SnapshotInfo[]> {
-    const query: Record<string, string> = options.everything ? { all: "1" } : {};
+  async list(options: { everything?: boolean } & Page = {}): Promise<SnapshotInfo[]> {
+    const query = { ...(options.everything ? { all: "1" } : {}), ...pageQuery(options) };
     const call: Call = { method: "GET", path: "/api/snapshots", query };
     return (await this.#client.request<JsonObject[]>(call)).map(toSnapshotInfo);
   }
@@ -195,8 +195,9 @@ export class Images {
     await this.#client.send({ method: "DELETE", path: `/api/images/${quote(contentHash)}` });
   }
 
-  async list(): Promise<ImageInfo[]> {
-    const call: Call = { method: "GET", path: "/api/images" };
+  /** By content hash: all, or a page of them. */
+  async list(page: Page = {}): Promise<ImageInfo[]> {
+    const call: Call = { method: "GET", path: "/api/images", query: pageQuery(page) };
     return (await this.#client.request<JsonObject[]>(call)).map(toImageInfo);
   }
 }
@@ -209,8 +210,9 @@ export class Builds {
     this.#client = client;
   }
 
-  async list(): Promise<BuildInfo[]> {
-    const call: Call = { method: "GET", path: "/api/builds" };
+  /** Newest first: all, or a page of them. */
+  async list(page: Page = {}): Promise<BuildInfo[]> {
+    const call: Call = { method: "GET", path: "/api/builds", query: pageQuery(page) };
     return (await this.#client.request<JsonObject[]>(call)).map(toBuildInfo);
   }
 

@@ -6,9 +6,11 @@ import {
   ApiError,
   AuthenticationError,
   BuildError,
+  Builds,
   Client,
   ConflictError,
   Image,
+  Images,
   InvalidRequestError,
   NoSpaceError,
   NotFoundError,
@@ -17,6 +19,7 @@ import {
   TransportError,
   VarveError,
   type Content,
+  type Page,
 } from "../src/index.js";
 import { apiError } from "../src/errors.js";
 import { EventParser, type ServerEvent } from "../src/events.js";
@@ -136,6 +139,37 @@ describe("HTTP", () => {
       const wanted = { templateID: "base", timeout: 5, envs: { A: "1" }, memoryMB: 64 };
       assert.deepEqual(JSON.parse(body!), wanted);
     }));
+
+  test("pages of every list", async () => {
+    const page = { limit: 2, after: "a b" };
+    const box = async (client: Client): Promise<Sandbox> => Sandbox.connect("sb-1", { client });
+    const lists: [string, (client: Client, page: Page) => Promise<unknown[]>][] = [
+      ["/api/sandboxes", (client, p) => Sandbox.list({ client, ...p })],
+      ["/api/sandboxes/checkpoints/cp/patches",
+        (client, p) => Sandbox.listCheckpointPatches("cp", { client, ...p })],
+      ["/api/snapshots", (client, p) => new Snapshots(client).list(p)],
+      ["/api/images", (client, p) => new Images(client).list(p)],
+      ["/api/builds", (client, p) => new Builds(client).list(p)],
+    ];
+    for (const [path, list] of lists) {
+      await serving([reply(200, [])], async (socket, requests) => {
+        assert.deepEqual(await list(new Client({ socket }), page), []);
+        assert.ok(requests[0]!.includes(`GET ${path}?limit=2&after=a%20b HTTP/1.1`), path);
+      });
+      await serving([reply(200, [])], async (socket, requests) => {
+        await list(new Client({ socket }), {});
+        assert.ok(requests[0]!.includes(`GET ${path} HTTP/1.1`), path);
+      });
+    }
+    // Those of a sandbox; every answer here is the sandbox, which is no list.
+    await serving([reply(200, SANDBOX)], async (socket, requests) => {
+      const sandbox = await box(new Client({ socket }));
+      await sandbox.files.list("/d", page).catch(() => []);
+      await sandbox.listCheckpoints(page).catch(() => []);
+      assert.match(String(requests[1]), /files\/list\?path=[^ ]*&limit=2&after=a%20b /);
+      assert.match(String(requests[2]), /checkpoints\?limit=2&after=a%20b /);
+    });
+  });
 
   test("events, cut in several ways", async () => {
     const log = { step: 2, type: "run", message: "caf\u00e9", stream: "stdout" };
