@@ -21,7 +21,7 @@
 void s3_pace_init(struct s3_pace *p, unsigned max, uint64_t seed, int64_t now_ms)
 {
 	*p = (struct s3_pace){ .max = max,
-			       .window = MIN(WINDOW_START, (double)max),
+			       .window = max < WINDOW_START ? max : WINDOW_START,
 			       .grown_ms = now_ms,
 			       .cut_ms = INT64_MIN,
 			       .retries = RETRIES_MAX / 2,
