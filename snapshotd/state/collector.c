@@ -151,14 +151,14 @@ static int collect_once(struct collector *c, const struct gc_options *asked, str
 			struct gc_result *out, struct error *err)
 {
 	struct collection x = { c->opt.index, asked };
-	struct gc_options opt = *asked;
+	struct gc_options opt = asked ? *asked : (struct gc_options){ 0 };
 	int rc;
 
 	if (!c->opt.index || lazy_index_count(c->opt.index, NULL) == 0)
 		return gc_run(c->opt.store, asked, p, out, err);
 	opt.arg = &x;
 	opt.chunk = collection_chunk;
-	if (asked->pace)
+	if (asked && asked->pace)
 		opt.pace = collection_pace;
 	lazy_index_mark_begin(c->opt.index);
 	rc = gc_run(c->opt.store, &opt, p, out, err);
