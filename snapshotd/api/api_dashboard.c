@@ -43,6 +43,7 @@ static const char policy[] =
 	X(mounts, "mounts.js", JS)       \
 	X(new, "new.js", JS)             \
 	X(plot, "plot.js", JS)           \
+	X(remotes, "remotes.js", JS)     \
 	X(sandboxes, "sandboxes.js", JS) \
 	X(snapshots, "snapshots.js", JS) \
 	X(store, "store.js", JS)         \

@@ -11,6 +11,7 @@ import { NewView } from "./new.js";
 import { BuildsView, isRunning } from "./builds.js";
 import { SandboxesView } from "./sandboxes.js";
 import { MountsView } from "./mounts.js";
+import { RemotesView } from "./remotes.js";
 import { StoreView } from "./store.js";
 
 const POLL_MS = 2000, ABSENT_MS = 60000;
@@ -24,6 +25,7 @@ const sources = {
 	builds: { every: POLL_MS, fetch: () => get("/api/builds") },
 	sandboxes: { every: POLL_MS, fetch: () => get("/api/sandboxes") },
 	mounts: { every: POLL_MS, fetch: () => get("/api/mounts") },
+	remotes: { every: 10000, when: "remotes", fetch: () => get("/api/remotes") },
 	stats: { every: 10000, fetch: () => get("/api/stats") },
 	history: { every: 60000, when: "store", fetch: fetchHistory },
 };
@@ -74,6 +76,8 @@ const views = {
 		note: () => state.sandboxes.data ? count(state.sandboxes.data.length) : "" },
 	mounts: { label: "Mounts", view: new MountsView(ctx),
 		note: () => state.mounts.data ? count(state.mounts.data.length) : "" },
+	remotes: { label: "Remotes", view: new RemotesView(ctx),
+		note: () => state.remotes.data ? count(state.remotes.data.length) : "" },
 	store: { label: "Store", view: new StoreView(ctx),
 		note: () => state.stats.data ? bytes(state.stats.data.storedBytes) : "" },
 	new: { label: "Build a snapshot", view: new NewView(ctx) },

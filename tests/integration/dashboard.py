@@ -23,6 +23,7 @@ STEPS = [
     ("a refresh changes rows in place", views.refresh_in_place),
     ("snapshots are sorted and filtered", views.filter_and_sort),
     ("mounts show what has changed, as text", views.mounts),
+    ("remotes show what they have, and it is pulled", views.remotes),
     ("the store's figures and their plot", views.store),
     ("garbage is collected", views.gc),
     ("the history is told in bounded pieces", views.history_lasts),

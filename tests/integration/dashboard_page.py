@@ -31,7 +31,7 @@ def loads():
     time.sleep(3 * SLOW)  # a round of refreshing
     same(b.title(), "Snapshots – Varve")
     same([a.text().split()[0] for a in b.all("nav a")],
-         ["Snapshots", "Builds", "Sandboxes", "Mounts", "Store"])
+         ["Snapshots", "Builds", "Sandboxes", "Mounts", "Remotes", "Store"])
     same(complaints(), [])
 
 

@@ -300,6 +300,34 @@ def builds_cancel():
         "return arguments[0].closest('tr').textContent", row("slow", "builds")))
 
 
+# ---- remotes ----
+
+def remotes():
+    api("POST", "/api/remotes", {"name": "shared", "url": f"file://{os.path.join(os.path.dirname(SOCKET), 'bucket')}"})
+    api("POST", "/api/snapshots/alpha/push", {"remote": "shared"})
+    api("POST", "/api/snapshots/alpha/push", {"remote": "shared", "name": "elsewhere"})
+    view("remotes")
+    row("shared", "remotes").click()
+    b.wait("#view-remotes button", "Show what it has").click()
+    table = b.until("the table", lambda: b.find("#view-remotes .more .scroll") and
+                    b.find("#view-remotes .more .scroll").text())
+    assert "alpha" in table and "elsewhere" in table, table
+    assert b.js("return [...document.querySelectorAll('#view-remotes .more .scroll td button')].every((x) => x.disabled)")
+
+    # One that is there only: it is pulled under the name that it has there.
+    empty = os.path.join(os.path.dirname(SOCKET), "brief")
+    os.mkdir(empty)
+    api("POST", "/api/snapshots/import", {"name": "brief", "source": {"dir": empty}})
+    api("POST", "/api/snapshots/brief/push", {"remote": "shared", "name": "pulled"})
+    api("DELETE", "/api/snapshots/brief")
+    b.wait("#view-remotes button", "Show what it has").click()
+    b.wait("#view-remotes button", "Pull pulled").click()
+    b.until("it is here", lambda: "pulled" in snapshot_names(), 60 * SLOW)
+    b.until("the page says so", lambda: "is here" in b.find("#view-remotes .more [role=status]").text())
+    api("DELETE", "/api/snapshots/pulled")
+    api("DELETE", "/api/remotes/shared")
+
+
 # ---- sandboxes ----
 
 def sandboxes():
