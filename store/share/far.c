@@ -150,7 +150,7 @@ static void window_done(struct object_request *rq)
 	if (rq->result < 0 && !w->ahead && !f->stopped &&
 	    monotonic_ms() - f->logged_ms > LOG_EVERY_MS) {
 		f->logged_ms = monotonic_ms();
-		log_warn("%s: %s", w->key, error_text(&rq->err));
+		log_warn("%s: %s", w->key, rq->err.msg[0] ? rq->err.msg : strerror(-rq->result));
 	}
 	window_release(f, w);
 	pthread_cond_broadcast(&f->changed);

@@ -1,0 +1,99 @@
+#!/bin/bash
+# tags: quick asan
+# timeout: 240
+# A snapshot that is mounted before it is here: only what is read comes, and that survives a
+# daemon's end, a collection, and a bucket that is away.
+. "${0%/*}/lib.sh"
+need root fuse curl jq
+
+BUCKET=$T/bucket
+mkdir -p "$T"/{src/dir,mnt,mnt2,mnt3}
+for i in {1..60}; do head -c 30000 /dev/urandom >"$T/src/dir/f$i"; done
+head -c 3000000 /dev/urandom >"$T/src/big"
+printf 'from the first host\n' >"$T/src/small"
+
+# --- the other host, which pushes ---
+A_PID=
+a() { varve --socket "$T/a.sock" "$@"; }
+snapshotd --state "$T/a" --socket "$T/a.sock" --memory 64M >"$T/a.log" 2>&1 </dev/null &
+A_PID=$!
+end_a() {
+	[ -z "$A_PID" ] || { kill "$A_PID" && wait "$A_PID"; }
+	A_PID=
+}
+trap 'end_a; _cleanup' EXIT
+a_answers() { a snapshots >/dev/null 2>&1; }
+until_true 60 a_answers || bail "the other daemon does not answer: $(tail -n 5 "$T/a.log")"
+ok 'the other host pushes a snapshot' eval '
+	a import base dir "$T/src" && a remote add main "file://$BUCKET" && a push base main'
+
+# --- what is here ---
+far() { varve --json verify "$@" | jq .farChunks; }
+damaged() { varve --json verify | jq .damaged; }
+start_daemon --memory 64M
+ok 'the bucket is a remote' varve remote add main "file://$BUCKET"
+ok 'it is mounted' varve mount main:base "$T/mnt"
+all=$(far)
+ok 'before its files are here' test "$all" -gt 60
+is 'names and attributes are' "$(find "$T/mnt" -type f -printf '%P %s %m %T@\n' | sort)" \
+	"$(find "$T/src" -type f -printf '%P %s %m %T@\n' | sort)"
+is 'and came without files' "$(far)" "$all"
+ok 'a file comes when it is read' cmp "$T/mnt/dir/f7" "$T/src/dir/f7"
+ok 'and hardly another' test "$(far)" -ge $((all - 4))
+is 'the store says so in its format' "$(cat "$STATE/FORMAT")" 'varve store 4'
+
+# --- a daemon that ends, and a collection ---
+kill_daemon
+restart_daemon --memory 64M
+ok 'after kill -9, another comes' cmp "$T/mnt/dir/f8" "$T/src/dir/f8"
+ok 'a collection takes nothing away' varve gc
+ok 'after it, another comes' cmp "$T/mnt/dir/f9" "$T/src/dir/f9"
+is 'nothing is damaged' "$(damaged)" 0
+
+# --- changes over files that are not here ---
+printf 'changed\n' >>"$T/mnt/dir/f1"
+rm "$T/mnt/dir/f2"
+mv "$T/mnt/dir/f3" "$T/mnt/dir/g3"
+mkdir "$T/mnt/new" && cp "$T/mnt/small" "$T/mnt/new/small"
+cp -a "$T/src" "$T/want"
+printf 'changed\n' >>"$T/want/dir/f1"
+rm "$T/want/dir/f2"
+mv "$T/want/dir/f3" "$T/want/dir/g3"
+mkdir "$T/want/new" && cp "$T/want/small" "$T/want/new/small"
+ok 'a checkpoint over it' varve checkpoint "$T/mnt" child
+ok 'most of it is still far' test "$(far)" -gt 40
+ok 'it is pushed' varve push child main
+ok 'without what the bucket has' test "$(du -sm "$BUCKET/pack" | cut -f 1)" -lt 8
+ok 'the first host pulls it' a pull main:child
+ok 'and mounts it' a mount child "$T/mnt2"
+ok 'all of it is right' diff -r "$T/mnt2" "$T/want"
+a umount "$T/mnt2" >/dev/null
+
+# --- a bucket that is away ---
+mv "$BUCKET/pack" "$BUCKET/away"
+not_ok 'without the bucket, what is far cannot be read' cat "$T/mnt/dir/f40"
+ok 'what is here can' cmp "$T/mnt/dir/f7" "$T/src/dir/f7"
+ok 'names too' ls -l "$T/mnt/dir"
+ok 'other mounts go on' eval 'varve fork "$T/mnt" "$T/mnt3" && echo x >"$T/mnt3/new/x" && cat "$T/mnt3/new/x"'
+mv "$BUCKET/away" "$BUCKET/pack"
+ok 'with the bucket back, it can' cmp "$T/mnt/dir/f40" "$T/src/dir/f40"
+ok 'through the fork, too' cmp "$T/mnt3/dir/f41" "$T/src/dir/f41"
+
+# --- completing ---
+ok 'a pull completes it' varve pull main:base
+is 'nothing of it is far' "$(far base)" 0
+mv "$BUCKET" "$BUCKET-gone"
+ok 'then nobody needs the bucket' diff -r "$T/mnt" "$T/want"
+mv "$BUCKET-gone" "$BUCKET"
+is 'and nothing is damaged' "$(damaged)" 0
+
+# --- forgetting ---
+for d in mnt mnt3; do
+	id=$(mount_id "$T/$d")
+	varve umount "$T/$d" >/dev/null && varve discard "$id" >/dev/null
+done
+for s in $(varve --json snapshots | jq -r '.[].id'); do varve rm "$s" >/dev/null; done
+ok 'a collection forgets where it was' eval 'varve gc && [ "$(find "$STATE/remote" -type f | wc -l)" = 0 ]'
+end_a
+daemon_ended_well
+done_testing
