@@ -171,9 +171,9 @@ static void newer_or_foreign_formats_are_refused(void **state)
 	struct fx *f = *state;
 	struct error err;
 	store_close(STEAL(f->s));
-	write_file(f, "FORMAT", "varve store 4\n");
+	write_file(f, "FORMAT", "varve store 5\n");
 	assert_int_equal(try_open(f->dir, false, &err), -EINVAL);
-	assert_non_null(strstr(err.msg, "format 4"));
+	assert_non_null(strstr(err.msg, "format 5"));
 	write_file(f, "FORMAT", "something else\n");
 	assert_int_equal(try_open(f->dir, false, &err), -EINVAL);
 	write_file(f, "FORMAT", "");
