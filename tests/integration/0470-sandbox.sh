@@ -280,7 +280,8 @@ is 'a body in chunks' "$(run "$four" 'sha256sum </srv/chunked')" "$(sha256sum <"
 run "$four" 'echo before >/srv/keep'
 timeout 1 curl -sS --unix-socket "$SOCK" --limit-rate 1M -T "$T/large" "http://x/api/sandboxes/$four/files?path=/srv/keep" \
 	>/dev/null 2>&1
-sleep 0.5
+nothing_unfinished() { [[ $(run "$four" 'ls -A /srv') != *.varve-* ]]; }
+until_true 20 nothing_unfinished
 is 'an upload that is broken off leaves the file alone' "$(run "$four" 'cat /srv/keep; ls -A /srv')" \
 	$'before\nchunked\nkeep\nlarge'
 # A quota.
