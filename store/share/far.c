@@ -204,7 +204,8 @@ static uint32_t not_yet_there(struct far *f, const struct share_place *at, uint3
 }
 
 /* A new window from `at` on; its request is the caller's to submit. NULL: no memory. */
-static struct window *window_new(struct far *f, const struct share_place *at, bool ahead)
+/* `past`: not from a cache on the way, which may have damaged what it gave before. */
+static struct window *window_new(struct far *f, const struct share_place *at, bool ahead, bool past)
 {
 	const struct window *before = window_before(f, at);
 	struct window *w = calloc(1, sizeof(*w));
@@ -222,6 +223,7 @@ static struct window *window_new(struct far *f, const struct share_place *at, bo
 	share_key_pack(&w->pack, w->key);
 	w->rq = (struct object_request){ .op = OBJECT_GET,
 					 .priority = ahead ? OBJECT_READAHEAD : OBJECT_DEMAND,
+					 .immutable = !past,
 					 .key = w->key,
 					 .offset = w->offset,
 					 .len = w->len,
@@ -245,9 +247,10 @@ struct submits {
 };
 
 static struct window *begin_window(struct far *f, struct object_store *os,
-				   const struct share_place *at, bool ahead, struct submits *s)
+				   const struct share_place *at, bool ahead, bool past,
+				   struct submits *s)
 {
-	struct window *w = window_new(f, at, ahead);
+	struct window *w = window_new(f, at, ahead, past);
 
 	if (w)
 		s->v[s->n++] = (struct to_submit){ os, w };
@@ -265,7 +268,7 @@ static void begin_ahead(struct far *f, struct object_store *os, const struct win
 			return;
 		w = find_window(f, &next);
 		if (!w)
-			w = begin_window(f, os, &next, true, s);
+			w = begin_window(f, os, &next, true, false, s);
 		if (w)
 			next.offset = w->offset + w->len;
 	}
@@ -303,7 +306,7 @@ static void begin_job(struct far *f, struct job *j, struct submits *s)
 			TAILQ_INSERT_HEAD(&f->windows, j->w, link);
 			j->w->ahead = false;
 		} else {
-			j->w = begin_window(f, os, &j->place.at, false, s);
+			j->w = begin_window(f, os, &j->place.at, false, j->alone, s);
 		}
 		if (j->w) {
 			j->w->users++;

@@ -223,6 +223,7 @@ static int fetch_range(struct run *r, const struct wanted *w, size_t n, uint32_t
 	share_key_pack(&w->at.pack, g->key);
 	const struct object_request get = { .op = OBJECT_GET,
 					    .priority = OBJECT_BACKGROUND,
+					    .immutable = w->tried == 0,
 					    .key = g->key,
 					    .offset = g->offset,
 					    .len = g->len };

@@ -17,6 +17,7 @@
 /* One container while it is fetched. */
 struct fetch {
 	struct share_meta_pack *pack;
+	bool past; /* any cache on the way */
 	char key[SHARE_KEY_SIZE];
 	struct vpk_tail tail;
 	size_t missing; /* bytes of the sections before `end` */
@@ -67,6 +68,7 @@ static int fetch_ends(struct object_window *w, struct fetch *f, unsigned n, enum
 	for (unsigned i = 0; i < n && rc == 0; i++) {
 		const struct object_request r = { .op = OBJECT_GET,
 						  .priority = pr,
+						  .immutable = !f[i].past,
 						  .key = f[i].key,
 						  .from_end = true,
 						  .len = META_END };
@@ -85,6 +87,7 @@ static int fetch_rest(struct object_window *w, struct fetch *f, enum object_prio
 		size_t len = MIN(META_PIECE, f->missing - at);
 		const struct object_request r = { .op = OBJECT_GET,
 						  .priority = pr,
+						  .immutable = !f->past,
 						  .key = f->key,
 						  .offset = f->tail.nodes + at,
 						  .len = len };
@@ -95,7 +98,7 @@ static int fetch_rest(struct object_window *w, struct fetch *f, enum object_prio
 }
 
 static int fetch_all(struct object_store *os, enum object_priority pr, struct share_meta *m,
-		     struct error *err)
+		     bool past, struct error *err)
 {
 	CLEANUP(object_window_free_p)
 	struct object_window *w = object_window_new(os, META_WIDTH);
@@ -106,6 +109,8 @@ static int fetch_all(struct object_store *os, enum object_priority pr, struct sh
 		return -ENOMEM;
 	for (unsigned i = 0; i < m->n; i++) {
 		f[i].pack = &m->packs[i];
+		f[i].past = past;
+		buf_clear(&m->packs[i].bytes);
 		share_key_pack(&m->packs[i].id, f[i].key);
 	}
 	rc = fetch_ends(w, f, m->n, pr, err);
@@ -131,7 +136,9 @@ int share_meta_fetch(struct object_store *os, enum object_priority pr, const str
 
 	for (unsigned i = 0; i < m.n; i++)
 		m.packs[i].id = r->meta[i];
-	rc = fetch_all(os, pr, &m, err);
+	rc = fetch_all(os, pr, &m, false, err);
+	if (rc == -EBADMSG) /* a cache may have spoilt it */
+		rc = fetch_all(os, pr, &m, true, err);
 	if (rc < 0) {
 		share_meta_fini(&m);
 		return rc;
