@@ -59,8 +59,10 @@ static void key_of(const struct prober *p, const char *name, unsigned i, char ou
 
 static bool has_text(const struct object_request *r, const char *text)
 {
-	return r->result == 0 && r->data.len == strlen(text) &&
-	       memcmp(r->data.data, text, r->data.len) == 0;
+	size_t len = strlen(text);
+
+	return r->result == 0 && r->data.len == len &&
+	       (len == 0 || memcmp(r->data.data, text, len) == 0);
 }
 
 /* One request, to be ended with object_request_fini. */

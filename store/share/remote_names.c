@@ -355,7 +355,6 @@ static int list_names(struct name_list *l, struct error *err)
 
 int remote_each_name(struct remote *r, remote_name_fn fn, void *arg, struct error *err)
 {
-	CLEANUP(object_window_free_p)
 	struct object_window *w = object_window_new(r->os, NAMES_WIDTH);
 	struct name_list l = { .r = r, .fn = fn, .arg = arg };
 	int rc = w ? list_names(&l, err) : -ENOMEM;
@@ -364,6 +363,7 @@ int remote_each_name(struct remote *r, remote_name_fn fn, void *arg, struct erro
 		rc = list_generations(&l, w, err);
 	if (rc == 0)
 		rc = list_entries(&l, w, err);
+	object_window_free(w); /* what is under way still looks at the names */
 	buf_fini(&l.names);
 	return rc;
 }
