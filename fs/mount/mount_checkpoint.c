@@ -215,14 +215,17 @@ static int seal_and_adopt(struct mount *m, struct error *err)
 	char snapshot_id[SNAPSHOT_ID_SIZE];
 	int r;
 
+	pthread_mutex_lock(&m->state);
 	memcpy(snapshot_id, m->rec.sealing_snapshot, sizeof(snapshot_id));
+	const uint64_t next_ino = m->rec.sealing_next_ino;
+	pthread_mutex_unlock(&m->state);
 	seal_turn_take(); /* before the session, for which a collection would wait */
 	want_on_wait(seal_turn_lend);
 	if (store_has_far(m->store)) /* which may take any time */
 		guard_session_begin_slow(m->store->guard, &guard);
 	else
 		guard_session_begin(m->store->guard, &guard);
-	r = seal_run(&m->view, m->rec.sealing_next_ino, &res, err);
+	r = seal_run(&m->view, next_ino, &res, err);
 	if (!r)
 		r = adopt(m, &res, err);
 	guard_session_end(m->store->guard, &guard);
