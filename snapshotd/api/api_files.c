@@ -14,11 +14,15 @@
 #include "snapshotd/http/json_items.h"
 #include "snapshotd/sandbox/sandboxes.h"
 #include "snapshotd/http/upload.h"
+#include "store/base/clock.h"
 #include "store/base/buf.h"
 
 #define LIST_MAX (64u << 20) /* bytes of a directory's list */
 #define LIST_ITEM_MAX (64u << 10)
 #define SAID_MAX 1024 /* bytes of what went wrong */
+
+/* How long an upload whose client has gone may take to end, before it is killed. */
+#define UPLOAD_GRACE_MS 5000
 
 struct file_call {
 	struct api_call *c;
@@ -27,6 +31,8 @@ struct file_call {
 	int failure;	 /* -errno: the output cannot be passed on */
 	struct buf out;	 /* collected */
 	struct buf said; /* stderr */
+	bool uploads;
+	int64_t gone_ms; /* when an upload's client was found gone; 0: it was not */
 };
 
 static int check_path(struct api_call *c, const char **out, struct error *err)
@@ -87,7 +93,16 @@ static bool is_cancelled(void *arg)
 {
 	struct file_call *f = arg;
 
-	return f->failure || sandbox_is_closing(f->sb) || http_cancelled(f->c->rq);
+	if (f->failure || sandbox_is_closing(f->sb))
+		return true;
+	if (!http_cancelled(f->c->rq))
+		return false;
+	/* An upload then ends short, and the agent takes away what it has written: if it may. */
+	if (!f->uploads)
+		return true;
+	if (!f->gone_ms)
+		f->gone_ms = monotonic_ms();
+	return monotonic_ms() - f->gone_ms >= UPLOAD_GRACE_MS;
 }
 
 static int status_of_errno(int code)
@@ -139,7 +154,7 @@ static int outcome(struct file_call *f, int rc, const struct exec_result *res, s
 		return rc;
 	if (f->failure)
 		return error_set_errno(err, f->failure, "the reply");
-	if (res->cancelled)
+	if (res->cancelled || f->gone_ms)
 		return error_set(err, -ECANCELED, "cancelled");
 	return res->exit_code ? agent_failed(f, res, err) : 0;
 }
@@ -160,6 +175,7 @@ static int agent(struct file_call *f, const char *command, const char *path, int
 	rq.argv = argv;
 	rq.env = env;
 	rq.user = sandbox_user(f->sb);
+	f->uploads = stdin_fd >= 0;
 	rq.stdin_fd = stdin_fd;
 	rq.on_output = on_output;
 	rq.cancelled = is_cancelled;
