@@ -9,7 +9,7 @@
 
 #include "snapshotd/api/host_place.h"
 #include "store/base/log.h"
-#include "store/share/object_probe.h"
+#include "store/bucket/object_probe.h"
 
 #define ADD_ROUNDS 10 /* of the checks that a service must pass to be added */
 #define ROUNDS_MAX 1000u

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "store/chunk/digest_set.h"
-#include "store/share/object_window.h"
+#include "store/bucket/object_window.h"
 #include "store/tree/record.h"
 
 #define NODES_MAX ((size_t)128 << 20) /* bytes of each set of nodes; 4 million and more */

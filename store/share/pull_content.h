@@ -12,7 +12,7 @@
 #include "store/base/hash.h"
 #include "store/base/macros.h"
 #include "store/base/progress.h"
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 #include "store/share/share_meta.h"
 #include "store/store.h"
 

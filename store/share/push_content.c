@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "store/chunk/codec.h"
-#include "store/share/object_window.h"
+#include "store/bucket/object_window.h"
 #include "store/share/vpk.h"
 #include "store/tree/record.h"
 

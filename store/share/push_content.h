@@ -13,7 +13,7 @@
 #include "store/base/macros.h"
 #include "store/base/progress.h"
 #include "store/chunk/digest_set.h"
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 #include "store/share/place_map.h"
 #include "store/share/share_record.h"
 #include "store/store.h"

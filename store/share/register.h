@@ -17,7 +17,7 @@
 #include "store/base/buf.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 
 /* What a register says. A zeroed one is empty: no generation yet. */
 struct register_value {

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "store/share/object_dir.h"
-#include "store/share/object_s3.h"
+#include "store/bucket/object_dir.h"
+#include "store/bucket/object_s3.h"
 #include "store/share/remote_internal.h"
 #include "store/share/share_key.h"
 

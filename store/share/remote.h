@@ -20,7 +20,7 @@
 
 #include "store/base/error.h"
 #include "store/base/macros.h"
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 #include "store/share/reference.h"
 #include "store/share/share_record.h"
 

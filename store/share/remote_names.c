@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/share/object_window.h"
+#include "store/bucket/object_window.h"
 #include "store/share/register.h"
 #include "store/share/remote_internal.h"
 #include "store/share/share_key.h"

@@ -37,7 +37,7 @@
 #include "store/base/hash.h"
 #include "store/base/macros.h"
 #include "store/names/snapshot.h"
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 
 #define SHARE_ID_BYTES 16
 #define SHARE_ID_SIZE (2 * SHARE_ID_BYTES + 1) /* as text, with its NUL */

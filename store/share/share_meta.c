@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "store/chunk/codec.h"
-#include "store/share/object_window.h"
+#include "store/bucket/object_window.h"
 
 #define META_END ((size_t)1 << 20)
 #define META_PIECE ((size_t)4 << 20)

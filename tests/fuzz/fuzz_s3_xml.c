@@ -1,5 +1,5 @@
 /* XML of an object store: what is accepted keeps its promises. */
-#include "store/share/object_s3_xml.h"
+#include "store/bucket/object_s3_xml.h"
 
 #include <string.h>
 

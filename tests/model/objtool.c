@@ -25,10 +25,10 @@
 #include <unistd.h>
 
 #include "store/base/clock.h"
-#include "store/share/object_dir.h"
-#include "store/share/object_fault.h"
-#include "store/share/object_probe.h"
-#include "store/share/object_s3.h"
+#include "store/bucket/object_dir.h"
+#include "store/bucket/object_fault.h"
+#include "store/bucket/object_probe.h"
+#include "store/bucket/object_s3.h"
 
 static unsigned number(const char *name, unsigned fallback)
 {

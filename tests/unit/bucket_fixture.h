@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "store/share/object_dir.h"
+#include "store/bucket/object_dir.h"
 
 struct bucket {
 	char dir[64];

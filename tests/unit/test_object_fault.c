@@ -16,10 +16,10 @@
 #include <unistd.h>
 
 #include "store/base/clock.h"
-#include "store/share/object_dir.h"
-#include "store/share/object_fault.h"
-#include "store/share/object_fault_internal.h"
-#include "store/share/object_probe.h"
+#include "store/bucket/object_dir.h"
+#include "store/bucket/object_fault.h"
+#include "store/bucket/object_fault_internal.h"
+#include "store/bucket/object_probe.h"
 
 static char dir[64];
 

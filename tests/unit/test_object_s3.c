@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "store/base/clock.h"
-#include "store/share/object_s3.h"
+#include "store/bucket/object_s3.h"
 #include "tests/unit/http_script.h"
 
 static struct object_store *s3(struct object_s3_options o)

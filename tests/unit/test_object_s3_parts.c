@@ -8,9 +8,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "store/share/object_s3.h"
-#include "store/share/object_s3_pace.h"
-#include "store/share/object_s3_sign.h"
+#include "store/bucket/object_s3.h"
+#include "store/bucket/object_s3_pace.h"
+#include "store/bucket/object_s3_sign.h"
 
 /* --- signatures --- */
 

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "store/share/object_s3_xml.h"
+#include "store/bucket/object_s3_xml.h"
 
 static const struct s3_list_query all = { .root = "p/", .prefix = "", .max_keys = 5 };
 

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "store/base/clock.h"
-#include "store/share/s3_cred_internal.h"
+#include "store/bucket/s3_cred_internal.h"
 
 #define SECRET "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 

@@ -17,7 +17,7 @@
 #ifndef VARVE_OBJECT_S3_H
 #define VARVE_OBJECT_S3_H
 
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 
 struct object_s3_options {
 	const char *endpoint; /* "http[s]://HOST[:PORT]"; NULL: AWS's for the region */

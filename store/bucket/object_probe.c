@@ -1,4 +1,4 @@
-#include "store/share/object_probe.h"
+#include "store/bucket/object_probe.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-#include "store/share/object_s3_pace.h"
+#include "store/bucket/object_s3_pace.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/share/object_fault_internal.h"
+#include "store/bucket/object_fault_internal.h"
 
 int fault_parse_time(const char *text, int64_t *out_ms)
 {

@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/share/object_fault_internal.h"
+#include "store/bucket/object_fault_internal.h"
 
 void fault_old_init(struct fault_old *o)
 {

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "store/share/s3_cred_internal.h"
+#include "store/bucket/s3_cred_internal.h"
 
 void s3_keys_fini(struct s3_keys *k)
 {

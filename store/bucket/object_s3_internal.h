@@ -11,11 +11,11 @@
 #include <pthread.h>
 
 #include "store/base/hash.h"
-#include "store/share/object_s3.h"
-#include "store/share/object_s3_pace.h"
-#include "store/share/object_s3_sign.h"
-#include "store/share/object_s3_xml.h"
-#include "store/share/s3_cred.h"
+#include "store/bucket/object_s3.h"
+#include "store/bucket/object_s3_pace.h"
+#include "store/bucket/object_s3_sign.h"
+#include "store/bucket/object_s3_xml.h"
+#include "store/bucket/s3_cred.h"
 
 #define S3_LIST_REPLY_MAX (4u << 20)
 #define S3_FAILURE_MAX (64u << 10) /* of a body that tells of a failure; the rest is dropped */

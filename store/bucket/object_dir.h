@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 
 /*
  * `dir` is created, with its parents, unless read_only. -ENOENT, -ENOTDIR, -EACCES, ... and why.

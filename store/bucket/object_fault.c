@@ -3,7 +3,7 @@
  * drawn for it is drawn when it comes. Those that are late wait in a list for one thread, which
  * looks every few milliseconds.
  */
-#include "store/share/object_fault.h"
+#include "store/bucket/object_fault.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "store/base/clock.h"
-#include "store/share/object_fault_internal.h"
+#include "store/bucket/object_fault_internal.h"
 
 #define LOOK_MS 5
 #define FROZEN_MS 300000 /* a request waits so long by itself */

@@ -7,7 +7,7 @@
 #ifndef VARVE_OBJECT_PROBE_H
 #define VARVE_OBJECT_PROBE_H
 
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 
 #define OBJECT_CHECKS_MAX 9u
 

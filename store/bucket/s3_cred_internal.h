@@ -2,7 +2,7 @@
 #ifndef VARVE_S3_CRED_INTERNAL_H
 #define VARVE_S3_CRED_INTERNAL_H
 
-#include "store/share/s3_cred.h"
+#include "store/bucket/s3_cred.h"
 
 #define S3_CRED_TEXT_MAX (256u << 10) /* a credentials file, a reply */
 

@@ -1,4 +1,4 @@
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 
 #include <errno.h>
 #include <pthread.h>

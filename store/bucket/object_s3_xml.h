@@ -10,7 +10,7 @@
 
 #include "store/base/buf.h"
 #include "store/base/macros.h"
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 
 /* One page of a listing. A zeroed struct is an empty one. */
 struct s3_listing {

@@ -6,7 +6,7 @@
  * all else is the thread's, so nothing but that list is locked, and `done` is called by the thread
  * with no lock held.
  */
-#include "store/share/object_s3.h"
+#include "store/bucket/object_s3.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -16,7 +16,7 @@
 #include <sys/random.h>
 
 #include "store/base/clock.h"
-#include "store/share/object_s3_internal.h"
+#include "store/bucket/object_s3_internal.h"
 
 #define SWEEP_MS 100 /* between looks at all deadlines */
 #define IDLE_MS 60000

@@ -1,4 +1,4 @@
-#include "store/share/object_s3_sign.h"
+#include "store/bucket/object_s3_sign.h"
 
 #include <string.h>
 #include <time.h>

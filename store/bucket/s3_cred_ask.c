@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "store/base/clock.h"
-#include "store/share/s3_cred_internal.h"
+#include "store/bucket/s3_cred_internal.h"
 
 #define PROCESS_MS 60000
 #define HTTP_MS 2000u

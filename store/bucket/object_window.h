@@ -5,7 +5,7 @@
 #ifndef VARVE_OBJECT_WINDOW_H
 #define VARVE_OBJECT_WINDOW_H
 
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 
 struct object_window;
 /* At most `width` at once. Borrows os. NULL when out of memory. */

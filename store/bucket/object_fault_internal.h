@@ -7,7 +7,7 @@
 
 #include <pthread.h>
 
-#include "store/share/object_fault.h"
+#include "store/bucket/object_fault.h"
 
 struct fault_plan {
 	uint64_t seed;

@@ -7,7 +7,7 @@
 #include <time.h>
 
 #include "store/base/clock.h"
-#include "store/share/s3_cred_internal.h"
+#include "store/bucket/s3_cred_internal.h"
 
 #define LOOK_MS 1000  /* between looks at a file */
 #define AGAIN_MS 5000 /* after a source that gave none */

@@ -1,4 +1,4 @@
-#include "store/share/object_window.h"
+#include "store/bucket/object_window.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -26,7 +26,7 @@
 #ifndef VARVE_OBJECT_FAULT_H
 #define VARVE_OBJECT_FAULT_H
 
-#include "store/share/object_store.h"
+#include "store/bucket/object_store.h"
 
 /*
  * On success, the new store owns `inner`. -EINVAL with the part of the plan that makes no sense,

@@ -1,4 +1,4 @@
-#include "store/share/object_dir.h"
+#include "store/bucket/object_dir.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "store/share/object_s3_xml.h"
+#include "store/bucket/object_s3_xml.h"
 
 #include <errno.h>
 #include <stdio.h>
