@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "store/base/sync_dir.h"
+#include "store/base/write_all.h"
 #include "store/names/snapshot.h"
 
 #define TMP_DIR ".tmp"
@@ -45,21 +46,6 @@ static int make_parents(int fd, const char *path)
 	return 0;
 }
 
-static int write_whole(int fd, const uint8_t *p, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 #define TMP_PATH_SIZE (sizeof(TMP_DIR) + 1 + SNAPSHOT_ID_SIZE)
 
 /* A synced file with these bytes. */
@@ -73,7 +59,7 @@ static int make_tmp(int dir_fd, const void *body, size_t len, char path[TMP_PATH
 	fd = openat(dir_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	rc = write_whole(fd, body, len);
+	rc = write_all(fd, body, len);
 	if (rc == 0 && fsync(fd) < 0)
 		rc = -errno;
 	if (close(fd) < 0 && rc == 0)

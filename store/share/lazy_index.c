@@ -21,6 +21,7 @@
 #include "store/base/log.h"
 #include "store/base/sync_dir.h"
 #include "store/base/wire.h"
+#include "store/base/write_all.h"
 #include "store/share/share_key.h"
 #include "store/share/vpk.h"
 
@@ -312,13 +313,7 @@ static int write_file(int dir_fd, const char *path, const struct buf *bytes)
 
 	if (fd < 0)
 		return -errno;
-	for (size_t at = 0; at < bytes->len && rc == 0;) {
-		ssize_t n = write(fd, bytes->data + at, bytes->len - at);
-
-		if (n < 0 && errno != EINTR)
-			rc = -errno;
-		at += n > 0 ? (size_t)n : 0;
-	}
+	rc = write_all(fd, bytes->data, bytes->len);
 	if (rc == 0 && fsync(fd) < 0)
 		rc = -errno;
 	if (close(fd) < 0 && rc == 0)
