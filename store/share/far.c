@@ -17,8 +17,8 @@
 
 #include "store/base/clock.h"
 #include "store/base/log.h"
-#include "store/share/share_key.h"
-#include "store/share/vpk.h"
+#include "store/layout/share_key.h"
+#include "store/layout/vpk.h"
 
 #define GAP_MAX (64u << 10) /* between windows that follow each other */
 #define AHEAD 4u	    /* windows that are fetched before they are asked for */

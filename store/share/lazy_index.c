@@ -22,8 +22,8 @@
 #include "store/base/sync_dir.h"
 #include "store/base/wire.h"
 #include "store/base/write_all.h"
-#include "store/share/share_key.h"
-#include "store/share/vpk.h"
+#include "store/layout/share_key.h"
+#include "store/layout/vpk.h"
 
 #define INDEX_DIR "remote"
 /* "remote/UUID/PUSH-N.new" */

@@ -12,7 +12,7 @@
 
 #include "store/base/hash.h"
 #include "store/base/macros.h"
-#include "store/share/share_key.h"
+#include "store/layout/share_key.h"
 #include "store/share/share_meta.h"
 
 struct place_map {

@@ -23,7 +23,7 @@
 #include "store/share/push_content.h"
 #include "store/share/register.h"
 #include "store/share/share_ids.h"
-#include "store/share/share_round.h"
+#include "store/layout/share_round.h"
 #include "store/tree/record.h"
 
 #define BASES_MAX 4u

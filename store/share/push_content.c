@@ -6,7 +6,7 @@
 
 #include "store/chunk/codec.h"
 #include "store/bucket/object_window.h"
-#include "store/share/vpk.h"
+#include "store/layout/vpk.h"
 #include "store/tree/record.h"
 
 #define PACK_AIM ((size_t)16 << 20)

@@ -15,7 +15,7 @@
 #include "store/chunk/digest_set.h"
 #include "store/bucket/object_store.h"
 #include "store/share/place_map.h"
-#include "store/share/share_record.h"
+#include "store/layout/share_record.h"
 #include "store/store.h"
 
 struct push_content {

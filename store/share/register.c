@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/share/share_key.h"
+#include "store/layout/share_key.h"
 
 /* "name/" + twice a name + "/" + 16 */
 #define PATH_SIZE SHARE_KEY_SIZE

@@ -3,7 +3,7 @@
 #define VARVE_SHARE_REMOTE_INTERNAL_H
 
 #include "store/share/remote.h"
-#include "store/share/share_format.h"
+#include "store/layout/share_format.h"
 
 struct remote {
 	char name[REMOTE_NAME_MAX + 1];

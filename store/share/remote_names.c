@@ -12,7 +12,7 @@
 #include "store/bucket/object_window.h"
 #include "store/share/register.h"
 #include "store/share/remote_internal.h"
-#include "store/share/share_key.h"
+#include "store/layout/share_key.h"
 
 #define KEEP_GENERATIONS 16u
 #define NAME_TRIES 20

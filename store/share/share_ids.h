@@ -12,7 +12,7 @@
 #include "store/base/macros.h"
 #include "store/kv/kv.h"
 #include "store/names/snapshot.h"
-#include "store/share/share_key.h"
+#include "store/layout/share_key.h"
 
 /* Into the caller's batch, with the record of the snapshot. -ENOMEM. */
 MUST_CHECK int share_ids_put(struct kv *kv, struct kv_batch *b, const char *uuid, const char *local,

@@ -13,8 +13,8 @@
 #include "store/base/hash.h"
 #include "store/base/macros.h"
 #include "store/bucket/object_store.h"
-#include "store/share/share_record.h"
-#include "store/share/vpk.h"
+#include "store/layout/share_record.h"
+#include "store/layout/vpk.h"
 
 struct share_meta {
 	unsigned n;

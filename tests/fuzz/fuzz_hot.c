@@ -2,7 +2,7 @@
  * Hot objects: whatever the bytes, a segment that passes the check can be walked, and written again
  * its items are the same. The input is a segment; its header is made around it, or it is a header.
  */
-#include "store/share/hot.h"
+#include "store/layout/hot.h"
 
 #include <string.h>
 

@@ -2,12 +2,12 @@
  * The bucket's JSON and its keys: any text is decoded or refused; what decodes encodes to a text
  * that decodes and encodes to the same. The first byte chooses what it is read as.
  */
-#include "store/share/share_record.h"
+#include "store/layout/share_record.h"
 
 #include <string.h>
 
-#include "store/share/share_format.h"
-#include "store/share/share_round.h"
+#include "store/layout/share_format.h"
+#include "store/layout/share_round.h"
 #include "tests/fuzz/fuzz.h"
 
 static void same(const struct buf *a, const struct buf *b)

@@ -2,7 +2,7 @@
  * Containers: whatever the bytes, sections that pass the check can be walked and looked up, and
  * written again they are the same. The input's sum is mended first, or nothing would pass.
  */
-#include "store/share/vpk.h"
+#include "store/layout/vpk.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* Hot objects: the documented bytes, segments by themselves, what is refused. */
-#include "store/share/hot.h"
+#include "store/layout/hot.h"
 
 #include <errno.h>
 #include <setjmp.h>

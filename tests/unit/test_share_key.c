@@ -1,5 +1,5 @@
 /* Keys of a bucket: each has one text, which is parsed back, and nothing else is taken. */
-#include "store/share/share_key.h"
+#include "store/layout/share_key.h"
 
 #include <errno.h>
 #include <setjmp.h>

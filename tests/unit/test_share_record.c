@@ -1,5 +1,5 @@
 /* JSON records of a bucket: the documented text, what is refused and by what name, limits. */
-#include "store/share/share_record.h"
+#include "store/layout/share_record.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "store/share/share_format.h"
-#include "store/share/share_round.h"
+#include "store/layout/share_format.h"
+#include "store/layout/share_round.h"
 
 #define A "a0000000000000000000000000000000"
 #define B "b0000000000000000000000000000000"

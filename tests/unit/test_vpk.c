@@ -1,5 +1,5 @@
 /* Containers: the documented bytes, what is refused, and how far damage is noticed. */
-#include "store/share/vpk.h"
+#include "store/layout/vpk.h"
 
 #include <errno.h>
 #include <setjmp.h>

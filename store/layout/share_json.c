@@ -1,4 +1,4 @@
-#include "store/share/share_json.h"
+#include "store/layout/share_json.h"
 
 #include <errno.h>
 #include <stdlib.h>

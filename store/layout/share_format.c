@@ -1,9 +1,9 @@
-#include "store/share/share_format.h"
+#include "store/layout/share_format.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "store/share/share_json.h"
+#include "store/layout/share_json.h"
 
 #define FEATURES_MAX 256u
 

@@ -1,4 +1,4 @@
-#include "store/share/share_key.h"
+#include "store/layout/share_key.h"
 
 #include <errno.h>
 #include <inttypes.h>

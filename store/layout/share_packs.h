@@ -14,7 +14,7 @@
 #include <jansson.h>
 
 #include "store/base/macros.h"
-#include "store/share/share_key.h"
+#include "store/layout/share_key.h"
 
 struct share_range {
 	struct share_id push;

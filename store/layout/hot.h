@@ -34,8 +34,8 @@
 #include "store/base/error.h"
 #include "store/base/hash.h"
 #include "store/base/macros.h"
-#include "store/share/share_key.h"
-#include "store/share/vpk.h"
+#include "store/layout/share_key.h"
+#include "store/layout/vpk.h"
 
 #define HOT_SIZE_MAX (32u << 20)
 #define HOT_SEGMENT_MAX (1u << 20)

@@ -2,13 +2,13 @@
  * One set of rules, record_flaw, holds for what is written and for what is read, so that nobody
  * writes what nobody reads.
  */
-#include "store/share/share_record.h"
+#include "store/layout/share_record.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "store/share/share_json.h"
+#include "store/layout/share_json.h"
 
 static const char *const state_names[] = {
 	[SHARE_READY] = "ready",

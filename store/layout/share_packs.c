@@ -1,4 +1,4 @@
-#include "store/share/share_packs.h"
+#include "store/layout/share_packs.h"
 
 #include <errno.h>
 #include <inttypes.h>

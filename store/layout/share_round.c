@@ -1,8 +1,8 @@
-#include "store/share/share_round.h"
+#include "store/layout/share_round.h"
 
 #include <errno.h>
 
-#include "store/share/share_json.h"
+#include "store/layout/share_json.h"
 
 static const char intent_what[] = "intent of a push";
 static const char round_what[] = "round of a collection";

@@ -21,8 +21,8 @@
 #include "store/base/buf.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
-#include "store/share/share_key.h"
-#include "store/share/share_packs.h"
+#include "store/layout/share_key.h"
+#include "store/layout/share_packs.h"
 
 #define SHARE_INTENT_MAX 4096u
 #define SHARE_ROUND_MAX (4u << 20) /* some 80,000 ranges; the next round takes what is over */

@@ -14,8 +14,8 @@
 #include "store/base/buf.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
-#include "store/share/share_key.h"
-#include "store/share/share_packs.h"
+#include "store/layout/share_key.h"
+#include "store/layout/share_packs.h"
 
 static inline void share_json_free_p(json_t **j)
 {

@@ -1,4 +1,4 @@
-#include "store/share/hot.h"
+#include "store/layout/hot.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -35,8 +35,8 @@
 #include "store/base/hash.h"
 #include "store/base/macros.h"
 #include "store/names/snapshot.h"
-#include "store/share/share_key.h"
-#include "store/share/share_packs.h"
+#include "store/layout/share_key.h"
+#include "store/layout/share_packs.h"
 
 #define SHARE_RECORD_MAX (1u << 20)
 #define SHARE_REGISTER_MAX (SHARE_RECORD_MAX + 1024)

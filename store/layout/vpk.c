@@ -3,7 +3,7 @@
  * read a view need no results. The writer collects each section in its encoded form; only LOCS is
  * sorted, at the end.
  */
-#include "store/share/vpk.h"
+#include "store/layout/vpk.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -39,7 +39,7 @@
 #include "store/base/macros.h"
 #include "store/chunk/chunker.h"
 #include "store/chunk/codec.h"
-#include "store/share/share_key.h"
+#include "store/layout/share_key.h"
 #include "store/tree/node.h"
 
 #define VPK_HEADER_SIZE 64u
