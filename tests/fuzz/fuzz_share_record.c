@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "store/layout/share_format.h"
+#include "store/layout/share_pins.h"
 #include "store/layout/share_round.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -40,6 +41,7 @@ ROUND_TRIP(struct share_intent, share_intent, NOTHING)
 ROUND_TRIP(struct share_round, share_round, share_round_fini)
 ROUND_TRIP(struct share_round_done, share_round_done, NOTHING)
 ROUND_TRIP(struct share_format, share_format, NOTHING)
+ROUND_TRIP(struct share_pins, share_pins, share_pins_fini)
 
 static void key_trip(const uint8_t *data, size_t size)
 {
@@ -64,8 +66,8 @@ static void key_trip(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static void (*const trips[])(const uint8_t *, size_t) = {
-		share_record_trip,     share_register_trip, share_intent_trip, share_round_trip,
-		share_round_done_trip, share_format_trip,   key_trip,
+		key_trip,	  share_record_trip,	 share_register_trip, share_intent_trip,
+		share_round_trip, share_round_done_trip, share_format_trip,   share_pins_trip,
 	};
 	if (size == 0)
 		return 0;

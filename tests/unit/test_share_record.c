@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "store/layout/share_format.h"
+#include "store/layout/share_pins.h"
 #include "store/layout/share_round.h"
 
 #define A "a0000000000000000000000000000000"
@@ -429,6 +430,48 @@ static void intents_and_rounds_have_the_documented_text(void **state)
 	assert_int_equal(memcmp(&d, &d2, sizeof(d)), 0);
 }
 
+static void pins_have_the_documented_text(void **state)
+{
+	static const char text[] =
+		"{\"counter\":7,\"id\":\"" C "\",\"pins\":[\"" A "\",\"" B "\"],\"varve\":1}";
+	static const char *const refused[] = {
+		"{\"counter\":7,\"id\":\"" C "\",\"pins\":[\"" B "\",\"" A "\"],\"varve\":1}",
+		"{\"counter\":7,\"id\":\"" C "\",\"pins\":[\"" A "\",\"" A "\"],\"varve\":1}",
+		"{\"counter\":7,\"id\":\"" C "\",\"pins\":[7],\"varve\":1}",
+		"{\"counter\":7,\"id\":\"" C "\",\"varve\":1}",
+		"{\"counter\":0,\"id\":\"" C "\",\"pins\":[],\"varve\":1}",
+		"{\"counter\":7,\"pins\":[],\"varve\":1}",
+	};
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	struct share_id v[] = { id_b, id_a, id_b };
+	struct share_pins p = { .id = id_c, .counter = 7, .v = v, .n = 3 }, p2;
+
+	(void)state;
+	assert_int_equal(share_pins_encode(&p, &b, NULL), -EINVAL);
+	share_pins_sort(&p);
+	assert_int_equal(p.n, 2);
+	assert_int_equal(share_pins_encode(&p, &b, NULL), 0);
+	check_text(&b, text);
+	assert_int_equal(share_pins_decode(b.data, b.len, &p2, NULL), 0);
+	assert_int_equal(p2.counter, 7);
+	assert_true(share_pins_has(&p2, &id_a) && share_pins_has(&p2, &id_b));
+	assert_false(share_pins_has(&p2, &id_c));
+	share_pins_fini(&p2);
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
+		assert_int_equal(share_pins_decode(refused[i], strlen(refused[i]), &p2, NULL),
+				 -EBADMSG);
+	p.n = SHARE_PINS_COUNT + 1;
+	p.v = calloc(p.n, sizeof(*p.v));
+	for (size_t i = 0; i < p.n; i++)
+		p.v[i] = (struct share_id){ { 1, (uint8_t)(i >> 16), (uint8_t)(i >> 8),
+					      (uint8_t)i } };
+	assert_int_equal(share_pins_encode(&p, &b, NULL), -EINVAL);
+	p.n--;
+	buf_clear(&b);
+	assert_int_equal(share_pins_encode(&p, &b, NULL), 0);
+	free(p.v);
+}
+
 #define UUID "0f3a2a34-5b1e-4c50-8f51-3d3c14a4e8f1"
 static void a_bucket_says_what_it_is(void **state)
 {
@@ -495,6 +538,7 @@ int main(void)
 		cmocka_unit_test(sets_of_packs_agree_with_a_plain_table),
 		cmocka_unit_test(sets_of_packs_meet_in_a_pack),
 		cmocka_unit_test(intents_and_rounds_have_the_documented_text),
+		cmocka_unit_test(pins_have_the_documented_text),
 		cmocka_unit_test(a_bucket_says_what_it_is),
 		cmocka_unit_test(unknown_features_are_refused_by_name),
 	};
