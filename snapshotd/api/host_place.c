@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "store/base/open_beneath.h"
 
 /* What follows the root in path, "." for itself, or NULL where it is elsewhere. */
 static const char *below(const char *root, const char *path)
@@ -27,17 +27,12 @@ static const char *below(const char *root, const char *path)
 
 static int open_below(const char *root, const char *rest)
 {
-	struct open_how how = { .flags = O_PATH | O_CLOEXEC,
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
 	int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int fd;
 
 	if (root_fd < 0)
 		return -errno;
-	do
-		fd = (int)syscall(SYS_openat2, root_fd, rest, &how, sizeof(how));
-	while (fd < 0 && (errno == EAGAIN || errno == EINTR));
-	fd = fd < 0 ? -errno : fd;
+	fd = open_beneath(root_fd, rest, O_PATH, OPEN_BENEATH);
 	close(root_fd);
 	return fd;
 }

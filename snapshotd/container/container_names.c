@@ -3,15 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "store/base/open_beneath.h"
 #include "store/base/write_all.h"
 
 #define HOSTS_MAX (1u << 20) /* of the image's lines */
@@ -76,13 +75,12 @@ int container_names_complete(struct buf *text, const char *hostname)
 /* The image's own, with the symlinks that are followed inside; nothing where there is no file. */
 static int read_hosts(const char *rootfs, struct buf *out)
 {
-	struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
 	int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -1, rc = 0;
 	struct stat st;
 
 	if (root >= 0)
-		fd = (int)syscall(SYS_openat2, root, "etc/hosts", &how, sizeof(how));
+		fd = open_beneath(root, "etc/hosts", O_RDONLY | O_NONBLOCK | O_NOCTTY,
+				  OPEN_IN_ROOT);
 	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		rc = buf_reserve(out, HOSTS_MAX);
 	while (fd >= 0 && rc == 0 && out->cap && out->len < HOSTS_MAX) {

@@ -2,15 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "store/base/open_beneath.h"
 #include "store/base/write_all.h"
 #include "store/archive/archive_path.h"
 #include "store/import/ingest_archive.h"
@@ -235,13 +234,11 @@ int oci_files_open(const char *path, struct store *s, uint64_t max_bytes, struct
 
 static int find_in_dir(const struct oci_files *f, const char *name, struct oci_file *out)
 {
-	struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
-	int fd = (int)syscall(SYS_openat2, f->dir_fd, name, &how, sizeof(how));
+	int fd = open_beneath(f->dir_fd, name, O_RDONLY | O_NONBLOCK, OPEN_BENEATH);
 	struct stat st;
 
 	if (fd < 0)
-		return errno == EXDEV ? -EINVAL : -errno;
+		return fd == -EXDEV ? -EINVAL : fd;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
 		close(fd);
 		return -EINVAL;
