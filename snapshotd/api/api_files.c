@@ -21,8 +21,9 @@
 #define LIST_ITEM_MAX (64u << 10)
 #define SAID_MAX 1024 /* bytes of what went wrong */
 
-/* How long an upload whose client has gone may take to end, before it is killed. */
+/* How long an upload whose client has gone, or whose daemon ends, may take before it is killed. */
 #define UPLOAD_GRACE_MS 5000
+#define UPLOAD_STOP_MS 1000
 
 struct file_call {
 	struct api_call *c;
@@ -32,7 +33,7 @@ struct file_call {
 	struct buf out;	 /* collected */
 	struct buf said; /* stderr */
 	bool uploads;
-	int64_t gone_ms; /* when an upload's client was found gone; 0: it was not */
+	int64_t gone_ms; /* since when nobody waits for the upload; 0: somebody does */
 };
 
 static int check_path(struct api_call *c, const char **out, struct error *err)
@@ -102,7 +103,8 @@ static bool is_cancelled(void *arg)
 		return true;
 	if (!f->gone_ms)
 		f->gone_ms = monotonic_ms();
-	return monotonic_ms() - f->gone_ms >= UPLOAD_GRACE_MS;
+	return monotonic_ms() - f->gone_ms >=
+	       (http_stopping(f->c->rq) ? UPLOAD_STOP_MS : UPLOAD_GRACE_MS);
 }
 
 static int status_of_errno(int code)

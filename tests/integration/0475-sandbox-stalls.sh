@@ -33,9 +33,9 @@ is_running() { # SANDBOX
 threads() { # NAME
 	cat "/proc/$DAEMON"/task/*/comm | grep -c "^$1"
 }
-no_threads() { # NAME, within 5 seconds
+no_threads() { # NAME, within 10 seconds
 	local i
-	for ((i = 0; i < 100 * SLOW; i++)); do
+	for ((i = 0; i < 200 * SLOW; i++)); do
 		[ "$(threads "$1")" != 0 ] || return 0
 		pause 0.05
 	done
@@ -96,14 +96,19 @@ to_program() { # SHELL-COMMAND, run with the upload's process as $p
 	run "$one" 'for p in /proc/[0-9]*; do
 		if grep -q file-pu[t] $p/cmdline; then p=${p#/proc/}; '"$1"'; fi; done 2>/dev/null'
 }
+# A program that does not end by itself is given some seconds.
+upload_ends() {
+	until_true 10 program_has_gone && no_threads varve-upload
+}
+program_has_gone() { [ -z "$(to_program 'echo there')" ]; }
 begin_upload
 is 'a program that takes an upload is stopped' "$(to_program 'kill -STOP $p; echo stopped')" stopped
 kill $client
-ok "its client's end ends the call" no_threads varve-upload
+ok "its client's end ends the call" upload_ends
 # One that lives on has its stdin open, and takes nothing from it.
 begin_upload
 is 'another holds its input' "$(to_program 'sleep 1000 </proc/$p/fd/0 >/dev/null 2>&1 & sleep 0.2; kill $p; echo held')" held
-ok '... and does not hold the call' no_threads varve-upload
+ok '... and does not hold the call' upload_ends
 kill $client
 begin_upload
 is 'a program that takes an upload is stopped' "$(to_program 'kill -STOP $p; echo stopped')" stopped
