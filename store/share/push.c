@@ -1,16 +1,6 @@
 /*
- * The protocol between pushes and collections of the bucket. A collection (a round, numbered by the
- * register "gc") says which packs it will delete before it does. A push
- *
- *  1. reads the newest round, E, creates its intent push/P with E in it, and reads the newest round
- *     again: if that is not E, it begins anew. So a round after E sees the intent.
- *  2. takes as present only what the record of a snapshot lists that is ready *now*, and that no
- *     round which is under way has condemned.
- *  3. uploads, then creates the record snap/P. A collector that waits for this push in vain creates
- *     that very key to say "aborted"; so one of the two wins, whatever gets lost or comes late.
- *
- * The record is created with the date of a reply that showed the intent: a push that slept so long
- * that its intent was removed and its key freed meanwhile is refused by the service.
+ * What of a snapshot the bucket lacks, by the snapshots that it has already, and the record that
+ * names it all. The order of requests, on which the safety of collections rests: push_intent.h.
  */
 #include "store/share/push.h"
 
@@ -21,9 +11,8 @@
 #include <time.h>
 
 #include "store/share/push_content.h"
-#include "store/share/register.h"
+#include "store/share/push_intent.h"
 #include "store/share/share_ids.h"
-#include "store/layout/share_round.h"
 #include "store/tree/record.h"
 
 #define BASES_MAX 4u
@@ -42,9 +31,7 @@ struct push {
 	struct object_store *os;
 	const struct snapshot *snap;
 	struct progress *p;
-	struct share_intent intent;
-	bool intent_stays;	      /* the record may still appear */
-	struct share_packs gone;      /* packs that a round under way may delete */
+	struct push_intent i;
 	struct base bases[BASES_MAX]; /* the first is the nearest ancestor, if is_child */
 	unsigned n_bases;
 	bool is_child;
@@ -60,79 +47,13 @@ static void push_fini(struct push *x)
 		share_record_fini(&x->bases[i].rec);
 		share_meta_fini(&x->bases[i].meta);
 	}
-	share_packs_fini(&x->gone);
+	push_intent_end(&x->i);
 	place_map_fini(&x->present);
 	digest_set_fini(&x->known);
 	push_content_fini(&x->content);
 }
 
-/* ---- 1: the intent ---- */
-
-static void intent_key(const struct push *x, char key[SHARE_KEY_SIZE])
-{
-	share_key_of_id(SHARE_KEY_PUSH, &x->intent.id, key);
-}
-
-/* What the newest round may delete, unless it has ended. */
-static int read_round(struct push *x, struct error *err)
-{
-	struct share_key k = { .kind = SHARE_KEY_GC_DONE, .generation = x->intent.epoch };
-	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
-	struct share_round round = { 0 };
-	char key[SHARE_KEY_SIZE];
-	int rc = x->intent.epoch ? share_key_text(&k, key) : -EINVAL;
-
-	if (x->intent.epoch == 0)
-		return 0;
-	if (rc == 0)
-		rc = object_get(x->os, OBJECT_CONTROL, key, SHARE_ROUND_MAX, &text, NULL, err);
-	if (rc != -ENOENT)
-		return rc;
-	k.kind = SHARE_KEY_GC;
-	rc = share_key_text(&k, key);
-	if (rc == 0)
-		rc = object_get(x->os, OBJECT_CONTROL, key, SHARE_ROUND_MAX, &text, NULL, err);
-	if (rc == 0)
-		rc = share_round_decode(text.data, text.len, &round, err);
-	for (size_t i = 0; rc == 0 && i < round.condemned.n; i++)
-		rc = share_packs_add_range(&x->gone, &round.condemned.v[i]);
-	for (size_t i = 0; rc == 0 && i < round.repacked.n; i++)
-		rc = share_packs_add_range(&x->gone, &round.repacked.v[i]);
-	share_round_fini(&round);
-	return rc;
-}
-
-/* 0; -EAGAIN: a round began meanwhile. */
-static int declare(struct push *x, struct error *err)
-{
-	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
-	char key[SHARE_KEY_SIZE];
-	int64_t date;
-	uint64_t again;
-	int rc = register_generation(x->os, "gc", &x->intent.epoch, &date, err);
-
-	if (rc == 0)
-		rc = share_id_random(&x->intent.id);
-	if (rc == 0)
-		rc = share_id_random(&x->intent.nonce);
-	if (rc == 0)
-		rc = share_id_random(&x->intent.node);
-	x->intent.started_at_ms = clock_ms();
-	if (rc == 0)
-		rc = share_intent_encode(&x->intent, &text, err);
-	if (rc < 0)
-		return rc;
-	intent_key(x, key);
-	rc = object_put_once(x->os, OBJECT_CONTROL, key, text.data, text.len, date, err);
-	if (rc < 0)
-		return rc == -EEXIST || rc == -ESTALE ? -EAGAIN : rc;
-	rc = register_generation(x->os, "gc", &again, NULL, err);
-	if (rc == 0 && again != x->intent.epoch)
-		rc = -EAGAIN;
-	return rc < 0 ? rc : read_round(x, err);
-}
-
-/* ---- 2: what is there ---- */
+/* ---- what is there ---- */
 
 /* The only place that is said of a chunk: two that differ may be of two chunks. */
 static bool only_place(const struct share_meta *m, const struct digest *d, struct share_place *out)
@@ -172,7 +93,7 @@ static int learn_node(void *arg, const struct digest *digest, const void *bytes,
 		if (rc == 1)
 			rc = only_place(&l->b->meta, &d, &at) &&
 					     share_packs_has(&l->b->rec.packs, &at.pack) &&
-					     !share_packs_has(&l->x->gone, &at.pack)
+					     !share_packs_has(&l->x->i.gone, &at.pack)
 				     ? place_map_add(&l->x->present, &d, &at)
 				     : 0;
 	}
@@ -272,7 +193,7 @@ static bool is_delta(const struct push *x)
 	size_t newer = 0;
 
 	if (!x->is_child || b->rec.n_meta == 0 || b->rec.n_meta >= SHARE_META_MAX ||
-	    share_packs_meet(&b->rec.packs, &x->gone))
+	    share_packs_meet(&b->rec.packs, &x->i.gone))
 		return false;
 	for (unsigned i = 0; i + 1 < b->meta.n; i++)
 		newer += b->meta.packs[i].bytes.len;
@@ -293,14 +214,14 @@ static int learn_bases(struct push *x, struct error *err)
 	return rc;
 }
 
-/* ---- 3: upload, and decide ---- */
+/* ---- upload ---- */
 
 static int upload(struct push *x, struct error *err)
 {
 	x->content = (struct push_content){
 		.s = x->s,
 		.os = x->os,
-		.id = x->intent.id,
+		.id = x->i.intent.id,
 		.root = x->snap->root,
 		.present = &x->present,
 		.with_below = is_delta(x) && !x->known.full ? &x->known : NULL,
@@ -316,9 +237,9 @@ static int make_record(struct push *x, struct share_record *rec)
 	int rc = 0;
 
 	*rec = (struct share_record){ .state = SHARE_READY,
-				      .id = x->intent.id,
-				      .nonce = x->intent.nonce,
-				      .epoch = x->intent.epoch,
+				      .id = x->i.intent.id,
+				      .nonce = x->i.intent.nonce,
+				      .epoch = x->i.intent.epoch,
 				      .root = x->snap->root };
 	memcpy(rec->meta, x->content.meta, sizeof(rec->meta));
 	rec->n_meta = x->content.n_meta;
@@ -335,61 +256,10 @@ static int make_record(struct push *x, struct share_record *rec)
 	return rc;
 }
 
-/* Whose record is it? 0: ours. -EAGAIN: a collector gave us up. */
-static int read_decision(struct push *x, struct error *err)
-{
-	struct share_record found;
-	int rc = remote_read_record(x->r, &x->intent.id, &found, err);
-
-	if (rc < 0)
-		return rc == -ENOENT ? -EAGAIN : rc;
-	rc = found.state == SHARE_READY && share_id_equal(&found.nonce, &x->intent.nonce) ? 0
-											  : -EAGAIN;
-	share_record_fini(&found);
-	return rc;
-}
-
-/* The intent is there, as of *out_date. -EAGAIN: it is not. */
-static int check_intent(struct push *x, int64_t *out_date, struct error *err)
-{
-	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
-	char key[SHARE_KEY_SIZE];
-	int rc;
-
-	intent_key(x, key);
-	rc = object_get(x->os, OBJECT_CONTROL, key, SHARE_INTENT_MAX, &text, out_date, err);
-	return rc == -ENOENT ? -EAGAIN : rc;
-}
-
-static int decide(struct push *x, const struct share_record *rec, struct error *err)
-{
-	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
-	char key[SHARE_KEY_SIZE];
-	int64_t date;
-	int rc = share_record_encode(rec, &text, err);
-
-	if (rc == 0)
-		rc = check_intent(x, &date, err);
-	if (rc < 0)
-		return rc;
-	share_key_of_id(SHARE_KEY_SNAP, &x->intent.id, key);
-	rc = object_put_once(x->os, OBJECT_CONTROL, key, text.data, text.len, date, err);
-	if (rc == -ESTALE)
-		return -EAGAIN;
-	if (rc == -EEXIST || rc == -ETIMEDOUT) {
-		int decided = read_decision(x, rc == -EEXIST ? err : NULL);
-
-		x->intent_stays = rc == -ETIMEDOUT && decided < 0;
-		if (!x->intent_stays)
-			rc = decided;
-	}
-	return rc;
-}
-
 static int note_ids(struct push *x)
 {
 	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
-	int rc = b ? share_ids_put(x->s->kv, b, remote_uuid(x->r), x->snap->id, &x->intent.id)
+	int rc = b ? share_ids_put(x->s->kv, b, remote_uuid(x->r), x->snap->id, &x->i.intent.id)
 		   : -ENOMEM;
 
 	return rc < 0 ? rc : kv_write(x->s->kv, b, KV_LOG);
@@ -398,11 +268,10 @@ static int note_ids(struct push *x)
 /* One attempt, with an id of its own. -EAGAIN: again. */
 static int push_once(struct push *x, struct share_record *rec, struct error *err)
 {
-	char key[SHARE_KEY_SIZE];
 	int rc;
 
 	digest_set_init(&x->known, KNOWN_NODES_MAX);
-	rc = declare(x, err);
+	rc = push_intent_declare(&x->i, err);
 	if (rc == 0)
 		rc = learn_bases(x, err);
 	if (rc == 0)
@@ -410,12 +279,9 @@ static int push_once(struct push *x, struct share_record *rec, struct error *err
 	if (rc == 0)
 		rc = make_record(x, rec);
 	if (rc == 0)
-		rc = decide(x, rec, err);
+		rc = push_intent_decide(&x->i, rec, err);
 	if (rc == 0)
 		rc = note_ids(x);
-	intent_key(x, key);
-	if (!x->intent_stays && !share_id_is_none(&x->intent.id))
-		(void)!object_delete(x->os, OBJECT_CONTROL, key, NULL);
 	return rc;
 }
 
@@ -447,10 +313,15 @@ static int push_new(struct store *s, struct remote *r, const struct snapshot *sn
 	int rc = -EAGAIN;
 
 	for (int tries = 0; tries < TRIES && rc == -EAGAIN; tries++) {
-		struct push x = { .s = s, .r = r, .os = remote_objects(r), .snap = snap, .p = p };
+		struct push x = { .s = s,
+				  .r = r,
+				  .os = remote_objects(r),
+				  .i = { .r = r },
+				  .snap = snap,
+				  .p = p };
 
 		rc = push_once(&x, rec, err);
-		out->id = x.intent.id;
+		out->id = x.i.intent.id;
 		out->chunks = x.content.chunks;
 		out->nodes = x.content.nodes;
 		out->packs = x.content.n_packs;
