@@ -16,7 +16,8 @@
 #include <sys/random.h>
 
 #include "store/base/clock.h"
-#include "store/bucket/object_s3_internal.h"
+#include "store/bucket/object_s3_reply_internal.h"
+#include "store/bucket/object_s3_send_internal.h"
 
 #define SWEEP_MS 100 /* between looks at all deadlines */
 #define IDLE_MS 60000

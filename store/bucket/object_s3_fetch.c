@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "store/bucket/object_s3_internal.h"
+#include "store/bucket/object_s3_job_internal.h"
 
 #define REPLY_MAX (64u << 10)
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/bucket/object_s3_internal.h"
+#include "store/bucket/object_s3_job_internal.h"
 
 static bool all_of(const char *s, size_t n, const char *extra)
 {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "store/bucket/object_s3_internal.h"
+#include "store/bucket/object_s3_reply_internal.h"
 
 #define SKEW_SECONDS 60 /* of the clocks: more, and the service's is used */
 

@@ -7,7 +7,7 @@
 
 #include "store/base/base64.h"
 #include "store/base/clock.h"
-#include "store/bucket/object_s3_internal.h"
+#include "store/bucket/object_s3_send_internal.h"
 
 #define CONNECT_MS 10000L
 #define STALL_SECONDS 30L /* without a byte: given up and tried again */

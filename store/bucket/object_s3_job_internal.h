@@ -1,11 +1,11 @@
 /*
- * object_s3_internal.h - what the files of object_s3 share. object_s3.c has the jobs and the
- * thread, object_s3_send.c makes a job into an HTTP request, object_s3_reply.c says what its reply
- * means, object_s3_place.c turns options
- * into hosts and paths, object_s3_fetch.c asks sources of credentials.
+ * object_s3_job_internal.h - what the files of object_s3 share: a job, its attempts, the client.
+ * object_s3.c has the jobs and the thread, object_s3_send.c makes a job into an HTTP request,
+ * object_s3_reply.c says what its reply means, object_s3_place.c turns options into hosts and
+ * paths, object_s3_fetch.c asks sources of credentials.
  */
-#ifndef VARVE_OBJECT_S3_INTERNAL_H
-#define VARVE_OBJECT_S3_INTERNAL_H
+#ifndef VARVE_OBJECT_S3_JOB_INTERNAL_H
+#define VARVE_OBJECT_S3_JOB_INTERNAL_H
 
 #include <curl/curl.h>
 #include <pthread.h>
@@ -106,31 +106,6 @@ static inline bool s3_is_ranged(const struct object_request *r)
 {
 	return r->len || (r->offset && !r->from_end);
 }
-
-/* --- object_s3_send.c --- */
-
-/* A ready attempt, not yet given to the multi handle. 0, -ENOMEM, or what s3_cred_get says. */
-MUST_CHECK int s3_attempt_new(struct s3 *s, struct s3_job *j, struct s3_attempt **out,
-			      struct error *err);
-void s3_attempt_free(struct s3_attempt *a);
-
-/* --- object_s3_reply.c --- */
-
-enum s3_verdict {
-	S3_FINAL,     /* j->r->result and what belongs to it are set */
-	S3_AGAIN,     /* there is more to ask, at once: no failure */
-	S3_RETRY,     /* failed: try again */
-	S3_THROTTLED, /* the same, and it was too much */
-	S3_RENEW,     /* the credentials were refused */
-	S3_EXPIRED,   /* so they were, for their age alone: later ones will do */
-};
-/*
- * What came of an attempt; rc is libcurl's. On failure the reason is in j->last, and j->r->result
- * is what the request ends with if nobody tries again.
- */
-enum s3_verdict s3_reply_judge(struct s3 *s, struct s3_attempt *a, CURLcode rc);
-/* "GET s3://BUCKET/KEY" */
-void s3_job_name(const struct s3 *s, const struct s3_job *j, char *out, size_t size);
 
 /* --- object_s3_place.c --- */
 
