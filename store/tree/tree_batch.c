@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_SIZE (256u << 10)
+/* Blocks begin small, for most batches are, and each is twice as large as the one before. */
+#define BLOCK_MIN (4u << 10)
+#define BLOCK_MAX (256u << 10)
 
 struct block {
 	struct block *next;
@@ -92,7 +94,8 @@ static uint8_t *reserve_bytes(struct tree_batch *b, size_t len)
 {
 	if (!b->blocks || b->blocks->size - b->blocks->used < len) {
 		/* Only one key and value of many KiB can leave much of a block unused. */
-		size_t size = MAX((size_t)BLOCK_SIZE, len);
+		size_t size = b->blocks ? MIN(b->blocks->size * 2, (size_t)BLOCK_MAX) : BLOCK_MIN;
+		size = MAX(size, len);
 		struct block *k = malloc(sizeof(*k) + size);
 		if (!k)
 			return NULL;
