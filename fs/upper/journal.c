@@ -65,11 +65,6 @@ struct journal *journal_new(int dir_fd, const char *name, const uint8_t id[JOURN
 	return j;
 }
 
-static off_t place_of(uint64_t number)
-{
-	return (off_t)(number % 2 * JOURNAL_SEGMENT);
-}
-
 static void close_file(struct journal *j)
 {
 	if (j->fd >= 0)
@@ -144,7 +139,7 @@ static void make_blocks(struct journal *j, size_t at, size_t upto)
 	size_t step = MIN(MAX(*has, (size_t)ZERO_STEP), (size_t)ZERO_STEP_MAX);
 	size_t to = MIN(MAX(upto, *has + step), (size_t)JOURNAL_SEGMENT);
 
-	if (write_zeros(j->fd, place_of(j->number) + (off_t)from, to - from) == 0)
+	if (write_zeros(j->fd, journal_place(j->number) + (off_t)from, to - from) == 0)
 		*has = to;
 }
 
@@ -179,7 +174,7 @@ static int start_segment(struct journal *j, uint64_t number, size_t before)
 	make_blocks(j, 0, JOURNAL_HEAD);
 	memcpy(head.boot, j->boot, sizeof(head.boot));
 	journal_head_put(bytes, &head);
-	r = write_at(j->fd, place_of(number), &iov, 1);
+	r = write_at(j->fd, journal_place(number), &iov, 1);
 	if (r) {
 		j->number = was;
 		return r;
@@ -216,7 +211,7 @@ int journal_read_segment(int fd, uint64_t number, uint8_t *out, size_t len)
 	size_t got = 0;
 
 	while (got < len) {
-		ssize_t n = pread(fd, out + got, len - got, place_of(number) + (off_t)got);
+		ssize_t n = pread(fd, out + got, len - got, journal_place(number) + (off_t)got);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -451,7 +446,7 @@ static int append_record(struct journal *j, const void *prefix, size_t prefix_le
 	wire_set32(head, (uint32_t)(prefix_len + len));
 	wire_set32(head + 4, journal_record_crc(j->seed, prefix, prefix_len, body, len));
 	/* What fails may be there in part: it does not check, and the next one replaces it. */
-	r = write_at(j->fd, place_of(j->number) + (off_t)j->at, iov, len ? 3 : 2);
+	r = write_at(j->fd, journal_place(j->number) + (off_t)j->at, iov, len ? 3 : 2);
 	if (r)
 		return r;
 	j->at += need;

@@ -48,8 +48,16 @@ struct journal {
 	int sync_error; /* what the disk has of the file is not known; see journal_sync */
 	pthread_t thread;
 };
+/* Where a segment is in the file. */
+static inline off_t journal_place(uint64_t number)
+{
+	return (off_t)(number % 2 * JOURNAL_SEGMENT);
+}
+
 /* Bytes [0, len) of a segment; what the file does not have of them is zeros. */
 MUST_CHECK int journal_read_segment(int fd, uint64_t number, uint8_t *out, size_t len);
+/* All of a segment, into JOURNAL_SEGMENT zeros: most of a file is holes, which cost nothing. */
+MUST_CHECK int journal_read_written(int fd, uint64_t number, uint8_t *zeroed);
 MUST_CHECK int journal_sync_data_file(struct journal *j);
 /* Close and remove. */
 MUST_CHECK int journal_remove_file(struct journal *j);

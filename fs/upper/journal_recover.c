@@ -55,20 +55,55 @@ struct leftover {
 	size_t synced_at;
 };
 
+/* Where the next bytes of a file begin, from `at`; `end` where only a hole follows. */
+static off_t skip_hole(int fd, off_t at, off_t end)
+{
+	off_t data = lseek(fd, at, SEEK_DATA);
+
+	if (data < 0) /* a filesystem that cannot tell has bytes everywhere */
+		return errno == ENXIO ? end : at;
+	return MIN(data, end);
+}
+
+static off_t find_hole(int fd, off_t at, off_t end)
+{
+	off_t hole = lseek(fd, at, SEEK_HOLE);
+
+	return hole <= at ? end : MIN(hole, end);
+}
+
+int journal_read_written(int fd, uint64_t number, uint8_t *zeroed)
+{
+	const off_t begin = journal_place(number), end = begin + JOURNAL_SEGMENT;
+	off_t at = skip_hole(fd, begin, end);
+
+	while (at < end) {
+		off_t until = find_hole(fd, at, end);
+		ssize_t n = pread(fd, zeroed + (at - begin), (size_t)(until - at), at);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			break;
+		at = skip_hole(fd, at + MAX(n, 0), end);
+	}
+	return 0;
+}
+
 /* Segments from the first that is not in the database, each if the one before is whole. */
 static int read_leftover(struct journal *j, int fd, struct leftover *l)
 {
 	l->first = j->applied + 1;
 	for (unsigned i = 0; i < 2; i++) {
 		struct journal_segment *s = &l->s[i];
-		uint8_t *data = malloc(JOURNAL_SEGMENT);
+		uint8_t *data = calloc(1, JOURNAL_SEGMENT);
 		struct journal_head h;
 		int r;
 
 		s->data = data;
 		if (!data)
 			return -ENOMEM;
-		r = journal_read_segment(fd, l->first + i, data, JOURNAL_SEGMENT);
+		r = journal_read_written(fd, l->first + i, data);
 		if (!r)
 			r = journal_head_get(data, &h);
 		if (r == -ENOENT || (!r && h.number != l->first + i))

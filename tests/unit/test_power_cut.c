@@ -2,11 +2,12 @@
  * What a disk may have after a power cut: the database, the journal and the
  * staging file as they were at different moments. What was synced is there, in
  * one piece, and nothing that no epoch knows of comes up later.
- * wrap: seal_run journal_append_epoch journal_boot_id
+ * wrap: seal_run journal_append_epoch journal_boot_id pread64 lseek64
  */
 #include "tests/unit/view_ops.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include "fs/upper/journal_internal.h"
 #include "fs/mount/seal.h"
@@ -393,9 +394,79 @@ static void newer_journals_are_refused_untouched(void **state)
 	assert_true(has_name(f, "here"));
 }
 
+/* ---- what is read of the file ---- */
+
+static size_t bytes_read;
+static bool knows_no_holes;
+
+ssize_t __real_pread64(int fd, void *out, size_t len, off_t at);
+ssize_t __wrap_pread64(int fd, void *out, size_t len, off_t at);
+ssize_t __wrap_pread64(int fd, void *out, size_t len, off_t at)
+{
+	ssize_t n = __real_pread64(fd, out, len, at);
+
+	bytes_read += (size_t)MAX(n, 0);
+	return n;
+}
+
+off_t __real_lseek64(int fd, off_t at, int whence);
+off_t __wrap_lseek64(int fd, off_t at, int whence);
+off_t __wrap_lseek64(int fd, off_t at, int whence)
+{
+	if (knows_no_holes && (whence == SEEK_DATA || whence == SEEK_HOLE)) {
+		errno = EINVAL;
+		return -1;
+	}
+	return __real_lseek64(fd, at, whence);
+}
+
+/* What a segment reads as, and how many bytes that takes. */
+static size_t assert_reads(int fd, const uint8_t *want)
+{
+	uint8_t *data = calloc(1, JOURNAL_SEGMENT);
+
+	assert_non_null(data);
+	bytes_read = 0;
+	assert_int_equal(journal_read_written(fd, 1, data), 0);
+	assert_memory_equal(data, want, JOURNAL_SEGMENT);
+	free(data);
+	return bytes_read;
+}
+
+static void holes_are_zeros_that_are_not_read(void **state)
+{
+	static const size_t at[] = { 0, (1 << 20) + 5, JOURNAL_SEGMENT - 9 };
+	uint8_t *want = calloc(1, JOURNAL_SEGMENT);
+	int fd = memfd_create("journal", MFD_CLOEXEC);
+
+	(void)state;
+	assert_non_null(want);
+	assert_int_equal(ftruncate(fd, 2l * JOURNAL_SEGMENT), 0);
+	assert_int_equal(assert_reads(fd, want), 0);
+	assert_int_equal(pwrite(fd, "neighbour", 9, JOURNAL_SEGMENT - 9), 9);
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+		memcpy(want + at[i], "something", 9);
+		assert_int_equal(pwrite(fd, "something", 9, (off_t)(JOURNAL_SEGMENT + at[i])), 9);
+	}
+	assert_in_range(assert_reads(fd, want), 27, JOURNAL_SEGMENT / 4);
+	knows_no_holes = true;
+	assert_int_equal(assert_reads(fd, want), JOURNAL_SEGMENT);
+	knows_no_holes = false;
+	/* A file that ends early. */
+	assert_int_equal(ftruncate(fd, JOURNAL_SEGMENT + (off_t)at[1] + 4), 0);
+	memset(want + at[1] + 4, 0, JOURNAL_SEGMENT - at[1] - 4);
+	assert_in_range(assert_reads(fd, want), 13, JOURNAL_SEGMENT / 4);
+	knows_no_holes = true;
+	assert_int_equal(assert_reads(fd, want), at[1] + 4);
+	knows_no_holes = false;
+	close(fd);
+	free(want);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(holes_are_zeros_that_are_not_read),
 		cmocka_unit_test(a_change_of_epoch_that_only_the_journal_has_is_finished),
 		cmocka_unit_test(an_epoch_whose_change_is_lost_leaves_nothing),
 		cmocka_unit_test(a_checkpoint_of_what_is_lost_is_not_ready),
