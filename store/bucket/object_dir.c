@@ -27,7 +27,6 @@ static struct object_dir *dir_of(struct object_store *os)
 	return CONTAINER_OF(os, struct object_dir, base);
 }
 
-/* Make the directories above a path, each permanent. */
 static int make_parents(int fd, const char *path)
 {
 	char part[OBJECT_KEY_MAX + 1];
@@ -35,15 +34,29 @@ static int make_parents(int fd, const char *path)
 	for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
 		memcpy(part, path, (size_t)(slash - path));
 		part[slash - path] = '\0';
-		if (mkdirat(fd, part, 0700) == 0) {
-			int rc = sync_parent_dir(fd, part);
-			if (rc < 0)
-				return rc;
-		} else if (errno != EEXIST) {
+		if (mkdirat(fd, part, 0700) < 0 && errno != EEXIST)
 			return -errno;
-		}
 	}
 	return 0;
+}
+
+/*
+ * Make a path permanent: each directory on the way, as whoever made one may not have synced it yet,
+ * or was killed before.
+ */
+static int sync_parents(int fd, const char *path)
+{
+	char part[OBJECT_KEY_MAX + 1], *slash;
+	int rc;
+
+	snprintf(part, sizeof(part), "%s", path);
+	do {
+		rc = sync_parent_dir(fd, part);
+		slash = strrchr(part, '/');
+		if (slash)
+			*slash = '\0';
+	} while (rc == 0 && slash);
+	return rc;
 }
 
 #define TMP_PATH_SIZE (sizeof(TMP_DIR) + 1 + SNAPSHOT_ID_SIZE)
@@ -104,7 +117,7 @@ static int put(struct object_dir *d, const struct object_request *r)
 		unlinkat(d->fd, tmp, 0);
 	/* Whoever is told that the key is there may rely on it: so it has to be permanent. */
 	if (rc == 0 || rc == -EEXIST) {
-		int synced = sync_parent_dir(d->fd, r->key);
+		int synced = sync_parents(d->fd, r->key);
 		if (synced < 0 && synced != -ENOENT) /* -ENOENT: deleted meanwhile */
 			rc = synced;
 	}
@@ -455,21 +468,28 @@ static void drop_old_tmp(int fd)
 	}
 }
 
+static int make_dir(const char *path, mode_t mode)
+{
+	if (mkdir(path, mode) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	return sync_parent_dir(AT_FDCWD, path);
+}
+
 static int make_dirs(const char *dir)
 {
 	char path[PATH_MAX];
+	int rc = 0;
 
 	if (snprintf(path, sizeof(path), "%s", dir) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
-	for (char *p = path + 1; *p; p++) {
+	for (char *p = path + 1; *p && rc == 0; p++) {
 		if (*p != '/')
 			continue;
 		*p = '\0';
-		if (mkdir(path, 0777) < 0 && errno != EEXIST)
-			return -errno;
+		rc = make_dir(path, 0777);
 		*p = '/';
 	}
-	return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
+	return rc < 0 ? rc : make_dir(path, 0700);
 }
 
 int object_dir_open(const char *dir, bool read_only, struct object_store **out, struct error *err)

@@ -302,9 +302,9 @@ bool lazy_index_has(struct lazy_index *ix, const char *uuid, const struct pack_i
 
 static int make_dir(int dir_fd, const char *path)
 {
-	if (mkdirat(dir_fd, path, 0700) == 0)
-		return sync_parent_dir(dir_fd, path);
-	return errno == EEXIST ? 0 : -errno;
+	if (mkdirat(dir_fd, path, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	return sync_parent_dir(dir_fd, path); /* who made it may have been killed before this */
 }
 
 static int write_file(int dir_fd, const char *path, const struct buf *bytes)

@@ -1,4 +1,7 @@
-/* Snapshots that are pulled lazily: what is read comes, and nothing else. */
+/*
+ * Snapshots that are pulled lazily: what is read comes, and nothing else.
+ * wrap: fsync
+ */
 #include "tests/unit/share_fixture.h"
 
 #include <pthread.h>
@@ -122,6 +125,20 @@ static int read_file(struct lazy_host *l, const char *a, const char *b, unsigned
 	return rc;
 }
 
+static ino_t synced[64];
+static unsigned n_synced;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && n_synced < ARRAY_SIZE(synced))
+		synced[n_synced++] = st.st_ino;
+	return __real_fsync(fd);
+}
+
 static struct far_stats stats_of(const struct lazy_host *l)
 {
 	struct far_stats st;
@@ -164,6 +181,27 @@ static void push_files(struct lazy_host *l, unsigned n)
 	make_files(l->h, "d", n, 1);
 	take(l->h, &l->h->a, "d", "base", NULL);
 	push(&l->h->a, "base", "base");
+}
+
+/* Also where a process that was killed has made the directories. */
+static void where_chunks_are_is_permanent(void **state)
+{
+	struct lazy_host *l = *state;
+	int fd = l->h->b.s->dir_fd;
+	bool found = false;
+	struct stat st;
+	char dir[64];
+
+	push_files(l, 5);
+	snprintf(dir, sizeof(dir), "remote/%s", remote_uuid(l->h->b.r));
+	assert_int_equal(mkdirat(fd, "remote", 0700), 0);
+	assert_int_equal(mkdirat(fd, dir, 0700), 0);
+	assert_int_equal(fstatat(fd, "remote", &st, 0), 0);
+	n_synced = 0;
+	pull_lazily(l, "base");
+	for (unsigned i = 0; i < n_synced; i++)
+		found |= synced[i] == st.st_ino;
+	assert_true(found);
 }
 
 static void what_is_read_comes(void **state)
@@ -361,6 +399,7 @@ static void the_format_says_so(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(where_chunks_are_is_permanent),
 		TEST(what_is_read_comes),
 		TEST(a_whole_pull_completes_a_lazy_one),
 		TEST(a_restart_knows_where_it_is),

@@ -1,6 +1,6 @@
 /*
  * A name is on disk before anything counts on it: the directories of a store, the
- * staging file of a mount, the log of a build. So are records.
+ * staging file of a mount, the log of a build, the keys of a bucket. So are records.
  * wrap: fsync kv_sync_log
  */
 #include "tests/unit/mount_fixture.h"
@@ -10,6 +10,7 @@
 
 #include "fs/view/view.h"
 #include "snapshotd/build/build_log.h"
+#include "store/bucket/object_dir.h"
 
 /* The directories that were synced, with how many names each had then. */
 static struct synced {
@@ -136,6 +137,38 @@ static void the_log_of_a_build_is_on_disk_with_its_name(void **state)
 	assert_true(is_synced(f->dir));
 }
 
+static void a_bucket_is_on_disk_with_its_keys(void **state)
+{
+	static const char *const dirs[] = { "", "/far", "/far/bucket", "/far/bucket/a",
+					    "/far/bucket/a/b" };
+	struct object_request put = {
+		.op = OBJECT_PUT_ONCE, .key = "a/b/c", .body = "x", .len = 1
+	};
+	struct error err = ERROR_INIT;
+	struct object_store *os;
+	struct fx *f = *state;
+	char dir[512];
+
+	snprintf(dir, sizeof(dir), "%s/far/bucket", f->dir);
+	n_synced = 0;
+	assert_int_equal(object_dir_open(dir, false, &os, &err), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(dir, sizeof(dir), "%s%s", f->dir, dirs[i]);
+		assert_true(is_synced(dir));
+	}
+	/* Another has made a directory, and was killed before he synced it. */
+	snprintf(dir, sizeof(dir), "%s/far/bucket/a", f->dir);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	n_synced = 0;
+	object_run(os, &put, 1);
+	assert_int_equal(put.result, 0);
+	for (unsigned i = 2; i < ARRAY_SIZE(dirs); i++) {
+		snprintf(dir, sizeof(dir), "%s%s", f->dir, dirs[i]);
+		assert_true(is_synced(dir));
+	}
+	object_store_close(os);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -147,6 +180,8 @@ int main(void)
 						mf_setup, mf_teardown),
 		cmocka_unit_test_setup_teardown(the_log_of_a_build_is_on_disk_with_its_name,
 						fx_setup, fx_teardown),
+		cmocka_unit_test_setup_teardown(a_bucket_is_on_disk_with_its_keys, fx_setup,
+						fx_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
