@@ -1,30 +1,35 @@
 /*
- * record_fs.c - record_fs LOG BACKING MOUNTPOINT: a filesystem that shows the
+ * record_fs.c - record_fs [-m] LOG BACKING MOUNTPOINT: a filesystem that shows the
  * directory BACKING and appends to the file LOG whatever changes it or makes a
  * change durable, in the order in which it happened. Runs until it is unmounted,
  * or SIGTERM.
  *
  * For replaying power cuts (tests/model/power/): the record of a call is in the
  * log before the call returns, as nothing is cached on the way (direct_io) and
- * one thread serves all. Inodes have numbers of their own, which are not used
- * twice, so that what is done to an open file that has been renamed or removed
- * is known. What is written to /.mark, which no listing shows, becomes a record,
- * too: so a load says what it has been promised up to here.
+ * calls are done one at a time. Only a sync takes a while, as on a disk, in which
+ * others go on: what they do is not synced by it. Inodes have numbers of their own,
+ * which are not used twice, so that what is done to an open file that has been
+ * renamed or removed is known. What is written to /.mark, which no listing shows,
+ * becomes a record, too: so a load says what it has been promised up to here.
  *
  * A record, in the host's byte order: struct record_head, a name, another name,
  * data. Not recorded: modes, owners, times. Not there: xattrs, symlinks, devices,
- * ioctls (no reflinks), O_TMPFILE, shared mappings, and syncfs, which the kernel
- * keeps to itself.
+ * ioctls (no reflinks), O_TMPFILE, and syncfs, which the kernel keeps to itself.
+ * Shared mappings are there with -m alone: what is stored in one is recorded when
+ * the kernel writes the page, which may be long after (see load.py).
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <fuse.h>
@@ -32,11 +37,16 @@
 #define MARK_PATH "/.mark"
 #define MARK_HANDLE UINT64_MAX
 #define ROOT_ID 1
+#define SYNC_MS 1
+#define SLOW_SYNC_MS 20
+#define SLOW_SYNC_EVERY 3
 #define ENDED_BY_SIGNAL 8 /* of fuse_main(): its loop failed or a signal ended it */
 
 struct record_head {
 	uint64_t inode, dir, other_dir; /* inode: what is changed or synced, named, moved */
-	uint64_t offset, length;	/* of the range; truncate: length is the new size */
+	/* Of the range; truncate: length is the new size; sync: length is how many records there
+	 * were when it began. */
+	uint64_t offset, length;
 	uint32_t data_size;
 	uint16_t name_size, other_name_size;
 	char type;
@@ -45,6 +55,25 @@ struct record_head {
 
 static int backing;
 static FILE *record_log;
+static bool mappable;
+static uint64_t record_count;
+static unsigned syncs;					 /* one in SLOW_SYNC_EVERY is slow */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards all but `backing` */
+
+static void let_go(pthread_mutex_t **held)
+{
+	pthread_mutex_unlock(*held);
+}
+
+static pthread_mutex_t *take(void)
+{
+	pthread_mutex_lock(&lock);
+	return &lock;
+}
+
+/* Until the end of the function. */
+#define ONE_AT_A_TIME __attribute__((cleanup(let_go), unused)) pthread_mutex_t *held = take()
+
 static uint64_t next_id = ROOT_ID + 1;
 
 /* Numbers of inodes, by the backing filesystem's, which come again: makers replace them. */
@@ -84,6 +113,7 @@ static void append(struct record_head *h, const char *name, const char *other_na
 	h->other_name_size = (uint16_t)(other_name ? strlen(other_name) : 0);
 	if (!data)
 		h->data_size = 0;
+	record_count++;
 	fwrite(h, sizeof(*h), 1, record_log);
 	fwrite(name, 1, h->name_size, record_log);
 	fwrite(other_name, 1, h->other_name_size, record_log);
@@ -179,6 +209,7 @@ static int do_getattr(const char *path, struct stat *st, struct fuse_file_info *
 
 static int do_mkdir(const char *path, mode_t mode)
 {
+	ONE_AT_A_TIME;
 	if (mkdirat(backing, below(path), mode) < 0)
 		return -errno;
 	append_made('D', path);
@@ -188,6 +219,7 @@ static int do_mkdir(const char *path, mode_t mode)
 /* FIFOs and sockets, which OCI runtimes make. */
 static int do_mknod(const char *path, mode_t mode, dev_t rdev)
 {
+	ONE_AT_A_TIME;
 	if (!S_ISFIFO(mode) && !S_ISSOCK(mode))
 		return -EPERM;
 	if (mknodat(backing, below(path), mode, rdev) < 0)
@@ -198,6 +230,7 @@ static int do_mknod(const char *path, mode_t mode, dev_t rdev)
 
 static int do_unlink(const char *path)
 {
+	ONE_AT_A_TIME;
 	uint64_t id = id_of(path);
 
 	if (unlinkat(backing, below(path), 0) < 0)
@@ -208,6 +241,7 @@ static int do_unlink(const char *path)
 
 static int do_rmdir(const char *path)
 {
+	ONE_AT_A_TIME;
 	uint64_t id = id_of(path);
 
 	if (unlinkat(backing, below(path), AT_REMOVEDIR) < 0)
@@ -218,6 +252,7 @@ static int do_rmdir(const char *path)
 
 static int do_rename(const char *from, const char *to, unsigned flags)
 {
+	ONE_AT_A_TIME;
 	struct record_head h = { .type = 'r',
 				 .inode = id_of(from),
 				 .dir = id_of_dir(from),
@@ -233,6 +268,7 @@ static int do_rename(const char *from, const char *to, unsigned flags)
 
 static int do_link(const char *from, const char *to)
 {
+	ONE_AT_A_TIME;
 	if (linkat(backing, below(from), backing, below(to), 0) < 0)
 		return -errno;
 	append_name('l', to, id_of(to));
@@ -259,6 +295,7 @@ static int do_utimens(const char *path, const struct timespec tv[2], struct fuse
 
 static int do_truncate(const char *path, off_t size, struct fuse_file_info *fi)
 {
+	ONE_AT_A_TIME;
 	int fd = fi ? fd_of(fi) : openat(backing, below(path), O_WRONLY | O_CLOEXEC), r;
 
 	if (strcmp(path, MARK_PATH) == 0)
@@ -276,11 +313,12 @@ static int do_truncate(const char *path, off_t size, struct fuse_file_info *fi)
 static void opened(struct fuse_file_info *fi, int fd)
 {
 	fi->fh = (uint64_t)fd;
-	fi->direct_io = 1;
+	fi->direct_io = !mappable;
 }
 
 static int do_create(const char *path, mode_t mode, struct fuse_file_info *fi)
 {
+	ONE_AT_A_TIME;
 	int fd = openat(backing, below(path),
 			(fi->flags & ~(O_DIRECT | O_APPEND)) | O_CREAT | O_EXCL, mode);
 
@@ -293,6 +331,7 @@ static int do_create(const char *path, mode_t mode, struct fuse_file_info *fi)
 
 static int do_open(const char *path, struct fuse_file_info *fi)
 {
+	ONE_AT_A_TIME;
 	int fd;
 
 	if (strcmp(path, MARK_PATH) == 0) {
@@ -329,6 +368,7 @@ static int do_read(const char *path, char *buf, size_t size, off_t offset,
 static int do_write(const char *path, const char *buf, size_t size, off_t offset,
 		    struct fuse_file_info *fi)
 {
+	ONE_AT_A_TIME;
 	struct record_head h = { .type = 'w', .offset = (uint64_t)offset };
 	ssize_t n;
 
@@ -350,6 +390,7 @@ static int do_write(const char *path, const char *buf, size_t size, off_t offset
 static int do_fallocate(const char *path, int mode, off_t offset, off_t length,
 			struct fuse_file_info *fi)
 {
+	ONE_AT_A_TIME;
 	struct stat st;
 	int fd = fd_of(fi);
 
@@ -365,12 +406,42 @@ static int do_fallocate(const char *path, int mode, off_t offset, off_t length,
 	return 0;
 }
 
-/* The backing filesystem need not sync: only the record counts. */
+/*
+ * A sync's record comes at its end: until then nothing of it is promised. The
+ * backing filesystem need not sync, only the record counts.
+ */
+static void sync_inode(char type, uint64_t inode)
+{
+	uint64_t begun;
+	long ms;
+
+	{
+		ONE_AT_A_TIME;
+		begun = record_count;
+		ms = ++syncs % SLOW_SYNC_EVERY ? SYNC_MS : SLOW_SYNC_MS;
+	}
+	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000 }, NULL);
+	ONE_AT_A_TIME;
+	append_range(type, inode, 0, (off_t)begun);
+}
+
+static uint64_t locked_id_of_fd(int fd)
+{
+	ONE_AT_A_TIME;
+	return id_of_fd(fd);
+}
+
+static uint64_t locked_id_of(const char *path)
+{
+	ONE_AT_A_TIME;
+	return id_of(path);
+}
+
 static int do_fsync(const char *path, int datasync, struct fuse_file_info *fi)
 {
 	(void)path;
 	if (fi->fh != MARK_HANDLE)
-		append_range(datasync ? 'd' : 's', id_of_fd(fd_of(fi)), 0, 0);
+		sync_inode(datasync ? 'd' : 's', locked_id_of_fd(fd_of(fi)));
 	return 0;
 }
 
@@ -378,7 +449,7 @@ static int do_fsyncdir(const char *path, int datasync, struct fuse_file_info *fi
 {
 	(void)datasync;
 	(void)fi;
-	append_range('s', id_of(path), 0, 0);
+	sync_inode('s', locked_id_of(path));
 	return 0;
 }
 
@@ -455,21 +526,22 @@ static const struct fuse_operations operations = {
 
 int main(int argc, char **argv)
 {
-	char *args[] = { argv[0], "-f", "-s", argc == 4 ? argv[3] : NULL, NULL };
+	char *args[] = { argv[0], "-f", argv[argc - 1], NULL };
 	int r;
 
-	if (argc != 4) {
-		fprintf(stderr, "usage: record_fs LOG BACKING MOUNTPOINT\n");
+	mappable = argc > 1 && strcmp(argv[1], "-m") == 0;
+	if (argc != 4 + mappable) {
+		fprintf(stderr, "usage: record_fs [-m] LOG BACKING MOUNTPOINT\n");
 		return 2;
 	}
-	backing = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	record_log = fopen(argv[1], "wbe");
+	backing = open(argv[argc - 2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	record_log = fopen(argv[argc - 3], "wbe");
 	if (backing < 0 || !record_log) {
 		perror("record_fs");
 		return 1;
 	}
 	umask(0);
-	r = fuse_main(4, args, &operations, NULL);
+	r = fuse_main(3, args, &operations, NULL);
 	free(known);
 	if (fclose(record_log) != 0)
 		return 1;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""cuts.py DIR SEED COUNT - replay COUNT power cuts of the load that wrote DIR/log (load.py).
-cuts.py DIR --cut CUT - replay one, told by a failure, and keep its disk in DIR/cut/disk.
+"""cuts.py DIR SEED COUNT [names] - replay COUNT power cuts of the load that wrote DIR/log.
+cuts.py DIR --cut CUT [names] - replay one, told by a failure, and keep its disk in DIR/cut/disk.
 
 For each: make a disk that the cut may leave (disk.py), start the daemon on it as after a boot, and
 compare with what was promised (oracle.py). Wants a mount namespace of its own, as the boot's id is
 mounted over and the daemon's mounts come where the load had them. Prints a line a failure and ends
-with status 1 if there was one.
+with status 1 if there was one. `names`: all names are durable at once, for daemons of old commits.
 """
 import json
 import os
@@ -27,13 +27,23 @@ FAILURES_MAX = 10
 # Where sandboxes are not to start, which takes longer than all the rest.
 NO_RUNTIME = "no containers after this cut"
 RUNTIME_SHARE = 0.1
-RESTART_SHARE = 0.15  # in order, after it has been used
+# Of restarts in order, after the mounts have been used, which show what the cut has left hidden;
+# and beside what moves mounts to another epoch.
+RESTART_SHARE = 0.1
+EPOCH_RESTART_SHARE = 0.5
+BUCKET_SHARE = 0.1  # of looks from another host at what has been pushed
+EPOCH_CALLS = ("checkpoint", "sandbox_checkpoint", "mount", "restore")
 
 
 def choose_cuts(records, rng, count):
     """Cuts in their order. A quarter are when something has just been promised, and leave only what
-    is durable for certain; of the others, most are beside a sync, a change of names or a mark."""
-    beside = [i for i, r in enumerate(records) if r.type in "sdrluM"]
+    is durable for certain. More are within a sync, rather one in which much else is done: what it
+    is to make durable may not be yet. Of the others, most are beside a change of names or a
+    mark."""
+    first = next(i for i, r in enumerate(records) if r.name == b"state")
+    syncs = [(r.length, i) for i, r in enumerate(records) if r.type in "sd" and i > first]
+    while_syncing = [i - begun for begun, i in syncs]
+    beside = [i for i, r in enumerate(records) if r.type in "rluM" and i > first]
     promised = promises(records)
     cuts = []
     for _ in range(count):
@@ -41,10 +51,13 @@ def choose_cuts(records, rng, count):
         kind = rng.random()
         if kind < 0.25:
             at, policy = rng.choice(rng.choice(promised)) + 1, "none"
+        elif kind < 0.6:
+            begun, end = rng.choices(syncs, while_syncing)[0]
+            at = rng.randint(begun + 1, end)
         elif kind < 0.85:
             at = rng.choice(beside) + rng.choice((0, 1))
         else:
-            at = rng.randint(1, len(records))
+            at = rng.randint(first, len(records))
         cuts.append(Cut(at, policy, str(rng.getrandbits(32))))
     return sorted(cuts, key=lambda c: c.position)
 
@@ -99,14 +112,14 @@ class Cut:
 class Replay:
     """Makes disks and looks at what the daemon makes of them."""
 
-    def __init__(self, top):
+    def __init__(self, top, names_durable):
         top = self.top = os.path.abspath(top)
         self.cut_dir = os.path.join(top, "cut")
         self.boot_id = os.path.join(top, "boot_id")
         self.no_runtime = os.path.join(top, "no-runtime")
         self.status = ""  # of sandboxes, after the cut
         self.records = disk.read_log(os.path.join(top, "log"))
-        self.disk = disk.Disk(self.records)
+        self.disk = disk.Disk(self.records, names_durable)
         self.oracle = Oracle(self.records)
         self.daemon = None
         self.problems = []
@@ -198,6 +211,8 @@ class Replay:
             self.problem(f"mount {name} was never made")
         self._check_builds()
         self._check_snapshots(rng)
+        if self.oracle.has_bucket:
+            self._check_bucket(rng)
         self._verify()
 
     def _check_mount(self, name, place):
@@ -261,17 +276,52 @@ class Replay:
         for name, history, least, most in self.oracle.interrupted():
             if name in ready:
                 self._check_checkpoint(name, history, least, most)
+        for name, files in self.oracle.pulling():
+            if name in ready:
+                self._check_image(name, files)
         names = sorted((self.oracle.kept.keys() | self.oracle.images.keys()) - self.oracle.maybe)
         if not names:
             return
         name = rng.choice(names)
-        if name in self.oracle.kept:
-            self._check_checkpoint(name, *self.oracle.kept[name])
-            return
+        self._check_snapshot(name, self.oracle.kept.get(name) or self.oracle.images[name])
+
+    def _check_snapshot(self, name, what):
+        if isinstance(what, dict):
+            self._check_image(name, what)
+        else:
+            self._check_checkpoint(name, *what)
+
+    def _check_image(self, name, files):
         found = self._files_of(name)
-        for path, data in self.oracle.images[name].items():
+        for path, data in files.items():
             if found.get(path) != data:
                 self.problem(f"snapshot {name}: {path} is missing or has other data")
+
+    def _check_bucket(self, rng):
+        remotes = {r["name"] for r in self.daemon.api("GET", "/api/remotes")}
+        names = None
+        if "main" in remotes:
+            names = {s["name"]: s["id"]
+                     for s in self.daemon.api("GET", "/api/remotes/main/snapshots")}
+        self.problems += self.oracle.share_problems(remotes, names)
+        pushed = sorted(self.oracle.pushed.keys() - self.oracle.maybe_shared)
+        if pushed and rng.random() < BUCKET_SHARE:
+            self._check_pushed(rng.choice(pushed))
+
+    def _check_pushed(self, name):
+        """Another daemon, which has nothing, gets all of it from the bucket."""
+        daemon = self.daemon
+        self.daemon = Daemon(os.path.join(self.cut_dir, "other"), daemon.socket + ".other",
+                             daemon.log, self.no_runtime)
+        try:
+            self.daemon.start()
+            self.daemon.api("POST", "/api/remotes", {
+                "name": "main", "url": f"file://{self.top}/recorded/far/bucket"})
+            self.daemon.api("POST", "/api/snapshots/pull", {"remote": "main", "snapshot": name})
+            self._check_snapshot(name, self.oracle.pushed[name][1])
+        finally:
+            self.daemon.kill()
+            self.daemon = daemon
 
     def _check_checkpoint(self, name, history, least, most):
         why = history.problem(self._files_of(name, history.below), least, most, exact=True)
@@ -301,7 +351,8 @@ class Replay:
         if rng.random() < 0.4:
             self.daemon.api("POST", "/api/gc")
             self._verify()
-        if rng.random() < RESTART_SHARE:
+        if rng.random() < (EPOCH_RESTART_SHARE if any(map(self.oracle.is_open, EPOCH_CALLS))
+                           else RESTART_SHARE):
             self._restart()
 
     def _restart(self):
@@ -335,7 +386,7 @@ class Replay:
 
 
 def main():
-    replay = Replay(sys.argv[1])
+    replay = Replay(sys.argv[1], "names" in sys.argv[4:])
     if sys.argv[2] == "--cut":
         position, policy, seed = sys.argv[3].split(":", 2)
         cuts = [Cut(int(position), policy, seed)]

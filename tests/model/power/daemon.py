@@ -62,7 +62,7 @@ class Daemon:
                 self.api("GET", "/healthz")
                 return
             except OSError:
-                time.sleep(0.01)
+                time.sleep(0.02)
         raise RuntimeError("the daemon does not answer")
 
     def kill(self):

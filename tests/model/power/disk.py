@@ -1,7 +1,8 @@
 """disk.py - what a disk may hold after a power cut, from the log of record_fs.
 
-The model. Of a file, what was there at its last fsync or fdatasync is durable; of a directory,
-the entries at its last fsync. Of everything later any of this may be there as well:
+The model. Of a file, what was there when its last fsync or fdatasync began is durable; of a
+directory, the entries when its last fsync began. Of everything later any of this may be there as
+well:
 
 - Data in pieces, each with a prefix of the writes to it: the page as it was at some time. Pieces
   are 4096 bytes (pages), or 512 (sectors: torn pages). Which pieces, and in which order they went
@@ -26,7 +27,8 @@ ROOT = 1
 PIECES = (4096, 512)
 DATA, META = "w", "tp"
 POLICIES = ("all", "none", "prefix", "random", "random", "one missing", "one missing", "one kept",
-            "directory missing", "directory kept", "names without data", "data without names")
+            "some behind", "some behind", "some behind", "some behind", "directory missing",
+            "directory kept", "names without data", "data without names")
 
 
 class Record:
@@ -58,13 +60,69 @@ def read_log(path):
     return records
 
 
+class Sparse:
+    """The bytes of a file, of which most are zeros that nobody has written: no block for these."""
+    BLOCK = 1 << 16
+
+    def __init__(self):
+        self.size = 0
+        self.blocks = {}
+        self.own = set()  # blocks that no copy shares
+
+    def copy(self):
+        made = Sparse()
+        made.size, made.blocks = self.size, dict(self.blocks)
+        self.own = set()
+        return made
+
+    def _parts(self, offset, end):
+        """[(block, from, to in it, to in the range)]"""
+        while offset < end:
+            n, at = divmod(offset, self.BLOCK)
+            to = min(self.BLOCK, at + end - offset)
+            offset += to - at
+            yield n, at, to, offset
+
+    def _put(self, n, at, to, what):
+        if n not in self.own:
+            self.blocks[n] = bytearray(self.blocks.get(n) or self.BLOCK)
+            self.own.add(n)
+        self.blocks[n][at:to] = what
+
+    def write(self, offset, what):
+        end = offset + len(what)
+        for n, at, to, upto in self._parts(offset, end):
+            self._put(n, at, to, what[upto - offset - (to - at):upto - offset])
+        self.size = max(self.size, end)
+
+    def punch(self, offset, end):
+        for n, at, to, _ in self._parts(offset, min(end, self.size)):
+            if n in self.blocks:
+                self._put(n, at, to, bytes(to - at))
+
+    def truncate(self, size):
+        last, at = divmod(size, self.BLOCK)
+        if size < self.size:
+            self.blocks = {n: b for n, b in self.blocks.items() if n < last + (at > 0)}
+            self.own &= self.blocks.keys()
+            self.punch(size, (last + 1) * self.BLOCK)
+        self.size = size
+
+    def store(self, path):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        for n, block in self.blocks.items():
+            os.pwrite(fd, memoryview(block)[:self.size - n * self.BLOCK], n * self.BLOCK)
+        os.ftruncate(fd, self.size)
+        os.close(fd)
+
+
 class Inode:
     """A file or a directory: what is durable, and what came after it."""
 
     def __init__(self, is_dir, is_fifo=False):
         self.is_dir = is_dir
         self.is_fifo = is_fifo  # or a socket
-        self.data = bytearray()
+        self.data = Sparse()
         self.entries = {}
         # Of a file: (position, type, offset, data or length); of a directory: Change.
         self.pending = []
@@ -80,27 +138,23 @@ class Change:
 
 
 def change_file(data, kind, offset, what):
-    """Apply a whole write, truncation or punch to a bytearray."""
+    """Apply a whole write, truncation or punch."""
     if kind == "w":
-        if len(data) < offset:
-            data.extend(bytes(offset - len(data)))
-        data[offset:offset + len(what)] = what
+        data.write(offset, what)
     elif kind == "t":
-        if what < len(data):
-            del data[what:]
-        else:
-            data.extend(bytes(what - len(data)))
+        data.truncate(what)
     else:
-        end = min(offset + what, len(data))
-        if end > offset:
-            data[offset:end] = bytes(end - offset)
+        data.punch(offset, offset + what)
 
 
 class Disk:
     """The state after the first `position` records. advance() goes on, make() builds a disk."""
 
-    def __init__(self, records):
+    def __init__(self, records, names_durable=False):
+        """names_durable: changes of entries are on the disk at once, so that faults in other files
+        are found beside names that are never synced."""
         self.records = records
+        self.names_durable = names_durable
         self.position = 0
         self.inodes = {ROOT: Inode(True)}
 
@@ -113,6 +167,9 @@ class Disk:
         change = Change(self.position, effects)
         for d in change.dirs:
             self.inodes[d].pending.append(change)
+        if self.names_durable:
+            for d in change.dirs:
+                self._sync(d, self.position + 1)
 
     def _apply(self, r):
         if r.type in "FDP":
@@ -129,17 +186,19 @@ class Disk:
         elif r.type in META:
             self.inodes[r.inode].pending.append((self.position, r.type, r.offset, r.length))
         elif r.type in "sd":
-            self._sync(r.inode)
+            self._sync(r.inode, r.length)
 
-    def _sync(self, number):
+    def _sync(self, number, begun):
+        """What was done before record `begun` is durable."""
         inode = self.inodes[number]
         if not inode.is_dir:
-            for _, kind, offset, what in inode.pending:
+            n = sum(p[0] < begun for p in inode.pending)
+            for _, kind, offset, what in inode.pending[:n]:
                 change_file(inode.data, kind, offset, what)
-            inode.pending.clear()
+            del inode.pending[:n]
             return
         # What another directory did before a rename to or from it is durable with the rename.
-        upto = {number: len(inode.pending)}
+        upto = {number: sum(c.position < begun for c in inode.pending)}
         todo = [number]
         while todo:
             d = todo.pop()
@@ -173,10 +232,9 @@ class Disk:
                 named.update(i.entries.values())
                 named.update(child for c in i.pending for _, _, child in c.effects)
         pending = sorted(n for n, i in self.inodes.items() if i.pending and n in named)
-        some = {rng.choice(pending)} if pending else set()
-        if policy.startswith("directory"):
-            some = self._beside(some)
-        until = rng.randint(max(0, self.position - 200), self.position)
+        # What has an order mostly has it for a moment only: less long ago is more likely.
+        until = max(0, self.position - int(2 ** rng.uniform(0, 9)))
+        some = self._some(pending, policy, until, rng)
         piece = rng.choice(PIECES)
 
         def how(number):
@@ -187,6 +245,8 @@ class Disk:
                 return "all" if number not in some else rng.choice(("none", "random"))
             if policy.endswith(" kept"):
                 return "none" if number not in some else "all"
+            if policy == "some behind":
+                return "prefix" if number in some else "all"
             names = policy == "names without data"
             return "all" if self.inodes[number].is_dir == names else "none"
 
@@ -206,17 +266,30 @@ class Disk:
                     made[child] = there
                 else:
                     made[child] = there
-                    with open(there, "wb", opener=lambda p, f: os.open(p, f, 0o600)) as f:
-                        f.write(self._choose_data(self.inodes[child], how(child), until, piece,
-                                                  rng))
+                    self._choose_data(self.inodes[child], how(child), until, piece,
+                                      rng).store(there)
 
         fill(ROOT, target)
         text = policy
-        if some and policy.endswith((" missing", " kept")):
-            text += f": {self.name_of(min(some))}"
-        elif policy == "prefix":
+        if some and policy.endswith((" missing", " kept", " behind")):
+            text += f": {', '.join(self.name_of(n) for n in sorted(some)[:5])}"
+        if policy.endswith(("prefix", " behind")):
             text += f": up to record {until}"
         return text + (f", pieces of {piece}" if piece != 4096 else "")
+
+    def _some(self, pending, policy, until, rng):
+        """The inodes that a policy treats in another way than the rest."""
+        recent = [n for n in pending if self._last_change(n) >= until]
+        if policy == "some behind":  # each pair in either order
+            return {n for n in recent if rng.random() < 0.5}
+        if recent and rng.random() < 0.5:
+            pending = recent
+        some = {rng.choice(pending)} if pending else set()
+        return self._beside(some) if policy.startswith("directory") else some
+
+    def _last_change(self, number):
+        last = self.inodes[number].pending[-1]
+        return last.position if self.inodes[number].is_dir else last[0]
 
     def _beside(self, some):
         """The directories that have these inodes, with all that is in them."""
@@ -262,7 +335,7 @@ class Disk:
     def _choose_data(inode, how, until, piece, rng):
         if how == "none" or not inode.pending:
             return inode.data
-        data = bytearray(inode.data)
+        data = inode.data.copy()
         if how == "random":
             choose_pieces(data, inode.pending, piece, rng)
         else:
@@ -273,7 +346,7 @@ class Disk:
 
 
 def choose_pieces(data, pending, piece, rng):
-    """Apply a legal choice of unsynced changes of a file to its bytes."""
+    """Apply a legal choice of unsynced changes of a file to its bytes, Sparse."""
     metas = [i for i, p in enumerate(pending) if p[1] in META]
     kept = rng.randint(0, len(metas))
     if kept < len(metas):
@@ -297,5 +370,5 @@ def choose_pieces(data, pending, piece, rng):
             if left[n] > 0:
                 left[n] -= 1
                 change_file(data, "w", first, what[first - offset:last - offset])
-            elif newer_size and n * piece < len(data) < last:
-                data.extend(bytes(last - len(data)))
+            elif newer_size and n * piece < data.size < last:
+                data.truncate(last)

@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
-"""load.py DIR RECORDER SEED OPS - the load whose power cuts are replayed.
+"""load.py DIR RECORDER SEED OPS [mapped] [mounts] - the load whose power cuts are replayed.
 
 Starts the daemon on DIR/recorded/state, where DIR/recorded is a mount of RECORDER (record_fs) that
 writes DIR/log. Two threads with a mount each write, sync, link, rename, remove, fork and discard,
 OPS operations each; a third calls the API: checkpoints, imports, removals, gc, gc --recompress; a
-fourth has sandboxes and images (containers.py). Halfway the daemon is killed and started again.
+fourth has sandboxes and images (containers.py), a fifth pushes to a bucket and pulls from it
+(shares.py). Halfway the daemon is killed and started again.
 Marks in the log tell what was promised (oracle.py). At the end all is unmounted and DIR/log is
 whole.
+
+For daemons of old commits: `mapped` records what they store in shared mappings, which is written
+back all the time, as a kernel may; `mounts` leaves sandboxes, images and buckets out.
 """
 import copy
+import ctypes
 import json
 import os
 import random
@@ -19,6 +24,7 @@ import threading
 import time
 
 import containers
+import shares
 from daemon import Daemon
 from oracle import content
 
@@ -28,6 +34,8 @@ WRITE_MAX = 64 << 10  # of one step
 LARGE = 12 << 20
 PAUSE = 0.04  # seconds at most between operations of a writer: what else happens takes longer
 OPS_PER_CONTAINER_OP = 8
+OPS_PER_SHARE_OP = 8
+SYNC_FILE_RANGE_WRITE = 2  # begin writing, do not wait
 
 
 class Marks:
@@ -62,6 +70,7 @@ class Load:
         self.top = top
         self.daemon = daemon
         self.marks = marks
+        self.bucket = os.path.join(top, "recorded/far/bucket")
         self.failed = False
 
     def call(self, mark, *args, result=lambda answer: True):
@@ -119,6 +128,13 @@ class Writer:
         else:
             self.load.call({**mark, "of": of.name}, "fork", of.place, self.place)
             self.files, self.dirs = copy.deepcopy(of.files), dict(of.dirs)
+
+    def mount_snapshot(self, snapshot, files):
+        """files: what `content` takes of each."""
+        os.makedirs(self.place)
+        self.load.http({"api": "mount", "mount": self.name, "files": files}, "POST", "/api/mounts",
+                       {"snapshot": snapshot, "mountpoint": self.place})
+        self.files = {path: File(size) for path, (_, _, size) in files.items()}
 
     def discard(self):
         self.load.call({"api": "umount", "mount": self.name}, "umount", "--discard", self.place)
@@ -286,8 +302,25 @@ def api_thread(load, calls, writing):
         time.sleep(calls.rng.random() * 0.05)
 
 
-def container_thread(_, boxes, count):
-    boxes.some_more(count)
+def write_back_mapped(daemon, below, until):
+    """The kernel writes mapped pages when it likes; here, soon after they were changed."""
+    libc = ctypes.CDLL(None)
+    while not until.wait(0.002):
+        try:
+            with open(f"/proc/{daemon.process.pid}/maps", encoding="utf-8") as f:
+                shared = {m[5] for m in (line.split(maxsplit=5) for line in f)
+                          if "s" in m[1] and m[5:] and m[5].startswith(below)}
+            for path in shared:
+                fd = os.open(path.strip(), os.O_RDONLY)
+                libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0),
+                                     SYNC_FILE_RANGE_WRITE)
+                os.close(fd)
+        except (AttributeError, OSError):
+            pass  # the daemon is restarted, the file removed
+
+
+def more_thread(_, what, count):
+    what.some_more(count)
 
 
 class Calls:
@@ -320,15 +353,24 @@ def guarded(load, run, *args):
         raise
 
 
-def run_load(load, seed, ops):
+def run_load(load, seed, ops, far):
+    """far: what the bucket has; None: neither that nor sandboxes nor images."""
     load.call({"api": "import", "name": "empty"}, "import", "empty", "dir",
               os.path.join(load.top, "empty"), result=root_of)
     groups = [[Writer(load, random.Random(f"{seed} {name}"), name)] for name in ("a", "b")]
     for group in groups:
         group[0].mount()
-    load.call({"api": "import", "name": containers.BASE}, "import", containers.BASE, "dir",
-              containers.make_base(load.top), result=root_of)
-    boxes = containers.Containers(load, random.Random(f"{seed} containers"))
+    others = []
+    if far is not None:
+        load.call({"api": "import", "name": containers.BASE}, "import", containers.BASE, "dir",
+                  containers.make_base(load.top), result=root_of)
+        load.call({"api": "remote_add", "name": "main"}, "remote", "add", "main",
+                  f"file://{load.bucket}")
+        others = [(containers.Containers(load, random.Random(f"{seed} containers")),
+                   ops // 2 // OPS_PER_CONTAINER_OP),
+                  (shares.Shares(load, random.Random(f"{seed} shares"), far,
+                                 lambda name: Writer(load, random.Random(f"{seed} {name}"), name)),
+                   ops // 2 // OPS_PER_SHARE_OP)]
     calls = Calls(random.Random(f"{seed} api"))
     for part in range(2):
         if part:
@@ -338,8 +380,8 @@ def run_load(load, seed, ops):
         writing.set()
         threads = [threading.Thread(target=guarded, args=(load, write_thread, group, ops // 2))
                    for group in groups]
-        threads.append(threading.Thread(target=guarded, args=(load, container_thread, boxes,
-                                                              ops // 2 // OPS_PER_CONTAINER_OP)))
+        threads += [threading.Thread(target=guarded, args=(load, more_thread, *of))
+                    for of in others]
         api = threading.Thread(target=guarded, args=(load, api_thread, calls, writing))
         for t in [*threads, api]:
             t.start()
@@ -359,27 +401,34 @@ def wait_for(condition):
 
 
 def main():
-    top, recorder, seed, ops = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    top, recorder, seed, ops = os.path.abspath(sys.argv[1]), *sys.argv[2:5]
+    mapped, only_mounts = "mapped" in sys.argv[5:], "mounts" in sys.argv[5:]
     recorded = os.path.join(top, "recorded")
     for d in ("backing", "recorded", "m", "empty"):
         os.mkdir(os.path.join(top, d))
     with tarfile.open(os.path.join(top, "import.tar"), "w") as t:
         t.add(os.path.dirname(os.path.abspath(__file__)), "in/side")
-    record = subprocess.Popen([recorder, os.path.join(top, "log"), os.path.join(top, "backing"),
-                               recorded])
+    record = subprocess.Popen([recorder, *(["-m"] if mapped else []), os.path.join(top, "log"),
+                               os.path.join(top, "backing"), recorded])
     wait_for(lambda: os.path.ismount(recorded) or record.poll() is not None)
     daemon = Daemon(os.path.join(recorded, "state"), os.path.join(top, "load.sock"),
                     os.path.join(top, "load.log"))
+    done = threading.Event()
+    if mapped:
+        threading.Thread(target=write_back_mapped, args=(daemon, recorded + "/", done)).start()
     try:
+        far = None if only_mounts else shares.push_far(
+            top, os.path.join(recorded, "far/bucket"), random.Random(f"{seed} far"))
         os.mkdir(os.path.join(recorded, "state"))
         fd = os.open(recorded, os.O_RDONLY)
         os.fsync(fd)
         os.close(fd)
         daemon.start()
         marks = Marks(os.path.join(recorded, ".mark"))
-        run_load(Load(top, daemon, marks), seed, ops)
+        run_load(Load(top, daemon, marks), int(seed), int(ops), far)
         os.close(marks.fd)
     finally:
+        done.set()
         daemon.stop()
         daemon.unmount_below(os.path.join(top, "m"))
         subprocess.run(["umount", "-l", recorded], check=False)

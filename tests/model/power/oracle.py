@@ -244,10 +244,14 @@ class Oracle:
         self.snapshots = {}    # name: root, acknowledged
         self.maybe = set()     # snapshots that may be there, or may not
         self.kept = {}         # snapshots of mounts: (history, first state, last state)
-        self.images = {}       # snapshots that were built: {path: bytes of the file}
+        self.images = {}       # snapshots built or pulled: {path: bytes of the file}
         self.checkpoints = {}  # of sandboxes: {id: (sandbox, name)}
         self.patches = {}      # {id: checkpoint}
         self.builds = {}       # that have ended: {id: (state, a line of the log)}
+        self.has_bucket = any(m.get("api") == "remote_add" for _, m in self.marks)
+        self.remotes = set()
+        self.pushed = {}       # name in the bucket: (its id there, of kept or images)
+        self.maybe_shared = set()  # remotes, and names in the bucket, that may be there or not
 
     def advance(self, position):
         """To a cut at which the first `position` records have happened."""
@@ -280,7 +284,9 @@ class Oracle:
 
     def _begin_mount(self, m):
         old = self.mounts.get(m.get("of"))
-        self.mounts[m["mount"]] = History({} if old is None else fresh(old.states[old.ended]))
+        tree = {path: File(("before", path), content(*of))
+                for path, of in m.get("files", {}).items()}
+        self.mounts[m["mount"]] = History(tree if old is None else fresh(old.states[old.ended]))
 
     def _end_mount(self, m, _):
         if m.get("of"):  # all of it is durable, as the mount is made of a checkpoint
@@ -381,6 +387,59 @@ class Oracle:
             self.images[m["name"]] = {p: content(*of) for p, of in m["files"].items()}
         elif m["name"] in self.snapshots:
             self.maybe.discard(m["name"])
+
+    # ---- buckets ----
+
+    _begin_pull = _begin_import
+
+    def _end_pull(self, m, root):
+        self._end_import(m, root)
+        self.images[m["name"]] = {p: content(*of) for p, of in m["files"].items()}
+
+    def pulling(self):
+        """Snapshots that are being pulled: [(name, {path: bytes})]."""
+        return [(m["name"], {p: content(*of) for p, of in m["files"].items()})
+                for m in self.open.values() if m.get("api") == "pull"]
+
+    def _begin_push(self, m):
+        self.maybe_shared.add(m["to"])
+        m["is"] = self.kept.get(m["name"]) or self.images[m["name"]]
+
+    def _end_push(self, m, pushed_id):
+        self.maybe_shared.discard(m["to"])
+        self.pushed[m["to"]] = pushed_id, m["is"]
+
+    def _begin_forget(self, m):
+        self.maybe_shared.add(m["name"])
+
+    def _end_forget(self, m, _):
+        self.maybe_shared.discard(m["name"])
+        del self.pushed[m["name"]]
+
+    _begin_remote_add = _begin_remote_rm = _begin_forget
+
+    def _end_remote_add(self, m, _):
+        self.maybe_shared.discard(m["name"])
+        self.remotes.add(m["name"])
+
+    def _end_remote_rm(self, m, _):
+        self.maybe_shared.discard(m["name"])
+        self.remotes.discard(m["name"])
+
+    def share_problems(self, remotes, names):
+        """remotes: their names; names: {name in the bucket: id}, or None without that remote."""
+        problems = [f"remote {r} is missing" for r in self.remotes - self.maybe_shared - remotes]
+        problems += [f"remote {r} should not be there"
+                     for r in remotes - self.remotes - self.maybe_shared]
+        if names is None:
+            return problems
+        for name, (pushed_id, _) in self.pushed.items():
+            if name not in self.maybe_shared and names.get(name) != pushed_id:
+                problems.append(f"the bucket has {name} as {names.get(name)}, not {pushed_id}")
+        for name in names.keys() - self.pushed.keys() - self.maybe_shared:
+            if name.startswith("pushed"):
+                problems.append(f"the bucket should not have {name}")
+        return problems
 
     # ---- sandboxes ----
 
