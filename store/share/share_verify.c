@@ -1,0 +1,506 @@
+#include "store/share/share_verify.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/chunk/digest_set.h"
+#include "store/layout/vpk.h"
+#include "store/share/share_meta.h"
+#include "store/tree/record.h"
+
+#define NODES_MAX ((size_t)64 << 20) /* bytes of each set */
+#define CHECKED_MAX ((size_t)32 << 20)
+
+struct verify {
+	struct remote *r;
+	struct object_store *os;
+	struct progress *p;
+	share_problem_fn problem;
+	void *arg;
+	struct error *err;
+	struct share_packs listed; /* packs that are there */
+	struct share_packs named;  /* by ready records */
+	struct digest_set checked; /* places of chunks, hashed */
+	struct share_verify_result *res;
+};
+
+/* A chunk, and where the metadata says that it is. */
+struct placed {
+	struct digest digest;
+	struct share_place at;
+};
+
+/* One record. */
+struct checking {
+	struct verify *v;
+	const struct share_record *rec;
+	const char *key;
+	struct share_meta meta;
+	struct digest_set named, met; /* nodes; met also has chunks, which hash to others */
+	struct buf places;	      /* struct placed */
+	uint64_t nodes, problems;
+	const char *lacks; /* the tree's first flaw */
+};
+
+/* ---- problems ---- */
+
+/* Failures that say something of the object, not of the service. */
+static bool is_damage(int rc)
+{
+	return rc == -EBADMSG || rc == -ENOTSUP || rc == -ENOENT || rc == -EFBIG || rc == -ENODATA;
+}
+
+/* It is no problem if the snapshot was deleted meanwhile. */
+static bool still_ready(struct checking *k)
+{
+	struct share_record now;
+	bool ready;
+
+	if (remote_read_record(k->v->r, &k->rec->id, &now, NULL) < 0)
+		return true;
+	ready = now.state == SHARE_READY;
+	share_record_fini(&now);
+	return ready;
+}
+
+static void tell(struct verify *v, const char *key, const char *text)
+{
+	v->res->damaged++;
+	v->problem(v->arg, key, text);
+}
+
+PRINTF_LIKE(2, 3) static void found(struct checking *k, const char *fmt, ...)
+{
+	char text[300];
+	va_list ap;
+
+	if (k->problems++ == 0 && !still_ready(k))
+		k->problems = UINT64_MAX; /* say nothing of it */
+	if (k->problems == UINT64_MAX)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	tell(k->v, k->key, text);
+}
+
+static bool is_void(const struct checking *k)
+{
+	return k->problems == UINT64_MAX;
+}
+
+/* ---- a record's packs ---- */
+
+/* One that was not listed may be newer than the list. */
+static bool is_there(struct verify *v, const struct pack_id *p)
+{
+	struct object_request get = { .op = OBJECT_GET, .priority = OBJECT_BACKGROUND, .len = 1 };
+	char key[SHARE_KEY_SIZE];
+	int rc;
+
+	if (share_packs_has(&v->listed, p))
+		return true;
+	share_key_pack(p, key);
+	get.key = key;
+	object_run(v->os, &get, 1);
+	rc = get.result;
+	object_request_fini(&get);
+	/* Any other failure is met again by who reads the container. */
+	return rc != -ENOENT && (rc < 0 || share_packs_add(&v->listed, p) == 0);
+}
+
+static void check_packs(struct checking *k)
+{
+	struct share_packs_cursor c = { 0 };
+	struct pack_id p;
+
+	while (!is_void(k) && share_packs_next(&k->rec->packs, &c, &p)) {
+		char text[PACK_ID_SIZE];
+
+		if (is_there(k->v, &p))
+			continue;
+		pack_id_text(&p, text);
+		found(k, "container %s is missing", text);
+	}
+}
+
+/* ---- its tree ---- */
+
+static int place_chunk(struct checking *k, const struct digest *d)
+{
+	struct placed at = { .digest = *d };
+
+	if (!digest_set_add(&k->met, d))
+		return 0;
+	if (!share_meta_find(&k->meta, d, 0, &at.at)) {
+		k->lacks = "its metadata does not say where a chunk is";
+		return 0;
+	}
+	if (!share_packs_has(&k->rec->packs, &at.at.pack)) {
+		k->lacks = "a chunk is in a container that it does not name";
+		return 0;
+	}
+	return buf_append(&k->places, &at, sizeof(at));
+}
+
+static int name_children(struct checking *k, const struct node_view *v)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < v->count && rc == 0; i++) {
+		const uint8_t *key, *val;
+		size_t klen, vlen;
+		struct digest d;
+
+		node_entry(v, i, &key, &klen, &val, &vlen);
+		if (v->level == 0) {
+			rc = leaf_entry_chunk(key, klen, val, vlen, &d);
+			if (rc == 1)
+				rc = place_chunk(k, &d);
+			continue;
+		}
+		if (vlen != DIGEST_SIZE)
+			return -EBADMSG;
+		memcpy(d.b, val, DIGEST_SIZE);
+		digest_set_add(&k->named, &d);
+	}
+	return rc;
+}
+
+/* Nodes come after their parents. */
+static int take_node(void *arg, const struct digest *d, const void *bytes, size_t len)
+{
+	struct checking *k = arg;
+	struct node_view v;
+	int rc;
+
+	if (!digest_set_has(&k->named, d) || !digest_set_add(&k->met, d))
+		return 0;
+	k->nodes++;
+	rc = node_check(bytes, len, &v);
+	if (rc == 0)
+		rc = name_children(k, &v);
+	if (rc == 0 && (k->named.full || k->met.full))
+		rc = -EFBIG;
+	return rc == 0 && progress_cancelled(k->v->p) ? -ECANCELED : rc;
+}
+
+/* -ENODATA: something was found. */
+static int check_tree(struct checking *k, struct error *err)
+{
+	int rc = share_meta_fetch(k->v->os, OBJECT_BACKGROUND, k->rec, &k->meta, err);
+
+	if (rc < 0)
+		return rc;
+	digest_set_add(&k->named, &k->rec->root);
+	rc = share_meta_each_node(&k->meta, take_node, k, err);
+	if (rc == -EFBIG)
+		return error_set(err, rc, "its tree is too large to be checked");
+	if (rc < 0)
+		return err->msg[0] ? rc : error_set_errno(err, rc, "its tree");
+	k->v->res->nodes += k->nodes;
+	if (k->nodes != k->named.count)
+		found(k, "its metadata lacks %llu nodes of the tree",
+		      (unsigned long long)(k->named.count - k->nodes));
+	if (k->lacks)
+		found(k, "%s", k->lacks);
+	return 0;
+}
+
+/* ---- its chunks ---- */
+
+static int by_place(const void *a, const void *b)
+{
+	const struct placed *x = a, *y = b;
+	int order = pack_id_cmp(&x->at.pack, &y->at.pack);
+
+	if (order)
+		return order;
+	return x->at.offset < y->at.offset ? -1 : x->at.offset > y->at.offset;
+}
+
+/* False if that chunk was looked up at that place before. */
+static bool is_new(struct verify *v, const struct placed *p)
+{
+	struct digest d;
+
+	if (hash_bytes(p, sizeof(*p), &d) < 0)
+		return true;
+	return digest_set_add(&v->checked, &d);
+}
+
+/* The footer is in the order of offsets. */
+static bool footer_has(const struct vpk_view *v, const struct placed *p)
+{
+	uint32_t low = 0, high = v->n_frames;
+	struct vpk_frame f;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		vpk_frame(v, middle, &f);
+		if (f.offset < p->at.offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == v->n_frames)
+		return false;
+	vpk_frame(v, low, &f);
+	return f.offset == p->at.offset && f.len == p->at.len &&
+	       digest_equal(&f.digest, &p->digest);
+}
+
+/* n chunks of one container against its footer. */
+static int check_container(struct checking *k, const struct placed *p, size_t n, struct error *err)
+{
+	const struct share_record one = { .meta = { p->at.pack }, .n_meta = 1 };
+	struct share_meta m = { 0 };
+	char text[PACK_ID_SIZE];
+	int rc;
+
+	if (!share_packs_has(&k->v->listed, &p->at.pack))
+		return 0; /* said already */
+	pack_id_text(&p->at.pack, text);
+	rc = share_meta_fetch(k->v->os, OBJECT_BACKGROUND, &one, &m, err);
+	if (is_damage(rc)) {
+		found(k, "container %s: %s", text, error_text(err));
+		return 0;
+	}
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		char hex[DIGEST_HEX_SIZE];
+
+		digest_to_hex(&p[i].digest, hex);
+		if (!footer_has(&m.packs[0].view, &p[i]))
+			found(k, "container %s lacks chunk %s", text, hex);
+	}
+	k->v->res->chunks += n;
+	share_meta_fini(&m);
+	return rc;
+}
+
+static int check_chunks(struct checking *k, struct error *err)
+{
+	struct placed *p = (struct placed *)k->places.data;
+	size_t n = 0, to;
+	int rc = 0;
+
+	for (size_t i = 0; i < k->places.len / sizeof(*p); i++)
+		if (is_new(k->v, &p[i]))
+			p[n++] = p[i];
+	if (n)
+		qsort(p, n, sizeof(*p), by_place);
+	for (size_t i = 0; i < n && rc == 0 && !is_void(k); i = to) {
+		for (to = i + 1; to < n && pack_id_cmp(&p[to].at.pack, &p[i].at.pack) == 0;)
+			to++;
+		rc = check_container(k, p + i, to - i, err);
+		if (rc == 0 && progress_cancelled(k->v->p))
+			rc = -ECANCELED;
+	}
+	return rc;
+}
+
+/* ---- records ---- */
+
+static int check_ready(struct verify *v, const char *key, const struct share_record *rec)
+{
+	struct checking k = { .v = v, .rec = rec, .key = key };
+	struct error err = ERROR_INIT;
+	int rc;
+
+	digest_set_init(&k.named, NODES_MAX);
+	digest_set_init(&k.met, NODES_MAX);
+	v->res->snapshots++;
+	check_packs(&k);
+	rc = k.problems ? 0 : check_tree(&k, &err);
+	if (rc == 0 && !k.problems)
+		rc = check_chunks(&k, &err);
+	if (is_damage(rc)) {
+		found(&k, "%s", err.msg[0] ? err.msg : strerror(-rc));
+		rc = 0;
+	}
+	if (rc == 0 && is_void(&k))
+		v->res->snapshots--;
+	else if (rc == 0)
+		rc = share_packs_add_all(&v->named, &rec->packs);
+	if (rc < 0)
+		error_set(v->err, rc, "%s: %s", key, error_text(&err));
+	share_meta_fini(&k.meta);
+	digest_set_fini(&k.named);
+	digest_set_fini(&k.met);
+	buf_fini(&k.places);
+	return rc;
+}
+
+static int check_record(void *arg, const struct object_entry *e)
+{
+	struct verify *v = arg;
+	struct error err = ERROR_INIT;
+	struct share_record rec;
+	struct share_key key;
+	int rc;
+
+	if (share_key_parse(e->key, &key) < 0 || key.kind != SHARE_KEY_SNAP) {
+		tell(v, e->key, "it is no key that this version knows");
+		return 0;
+	}
+	rc = remote_read_record(v->r, &key.id, &rec, &err);
+	if (rc == -ENOENT)
+		return 0; /* freed meanwhile */
+	if (rc == 0 && !share_id_equal(&rec.id, &key.id)) {
+		share_record_fini(&rec);
+		rc = error_set(&err, -EBADMSG, "it is of another snapshot");
+	}
+	if (is_damage(rc)) {
+		tell(v, e->key, error_text(&err));
+		return 0;
+	}
+	if (rc < 0)
+		return error_set(v->err, rc, "%s", error_text(&err));
+	if (rec.state == SHARE_READY)
+		rc = check_ready(v, e->key, &rec);
+	share_record_fini(&rec);
+	if (v->p) {
+		v->p->done_items++;
+		progress_tick(v->p, false);
+	}
+	return rc == 0 && progress_cancelled(v->p) ? -ECANCELED : rc;
+}
+
+static int note_pack(void *arg, const struct object_entry *e)
+{
+	struct verify *v = arg;
+	struct share_key k;
+
+	if (share_key_parse(e->key, &k) < 0 || k.kind != SHARE_KEY_PACK)
+		return 0;
+	v->res->packs++;
+	v->res->bytes += e->size;
+	return share_packs_add(&v->listed, &k.pack);
+}
+
+/* ---- all bytes ---- */
+
+/* Whether any ready record names it yet: by who wrote it, and those who came after. */
+struct search {
+	struct verify *v;
+	const struct pack_id *pack;
+};
+
+static int names_pack(void *arg, const struct object_entry *e)
+{
+	const struct search *s = arg;
+	struct share_record rec;
+	struct share_key k;
+	int rc = 0;
+
+	if (share_key_parse(e->key, &k) == 0 && k.kind == SHARE_KEY_SNAP &&
+	    remote_read_record(s->v->r, &k.id, &rec, NULL) == 0) {
+		rc = rec.state == SHARE_READY && share_packs_has(&rec.packs, s->pack);
+		share_record_fini(&rec);
+	}
+	return rc;
+}
+
+/* A pack that cannot be read is a problem while a ready record names it. */
+static bool is_needed(struct verify *v, const struct pack_id *pack)
+{
+	struct search s = { v, pack };
+
+	return object_each(v->os, OBJECT_BACKGROUND, share_key_kind_prefix(SHARE_KEY_SNAP),
+			   names_pack, &s, NULL) != 0;
+}
+
+static int read_pack(struct verify *v, const struct pack_id *pack)
+{
+	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
+	struct error err = ERROR_INIT;
+	struct vpk_view view;
+	char key[SHARE_KEY_SIZE];
+	int rc;
+
+	share_key_pack(pack, key);
+	rc = object_get(v->os, OBJECT_BACKGROUND, key, VPK_SIZE_MAX, &bytes, NULL, &err);
+	if (rc == 0)
+		rc = vpk_view_whole(&view, pack, bytes.data, bytes.len, &err);
+	if (rc == 0)
+		rc = vpk_check_frames(&view, bytes.data, &err);
+	v->res->read_packs++;
+	v->res->read_bytes += bytes.len;
+	if (v->p) {
+		v->p->done_items++;
+		v->p->done_bytes += bytes.len;
+		progress_tick(v->p, false);
+	}
+	if (is_damage(rc)) {
+		if (is_needed(v, pack))
+			tell(v, key, error_text(&err));
+		return 0;
+	}
+	return rc < 0 ? error_set(v->err, rc, "%s: %s", key, error_text(&err)) : 0;
+}
+
+static int read_all(struct verify *v)
+{
+	struct share_packs_cursor c = { 0 };
+	struct pack_id p;
+	int rc = 0;
+
+	if (v->p) {
+		v->p->phase = "reading";
+		v->p->done_items = 0;
+		v->p->total_items = share_packs_count(&v->named);
+	}
+	while (rc == 0 && share_packs_next(&v->named, &c, &p)) {
+		if (share_packs_has(&v->listed, &p)) /* else it was said already */
+			rc = read_pack(v, &p);
+		if (rc == 0 && progress_cancelled(v->p))
+			rc = -ECANCELED;
+	}
+	return rc;
+}
+
+/* ---- the whole ---- */
+
+static int verify_all(struct verify *v, bool deep)
+{
+	int rc = object_each(v->os, OBJECT_BACKGROUND, share_key_kind_prefix(SHARE_KEY_PACK),
+			     note_pack, v, v->err);
+
+	if (v->p)
+		v->p->phase = "checking";
+	if (rc == 0)
+		rc = object_each(v->os, OBJECT_BACKGROUND, share_key_kind_prefix(SHARE_KEY_SNAP),
+				 check_record, v, v->err);
+	return rc == 0 && deep ? read_all(v) : rc;
+}
+
+int share_verify_run(struct remote *r, bool deep, struct progress *p, share_problem_fn problem,
+		     void *arg, struct share_verify_result *out, struct error *err)
+{
+	struct error own = ERROR_INIT;
+	struct verify v = {
+		.r = r,
+		.os = remote_objects(r),
+		.p = p,
+		.problem = problem,
+		.arg = arg,
+		.err = &own,
+		.res = out,
+	};
+	int rc;
+
+	*out = (struct share_verify_result){ 0 };
+	digest_set_init(&v.checked, CHECKED_MAX);
+	rc = verify_all(&v, deep);
+	share_packs_fini(&v.listed);
+	share_packs_fini(&v.named);
+	digest_set_fini(&v.checked);
+	if (rc == 0)
+		return 0;
+	error_set(err, rc, "%s", own.msg[0] ? own.msg : strerror(-rc));
+	return error_prefix(err, rc, "verify remote %s", remote_name(r));
+}
