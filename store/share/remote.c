@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "store/bucket/object_dir.h"
+#include "store/bucket/object_fault.h"
 #include "store/bucket/object_s3.h"
 #include "store/share/remote_internal.h"
 #include "store/layout/share_key.h"
@@ -306,7 +307,8 @@ int remote_open(const struct remote_config *c, bool make, struct remote **out, s
 		rc = open_dir(dir, make, c->read_only, &os, err);
 	else
 		rc = open_s3(c, &os, err);
-
+	if (rc == 0 && (rc = object_fault_by_env(&os, err)) < 0)
+		object_store_close(os);
 	if (rc < 0)
 		return error_prefix(err, rc, "remote %s", c->name);
 	return open_store(c->name, os, make, out, err);

@@ -1,0 +1,257 @@
+/*
+ * I1, by random schedules: pushes, collections and deletions run the real protocol on a bucket in
+ * memory (model_bucket.h), and after each request all packs that a ready record names must be
+ * there. Then the same without one of the rules that the protocol rests on: each must be missed.
+ *
+ * VARVE_LONG=1: minutes. VARVE_TEST_SEED: only that schedule, of the whole protocol.
+ */
+#include "tests/unit/collect_world.h"
+
+#define STEPS 3000u
+#define SCHEDULES_MAX 6000u
+
+static const char *const rule_names[RULES] = {
+	"nothing",
+	"to wait for older pushes",
+	"the second mark",
+	"to mark after the wait",
+	"to read bases anew",
+	"to name packs once",
+	"to abort by the record",
+	"the date of signatures",
+	"to heed what is condemned",
+	"to look for the round's end",
+	"to read the epoch again",
+	"that a LIST shows all",
+};
+
+/* The first schedules that lose something: they save the search. */
+static const unsigned caught_at[RULES] = {
+	[WAIT_FOR_OLDER_PUSHES] = 1,  [MARK_AGAIN] = 1,		 [MARK_AFTER_THE_WAIT] = 1,
+	[READ_BASES_NOW] = 2,	      [NAME_PACKS_ONCE] = 1,	 [ABORT_BY_THE_RECORD] = 117,
+	[FENCE_BY_DATE] = 610,	      [HEED_THE_CONDEMNED] = 42, [LOOK_FOR_DONE] = 127,
+	[READ_THE_EPOCH_AGAIN] = 296, [LIST_WITHOUT_DELAY] = 17,
+};
+
+/* ---- runs ---- */
+
+static void no_pause(void *arg)
+{
+	(void)arg;
+}
+
+/*
+ * Everybody has died, wherever they were: a collection ends all that, and leaves what is named and
+ * nothing else.
+ */
+static void check_end(struct world *w)
+{
+	const struct collect_options opt = { .give_up_s = GIVE_UP_S,
+					     .free_s = FREE_S,
+					     .pause = no_pause };
+	struct collect_result res;
+	struct error err = ERROR_INIT;
+
+	model_kill(&w->m);
+	w->m.now += GIVE_UP_S + FREE_S;
+	for (int i = 0; i < 2; i++)
+		if (collect_run(w->r, &opt, NULL, &res, &err) < 0)
+			snprintf(w->violation, sizeof(w->violation), "%s", error_text(&err));
+	if (res.garbage_packs)
+		snprintf(w->violation, sizeof(w->violation), "garbage stays");
+	for (size_t i = 0; i < w->m.n; i++)
+		if (begins(w->m.v[i].key, "push/"))
+			snprintf(w->violation, sizeof(w->violation), "%s stays", w->m.v[i].key);
+	check(w);
+}
+
+static uint64_t total_pushed, total_steps, total_packs, total_freed, total_given_up;
+
+/* True: all held. */
+static bool run_seed(uint64_t seed, enum rule without, char why[200])
+{
+	struct world *w = malloc(sizeof(*w));
+	bool held;
+
+	world_init(w, seed, without);
+	for (unsigned i = 0; i < STEPS && !w->violation[0]; i++)
+		model_step(&w->m);
+	if (without == ALL_RULES && !w->violation[0])
+		check_end(w);
+	total_pushed += w->pushed;
+	total_steps += w->m.step;
+	total_packs += w->packs_deleted;
+	total_freed += w->freed;
+	total_given_up += w->given_up;
+	held = !w->violation[0];
+	snprintf(why, 200, "%s", w->violation);
+	world_fini(w);
+	free(w);
+	return held;
+}
+
+/* Times VARVE_TEST_ROUNDS; 60 times as many with VARVE_LONG=1. */
+static unsigned rounds(unsigned n)
+{
+	const char *l = getenv("VARVE_LONG"), *times = getenv("VARVE_TEST_ROUNDS");
+
+#ifdef __SANITIZE_ADDRESS__
+	n = n / 10 + 1;
+#endif
+	n *= times ? (unsigned)atoi(times) : 1;
+	return l && *l == '1' ? 60 * n : n;
+}
+
+static void all_rules_keep_what_is_named(void **state)
+{
+	const char *only = getenv("VARVE_TEST_SEED");
+	uint64_t first = only ? strtoull(only, NULL, 10) : 1;
+	uint64_t n = only ? 1 : rounds(120);
+	char why[200];
+
+	(void)state;
+	for (uint64_t seed = first; seed < first + n; seed++)
+		if (!run_seed(seed, ALL_RULES, why))
+			fail_msg("seed %llu: %s", (unsigned long long)seed, why);
+	print_message(
+		"# %llu schedules, %llu steps: %llu pushes, %llu packs deleted, %llu pushes given "
+		"up, %llu records freed\n",
+		(unsigned long long)n, (unsigned long long)total_steps,
+		(unsigned long long)total_pushed, (unsigned long long)total_packs,
+		(unsigned long long)total_given_up, (unsigned long long)total_freed);
+	assert_true(only || (total_pushed && total_packs && total_freed && total_given_up));
+}
+
+/* Schedules are the same on each machine: so is the first one that loses something. */
+static void each_rule_is_needed(void **state)
+{
+	(void)state;
+#ifdef __SANITIZE_ADDRESS__
+	skip(); /* some of them take hundreds of schedules */
+#endif
+	for (int rule = 1; rule < RULES; rule++) {
+		unsigned seed = caught_at[rule];
+		char why[200];
+
+		/* If the requests have changed since, that one is as good as any other. */
+		if (run_seed(seed, (enum rule)rule, why))
+			for (seed = 1;
+			     seed < SCHEDULES_MAX && run_seed(seed, (enum rule)rule, why);)
+				seed++;
+		print_message("# without %s: schedule %u%s%s\n", rule_names[rule], seed,
+			      *why ? ", " : "", why);
+		if (!*why)
+			fail_msg("without %s nothing was lost", rule_names[rule]);
+	}
+}
+
+/* ---- I6 ---- */
+
+/* Let an operation go on, at most `turns` requests. True: it is over. */
+static bool go_on(struct world *w, struct actor *a, unsigned turns)
+{
+	for (unsigned i = 0; i < turns; i++) {
+		w->m.now += 10;
+		model_turn(a);
+		if (!a->busy)
+			return true;
+	}
+	return false;
+}
+
+static void complete(struct world *w, struct actor *a)
+{
+	if (!go_on(w, a, 10000))
+		fail_msg("an operation does not end");
+}
+
+/* Some snapshots, of which one was deleted. */
+static struct world *quiet_world(void)
+{
+	struct world *w = malloc(sizeof(*w));
+
+	world_init(w, 7, ALL_RULES);
+	w->m.faults = false;
+	for (int i = 0; i < 4; i++)
+		complete(w, &w->m.actors[0]);
+	complete(w, &w->m.actors[PUSHERS + COLLECTORS]);
+	assert_int_equal(w->n_ready, 3);
+	return w;
+}
+
+/* True: it was over before that request. */
+static bool dies_at(unsigned request, int who)
+{
+	struct world *w = quiet_world();
+	struct actor *a = &w->m.actors[who];
+	bool over = go_on(w, a, request + 1);
+	uint64_t pushed;
+
+	a->dead = true;
+	if (!over)
+		complete(w, a);
+	pushed = w->pushed;
+	complete(w, &w->m.actors[1]);
+	assert_int_equal(w->pushed, pushed + 1);
+	check_end(w);
+	if (w->violation[0])
+		fail_msg("actor %d dies at request %u: %s", who, request, w->violation);
+	world_fini(w);
+	free(w);
+	return over;
+}
+
+static void a_death_at_any_request_blocks_nobody(void **state)
+{
+	unsigned n = 0, k = 0;
+
+	(void)state;
+	while (!dies_at(n, 0))
+		n++;
+	while (!dies_at(k, PUSHERS))
+		k++;
+	print_message("# a push has %u requests, a collection %u\n", n, k);
+	assert_in_range(n, 8, 20);
+	assert_in_range(k, 15, 60);
+}
+
+/*
+ * A push sees its intent and sleeps. A collector that gave it up dies before it ends the round;
+ * long afterwards another one ends that. The push may still create its record, if the key is free.
+ */
+static void a_key_is_not_freed_soon_after_its_intent(void **state)
+{
+	struct world *w = quiet_world();
+	struct actor *a = &w->m.actors[PUSHERS];
+	struct push_intent i = { .r = w->r };
+	char key[SHARE_KEY_SIZE];
+
+	(void)state;
+	assert_int_equal(push_intent_declare(&i, NULL), 0);
+	share_key_of_id(SHARE_KEY_SNAP, &i.intent.id, key);
+	while (!model_find(&w->m, key))
+		assert_false(go_on(w, a, 1));
+	a->dead = true;
+	complete(w, a);
+	w->m.now += FREE_S + 100;
+	complete(w, a);
+	assert_non_null(model_find(&w->m, key));
+	assert_int_equal(w->freed, 1); /* the snapshot that had been deleted */
+	w->m.now += FREE_S + 100;
+	complete(w, a);
+	assert_null(model_find(&w->m, key));
+	push_intent_end(&i);
+	world_fini(w);
+	free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all_rules_keep_what_is_named),
+		cmocka_unit_test(a_death_at_any_request_blocks_nobody),
+		cmocka_unit_test(a_key_is_not_freed_soon_after_its_intent),
+		cmocka_unit_test(each_rule_is_needed),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
