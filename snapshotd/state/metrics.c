@@ -12,11 +12,17 @@ static const struct {
 	{ 25000, "0.025" }, { 100000, "0.1" }, { 1000000, "1" },   { INT64_MAX, "+Inf" },
 };
 static const char *const work_names[METRICS_WORK_COUNT] = {
-	[METRICS_IMPORT] = "import",   [METRICS_EXPORT] = "export",
-	[METRICS_MOUNT] = "mount",     [METRICS_CHECKPOINT] = "checkpoint",
-	[METRICS_GC] = "gc",	       [METRICS_VERIFY] = "verify",
-	[METRICS_SANDBOX] = "sandbox", [METRICS_PUSH] = "push",
+	[METRICS_IMPORT] = "import",
+	[METRICS_EXPORT] = "export",
+	[METRICS_MOUNT] = "mount",
+	[METRICS_CHECKPOINT] = "checkpoint",
+	[METRICS_GC] = "gc",
+	[METRICS_VERIFY] = "verify",
+	[METRICS_SANDBOX] = "sandbox",
+	[METRICS_PUSH] = "push",
 	[METRICS_PULL] = "pull",
+	[METRICS_REMOTE_GC] = "remote-gc",
+	[METRICS_REMOTE_VERIFY] = "remote-verify",
 };
 
 static void add(atomic_ullong *v, uint64_t n)

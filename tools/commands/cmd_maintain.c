@@ -5,12 +5,18 @@
 
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/remote_care.h"
 #include "tools/cli/progress_bar.h"
 #include "tools/cli/verify_view.h"
 
 const struct option_spec options_gc[] = {
 	{ 0, "no-compact", NULL, "leave it to the database when to give the space back" },
 	{ 0, "recompress", NULL, "then store chunks anew, compressed as well as may be (slow)" },
+	{ 0, "remote", "REMOTE", "of this remote's bucket instead" },
+	{ 0, "dry-run", NULL, "--remote: only say what is garbage" },
+	{ 0, "grace", "DURATION", "--remote: keep what was deleted for so long (24h)" },
+	{ 0, "push-timeout", "DURATION",
+	  "--remote: end pushes that show no sign of life for so long (1h)" },
 	{ 0 },
 };
 
@@ -20,7 +26,7 @@ static void gc_event(void *arg, const char *type, const json_t *data)
 		progress_bar_update_json(arg, data);
 }
 
-int cmd_gc(struct cli *cli, const struct args *args, struct error *err)
+static int store_gc(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct progress_bar bar;
 	struct client *c = cli_client(cli, err);
@@ -38,6 +44,15 @@ int cmd_gc(struct cli *cli, const struct args *args, struct error *err)
 	json_decref(o);
 	json_decref(body);
 	return r;
+}
+
+int cmd_gc(struct cli *cli, const struct args *args, struct error *err)
+{
+	if (args_has(args, "remote"))
+		return remote_gc(cli, args, err);
+	if (args_has(args, "dry-run") || args_has(args, "grace") || args_has(args, "push-timeout"))
+		return cli_usage(err, "--dry-run, --grace and --push-timeout go with --remote");
+	return store_gc(cli, args, err);
 }
 
 /* ---- verify ---- */
@@ -63,8 +78,8 @@ static void verify_event(void *arg, const char *type, const json_t *data)
 		verify_told(v, data);
 }
 
-static int verify_remote(struct cli *cli, const char *name, struct verify_view *v, json_t **out,
-			 struct error *err)
+static int verify_store(struct cli *cli, const char *name, struct verify_view *v, json_t **out,
+			struct error *err)
 {
 	struct client *c = cli_client(cli, err);
 	json_t *body = json_object();
@@ -90,10 +105,16 @@ int cmd_verify(struct cli *cli, const struct args *args, struct error *err)
 	struct verify_view v;
 	json_t *o = NULL, *problem;
 	size_t i;
-	int r = verify_view_begin(&v, cli);
+	int r;
+
+	if (args_has(args, "remote"))
+		return remote_verify(cli, args, err);
+	if (args_has(args, "deep"))
+		return cli_usage(err, "--deep goes with --remote: in the store all bytes are read");
+	r = verify_view_begin(&v, cli);
 
 	if (r == 0)
-		r = verify_remote(cli, name, &v, &o, err);
+		r = verify_store(cli, name, &v, &o, err);
 	/* A daemon may tell them one by one, or with the result. */
 	if (r == 0 && v.count == 0)
 		json_array_foreach(json_object_get(o, "problems"), i, problem)

@@ -80,12 +80,15 @@ const struct command cli_commands[] = {
 	  "that the remote has, too, has the name, it moves and that one stays without a name.\n"
 	  "REMOTE:ID takes one by its id, without a name unless one is given.\n",
 	  1, 2, options_pull, false, cmd_pull },
-	{ "gc", "", "free the space of what nothing refers to", NULL, 0, 0, options_gc, false,
-	  cmd_gc },
+	{ "gc", "", "free the space of what nothing refers to",
+	  "With --remote, of what no snapshot of that bucket refers to; pushes, pulls and other\n"
+	  "collections may go on meanwhile. See varve-remotes(7).\n",
+	  0, 0, options_gc, false, cmd_gc },
 	{ "verify", "[SNAPSHOT]", "check all data, or that of one snapshot",
 	  "Rehashes every chunk and tree node and checks the structure of every tree. Ends with\n"
-	  "status 1 where something is damaged.\n",
-	  0, 1, NULL, true, cmd_verify },
+	  "status 1 where something is damaged. With --remote, looks whether all that the\n"
+	  "snapshots of that bucket need is there.\n",
+	  0, 1, options_verify, true, cmd_verify },
 	{ "stats", "", "print figures of the daemon and its store", NULL, 0, 0, NULL, true,
 	  cmd_stats },
 	{ "dashboard", "", "print the dashboard's address, with a token for your browser",

@@ -13,7 +13,7 @@ const struct inspect_command inspect_commands[] = {
 	{ "snapshots", options_snapshots, inspect_snapshots },
 	{ "show", NULL, inspect_show },
 	{ "history", NULL, inspect_history },
-	{ "verify", NULL, inspect_verify },
+	{ "verify", options_verify, inspect_verify },
 	{ "stats", NULL, inspect_stats },
 	{ "__complete", NULL, inspect_complete },
 	{ "__unpack", NULL, inspect_unpack },

@@ -13,6 +13,12 @@ const struct option_spec options_du[] = {
 	{ 0 },
 };
 
+const struct option_spec options_verify[] = {
+	{ 0, "remote", "REMOTE", "all that this remote's bucket has instead" },
+	{ 0, "deep", NULL, "--remote: also read and hash all bytes" },
+	{ 0 },
+};
+
 const struct option_spec options_snapshots[] = {
 	{ 0, "remote", "REMOTE", "those of this remote instead, by name" },
 	{ 0 },

@@ -35,7 +35,12 @@ int inspect_verify(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct verify_view v;
 	json_t *o = NULL;
-	int r = verify_view_begin(&v, cli);
+	int r;
+
+	if (args_has(args, "remote") || args_has(args, "deep"))
+		return error_set(err, -EINVAL,
+				 "needs a daemon: a remote cannot be asked on a --store");
+	r = verify_view_begin(&v, cli);
 
 	if (r == 0)
 		r = verify_local(cli, args->count ? args->words[0] : NULL, &v, &o, err);

@@ -260,6 +260,15 @@ def remote_check(name: str) -> Call:
     return Call("POST", f"/api/remotes/{quote(name)}/check")
 
 
+def remote_gc(name: str, dry_run: bool, grace_seconds: Optional[int]) -> Call:
+    body = without_none(dryRun=True if dry_run else None, graceSeconds=grace_seconds)
+    return _send("POST", f"/api/remotes/{quote(name)}/gc", body)
+
+
+def remote_verify(name: str, deep: bool) -> Call:
+    return _send("POST", f"/api/remotes/{quote(name)}/verify", {"deep": deep})
+
+
 def remote_snapshots(name: str) -> Call:
     return Call("GET", f"/api/remotes/{quote(name)}/snapshots")
 

@@ -53,8 +53,10 @@ from .types import (
     PatchInfo,
     PushResult,
     RemoteCheck,
+    RemoteCollection,
     RemoteInfo,
     RemoteSnapshot,
+    RemoteVerification,
     SandboxInfo,
     SnapshotInfo,
 )
@@ -564,6 +566,18 @@ class AsyncRemotes:
     async def check(self, name: str) -> RemoteCheck:
         """Try whether the bucket does all that is needed of it."""
         return RemoteCheck.from_json(await self._client.request(_calls.remote_check(name)))
+
+    async def gc(
+        self, name: str, *, dry_run: bool = False, grace_seconds: Optional[int] = None
+    ) -> RemoteCollection:
+        """Delete what no snapshot of the bucket needs. Waits for pushes that are under way."""
+        call = _calls.remote_gc(name, dry_run, grace_seconds)
+        return RemoteCollection.from_json(await self._client.request(call))
+
+    async def verify(self, name: str, *, deep: bool = False) -> RemoteVerification:
+        """Check that all that the bucket's snapshots need is there; deep: read all of its bytes."""
+        call = _calls.remote_verify(name, deep)
+        return RemoteVerification.from_json(await self._client.request(call))
 
     async def snapshots(self, name: str) -> List[RemoteSnapshot]:
         """What the bucket has, by name."""

@@ -6,7 +6,13 @@ from typing import List, Optional
 from . import _calls
 from ._endpoint import without_none
 from .client import Client
-from .types import RemoteCheck, RemoteInfo, RemoteSnapshot
+from .types import (
+    RemoteCheck,
+    RemoteCollection,
+    RemoteInfo,
+    RemoteSnapshot,
+    RemoteVerification,
+)
 
 
 class Remotes:
@@ -53,6 +59,18 @@ class Remotes:
     def check(self, name: str) -> RemoteCheck:
         """Try whether the bucket does all that is needed of it."""
         return RemoteCheck.from_json(self._client.request(_calls.remote_check(name)))
+
+    def gc(
+        self, name: str, *, dry_run: bool = False, grace_seconds: Optional[int] = None
+    ) -> RemoteCollection:
+        """Delete what no snapshot of the bucket needs. Waits for pushes that are under way."""
+        call = _calls.remote_gc(name, dry_run, grace_seconds)
+        return RemoteCollection.from_json(self._client.request(call))
+
+    def verify(self, name: str, *, deep: bool = False) -> RemoteVerification:
+        """Check that all that the bucket's snapshots need is there; deep: read all of its bytes."""
+        call = _calls.remote_verify(name, deep)
+        return RemoteVerification.from_json(self._client.request(call))
 
     def snapshots(self, name: str) -> List[RemoteSnapshot]:
         """What the bucket has, by name."""

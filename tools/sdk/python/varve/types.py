@@ -322,6 +322,52 @@ class RemoteCheck:
 
 
 @dataclass(frozen=True)
+class RemoteCollection:
+    """What a collection of a bucket found, and removed."""
+
+    remote: str
+    snapshots: int = 0
+    packs: int = 0
+    bytes: int = 0
+    garbage_bytes: int = 0
+    removed_bytes: int = 0
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> RemoteCollection:
+        return cls(
+            remote=_str(value, "remote"),
+            snapshots=_int(value, "snapshots"),
+            packs=_int(value, "packs"),
+            bytes=_int(value, "bytes"),
+            garbage_bytes=_int(value, "garbageBytes"),
+            removed_bytes=_int(value, "removedBytes"),
+            raw=value,
+        )
+
+
+@dataclass(frozen=True)
+class RemoteVerification:
+    """What is wrong in a bucket: `problems` are keys, and what is wrong with each."""
+
+    remote: str
+    snapshots: int = 0
+    damaged: int = 0
+    problems: Sequence[Tuple[str, str]] = ()
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, value: Json) -> RemoteVerification:
+        return cls(
+            remote=_str(value, "remote"),
+            snapshots=_int(value, "snapshots"),
+            damaged=_int(value, "damaged"),
+            problems=[(_str(p, "key"), _str(p, "problem")) for p in value.get("problems") or []],
+            raw=value,
+        )
+
+
+@dataclass(frozen=True)
 class RemoteSnapshot:
     """A snapshot in a bucket. `snapshot_id` is that of the same one in the store, or empty."""
 

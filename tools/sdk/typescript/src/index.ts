@@ -57,8 +57,10 @@ export type {
   PatchInfo,
   PushResult,
   RemoteCheck,
+  RemoteCollection,
   RemoteInfo,
   RemoteSnapshot,
+  RemoteVerification,
   SandboxInfo,
   SnapshotInfo,
 } from "./types.js";

@@ -2,12 +2,16 @@
 import { Client, quote, type Call } from "./client.js";
 import {
   toRemoteCheck,
+  toRemoteCollection,
   toRemoteInfo,
   toRemoteSnapshot,
+  toRemoteVerification,
   type JsonObject,
   type RemoteCheck,
+  type RemoteCollection,
   type RemoteInfo,
   type RemoteSnapshot,
+  type RemoteVerification,
 } from "./types.js";
 
 export interface RemoteOptions {
@@ -62,6 +66,21 @@ export class Remotes {
   async check(name: string): Promise<RemoteCheck> {
     const call: Call = { method: "POST", path: remotePath(name, "/check") };
     return toRemoteCheck(await this.#client.request<JsonObject>(call));
+  }
+
+  /** Delete what no snapshot of the bucket needs. Waits for pushes that are under way. */
+  async gc(
+    name: string,
+    options: { dryRun?: boolean; graceSeconds?: number } = {},
+  ): Promise<RemoteCollection> {
+    const call: Call = { method: "POST", path: remotePath(name, "/gc"), json: { ...options } };
+    return toRemoteCollection(await this.#client.request<JsonObject>(call));
+  }
+
+  /** Check that all that the bucket's snapshots need is there; deep: read all of its bytes. */
+  async verify(name: string, options: { deep?: boolean } = {}): Promise<RemoteVerification> {
+    const call: Call = { method: "POST", path: remotePath(name, "/verify"), json: { ...options } };
+    return toRemoteVerification(await this.#client.request<JsonObject>(call));
   }
 
   /** What the bucket has, by name. */

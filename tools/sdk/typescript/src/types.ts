@@ -285,6 +285,51 @@ export function toRemoteCheck(raw: JsonObject): RemoteCheck {
   };
 }
 
+/** What a collection of a bucket found, and removed. */
+export interface RemoteCollection {
+  readonly remote: string;
+  readonly snapshots: number;
+  readonly packs: number;
+  readonly bytes: number;
+  readonly garbageBytes: number;
+  readonly removedBytes: number;
+  readonly raw: JsonObject;
+}
+
+export function toRemoteCollection(raw: JsonObject): RemoteCollection {
+  return {
+    remote: str(raw, "remote"),
+    snapshots: num(raw, "snapshots"),
+    packs: num(raw, "packs"),
+    bytes: num(raw, "bytes"),
+    garbageBytes: num(raw, "garbageBytes"),
+    removedBytes: num(raw, "removedBytes"),
+    raw,
+  };
+}
+
+/** What is wrong in a bucket. */
+export interface RemoteVerification {
+  readonly remote: string;
+  readonly snapshots: number;
+  readonly damaged: number;
+  readonly problems: { readonly key: string; readonly problem: string }[];
+  readonly raw: JsonObject;
+}
+
+export function toRemoteVerification(raw: JsonObject): RemoteVerification {
+  return {
+    remote: str(raw, "remote"),
+    snapshots: num(raw, "snapshots"),
+    damaged: num(raw, "damaged"),
+    problems: ((raw["problems"] ?? []) as JsonObject[]).map((p) => ({
+      key: str(p, "key"),
+      problem: str(p, "problem"),
+    })),
+    raw,
+  };
+}
+
 /** A snapshot in a bucket. */
 export interface RemoteSnapshot {
   readonly name: string;

@@ -1,0 +1,91 @@
+#!/bin/bash
+# tags: quick
+# timeout: 300
+# Garbage of a bucket: collected and checked by command, while collectors and pushers die at any
+# request (I6). VARVE_LONG=1: at each of them.
+. "${0%/*}/lib.sh"
+need root curl jq
+
+BUCKET=$T/bucket
+packs() { find "$BUCKET/pack" -type f 2>/dev/null | wc -l; }
+run() {
+	out=$("$@" 2>&1 </dev/null)
+	st=$?
+}
+fails() { # DESCRIPTION STATUS REGEX COMMAND...
+	local what=$1 status=$2 regex=$3
+	shift 3
+	run "$@"
+	is "$what" "$st" "$status"
+	like '... and says why' "$out" "$regex"
+}
+mkdir "$T/src"
+head -c 2000000 /dev/urandom >"$T/src/data"
+more() { head -c 300000 /dev/urandom >"$T/src/$1"; }
+
+start_daemon
+ok 'a bucket' varve remote add main "file://$BUCKET"
+ok 'a snapshot' varve import one dir "$T/src"
+ok 'is pushed' varve push one main
+more a
+ok 'a second one' varve import two dir "$T/src"
+ok 'is pushed' varve push two main
+is 'nothing is garbage' "$(varve --json gc --remote main | jq -c '[.snapshots, .garbagePacks]')" '[2,0]'
+ok 'what is there is whole' varve verify --remote main --deep
+n=$(packs)
+ok 'one is deleted' varve rm main:two
+run varve gc --remote main
+is 'what was deleted just now is kept' "$st $(packs)" "0 $n"
+like 'a dry run says what is garbage' "$(varve gc --remote main --dry-run --grace 0)" '1 packs .* would be removed'
+is '... and changes nothing' "$(packs)" "$n"
+like 'a collection removes it' "$(varve gc --remote main --grace 0)" '1 packs .* removed'
+is '... from the bucket' "$(packs)" $((n - 1))
+ok 'the other one is whole' varve verify --remote main --deep
+like 'it is counted' "$(api GET /metrics)" 'snapshotd_work_total\{work="remote-gc",result="ok"\} 4'
+
+# --- what is damaged ---
+echo '{"varve":2}' >"$BUCKET/snap/0123456789abcdef0123456789abcdef"
+ok 'all is deleted' varve rm main:one
+fails 'a record of a newer version ends a collection' 1 'snap/0123.*version 2' varve gc --remote main --grace 0
+is '... and nothing is lost' "$(packs)" $((n - 1))
+run varve verify --remote main
+is 'a verification finds it' "$st" 1
+like '... and names it' "$out" 'snap/0123456789abcdef'
+rm "$BUCKET/snap/0123456789abcdef0123456789abcdef"
+fails 'an unknown remote' 1 'no remote "nope"' varve gc --remote nope
+fails 'options of a remote' 2 'go with --remote' varve gc --dry-run
+fails 'options of the store' 2 'not with' varve gc --remote main --recompress
+fails 'a store has no remotes to ask' 1 'needs a daemon' varve --store "$STATE" verify --remote main
+ok 'all is collected' varve gc --remote main --grace 0
+is '... and gone' "$(packs)" 0
+
+# --- I6: a death at any request blocks nobody ---
+at=(2 5 8 11 14 17 20)
+[ "$LONG" = 1 ] && mapfile -t at < <(seq 1 40)
+died=0
+ok 'a snapshot again' varve push one main
+for n in "${at[@]}"; do
+	more "f$n"
+	varve import "s$n" dir "$T/src" >/dev/null
+	varve push "s$n" main >/dev/null
+	varve rm "main:s$n" >/dev/null
+	stop_daemon
+	VARVE_FAULTS=die=$n start_daemon
+	varve gc --remote main --grace 0 >/dev/null 2>&1
+	daemon_alive || died=$((died + 1))
+	kill_daemon
+	VARVE_FAULTS=die=$n start_daemon
+	varve push "s$n" main:again >/dev/null 2>&1
+	daemon_alive || died=$((died + 1))
+	kill_daemon
+	start_daemon
+	ok "a push goes after deaths at request $n" varve push "s$n" main:again
+	ok '... and a collection' varve gc --remote main --grace 0 --push-timeout 0
+	ok '... and all is whole' varve verify --remote main --deep
+	varve rm main:again >/dev/null
+done
+ok "daemons did die ($died)" test "$died" -ge 10
+ok 'what is left is collected' varve gc --remote main --grace 0 --push-timeout 0
+is 'one snapshot is there' "$(varve --json gc --remote main --dry-run | jq -c '[.snapshots, .garbagePacks]')" '[1,0]'
+is '... and no intent' "$(find "$BUCKET/push" -type f 2>/dev/null | wc -l)" 0
+done_testing

@@ -1,0 +1,12 @@
+/* remote_care.h - gc and verify of a remote, for the commands of these names. */
+#ifndef VARVE_TOOLS_REMOTE_CARE_H
+#define VARVE_TOOLS_REMOTE_CARE_H
+
+#include "tools/cli/cli.h"
+
+/* args: of cmd_gc and cmd_verify, with --remote. Print what was done, or found. */
+MUST_CHECK int remote_gc(struct cli *cli, const struct args *args, struct error *err);
+/* CLI_FAILED where something is damaged. */
+MUST_CHECK int remote_verify(struct cli *cli, const struct args *args, struct error *err);
+
+#endif
