@@ -16,7 +16,6 @@
 #include "store/gc/recompress.h"
 #include "store/store.h"
 
-#define CONFIG_FILE_MAX (1u << 20)
 #define CONNECTION_LIMIT_DEFAULT 512
 #define CONNECTION_LIMIT_MAX 10000
 #define BUILD_CONCURRENCY_DEFAULT 2
@@ -50,6 +49,7 @@
 #define AGE_MAX (100u * 365 * 86400) /* seconds */
 #define METADATA_MIN (256ull << 20)
 #define RESERVE_MAX (1ull << 40)
+#define CACHE_MIN (64ull << 20)
 #define THREADS_MAX 1024
 #define ZSTD_LEVEL_MAX 19
 #define RECOMPRESS_QUIET_DEFAULT 60
@@ -84,6 +84,7 @@ struct file_values {
 	uint64_t recompress_level, recompress_quiet, memory, request_memory;
 	uint64_t gc_interval, gc_garbage, gc_free, gc_reserve, detached_age, changed_age;
 	uint64_t mount_metadata;
+	uint64_t cache;
 	uint64_t disk_reserve; /* UINT64_MAX: not said */
 	uint64_t zstd_level, node_cache, chunk_cache, block_cache, shared_cache, threads,
 		connection_limit;
@@ -143,36 +144,6 @@ static int flags_parse(struct flags *f, int argc, char *const *argv, struct erro
 	return 0;
 }
 
-static int file_read(const char *path, json_t **out, struct error *err)
-{
-	json_error_t jerr;
-	struct stat st;
-	json_t *j;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return error_set_errno(err, -errno, "%s", path);
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > CONFIG_FILE_MAX) {
-		close(fd);
-		return error_set(err, -EINVAL, "%s: not a regular file of at most 1 MiB", path);
-	}
-	j = json_loadfd(fd, JSON_REJECT_DUPLICATES, &jerr);
-	close(fd);
-	if (!j)
-		return error_set(err, -EINVAL, "%s:%d:%d: %s", path, jerr.line, jerr.column,
-				 jerr.text);
-	if (json_object_get(j, "apiKey")) {
-		int rc = config_key_file_check(path, &st, err);
-
-		if (rc < 0) {
-			json_decref(j);
-			return rc;
-		}
-	}
-	*out = j;
-	return 0;
-}
-
 static int file_values(const json_t *j, struct file_values *v, struct error *err)
 {
 	const struct field fields[] = {
@@ -193,6 +164,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "gcGarbageBytes", FIELD_U64, &v->gc_garbage, false },
 		{ "gcFreeBytes", FIELD_U64, &v->gc_free, false },
 		{ "gcReserveBytes", FIELD_U64, &v->gc_reserve, false },
+		{ "cacheBytes", FIELD_U64, &v->cache, false },
 		{ "diskReserveBytes", FIELD_U64, &v->disk_reserve, false },
 		{ "detachedMountAge", FIELD_U64, &v->detached_age, false },
 		{ "detachedChangedMountAge", FIELD_U64, &v->changed_age, false },
@@ -294,6 +266,9 @@ static int space_set(struct config *c, const struct file_values *v, struct error
 	}
 	if (v->gc_reserve > RESERVE_MAX)
 		return error_set(err, -EINVAL, "gcReserveBytes must be at most %llu", RESERVE_MAX);
+	if (v->cache && v->cache < CACHE_MIN)
+		return error_set(err, -EINVAL, "cacheBytes must be 0 or at least %llu", CACHE_MIN);
+	c->cache_bytes = v->cache;
 	c->gc_garbage_bytes = v->gc_garbage;
 	c->gc_free_bytes = v->gc_free;
 	c->gc_reserve_bytes = v->gc_reserve;
@@ -571,7 +546,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 	if (rc < 0 || f.help || f.version)
 		return rc;
 	if (f.config) {
-		rc = file_read(f.config, &file, err);
+		rc = config_file_read(f.config, &file, err);
 		if (rc == 0 && (rc = file_values(file, &v, err)) < 0)
 			error_prefix(err, rc, "%s", f.config);
 	}

@@ -40,6 +40,9 @@
  *   "diskReserveBytes"            of the state directory's disk, kept back for the daemon: mounts,
  *                                 imports and builds are refused it (default a twentieth of
  *                                 the disk, 96 MiB to 1 GiB; 0: none)
+ *   "cacheBytes"                  the store's database may take: beyond, what a bucket has, too,
+ *                                 is deleted here and fetched when it is read (default 0: no
+ *                                 limit; else at least 64 MiB)
  *   "detachedMountAge"            seconds that a mount stays detached which differs in
  *                                 nothing from its snapshot (default 30 days); 0: for ever
  *   "detachedChangedMountAge"     the same of one that was written to (default 0: for ever)
@@ -93,6 +96,7 @@ struct config {
 	unsigned gc_interval_s;					    /* 0: only by need */
 	uint64_t gc_garbage_bytes, gc_free_bytes, gc_reserve_bytes; /* 0: not */
 	uint64_t disk_reserve_bytes;				    /* as space_init takes it */
+	uint64_t cache_bytes;					    /* 0: no limit */
 	unsigned detached_mount_s, detached_changed_s;		    /* 0: for ever */
 	uint64_t memory_bytes;					    /* 0: the store's default */
 	uint64_t request_memory_bytes;

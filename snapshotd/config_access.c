@@ -1,11 +1,14 @@
 #include "snapshotd/config_access.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "store/share/remotes.h"
+
+#define CONFIG_FILE_MAX (1u << 20)
 
 int config_key_check(const char *key, struct error *err)
 {
@@ -118,5 +121,35 @@ int config_parse_listen(const char *s, char **out_host, uint16_t *out_port, stru
 		return error_set(err, -ENOMEM, "out of memory");
 	*out_host = copy;
 	*out_port = (uint16_t)atoi(port);
+	return 0;
+}
+
+int config_file_read(const char *path, json_t **out, struct error *err)
+{
+	json_error_t jerr;
+	struct stat st;
+	json_t *j;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_set_errno(err, -errno, "%s", path);
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > CONFIG_FILE_MAX) {
+		close(fd);
+		return error_set(err, -EINVAL, "%s: not a regular file of at most 1 MiB", path);
+	}
+	j = json_loadfd(fd, JSON_REJECT_DUPLICATES, &jerr);
+	close(fd);
+	if (!j)
+		return error_set(err, -EINVAL, "%s:%d:%d: %s", path, jerr.line, jerr.column,
+				 jerr.text);
+	if (json_object_get(j, "apiKey")) {
+		int rc = config_key_file_check(path, &st, err);
+
+		if (rc < 0) {
+			json_decref(j);
+			return rc;
+		}
+	}
+	*out = j;
 	return 0;
 }

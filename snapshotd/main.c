@@ -21,7 +21,9 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/version.h"
+#include "store/share/evict.h"
 #include "store/share/far.h"
+#include "store/share/pins.h"
 
 #define ARENA_CORES 4	    /* that share one of malloc's arenas */
 #define STOP_GRACE_MS 10000 /* for requests under way */
@@ -123,6 +125,23 @@ static int open_far(struct daemon_parts *d, struct error *err)
 	return 0;
 }
 
+/* What keeps the store below its limit, and what it needs in the buckets. */
+static int open_evictor(struct daemon_parts *d, struct error *err)
+{
+	const struct pins_options pins = { .remotes = d->api.remotes, .index = d->index };
+	int rc = pins_open(&pins, &d->api.pins, err);
+
+	if (rc < 0 || !d->config.cache_bytes)
+		return rc;
+	const struct evictor_options opt = { .store = d->api.store,
+					     .remotes = d->api.remotes,
+					     .index = d->index,
+					     .pins = d->api.pins,
+					     .limit_bytes = d->config.cache_bytes };
+	d->api.evictor = evictor_new(&opt);
+	return d->api.evictor ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
 static int listen_all(struct daemon_parts *d, struct error *err)
 {
 	const struct config *c = &d->config;
@@ -212,6 +231,7 @@ static int open_collector(struct daemon_parts *d, struct error *err)
 					       .mounts = d->api.mounts,
 					       .metrics = &d->api.metrics,
 					       .index = d->index,
+					       .evictor = d->api.evictor,
 					       .interval_s = c->gc_interval_s,
 					       .garbage_bytes = c->gc_garbage_bytes,
 					       .free_bytes = c->gc_free_bytes,
@@ -250,6 +270,8 @@ static int start(struct daemon_parts *d, struct error *err)
 		rc = open_remotes(d, err);
 	if (rc == 0)
 		rc = open_far(d, err);
+	if (rc == 0)
+		rc = open_evictor(d, err);
 	if (rc == 0)
 		rc = api_gate_init(&d->api, err);
 	if (rc < 0)
@@ -300,8 +322,10 @@ static void stop(struct daemon_parts *d)
 	if (d->api.pool)
 		session_pool_free(d->api.pool);
 	shared_files_close(d->api.shared);
+	pins_close(d->api.pins);
 	remotes_close(d->api.remotes);
 	store_close(d->api.store);
+	evictor_free(d->api.evictor);
 	source_free(d->api.far);
 	lazy_index_free(d->index);
 	config_fini(&d->config);

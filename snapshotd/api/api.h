@@ -37,6 +37,8 @@ struct api {
 	struct store *store;
 	struct remotes *remotes;
 	struct source *far; /* chunks of buckets: store/share/far.h */
+	struct pins *pins;
+	struct evictor *evictor; /* NULL: the store has no limit */
 	struct session_pool *pool;
 	struct shared_files *shared; /* NULL: there are none */
 	struct mounts *mounts;

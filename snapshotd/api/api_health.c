@@ -226,6 +226,38 @@ static int put_remotes(struct remotes *rs, struct buf *out)
 	return rc;
 }
 
+static int put_evictions(const struct api *api, struct buf *out)
+{
+	struct evictor_stats e = { 0 };
+	struct pins_stats p;
+
+	pins_get_stats(api->pins, &p);
+	if (api->evictor)
+		evictor_get_stats(api->evictor, &e);
+	const struct {
+		const char *name, *type, *help;
+		uint64_t value;
+	} v[] = {
+		{ "cache_limit_bytes", "gauge", "Of the store (cacheBytes); 0: none.",
+		  e.limit_bytes },
+		{ "evicted_chunks_total", "counter", "Deleted here, as a bucket has them.",
+		  e.chunks },
+		{ "evicted_bytes_total", "counter", "Of their frames.", e.bytes },
+		{ "remote_pins", "gauge", "Pushes that this host needs in buckets.", p.pins },
+		{ "remote_pins_written_total", "counter", "Times that a bucket was told.",
+		  p.written },
+		{ "remote_pins_failures_total", "counter", "Times that it could not be told.",
+		  p.failed },
+		{ "remote_pins_outdated", "gauge", "Buckets that could not be told for 30 minutes.",
+		  p.outdated },
+	};
+	int rc = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(v) && rc == 0; i++)
+		rc = metrics_put(out, v[i].name, v[i].type, v[i].help, v[i].value);
+	return rc;
+}
+
 int api_metrics(struct api_call *c, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
@@ -242,6 +274,8 @@ int api_metrics(struct api_call *c, struct error *err)
 		rc = put_request_memory(c->api, &b);
 	if (rc == 0)
 		rc = put_remotes(c->api->remotes, &b);
+	if (rc == 0)
+		rc = put_evictions(c->api, &b);
 	if (rc == 0)
 		rc = put_store(c->api->store, &b);
 	if (rc == 0)

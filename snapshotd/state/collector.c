@@ -344,6 +344,24 @@ static void collect(struct collector *c, const char *reason)
 			 reason, r.removed_chunks, r.removed_nodes, r.removed_bytes >> 10);
 }
 
+static void evict(struct collector *c)
+{
+	struct progress p = { .cancelled = gives_way, .arg = c };
+	const struct evict_options opt = { .pace = pace, .arg = c, .p = &p };
+	struct evict_result r = { 0 };
+	struct error err = ERROR_INIT;
+	int rc;
+
+	c->hurry = is_low(c);
+	c->worked_us = monotonic_us();
+	rc = evictor_run(c->opt.evictor, &opt, &r, &err);
+	if (rc < 0 && rc != -ECANCELED && rc != -EBUSY)
+		log_warn("the store stays larger than it should be: %s", error_text(&err));
+	if (r.chunks)
+		log_info("evicted %" PRIu64 " chunks, %" PRIu64 " KiB, that a bucket has", r.chunks,
+			 r.bytes >> 10);
+}
+
 /* A second, or until it is to end: false. */
 static bool wait_tick(struct collector *c)
 {
@@ -390,6 +408,8 @@ static void *worker(void *arg)
 
 		if (reason)
 			collect(c, reason);
+		else if (c->opt.evictor && evictor_is_due(c->opt.evictor))
+			evict(c);
 		end_turn(c);
 	}
 	return NULL;

@@ -1,7 +1,8 @@
 /*
  * collector.h - the daemon's thread that gives space back: it removes snapshots
  * whose time is up, detached mounts that nobody came back for, and then what
- * nothing refers to any more (store/gc/gc.h).
+ * nothing refers to any more (store/gc/gc.h). Where the store has a limit, it also deletes
+ * what a bucket has, too (store/share/evict.h).
  *
  * It collects every so often, and before that when enough was deleted or the disk
  * is nearly full. It is slow while mounts are busy, so that they do not feel it.
@@ -12,6 +13,7 @@
 #include "snapshotd/state/metrics.h"
 #include "snapshotd/state/mounts.h"
 #include "store/gc/gc.h"
+#include "store/share/evict.h"
 #include "store/share/lazy_index.h"
 
 struct collector_options {
@@ -20,6 +22,7 @@ struct collector_options {
 	struct mounts *mounts;
 	struct metrics *metrics;
 	struct lazy_index *index; /* what no tree refers to is dropped; or NULL */
+	struct evictor *evictor;  /* deletes what is also in a bucket; NULL: nothing */
 	unsigned interval_s;	  /* between two collections; 0: by need alone */
 	uint64_t
 		garbage_bytes; /* collect when deleted snapshots had that many; 0: never for that */

@@ -1,4 +1,4 @@
-/* clock.h - monotonic time (CLOCK_MONOTONIC), and waiting until a point in it. */
+/* clock.h - monotonic time, and waiting until a point in it. */
 #ifndef VARVE_CLOCK_H
 #define VARVE_CLOCK_H
 
@@ -22,6 +22,15 @@ static inline int64_t monotonic_us(void)
 static inline int64_t monotonic_ms(void)
 {
 	return monotonic_ns() / 1000000;
+}
+
+/* As monotonic_ms, but it goes on while the host sleeps. */
+static inline int64_t boottime_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 /* The time at the last tick, some milliseconds ago. No system call. */

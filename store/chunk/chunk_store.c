@@ -22,14 +22,16 @@
 #include "store/chunk/chunker.h"
 #include "store/chunk/codec.h"
 #include "store/chunk/dict.h"
+#include "store/chunk/recent.h"
 #include "store/chunk/want.h"
 
 struct chunk_store {
-	struct kv *kv;	     /* borrowed: for dictionaries */
-	struct source *near; /* owned */
-	struct source *far;  /* borrowed; NULL: none */
-	struct guard *guard; /* borrowed */
-	struct space *space; /* borrowed; NULL: no limit */
+	struct kv *kv;	       /* borrowed: for dictionaries */
+	struct source *near;   /* owned */
+	struct source *far;    /* borrowed; NULL: none */
+	struct recent *recent; /* borrowed; NULL: nobody asks */
+	struct guard *guard;   /* borrowed */
+	struct space *space;   /* borrowed; NULL: no limit */
 	int zstd_level;
 	struct chunk_cache *cache;
 	_Atomic uint64_t stored; /* relaxed: a statistic */
@@ -66,6 +68,17 @@ void chunk_store_limit(struct chunk_store *cs, struct space *sp)
 void chunk_store_set_far(struct chunk_store *cs, struct source *far)
 {
 	cs->far = far;
+}
+
+void chunk_store_set_recent(struct chunk_store *cs, struct recent *r)
+{
+	cs->recent = r;
+}
+
+static void note_read(struct chunk_store *cs, const struct digest *d)
+{
+	if (cs->recent)
+		recent_note(cs->recent, d);
 }
 
 void chunk_store_free(struct chunk_store *cs)
@@ -354,6 +367,7 @@ int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk
 {
 	struct chunk *c = chunk_cache_get(cs->cache, d);
 
+	note_read(cs, d);
 	if (!c) {
 		int r = load(cs, d, &c);
 		if (r < 0)
@@ -371,6 +385,8 @@ void chunk_store_fetch(struct chunk_store *cs, struct source_item *items, size_t
 	if (!cs->far)
 		return;
 	assert(want_may_wait());
+	for (size_t i = 0; i < n; i++)
+		note_read(cs, &items[i].digest);
 	cs->far->ops->get_many(cs->far, SOURCE_CHUNK, items, n);
 	for (size_t i = 0; i < n; i++) {
 		struct chunk *c;
@@ -390,6 +406,7 @@ int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, 
 	CLEANUP(chunk_unref_p) struct chunk *c = chunk_cache_get(cs->cache, d);
 	CLEANUP(found_fini) struct found f = { 0 };
 
+	note_read(cs, d);
 	if (c && c->len == len)
 		memcpy(out, c->data, len);
 	if (c)
@@ -443,6 +460,7 @@ int chunk_store_put_frame(struct chunk_store *cs, const struct digest *d, const 
 
 struct chunk *chunk_store_cached(struct chunk_store *cs, const struct digest *d)
 {
+	note_read(cs, d);
 	return chunk_cache_get(cs->cache, d);
 }
 

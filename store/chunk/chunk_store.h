@@ -34,6 +34,9 @@ void chunk_store_limit(struct chunk_store *cs, struct space *sp);
  */
 struct source;
 void chunk_store_set_far(struct chunk_store *cs, struct source *far);
+/* Note there what is read (recent.h; borrowed). Call before the first get. */
+struct recent;
+void chunk_store_set_recent(struct chunk_store *cs, struct recent *r);
 /* Chunks that were handed out stay alive. NULL is accepted. */
 void chunk_store_free(struct chunk_store *cs);
 

@@ -132,7 +132,11 @@ static int mark_node(struct gc *gc, const struct digest *d, int level)
 
 static int mark_chunk(void *arg, const struct digest *chunk)
 {
-	guard_mark(((struct gc *)arg)->s->guard, chunk);
+	const struct gc *gc = arg;
+
+	guard_mark(gc->s->guard, chunk);
+	if (gc->opt && gc->opt->chunk)
+		gc->opt->chunk(gc->opt->arg, chunk);
 	return 0;
 }
 

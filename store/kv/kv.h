@@ -162,7 +162,8 @@ void kv_compact_stop(struct kv *kv);
 
 struct kv_stats {
 	uint64_t live_bytes[KV_FAMILY_COUNT]; /* estimated: files, blobs, unflushed writes */
-	uint64_t keys[KV_FAMILY_COUNT];	      /* estimated */
+	uint64_t garbage_bytes;		/* of these: in blobs that a compaction would give back */
+	uint64_t keys[KV_FAMILY_COUNT]; /* estimated */
 	uint64_t cache_bytes;
 };
 void kv_stats(struct kv *kv, struct kv_stats *out);

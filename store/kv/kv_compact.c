@@ -115,6 +115,7 @@ void kv_stats(struct kv *kv, struct kv_stats *out)
 				     property(kv, f, "rocksdb.cur-size-all-mem-tables");
 		out->keys[i] = property(kv, f, "rocksdb.estimate-num-keys");
 	}
+	out->garbage_bytes = property(kv, KV_CHUNK, "rocksdb.live-blob-file-garbage-size");
 	out->keys[KV_CHUNK] /= 2; /* head and blob */
 	out->cache_bytes = rocksdb_cache_get_usage(kv->cache);
 }

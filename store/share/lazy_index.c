@@ -43,10 +43,12 @@ struct lazy_index {
 	pthread_rwlock_t lock;
 	struct container **v; /* guarded by lock */
 	size_t n, cap;
-	_Atomic size_t unmarked;  /* 0: nothing is left to mark */
-	pthread_mutex_t add_lock; /* one writer of files at a time; held during I/O */
-	unsigned holds;		  /* guarded by lock; at this moment */
-	bool was_held;		  /* guarded by lock; at some moment of the collection */
+	_Atomic size_t unmarked;      /* 0: nothing is left to mark */
+	pthread_mutex_t add_lock;     /* one writer of files at a time; held during I/O */
+	unsigned holds;		      /* guarded by lock; at this moment */
+	bool was_held;		      /* guarded by lock; at some moment of the collection */
+	void (*on_change)(void *arg); /* NULL: nobody is told */
+	void *on_change_arg;
 };
 
 static void container_free(struct container *c)
@@ -269,6 +271,45 @@ size_t lazy_index_count(struct lazy_index *ix, const char *uuid)
 	return n;
 }
 
+bool lazy_index_has_push(struct lazy_index *ix, const char *uuid, const struct share_id *push)
+{
+	bool found = false;
+
+	pthread_rwlock_rdlock(&ix->lock);
+	for (size_t i = 0; i < ix->n && !found; i++)
+		found = share_id_equal(&ix->v[i]->id.push, push) &&
+			strcmp(ix->v[i]->uuid, uuid) == 0;
+	pthread_rwlock_unlock(&ix->lock);
+	return found;
+}
+
+int lazy_index_pushes(struct lazy_index *ix, struct buf *out)
+{
+	int rc = 0;
+
+	pthread_rwlock_rdlock(&ix->lock);
+	for (size_t i = 0; i < ix->n && rc == 0; i++) {
+		struct lazy_push p = { .push = ix->v[i]->id.push };
+
+		memcpy(p.uuid, ix->v[i]->uuid, sizeof(p.uuid));
+		rc = buf_append(out, &p, sizeof(p));
+	}
+	pthread_rwlock_unlock(&ix->lock);
+	return rc;
+}
+
+void lazy_index_on_change(struct lazy_index *ix, void (*fn)(void *arg), void *arg)
+{
+	ix->on_change = fn;
+	ix->on_change_arg = arg;
+}
+
+static void changed(const struct lazy_index *ix)
+{
+	if (ix->on_change)
+		ix->on_change(ix->on_change_arg);
+}
+
 /* ---- adding ---- */
 
 void lazy_index_hold(struct lazy_index *ix)
@@ -371,6 +412,8 @@ int lazy_index_add(struct lazy_index *ix, const char *uuid, const struct share_m
 	for (unsigned i = meta->n; i-- > 0 && rc == 0;)
 		rc = add_one(ix, uuid, &meta->packs[i], err);
 	pthread_mutex_unlock(&ix->add_lock);
+	if (rc == 0)
+		changed(ix);
 	return rc;
 }
 
@@ -378,10 +421,14 @@ int lazy_index_add(struct lazy_index *ix, const char *uuid, const struct share_m
 
 void lazy_index_mark_begin(struct lazy_index *ix)
 {
+	size_t n = 0;
+
 	pthread_rwlock_wrlock(&ix->lock);
-	for (size_t i = 0; i < ix->n; i++)
+	for (size_t i = 0; i < ix->n; i++) {
 		ix->v[i]->marked = false;
-	ix->unmarked = ix->n;
+		n += ix->v[i]->view.n_locs > 0;
+	}
+	ix->unmarked = n;
 	ix->was_held = ix->holds > 0;
 	pthread_rwlock_unlock(&ix->lock);
 }
@@ -403,26 +450,65 @@ void lazy_index_mark(struct lazy_index *ix, const struct digest *chunk)
 	pthread_rwlock_unlock(&ix->lock);
 }
 
+/* Whether another container of the bucket was marked. */
+static bool bucket_is_marked(const struct lazy_index *ix, const char *uuid)
+{
+	for (size_t i = 0; i < ix->n; i++)
+		if (ix->v[i]->marked && strcmp(ix->v[i]->uuid, uuid) == 0)
+			return true;
+	return false;
+}
+
+static bool is_needed(const struct lazy_index *ix, const struct container *c)
+{
+	return c->marked || ix->was_held || (c->view.n_locs == 0 && bucket_is_marked(ix, c->uuid));
+}
+
+/* Take what is not needed out of the array and append it to *out. How many; or -ENOMEM. */
+static int take_unneeded(struct lazy_index *ix, struct buf *out)
+{
+	size_t n = 0;
+	int rc = 0;
+
+	pthread_rwlock_wrlock(&ix->lock);
+	for (size_t i = 0; i < ix->n && rc == 0; i++)
+		if (!is_needed(ix, ix->v[i]))
+			rc = buf_append(out, &ix->v[i], sizeof(ix->v[i]));
+	for (size_t i = 0, at = 0; i < ix->n && rc == 0; i++) {
+		struct container *next = NULL;
+
+		if (at < out->len / sizeof(next))
+			memcpy(&next, out->data + at * sizeof(next), sizeof(next));
+		if (ix->v[i] == next)
+			at++;
+		else
+			ix->v[n++] = ix->v[i];
+	}
+	if (rc == 0)
+		ix->n = n;
+	ix->unmarked = 0;
+	pthread_rwlock_unlock(&ix->lock);
+	return rc < 0 ? rc : (int)(out->len / sizeof(struct container *));
+}
+
 void lazy_index_mark_end(struct lazy_index *ix)
 {
+	CLEANUP(buf_fini_p) struct buf gone = BUF_INIT;
 	char path[PATH_SIZE];
-	size_t kept = 0;
+	int n;
 
 	pthread_mutex_lock(&ix->add_lock); /* a file that is dropped is not written meanwhile */
-	pthread_rwlock_wrlock(&ix->lock);
-	for (size_t i = 0; i < ix->n; i++) {
-		struct container *c = ix->v[i];
+	n = take_unneeded(ix, &gone);
+	/* Nobody finds them any more: readers wait for no unlink. */
+	for (int i = 0; i < n; i++) {
+		struct container *c;
 
-		if (c->marked || ix->was_held) {
-			ix->v[kept++] = c;
-			continue;
-		}
+		memcpy(&c, gone.data + (size_t)i * sizeof(c), sizeof(c));
 		path_of(c->uuid, &c->id, "", path);
 		unlinkat(ix->dir_fd, path, 0);
 		container_free(c);
 	}
-	ix->n = kept;
-	ix->unmarked = 0;
-	pthread_rwlock_unlock(&ix->lock);
 	pthread_mutex_unlock(&ix->add_lock);
+	if (n > 0)
+		changed(ix);
 }

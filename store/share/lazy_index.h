@@ -7,7 +7,9 @@
  * that needs it. It is checked when it is opened, and mapped.
  *
  * A container is needed while a tree of this store refers to a chunk that it locates. A collection
- * finds that out: it marks the chunks, and drops the containers that have none of them.
+ * finds that out: it marks the chunks, and drops the containers that have none of them. One that
+ * locates no chunk at all stays while another of its bucket does: its push pins what the tree has
+ * from its ancestors (pins.h).
  *
  * Thread-safe. Lookups read memory, or wait for the disk; never for the network.
  */
@@ -18,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "store/base/buf.h"
 #include "store/base/error.h"
 #include "store/base/hash.h"
 #include "store/base/macros.h"
@@ -58,6 +61,20 @@ bool lazy_index_find(struct lazy_index *ix, const struct digest *d, unsigned i,
 bool lazy_index_has(struct lazy_index *ix, const char *uuid, const struct pack_id *id);
 /* How many containers of a bucket there are; NULL: of all. */
 size_t lazy_index_count(struct lazy_index *ix, const char *uuid);
+
+/* Whether it has a container of that push. */
+bool lazy_index_has_push(struct lazy_index *ix, const char *uuid, const struct share_id *push);
+/*
+ * Append a struct lazy_push for each container, some more than once: what must stay in the buckets.
+ * -ENOMEM.
+ */
+struct lazy_push {
+	char uuid[SNAPSHOT_ID_SIZE];
+	struct share_id push;
+};
+MUST_CHECK int lazy_index_pushes(struct lazy_index *ix, struct buf *out);
+/* Call fn when containers came or went, from the thread that does it, with no lock. Set once. */
+void lazy_index_on_change(struct lazy_index *ix, void (*fn)(void *arg), void *arg);
 
 /*
  * A collection: begin, mark each chunk that some tree refers to, and at the end of a mark that was

@@ -1,0 +1,77 @@
+/*
+ * evict.h - keeps a store below a size by deleting chunks that a bucket has, too: what is read of
+ * them later is fetched again (far.h).
+ *
+ * A chunk is *clean* if the index (lazy_index.h) says where it lies in a bucket, in a pack that a
+ * snapshot lists whose pin holds at that moment (pins.h). Only clean chunks are deleted, those
+ * first that were not read of late (store/chunk/recent.h). Nodes stay. Without the bucket no pin
+ * holds, so nothing is deleted.
+ *
+ * What was pushed from here is clean, too: the metadata of its containers is fetched into the
+ * index, once, when there is something to evict.
+ *
+ * Writers: an eviction is a collection of garbage to the guard (store/chunk/guard.h), in which
+ * nothing is marked and only what is clean is swept. So whoever found a chunk present in a session
+ * keeps it until a record names it, and then the index keeps its place. It does not run beside a
+ * collection, nor between lazy_index_mark_begin and _end: the caller sees to that.
+ *
+ * A crash at any moment leaves chunks that are here, or that the index, which is permanent before
+ * the first of them is deleted, knows a place of.
+ */
+#ifndef VARVE_SHARE_EVICT_H
+#define VARVE_SHARE_EVICT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/base/progress.h"
+#include "store/share/lazy_index.h"
+#include "store/share/pins.h"
+#include "store/share/remotes.h"
+#include "store/store.h"
+
+struct evictor_options {
+	struct store *store; /* borrowed, as what follows */
+	struct remotes *remotes;
+	struct lazy_index *index;
+	struct pins *pins;
+	uint64_t limit_bytes; /* of the database's files; not 0 */
+};
+
+struct evictor;
+/* Before the store's first chunk is read. NULL: no memory. */
+struct evictor *evictor_new(const struct evictor_options *opt);
+void evictor_free(struct evictor *e); /* when nobody reads any more; NULL is accepted */
+
+/* Whether the store is too large, and it is time to try. Quick. */
+bool evictor_is_due(struct evictor *e);
+
+struct evict_result {
+	uint64_t chunks, bytes; /* deleted; bytes of their frames */
+	uint64_t clean;		/* of the chunks that were looked at */
+	bool enough;		/* the store is as small as it should be */
+};
+/*
+ * Delete clean chunks until the store is an eighth below its limit, and give the space back. One
+ * thread at a time. Waits for the network. -EBUSY: a collection runs, or what began before the last
+ * one still writes; -ECANCELED; failures of the database. A bucket that cannot be asked is
+ * none: what only it has is kept.
+ */
+struct evict_options {
+	/* Called between small pieces of work, without locks: it may sleep. NULL: not. */
+	void (*pace)(void *arg);
+	void *arg;
+	struct progress *p; /* or NULL */
+};
+MUST_CHECK int evictor_run(struct evictor *e, const struct evict_options *opt,
+			   struct evict_result *out, struct error *err);
+
+struct evictor_stats {
+	uint64_t limit_bytes;
+	uint64_t runs, chunks, bytes; /* since it was made */
+};
+void evictor_get_stats(struct evictor *e, struct evictor_stats *out);
+
+#endif
