@@ -39,7 +39,7 @@
 #define ROOT_ID 1
 #define SYNC_MS 1
 #define SLOW_SYNC_MS 20
-#define SLOW_SYNC_EVERY 3
+#define SLOW_SYNC_EVERY 2
 #define ENDED_BY_SIGNAL 8 /* of fuse_main(): its loop failed or a signal ended it */
 
 struct record_head {

@@ -27,10 +27,11 @@ FAILURES_MAX = 10
 # Where sandboxes are not to start, which takes longer than all the rest.
 NO_RUNTIME = "no containers after this cut"
 RUNTIME_SHARE = 0.1
-# Of restarts in order, after the mounts have been used, which show what the cut has left hidden;
-# and beside what moves mounts to another epoch.
+# Of restarts in order, after the mounts have been used, which show what the cut has left hidden:
+# after any cut, beside what moves mounts to another epoch, and where one sync alone is missing.
 RESTART_SHARE = 0.1
-EPOCH_RESTART_SHARE = 0.5
+EPOCH_RESTART_SHARE = 0.3
+SYNC_RESTART_SHARE = 0.8
 BUCKET_SHARE = 0.1  # of looks from another host at what has been pushed
 EPOCH_CALLS = ("checkpoint", "sandbox_checkpoint", "mount", "restore")
 
@@ -38,8 +39,8 @@ EPOCH_CALLS = ("checkpoint", "sandbox_checkpoint", "mount", "restore")
 def choose_cuts(records, rng, count):
     """Cuts in their order. A quarter are when something has just been promised, and leave only what
     is durable for certain. More are within a sync, rather one in which much else is done: what it
-    is to make durable may not be yet. Of the others, most are beside a change of names or a
-    mark."""
+    is to make durable may be missing while all else is there. Of the others, most are beside a
+    change of names or a mark."""
     first = next(i for i, r in enumerate(records) if r.name == b"state")
     syncs = [(r.length, i) for i, r in enumerate(records) if r.type in "sd" and i > first]
     while_syncing = [i - begun for begun, i in syncs]
@@ -54,6 +55,8 @@ def choose_cuts(records, rng, count):
         elif kind < 0.6:
             begun, end = rng.choices(syncs, while_syncing)[0]
             at = rng.randint(begun + 1, end)
+            if rng.random() < 0.6:
+                policy = f"{records[end].inode} missing"
         elif kind < 0.85:
             at = rng.choice(beside) + rng.choice((0, 1))
         else:
@@ -164,6 +167,8 @@ class Replay:
                 self.daemon.start()
                 self._check(rng)
             self._use(rng)
+            if rng.random() < self._restart_share(cut):
+                self._restart()
             self._check_log()
         except (RuntimeError, OSError) as e:
             self.problem(f"{type(e).__name__}: {e}")
@@ -336,6 +341,11 @@ class Replay:
         self.daemon.api("DELETE", f"/api/mounts/{made['id']}?discard=true")
         return found
 
+    def _restart_share(self, cut):
+        if not any(map(self.oracle.is_open, EPOCH_CALLS)):
+            return RESTART_SHARE
+        return SYNC_RESTART_SHARE if cut.policy[0].isdigit() else EPOCH_RESTART_SHARE
+
     def _use(self, rng):
         """Mounts are written on, and a checkpoint of one is whole."""
         mounts = [m for m in self.daemon.api("GET", "/api/mounts") if m["attached"]]
@@ -351,9 +361,6 @@ class Replay:
         if rng.random() < 0.4:
             self.daemon.api("POST", "/api/gc")
             self._verify()
-        if rng.random() < (EPOCH_RESTART_SHARE if any(map(self.oracle.is_open, EPOCH_CALLS))
-                           else RESTART_SHARE):
-            self._restart()
 
     def _restart(self):
         """Nothing comes up that the cut had left hidden in the database."""

@@ -278,7 +278,10 @@ class Disk:
         return text + (f", pieces of {piece}" if piece != 4096 else "")
 
     def _some(self, pending, policy, until, rng):
-        """The inodes that a policy treats in another way than the rest."""
+        """The inodes that a policy treats in another way than the rest; one may be named by its
+        number."""
+        if policy[0].isdigit():
+            return {int(policy.split()[0])}
         recent = [n for n in pending if self._last_change(n) >= until]
         if policy == "some behind":  # each pair in either order
             return {n for n in recent if rng.random() < 0.5}

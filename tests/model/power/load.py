@@ -32,9 +32,12 @@ FILES_MAX = 24
 WRITE_MAX = 64 << 10  # of one step
 # A file whose checkpoint has more content than goes to the database's log. Written in one step.
 LARGE = 12 << 20
-PAUSE = 0.04  # seconds at most between operations of a writer: what else happens takes longer
+# Seconds at most between operations of a writer. Most are shorter by far: many operations come
+# while something else is being synced.
+PAUSE = 0.15
 OPS_PER_CONTAINER_OP = 8
 OPS_PER_SHARE_OP = 8
+LIBC = ctypes.CDLL(None)
 SYNC_FILE_RANGE_WRITE = 2  # begin writing, do not wait
 
 
@@ -66,11 +69,12 @@ class Marks:
 class Load:
     """What the threads share."""
 
-    def __init__(self, top, daemon, marks):
+    def __init__(self, top, daemon, marks, mapped):
         self.top = top
         self.daemon = daemon
         self.marks = marks
         self.bucket = os.path.join(top, "recorded/far/bucket")
+        self.mapped = mapped
         self.failed = False
 
     def call(self, mark, *args, result=lambda answer: True):
@@ -117,6 +121,8 @@ class Writer:
     def do(self, steps, run):
         number = self.load.marks.begin(mount=self.name, do=steps)
         run()
+        if self.load.mapped:
+            write_back_mapped(self.load.daemon, os.path.join(self.load.top, "recorded/"))
         self.load.marks.end(number)
 
     def mount(self, of=None):
@@ -275,7 +281,7 @@ def write_thread(load, writers, ops):
     first, rng = writers[0], writers[0].rng
     for n in range(1, ops + 1):
         rng.choice(writers).one()
-        time.sleep(rng.random() * PAUSE)
+        time.sleep(rng.random() ** 6 * PAUSE)
         if n % 50 == 25 and len(writers) > 1:
             writers.pop().discard()
         elif n % 50 == 0:
@@ -302,21 +308,20 @@ def api_thread(load, calls, writing):
         time.sleep(calls.rng.random() * 0.05)
 
 
-def write_back_mapped(daemon, below, until):
-    """The kernel writes mapped pages when it likes; here, soon after they were changed."""
-    libc = ctypes.CDLL(None)
-    while not until.wait(0.002):
+def write_back_mapped(daemon, below):
+    """The kernel writes mapped pages when it likes; here, at once."""
+    try:
+        with open(f"/proc/{daemon.process.pid}/maps", encoding="utf-8") as f:
+            fields = [line.split(maxsplit=5) for line in f]
+    except (AttributeError, OSError):  # the daemon has ended
+        return
+    for path in {f[5].strip() for f in fields if "s" in f[1] and f[5:] and f[5].startswith(below)}:
         try:
-            with open(f"/proc/{daemon.process.pid}/maps", encoding="utf-8") as f:
-                shared = {m[5] for m in (line.split(maxsplit=5) for line in f)
-                          if "s" in m[1] and m[5:] and m[5].startswith(below)}
-            for path in shared:
-                fd = os.open(path.strip(), os.O_RDONLY)
-                libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0),
-                                     SYNC_FILE_RANGE_WRITE)
-                os.close(fd)
-        except (AttributeError, OSError):
-            pass  # the daemon is restarted, the file removed
+            fd = os.open(path, os.O_RDONLY)
+        except OSError:  # removed
+            continue
+        LIBC.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), SYNC_FILE_RANGE_WRITE)
+        os.close(fd)
 
 
 def more_thread(_, what, count):
@@ -413,9 +418,6 @@ def main():
     wait_for(lambda: os.path.ismount(recorded) or record.poll() is not None)
     daemon = Daemon(os.path.join(recorded, "state"), os.path.join(top, "load.sock"),
                     os.path.join(top, "load.log"))
-    done = threading.Event()
-    if mapped:
-        threading.Thread(target=write_back_mapped, args=(daemon, recorded + "/", done)).start()
     try:
         far = None if only_mounts else shares.push_far(
             top, os.path.join(recorded, "far/bucket"), random.Random(f"{seed} far"))
@@ -425,10 +427,9 @@ def main():
         os.close(fd)
         daemon.start()
         marks = Marks(os.path.join(recorded, ".mark"))
-        run_load(Load(top, daemon, marks), int(seed), int(ops), far)
+        run_load(Load(top, daemon, marks, mapped), int(seed), int(ops), far)
         os.close(marks.fd)
     finally:
-        done.set()
         daemon.stop()
         daemon.unmount_below(os.path.join(top, "m"))
         subprocess.run(["umount", "-l", recorded], check=False)
