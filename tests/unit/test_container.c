@@ -24,6 +24,19 @@ static void *exec_sleep(void *arg)
 	return (void *)(intptr_t)o.rc;
 }
 
+static void wait_for_execs(struct cf *f, unsigned n)
+{
+	unsigned found = 0;
+
+	for (int i = 0; i < 10000 && found < n; i++) {
+		usleep(1000);
+		pthread_mutex_lock(&f->c->lock);
+		found = f->c->execs;
+		pthread_mutex_unlock(&f->c->lock);
+	}
+	assert_int_equal(found, n);
+}
+
 static void stop_ends_execs_under_way(void **state)
 {
 	pthread_t t[5];
@@ -33,7 +46,7 @@ static void stop_ends_execs_under_way(void **state)
 	cf_open_started(&f);
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, exec_sleep, &f), 0);
-	usleep(200000);
+	wait_for_execs(&f, 5);
 	container_stop(f.c);
 	f.c = NULL;
 	for (int i = 0; i < 5; i++) {
@@ -77,7 +90,7 @@ static void a_dead_container_is_noticed(void **state)
 	cf_open_started(&f);
 	assert_true(container_is_running(f.c));
 	assert_int_equal(pthread_create(&t, NULL, exec_sleep, &f), 0);
-	usleep(200000);
+	wait_for_execs(&f, 1);
 	assert_int_equal(kill(f.c->pid, SIGKILL), 0);
 	pthread_join(t, &rc);
 	assert_int_equal((intptr_t)rc, -ESRCH);
@@ -167,7 +180,9 @@ static void a_call_that_hangs_does_not_save_containers(void **state)
 	c = f.c;
 	f.c = NULL;
 	pid = start_endless_call(f.rt->oci_dir);
-	usleep(100000);
+	cf_sh("for i in $(seq 1000); do pgrep -f '^sh -c sleep 100.* %s$' && exit; sleep .01; done;"
+	      "exit 1",
+	      f.rt->oci_dir);
 	runtime_close(f.rt);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
