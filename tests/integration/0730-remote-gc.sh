@@ -4,7 +4,7 @@
 # Garbage of a bucket: collected and checked by command, while collectors and pushers die at any
 # request (I6). VARVE_LONG=1: at each of them.
 . "${0%/*}/lib.sh"
-need root curl jq
+need root curl jq python3
 
 BUCKET=$T/bucket
 packs() { find "$BUCKET/pack" -type f 2>/dev/null | wc -l; }
@@ -41,7 +41,11 @@ is '... and changes nothing' "$(packs)" "$n"
 like 'a collection removes it' "$(varve gc --remote main --grace 0)" '1 packs .* removed'
 is '... from the bucket' "$(packs)" $((n - 1))
 ok 'the other one is whole' varve verify --remote main --deep
-like 'it is counted' "$(api GET /metrics)" 'snapshotd_work_total\{work="remote-gc",result="ok"\} 4'
+is 'the library collects and verifies, too' "$(PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$SRC/tools/sdk/python VARVE_SOCKET=$SOCK python3 -c '
+from varve import Remotes
+print(Remotes().gc("main", dry_run=True, grace_seconds=0).snapshots,
+      Remotes().verify("main", deep=True).problems)')" '1 []'
+like 'it is counted' "$(api GET /metrics)" 'snapshotd_work_total\{work="remote-gc",result="ok"\} 5'
 
 # --- what is damaged ---
 echo '{"varve":2}' >"$BUCKET/snap/0123456789abcdef0123456789abcdef"
