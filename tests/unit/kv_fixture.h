@@ -32,15 +32,20 @@ static inline int remove_one(const char *path, const struct stat *st, int type, 
 	return remove(path);
 }
 
-static inline void reopen(struct fixture *fx)
+static inline void reopen_with(struct fixture *fx, size_t write_buffer_bytes)
 {
-	struct kv_options opt = { .mode = KV_READ_WRITE };
+	struct kv_options opt = { .mode = KV_READ_WRITE, .write_buffer_bytes = write_buffer_bytes };
 	struct error err = ERROR_INIT;
 
 	kv_close(fx->kv);
 	fx->kv = NULL;
 	if (kv_open(fx->db, &opt, &fx->kv, &err) != 0)
 		fail_msg("%s", error_text(&err));
+}
+
+static inline void reopen(struct fixture *fx)
+{
+	reopen_with(fx, 0);
 }
 
 static inline int setup(void **state)

@@ -61,11 +61,15 @@ static void flushed_content_survives_a_crash_large(void **state)
 
 #define ACK_FD 3
 
+/* Such buffers fill up after some records, as the usual ones do of values of a MiB. */
+#define SMALL_BUFFERS (8u << 20)
+#define SMALL_VALUE_MAX (128u << 10)
+
 /* Content, flush, record: what a checkpoint does, until somebody kills it. Acknowledges each. */
 static void write_records_forever(struct fixture *fx)
 {
 	unsigned seed = (unsigned)getpid();
-	uint8_t *val = calloc(1, 1u << 20);
+	uint8_t *val = calloc(1, SMALL_VALUE_MAX);
 	char key[32];
 
 	for (int i = 0;; i++) {
@@ -73,7 +77,7 @@ static void write_records_forever(struct fixture *fx)
 		for (unsigned k = 0; k < n; k++) {
 			snprintf(key, sizeof(key), "%d-%d-%u", getpid(), i, k);
 			put(fx->kv, k % 2 ? KV_NODE : KV_CHUNK, key, val,
-			    (unsigned)rand_r(&seed) % (1u << 20), KV_NO_LOG);
+			    (unsigned)rand_r(&seed) % SMALL_VALUE_MAX, KV_NO_LOG);
 		}
 		assert_int_equal(kv_flush_content(fx->kv), 0);
 		snprintf(key, sizeof(key), "%d-%d", getpid(), i);
@@ -313,7 +317,7 @@ static void run_and_die(const char *what, const char *db)
 	struct fixture fx = { .kv = NULL };
 
 	snprintf(fx.db, sizeof(fx.db), "%s", db);
-	reopen(&fx);
+	reopen_with(&fx, strcmp(what, "forever") == 0 ? SMALL_BUFFERS : 0);
 	if (strcmp(what, "small") == 0)
 		write_small_content(&fx);
 	else if (strcmp(what, "large") == 0)
