@@ -421,14 +421,21 @@ static void data_crash(struct fixture *f, struct data_model *d, bool power)
 	open_data(f, d);
 	recover(f, 1);
 	assert_int_equal(pread(data_fd, is, DATA_SIZE, 0), DATA_SIZE);
-	for (size_t i = 0; i < DATA_SIZE; i++)
+	for (size_t i = 0; i < DATA_SIZE; i++) {
+		/* Most pages are as they were; to look at each byte is slow in a sanitized build.
+		 */
+		if (i % 4096 == 0 && memcmp(is + i, d->now + i, 4096) == 0 &&
+		    memcmp(on_disk + i, d->now + i, 4096) == 0) {
+			i += 4095;
+			continue;
+		}
 		if (is[i] != d->now[i] && (!power || is[i] != d->synced[i]))
 			fail_msg("byte %zu is %02x, was %02x, synced %02x", i, is[i], d->now[i],
 				 d->synced[i]);
-	/* What a recovery leaves is on disk, or the next power cut would lose what was synced. */
-	for (size_t i = 0; i < DATA_SIZE; i++)
+		/* What a recovery leaves is on disk, or the next power cut would lose it. */
 		if (d->now[i] == d->synced[i] && on_disk[i] != d->now[i])
 			fail_msg("byte %zu is %02x on disk, not %02x", i, on_disk[i], d->now[i]);
+	}
 	memcpy(d->now, is, DATA_SIZE);
 	memcpy(d->synced, is, DATA_SIZE);
 	memcpy(on_disk, is, DATA_SIZE);
