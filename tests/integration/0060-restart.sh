@@ -152,7 +152,7 @@ done
 ok "after three more kills" same_tree_but_times "$T/a/dir" "$T/a/dir"
 is "data" "$(cat "$T/a/dir/file" | wc -l)" 2
 ok "verify" varve verify
-not_ok "a second daemon on the state is refused" timeout 20 snapshotd --state "$STATE" \
+not_ok "a second daemon on the state is refused" timeout $((20 * SLOW)) snapshotd --state "$STATE" \
 	--socket "$T/sock2" --foreground
 ok "the first lives" daemon_ready
 done_testing

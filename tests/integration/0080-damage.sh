@@ -107,8 +107,8 @@ start_daemon
 ok "the whole store is whole" varve verify
 stop_daemon
 echo garbage >"$STATE/FORMAT"
-not_ok "an unknown format is refused" timeout 20 snapshotd --state "$STATE" --socket "$SOCK" --foreground
+not_ok "an unknown format is refused" timeout $((20 * SLOW)) snapshotd --state "$STATE" --socket "$SOCK" --foreground
 with_copy
 for f in "$STATE"/db/MANIFEST-*; do head -c 200 /dev/urandom >"$f"; done
-not_ok "a broken database is refused" timeout 20 snapshotd --state "$STATE" --socket "$SOCK" --foreground
+not_ok "a broken database is refused" timeout $((20 * SLOW)) snapshotd --state "$STATE" --socket "$SOCK" --foreground
 done_testing

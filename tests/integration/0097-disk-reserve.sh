@@ -97,7 +97,7 @@ ok "the daemon is there" daemon_ready
 dd if=/dev/zero of="$d/filler3" bs=4k status=none 2>/dev/null
 sync -f "$d"
 kill_daemon
-not_ok "no daemon starts there" timeout 60 snapshotd --state "$STATE" --socket "$SOCK" \
+not_ok "no daemon starts there" timeout $((60 * SLOW)) snapshotd --state "$STATE" --socket "$SOCK" \
 	"${daemon_args[@]}"
 like "and it says why" "$(cat "$T/.out")" 'is full: .* are free'
 rm "$d"/filler*

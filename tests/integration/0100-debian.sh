@@ -45,11 +45,11 @@ in_root() { # ROOT COMMAND...
 ok "programs run" in_root "$m" /bin/true
 ok "python runs" in_root "$m" python3 -c 'import json, sqlite3; print(json.dumps([1]))'
 ok "dpkg finds its files whole" bash -c "chroot '$m' dpkg --verify >'$T/verify' 2>&1; ! grep -v missing '$T/verify' | grep -q '^..5'"
-if timeout 120 chroot "$m" apt-get update >"$T/apt.log" 2>&1; then
-	ok "apt-get install" timeout 300 chroot "$m" env DEBIAN_FRONTEND=noninteractive \
+if timeout $((120 * SLOW)) chroot "$m" apt-get update >"$T/apt.log" 2>&1; then
+	ok "apt-get install" timeout $((300 * SLOW)) chroot "$m" env DEBIAN_FRONTEND=noninteractive \
 		apt-get install -y --no-install-recommends file less
 	ok "what was installed runs" in_root "$m" file /bin/ls
-	ok "apt-get remove" timeout 300 chroot "$m" env DEBIAN_FRONTEND=noninteractive \
+	ok "apt-get remove" timeout $((300 * SLOW)) chroot "$m" env DEBIAN_FRONTEND=noninteractive \
 		apt-get purge -y less
 else
 	skip "apt-get install" "no package mirror: $(tail -n 1 "$T/apt.log" | tr '#' ' ')"

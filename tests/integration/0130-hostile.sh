@@ -79,7 +79,7 @@ outside() {
 before=$(outside)
 for f in "$T"/tars/bad-*.tar; do
 	name=$(basename "$f" .tar)
-	if timeout 60 varve import "$name" tar "$f" >"$T/out" 2>&1; then
+	if timeout $((60 * SLOW)) varve import "$name" tar "$f" >"$T/out" 2>&1; then
 		fail "$name is refused" "$(varve --json ls -R "$name" 2>&1 | head -c 300)"
 	else
 		rc=$?
@@ -91,7 +91,7 @@ for f in "$T"/tars/bad-*.tar; do
 done
 for f in "$T"/tars/good-*.tar; do
 	name=$(basename "$f" .tar)
-	ok "$name is taken" timeout 60 varve import "$name" tar "$f"
+	ok "$name is taken" timeout $((60 * SLOW)) varve import "$name" tar "$f"
 	rm -rf "$T/m"
 	mount_at "$name" "$T/m" || fail "$name: mount"
 	ok "$name: find" bash -c "find '$T/m' >/dev/null"
@@ -114,9 +114,9 @@ with gzip.open(sys.argv[1], "wb", compresslevel=1) as g, tarfile.open(fileobj=g,
     t.addfile(i, Zeros())
 PY
 at_start=$(rss)
-not_ok "a small archive of a large file, with a limit" timeout 120 \
+not_ok "a small archive of a large file, with a limit" timeout $((120 * SLOW)) \
 	varve import --max-bytes 100M bomb2 tar "$T/bomb.tar.gz"
-ok "without a limit it is a hole" timeout 120 varve import bomb3 tar "$T/bomb.tar.gz"
+ok "without a limit it is a hole" timeout $((120 * SLOW)) varve import bomb3 tar "$T/bomb.tar.gz"
 is "of that size" "$(varve --json show bomb3 | field .sizeBytes)" 2147483648
 ok "memory stays bounded ($at_start, then $(rss) kB)" test $(($(rss) - at_start)) -lt $((600000 * SLOW))
 ok "the daemon lives" daemon_ready

@@ -21,10 +21,10 @@ URL=$(daemon_url)
 
 # status of a call through the socket, or over TCP with the key
 socket() { # CURL-ARGUMENT... PATH
-	curl -sS --max-time 60 -o "$T/body" -w '%{http_code}' --unix-socket "$SOCK" "${@:1:$#-1}" "http://localhost${!#}"
+	curl -sS --max-time $((60 * SLOW)) -o "$T/body" -w '%{http_code}' --unix-socket "$SOCK" "${@:1:$#-1}" "http://localhost${!#}"
 }
 tcp() { # CURL-ARGUMENT... PATH
-	curl -sS --max-time 60 -o "$T/body" -w '%{http_code}' -H "X-API-Key: $key" "${@:1:$#-1}" "$URL${!#}"
+	curl -sS --max-time $((60 * SLOW)) -o "$T/body" -w '%{http_code}' -H "X-API-Key: $key" "${@:1:$#-1}" "$URL${!#}"
 }
 json='Content-Type: application/json'
 page='User-Agent: Mozilla/5.0 (X11; Linux x86_64)'
