@@ -315,7 +315,7 @@ static void the_space_comes_back(void **state)
 	struct model *m = m_new();
 	struct store_stats before, after;
 	struct error err = ERROR_INIT;
-	m_text_file(m, "big", 1, 32 << 20);
+	m_text_file(m, "big", 1, 12 << 20);
 	m_snapshot(f->s, m, "a");
 	fx_reopen(f); /* what is in memory is in files now */
 	assert_int_equal(store_stats(f->s, &before, &err), 0);
@@ -346,7 +346,7 @@ static void kill_9_in_the_middle_loses_nothing(void **state)
 #ifdef __SANITIZE_THREAD__
 	skip(); /* it cannot start threads in a child of a process that had some */
 #endif
-	struct model *m = texts(1, 200);
+	struct model *m = texts(1, 80);
 	m_snapshot(f->s, m, "a");
 	struct verify_result before = expect_sound(f);
 	for (unsigned round = 0; round < 6; round++) {
