@@ -86,6 +86,24 @@ typedef int (*remote_name_fn)(void *arg, const char *name, const struct share_re
 MUST_CHECK int remote_each_name(struct remote *r, remote_name_fn fn, void *arg, struct error *err);
 
 /*
+ * Images: snapshots without a name that are found by a digest of how they are made, 64 hex digits.
+ * Of n keys, the last one that has an image which is ready: *out_at, and its record. -ENOENT.
+ * Answers within timeout_ms or so (0: the remote's own).
+ */
+MUST_CHECK int remote_find_image(struct remote *r, const char (*keys)[DIGEST_HEX_SIZE], size_t n,
+				 unsigned timeout_ms, size_t *out_at, struct share_record *out,
+				 struct error *err);
+/*
+ * Make rec the image of a key, unless that has one that is ready: then 1 and *out, which
+ * is that one (share_record_fini). `replace`: whatever it has.
+ */
+MUST_CHECK int remote_set_image(struct remote *r, const char *key, const struct share_record *rec,
+				bool replace, struct share_record *out, struct error *err);
+/* Delete a snapshot that no name stands for; done if there is none. */
+MUST_CHECK int remote_delete_unnamed(struct remote *r, const struct share_id *id,
+				     struct error *err);
+
+/*
  * Remove by reference. A name is taken from its snapshot; when no other name stands for that, or
  * when an id was given, the snapshot is deleted: its record says so, and its packs are garbage.
  * *out_deleted: whether it is. -ENOENT.

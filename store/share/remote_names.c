@@ -408,6 +408,11 @@ static int bury(struct remote *r, const struct share_id *id, struct error *err)
 	return rc;
 }
 
+int remote_delete_unnamed(struct remote *r, const struct share_id *id, struct error *err)
+{
+	return bury(r, id, err);
+}
+
 static int remove_names(struct remote *r, const struct names_of *n, struct error *err)
 {
 	size_t size = SNAPSHOT_NAME_MAX + 1;
