@@ -91,6 +91,8 @@ struct file_values {
 	uint64_t build_concurrency, build_memory_mb, build_step_timeout, build_timeout;
 	uint64_t build_pids, build_disk_mb, build_inodes, sandbox_disk_mb, sandbox_inodes,
 		sandbox_cpu_shares, sandbox_keep, checkpoint_limit, patch_limit;
+	const char *share;
+	uint64_t share_build_timeout;
 	json_t *build_env, *allowed_hosts, *host_roots, *socket_host_roots, *remotes;
 };
 
@@ -156,6 +158,8 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "hostRoots", FIELD_ARRAY, &v->host_roots, false },
 		{ "socketHostRoots", FIELD_ARRAY, &v->socket_host_roots, false },
 		{ "remotes", FIELD_ARRAY, &v->remotes, false },
+		{ "share", FIELD_STRING, &v->share, false },
+		{ "shareBuildTimeout", FIELD_U64, &v->share_build_timeout, false },
 		{ "logLevel", FIELD_STRING, &v->log_level, false },
 		{ "zstdLevel", FIELD_U64, &v->zstd_level, false },
 		{ "recompressLevel", FIELD_U64, &v->recompress_level, false },
@@ -479,6 +483,9 @@ static int config_fill(struct config *c, const struct flags *f, const struct fil
 		rc = config_remotes_check(v->remotes, err);
 	if (rc == 0)
 		c->remotes = json_incref(v->remotes);
+	if (rc == 0)
+		rc = config_share(v->share, v->share_build_timeout, &c->share,
+				  &c->share_build_timeout_s, err);
 	if (rc == 0 && v->log_level)
 		rc = log_level_parse(v->log_level, &c->log_level, err);
 	if (rc == 0)
@@ -521,6 +528,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .gc_reserve = 64ull << 20,
 				 .mount_metadata = metadata_default(),
 				 .disk_reserve = UINT64_MAX,
+				 .share_build_timeout = SHARE_BUILD_TIMEOUT_DEFAULT,
 				 .detached_age = 30 * 24 * 3600,
 				 .request_memory = REQUEST_MEMORY_DEFAULT,
 				 .connection_limit = CONNECTION_LIMIT_DEFAULT,
@@ -567,6 +575,7 @@ void config_fini(struct config *c)
 	free(c->api_key);
 	free(c->runtime);
 	free(c->default_template);
+	free(c->share);
 	json_decref(c->build_env);
 	json_decref(c->allowed_hosts);
 	json_decref(c->host_roots);

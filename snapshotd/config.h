@@ -25,6 +25,10 @@
  *   "socketHostRoots"             the same for the unix socket (default: no limit)
  *   "remotes"                     array of objects as POST /api/remotes takes them: each replaces
  *                                 the remote of its name
+ *   "share"                       name of a remote: images are built once for all hosts that share
+ *                                 it, named snapshots are pushed (default: none)
+ *   "shareBuildTimeout"           1..3600, seconds that a builder on another host may be silent
+ *                                 before its build is taken over (default 60)
  *   "logLevel"                    "error", "warn", "info" (default), "debug"
  *   "zstdLevel"                   1..19
  *   "recompressLevel"             1..19 (default 15): chunks are stored anew at it
@@ -89,6 +93,8 @@ struct config {
 	char *api_key;						/* NULL: none */
 	json_t *allowed_hosts, *host_roots, *socket_host_roots; /* arrays of strings, or NULL */
 	json_t *remotes;					/* an array, or NULL */
+	char *share;						/* a remote's name, or NULL */
+	unsigned share_build_timeout_s;
 	enum log_level log_level;
 	int zstd_level;	      /* 0: the store's default */
 	int recompress_level; /* 0: never */

@@ -98,6 +98,25 @@ int config_remotes_check(const json_t *remotes, struct error *err)
 	return 0;
 }
 
+#define SHARE_BUILD_TIMEOUT_MAX 3600u
+
+int config_share(const char *name, uint64_t build_timeout_s, char **out_name,
+		 unsigned *out_build_timeout_s, struct error *err)
+{
+	int rc = name ? remote_name_check(name, err) : 0;
+
+	if (rc < 0)
+		return error_prefix(err, rc, "share");
+	if (build_timeout_s < 1 || build_timeout_s > SHARE_BUILD_TIMEOUT_MAX)
+		return error_set(err, -EINVAL, "shareBuildTimeout must be 1 to %u",
+				 SHARE_BUILD_TIMEOUT_MAX);
+	*out_build_timeout_s = (unsigned)build_timeout_s;
+	if (!name)
+		return 0;
+	*out_name = strdup(name);
+	return *out_name ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
 int config_parse_listen(const char *s, char **out_host, uint16_t *out_port, struct error *err)
 {
 	const char *colon = strrchr(s, ':');

@@ -28,6 +28,10 @@ MUST_CHECK int config_hosts_check(const json_t *hosts, struct error *err);
 MUST_CHECK int config_roots_check(const char *name, const json_t *roots, struct error *err);
 /* An array of remotes (store/share/remote.h), each with a name of its own. NULL is accepted. */
 MUST_CHECK int config_remotes_check(const json_t *remotes, struct error *err);
+/* "share": a remote's name, copied; NULL is accepted: nothing is shared. -EINVAL, -ENOMEM. */
+#define SHARE_BUILD_TIMEOUT_DEFAULT 60
+MUST_CHECK int config_share(const char *name, uint64_t build_timeout_s, char **out_name,
+			    unsigned *out_build_timeout_s, struct error *err);
 /* "HOST:PORT" or "[V6]:PORT". -EINVAL, -ENOMEM. */
 MUST_CHECK int config_parse_listen(const char *s, char **out_host, uint16_t *out_port,
 				   struct error *err);

@@ -21,6 +21,7 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/version.h"
+#include "store/share/claim.h"
 #include "store/share/evict.h"
 #include "store/share/far.h"
 #include "store/share/pins.h"
@@ -171,12 +172,26 @@ static int open_runtime(struct daemon_parts *d, struct error *err)
 	return runtime_open(&opt, &d->api.runtime, err);
 }
 
+/* What all hosts share. A remote that is not there, or not yet, shares nothing. */
+static int open_sharer(struct daemon_parts *d, struct error *err)
+{
+	const struct sharer_options opt = { .store = d->api.store,
+					    .remotes = d->api.remotes,
+					    .metrics = &d->api.metrics,
+					    .remote = d->config.share,
+					    .beat_ms = d->config.share_build_timeout_s * 1000 /
+						       CLAIM_PATIENCE };
+
+	return d->config.share ? sharer_open(&opt, &d->api.sharer, err) : 0;
+}
+
 static int open_builds(struct daemon_parts *d, struct error *err)
 {
 	const struct config *c = &d->config;
 	const struct builds_options opt = {
 		.store = d->api.store,
 		.remotes = d->api.remotes,
+		.sharer = d->api.sharer,
 		.mounts = d->api.mounts,
 		.runtime = d->api.runtime,
 		.state_dir = d->api.store->dir,
@@ -285,6 +300,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	if (rc == 0)
 		rc = open_runtime(d, err);
 	if (rc == 0)
+		rc = open_sharer(d, err);
+	if (rc == 0)
 		rc = open_builds(d, err);
 	if (rc == 0)
 		rc = open_sandboxes(d, err);
@@ -312,11 +329,13 @@ static void stop(struct daemon_parts *d)
 	if (d->http)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);
+	remotes_stop(d->api.remotes);
 	collector_close(d->api.collector);
 	recompressor_close(d->api.recompressor);
 	stats_history_close(d->api.history);
 	sandboxes_close(d->api.sandboxes);
 	builds_close(d->api.builds);
+	sharer_close(d->api.sharer);
 	runtime_close(d->api.runtime);
 	mounts_close(d->api.mounts);
 	if (d->api.pool)

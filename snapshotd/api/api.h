@@ -22,6 +22,7 @@
 #include "snapshotd/state/mounts.h"
 #include "snapshotd/state/collector.h"
 #include "snapshotd/state/recompressor.h"
+#include "snapshotd/state/sharer.h"
 #include "snapshotd/http/router.h"
 #include "snapshotd/container/runtime.h"
 #include "snapshotd/sandbox/sandboxes.h"
@@ -36,7 +37,8 @@
 struct api {
 	struct store *store;
 	struct remotes *remotes;
-	struct source *far; /* chunks of buckets: store/share/far.h */
+	struct sharer *sharer; /* NULL: nothing is shared by itself */
+	struct source *far;    /* chunks of buckets: store/share/far.h */
 	struct pins *pins;
 	struct evictor *evictor; /* NULL: the store has no limit */
 	struct session_pool *pool;

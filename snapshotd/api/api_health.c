@@ -258,6 +258,32 @@ static int put_evictions(const struct api *api, struct buf *out)
 	return rc;
 }
 
+static int put_share(struct sharer *sh, struct buf *out)
+{
+	struct sharer_stats st;
+	int rc;
+
+	if (!sh)
+		return 0;
+	sharer_stats(sh, &st);
+	rc = metrics_put(out, "share_queue", "gauge",
+			 "Snapshots and images that are to be pushed by themselves.", st.queue);
+	if (rc == 0)
+		rc = metrics_put(out, "share_away", "gauge",
+				 "Whether the bucket that all hosts share does not answer.",
+				 st.away);
+	if (rc == 0)
+		rc = metrics_put(out, "share_pushes_total", "counter",
+				 "Snapshots and images that were pushed by themselves.",
+				 st.published);
+	if (rc == 0)
+		rc = metrics_put(out, "share_push_failures_total", "counter", "Such that failed.",
+				 st.failed);
+	return rc < 0 ? rc
+		      : metrics_put(out, "share_pushed_bytes_total", "counter",
+				    "Uploaded by such pushes.", st.bytes);
+}
+
 int api_metrics(struct api_call *c, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
@@ -276,6 +302,8 @@ int api_metrics(struct api_call *c, struct error *err)
 		rc = put_remotes(c->api->remotes, &b);
 	if (rc == 0)
 		rc = put_evictions(c->api, &b);
+	if (rc == 0)
+		rc = put_share(c->api->sharer, &b);
 	if (rc == 0)
 		rc = put_store(c->api->store, &b);
 	if (rc == 0)

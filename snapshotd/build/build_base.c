@@ -5,16 +5,45 @@
 #include <string.h>
 
 #include "snapshotd/build/image_cache.h"
+#include "snapshotd/state/sharer.h"
 #include "store/share/pull.h"
 
 /* The default of earlier versions, for stores that have no other. */
 #define TEMPLATE_FORMER "ubuntu-22.04"
+
+/*
+ * A base that is not here, from what all hosts share. It gets its name here, so that later builds
+ * have the same one, also while the bucket is away.
+ */
+static int get_shared(struct builds *b, const char *name, struct snapshot *out)
+{
+	struct pull_options opt = { .same_name = true,
+				    .index = remotes_index(b->opt.remotes),
+				    .lazy = true };
+	struct error err = ERROR_INIT;
+	struct pull_result res;
+	struct remote *r;
+	int rc = sharer_get(b->opt.sharer, &r, &err);
+
+	if (rc < 0)
+		return rc;
+	opt.lazy = opt.index != NULL;
+	rc = pull_snapshot(b->opt.store, r, name, &opt, NULL, &res, &err);
+	sharer_failed(b->opt.sharer, rc, &err);
+	remotes_release(b->opt.remotes, r);
+	if (rc == 0)
+		*out = res.snapshot; /* taken over */
+	return rc;
+}
 
 static int get_ready(struct builds *b, const char *name, struct snapshot *out, struct error *err)
 {
 	struct snapshot s = { 0 };
 	int rc = pull_find(b->opt.store, b->opt.remotes, name, NULL, &s, err);
 
+	if (rc == -ENOENT && b->opt.sharer && snapshot_name_check(name, NULL) == 0 &&
+	    get_shared(b, name, &s) == 0)
+		rc = 0;
 	if (rc == 0 && s.status != SNAPSHOT_READY) {
 		rc = error_set(err, -EBUSY, "snapshot \"%s\" %s", name,
 			       s.status == SNAPSHOT_BUILDING ? "is still being built"

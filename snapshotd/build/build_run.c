@@ -118,19 +118,22 @@ static int plan_make(struct build *bd, struct plan *p, struct error *err)
 		if (rc < 0)
 			return error_set_errno(err, rc, "step %zu", i + 1);
 	}
-	for (size_t n = bd->force ? 0 : m->n_steps; n > 0; n--) {
+	if (m->n_steps)
+		memcpy(bd->last_key, p->keys[m->n_steps - 1], sizeof(bd->last_key));
+	for (size_t n = bd->force ? 0 : m->n_steps; n > 0 && p->begin == 0; n--) {
 		rc = image_cache_find_step(store, p->keys[n - 1], &p->from);
-		if (rc == 0) {
+		if (rc == 0)
 			p->begin = n;
-			return 0;
-		}
-		if (rc != -ENOENT)
+		else if (rc != -ENOENT)
 			log_warn("step %zu of build %s: its cache entry: %s", n, bd->id,
 				 strerror(-rc));
 	}
-	p->from = p->base.snap;
-	json_incref(p->from.config);
-	return 0;
+	if (p->begin == 0) {
+		p->from = p->base.snap;
+		json_incref(p->from.config);
+	}
+	return build_share_begin(bd, (const char(*)[DIGEST_HEX_SIZE])p->keys, &p->begin, &p->from,
+				 err);
 }
 
 static struct image_entry entry_of(const struct build *bd, const struct plan *p,
@@ -454,6 +457,10 @@ void *build_main(void *arg)
 	tear_down(bd, rc < 0 && !build_is_cancelled(bd) && atomic_load(&bd->keep_failed));
 	set_end(bd, rc, &err);
 	finish(bd, had_turn);
+	if (rc == 0)
+		build_share_done(bd);
+	else
+		build_share_failed(bd);
 	build_unref(bd);
 	pthread_mutex_lock(&b->lock);
 	b->n_threads--;

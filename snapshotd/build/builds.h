@@ -28,11 +28,13 @@ struct builds;
 struct manifest;
 struct remotes;
 struct runtime;
+struct sharer;
 
 /* Borrowed, also the strings. A number that is 0 means the default given with it. */
 struct builds_options {
 	struct store *store;
 	struct remotes *remotes; /* of bases "snapshot:REMOTE:NAME"; NULL: none */
+	struct sharer *sharer;	 /* what other hosts have, and are given; NULL: nothing */
 	struct mounts *mounts;
 	struct runtime *runtime;
 	const char *state_dir;

@@ -8,6 +8,7 @@
  *   build_info.c    what all parts of a running build ask and tell it
  *   build_exec.c    one program in the build's container, and why it failed
  *   build_steps.c   one step
+ *   build_share.c   images of other hosts; one builder among all hosts
  *   build_recover.c what a former daemon left
  *   build_run.c     the life of one build, on its thread
  *   builds.c        open and close; which build a request gets
@@ -32,6 +33,9 @@
 #include "snapshotd/container/container.h"
 #include "snapshotd/build/image_config.h"
 #include "snapshotd/build/manifest.h"
+
+struct claim;
+struct remote;
 
 #define BUILDS_KEPT 200	       /* records of builds that have ended, and their logs */
 #define BUILDS_ACTIVE_MAX 1000 /* queued and running */
@@ -82,6 +86,9 @@ struct build {
 	json_t *base_config;		       /* owned; the rest of the image's config */
 	int64_t deadline_ms, step_deadline_ms; /* CLOCK_MONOTONIC */
 	uint64_t new_bytes;
+	char last_key[DIGEST_HEX_SIZE]; /* of the last step's result; "" before that is known */
+	struct claim *claim;		/* of it among all hosts, or NULL */
+	struct remote *claim_remote;	/* what it is of: released after it */
 };
 
 struct builds {
@@ -144,6 +151,20 @@ void builds_drop_mount(struct builds *b, struct mount_entry *e);
 bool build_is_cancelled(const struct build *bd);
 /* An event of the controller itself. */
 void build_info(struct build *bd, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* build_share.c */
+/*
+ * Of the results of keys[i], i < n_steps, this host has the first *n. Where others have more:
+ * *from (replaced) is the snapshot after *n steps. Else this build becomes the one of all hosts
+ * that builds, or waits for the one that does. -ECHILD: that one has failed; -ECANCELED. All else
+ * that fails is only noted: the build goes on by itself.
+ */
+MUST_CHECK int build_share_begin(struct build *bd, const char (*keys)[DIGEST_HEX_SIZE], size_t *n,
+				 struct snapshot *from, struct error *err);
+/* The end of a build that is ready (its record is written): publish its image. Waits for that. */
+void build_share_done(struct build *bd);
+/* The end of any other. */
+void build_share_failed(struct build *bd);
 
 /* build_run.c */
 void *build_main(void *bd);

@@ -455,6 +455,8 @@ static void *serve(void *arg)
 		int running, now_ms;
 		int64_t now = monotonic_ms();
 
+		if (atomic_load(&s->base.stopped))
+			cancel_all(s);
 		take_due(s, now);
 		sweep(s, now);
 		start_hedges(s, now);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,6 +96,11 @@ void object_submit(struct object_store *os, struct object_request *r)
 		r->done(r);
 		return;
 	}
+	if (atomic_load_explicit(&os->stopped, memory_order_relaxed)) {
+		r->result = error_set(&r->err, -ECANCELED, "the remote is being closed");
+		r->done(r);
+		return;
+	}
 	os->ops->submit(os, r);
 }
 
@@ -142,6 +148,11 @@ void object_store_counts(struct object_store *os, struct object_counts *out)
 	out->retried = os->retried;
 	out->throttled = os->throttled;
 	out->hedged = os->hedged;
+}
+
+void object_store_stop(struct object_store *os)
+{
+	atomic_store(&os->stopped, true);
 }
 
 void object_store_close(struct object_store *os)

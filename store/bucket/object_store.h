@@ -128,6 +128,7 @@ struct object_store {
 	bool has_clock; /* it refuses dates that are too old */
 	/* The bucket that was opened is not there any more: only opening it anew can help. */
 	_Atomic bool gone;
+	_Atomic bool stopped; /* object_store_stop */
 	/* Counted by the backend; read with object_store_counts. */
 	_Atomic uint64_t requests[OBJECT_OPS], bytes_in, bytes_out, failed, retried, throttled,
 		hedged;
@@ -141,6 +142,11 @@ void object_submit(struct object_store *os, struct object_request *r);
 /* Submit n requests and wait for all. `done` and `arg` are used by this. */
 void object_run(struct object_store *os, struct object_request *r, size_t n);
 void object_store_counts(struct object_store *os, struct object_counts *out);
+/*
+ * From now on requests end with -ECANCELED, also those under way, within a second or so: before who
+ * waits for them is to be waited for.
+ */
+void object_store_stop(struct object_store *os);
 /* NULL is accepted. */
 void object_store_close(struct object_store *os);
 DEFINE_CLEANUP(struct object_store *, object_store_close)

@@ -31,7 +31,7 @@ enum meta_kind {
 	META_CHECKPOINTING, /* SANDBOX: JSON */
 	META_PATCH,	    /* SNAPSHOT/ID: JSON */
 	META_REMOTE,	    /* NAME: JSON; store/share/remotes.h */
-	META_SHARED,	    /* UUID/to/ID, UUID/from/ID: an id; store/share/share_ids.h */
+	META_SHARED,	    /* UUID/to/ID and others: store/share/share_ids.h */
 	META_KIND_COUNT
 };
 

@@ -54,7 +54,7 @@ static int write_record(struct store *s, struct remote *r, const struct share_re
 	id_random(snap.id);
 	snap.name[0] = '\0';
 	/* Not what it was there: what this host has not built is not in its cache of images. */
-	strcpy(snap.source, "remote");
+	strcpy(snap.source, PULL_SOURCE);
 	snap.status = SNAPSHOT_READY;
 	snap.has_root = true;
 	snap.root = rec->root;

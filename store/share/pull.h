@@ -21,6 +21,8 @@
 #include "store/share/remotes.h"
 #include "store/store.h"
 
+#define PULL_SOURCE "remote" /* struct snapshot, source */
+
 struct pull_options {
 	/* Of the local snapshot. NULL: none; then it goes when it was not used for 30 days. */
 	const char *name;

@@ -256,13 +256,13 @@ static int make_record(struct push *x, struct share_record *rec)
 	return rc;
 }
 
-static int note_ids(struct push *x)
+static int note_ids(struct store *s, struct remote *r, const struct snapshot *snap,
+		    const struct share_id *id)
 {
 	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
-	int rc = b ? share_ids_put(x->s->kv, b, remote_uuid(x->r), x->snap->id, &x->i.intent.id)
-		   : -ENOMEM;
+	int rc = b ? share_ids_put(s->kv, b, remote_uuid(r), snap->id, id) : -ENOMEM;
 
-	return rc < 0 ? rc : kv_write(x->s->kv, b, KV_LOG);
+	return rc < 0 ? rc : kv_write(s->kv, b, KV_LOG);
 }
 
 /* One attempt, with an id of its own. -EAGAIN: again. */
@@ -281,7 +281,7 @@ static int push_once(struct push *x, struct share_record *rec, struct error *err
 	if (rc == 0)
 		rc = push_intent_decide(&x->i, rec, err);
 	if (rc == 0)
-		rc = note_ids(x);
+		rc = note_ids(x->s, x->r, x->snap, &x->i.intent.id);
 	return rc;
 }
 
@@ -304,6 +304,48 @@ static int find_pushed(struct store *s, struct remote *r, const struct snapshot 
 	if (rc == 0 || rc == -ENOENT) /* deleted there */
 		rc = share_ids_drop(s->kv, remote_uuid(r), snap->id, &id);
 	return rc;
+}
+
+/* ---- the same tree ---- */
+
+struct twin {
+	struct store *s;
+	const struct snapshot *snap;
+	struct share_id id;
+};
+
+static int is_twin(void *arg, const char *local, const struct share_id *remote)
+{
+	struct twin *t = arg;
+	struct snapshot s;
+	int rc;
+
+	if (snapshots_get(t->s->snapshots, local, &s, NULL) < 0)
+		return 0;
+	rc = s.has_root && digest_equal(&s.root, &t->snap->root) &&
+	     (s.config == t->snap->config || json_equal(s.config, t->snap->config));
+	if (rc)
+		t->id = *remote;
+	snapshot_fini(&s);
+	return rc;
+}
+
+/* Another snapshot of the same tree and config that is in the bucket is this one there, too. */
+static int find_twin(struct store *s, struct remote *r, const struct snapshot *snap,
+		     struct share_record *out, struct error *err)
+{
+	struct twin t = { .s = s, .snap = snap };
+	int rc = share_ids_each(s->kv, remote_uuid(r), is_twin, &t);
+
+	if (rc <= 0)
+		return rc;
+	rc = remote_read_record(r, &t.id, out, err);
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc;
+	if (out->state == SHARE_READY)
+		return (rc = note_ids(s, r, snap, &t.id)) < 0 ? rc : 1;
+	share_record_fini(out);
+	return 0;
 }
 
 static int push_new(struct store *s, struct remote *r, const struct snapshot *snap,
@@ -344,6 +386,8 @@ static int push_held(struct store *s, struct remote *r, const struct snapshot *s
 	struct share_record rec = { 0 };
 	int rc = find_pushed(s, r, snap, &rec, err);
 
+	if (rc == 0)
+		rc = find_twin(s, r, snap, &rec, err);
 	*out = (struct push_result){ .existed = rc == 1, .id = rec.id };
 	if (rc == 0)
 		rc = push_new(s, r, snap, p, &rec, out, err);

@@ -102,6 +102,7 @@ static int parse_member(struct remote_config *c, const char *member, const json_
 	return 0;
 }
 
+#define OPEN_TIMEOUT_MS 30000 /* who opens a remote learns soon that it is away */
 #define S3_URL "s3://"
 #define FILE_URL "file://"
 
@@ -225,10 +226,18 @@ static int open_s3(const struct remote_config *c, struct object_store **out, str
 
 static int read_format(struct remote *r, struct error *err)
 {
-	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
-	int rc = object_get(r->os, OBJECT_CONTROL, "format", SHARE_FORMAT_MAX, &text, NULL, err);
+	struct object_request q = { .op = OBJECT_GET,
+				    .priority = OBJECT_CONTROL,
+				    .key = "format",
+				    .max_len = SHARE_FORMAT_MAX,
+				    .timeout_ms = OPEN_TIMEOUT_MS };
+	int rc;
 
-	return rc < 0 ? rc : share_format_decode(text.data, text.len, &r->format, err);
+	object_run(r->os, &q, 1);
+	rc = q.result < 0 ? error_set(err, q.result, "%s", error_text(&q.err))
+			  : share_format_decode(q.data.data, q.data.len, &r->format, err);
+	object_request_fini(&q);
+	return rc;
 }
 
 /* Somebody else may do the same at this moment: the first one's counts. */

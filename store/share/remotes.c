@@ -148,6 +148,18 @@ static void close_remote(struct open_remote *o)
 	free(o);
 }
 
+void remotes_stop(struct remotes *rs)
+{
+	struct open_remote *o;
+
+	if (!rs)
+		return;
+	pthread_mutex_lock(&rs->lock);
+	LIST_FOREACH(o, &rs->list, link)
+	object_store_stop(remote_objects(o->r));
+	pthread_mutex_unlock(&rs->lock);
+}
+
 void remotes_close(struct remotes *rs)
 {
 	struct open_remote *o;

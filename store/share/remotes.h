@@ -19,6 +19,8 @@
 struct remotes;
 /* Borrows kv. A record that cannot be read fails when it is used. -EIO, -ENOMEM. */
 MUST_CHECK int remotes_open(struct kv *kv, struct remotes **out, struct error *err);
+/* The process ends: requests of those that are open end with -ECANCELED. NULL is accepted. */
+void remotes_stop(struct remotes *rs);
 /* Nobody has a remote of it any more. NULL is accepted. */
 void remotes_close(struct remotes *rs);
 DEFINE_CLEANUP(struct remotes *, remotes_close)

@@ -115,3 +115,68 @@ int share_ids_each(struct kv *kv, const char *uuid, share_ids_fn fn, void *arg)
 	e.skip = strlen(start);
 	return meta_each(kv, META_SHARED, start, each_one, &e);
 }
+
+/* ---- what was published ---- */
+
+#define NOTE_NAME_SIZE (SNAPSHOT_ID_SIZE + sizeof("/image/") + DIGEST_HEX_SIZE)
+
+static void note_name(const char *uuid, enum share_note kind, const char *subject,
+		      char out[NOTE_NAME_SIZE])
+{
+	snprintf(out, NOTE_NAME_SIZE, "%s/%s/%s", uuid, kind == SHARE_NOTE_NAME ? "name" : "image",
+		 subject);
+}
+
+int share_note_get(struct kv *kv, const char *uuid, enum share_note kind, const char *subject,
+		   char out[SHARE_NOTE_SIZE])
+{
+	char name[NOTE_NAME_SIZE];
+
+	note_name(uuid, kind, subject, name);
+	return get_text(kv, name, out, SHARE_NOTE_SIZE);
+}
+
+int share_note_put(struct kv *kv, const char *uuid, enum share_note kind, const char *subject,
+		   const char *value)
+{
+	char name[NOTE_NAME_SIZE];
+
+	note_name(uuid, kind, subject, name);
+	return meta_put(kv, META_SHARED, name, value, strlen(value), KV_LOG);
+}
+
+int share_note_drop(struct kv *kv, const char *uuid, enum share_note kind, const char *subject)
+{
+	char name[NOTE_NAME_SIZE];
+
+	note_name(uuid, kind, subject, name);
+	return meta_del(kv, META_SHARED, name, KV_LOG);
+}
+
+struct each_note {
+	size_t skip; /* bytes before the subject */
+	share_note_fn fn;
+	void *arg;
+};
+
+static int each_note(void *arg, const char *name, const void *value, size_t len)
+{
+	const struct each_note *e = arg;
+	char text[SHARE_NOTE_SIZE];
+
+	if (len >= sizeof(text))
+		return 0;
+	snprintf(text, sizeof(text), "%.*s", (int)len, (const char *)value);
+	return e->fn(e->arg, name + e->skip, text);
+}
+
+int share_note_each(struct kv *kv, const char *uuid, enum share_note kind, share_note_fn fn,
+		    void *arg)
+{
+	char start[NOTE_NAME_SIZE];
+	struct each_note e = { .fn = fn, .arg = arg };
+
+	note_name(uuid, kind, "", start);
+	e.skip = strlen(start);
+	return meta_each(kv, META_SHARED, start, each_note, &e);
+}

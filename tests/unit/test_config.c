@@ -256,8 +256,15 @@ static void hosts_and_roots_are_configured(void **state)
 	assert_non_null(c.socket_host_roots); /* none, not: no limit */
 	assert_int_equal(json_array_size(c.socket_host_roots), 0);
 	config_fini(&c);
+	write_file("{\"share\": \"main\", \"shareBuildTimeout\": 3}");
+	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path), 0);
+	assert_string_equal(c.share, "main");
+	assert_int_equal(c.share_build_timeout_s, 3);
+	config_fini(&c);
 	write_file("{}");
 	assert_int_equal(LOAD(&c, NULL, &err, "--config", file_path), 0);
+	assert_null(c.share);
+	assert_int_equal(c.share_build_timeout_s, 60);
 	assert_null(c.socket_host_roots);
 	config_fini(&c);
 }
@@ -324,6 +331,10 @@ static void bad_files_are_refused_with_the_reason(void **state)
 		{ "{\"allowedHosts\": \"a.example\"}", "an array" },
 		{ "{\"hostRoots\": [\"/srv\", \"srv\"]}", "hostRoots: [1]" },
 		{ "{\"socketHostRoots\": [1]}", "socketHostRoots: [0]" },
+		{ "{\"share\": \"a/b\"}", "share" },
+		{ "{\"share\": \"\"}", "share" },
+		{ "{\"shareBuildTimeout\": 0}", "shareBuildTimeout" },
+		{ "{\"shareBuildTimeout\": 3601}", "shareBuildTimeout" },
 		{ "{\"runtime\": \"\"}", "runtime" },
 		{ "{\"defaultTemplate\": \"\"}", "defaultTemplate" },
 		{ "{\"buildEnv\": {\"A\": 1}}", "\"A\"" },

@@ -1,0 +1,486 @@
+/*
+ * What there is to do is found by looking at all snapshots and image steps. That takes time in
+ * proportion to their number, so the thread rests 50 times as long as the last look took, and at
+ * least TICK_MS.
+ *
+ * Locks: `lock` guards what is said so, and is held for moments. `push_lock` is held during a
+ * push: only another push waits for it. It is taken before `lock`.
+ */
+#include "snapshotd/state/sharer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "snapshotd/state/json_record.h"
+#include "store/base/clock.h"
+#include "store/base/log.h"
+
+#define TICK_MS 1000
+#define REST 50 /* times as long as the work before */
+#define FIRST_ANSWER_MS 5000
+#define RETRY_MIN_MS 1000u
+#define RETRY_MAX_MS (5 * 60 * 1000u)
+#define PROBE_TIMEOUT_MS 10000
+#define SKIPPED_MAX 64 /* snapshots that cannot be pushed: damaged, say */
+
+struct item {
+	int64_t created_at_ms;
+	char local[SNAPSHOT_ID_SIZE];
+	char key[DIGEST_HEX_SIZE]; /* "": it is pushed for its name */
+};
+
+struct sharer {
+	struct sharer_options opt; /* opt.remote is owned */
+	pthread_t thread;
+	bool started, swept;
+	pthread_mutex_t push_lock;
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* of what lock guards */
+	_Atomic bool stopping;	/* written under lock */
+	/* guarded by lock: */
+	bool answered; /* it is known whether the bucket is away */
+	int64_t retry_ms;
+	unsigned backoff_ms;
+	struct sharer_stats stats;
+	/* The thread's own, a ring: */
+	char skipped[SKIPPED_MAX][SNAPSHOT_ID_SIZE];
+	unsigned n_skipped;
+};
+
+const char *sharer_remote(const struct sharer *sh)
+{
+	return sh->opt.remote;
+}
+
+unsigned sharer_beat_ms(const struct sharer *sh)
+{
+	return sh->opt.beat_ms;
+}
+
+static bool is_stopping(void *arg)
+{
+	struct sharer *sh = arg;
+
+	return atomic_load(&sh->stopping);
+}
+
+/* ---- whether the bucket is there ---- */
+
+/* What says something of the snapshot, not of the bucket. */
+static bool is_of_snapshot(int rc)
+{
+	return rc == -ENOENT || rc == -EINVAL || rc == -ENODATA || rc == -EBADMSG || rc == -EFBIG ||
+	       rc == -EEXIST || rc == -EROFS || rc == -ECANCELED || rc == -ECHILD;
+}
+
+static void set_away(struct sharer *sh, const char *why)
+{
+	bool news;
+
+	pthread_mutex_lock(&sh->lock);
+	news = !sh->stats.away || !sh->answered;
+	sh->stats.away = sh->answered = true;
+	snprintf(sh->stats.why, sizeof(sh->stats.why), "%s", why);
+	sh->backoff_ms = news ? RETRY_MIN_MS : MIN(sh->backoff_ms * 2, RETRY_MAX_MS);
+	sh->retry_ms = monotonic_ms() + sh->backoff_ms;
+	pthread_cond_broadcast(&sh->changed);
+	pthread_mutex_unlock(&sh->lock);
+	if (news && !is_stopping(sh))
+		log_warn("nothing is shared through remote %s for now: %s", sh->opt.remote, why);
+}
+
+static void set_there(struct sharer *sh)
+{
+	bool news;
+
+	pthread_mutex_lock(&sh->lock);
+	news = sh->stats.away;
+	sh->stats.away = false;
+	sh->answered = true;
+	pthread_cond_broadcast(&sh->changed);
+	pthread_mutex_unlock(&sh->lock);
+	if (news)
+		log_info("remote %s answers again", sh->opt.remote);
+}
+
+void sharer_failed(struct sharer *sh, int rc, const struct error *err)
+{
+	if (rc < 0 && !is_of_snapshot(rc))
+		set_away(sh, error_text(err));
+}
+
+int sharer_get(struct sharer *sh, struct remote **out, struct error *err)
+{
+	struct timespec until = monotonic_after_ms(FIRST_ANSWER_MS);
+	char why[sizeof(sh->stats.why)] = "it has not answered yet";
+	bool away;
+	int rc;
+
+	pthread_mutex_lock(&sh->lock);
+	while (!sh->answered && !is_stopping(sh) &&
+	       pthread_cond_timedwait(&sh->changed, &sh->lock, &until) == 0)
+		;
+	away = !sh->answered || sh->stats.away;
+	if (sh->answered)
+		memcpy(why, sh->stats.why, sizeof(why));
+	pthread_mutex_unlock(&sh->lock);
+	if (away)
+		return error_set(err, -EAGAIN, "remote %s is away: %s", sh->opt.remote, why);
+	rc = remotes_get(sh->opt.remotes, sh->opt.remote, out, err); /* it is open */
+	if (rc < 0)
+		set_away(sh, error_text(err));
+	return rc < 0 ? -EAGAIN : 0;
+}
+
+/* A small request, to know that it answers. */
+static int probe(struct remote *r, struct error *err)
+{
+	struct object_request q = { .op = OBJECT_LIST,
+				    .priority = OBJECT_CONTROL,
+				    .key = "format",
+				    .max_keys = 1,
+				    .timeout_ms = PROBE_TIMEOUT_MS };
+	int rc;
+
+	object_run(remote_objects(r), &q, 1);
+	rc = q.result < 0 ? error_set(err, q.result, "%s", error_text(&q.err)) : 0;
+	object_request_fini(&q);
+	return rc;
+}
+
+/* ---- what is to be done ---- */
+
+struct look {
+	struct sharer *sh;
+	const char *uuid;
+	struct buf items;
+};
+
+static bool is_skipped(const struct sharer *sh, const char *local)
+{
+	for (unsigned i = 0; i < MIN(sh->n_skipped, (unsigned)SKIPPED_MAX); i++)
+		if (strcmp(sh->skipped[i], local) == 0)
+			return true;
+	return false;
+}
+
+static int add_item(struct look *l, const struct snapshot *s, const char *key)
+{
+	struct item it = { .created_at_ms = s->created_at_ms };
+
+	if (is_skipped(l->sh, s->id))
+		return 0;
+	memcpy(it.local, s->id, sizeof(it.local));
+	snprintf(it.key, sizeof(it.key), "%s", key);
+	return buf_append(&l->items, &it, sizeof(it));
+}
+
+static int look_at_snapshot(void *arg, const struct snapshot *s)
+{
+	struct look *l = arg;
+	int rc = is_stopping(l->sh) ? -ECANCELED : publish_wants(l->sh->opt.store, l->uuid, s);
+
+	return rc == 1 ? add_item(l, s, "") : rc;
+}
+
+static int look_at_step(void *arg, const char *key, const json_t *j)
+{
+	const char *local = json_record_text(j, "snapshot");
+	struct look *l = arg;
+	struct snapshot s;
+	int rc = publish_wants_image(l->sh->opt.store, l->uuid, key, local);
+
+	if (rc != 1 || snapshots_get(l->sh->opt.store->snapshots, local, &s, NULL) < 0)
+		return MIN(rc, 0);
+	rc = s.status == SNAPSHOT_READY ? add_item(l, &s, key) : 0;
+	snapshot_fini(&s);
+	return rc;
+}
+
+/* The oldest first: what comes later often shares with it. */
+static int by_age(const void *a, const void *b)
+{
+	const struct item *x = a, *y = b;
+
+	return x->created_at_ms < y->created_at_ms ? -1 : x->created_at_ms > y->created_at_ms;
+}
+
+static int find_work(struct look *l, struct error *err)
+{
+	struct store *s = l->sh->opt.store;
+	int rc = 0;
+
+	if (!l->sh->swept)
+		rc = publish_sweep(s, l->uuid);
+	l->sh->swept = rc >= 0;
+	if (rc >= 0)
+		rc = json_record_each(s->kv, META_IMAGE_STEP, look_at_step, l);
+	if (rc >= 0)
+		rc = snapshots_each(s->snapshots, look_at_snapshot, l, err);
+	if (rc < 0)
+		return error_set_errno(err, rc, "look for snapshots to share");
+	if (l->items.len)
+		qsort(l->items.data, l->items.len / sizeof(struct item), sizeof(struct item),
+		      by_age);
+	return 0;
+}
+
+/* ---- doing it ---- */
+
+static void note_push(struct sharer *sh, int rc, const struct push_result *res)
+{
+	metrics_work(sh->opt.metrics, METRICS_PUSH, rc < 0);
+	pthread_mutex_lock(&sh->lock);
+	sh->stats.now[0] = '\0';
+	sh->stats.bytes += res->bytes;
+	sh->stats.published += rc >= 0;
+	sh->stats.failed += rc < 0;
+	pthread_mutex_unlock(&sh->lock);
+}
+
+static void begin_push(struct sharer *sh, const char *local)
+{
+	pthread_mutex_lock(&sh->lock);
+	snprintf(sh->stats.now, sizeof(sh->stats.now), "%s", local);
+	pthread_mutex_unlock(&sh->lock);
+}
+
+/* The caller has push_lock. */
+static int publish_image_locked(struct sharer *sh, struct remote *r, const char *key,
+				const char *local, bool replace, struct share_record *out_won,
+				struct error *err)
+{
+	struct progress p = { .cancelled = is_stopping, .arg = sh };
+	struct push_result res = { 0 };
+	int rc;
+
+	begin_push(sh, local);
+	rc = publish_image(sh->opt.store, r, key, local, replace, &p, &res, out_won, err);
+	note_push(sh, rc, &res);
+	return rc;
+}
+
+int sharer_publish_image(struct sharer *sh, const char *key, const char *local, bool replace,
+			 struct share_record *out_won, struct error *err)
+{
+	struct remote *r;
+	int rc = sharer_get(sh, &r, err);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&sh->push_lock);
+	rc = publish_image_locked(sh, r, key, local, replace, out_won, err);
+	pthread_mutex_unlock(&sh->push_lock);
+	remotes_release(sh->opt.remotes, r);
+	sharer_failed(sh, rc, err);
+	return rc;
+}
+
+static int publish_name_locked(struct sharer *sh, struct remote *r, const char *local,
+			       struct error *err)
+{
+	struct progress p = { .cancelled = is_stopping, .arg = sh };
+	struct push_result res = { 0 };
+	bool taken = false;
+	int rc;
+
+	begin_push(sh, local);
+	rc = publish_snapshot(sh->opt.store, r, local, &p, &res, &taken, err);
+	note_push(sh, rc, &res);
+	if (taken)
+		log_warn("snapshot %s is in remote %s without its name, which stands for another "
+			 "host's there",
+			 local, sh->opt.remote);
+	return rc;
+}
+
+/* 0 also where this one cannot be pushed. */
+static int publish_item(struct sharer *sh, struct remote *r, const struct item *it,
+			struct error *err)
+{
+	struct share_record won;
+	int rc;
+
+	pthread_mutex_lock(&sh->push_lock);
+	rc = it->key[0] ? publish_image_locked(sh, r, it->key, it->local, false, &won, err)
+			: publish_name_locked(sh, r, it->local, err);
+	pthread_mutex_unlock(&sh->push_lock);
+	if (rc == 1)
+		share_record_fini(&won);
+	if (rc >= 0 || rc == -ENOENT) /* deleted meanwhile */
+		return 0;
+	if (!is_of_snapshot(rc) || rc == -ECANCELED)
+		return rc;
+	log_warn("snapshot %s is not shared: %s", it->local, error_text(err));
+	memcpy(sh->skipped[sh->n_skipped++ % SKIPPED_MAX], it->local, SNAPSHOT_ID_SIZE);
+	return 0;
+}
+
+static void set_queue(struct sharer *sh, size_t n)
+{
+	pthread_mutex_lock(&sh->lock);
+	sh->stats.queue = n;
+	pthread_mutex_unlock(&sh->lock);
+}
+
+static int publish_all(struct sharer *sh, const struct item *it, size_t n, struct error *err)
+{
+	struct remote *r;
+	int rc = remotes_get(sh->opt.remotes, sh->opt.remote, &r, err);
+
+	if (rc < 0)
+		return rc;
+	if (remote_writable(r, NULL) < 0) /* images can be found there, that is all */
+		n = 0;
+	for (size_t i = 0; i < n && rc == 0 && !is_stopping(sh); i++) {
+		set_queue(sh, n - i);
+		rc = publish_item(sh, r, &it[i], err);
+		if (rc == 0)
+			set_queue(sh, n - i - 1);
+	}
+	remotes_release(sh->opt.remotes, r);
+	return rc;
+}
+
+/* One look, and what that shows. No request if there is nothing to do. */
+static int work(struct sharer *sh, int64_t *out_look_ms, struct error *err)
+{
+	char uuid[SNAPSHOT_ID_SIZE];
+	struct look l = { .sh = sh, .uuid = uuid };
+	int64_t from = monotonic_ms();
+	int rc;
+
+	remotes_bucket(sh->opt.remotes, sh->opt.remote, uuid);
+	if (!uuid[0])
+		return error_set(err, -ENOENT, "there is no remote of that name");
+	rc = find_work(&l, err);
+	*out_look_ms = monotonic_ms() - from;
+	if (rc == 0 && l.items.len)
+		rc = publish_all(sh, (const struct item *)l.items.data,
+				 l.items.len / sizeof(struct item), err);
+	buf_fini(&l.items);
+	return rc;
+}
+
+/* ---- the thread ---- */
+
+/* So long. False once it is to end. */
+static bool rest(struct sharer *sh, int64_t ms)
+{
+	struct timespec until = monotonic_after_ms(ms);
+
+	pthread_mutex_lock(&sh->lock);
+	while (!is_stopping(sh) && pthread_cond_timedwait(&sh->changed, &sh->lock, &until) == 0)
+		;
+	pthread_mutex_unlock(&sh->lock);
+	return !is_stopping(sh);
+}
+
+static bool is_there(struct sharer *sh)
+{
+	bool there;
+
+	pthread_mutex_lock(&sh->lock);
+	there = sh->answered && !sh->stats.away;
+	pthread_mutex_unlock(&sh->lock);
+	return there;
+}
+
+static bool may_try(struct sharer *sh)
+{
+	bool may;
+
+	pthread_mutex_lock(&sh->lock);
+	may = monotonic_ms() >= sh->retry_ms;
+	pthread_mutex_unlock(&sh->lock);
+	return may;
+}
+
+/* Whether it answers, as far as that is known. */
+static bool find_remote(struct sharer *sh)
+{
+	struct error err = ERROR_INIT;
+	struct remote *r;
+	int rc;
+
+	if (is_there(sh))
+		return true;
+	if (!may_try(sh))
+		return false;
+	rc = remotes_get(sh->opt.remotes, sh->opt.remote, &r, &err);
+	if (rc == 0) {
+		rc = probe(r, &err);
+		remotes_release(sh->opt.remotes, r);
+	}
+	if (rc == 0)
+		set_there(sh);
+	else
+		set_away(sh, error_text(&err));
+	return rc == 0;
+}
+
+static void *worker(void *arg)
+{
+	struct error err = ERROR_INIT;
+	struct sharer *sh = arg;
+	int64_t look_ms = 0;
+
+	pthread_setname_np(pthread_self(), "varve-share");
+	do {
+		if (find_remote(sh) && work(sh, &look_ms, &err) < 0 && !is_stopping(sh))
+			set_away(sh, error_text(&err));
+	} while (rest(sh, MAX(look_ms * REST, (int64_t)TICK_MS)));
+	return NULL;
+}
+
+int sharer_open(const struct sharer_options *opt, struct sharer **out, struct error *err)
+{
+	struct sharer *sh = calloc(1, sizeof(*sh));
+	int rc;
+
+	if (!sh)
+		return error_set(err, -ENOMEM, "out of memory");
+	sh->opt = *opt;
+	pthread_mutex_init(&sh->lock, NULL);
+	pthread_mutex_init(&sh->push_lock, NULL);
+	cond_init_monotonic(&sh->changed);
+	atomic_init(&sh->stopping, false);
+	sh->opt.remote = strdup(opt->remote);
+	rc = sh->opt.remote ? -pthread_create(&sh->thread, NULL, worker, sh) : -ENOMEM;
+	if (rc < 0) {
+		sharer_close(sh);
+		return error_set_errno(err, rc, "cannot start the thread that shares snapshots");
+	}
+	sh->started = true;
+	*out = sh;
+	return 0;
+}
+
+void sharer_close(struct sharer *sh)
+{
+	if (!sh)
+		return;
+	pthread_mutex_lock(&sh->lock);
+	atomic_store(&sh->stopping, true);
+	pthread_cond_broadcast(&sh->changed);
+	pthread_mutex_unlock(&sh->lock);
+	if (sh->started)
+		pthread_join(sh->thread, NULL);
+	pthread_cond_destroy(&sh->changed);
+	pthread_mutex_destroy(&sh->push_lock);
+	pthread_mutex_destroy(&sh->lock);
+	free((char *)sh->opt.remote);
+	free(sh);
+}
+
+void sharer_stats(struct sharer *sh, struct sharer_stats *out)
+{
+	pthread_mutex_lock(&sh->lock);
+	*out = sh->stats;
+	pthread_mutex_unlock(&sh->lock);
+}

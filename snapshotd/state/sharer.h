@@ -1,0 +1,64 @@
+/*
+ * sharer.h - the daemon's part in what all hosts share ("share" in the config): a thread that
+ * publishes (store/share/publish.h) named snapshots and images of builds in the background, and
+ * what builds ask the bucket.
+ *
+ * The queue is not written down: it is what the store has and its notes do not say to be there. So
+ * it outlives a restart, and what is deleted meanwhile leaves it. One push runs at a time. While
+ * the bucket is away, all of it waits, and is tried again after 1 s to 5 min.
+ */
+#ifndef VARVE_SNAPSHOTD_SHARER_H
+#define VARVE_SNAPSHOTD_SHARER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "snapshotd/state/metrics.h"
+#include "store/base/error.h"
+#include "store/base/macros.h"
+#include "store/share/publish.h"
+#include "store/share/remotes.h"
+#include "store/store.h"
+
+struct sharer_options {
+	struct store *store; /* borrowed, as the next */
+	struct remotes *remotes;
+	struct metrics *metrics;
+	const char *remote; /* its name; copied */
+	unsigned beat_ms;   /* of a build's claim (claim.h); 0: the default */
+};
+
+struct sharer;
+/* Starts the thread. */
+MUST_CHECK int sharer_open(const struct sharer_options *opt, struct sharer **out,
+			   struct error *err);
+/* Ends what it does, after remotes_stop soon. NULL is accepted. */
+void sharer_close(struct sharer *sh);
+
+const char *sharer_remote(const struct sharer *sh); /* its name */
+unsigned sharer_beat_ms(const struct sharer *sh);
+
+/*
+ * The remote, if it answers: remotes_release. Else -EAGAIN and why, soon; but just after the start
+ * it waits some seconds for the first answer.
+ */
+MUST_CHECK int sharer_get(struct sharer *sh, struct remote **out, struct error *err);
+/* A request to it has failed so: if that means that it is away, sharer_get says so for a while. */
+void sharer_failed(struct sharer *sh, int rc, const struct error *err);
+
+/* publish_image, now. Waits for the push that is under way. */
+MUST_CHECK int sharer_publish_image(struct sharer *sh, const char *key, const char *local,
+				    bool replace, struct share_record *out_won, struct error *err);
+
+struct sharer_stats {
+	bool away;		    /* the bucket */
+	char why[200];		    /* it is */
+	size_t queue;		    /* snapshots and images that are to be published */
+	char now[SNAPSHOT_ID_SIZE]; /* what is being pushed, or "" */
+	uint64_t published, failed; /* since the start */
+	uint64_t bytes;		    /* uploaded for it */
+};
+void sharer_stats(struct sharer *sh, struct sharer_stats *out);
+
+#endif
