@@ -70,10 +70,13 @@ int api_remote_show(struct api_call *c, struct error *err)
 
 int api_remote_delete(struct api_call *c, struct error *err)
 {
-	int rc = api_query(c, err, NULL);
+	bool force = false;
+	int rc = api_query(c, err, "force", NULL);
 
 	if (rc == 0)
-		rc = remotes_remove(c->api->remotes, api_capture(c, 0), err);
+		rc = query_bool(&c->query, "force", &force, err);
+	if (rc == 0)
+		rc = remotes_remove(c->api->remotes, api_capture(c, 0), force, err);
 	return rc < 0 ? rc : api_no_content(c);
 }
 
@@ -153,7 +156,7 @@ static int refuse_liars(struct api_call *c, const struct remote_config *config, 
 		rc = error_set(err, -EINVAL, "the service cannot be used: %s: %s", failed->name,
 			       failed->text);
 	}
-	if (rc < 0 && remotes_remove(c->api->remotes, config->name, NULL) < 0)
+	if (rc < 0 && remotes_remove(c->api->remotes, config->name, true, NULL) < 0)
 		log_warn("remote %s stays, although it cannot be used", config->name);
 	return rc;
 }

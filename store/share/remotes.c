@@ -14,6 +14,7 @@
 
 #include "store/base/buf.h"
 #include "store/kv/meta.h"
+#include "store/share/lazy_index.h"
 
 struct open_remote {
 	LIST_ENTRY(open_remote) link;
@@ -33,6 +34,7 @@ struct seen {
 struct remotes {
 	struct kv *kv;
 	struct lazy_index *index; /* borrowed; or NULL */
+	pthread_mutex_t records;  /* held while they are written; before lock */
 	pthread_mutex_t lock;
 	LIST_HEAD(, open_remote) list; /* guarded by lock; those in use too, listed or not */
 	struct seen seen[REMOTES_MAX]; /* guarded by lock */
@@ -171,6 +173,7 @@ void remotes_close(struct remotes *rs)
 		close_remote(o);
 	}
 	pthread_mutex_destroy(&rs->lock);
+	pthread_mutex_destroy(&rs->records);
 	free(rs);
 }
 
@@ -244,6 +247,7 @@ int remotes_open(struct kv *kv, struct remotes **out, struct error *err)
 		return error_set(err, -ENOMEM, "out of memory");
 	rs->kv = kv;
 	pthread_mutex_init(&rs->lock, NULL);
+	pthread_mutex_init(&rs->records, NULL);
 	LIST_INIT(&rs->list);
 	rc = meta_each(kv, META_REMOTE, "", load_seen, rs);
 	if (rc < 0)
@@ -282,8 +286,13 @@ int remotes_add(struct remotes *rs, const struct remote_config *c, struct error 
 		return error_set(err, -EEXIST, "there is a remote \"%s\" already", c->name);
 	if (rc == 0)
 		rc = remote_open(c, true, &r, err);
+	if (rc < 0)
+		return rc;
 	/* It works; whoever needs it opens it. */
-	return rc < 0 ? rc : write_config(rs, c, remote_uuid(r), err);
+	pthread_mutex_lock(&rs->records);
+	rc = write_config(rs, c, remote_uuid(r), err);
+	pthread_mutex_unlock(&rs->records);
+	return rc;
 }
 
 static bool same_text(const char *a, const char *b)
@@ -295,8 +304,10 @@ int remotes_set(struct remotes *rs, const struct remote_config *c, struct error 
 {
 	char bucket[SNAPSHOT_ID_SIZE] = "";
 	struct remote_config old;
-	int rc = remotes_config(rs, c->name, &old, NULL);
+	int rc;
 
+	pthread_mutex_lock(&rs->records);
+	rc = remotes_config(rs, c->name, &old, NULL);
 	if (rc == 0) {
 		if (same_text(old.url, c->url) && same_text(old.endpoint, c->endpoint))
 			remotes_bucket(rs, c->name, bucket);
@@ -304,10 +315,39 @@ int remotes_set(struct remotes *rs, const struct remote_config *c, struct error 
 	}
 	rc = write_config(rs, c, bucket, err);
 	remotes_reopen(rs, c->name);
+	pthread_mutex_unlock(&rs->records);
 	return rc;
 }
 
-int remotes_remove(struct remotes *rs, const char *name, struct error *err)
+/* How many remotes are that bucket. */
+static unsigned count_seen(struct remotes *rs, const char *bucket)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&rs->lock);
+	for (size_t i = 0; i < rs->n_seen; i++)
+		n += strcmp(rs->seen[i].bucket, bucket) == 0;
+	pthread_mutex_unlock(&rs->lock);
+	return n;
+}
+
+/* -EBUSY: snapshots of this store need it. */
+static int check_unneeded(struct remotes *rs, const char *name, struct error *err)
+{
+	char bucket[SNAPSHOT_ID_SIZE];
+
+	remotes_bucket(rs, name, bucket);
+	if (!*bucket || !rs->index || lazy_index_count(rs->index, bucket) == 0 ||
+	    count_seen(rs, bucket) > 1)
+		return 0;
+	return error_set(
+		err, -EBUSY,
+		"parts of snapshots may be in remote %s alone: pull these snapshots whole "
+		"or remove them, and collect (varve gc); or force it, and lose these parts",
+		name);
+}
+
+static int remove_locked(struct remotes *rs, const char *name, struct error *err)
 {
 	struct remote_config c;
 	int rc = remotes_config(rs, name, &c, err);
@@ -322,6 +362,17 @@ int remotes_remove(struct remotes *rs, const char *name, struct error *err)
 	remotes_reopen(rs, name);
 	forget_seen(rs, name);
 	return 0;
+}
+
+int remotes_remove(struct remotes *rs, const char *name, bool force, struct error *err)
+{
+	int rc = force ? 0 : check_unneeded(rs, name, err);
+
+	pthread_mutex_lock(&rs->records);
+	if (rc == 0)
+		rc = remove_locked(rs, name, err);
+	pthread_mutex_unlock(&rs->records);
+	return rc;
 }
 
 static int add_name(void *arg, const char *name, const void *value, size_t len)
@@ -424,8 +475,45 @@ static struct remote *use_new(struct remotes *rs, struct open_remote *new)
 	return o->r;
 }
 
-/* And write down which bucket it is. */
-static int open_new(struct remotes *rs, const struct remote_config *c, struct open_remote **out,
+/* Whether the remote is still configured so; the caller has `records`. */
+static int check_unchanged(struct remotes *rs, const struct remote_config *c, struct error *err)
+{
+	struct remote_config now;
+	int rc = remotes_config(rs, c->name, &now, err);
+
+	if (rc < 0)
+		return rc;
+	json_t *was = remote_config_json(c), *is = remote_config_json(&now);
+
+	if (!was || !is)
+		rc = -ENOMEM;
+	else if (!json_equal(was, is))
+		rc = error_set(err, -EIO, "remote %s was changed meanwhile: try again", c->name);
+	json_decref(was);
+	json_decref(is);
+	remote_config_fini(&now);
+	return rc;
+}
+
+/* Write down which bucket it is, and put it into the list: unless it was removed meanwhile. */
+static int list_new(struct remotes *rs, const struct remote_config *c, struct open_remote *new,
+		    struct remote **out, struct error *err)
+{
+	char bucket[SNAPSHOT_ID_SIZE];
+	int rc;
+
+	pthread_mutex_lock(&rs->records);
+	rc = check_unchanged(rs, c, err);
+	remotes_bucket(rs, c->name, bucket);
+	if (rc == 0 && strcmp(bucket, remote_uuid(new->r)) != 0)
+		rc = write_config(rs, c, remote_uuid(new->r), err);
+	if (rc == 0)
+		*out = use_new(rs, new);
+	pthread_mutex_unlock(&rs->records);
+	return rc;
+}
+
+static int open_new(struct remotes *rs, const struct remote_config *c, struct remote **out,
 		    struct error *err)
 {
 	struct open_remote *new = calloc(1, sizeof(*new));
@@ -436,8 +524,10 @@ static int open_new(struct remotes *rs, const struct remote_config *c, struct op
 	rc = new ? remote_open(c, !bucket[0], &new->r, err) : -ENOMEM;
 	if (rc == -ENOENT)
 		rc = -EIO; /* the remote is known: its bucket is not there */
-	if (rc == 0 && strcmp(bucket, remote_uuid(new->r)) != 0) {
-		rc = write_config(rs, c, remote_uuid(new->r), err);
+	if (rc == 0) {
+		snprintf(new->name, sizeof(new->name), "%s", c->name);
+		new->listed = true;
+		rc = list_new(rs, c, new, out, err);
 		if (rc < 0)
 			remote_close(new->r);
 	}
@@ -445,17 +535,12 @@ static int open_new(struct remotes *rs, const struct remote_config *c, struct op
 		free(new);
 		if (err)
 			err->code = rc;
-		return rc;
 	}
-	snprintf(new->name, sizeof(new->name), "%s", c->name);
-	new->listed = true;
-	*out = new;
-	return 0;
+	return rc;
 }
 
 int remotes_get(struct remotes *rs, const char *name, struct remote **out, struct error *err)
 {
-	struct open_remote *new;
 	struct remote_config c;
 	int rc;
 
@@ -463,11 +548,8 @@ int remotes_get(struct remotes *rs, const char *name, struct remote **out, struc
 	if (rc < 0)
 		return rc;
 	*out = use_open(rs, name);
-	if (!*out) {
-		rc = open_new(rs, &c, &new, err);
-		if (rc == 0)
-			*out = use_new(rs, new);
-	}
+	if (!*out)
+		rc = open_new(rs, &c, out, err);
 	remote_config_fini(&c);
 	return rc;
 }
@@ -486,50 +568,6 @@ void remotes_release(struct remotes *rs, struct remote *r)
 	unused = drop_unused_locked(rs, o);
 	pthread_mutex_unlock(&rs->lock);
 	close_remote(unused);
-}
-
-/* ---- by uuid ---- */
-
-struct wanted {
-	struct remotes *rs;
-	const char *uuid;
-	struct remote *found;
-	struct error *err; /* why the last one could not be asked */
-};
-
-/* A remote that is that bucket, or was never open: then it may be. */
-static int try_remote(void *arg, const struct remote_config *c)
-{
-	struct wanted *w = arg;
-	char bucket[SNAPSHOT_ID_SIZE];
-	struct remote *r;
-
-	remotes_bucket(w->rs, c->name, bucket);
-	if (bucket[0] && strcmp(bucket, w->uuid) != 0)
-		return 0;
-	if (remotes_get(w->rs, c->name, &r, w->err) < 0)
-		return 0;
-	if (strcmp(remote_uuid(r), w->uuid) == 0) {
-		w->found = r;
-		return 1;
-	}
-	remotes_release(w->rs, r);
-	return 0;
-}
-
-int remotes_get_uuid(struct remotes *rs, const char *uuid, struct remote **out, struct error *err)
-{
-	struct error why = ERROR_INIT;
-	struct wanted w = { .rs = rs, .uuid = uuid, .err = &why };
-	int rc = remotes_each(rs, try_remote, &w, err);
-
-	if (rc < 0)
-		return rc;
-	if (!w.found)
-		return error_set(err, -ENOENT, "no remote is the bucket %s%s%s", uuid,
-				 why.msg[0] ? ": " : "", why.msg);
-	*out = w.found;
-	return 0;
 }
 
 void remotes_set_index(struct remotes *rs, struct lazy_index *ix)

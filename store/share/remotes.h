@@ -32,8 +32,11 @@ DEFINE_CLEANUP(struct remotes *, remotes_close)
 MUST_CHECK int remotes_add(struct remotes *rs, const struct remote_config *c, struct error *err);
 /* Write it without opening, also over another of that name. */
 MUST_CHECK int remotes_set(struct remotes *rs, const struct remote_config *c, struct error *err);
-/* -ENOENT. Who uses it at the moment goes on. Nothing in the bucket changes. */
-MUST_CHECK int remotes_remove(struct remotes *rs, const char *name, struct error *err);
+/*
+ * -ENOENT. Who uses it at the moment goes on. Nothing in the bucket changes. Unless `force`, -EBUSY
+ * while the index has containers of its bucket, and no other remote is that.
+ */
+MUST_CHECK int remotes_remove(struct remotes *rs, const char *name, bool force, struct error *err);
 
 /* *out: remote_config_fini. -ENOENT, with the remotes that there are. */
 MUST_CHECK int remotes_config(struct remotes *rs, const char *name, struct remote_config *out,

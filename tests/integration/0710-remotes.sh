@@ -231,7 +231,7 @@ answers 'nor is anything removed there' 403 read-only DELETE /api/remotes/ro/sna
 ok 'but it gives' varve pull ro:work.2_A-z --name given
 answers 'its check says so' 200 '"usable":true' POST '/api/remotes/ro/check?rounds=1'
 mv "$BUCKET" "$T/elsewhere" && mkdir "$BUCKET"
-varve remote rm main && varve remote rm ro
+varve remote rm main && varve remote rm ro --force
 answers 'an empty directory is no read-only bucket' 400 'no snapshots are kept' POST /api/remotes \
 	"{\"name\":\"ro\",\"url\":\"file://$BUCKET\",\"readOnly\":true}"
 ok 'a remote that was removed can be added' varve remote add main "file://$T/elsewhere"

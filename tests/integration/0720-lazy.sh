@@ -79,6 +79,8 @@ mv "$BUCKET/away" "$BUCKET/pack"
 ok 'with the bucket back, it can' cmp "$T/mnt/dir/f40" "$T/src/dir/f40"
 ok 'through the fork, too' cmp "$T/mnt3/dir/f41" "$T/src/dir/f41"
 
+like 'its remote stays while it is needed' "$(varve remote rm main 2>&1)" 'parts of snapshots may be in remote main alone'
+
 # --- completing ---
 ok 'a pull completes it' varve pull main:base
 is 'nothing of it is far' "$(far base)" 0
@@ -94,6 +96,7 @@ for d in mnt mnt3; do
 done
 for s in $(varve --json snapshots | jq -r '.[].id'); do varve rm "$s" >/dev/null; done
 ok 'a collection forgets where it was' eval 'varve gc && [ "$(find "$STATE/remote" -type f | wc -l)" = 0 ]'
+ok 'then the remote can be removed' varve remote rm main
 end_a
 daemon_ended_well
 done_testing

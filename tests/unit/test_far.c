@@ -123,7 +123,7 @@ static void without_its_remote_a_read_fails(void **state)
 	pull_lazily(l, "base");
 	assert_int_equal(read_file(l, "base", "base", 0), 0);
 	assert_int_equal(remotes_config(l->rs, "main", &c, NULL), 0);
-	assert_int_equal(remotes_remove(l->rs, "main", NULL), 0);
+	assert_int_equal(remotes_remove(l->rs, "main", true, NULL), 0);
 	lazy_restart(l);
 	log_set_level(LOG_ERROR);
 	assert_int_equal(read_file(l, "base", "base", 0), 0); /* it is here */

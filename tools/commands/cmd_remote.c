@@ -21,6 +21,7 @@ const struct option_spec options_remote[] = {
 	{ 0, "proxy", "URL", "add: an HTTP cache that reads go through" },
 	{ 0, "ca-file", "FILE", "add: certificates to check the service's with" },
 	{ 0, "credentials", "HOW", "add: env, file:PATH, process:COMMAND or metadata" },
+	{ 0, "force", NULL, "rm: also while parts of snapshots may be there alone" },
 	{ 0 },
 };
 
@@ -123,7 +124,9 @@ static int remote_check(struct cli *cli, const struct args *args, struct error *
 
 static int remote_rm(struct cli *cli, const struct args *args, struct error *err)
 {
-	return cli_call(cli, "DELETE", "/api/remotes/%s", args->words[1], NULL, NULL, err);
+	return cli_call(cli, "DELETE",
+			args_has(args, "force") ? "/api/remotes/%s?force=true" : "/api/remotes/%s",
+			args->words[1], NULL, NULL, err);
 }
 
 static const struct verb {
@@ -149,10 +152,14 @@ int cmd_remote(struct cli *cli, const struct args *args, struct error *err)
 					 verbs[i].words == 3   ? "NAME URL"
 					 : verbs[i].words == 2 ? "NAME"
 							       : "nothing");
-		if (args->option_count && verbs[i].run != remote_add)
-			for (const struct option_spec *s = options_remote; s->name; s++)
-				if (args_has(args, s->name))
-					return cli_usage(err, "--%s goes with remote add", s->name);
+		for (const struct option_spec *s = options_remote; s->name; s++) {
+			bool is_rm = strcmp(s->name, "force") == 0;
+
+			if (args_has(args, s->name) &&
+			    verbs[i].run != (is_rm ? remote_rm : remote_add))
+				return cli_usage(err, "--%s goes with remote %s", s->name,
+						 is_rm ? "rm" : "add");
+		}
 		return verbs[i].run(cli, args, err);
 	}
 	return cli_usage(err, "'%s' is none of add, ls, check and rm", word);
