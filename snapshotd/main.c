@@ -111,6 +111,15 @@ static int open_remotes(struct daemon_parts *d, struct error *err)
 	return rc;
 }
 
+/* Tests have no half a minute. */
+static unsigned trace_ms(void)
+{
+	const char *text = getenv("VARVE_TRACE_MS");
+	unsigned long ms = text ? strtoul(text, NULL, 10) : 0;
+
+	return ms && ms <= PREFETCH_TRACE_MS ? (unsigned)ms : PREFETCH_TRACE_MS;
+}
+
 /* What reads chunks from buckets: before anybody reads. */
 static int open_far(struct daemon_parts *d, struct error *err)
 {
@@ -121,8 +130,13 @@ static int open_far(struct daemon_parts *d, struct error *err)
 	d->api.far = far_new(d->index, d->api.remotes);
 	if (!d->api.far)
 		return error_set(err, -ENOMEM, "out of memory");
+	rc = prefetch_new(d->api.store, d->api.remotes, trace_ms(), &d->api.prefetch);
+	if (rc < 0)
+		return error_set_errno(err, rc, "cannot start prefetching");
+	far_set_prefetch(d->api.far, d->api.prefetch);
 	store_set_far(d->api.store, d->api.far);
 	remotes_set_index(d->api.remotes, d->index);
+	remotes_set_prefetch(d->api.remotes, d->api.prefetch);
 	return 0;
 }
 
@@ -324,6 +338,7 @@ static void stop(struct daemon_parts *d)
 {
 	if (d->api.store) {
 		kv_compact_stop(d->api.store->kv);
+		prefetch_stop(d->api.prefetch);
 		store_stop_far(d->api.store);
 	}
 	if (d->http)
@@ -346,6 +361,7 @@ static void stop(struct daemon_parts *d)
 	store_close(d->api.store);
 	evictor_free(d->api.evictor);
 	source_free(d->api.far);
+	prefetch_free(d->api.prefetch);
 	lazy_index_free(d->index);
 	config_fini(&d->config);
 }

@@ -41,6 +41,7 @@ struct api {
 	struct source *far;    /* chunks of buckets: store/share/far.h */
 	struct pins *pins;
 	struct evictor *evictor; /* NULL: the store has no limit */
+	struct prefetch *prefetch;
 	struct session_pool *pool;
 	struct shared_files *shared; /* NULL: there are none */
 	struct mounts *mounts;

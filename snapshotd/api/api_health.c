@@ -9,6 +9,7 @@
 #include "fs/fuse/session_pool.h"
 #include "store/base/clock.h"
 #include "store/base/version.h"
+#include "store/share/prefetch.h"
 
 static int64_t uptime_ms(const struct api *a)
 {
@@ -284,6 +285,26 @@ static int put_share(struct sharer *sh, struct buf *out)
 				    "Uploaded by such pushes.", st.bytes);
 }
 
+static int put_prefetch(struct prefetch *p, struct buf *out)
+{
+	struct prefetch_stats st;
+	int rc;
+
+	prefetch_stats(p, &st);
+	rc = metrics_put(out, "prefetch_hits_total", "counter",
+			 "Chunks of lazy snapshots that came with a hot object.", st.hits);
+	if (rc == 0)
+		rc = metrics_put(out, "prefetch_misses_total", "counter",
+				 "Chunks that first uses fetched by themselves.", st.misses);
+	if (rc == 0)
+		rc = metrics_put(out, "prefetch_bytes_total", "counter",
+				 "Of hot objects, read from buckets.", st.bytes);
+	if (rc == 0)
+		rc = metrics_put(out, "prefetch_written_total", "counter",
+				 "Hot objects written to buckets.", st.written);
+	return rc;
+}
+
 int api_metrics(struct api_call *c, struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
@@ -304,6 +325,8 @@ int api_metrics(struct api_call *c, struct error *err)
 		rc = put_evictions(c->api, &b);
 	if (rc == 0)
 		rc = put_share(c->api->sharer, &b);
+	if (rc == 0)
+		rc = put_prefetch(c->api->prefetch, &b);
 	if (rc == 0)
 		rc = put_store(c->api->store, &b);
 	if (rc == 0)

@@ -200,6 +200,7 @@ static int pull_run(struct api_call *c, struct remote *r, const char *reference,
 					  .same_name = !name,
 					  .move_name = true,
 					  .index = remotes_index(c->api->remotes),
+					  .prefetch = c->api->prefetch,
 					  .lazy = lazy };
 	struct pull_result res;
 	struct share_record rec;

@@ -49,8 +49,9 @@ struct opened {
 
 struct far {
 	struct source source;
-	struct lazy_index *ix; /* borrowed */
-	struct remotes *rs;    /* borrowed */
+	struct lazy_index *ix;	   /* borrowed */
+	struct remotes *rs;	   /* borrowed */
+	struct prefetch *prefetch; /* borrowed; or NULL */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;		     /* a window's state, or stopped */
 	TAILQ_HEAD(windows, window) windows; /* guarded by lock */
@@ -396,6 +397,34 @@ static bool try_again(struct far *f, struct job *j)
 	return next_place(f, j);
 }
 
+static struct prefetch_chunk chunk_of(const struct job *j)
+{
+	return (struct prefetch_chunk){ j->place.uuid, &j->place.at.pack, &j->item->digest };
+}
+
+/* Whether the item comes from a hot object, or will not come at all. */
+static bool is_prefetched(struct far *f, struct job *j)
+{
+	const struct prefetch_chunk c = chunk_of(j);
+	int rc = f->prefetch ? prefetch_get(f->prefetch, &c, &j->item->frame) : -ENODATA;
+
+	if (rc == -ENODATA)
+		return false;
+	j->item->result = rc;
+	pthread_mutex_lock(&f->lock);
+	f->stats.chunks += rc == 0;
+	pthread_mutex_unlock(&f->lock);
+	return true;
+}
+
+static void note_missed(struct far *f, const struct job *j)
+{
+	const struct prefetch_chunk c = chunk_of(j);
+
+	if (f->prefetch && j->item->result == 0)
+		prefetch_missed(f->prefetch, &c, j->item->frame.len);
+}
+
 static void get_chunks(struct far *f, struct source_item *items, size_t n)
 {
 	struct job jobs[SOURCE_ITEMS_MAX];
@@ -405,7 +434,7 @@ static void get_chunks(struct far *f, struct source_item *items, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		jobs[i] = (struct job){ .item = &items[i] };
 		items[i].result = -ENODATA;
-		if (next_place(f, &jobs[i]))
+		if (next_place(f, &jobs[i]) && !is_prefetched(f, &jobs[i]))
 			begin_job(f, &jobs[i], &s);
 	}
 	submit_all(&s);
@@ -420,6 +449,7 @@ static void get_chunks(struct far *f, struct source_item *items, size_t n)
 			submit_all(&s);
 			end_job(f, j);
 		}
+		note_missed(f, j);
 	}
 	pthread_mutex_lock(&f->lock);
 	for (size_t i = 0; i < n; i++)
@@ -490,6 +520,11 @@ struct source *far_new(struct lazy_index *ix, struct remotes *rs)
 	pthread_cond_init(&f->changed, NULL);
 	TAILQ_INIT(&f->windows);
 	return &f->source;
+}
+
+void far_set_prefetch(struct source *far, struct prefetch *p)
+{
+	far_of(far)->prefetch = p;
 }
 
 void far_stats(struct source *far, struct far_stats *out)

@@ -15,6 +15,7 @@
 #include "store/base/macros.h"
 #include "store/chunk/source.h"
 #include "store/share/lazy_index.h"
+#include "store/share/prefetch.h"
 #include "store/share/remotes.h"
 
 #define FAR_WINDOW_MIN (128u << 10)
@@ -33,6 +34,8 @@ struct far_stats {
  * source_free, then lazy_index_free. NULL when out of memory.
  */
 struct source *far_new(struct lazy_index *ix, struct remotes *rs);
+/* Where chunks are looked for first (borrowed); before anybody uses the source. */
+void far_set_prefetch(struct source *far, struct prefetch *p);
 void far_stats(struct source *far, struct far_stats *out);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/share/prefetch.h"
 #include "store/share/pull_content.h"
 #include "store/share/share_ids.h"
 
@@ -114,8 +115,11 @@ static int pull_it(const struct pull *x, struct pull_result *out, struct error *
 				  .lazy = x->opt->lazy,
 				  .p = x->p };
 	struct share_meta meta;
-	int rc = share_meta_fetch(c.os, c.lazy ? OBJECT_DEMAND : OBJECT_BACKGROUND, x->rec, &meta,
-				  err);
+	int rc;
+
+	if (c.lazy)
+		prefetch_begin(x->opt->prefetch, x->r, x->rec);
+	rc = share_meta_fetch(c.os, c.lazy ? OBJECT_DEMAND : OBJECT_BACKGROUND, x->rec, &meta, err);
 
 	if (rc < 0)
 		return rc;
@@ -289,6 +293,7 @@ int pull_find(struct store *s, struct remotes *rs, const char *text, struct prog
 	if (rc < 0)
 		return rc;
 	unnamed.index = remotes_index(rs);
+	unnamed.prefetch = remotes_prefetch(rs);
 	unnamed.lazy = unnamed.index != NULL;
 	rc = pull_snapshot(s, r, reference, &unnamed, p, &res, err);
 	remotes_release(rs, r);

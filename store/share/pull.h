@@ -34,6 +34,7 @@ struct pull_options {
 	bool move_name;
 	/* Of what was pulled lazily; NULL: nothing was, nor is. */
 	struct lazy_index *index;
+	struct prefetch *prefetch; /* told of lazy pulls; or NULL */
 	/*
 	 * Leave the chunks in the bucket, and note in the index where they are: the store's far
 	 * source (far.h) fetches them when they are read. Without it, a snapshot that was pulled

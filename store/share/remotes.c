@@ -33,6 +33,7 @@ struct seen {
 
 struct remotes {
 	struct kv *kv;
+	struct prefetch *prefetch;
 	struct lazy_index *index; /* borrowed; or NULL */
 	pthread_mutex_t records;  /* held while they are written; before lock */
 	pthread_mutex_t lock;
@@ -578,4 +579,14 @@ void remotes_set_index(struct remotes *rs, struct lazy_index *ix)
 struct lazy_index *remotes_index(struct remotes *rs)
 {
 	return rs->index;
+}
+
+void remotes_set_prefetch(struct remotes *rs, struct prefetch *p)
+{
+	rs->prefetch = p;
+}
+
+struct prefetch *remotes_prefetch(struct remotes *rs)
+{
+	return rs->prefetch;
 }

@@ -67,6 +67,10 @@ void remotes_release(struct remotes *rs, struct remote *r);
 struct lazy_index;
 void remotes_set_index(struct remotes *rs, struct lazy_index *ix);
 struct lazy_index *remotes_index(struct remotes *rs);
+/* The same for what begins uses of such snapshots (prefetch.h). */
+struct prefetch;
+void remotes_set_prefetch(struct remotes *rs, struct prefetch *p);
+struct prefetch *remotes_prefetch(struct remotes *rs);
 /* Who asks for it next opens it anew. */
 void remotes_reopen(struct remotes *rs, const char *name);
 /* The uuid of its bucket; "" until it was open once. */

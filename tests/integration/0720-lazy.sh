@@ -7,6 +7,7 @@
 need root fuse curl jq
 
 BUCKET=$T/bucket
+export VARVE_TRACE_MS=$((4000 * SLOW)) # of a first use
 mkdir -p "$T"/{src/dir,mnt,mnt2,mnt3}
 for i in {1..60}; do head -c 30000 /dev/urandom >"$T/src/dir/f$i"; done
 head -c 3000000 /dev/urandom >"$T/src/big"
@@ -41,6 +42,30 @@ is 'and came without files' "$(far)" "$all"
 ok 'a file comes when it is read' cmp "$T/mnt/dir/f7" "$T/src/dir/f7"
 ok 'and hardly another' test "$(far)" -ge $((all - 4))
 is 'the store says so in its format' "$(cat "$STATE/FORMAT")" 'varve store 4'
+
+# --- what a first use reads comes at once to the next host ---
+read_some() { cmp "$1/dir/f$2" "$T/src/dir/f$2"; }
+for i in {20..32}; do read_some "$T/mnt" $i || fail "f$i"; done
+hot_is_there() { [ "$(find "$BUCKET/hot" -type f | wc -l)" = 1 ]; }
+ok 'a first use is noted in the bucket' until_true 30 hot_is_there
+C_PID=
+c() { varve --socket "$T/c.sock" "$@"; }
+snapshotd --state "$T/c" --socket "$T/c.sock" --memory 64M >"$T/c.log" 2>&1 </dev/null &
+C_PID=$!
+end_c() {
+	[ -z "$C_PID" ] || { kill "$C_PID" && wait "$C_PID"; }
+	C_PID=
+}
+trap 'end_c; end_a; _cleanup' EXIT
+c_answers() { c snapshots >/dev/null 2>&1; }
+until_true 60 c_answers || bail "the third daemon does not answer: $(tail -n 5 "$T/c.log")"
+ok 'a third host mounts it' eval 'c remote add main "file://$BUCKET" && c mount main:base "$T/mnt2"'
+for i in {20..32}; do read_some "$T/mnt2" $i || fail "f$i"; done
+of_c() { curl -sS --unix-socket "$T/c.sock" http://x/metrics | sed -n "s/^snapshotd_prefetch_$1_total //p"; }
+ok 'what the first read came at once' test "$(of_c hits)" -ge 13
+is '... all of it' "$(of_c misses)" 0
+c umount "$T/mnt2" >/dev/null
+ok 'it ends' end_c
 
 # --- a daemon that ends, and a collection ---
 kill_daemon
