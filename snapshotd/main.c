@@ -338,8 +338,8 @@ static void stop(struct daemon_parts *d)
 {
 	if (d->api.store) {
 		kv_compact_stop(d->api.store->kv);
-		prefetch_stop(d->api.prefetch);
 		store_stop_far(d->api.store);
+		prefetch_stop(d->api.prefetch);
 	}
 	if (d->http)
 		http_server_stop(d->http, STOP_GRACE_MS);

@@ -331,6 +331,28 @@ static int is_old(struct collect *c, const char *snap, struct error *err)
 	return rc;
 }
 
+/* The record, and its hot object. */
+static int delete_record(struct collect *c, const struct share_id *id, struct error *err)
+{
+	char snap[SHARE_KEY_SIZE], hot[SHARE_KEY_SIZE];
+	const char *const keys[] = { snap, hot };
+	struct object_request rq = { .op = OBJECT_DELETE,
+				     .priority = OBJECT_BACKGROUND,
+				     .key = snap,
+				     .names = keys,
+				     .n_names = ARRAY_SIZE(keys) };
+	int rc;
+
+	share_key_of_id(SHARE_KEY_SNAP, id, snap);
+	share_key_of_id(SHARE_KEY_HOT, id, hot);
+	object_run(c->os, &rq, 1);
+	rc = rq.result;
+	if (rc < 0)
+		error_set(err, rc, "%s: %s", snap, error_text(&rq.err));
+	object_request_fini(&rq);
+	return rc;
+}
+
 /*
  * A record that nobody needs. Its key is free then; but a push creates it only with the date of a
  * reply that showed the intent, and that is gone for longer than a date is taken: an intent goes
@@ -349,7 +371,7 @@ static int free_record(struct collect *c, const struct share_id *id, struct erro
 		return rc;
 	rc = is_old(c, snap, err);
 	if (rc == 1) {
-		rc = object_delete(c->os, OBJECT_BACKGROUND, snap, err);
+		rc = delete_record(c, id, err);
 		c->res->freed += rc == 0;
 	}
 	return rc;

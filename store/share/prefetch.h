@@ -39,8 +39,8 @@ struct prefetch;
 MUST_CHECK int prefetch_new(struct store *s, struct remotes *rs, unsigned trace_ms,
 			    struct prefetch **out);
 /*
- * Nobody waits here any more, nor later; uses end without a hot object. Before remotes_close, which
- * ends the requests. NULL is accepted.
+ * Nobody waits here any more, nor later; uses end without a hot object. After the far source was
+ * stopped (far.h), before remotes_close, which ends the requests. NULL is accepted.
  */
 void prefetch_stop(struct prefetch *p);
 /* After remotes_close and when nobody calls any more. NULL is accepted. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/log.h"
 #include "store/bucket/object_window.h"
 #include "store/share/register.h"
 #include "store/share/remote_internal.h"
@@ -387,6 +388,17 @@ static int note_name_of(void *arg, const char *name, const struct share_record *
 	return buf_append(&n->names, copy, sizeof(copy));
 }
 
+/* What a first use reads of it. If it stays, a collection takes it away with the record. */
+static void drop_hot(struct remote *r, const struct share_id *id)
+{
+	struct error err = ERROR_INIT;
+	char key[SHARE_KEY_SIZE];
+
+	share_key_of_id(SHARE_KEY_HOT, id, key);
+	if (object_delete(r->os, OBJECT_CONTROL, key, &err) < 0)
+		log_debug("%s stays: %s", key, error_text(&err));
+}
+
 /* Its record says that it was deleted; it keeps the lists, for those who read it right now. */
 static int bury(struct remote *r, const struct share_id *id, struct error *err)
 {
@@ -403,6 +415,8 @@ static int bury(struct remote *r, const struct share_id *id, struct error *err)
 		rc = share_record_encode(&rec, &text, err);
 		if (rc == 0)
 			rc = object_put(r->os, OBJECT_CONTROL, key, text.data, text.len, err);
+		if (rc == 0)
+			drop_hot(r, id);
 	}
 	share_record_fini(&rec);
 	return rc;

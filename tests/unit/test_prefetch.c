@@ -44,8 +44,8 @@ static void cold_open(struct cold *c, const struct hosts *h, const char *name, u
 
 static void cold_close(struct cold *c)
 {
-	prefetch_stop(c->pf);
 	store_stop_far(c->host.s);
+	prefetch_stop(c->pf);
 	remotes_close(c->rs);
 	host_close(&c->host);
 	source_free(c->far);
@@ -224,6 +224,21 @@ static void another_use_is_added(void **state)
 	cold_close(&c);
 }
 
+static void it_goes_with_its_snapshot(void **state)
+{
+	struct hosts *h = *state;
+	struct error err = ERROR_INIT;
+	bool deleted = false;
+	char path[640];
+
+	first_use(h);
+	hot_path(h, path, sizeof(path));
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(remote_remove(h->a.r, "s", &deleted, &err), 0);
+	assert_true(deleted);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
 /* Whatever is in the object, the files are right. */
 static void a_damaged_object_harms_nobody(void **state)
 {
@@ -348,6 +363,7 @@ int main(void)
 		T(a_use_is_fetched_at_once_by_the_next),
 		T(a_use_like_the_former_writes_nothing),
 		T(another_use_is_added),
+		T(it_goes_with_its_snapshot),
 		T(a_damaged_object_harms_nobody),
 		T(large_objects_come_in_parts),
 		T(uses_are_bounded_and_end_at_any_time),
