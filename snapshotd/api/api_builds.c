@@ -19,7 +19,8 @@ json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s)
 	if (!failed && m)
 		failed = json_object_set(j, "manifest", m);
 	if (!failed)
-		failed = json_object_set_new(j, "remotes", share_places(c->api->store->kv, s->id));
+		failed = share_places_tell(c->api->store->kv, remotes_index(c->api->remotes), s->id,
+					   j);
 	json_decref(m);
 	if (failed) {
 		json_decref(j);

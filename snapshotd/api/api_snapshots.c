@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "snapshotd/build/image_cache.h"
+#include "store/share/lazy_index.h"
+#include "store/share/presence.h"
 #include "store/share/pull.h"
 
 /* What the image cache keeps is no snapshot of anybody's; nor are the checkpoints of a build. */
@@ -122,11 +124,45 @@ int api_snapshots_list(struct api_call *c, struct error *err)
 	return api_list_end(&l.list, rc, err);
 }
 
+/* How much of a snapshot is here. Only its own call tells: it walks the tree. */
+static int tell_presence(struct api_call *c, const char *id, json_t *o, struct error *err)
+{
+	struct lazy_index *ix = remotes_index(c->api->remotes);
+	struct store *store = c->api->store;
+	struct snapshot s = { 0 };
+	struct store_hold hold;
+	struct presence here;
+	int rc;
+
+	if (!ix || !lazy_index_count(ix, NULL))
+		return 0;
+	rc = store_hold_snapshot(store, id, &s, &hold, err);
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc; /* it has no tree, or was deleted meanwhile */
+	rc = presence_of(store, &s.root, api_cancellation(c), &here, err);
+	store_release(store, &hold);
+	snapshot_fini(&s);
+	return rc < 0 ? rc : presence_tell(&here, o);
+}
+
 int api_snapshot_get(struct api_call *c, struct error *err)
 {
+	struct snapshot s = { 0 };
+	json_t *j;
 	int rc = api_query(c, err, NULL);
 
-	return rc < 0 ? rc : reply_snapshot(c, api_capture(c, 0), err);
+	if (rc == 0)
+		rc = snapshots_get(c->api->store->snapshots, api_capture(c, 0), &s, err);
+	if (rc < 0)
+		return rc;
+	j = api_snapshot_json(c, &s);
+	if (j && s.status == SNAPSHOT_READY)
+		rc = tell_presence(c, s.id, j, err);
+	snapshot_fini(&s);
+	if (rc == 0)
+		return api_result(c, 200, j, err);
+	json_decref(j);
+	return rc;
 }
 
 int api_snapshot_history(struct api_call *c, struct error *err)

@@ -40,7 +40,8 @@ export class SnapshotsView {
 			columns: [
 				{ label: "Name", text: label, tip: (s) => s.id, sort: label },
 				{ label: "Status", build: (td) => statusCell(td, (s) =>
-					[s.pinned ? `${s.status}, pinned` : s.status, KINDS[s.status] || ""]), sort: (s) => s.status },
+					[[s.status, ...(s.pinned ? ["pinned"] : []), ...(s.share && s.share !== "local" ? [s.share] : [])]
+						.join(", "), KINDS[s.status] || ""]), sort: (s) => s.status },
 				{ label: "Size", num: true, text: (s) => s.root ? bytes(s.sizeBytes) : "–", sort: (s) => s.sizeBytes || 0,
 					title: "Logical size: the sum of its regular files" },
 				{ label: "New", num: true, text: (s) => s.root ? bytes(s.newBytes) : "–", sort: (s) => s.newBytes || 0,

@@ -8,8 +8,10 @@
 
 struct places {
 	struct kv *kv;
+	struct lazy_index *ix;
 	const char *local;
 	json_t *list;
+	const char *state;
 };
 
 /* A remote's record, as remotes.h has it; the uuid is that of its bucket. */
@@ -24,6 +26,10 @@ static int add_place(void *arg, const char *name, const void *value, size_t len)
 
 	if (bucket && share_ids_to(p->kv, bucket, p->local, &remote) == 0) {
 		share_id_text(&remote, id);
+		if (p->ix && lazy_index_has_push(p->ix, bucket, &remote))
+			p->state = "lazy";
+		else if (!p->state)
+			p->state = "pushed";
 		if (json_array_append_new(p->list,
 					  json_pack("{s:s, s:s}", "remote", name, "id", id)) < 0)
 			rc = -ENOMEM;
@@ -32,12 +38,15 @@ static int add_place(void *arg, const char *name, const void *value, size_t len)
 	return rc;
 }
 
-json_t *share_places(struct kv *kv, const char *local)
+int share_places_tell(struct kv *kv, struct lazy_index *ix, const char *local, json_t *o)
 {
-	struct places p = { kv, local, json_array() };
+	struct places p = { .kv = kv, .ix = ix, .local = local, .list = json_array() };
+	int rc = p.list ? meta_each(kv, META_REMOTE, "", add_place, &p) : -ENOMEM;
 
-	if (p.list && meta_each(kv, META_REMOTE, "", add_place, &p) == 0)
-		return p.list;
+	if (rc == 0 &&
+	    (json_object_set(o, "remotes", p.list) < 0 ||
+	     json_object_set_new(o, "share", json_string(p.state ? p.state : "local")) < 0))
+		rc = -ENOMEM;
 	json_decref(p.list);
-	return NULL;
+	return rc;
 }

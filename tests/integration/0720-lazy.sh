@@ -39,8 +39,17 @@ ok 'before its files are here' test "$all" -gt 60
 is 'names and attributes are' "$(find "$T/mnt" -type f -printf '%P %s %m %T@\n' | sort)" \
 	"$(find "$T/src" -type f -printf '%P %s %m %T@\n' | sort)"
 is 'and came without files' "$(far)" "$all"
+share() { varve --json "${@:2}" show "$1" | jq -r .share; }
+here() { varve --json show "$1" | jq "$2"; }
+base=$(varve --json snapshots | jq -r '.[].id')
+is 'it is told to be lazy' "$(share "$base") $(a show base | sed -n 's/^share *//p')" 'lazy pushed'
+like '... in the list, too' "$(varve snapshots)" 'ready, lazy'
+is '... with nothing here but what is in its tree' "$(here "$base" '.farBytes + .hereBytes, .hereBytes < 100')" \
+	"$(($(find "$T/src" -type f -printf '%s+')0))
+true"
 ok 'a file comes when it is read' cmp "$T/mnt/dir/f7" "$T/src/dir/f7"
 ok 'and hardly another' test "$(far)" -ge $((all - 4))
+ok 'which is told' test "$(here "$base" .hereBytes)" -ge 30000
 is 'the store says so in its format' "$(cat "$STATE/FORMAT")" 'varve store 4'
 
 # --- what a first use reads comes at once to the next host ---
@@ -109,6 +118,7 @@ like 'its remote stays while it is needed' "$(varve remote rm main 2>&1)" 'parts
 # --- completing ---
 ok 'a pull completes it' varve pull main:base
 is 'nothing of it is far' "$(far base)" 0
+is '... which is told' "$(here base .farBytes)" 0
 mv "$BUCKET" "$BUCKET-gone"
 ok 'then nobody needs the bucket' diff -r "$T/mnt" "$T/want"
 mv "$BUCKET-gone" "$BUCKET"

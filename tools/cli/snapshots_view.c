@@ -17,7 +17,11 @@ const char *snapshot_label(const json_t *o)
 static void add_row(struct table *t, const json_t *o)
 {
 	table_name(t, snapshot_label(o), strlen(snapshot_label(o)));
-	table_cell(t, "%s%s", cli_str(o, "status"), cli_flag(o, "pinned") ? ", pinned" : "");
+	const char *share = cli_str(o, "share");
+
+	table_cell(t, "%s%s%s%s", cli_str(o, "status"), cli_flag(o, "pinned") ? ", pinned" : "",
+		   *share && strcmp(share, "local") != 0 ? ", " : "",
+		   strcmp(share, "local") != 0 ? share : "");
 	table_size(t, cli_num(o, "sizeBytes"));
 	table_size(t, cli_num(o, "newBytes"));
 	table_cell(t, "%llu", (unsigned long long)cli_num(o, "fileCount"));
@@ -38,7 +42,8 @@ int snapshot_print(const struct cli *cli, const json_t *o)
 	static const char *const first[] = { "name",	  "id",		"status",    "error",
 					     "createdAt", "lastUsedAt", "sizeBytes", "newBytes",
 					     "fileCount", "source",	"parent",    "root",
-					     "pinned",	  "ttl" };
+					     "pinned",	  "ttl",	"share",     "hereBytes",
+					     "farBytes" };
 	const char *key;
 	json_t *v;
 

@@ -2,30 +2,34 @@
 #include <errno.h>
 
 #include "store/names/snapshot.h"
+#include "store/share/lazy_index.h"
 #include "store/share/places.h"
+#include "store/share/presence.h"
 #include "store/store.h"
 #include "tools/cli/snapshots_view.h"
 #include "tools/inspect/inspect_commands.h"
 
 /* As the daemon tells it. NULL on failure. */
-static json_t *to_json(struct store *s, const struct snapshot *snap)
+static json_t *to_json(struct store *s, struct lazy_index *ix, const struct snapshot *snap)
 {
 	json_t *o = snapshot_to_json(snap);
 
-	if (o && json_object_set_new(o, "remotes", share_places(s->kv, snap->id)) == 0)
+	if (o && share_places_tell(s->kv, ix, snap->id, o) == 0)
 		return o;
 	json_decref(o);
 	return NULL;
 }
 
 /* Print and free them. */
-static int print_list(const struct cli *cli, struct store *s, struct snapshot *list, size_t n)
+static int print_list(const struct cli *cli, struct store *s, struct snapshot *list, size_t n,
+		      struct error *err)
 {
+	CLEANUP(lazy_index_free_p) struct lazy_index *ix = NULL;
 	json_t *array = json_array();
-	int r = array ? 0 : -ENOMEM;
+	int r = array ? lazy_index_open(s->dir_fd, &ix, err) : -ENOMEM;
 
 	for (size_t i = 0; i < n && r == 0; i++)
-		r = json_array_append_new(array, to_json(s, &list[i])) ? -ENOMEM : 0;
+		r = json_array_append_new(array, to_json(s, ix, &list[i])) ? -ENOMEM : 0;
 	snapshots_list_free(list, n);
 	if (r == 0)
 		r = snapshots_print(cli, array);
@@ -46,7 +50,7 @@ int inspect_snapshots(struct cli *cli, const struct args *args, struct error *er
 	r = cli_store(cli, &s, err);
 	if (r == 0)
 		r = snapshots_list(s->snapshots, &list, &n, err);
-	return r < 0 ? r : print_list(cli, s, list, n);
+	return r < 0 ? r : print_list(cli, s, list, n, err);
 }
 
 int inspect_history(struct cli *cli, const struct args *args, struct error *err)
@@ -58,22 +62,31 @@ int inspect_history(struct cli *cli, const struct args *args, struct error *err)
 
 	if (r == 0)
 		r = snapshots_history(s->snapshots, args->words[0], &list, &n, err);
-	return r < 0 ? r : print_list(cli, s, list, n);
+	return r < 0 ? r : print_list(cli, s, list, n, err);
 }
 
 int inspect_show(struct cli *cli, const struct args *args, struct error *err)
 {
+	CLEANUP(lazy_index_free_p) struct lazy_index *ix = NULL;
 	struct snapshot snap = { 0 };
+	struct presence here = { 0 };
 	struct store *s;
 	int r = cli_store(cli, &s, err);
 
 	if (r == 0)
+		r = lazy_index_open(s->dir_fd, &ix, err);
+	if (r == 0)
 		r = snapshots_get(s->snapshots, args->words[0], &snap, err);
 	if (r < 0)
 		return r;
-	json_t *o = to_json(s, &snap);
+	json_t *o = to_json(s, ix, &snap);
+	if (o && snap.has_root && lazy_index_count(ix, NULL))
+		r = presence_of(s, &snap.root, NULL, &here, err);
+	if (o && r == 0)
+		r = presence_tell(&here, o);
 	snapshot_fini(&snap);
-	r = o ? snapshot_print(cli, o) : -ENOMEM;
+	if (r == 0)
+		r = o ? snapshot_print(cli, o) : -ENOMEM;
 	json_decref(o);
 	return r;
 }

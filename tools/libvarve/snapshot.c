@@ -20,6 +20,7 @@ static const struct record_field fields[] = {
 	S(root, "root"),
 	S(parent, "parent"),
 	S(build_id, "buildID"),
+	S(share, "share"),
 	{ "manifest", offsetof(struct varve_snapshot, manifest), RECORD_JSON },
 	N(size_bytes, "sizeBytes"),
 	N(new_bytes, "newBytes"),

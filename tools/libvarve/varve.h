@@ -289,6 +289,7 @@ struct varve_snapshot {
 	const char *error, *root, *parent, *build_id;
 	uint64_t size_bytes, new_bytes, file_count;
 	const char *json;
+	const char *share; /* "local", "pushed", or "lazy": parts may be in a remote alone */
 };
 
 struct varve_build_options {

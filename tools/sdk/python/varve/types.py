@@ -234,6 +234,12 @@ class SnapshotInfo:
     size_bytes: int = 0
     remotes: Mapping[str, str] = field(default_factory=dict)
     """Where it is shared: the names of remotes, and its id in each."""
+    share: str = ""
+    """"local", "pushed", or "lazy": parts of it may be in a remote alone."""
+    here_bytes: Optional[int] = None
+    """Of its files, in the store; only `get` tells, and only where some snapshot is lazy."""
+    far_bytes: Optional[int] = None
+    """The same, in remotes alone."""
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -253,6 +259,9 @@ class SnapshotInfo:
             root=_str(value, "root"),
             size_bytes=_int(value, "sizeBytes"),
             remotes={_str(r, "remote"): _str(r, "id") for r in value.get("remotes") or []},
+            share=_str(value, "share"),
+            here_bytes=value.get("hereBytes"),
+            far_bytes=value.get("farBytes"),
             raw=value,
         )
 

@@ -196,6 +196,12 @@ export interface SnapshotInfo {
   readonly sizeBytes: number;
   /** Where it is shared: remotes, and its id in each. */
   readonly remotes: { readonly remote: string; readonly id: string }[];
+  /** "local", "pushed", or "lazy": parts of it may be in a remote alone. */
+  readonly share: string;
+  /** Of its files, in the store; only `get` tells, and only where some snapshot is lazy. */
+  readonly hereBytes: number | undefined;
+  /** The same, in remotes alone. */
+  readonly farBytes: number | undefined;
   readonly raw: JsonObject;
 }
 
@@ -217,6 +223,9 @@ export function toSnapshotInfo(raw: JsonObject): SnapshotInfo {
       remote: str(r, "remote"),
       id: str(r, "id"),
     })),
+    share: str(raw, "share"),
+    hereBytes: raw["hereBytes"] as number | undefined,
+    farBytes: raw["farBytes"] as number | undefined,
     raw,
   };
 }
