@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "store/share/remotes.h"
+#include "store/remote/remotes.h"
 
 #define CONFIG_FILE_MAX (1u << 20)
 

@@ -26,7 +26,7 @@ MUST_CHECK int config_file_read(const char *path, json_t **out, struct error *er
 MUST_CHECK int config_hosts_check(const json_t *hosts, struct error *err);
 /* An array of absolute paths, of the member `name`; NULL is accepted. -EINVAL. */
 MUST_CHECK int config_roots_check(const char *name, const json_t *roots, struct error *err);
-/* An array of remotes (store/share/remote.h), each with a name of its own. NULL is accepted. */
+/* An array of remotes (store/remote/remote.h), each with a name of its own. NULL is accepted. */
 MUST_CHECK int config_remotes_check(const json_t *remotes, struct error *err);
 /* "share": a remote's name, copied; NULL is accepted: nothing is shared. -EINVAL, -ENOMEM. */
 #define SHARE_BUILD_TIMEOUT_DEFAULT 60

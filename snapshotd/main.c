@@ -22,9 +22,9 @@
 #include "store/base/log.h"
 #include "store/base/version.h"
 #include "store/share/claim.h"
-#include "store/share/evict.h"
-#include "store/share/far.h"
-#include "store/share/pins.h"
+#include "store/lazy/evict.h"
+#include "store/lazy/far.h"
+#include "store/lazy/pins.h"
 
 #define ARENA_CORES 4	    /* that share one of malloc's arenas */
 #define STOP_GRACE_MS 10000 /* for requests under way */

@@ -28,7 +28,7 @@
 #include "snapshotd/sandbox/sandboxes.h"
 #include "snapshotd/state/stats_history.h"
 #include "store/base/progress.h"
-#include "store/share/remotes.h"
+#include "store/remote/remotes.h"
 #include "store/store.h"
 
 #define DASHBOARD_TOKEN_BYTES 32
@@ -38,7 +38,7 @@ struct api {
 	struct store *store;
 	struct remotes *remotes;
 	struct sharer *sharer; /* NULL: nothing is shared by itself */
-	struct source *far;    /* chunks of buckets: store/share/far.h */
+	struct source *far;    /* chunks of buckets: store/lazy/far.h */
 	struct pins *pins;
 	struct evictor *evictor; /* NULL: the store has no limit */
 	struct prefetch *prefetch;

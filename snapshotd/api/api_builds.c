@@ -7,7 +7,7 @@
 #include "snapshotd/build/image_cache.h"
 #include "snapshotd/build/manifest.h"
 #include "store/base/log.h"
-#include "store/share/places.h"
+#include "store/lazy/places.h"
 
 json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s)
 {

@@ -9,7 +9,7 @@
 #include "fs/fuse/session_pool.h"
 #include "store/base/clock.h"
 #include "store/base/version.h"
-#include "store/share/prefetch.h"
+#include "store/lazy/prefetch.h"
 
 static int64_t uptime_ms(const struct api *a)
 {

@@ -6,7 +6,7 @@
 
 #include "store/share/pull.h"
 #include "store/share/push.h"
-#include "store/share/share_ids.h"
+#include "store/remote/share_ids.h"
 
 /* ---- what is in a bucket ---- */
 

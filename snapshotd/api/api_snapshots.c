@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "snapshotd/build/image_cache.h"
-#include "store/share/lazy_index.h"
-#include "store/share/presence.h"
+#include "store/remote/lazy_index.h"
+#include "store/lazy/presence.h"
 #include "store/share/pull.h"
 
 /* What the image cache keeps is no snapshot of anybody's; nor are the checkpoints of a build. */

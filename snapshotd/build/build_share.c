@@ -19,7 +19,7 @@
 #include "store/base/log.h"
 #include "store/share/claim.h"
 #include "store/share/pull.h"
-#include "store/share/share_ids.h"
+#include "store/remote/share_ids.h"
 
 #define FIND_TIMEOUT_MS 10000
 

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/share/reference.h"
+#include "store/remote/reference.h"
 #include "store/base/jcs.h"
 #include "store/names/snapshot.h"
 

@@ -2,7 +2,7 @@
  * collector.h - the daemon's thread that gives space back: it removes snapshots
  * whose time is up, detached mounts that nobody came back for, and then what
  * nothing refers to any more (store/gc/gc.h). Where the store has a limit, it also deletes
- * what a bucket has, too (store/share/evict.h).
+ * what a bucket has, too (store/lazy/evict.h).
  *
  * It collects every so often, and before that when enough was deleted or the disk
  * is nearly full. It is slow while mounts are busy, so that they do not feel it.
@@ -13,8 +13,8 @@
 #include "snapshotd/state/metrics.h"
 #include "snapshotd/state/mounts.h"
 #include "store/gc/gc.h"
-#include "store/share/evict.h"
-#include "store/share/lazy_index.h"
+#include "store/lazy/evict.h"
+#include "store/remote/lazy_index.h"
 
 struct collector_options {
 	struct store *store; /* borrowed, as what follows */

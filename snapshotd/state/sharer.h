@@ -18,7 +18,7 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/share/publish.h"
-#include "store/share/remotes.h"
+#include "store/remote/remotes.h"
 #include "store/store.h"
 
 struct sharer_options {

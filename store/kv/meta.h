@@ -30,8 +30,8 @@ enum meta_kind {
 	META_CHECKPOINT,    /* SNAPSHOT: JSON */
 	META_CHECKPOINTING, /* SANDBOX: JSON */
 	META_PATCH,	    /* SNAPSHOT/ID: JSON */
-	META_REMOTE,	    /* NAME: JSON; store/share/remotes.h */
-	META_SHARED,	    /* UUID/to/ID and others: store/share/share_ids.h */
+	META_REMOTE,	    /* NAME: JSON; store/remote/remotes.h */
+	META_SHARED,	    /* UUID/to/ID and others: store/remote/share_ids.h */
 	META_KIND_COUNT
 };
 

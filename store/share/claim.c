@@ -11,7 +11,7 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/pool.h"
-#include "store/share/register.h"
+#include "store/remote/register.h"
 
 #define POLL_MIN_MS 50u
 #define POLL_MAX_MS 2000u

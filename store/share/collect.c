@@ -7,7 +7,7 @@
 #include "store/layout/share_round.h"
 #include "store/share/collect_mark.h"
 #include "store/share/collect_wait.h"
-#include "store/share/register.h"
+#include "store/remote/register.h"
 
 #define CONDEMNED_RANGES_MAX 50000u /* of a round: below SHARE_ROUND_MAX; the next takes more */
 #define TRIES 1000		    /* other collectors may always be first */

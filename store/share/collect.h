@@ -32,7 +32,7 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/base/progress.h"
-#include "store/share/remote.h"
+#include "store/remote/remote.h"
 
 #define COLLECT_GRACE_S (24 * 60 * 60)
 #define COLLECT_GIVE_UP_S (60 * 60)

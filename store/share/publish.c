@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "store/share/pull.h"
-#include "store/share/share_ids.h"
+#include "store/remote/share_ids.h"
 
 /* ---- what is to be done ---- */
 

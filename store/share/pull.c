@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "store/share/prefetch.h"
+#include "store/lazy/prefetch.h"
 #include "store/share/pull_content.h"
-#include "store/share/share_ids.h"
+#include "store/remote/share_ids.h"
 
 /* What was pulled without a name goes when it has not been used for so long. */
 #define UNNAMED_TTL_S (30 * 24 * 60 * 60)

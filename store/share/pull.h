@@ -16,9 +16,9 @@
 #include "store/base/macros.h"
 #include "store/base/progress.h"
 #include "store/names/snapshot.h"
-#include "store/share/lazy_index.h"
-#include "store/share/remote.h"
-#include "store/share/remotes.h"
+#include "store/remote/lazy_index.h"
+#include "store/remote/remote.h"
+#include "store/remote/remotes.h"
 #include "store/store.h"
 
 #define PULL_SOURCE "remote" /* struct snapshot, source */

@@ -13,7 +13,7 @@
 #include "store/base/macros.h"
 #include "store/base/progress.h"
 #include "store/bucket/object_store.h"
-#include "store/share/share_meta.h"
+#include "store/remote/share_meta.h"
 #include "store/store.h"
 
 struct pull_content {

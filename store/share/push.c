@@ -12,7 +12,7 @@
 
 #include "store/share/push_content.h"
 #include "store/share/push_intent.h"
-#include "store/share/share_ids.h"
+#include "store/remote/share_ids.h"
 #include "store/tree/record.h"
 
 #define BASES_MAX 4u

@@ -15,7 +15,7 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/base/progress.h"
-#include "store/share/remote.h"
+#include "store/remote/remote.h"
 #include "store/store.h"
 
 struct push_options {

@@ -14,7 +14,7 @@
 #include "store/base/progress.h"
 #include "store/chunk/digest_set.h"
 #include "store/bucket/object_store.h"
-#include "store/share/place_map.h"
+#include "store/remote/place_map.h"
 #include "store/layout/share_record.h"
 #include "store/store.h"
 

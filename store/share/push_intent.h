@@ -25,7 +25,7 @@
 #include "store/layout/share_packs.h"
 #include "store/layout/share_record.h"
 #include "store/layout/share_round.h"
-#include "store/share/remote.h"
+#include "store/remote/remote.h"
 
 struct push_intent {
 	struct remote *r; /* in: borrowed */

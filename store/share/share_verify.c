@@ -8,7 +8,7 @@
 
 #include "store/chunk/digest_set.h"
 #include "store/layout/vpk.h"
-#include "store/share/share_meta.h"
+#include "store/remote/share_meta.h"
 #include "store/tree/record.h"
 
 #define NODES_MAX ((size_t)64 << 20) /* bytes of each set */

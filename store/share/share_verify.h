@@ -16,7 +16,7 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/base/progress.h"
-#include "store/share/remote.h"
+#include "store/remote/remote.h"
 
 struct share_verify_result {
 	uint64_t snapshots;		 /* ready ones, that were checked */

@@ -5,8 +5,8 @@
 
 #include "tests/unit/share_fixture.h"
 
-#include "store/share/far.h"
-#include "store/share/remotes.h"
+#include "store/lazy/far.h"
+#include "store/remote/remotes.h"
 
 /* Host b as a daemon has it: with remotes, an index and a far source. */
 struct lazy_host {

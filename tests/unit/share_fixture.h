@@ -9,7 +9,7 @@
 #include "store/import/ingest.h"
 #include "store/share/pull.h"
 #include "store/share/push.h"
-#include "store/share/remote.h"
+#include "store/remote/remote.h"
 
 struct host {
 	struct store *s;

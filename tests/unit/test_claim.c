@@ -7,7 +7,7 @@
 #include "store/base/clock.h"
 #include "store/bucket/object_fault.h"
 #include "store/share/claim.h"
-#include "store/share/register.h"
+#include "store/remote/register.h"
 
 #define PATH "build/key"
 

@@ -12,7 +12,7 @@
 
 #include "store/bucket/object_fault.h"
 #include "store/share/collect.h"
-#include "store/share/register.h"
+#include "store/remote/register.h"
 #include "store/share/share_verify.h"
 
 #define PUSHERS 3u

@@ -9,7 +9,7 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/layout/share_pins.h"
-#include "store/share/evict.h"
+#include "store/lazy/evict.h"
 
 #define FILES 200 /* 4 MB */
 #define LIMIT (2u << 20)

@@ -7,9 +7,9 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/layout/hot.h"
-#include "store/share/far.h"
-#include "store/share/prefetch.h"
-#include "store/share/remotes.h"
+#include "store/lazy/far.h"
+#include "store/lazy/prefetch.h"
+#include "store/remote/remotes.h"
 
 #define FILES 120u /* of 20 KiB that do not compress, one chunk each */
 

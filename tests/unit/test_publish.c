@@ -2,7 +2,7 @@
 #include "tests/unit/share_fixture.h"
 
 #include "store/share/publish.h"
-#include "store/share/share_ids.h"
+#include "store/remote/share_ids.h"
 
 #define KEY "aa00000000000000000000000000000000000000000000000000000000000000"
 

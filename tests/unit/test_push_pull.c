@@ -1,7 +1,7 @@
 /* What one host pushes, another pulls: all of it, and no more than it lacks. */
 #include "tests/unit/share_fixture.h"
 
-#include "store/share/share_ids.h"
+#include "store/remote/share_ids.h"
 
 static const struct pull_options unnamed, as_one = { .name = "one" };
 

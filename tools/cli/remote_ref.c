@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "store/base/bytes_json.h"
-#include "store/share/reference.h"
+#include "store/remote/reference.h"
 #include "tools/cli/progress_bar.h"
 
 static void on_event(void *arg, const char *type, const json_t *data)

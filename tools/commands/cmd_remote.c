@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "store/base/bytes_json.h"
-#include "store/share/reference.h"
+#include "store/remote/reference.h"
 #include "tools/cli/remote_ref.h"
 #include "tools/cli/snapshots_view.h"
 #include "tools/cli/table.h"

@@ -2,9 +2,9 @@
 #include <errno.h>
 
 #include "store/names/snapshot.h"
-#include "store/share/lazy_index.h"
-#include "store/share/places.h"
-#include "store/share/presence.h"
+#include "store/remote/lazy_index.h"
+#include "store/lazy/places.h"
+#include "store/lazy/presence.h"
 #include "store/store.h"
 #include "tools/cli/snapshots_view.h"
 #include "tools/inspect/inspect_commands.h"

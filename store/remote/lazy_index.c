@@ -2,7 +2,7 @@
  * Containers are in one array under a read-write lock. A lookup asks each of them by binary search:
  * a microsecond for ten of them, where what follows is a request over a network.
  */
-#include "store/share/lazy_index.h"
+#include "store/remote/lazy_index.h"
 
 #include <dirent.h>
 #include <errno.h>

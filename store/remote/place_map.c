@@ -1,4 +1,4 @@
-#include "store/share/place_map.h"
+#include "store/remote/place_map.h"
 
 #include <errno.h>
 #include <stdlib.h>

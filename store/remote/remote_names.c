@@ -11,8 +11,8 @@
 
 #include "store/base/log.h"
 #include "store/bucket/object_window.h"
-#include "store/share/register.h"
-#include "store/share/remote_internal.h"
+#include "store/remote/register.h"
+#include "store/remote/remote_internal.h"
 #include "store/layout/share_key.h"
 
 #define KEEP_GENERATIONS 16u

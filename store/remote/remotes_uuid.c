@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "store/share/remotes.h"
+#include "store/remote/remotes.h"
 
 struct wanted {
 	struct remotes *rs;

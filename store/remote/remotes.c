@@ -4,7 +4,7 @@
  *
  * What the records say of buckets is also in memory, for lists of snapshots and for metrics.
  */
-#include "store/share/remotes.h"
+#include "store/remote/remotes.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,7 +14,7 @@
 
 #include "store/base/buf.h"
 #include "store/kv/meta.h"
-#include "store/share/lazy_index.h"
+#include "store/remote/lazy_index.h"
 
 struct open_remote {
 	LIST_ENTRY(open_remote) link;

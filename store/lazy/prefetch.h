@@ -24,7 +24,7 @@
 #include "store/base/macros.h"
 #include "store/chunk/source.h"
 #include "store/layout/share_record.h"
-#include "store/share/remotes.h"
+#include "store/remote/remotes.h"
 #include "store/store.h"
 
 #define PREFETCH_USES 4u

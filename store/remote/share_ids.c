@@ -1,4 +1,4 @@
-#include "store/share/share_ids.h"
+#include "store/remote/share_ids.h"
 
 #include <errno.h>
 #include <stdio.h>

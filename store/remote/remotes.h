@@ -12,7 +12,7 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/kv/kv.h"
-#include "store/share/remote.h"
+#include "store/remote/remote.h"
 
 #define REMOTES_MAX 64u /* of a store */
 

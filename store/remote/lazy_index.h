@@ -25,7 +25,7 @@
 #include "store/base/hash.h"
 #include "store/base/macros.h"
 #include "store/names/snapshot.h"
-#include "store/share/share_meta.h"
+#include "store/remote/share_meta.h"
 
 struct lazy_index;
 /*

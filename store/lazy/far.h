@@ -14,9 +14,9 @@
 
 #include "store/base/macros.h"
 #include "store/chunk/source.h"
-#include "store/share/lazy_index.h"
-#include "store/share/prefetch.h"
-#include "store/share/remotes.h"
+#include "store/remote/lazy_index.h"
+#include "store/lazy/prefetch.h"
+#include "store/remote/remotes.h"
 
 #define FAR_WINDOW_MIN (128u << 10)
 #define FAR_WINDOW_MAX (1u << 20)

@@ -1,4 +1,4 @@
-#include "store/share/presence.h"
+#include "store/lazy/presence.h"
 
 #include <errno.h>
 

@@ -2,7 +2,7 @@
 #ifndef VARVE_SHARE_REMOTE_INTERNAL_H
 #define VARVE_SHARE_REMOTE_INTERNAL_H
 
-#include "store/share/remote.h"
+#include "store/remote/remote.h"
 #include "store/layout/share_format.h"
 
 struct remote {

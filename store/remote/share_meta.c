@@ -2,7 +2,7 @@
  * The sections lie at a container's end. One request asks for the last META_END bytes, which is all
  * of them for most snapshots; what is before is then asked for in pieces, side by side.
  */
-#include "store/share/share_meta.h"
+#include "store/remote/share_meta.h"
 
 #include <errno.h>
 #include <string.h>

@@ -9,7 +9,7 @@
 
 #include "store/base/macros.h"
 #include "store/kv/kv.h"
-#include "store/share/lazy_index.h"
+#include "store/remote/lazy_index.h"
 
 /*
  * Set in o, a snapshot's object:

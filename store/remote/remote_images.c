@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "store/layout/share_key.h"
-#include "store/share/register.h"
-#include "store/share/remote.h"
+#include "store/remote/register.h"
+#include "store/remote/remote.h"
 
 #define KEEP_GENERATIONS 16u
 #define SET_TRIES 20

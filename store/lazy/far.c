@@ -6,7 +6,7 @@
  * A call begins all windows that its items need, then waits for each. An item that does not hash to
  * its digest is asked for again, past the window; then at the next place that is said of it.
  */
-#include "store/share/far.h"
+#include "store/lazy/far.h"
 
 #include <assert.h>
 #include <errno.h>

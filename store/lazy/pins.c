@@ -2,7 +2,7 @@
  * `work` is held while pins are made, written and confirmed, requests included: by the thread, or
  * by who evicts. `lock` is a leaf, and what others wait for.
  */
-#include "store/share/pins.h"
+#include "store/lazy/pins.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -2,71 +2,18 @@
  * One thread ends uses and writes what they leave. A use belongs to the list while it is under way;
  * then to the thread, and last to whoever finds it ended with no request of its own under way.
  */
-#include "store/share/prefetch.h"
-
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "store/base/clock.h"
 #include "store/base/log.h"
-#include "store/chunk/digest_set.h"
-#include "store/layout/hot.h"
-#include "store/layout/share_key.h"
 #include "store/layout/vpk.h"
-#include "store/share/place_map.h"
+#include "store/lazy/prefetch_make_internal.h"
 
 #define WAIT_MS 5000		   /* for a hot object, from the use's begin */
 #define UNREAD_MS (10 * 60 * 1000) /* how long a use waits for its first read */
 #define WORTH_CHUNKS 8u		   /* fewer misses are left as they are */
-#define HOT_SIZE_MIN ((size_t)1 << 20)
-
-struct segment {
-	struct object_request rq;
-	struct use *use;
-	bool good; /* guarded by lock: its frames are known */
-};
-
-struct use {
-	TAILQ_ENTRY(use) link;
-	struct prefetch *p;
-	struct remote *remote; /* a reference; of who ends the use */
-	struct object_store *os;
-	char uuid[SNAPSHOT_ID_SIZE], key[SHARE_KEY_SIZE];
-	struct digest root;
-	struct share_packs packs;
-	uint64_t size_bytes; /* of the snapshot's files */
-	int64_t begun_ms;
-	struct hot_header header; /* written before the first segment is in `frames` */
-	struct segment segments[HOT_SEGMENTS_MAX];
-	struct object_request put; /* what the use leaves */
-	struct buf body;
-	/* guarded by p->lock */
-	bool ended;
-	unsigned pending;	 /* requests */
-	struct place_map frames; /* by digest: offset in the object, length */
-	struct digest_set seen;	 /* chunks that were read, */
-	struct buf order;	 /* struct digest: in this order */
-	int64_t first_ms;	 /* 0: nothing was read yet */
-	bool cut_short;
-	uint64_t hit_bytes, missed_bytes;
-	unsigned missed;
-};
-
-struct prefetch {
-	struct store *s;    /* borrowed */
-	struct remotes *rs; /* borrowed */
-	unsigned trace_ms;
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;	     /* a segment came; the thread has something to do; stopped */
-	TAILQ_HEAD(, use) uses;	     /* guarded by lock */
-	unsigned n_uses;	     /* guarded by lock; until they are freed */
-	bool stopped;		     /* guarded by lock */
-	struct prefetch_stats stats; /* guarded by lock */
-};
 
 static void use_free(struct use *u)
 {
@@ -107,16 +54,6 @@ static void submit_segment(struct use *u, unsigned i, uint64_t offset, size_t le
 					 .done = segment_done,
 					 .arg = s };
 	object_submit(u->os, &s->rq);
-}
-
-/* Where segment i is in what its request gave; NULL: not all of it. */
-static const uint8_t *segment_bytes(const struct use *u, unsigned i)
-{
-	const struct hot_segment *h = &u->header.segments[i];
-	const struct buf *data = &u->segments[i].rq.data;
-	size_t at = i ? 0 : h->offset;
-
-	return u->segments[i].rq.result == 0 && data->len >= at + h->len ? data->data + at : NULL;
 }
 
 static bool header_is_good(struct use *u)
@@ -354,75 +291,6 @@ void prefetch_missed(struct prefetch *p, const struct prefetch_chunk *c, size_t 
 
 /* ---- what a use leaves ---- */
 
-struct making {
-	struct use *u;
-	struct hot_writer *w;
-	size_t size, limit;
-};
-
-/* -EFBIG: no more. */
-static int add_chunk(struct making *m, const struct digest *d, const void *frame, size_t len)
-{
-	const struct hot_item item = { HOT_CHUNK, *d, frame, len };
-	int rc = m->size + len > m->limit ? -EFBIG : hot_add(m->w, &item);
-
-	m->size += rc == 0 ? len : 0;
-	return rc == -EINVAL ? 0 : rc; /* too large for a segment */
-}
-
-static int add_read(struct making *m)
-{
-	const struct digest *d = (const void *)m->u->order.data;
-	size_t n = m->u->order.len / sizeof(*d);
-	struct buf frame CLEANUP(buf_fini_p) = BUF_INIT;
-	int rc = 0;
-
-	for (size_t i = 0; i < n && rc == 0; i++) {
-		buf_clear(&frame);
-		if (chunk_store_frame(m->u->p->s->chunks, &d[i], &frame) == 0)
-			rc = add_chunk(m, &d[i], frame.data, frame.len);
-	}
-	return rc;
-}
-
-/* What the object before had for others. */
-static int add_former(struct making *m)
-{
-	const struct use *u = m->u;
-	int rc = 0;
-
-	for (unsigned i = 0; i < u->header.n && rc == 0; i++) {
-		const struct hot_segment *h = &u->header.segments[i];
-		const uint8_t *bytes = u->segments[i].good ? segment_bytes(u, i) : NULL;
-		struct hot_item item;
-		size_t pos = 0;
-
-		while (rc == 0 && bytes && hot_next(bytes, h->len, &pos, &item))
-			if (item.kind == HOT_CHUNK && !digest_set_has(&u->seen, &item.digest))
-				rc = add_chunk(m, &item.digest, item.bytes, item.len);
-	}
-	return rc;
-}
-
-static int make_object(struct use *u, struct buf *out)
-{
-	struct making m = { .u = u };
-	struct share_id nonce;
-	int rc = share_id_random(&nonce);
-
-	m.limit = MIN(MAX((size_t)(u->size_bytes / 10), HOT_SIZE_MIN), HOT_SIZE_MAX / 2);
-	m.w = rc == 0 ? hot_writer_new(&u->root, &nonce) : NULL;
-	if (!m.w)
-		return rc < 0 ? rc : -ENOMEM;
-	rc = add_read(&m);
-	if (rc == 0)
-		rc = add_former(&m);
-	if (rc == 0 || rc == -EFBIG)
-		rc = hot_writer_finish(m.w, out);
-	hot_writer_free(m.w);
-	return rc;
-}
-
 /* A quarter of what was read had to be fetched chunk by chunk. */
 static bool is_worth_it(const struct use *u)
 {
@@ -452,7 +320,7 @@ static void leave_object(struct prefetch *p, struct use *u)
 	int rc;
 
 	pthread_mutex_unlock(&p->lock);
-	rc = make_object(u, &u->body);
+	rc = prefetch_make(u, &u->body);
 	pthread_mutex_lock(&p->lock);
 	if (rc < 0 || p->stopped)
 		return;

@@ -1,4 +1,4 @@
-#include "store/share/remote.h"
+#include "store/remote/remote.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "store/bucket/object_dir.h"
 #include "store/bucket/object_fault.h"
 #include "store/bucket/object_s3.h"
-#include "store/share/remote_internal.h"
+#include "store/remote/remote_internal.h"
 #include "store/layout/share_key.h"
 
 int remote_name_check(const char *name, struct error *err)

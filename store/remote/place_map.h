@@ -13,7 +13,7 @@
 #include "store/base/hash.h"
 #include "store/base/macros.h"
 #include "store/layout/share_key.h"
-#include "store/share/share_meta.h"
+#include "store/remote/share_meta.h"
 
 struct place_map {
 	struct place_slot *slots;

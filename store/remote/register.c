@@ -1,4 +1,4 @@
-#include "store/share/register.h"
+#include "store/remote/register.h"
 
 #include <errno.h>
 #include <inttypes.h>

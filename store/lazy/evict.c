@@ -4,7 +4,7 @@
  * from run to run), the second what was read in this one, the third nothing. A pass begins where
  * the last one ended, so that chunks of all digests take their turns.
  */
-#include "store/share/evict.h"
+#include "store/lazy/evict.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,8 +14,8 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/chunk/recent.h"
-#include "store/share/share_ids.h"
-#include "store/share/share_meta.h"
+#include "store/remote/share_ids.h"
+#include "store/remote/share_meta.h"
 
 #define CHUNK_BYTES 8192 /* of the smallest usual frames, for the size of `recent` */
 #define FILTER_BYTES ((size_t)1 << 20)

@@ -27,9 +27,9 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/base/progress.h"
-#include "store/share/lazy_index.h"
-#include "store/share/pins.h"
-#include "store/share/remotes.h"
+#include "store/remote/lazy_index.h"
+#include "store/lazy/pins.h"
+#include "store/remote/remotes.h"
 #include "store/store.h"
 
 struct evictor_options {

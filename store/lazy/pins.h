@@ -26,8 +26,8 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/layout/share_packs.h"
-#include "store/share/lazy_index.h"
-#include "store/share/remotes.h"
+#include "store/remote/lazy_index.h"
+#include "store/remote/remotes.h"
 
 #define PINS_EVERY_MS (300 * 1000)
 #define PINS_PUSHING_MS (10 * 1000)

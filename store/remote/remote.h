@@ -21,7 +21,7 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/bucket/object_store.h"
-#include "store/share/reference.h"
+#include "store/remote/reference.h"
 #include "store/layout/share_record.h"
 
 #define REMOTE_TEXT_MAX 1024u /* of each string below, bytes */

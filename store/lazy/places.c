@@ -1,10 +1,10 @@
-#include "store/share/places.h"
+#include "store/lazy/places.h"
 
 #include <errno.h>
 #include <stddef.h>
 
 #include "store/kv/meta.h"
-#include "store/share/share_ids.h"
+#include "store/remote/share_ids.h"
 
 struct places {
 	struct kv *kv;

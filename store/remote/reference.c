@@ -1,4 +1,4 @@
-#include "store/share/reference.h"
+#include "store/remote/reference.h"
 
 #include <stddef.h>
 #include <string.h>
