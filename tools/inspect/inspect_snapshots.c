@@ -80,10 +80,11 @@ int inspect_show(struct cli *cli, const struct args *args, struct error *err)
 	if (r < 0)
 		return r;
 	json_t *o = to_json(s, ix, &snap);
-	if (o && snap.has_root && lazy_index_count(ix, NULL))
+	if (o && snap.status == SNAPSHOT_READY && lazy_index_count(ix, NULL)) {
 		r = presence_of(s, &snap.root, NULL, &here, err);
-	if (o && r == 0)
-		r = presence_tell(&here, o);
+		if (r == 0)
+			r = presence_tell(&here, o);
+	}
 	snapshot_fini(&snap);
 	if (r == 0)
 		r = o ? snapshot_print(cli, o) : -ENOMEM;
