@@ -19,6 +19,7 @@ static void use_free(struct use *u)
 {
 	for (unsigned i = 0; i < HOT_SEGMENTS_MAX; i++)
 		object_request_fini(&u->segments[i].rq);
+	object_request_fini(&u->own);
 	object_request_fini(&u->put);
 	buf_fini(&u->body);
 	share_packs_fini(&u->packs);
@@ -39,7 +40,15 @@ static void free_if_over(struct use *u)
 
 /* ---- the hot object ---- */
 
-static void segment_done(struct object_request *rq);
+static void segment_came(struct use *u, unsigned i);
+
+/* From the bucket's thread. */
+static void segment_done(struct object_request *rq)
+{
+	struct segment *s = rq->arg;
+
+	segment_came(s->use, (unsigned)(s - s->use->segments));
+}
 
 static void submit_segment(struct use *u, unsigned i, uint64_t offset, size_t len)
 {
@@ -48,7 +57,7 @@ static void submit_segment(struct use *u, unsigned i, uint64_t offset, size_t le
 	s->use = u;
 	s->rq = (struct object_request){ .op = OBJECT_GET,
 					 .priority = i ? OBJECT_READAHEAD : OBJECT_DEMAND,
-					 .key = u->key,
+					 .key = u->from,
 					 .offset = offset,
 					 .len = len,
 					 .done = segment_done,
@@ -62,7 +71,7 @@ static bool header_is_good(struct use *u)
 
 	return rq->result == 0 &&
 	       hot_header_parse(rq->data.data, rq->data.len, &u->header, NULL) == 0 &&
-	       memcmp(&u->header.root, &u->root, sizeof(u->root)) == 0;
+	       (strcmp(u->from, u->key) != 0 || digest_equal(&u->header.root, &u->root));
 }
 
 /* With the lock held. Out of memory: some are not found, and fetched alone. */
@@ -84,14 +93,12 @@ static void index_segment(struct use *u, unsigned i, const uint8_t *bytes)
 	u->segments[i].good = true;
 }
 
-/* From the bucket's thread. */
-static void segment_done(struct object_request *rq)
+static void segment_came(struct use *u, unsigned i)
 {
-	struct segment *s = rq->arg;
-	struct use *u = s->use;
+	const struct object_request *rq = &u->segments[i].rq;
 	struct prefetch *p = u->p;
-	unsigned i = (unsigned)(s - u->segments), more = 0;
 	const uint8_t *bytes;
+	unsigned more = 0;
 
 	if (i == 0 && !header_is_good(u))
 		u->header = (struct hot_header){ 0 };
@@ -118,6 +125,33 @@ static void segment_done(struct object_request *rq)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* From the bucket's thread: there is an object of the snapshot's own, or one looks at its parent's.
+ */
+static void own_done(struct object_request *rq)
+{
+	struct use *u = rq->arg;
+
+	if (rq->result == -ENOENT && !share_id_is_none(&u->parent)) {
+		share_key_of_id(SHARE_KEY_HOT, &u->parent, u->from);
+		submit_segment(u, 0, 0, HOT_SEGMENT_MAX);
+		return;
+	}
+	u->segments[0].rq = *rq;
+	*rq = (struct object_request){ 0 };
+	segment_came(u, 0);
+}
+
+static void submit_own(struct use *u)
+{
+	u->own = (struct object_request){ .op = OBJECT_GET,
+					  .priority = OBJECT_DEMAND,
+					  .key = u->from,
+					  .len = HOT_SEGMENT_MAX,
+					  .done = own_done,
+					  .arg = u };
+	object_submit(u->os, &u->own);
+}
+
 /* ---- uses ---- */
 
 static struct use *use_new(struct prefetch *p, const struct share_record *rec)
@@ -130,7 +164,9 @@ static struct use *use_new(struct prefetch *p, const struct share_record *rec)
 	u->root = rec->root;
 	u->size_bytes = rec->snapshot.size_bytes;
 	u->begun_ms = monotonic_ms();
+	u->parent = rec->snapshot.parent;
 	share_key_of_id(SHARE_KEY_HOT, &rec->id, u->key);
+	share_key_of_id(SHARE_KEY_HOT, &rec->id, u->from);
 	digest_set_init(&u->seen, (size_t)PREFETCH_TRACED * 64);
 	if (share_packs_add_all(&u->packs, &rec->packs) < 0) {
 		use_free(u);
@@ -169,7 +205,7 @@ void prefetch_begin(struct prefetch *p, struct remote *r, const struct share_rec
 	}
 	u->os = remote_objects(u->remote);
 	if (enlist(p, u)) {
-		submit_segment(u, 0, 0, HOT_SEGMENT_MAX);
+		submit_own(u);
 		return;
 	}
 	remotes_release(p->rs, u->remote);

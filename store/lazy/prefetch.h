@@ -3,7 +3,7 @@
  * noted for the hosts that use it later.
  *
  * A *use* begins when a snapshot is pulled lazily, and lasts PREFETCH_TRACE_MS from its first read
- * on. Its hot object, if the bucket has one, comes as a few large ranges, side by side; a reader
+ * on. Its hot object, or that of its parent, comes as a few large ranges, side by side; a reader
  * that misses a chunk meanwhile waits for it here, rather than ask for the chunk alone. What is
  * read is noted, in order. If much of it was not in the hot object, the use ends with a better one,
  * which is written to the bucket: first what this use has read, then what only former ones did.

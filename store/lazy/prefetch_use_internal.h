@@ -32,6 +32,9 @@ struct use {
 	int64_t begun_ms;
 	struct hot_header header; /* written before the first segment is in `frames` */
 	struct segment segments[HOT_SEGMENTS_MAX];
+	struct object_request own; /* the first look; without an object of its own, */
+	struct share_id parent;	   /* that of this snapshot is used; or none */
+	char from[SHARE_KEY_SIZE]; /* what is read */
 	struct object_request put; /* what the use leaves */
 	struct buf body;
 	/* guarded by p->lock */

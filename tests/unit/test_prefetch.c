@@ -53,7 +53,7 @@ static void cold_close(struct cold *c)
 	lazy_index_free(c->ix);
 }
 
-static void begin_use(struct cold *c)
+static void begin_use_of(struct cold *c, const char *reference)
 {
 	const struct pull_options opt = {
 		.name = "s", .index = c->ix, .prefetch = c->pf, .lazy = true
@@ -61,9 +61,14 @@ static void begin_use(struct cold *c)
 	struct pull_result res;
 	struct error err = ERROR_INIT;
 
-	if (pull_snapshot(c->host.s, c->host.r, "s", &opt, NULL, &res, &err) != 0)
+	if (pull_snapshot(c->host.s, c->host.r, reference, &opt, NULL, &res, &err) != 0)
 		fail_msg("%s", error_text(&err));
 	snapshot_fini(&res.snapshot);
+}
+
+static void begin_use(struct cold *c)
+{
+	begin_use_of(c, "s");
 }
 
 /* Read a whole file of both hosts, and compare. */
@@ -83,6 +88,7 @@ static void read_file(const struct hosts *h, const struct cold *c, unsigned numb
 	tree_value_release(&pin);
 	assert_in_range(rec.size, 20000, sizeof(x));
 	assert_int_equal(tree_fs_read(&fa, ino, 0, x, rec.size), 0);
+	assert_int_equal(tree_fs_resolve(&fb, path, false, &ino), 0);
 	assert_int_equal(tree_fs_read(&fb, ino, 0, y, rec.size), 0);
 	assert_memory_equal(x, y, rec.size);
 }
@@ -221,6 +227,24 @@ static void another_use_is_added(void **state)
 	assert_int_equal(stats_of(&c).misses, 0);
 	use_some(h, &c);
 	assert_in_range(stats_of(&c).misses, 1, FILES / 3 - 1);
+	cold_close(&c);
+}
+
+/* A snapshot that has none yet, with the tree of its parent and some more. */
+static void a_child_uses_its_parents(void **state)
+{
+	struct hosts *h = *state;
+	struct cold c;
+
+	first_use(h);
+	make_files(h, "d/more", 3, 2);
+	take(h, &h->a, "d", "child", "s");
+	push(&h->a, "child", "child");
+	cold_open(&c, h, "second", PREFETCH_TRACE_MS);
+	begin_use_of(&c, "child");
+	use_some(h, &c);
+	assert_int_equal(stats_of(&c).hits, FILES / 3);
+	assert_int_equal(stats_of(&c).misses, 0);
 	cold_close(&c);
 }
 
@@ -364,6 +388,7 @@ int main(void)
 		T(a_use_like_the_former_writes_nothing),
 		T(another_use_is_added),
 		T(it_goes_with_its_snapshot),
+		T(a_child_uses_its_parents),
 		T(a_damaged_object_harms_nobody),
 		T(large_objects_come_in_parts),
 		T(uses_are_bounded_and_end_at_any_time),
