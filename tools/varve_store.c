@@ -62,6 +62,6 @@ int main(int argc, char **argv)
 
 	program_begin();
 	int status = program_end(&cli, argc > 0 ? start(&cli, argc, argv) : CLI_FAILED);
-	store_close(cli.store);
+	cli_store_close(&cli);
 	return status;
 }

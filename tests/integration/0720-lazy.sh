@@ -50,6 +50,10 @@ true"
 ok 'a file comes when it is read' cmp "$T/mnt/dir/f7" "$T/src/dir/f7"
 ok 'and hardly another' test "$(far)" -ge $((all - 4))
 ok 'which is told' test "$(here "$base" .hereBytes)" -ge 30000
+is 'without the daemon, what is far is no damage' "$(varve --json --store "$STATE" verify | jq '.damaged, .farChunks' | xargs)" \
+	"0 $(far)"
+like '... and told when it is wanted' "$(varve --store "$STATE" cat "$base:dir/f40" 2>&1)" 'remote'
+is '... while what is here can be read' "$(varve --store "$STATE" cat "$base:small")" 'from the first host'
 is 'the store says so in its format' "$(cat "$STATE/FORMAT")" 'varve store 4'
 
 # --- what a first use reads comes at once to the next host ---

@@ -25,6 +25,8 @@
 #define CLI_SOCKET_DEFAULT "/run/snapshotd.sock"
 #define CLI_STATE_DEFAULT "/var/lib/snapshotd"
 
+struct lazy_index;
+struct source;
 struct store;
 struct table;
 
@@ -35,7 +37,9 @@ struct cli {
 	const char *store_dir; /* --store, or NULL */
 	bool json;
 	struct client *client; /* owned; made by cli_client */
-	struct store *store;   /* owned; made by cli_store */
+	struct store *store;   /* owned; made by cli_store, as are the next two */
+	struct lazy_index *index;
+	struct source *absent; /* of what it has in buckets alone */
 	char *state_dir;       /* owned; the daemon's, once asked */
 	int status;	       /* exit status of a command that succeeded: that of what it ran */
 	int failure_status;    /* exit status of one that failed, instead of CLI_FAILED; or 0 */
@@ -83,6 +87,7 @@ MUST_CHECK int cli_snapshot(struct cli *cli, const char *name, json_t **out, str
 
 /* The store of --store, opened read-only at the first call; lent. varve-store's alone. */
 MUST_CHECK int cli_store(struct cli *cli, struct store **out, struct error *err);
+void cli_store_close(struct cli *cli); /* if it was opened */
 
 /* ---- what is typed and printed ---- */
 

@@ -21,15 +21,13 @@ static json_t *to_json(struct store *s, struct lazy_index *ix, const struct snap
 }
 
 /* Print and free them. */
-static int print_list(const struct cli *cli, struct store *s, struct snapshot *list, size_t n,
-		      struct error *err)
+static int print_list(const struct cli *cli, struct store *s, struct snapshot *list, size_t n)
 {
-	CLEANUP(lazy_index_free_p) struct lazy_index *ix = NULL;
 	json_t *array = json_array();
-	int r = array ? lazy_index_open(s->dir_fd, &ix, err) : -ENOMEM;
+	int r = array ? 0 : -ENOMEM;
 
 	for (size_t i = 0; i < n && r == 0; i++)
-		r = json_array_append_new(array, to_json(s, ix, &list[i])) ? -ENOMEM : 0;
+		r = json_array_append_new(array, to_json(s, cli->index, &list[i])) ? -ENOMEM : 0;
 	snapshots_list_free(list, n);
 	if (r == 0)
 		r = snapshots_print(cli, array);
@@ -50,7 +48,7 @@ int inspect_snapshots(struct cli *cli, const struct args *args, struct error *er
 	r = cli_store(cli, &s, err);
 	if (r == 0)
 		r = snapshots_list(s->snapshots, &list, &n, err);
-	return r < 0 ? r : print_list(cli, s, list, n, err);
+	return r < 0 ? r : print_list(cli, s, list, n);
 }
 
 int inspect_history(struct cli *cli, const struct args *args, struct error *err)
@@ -62,25 +60,22 @@ int inspect_history(struct cli *cli, const struct args *args, struct error *err)
 
 	if (r == 0)
 		r = snapshots_history(s->snapshots, args->words[0], &list, &n, err);
-	return r < 0 ? r : print_list(cli, s, list, n, err);
+	return r < 0 ? r : print_list(cli, s, list, n);
 }
 
 int inspect_show(struct cli *cli, const struct args *args, struct error *err)
 {
-	CLEANUP(lazy_index_free_p) struct lazy_index *ix = NULL;
 	struct snapshot snap = { 0 };
 	struct presence here = { 0 };
 	struct store *s;
 	int r = cli_store(cli, &s, err);
 
 	if (r == 0)
-		r = lazy_index_open(s->dir_fd, &ix, err);
-	if (r == 0)
 		r = snapshots_get(s->snapshots, args->words[0], &snap, err);
 	if (r < 0)
 		return r;
-	json_t *o = to_json(s, ix, &snap);
-	if (o && snap.status == SNAPSHOT_READY && lazy_index_count(ix, NULL)) {
+	json_t *o = to_json(s, cli->index, &snap);
+	if (o && snap.status == SNAPSHOT_READY && lazy_index_count(cli->index, NULL)) {
 		r = presence_of(s, &snap.root, NULL, &here, err);
 		if (r == 0)
 			r = presence_tell(&here, o);

@@ -23,11 +23,12 @@ static int verify_local(struct cli *cli, const char *name, struct verify_view *v
 		r = verify_run(s, name, &p, verify_report, v, &res, err);
 	if (r < 0)
 		return r;
-	*out = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "snapshots",
+	*out = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "snapshots",
 			 (json_int_t)res.snapshots, "trees", (json_int_t)res.trees, "nodes",
 			 (json_int_t)res.nodes, "chunks", (json_int_t)res.chunks, "rawBytes",
 			 (json_int_t)res.raw_bytes, "storedBytes", (json_int_t)res.stored_bytes,
-			 "damaged", (json_int_t)res.damaged);
+			 "farChunks", (json_int_t)res.far_chunks, "damaged",
+			 (json_int_t)res.damaged);
 	return *out ? 0 : -ENOMEM;
 }
 
