@@ -67,7 +67,9 @@ static int adopt(struct build *bd, struct remote *r, const char *step_key,
 {
 	struct store *store = bd->owner->opt.store;
 	struct lazy_index *index = remotes_index(bd->owner->opt.remotes);
-	const struct pull_options opt = { .index = index, .lazy = index != NULL };
+	const struct pull_options opt = { .index = index,
+					  .prefetch = remotes_prefetch(bd->owner->opt.remotes),
+					  .lazy = index != NULL };
 	struct progress p = { .cancelled = stops_pull, .arg = bd };
 	struct pull_result res;
 	char reference[SHARE_ID_SIZE];
