@@ -170,15 +170,21 @@ def phone():
         b.resize(1280, 900)
 
 
+def all_named(v):
+    """True; the page may put other controls in their place meanwhile, so b.until asks."""
+    for e in b.all("button, a, input, textarea, summary, progress, svg[role], [role=log]"):
+        assert not e.shown() or e.label(), f"{v}: something has no name: {e.attribute('outerHTML')}"
+    same(len([h for h in b.all("h1") if h.shown()]), 1)
+    return True
+
+
 def accessible():
     for v in ("snapshots", "new", "builds", "sandboxes", "mounts", "store"):
         view(v)
         bad = b.js("""return [...document.querySelectorAll("table")].filter((t) => !t.caption ||
             [...t.querySelectorAll("th")].some((h) => !h.scope)).length""")
         same(bad, 0)
-        for e in b.all("button, a, input, textarea, summary, progress, svg[role], [role=log]"):
-            assert not e.shown() or e.label(), f"{v}: something has no name: {e.attribute('outerHTML')}"
-        same(len([h for h in b.all("h1") if h.shown()]), 1)
+        b.until(f"{v} stands still", lambda v=v: all_named(v))
     view("new")
     same(b.wait("#view-new [role=log]").attribute("aria-live"), "polite")
 

@@ -33,7 +33,8 @@ class Cell(str):
 
 
 def lineage():
-    links = {a.label().split(",")[0]: a for a in b.all("svg.lineage a")}
+    links = b.until("the lineage stands still",
+                    lambda: {a.label().split(",")[0]: a for a in b.all("svg.lineage a")})
     names = {s["name"] for s in api("GET", "/api/snapshots")}
     assert names <= set(links), f"{names} are not all in {set(links)}"
     parents = [s for s in api("GET", "/api/snapshots") if s.get("parent")]
