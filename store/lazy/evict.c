@@ -167,6 +167,12 @@ static int learn(struct evictor *e, struct remote *r, const struct pair *p, stru
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* Of one snapshot alone: its record or a container is damaged, or of a newer version. */
+static bool is_of_snapshot(int rc)
+{
+	return rc == -EBADMSG || rc == -ENOTSUP || rc == -EINVAL || rc == -EFBIG;
+}
+
 /* What cannot be learned stays here. */
 static void learn_all(struct run *x, const char *uuid)
 {
@@ -180,7 +186,13 @@ static void learn_all(struct run *x, const char *uuid)
 		return;
 	rc = remote_writable(r, &err);
 	for (size_t i = 0; rc == 0 && i < pairs.len / sizeof(struct pair); i++) {
-		rc = learn(e, r, (const struct pair *)pairs.data + i, &err);
+		const struct pair *p = (const struct pair *)pairs.data + i;
+
+		rc = learn(e, r, p, &err);
+		if (is_of_snapshot(rc)) {
+			log_warn("snapshot %s is not evicted: %s", p->local, error_text(&err));
+			rc = 0;
+		}
 		if (rc == 0 && progress_cancelled(x->p))
 			rc = -ECANCELED;
 	}
@@ -244,6 +256,10 @@ static const struct pins_held *held_of(const struct run *x, const char *uuid)
 
 /* ---- chunks ---- */
 
+/*
+ * The pin that counts is that of the push whose container says where the chunk is: it lasts as long
+ * as a tree here needs the chunk, for so long does the container.
+ */
 static bool is_clean(const struct run *x, const struct digest *d)
 {
 	struct lazy_place at;
@@ -251,7 +267,7 @@ static bool is_clean(const struct run *x, const struct digest *d)
 	for (unsigned i = 0; lazy_index_find(x->e->opt.index, d, i, &at); i++) {
 		const struct pins_held *h = held_of(x, at.uuid);
 
-		if (h && share_packs_has(&h->packs, &at.at.pack) && pins_hold(x->e->opt.pins, h))
+		if (h && pins_held_has(h, &at.said_by, &at.at.pack) && pins_hold(x->e->opt.pins, h))
 			return true;
 	}
 	return false;

@@ -60,7 +60,40 @@ struct pins {
 
 void pins_held_fini(struct pins_held *h)
 {
-	share_packs_fini(&h->packs);
+	for (size_t i = 0; i < h->n; i++)
+		share_packs_fini(&h->v[i].packs);
+	free(h->v);
+	h->v = NULL;
+	h->n = 0;
+}
+
+static int by_push(const void *id, const void *held)
+{
+	return share_id_cmp(id, &((const struct pin_packs *)held)->push);
+}
+
+bool pins_held_has(const struct pins_held *h, const struct share_id *push,
+		   const struct pack_id *pack)
+{
+	const struct pin_packs *p = h->n ? bsearch(push, h->v, h->n, sizeof(*h->v), by_push) : NULL;
+
+	return p && share_packs_has(&p->packs, pack);
+}
+
+/* The pins of a bucket that hold. */
+static int copy_held(const struct pinned_bucket *b, struct pins_held *h)
+{
+	int rc = 0;
+
+	h->v = calloc(b->n ? b->n : 1, sizeof(*h->v));
+	if (!h->v)
+		return -ENOMEM;
+	for (size_t i = 0; rc == 0 && i < b->n; i++)
+		if (b->v[i].state == PIN_HOLDS) {
+			h->v[h->n].push = b->v[i].id;
+			rc = share_packs_add_all(&h->v[h->n++].packs, &b->v[i].packs);
+		}
+	return rc;
 }
 
 /* Found, or made. NULL: no memory, or too many. */
@@ -372,9 +405,8 @@ int pins_confirm(struct pins *p, const char *uuid, struct pins_held *out, struct
 		rc = error_set(err, -ENOMEM, "too many buckets");
 	if (rc == 0 && b->n)
 		rc = confirm(p, b, err);
-	for (size_t i = 0; rc == 0 && i < b->n; i++)
-		if (b->v[i].state == PIN_HOLDS)
-			rc = share_packs_add_all(&h.packs, &b->v[i].packs);
+	if (rc == 0)
+		rc = copy_held(b, &h);
 	if (rc == 0) {
 		pthread_mutex_lock(&p->lock);
 		h.epoch = b->epoch;

@@ -56,13 +56,20 @@ void pins_close(struct pins *p);
 MUST_CHECK int pins_push_begin(struct pins *p, const char *uuid, struct share_id *out_node);
 void pins_push_end(struct pins *p, const char *uuid);
 
-/* What is held of a bucket. */
+/* What is held of a bucket: packs, by the push whose pin holds them. */
 struct pins_held {
 	char uuid[SNAPSHOT_ID_SIZE];
-	struct share_packs packs;
+	struct pin_packs {
+		struct share_id push;
+		struct share_packs packs;
+	} * v; /* ascending; owned */
+	size_t n;
 	uint64_t epoch; /* for pins_hold */
 };
 void pins_held_fini(struct pins_held *h);
+/* Whether the push holds the pack. Another push may, too, but for how long is its own matter. */
+bool pins_held_has(const struct pins_held *h, const struct share_id *push,
+		   const struct pack_id *pack);
 /*
  * Write the pins of a bucket if it does not have them, and read the records that were not read
  * since. Waits for the network. -EROFS: the bucket is read-only; failures of remotes_get_uuid and

@@ -254,6 +254,7 @@ bool lazy_index_find(struct lazy_index *ix, const struct digest *d, unsigned i,
 		out->at.offset = loc.offset;
 		out->at.len = loc.len;
 		memcpy(out->uuid, c->uuid, sizeof(out->uuid));
+		out->said_by = c->id.push;
 		found = true;
 	}
 	pthread_rwlock_unlock(&ix->lock);

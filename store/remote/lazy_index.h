@@ -49,6 +49,7 @@ MUST_CHECK int lazy_index_add(struct lazy_index *ix, const char *uuid,
 
 struct lazy_place {
 	char uuid[SNAPSHOT_ID_SIZE];
+	struct share_id said_by; /* the push whose container says so */
 	struct share_place at;
 };
 /*
