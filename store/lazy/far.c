@@ -59,7 +59,7 @@ struct far {
 	bool stopped;			     /* guarded by lock */
 	struct far_stats stats;		     /* guarded by lock */
 	int64_t logged_ms;		     /* guarded by lock */
-	struct opened opened[16];	     /* guarded by lock */
+	struct opened opened[REMOTES_MAX];   /* guarded by lock */
 	size_t n_opened;
 };
 
@@ -73,9 +73,23 @@ static struct far *far_of(struct source *src)
 static struct object_store *find_opened(struct far *f, const char *uuid)
 {
 	for (size_t i = 0; i < f->n_opened; i++)
-		if (strcmp(f->opened[i].uuid, uuid) == 0)
+		if (strcmp(f->opened[i].uuid, uuid) == 0 && !f->opened[i].os->gone)
 			return f->opened[i].os;
 	return NULL;
+}
+
+/* In the place of one that is gone. */
+static void note_opened(struct far *f, const char *uuid, struct object_store *os)
+{
+	size_t i = 0;
+
+	while (i < f->n_opened && strcmp(f->opened[i].uuid, uuid) != 0)
+		i++;
+	if (i == ARRAY_SIZE(f->opened))
+		return;
+	snprintf(f->opened[i].uuid, sizeof(f->opened[i].uuid), "%s", uuid);
+	f->opened[i].os = os;
+	f->n_opened = MAX(f->n_opened, i + 1);
 }
 
 /* The bucket of that uuid; waits for the network where it is not open yet. */
@@ -97,12 +111,7 @@ static int bucket_of(struct far *f, const char *uuid, struct object_store **out)
 	}
 	*out = remote_objects(r);
 	pthread_mutex_lock(&f->lock);
-	if (!find_opened(f, uuid) && f->n_opened < ARRAY_SIZE(f->opened)) {
-		struct opened *o = &f->opened[f->n_opened++];
-
-		snprintf(o->uuid, sizeof(o->uuid), "%s", uuid);
-		o->os = *out;
-	}
+	note_opened(f, uuid, *out);
 	pthread_mutex_unlock(&f->lock);
 	return 0; /* the reference stays: the bucket is needed as long as we are here */
 }
@@ -436,8 +445,8 @@ static void get_chunks(struct far *f, struct source_item *items, size_t n)
 		items[i].result = -ENODATA;
 		if (next_place(f, &jobs[i]) && !is_prefetched(f, &jobs[i]))
 			begin_job(f, &jobs[i], &s);
+		submit_all(&s); /* at once: others may wait for it */
 	}
-	submit_all(&s);
 	for (size_t i = 0; i < n; i++) {
 		struct job *j = &jobs[i];
 

@@ -11,9 +11,9 @@
 #include "store/layout/vpk.h"
 #include "store/lazy/prefetch_make_internal.h"
 
-#define WAIT_MS 5000		   /* for a hot object, from the use's begin */
-#define UNREAD_MS (10 * 60 * 1000) /* how long a use waits for its first read */
-#define WORTH_CHUNKS 8u		   /* fewer misses are left as they are */
+#define WAIT_MS 5000	      /* for a hot object, from the use's begin */
+#define UNREAD_MS (60 * 1000) /* how long a use waits for its first read */
+#define WORTH_CHUNKS 8u	      /* fewer misses are left as they are */
 
 static void use_free(struct use *u)
 {
@@ -204,7 +204,8 @@ void prefetch_begin(struct prefetch *p, struct remote *r, const struct share_rec
 		return;
 	}
 	u->os = remote_objects(u->remote);
-	if (enlist(p, u)) {
+	/* The name may have been given to another bucket. */
+	if (strcmp(remote_uuid(u->remote), u->uuid) == 0 && enlist(p, u)) {
 		submit_own(u);
 		return;
 	}
