@@ -314,7 +314,10 @@ static int publish_item(struct sharer *sh, struct remote *r, const struct item *
 		share_record_fini(&won);
 	if (rc >= 0 || rc == -ENOENT) /* deleted meanwhile */
 		return 0;
-	if (!is_of_snapshot(rc) || rc == -ECANCELED)
+	if (rc == -ECANCELED)
+		return rc;
+	/* Its data may be on a disk that fails, or in another bucket that is away. */
+	if (!is_of_snapshot(rc) && probe(r, NULL) < 0)
 		return rc;
 	log_warn("snapshot %s is not shared: %s", it->local, error_text(err));
 	memcpy(sh->skipped[sh->n_skipped++ % SKIPPED_MAX], it->local, SNAPSHOT_ID_SIZE);
