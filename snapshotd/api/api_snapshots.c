@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "snapshotd/build/image_cache.h"
+#include "store/base/log.h"
 #include "store/remote/lazy_index.h"
 #include "store/lazy/presence.h"
 #include "store/share/pull.h"
@@ -137,12 +138,19 @@ static int tell_presence(struct api_call *c, const char *id, json_t *o, struct e
 	if (!ix || !lazy_index_count(ix, NULL))
 		return 0;
 	rc = store_hold_snapshot(store, id, &s, &hold, err);
+	if (rc == -ENOENT || rc == -EINVAL)
+		return 0; /* it was deleted meanwhile, or has no tree */
 	if (rc < 0)
-		return rc == -ENOENT ? 0 : rc; /* it has no tree, or was deleted meanwhile */
+		return rc;
 	rc = presence_of(store, &s.root, api_cancellation(c), &here, err);
 	store_release(store, &hold);
 	snapshot_fini(&s);
-	return rc < 0 ? rc : presence_tell(&here, o);
+	if (rc == 0)
+		return presence_tell(&here, o);
+	if (rc == -ECANCELED || rc == -ENOMEM)
+		return rc;
+	log_warn("snapshot %s: %s", id, error_text(err));
+	return 0; /* a damaged tree's record can be read */
 }
 
 int api_snapshot_get(struct api_call *c, struct error *err)

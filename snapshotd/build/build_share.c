@@ -61,6 +61,14 @@ static int make_twin(struct store *store, const char *uuid, const struct share_i
 	return 0;
 }
 
+/* Whether it was here before, for another reason than as an image in the cache. */
+static bool is_somebodys(const struct pull_result *res)
+{
+	const struct snapshot *s = &res->snapshot;
+
+	return s->name[0] || s->pinned || (res->existed && !image_cache_owns(s));
+}
+
 /* Pull it lazily, and make it the result of a step here. */
 static int adopt(struct build *bd, struct remote *r, const char *step_key,
 		 const struct share_record *rec, struct snapshot *out, struct error *err)
@@ -80,7 +88,7 @@ static int adopt(struct build *bd, struct remote *r, const char *step_key,
 	rc = pull_snapshot(store, r, reference, &opt, &p, &res, err);
 	if (rc < 0)
 		return rc;
-	if (res.snapshot.name[0])
+	if (is_somebodys(&res))
 		rc = make_twin(store, remote_uuid(r), &rec->id, &res.snapshot, err);
 	config = res.snapshot.config ? json_incref(res.snapshot.config) : json_object();
 	if (rc == 0)
