@@ -40,7 +40,7 @@ async def pump(reader, writer, counts):
             if not data:
                 break
         await delivery
-    except OSError:
+    except (OSError, asyncio.CancelledError):
         delivery.cancel()
         writer.close()
 

@@ -9,7 +9,7 @@ from common import Client, Daemon, Failed, QUICK, SOURCE, Skip, have, peer_does,
 from report import Row, faster, within
 
 DISTANCES = (0, 10) if QUICK else (0, 10, 30)  # ms there and back
-TURNS = 1 if QUICK else 5
+TURNS = 1 if QUICK else 3
 BIG_MIB = 16 if QUICK else 256
 PROGRAMS = {"bash": ("bash", "-c", "true"),
             "python": ("python3", "-c", "import json, ssl, asyncio")}
