@@ -165,6 +165,7 @@ int api_remote_add(struct api_call *c, struct error *err)
 {
 	const char *text;
 	bool flag;
+	uint64_t number;
 	const struct field fields[] = {
 		{ "name", FIELD_STRING, &text, true },
 		{ "url", FIELD_STRING, &text, true },
@@ -175,6 +176,7 @@ int api_remote_add(struct api_call *c, struct error *err)
 		{ "credentials", FIELD_STRING, &text, false },
 		{ "pathStyle", FIELD_BOOL, &flag, false },
 		{ "readOnly", FIELD_BOOL, &flag, false },
+		{ "timeoutSeconds", FIELD_U64, &number, false },
 	};
 	struct remote_config config = { 0 };
 	json_t *body = NULL;

@@ -92,6 +92,17 @@ static int parse_member(struct remote_config *c, const char *member, const json_
 			strcpy(c->name, json_string_value(v));
 		return rc;
 	}
+	if (strcmp(member, "timeoutSeconds") == 0) {
+		json_int_t s = json_integer_value(v);
+
+		if (json_is_null(v))
+			return 0;
+		if (s < 1 || s > REMOTE_TIMEOUT_MAX)
+			return error_set(err, -EINVAL, "%s: an integer from 1 to %u is needed",
+					 member, REMOTE_TIMEOUT_MAX);
+		c->timeout_s = (unsigned)s;
+		return 0;
+	}
 	if (json_is_boolean(v) && strcmp(member, "pathStyle") == 0)
 		c->path_style = json_is_true(v);
 	else if (json_is_boolean(v) && strcmp(member, "readOnly") == 0)
@@ -102,7 +113,7 @@ static int parse_member(struct remote_config *c, const char *member, const json_
 	return 0;
 }
 
-#define OPEN_TIMEOUT_MS 30000 /* who opens a remote learns soon that it is away */
+#define OPEN_TIMEOUT_MS 30000u /* who opens a remote learns soon that it is away */
 #define S3_URL "s3://"
 #define FILE_URL "file://"
 
@@ -149,6 +160,8 @@ static int check_config(const struct remote_config *c, struct error *err)
 		return error_set(err, -EINVAL,
 				 "url: file:// is followed by an absolute path, "
 				 "as in file:///srv/varve");
+	if (c->timeout_s)
+		return error_set(err, -EINVAL, "timeoutSeconds goes with s3:// only");
 	for (size_t i = 1; i < ARRAY_SIZE(texts); i++)
 		if (*text_of((struct remote_config *)c, &texts[i]))
 			return error_set(err, -EINVAL, "%s goes with s3:// only", texts[i].name);
@@ -185,6 +198,8 @@ json_t *remote_config_json(const struct remote_config *c)
 			      "readOnly", c->read_only);
 	int failed = j == NULL;
 
+	if (!failed && c->timeout_s)
+		failed = json_object_set_new(j, "timeoutSeconds", json_integer(c->timeout_s));
 	for (size_t i = 0; i < ARRAY_SIZE(texts) && !failed; i++) {
 		const char *s = *text_of((struct remote_config *)c, &texts[i]);
 		if (s)
@@ -214,6 +229,7 @@ static int open_s3(const struct remote_config *c, struct object_store **out, str
 		.credentials = c->credentials,
 		.path_style = c->path_style,
 		.read_only = c->read_only,
+		.timeout_ms = c->timeout_s * 1000,
 	};
 
 	snprintf(bucket, sizeof(bucket), "%.*s", (int)len, rest);
@@ -224,13 +240,13 @@ static int open_s3(const struct remote_config *c, struct object_store **out, str
 	return object_s3_open(&o, out, err);
 }
 
-static int read_format(struct remote *r, struct error *err)
+static int read_format(struct remote *r, unsigned timeout_ms, struct error *err)
 {
 	struct object_request q = { .op = OBJECT_GET,
 				    .priority = OBJECT_CONTROL,
 				    .key = "format",
 				    .max_len = SHARE_FORMAT_MAX,
-				    .timeout_ms = OPEN_TIMEOUT_MS };
+				    .timeout_ms = timeout_ms };
 	int rc;
 
 	object_run(r->os, &q, 1);
@@ -255,8 +271,8 @@ static int make_format(struct remote *r, struct error *err)
 	return rc == -EEXIST ? 0 : rc;
 }
 
-static int open_store(const char *name, struct object_store *os, bool make, struct remote **out,
-		      struct error *err)
+static int open_store(const char *name, struct object_store *os, unsigned timeout_ms, bool make,
+		      struct remote **out, struct error *err)
 {
 	struct remote *r = calloc(1, sizeof(*r));
 	int rc;
@@ -267,11 +283,11 @@ static int open_store(const char *name, struct object_store *os, bool make, stru
 	}
 	snprintf(r->name, sizeof(r->name), "%s", name);
 	r->os = os;
-	rc = read_format(r, err);
+	rc = read_format(r, timeout_ms, err);
 	if (rc == -ENOENT && make && !os->read_only) {
 		rc = make_format(r, err);
 		if (rc == 0)
-			rc = read_format(r, err);
+			rc = read_format(r, timeout_ms, err);
 	} else if (rc == -ENOENT) {
 		error_set(err, rc,
 			  "no snapshots are kept there: is it the right place, and mounted?");
@@ -288,7 +304,7 @@ static int open_store(const char *name, struct object_store *os, bool make, stru
 int remote_open_store(const char *name, struct object_store *os, struct remote **out,
 		      struct error *err)
 {
-	return open_store(name, os, true, out, err);
+	return open_store(name, os, OPEN_TIMEOUT_MS, true, out, err);
 }
 
 const char *remote_config_dir(const struct remote_config *c)
@@ -308,6 +324,8 @@ static int open_dir(const char *dir, bool make, bool read_only, struct object_st
 
 int remote_open(const struct remote_config *c, bool make, struct remote **out, struct error *err)
 {
+	unsigned timeout_ms =
+		c->timeout_s ? MIN(c->timeout_s * 1000, OPEN_TIMEOUT_MS) : OPEN_TIMEOUT_MS;
 	const char *dir = remote_config_dir(c);
 	struct object_store *os = NULL;
 	int rc;
@@ -320,7 +338,7 @@ int remote_open(const struct remote_config *c, bool make, struct remote **out, s
 		object_store_close(os);
 	if (rc < 0)
 		return error_prefix(err, rc, "remote %s", c->name);
-	return open_store(c->name, os, make, out, err);
+	return open_store(c->name, os, timeout_ms, make, out, err);
 }
 
 void remote_close(struct remote *r)

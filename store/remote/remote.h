@@ -25,6 +25,7 @@
 #include "store/layout/share_record.h"
 
 #define REMOTE_TEXT_MAX 1024u /* of each string below, bytes */
+#define REMOTE_TIMEOUT_MAX 86400u
 
 /* How to reach a bucket. Strings are owned; NULL where nothing was said. */
 struct remote_config {
@@ -34,12 +35,15 @@ struct remote_config {
 	char *region, *proxy, *ca_file;
 	char *credentials; /* s3_cred.h; NULL: the usual search */
 	bool path_style, read_only;
+	/* s3: how long a request may take, with all its attempts, seconds; 0: the default */
+	unsigned timeout_s;
 };
 void remote_config_fini(struct remote_config *c);
 /* Whether it is a directory of this host: then its path, else NULL. Lent. */
 const char *remote_config_dir(const struct remote_config *c);
 /*
- * {"name", "url", "endpoint", "region", "proxy", "caFile", "credentials", "pathStyle", "readOnly"}
+ * {"name", "url", "endpoint", "region", "proxy", "caFile", "credentials", "pathStyle", "readOnly",
+ * "timeoutSeconds"}
  * -EINVAL with why, also for an unknown member.
  */
 MUST_CHECK int remote_config_parse(const json_t *j, struct remote_config *out, struct error *err);

@@ -1,8 +1,11 @@
 /* The table of remotes, while others change it. */
 #include "tests/unit/lazy_fixture.h"
 
+#include <arpa/inet.h>
 #include <pthread.h>
+#include <sys/socket.h>
 
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 static void what_snapshots_need_is_not_removed(void **state)
@@ -43,6 +46,67 @@ static void *open_it(void *arg)
 	return (void *)(intptr_t)rc;
 }
 
+/* A service that takes connections and never answers. */
+static int silent_service(char *url, size_t size)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+	snprintf(url, size, "http://127.0.0.1:%d", ntohs(a.sin_port));
+	return fd;
+}
+
+static void one_that_does_not_answer_is_given_up_when_its_config_says(void **state)
+{
+	struct error err = ERROR_INIT;
+	struct remote_config c;
+	struct remote *r;
+	char url[64];
+	int fd = silent_service(url, sizeof(url));
+	int64_t began = monotonic_ms();
+	json_t *j = json_pack("{s:s, s:s, s:s, s:b, s:s, s:i}", "name", "silent", "url",
+			      "s3://bucket/x", "endpoint", url, "pathStyle", 1, "region", "r",
+			      "timeoutSeconds", 1);
+
+	(void)state;
+	assert_int_equal(setenv("AWS_ACCESS_KEY_ID", "k", 1), 0);
+	assert_int_equal(setenv("AWS_SECRET_ACCESS_KEY", "s", 1), 0);
+	assert_int_equal(remote_config_parse(j, &c, &err), 0);
+	assert_true(remote_open(&c, false, &r, &err) < 0);
+	assert_true(monotonic_ms() - began < 20000);
+	json_decref(j);
+	j = remote_config_json(&c);
+	assert_int_equal(json_integer_value(json_object_get(j, "timeoutSeconds")), 1);
+	json_decref(j);
+	remote_config_fini(&c);
+	close(fd);
+}
+
+static void a_time_limit_is_of_sound_size_and_of_s3(void **state)
+{
+	static const char *const bad[] = {
+		"{\"name\":\"a\",\"url\":\"s3://b\",\"timeoutSeconds\":0}",
+		"{\"name\":\"a\",\"url\":\"s3://b\",\"timeoutSeconds\":86401}",
+		"{\"name\":\"a\",\"url\":\"s3://b\",\"timeoutSeconds\":1.5}",
+		"{\"name\":\"a\",\"url\":\"file:///b\",\"timeoutSeconds\":5}",
+	};
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct error err = ERROR_INIT;
+		struct remote_config c;
+		json_t *j = json_loads(bad[i], 0, NULL);
+
+		assert_int_equal(remote_config_parse(j, &c, &err), -EINVAL);
+		assert_non_null(strstr(err.msg, "timeoutSeconds"));
+		json_decref(j);
+	}
+}
+
 /* One that is being opened for the first time does not come back when it was removed. */
 static void one_that_was_removed_while_it_opens_stays_away(void **state)
 {
@@ -80,6 +144,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_snapshots_need_is_not_removed),
 		TEST(one_that_was_removed_while_it_opens_stays_away),
+		cmocka_unit_test(one_that_does_not_answer_is_given_up_when_its_config_says),
+		cmocka_unit_test(a_time_limit_is_of_sound_size_and_of_s3),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include "tools/cli/table.h"
 #include "tools/cli/text.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/remote_care.h"
 #include "tools/commands/remote_list.h"
 
 const struct option_spec options_remote[] = {
@@ -21,6 +22,7 @@ const struct option_spec options_remote[] = {
 	{ 0, "proxy", "URL", "add: an HTTP cache that reads go through" },
 	{ 0, "ca-file", "FILE", "add: certificates to check the service's with" },
 	{ 0, "credentials", "HOW", "add: env, file:PATH, process:COMMAND or metadata" },
+	{ 0, "timeout", "DURATION", "add: for a request, with all its attempts (5m)" },
 	{ 0, "force", NULL, "rm: also while parts of snapshots may be there alone" },
 	{ 0 },
 };
@@ -90,6 +92,8 @@ static int remote_add(struct cli *cli, const struct args *args, struct error *er
 		r = set_text(body, args, "credentials", "credentials");
 	if (r == 0)
 		r = set_ca_file(body, args, err);
+	if (r == 0)
+		r = remote_set_seconds(body, args, "timeout", "timeoutSeconds", err);
 	if (r == 0)
 		r = cli_call(cli, "POST", "/api/remotes", NULL, body, &o, err);
 	if (r == 0)

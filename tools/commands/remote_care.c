@@ -42,7 +42,7 @@ static int post(struct cli *cli, const struct args *args, const char *what, json
 
 /* ---- gc ---- */
 
-static int set_seconds(json_t *body, const struct args *args, const char *option,
+int remote_set_seconds(json_t *body, const struct args *args, const char *option,
 		       const char *member, struct error *err)
 {
 	const char *text = args_get(args, option);
@@ -84,9 +84,9 @@ int remote_gc(struct cli *cli, const struct args *args, struct error *err)
 		return cli_usage(err, "--no-compact and --recompress go with the store, not with "
 				      "--remote");
 	body = json_pack("{s:b}", "dryRun", args_has(args, "dry-run"));
-	r = body ? set_seconds(body, args, "grace", "graceSeconds", err) : -ENOMEM;
+	r = body ? remote_set_seconds(body, args, "grace", "graceSeconds", err) : -ENOMEM;
 	if (r == 0)
-		r = set_seconds(body, args, "push-timeout", "pushSeconds", err);
+		r = remote_set_seconds(body, args, "push-timeout", "pushSeconds", err);
 	if (r == 0)
 		r = post(cli, args, "gc", body, &o, err);
 	if (r == 0)

@@ -541,6 +541,7 @@ class AsyncRemotes:
         proxy: Optional[str] = None,
         ca_file: Optional[str] = None,
         credentials: Optional[str] = None,
+        timeout_seconds: Optional[int] = None,
     ) -> RemoteInfo:
         """Make a bucket known: s3://BUCKET[/PREFIX], or file:///DIR of the daemon's host."""
         settings = without_none(
@@ -551,6 +552,7 @@ class AsyncRemotes:
             proxy=proxy,
             caFile=ca_file,
             credentials=credentials,
+            timeoutSeconds=timeout_seconds,
         )
         call = _calls.remote_add(name, url, **settings)
         return RemoteInfo.from_json(await self._client.request(call))

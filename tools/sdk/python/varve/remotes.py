@@ -34,6 +34,7 @@ class Remotes:
         proxy: Optional[str] = None,
         ca_file: Optional[str] = None,
         credentials: Optional[str] = None,
+        timeout_seconds: Optional[int] = None,
     ) -> RemoteInfo:
         """Make a bucket known: s3://BUCKET[/PREFIX], or file:///DIR of the daemon's host."""
         settings = without_none(
@@ -44,6 +45,7 @@ class Remotes:
             proxy=proxy,
             caFile=ca_file,
             credentials=credentials,
+            timeoutSeconds=timeout_seconds,
         )
         call = _calls.remote_add(name, url, **settings)
         return RemoteInfo.from_json(self._client.request(call))

@@ -28,6 +28,8 @@ export interface RemoteOptions {
   caFile?: string;
   /** "env", "file:PATH", "process:COMMAND" or "metadata". */
   credentials?: string;
+  /** How long a request may take, with all its attempts: 300 if absent. */
+  timeoutSeconds?: number;
 }
 
 function remotePath(name: string, rest = ""): string {
