@@ -17,6 +17,7 @@ int api_share_failure(struct api_call *c, bool opening, int rc)
 		c->fail_status = opening ? 503 : 502;
 		break;
 	case -EBADMSG:
+	case -ENODATA:
 	case -EFBIG:
 	case -ENOTSUP:
 	case -ESTALE:

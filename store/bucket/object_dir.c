@@ -433,11 +433,10 @@ static void dir_submit(struct object_store *os, struct object_request *r)
 		os->bytes_in += r->data.len;
 	if (r->result == 0 && (r->op == OBJECT_PUT || r->op == OBJECT_PUT_ONCE))
 		os->bytes_out += r->len;
-	if (r->result < 0 && r->result != -ENOENT && r->result != -EEXIST) {
+	if (r->result < 0 && r->result != -ENOENT && r->result != -EEXIST)
 		os->failed++;
-		if (!r->err.msg[0])
-			error_set_errno(&r->err, r->result, "%s", r->key);
-	}
+	if (r->result < 0 && !r->err.msg[0])
+		error_set_errno(&r->err, r->result, "%s", r->key);
 	r->done(r);
 }
 

@@ -362,6 +362,8 @@ static int push_new(struct store *s, struct remote *r, const struct snapshot *sn
 				  .snap = snap,
 				  .p = p };
 
+		if (err)
+			*err = (struct error)ERROR_INIT; /* of the attempt before */
 		rc = push_once(&x, rec, err);
 		out->id = x.i.intent.id;
 		out->chunks = x.content.chunks;

@@ -89,13 +89,30 @@ static int pack_send(struct run *r, struct error *err)
 
 /* ---- chunks ---- */
 
-static int upload_chunk(struct run *r, const struct digest *d, struct error *err)
+/* The chunk's frame to r->frame. */
+static int read_chunk(struct run *r, const struct digest *d, struct error *err)
 {
-	struct share_place at = { 0 };
+	char hex[DIGEST_HEX_SIZE];
 	int rc;
 
 	buf_clear(&r->frame);
 	rc = chunk_store_frame(r->c->s->chunks, d, &r->frame);
+	if (rc == 0)
+		return 0;
+	digest_to_hex(d, hex);
+	if (rc == -ENODATA)
+		return error_set(err, rc,
+				 "chunk %s is neither in this store nor in a bucket: the snapshot "
+				 "that it was fetched from was deleted there",
+				 hex);
+	return error_set_errno(err, rc, "chunk %s", hex);
+}
+
+static int upload_chunk(struct run *r, const struct digest *d, struct error *err)
+{
+	struct share_place at = { 0 };
+	int rc = read_chunk(r, d, err);
+
 	if (rc == 0 && r->pack && vpk_writer_size(r->pack) + r->frame.len > PACK_AIM)
 		rc = pack_send(r, err);
 	if (rc == 0)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # tags: sandbox
-# timeout: 300
+# timeout: 400
 # Two hosts and a real S3 service: what one builds, the other runs at once, having fetched little of
 # it; the service goes away and comes back; what was deleted and collected stays readable where it
 # is in use.
@@ -84,6 +84,16 @@ ok 'the bucket is whole' a verify --remote main --deep
 ok "B's store, too" varve verify
 
 varve umount --discard "$T/mnt" >/dev/null
+
+# --- eight hosts that are killed, on one bucket, with faults on the way ---
+eight() {
+	PYTHONDONTWRITEBYTECODE=1 unshare --mount --propagation private \
+		python3 "$SRC/tests/model/hosts/load.py" "$T/eight" "$((LONG == 1 ? 120 : 8))" "$(date +%s)" \
+		"$(jq -n --arg e "$S3_ENDPOINT" '{url: "s3://bkt/eight", endpoint: $e, pathStyle: true}')"
+}
+ok 'eight hosts read what they have pushed to each other' eight
+sed 's/^/# /' "$T/.out"
+
 trap _cleanup EXIT
 end_all
 daemon_ended_well

@@ -245,6 +245,25 @@ static void the_format_says_so(void **state)
 	assert_string_equal(text, "varve store 4\n");
 }
 
+/* What was deleted in the bucket before it was read cannot be pushed again. */
+static void a_push_names_what_is_gone(void **state)
+{
+	struct lazy_host *l = *state;
+	const struct push_options opt = { .name = "again" };
+	struct error err = ERROR_INIT;
+	struct push_result res;
+	bool deleted;
+
+	push_files(l, 5);
+	pull_lazily(l, "base");
+	assert_int_equal(remote_remove(l->h->a.r, "base", &deleted, &err), 0);
+	sh("rm -r %s/pack", l->h->bucket.path);
+	assert_int_equal(push_snapshot(l->h->b.s, l->h->b.r, "base", &opt, NULL, &res, &err),
+			 -ENODATA);
+	assert_non_null(strstr(err.msg, "chunk "));
+	assert_non_null(strstr(err.msg, "neither in this store nor in a bucket"));
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, lazy_setup, lazy_teardown)
 int main(void)
 {
@@ -258,6 +277,7 @@ int main(void)
 		TEST(places_go_with_the_last_tree_that_needs_them),
 		TEST(many_readers_share_requests),
 		TEST(the_format_says_so),
+		TEST(a_push_names_what_is_gone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

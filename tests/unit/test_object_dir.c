@@ -95,6 +95,19 @@ static void ranges_are_exact(void **state)
 	}
 }
 
+static void failures_name_their_key(void **state)
+{
+	struct bucket *b = *state;
+	struct object_request r = { .op = OBJECT_GET, .key = "nothing" };
+
+	assert_int_equal(request(b->os, &r), -ENOENT);
+	assert_non_null(strstr(r.err.msg, "nothing: "));
+	bucket_put(b->os, "k", "first");
+	r = (struct object_request){ .op = OBJECT_PUT_ONCE, .key = "k", .body = "x", .len = 1 };
+	assert_int_equal(request(b->os, &r), -EEXIST);
+	assert_non_null(strstr(r.err.msg, "k: "));
+}
+
 static void what_is_too_large_is_refused(void **state)
 {
 	struct bucket *b = *state;
@@ -299,6 +312,7 @@ int main(void)
 		TEST(what_was_put_is_read),
 		TEST(once_is_once),
 		TEST(ranges_are_exact),
+		TEST(failures_name_their_key),
 		TEST(what_is_too_large_is_refused),
 		TEST(lists_are_in_the_order_of_keys),
 		TEST(each_goes_over_pages),
