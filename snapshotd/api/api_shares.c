@@ -116,17 +116,17 @@ static json_t *pushed_json(const struct remote *r, const char *name, const struc
 	char id[SHARE_ID_SIZE];
 
 	share_id_text(&p->id, id);
-	return json_pack("{s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I}", "remote", remote_name(r), "id",
-			 id, "name", name, "existed", p->existed, "chunks", (json_int_t)p->chunks,
-			 "nodes", (json_int_t)p->nodes, "packs", (json_int_t)p->packs, "bytes",
-			 (json_int_t)p->bytes);
+	return json_pack("{s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "remote", remote_name(r),
+			 "id", id, "name", name, "existed", p->existed, "chunks",
+			 (json_int_t)p->chunks, "nodes", (json_int_t)p->nodes, "packs",
+			 (json_int_t)p->packs, "bytes", (json_int_t)p->bytes, "damagedPacks",
+			 (json_int_t)p->damaged);
 }
 
 /* name NULL: the snapshot's own. */
-static int push_run(struct api_call *c, struct remote *r, const char *name, bool only_new,
+static int push_run(struct api_call *c, struct remote *r, const char *name, struct push_options opt,
 		    struct error *err)
 {
-	struct push_options opt = { .only_new = only_new };
 	struct snapshot s = { 0 };
 	struct push_result res;
 	struct progress *p;
@@ -157,11 +157,12 @@ static int push_run(struct api_call *c, struct remote *r, const char *name, bool
 int api_push(struct api_call *c, struct error *err)
 {
 	const char *remote = NULL, *name = NULL;
-	bool no_replace = false;
+	bool no_replace = false, repair = false;
 	const struct field fields[] = {
 		{ "remote", FIELD_STRING, &remote, true },
 		{ "name", FIELD_STRING, &name, false },
 		{ "noReplace", FIELD_BOOL, &no_replace, false },
+		{ "repair", FIELD_BOOL, &repair, false },
 	};
 	json_t *body = NULL;
 	struct remote *r = NULL;
@@ -172,7 +173,9 @@ int api_push(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = api_remote_get(c, remote, &r, err);
 	if (rc == 0) {
-		rc = push_run(c, r, name, no_replace, err);
+		const struct push_options opt = { .only_new = no_replace, .repair = repair };
+
+		rc = push_run(c, r, name, opt, err);
 		remotes_release(c->api->remotes, r);
 	}
 	json_decref(body);

@@ -12,6 +12,7 @@
 
 #include "store/share/push_content.h"
 #include "store/share/push_intent.h"
+#include "store/share/repair.h"
 #include "store/remote/share_ids.h"
 #include "store/tree/record.h"
 
@@ -31,6 +32,9 @@ struct push {
 	struct object_store *os;
 	const struct snapshot *snap;
 	struct progress *p;
+	/* To repair: what is there, and its packs of no use; else NULL. */
+	const struct share_record *old;
+	const struct share_packs *bad;
 	struct push_intent i;
 	struct base bases[BASES_MAX]; /* the first is the nearest ancestor, if is_child */
 	unsigned n_bases;
@@ -68,6 +72,14 @@ static bool only_place(const struct share_meta *m, const struct digest *d, struc
 	return true;
 }
 
+/* Whether what lies in a pack counts as there, for a record that names it. */
+static bool is_usable(const struct push *x, const struct share_record *rec,
+		      const struct pack_id *pack)
+{
+	return share_packs_has(&rec->packs, pack) && !share_packs_has(&x->i.gone, pack) &&
+	       !(x->bad && share_packs_has(x->bad, pack));
+}
+
 struct learn {
 	struct push *x;
 	const struct base *b;
@@ -92,8 +104,7 @@ static int learn_node(void *arg, const struct digest *digest, const void *bytes,
 		rc = leaf_entry_chunk(key, klen, val, vlen, &d);
 		if (rc == 1)
 			rc = only_place(&l->b->meta, &d, &at) &&
-					     share_packs_has(&l->b->rec.packs, &at.pack) &&
-					     !share_packs_has(&l->x->i.gone, &at.pack)
+					     is_usable(l->x, &l->b->rec, &at.pack)
 				     ? place_map_add(&l->x->present, &d, &at)
 				     : 0;
 	}
@@ -193,7 +204,8 @@ static bool is_delta(const struct push *x)
 	size_t newer = 0;
 
 	if (!x->is_child || b->rec.n_meta == 0 || b->rec.n_meta >= SHARE_META_MAX ||
-	    share_packs_meet(&b->rec.packs, &x->i.gone))
+	    share_packs_meet(&b->rec.packs, &x->i.gone) ||
+	    (x->bad && share_packs_meet(&b->rec.packs, x->bad)))
 		return false;
 	for (unsigned i = 0; i + 1 < b->meta.n; i++)
 		newer += b->meta.packs[i].bytes.len;
@@ -202,8 +214,10 @@ static bool is_delta(const struct push *x)
 
 static int learn_bases(struct push *x, struct error *err)
 {
-	int rc = add_ancestor(x, err);
+	int rc = x->old ? MIN(add_base(x, &x->old->id, err), 0) : 0;
 
+	if (rc == 0 && x->n_bases == 0)
+		rc = add_ancestor(x, err);
 	if (rc == 0 && x->n_bases == 0)
 		rc = add_recent(x, err);
 	for (unsigned i = 0; rc == 0 && i < x->n_bases; i++) {
@@ -233,7 +247,7 @@ static int upload(struct push *x, struct error *err)
 static int make_record(struct push *x, struct share_record *rec)
 {
 	const struct share_record *base = x->content.with_below ? &x->bases[0].rec : NULL;
-	struct share_id none = { 0 };
+	struct share_id parent = x->old ? x->old->snapshot.parent : (struct share_id){ 0 };
 	int rc = 0;
 
 	*rec = (struct share_record){ .state = SHARE_READY,
@@ -252,7 +266,7 @@ static int make_record(struct push *x, struct share_record *rec)
 		rc = share_packs_add_range(&rec->packs, &x->content.packs.v[i]);
 	for (size_t i = 0; rc == 0 && base && i < base->packs.n; i++)
 		rc = share_packs_add_range(&rec->packs, &base->packs.v[i]);
-	share_snapshot_from(&rec->snapshot, x->snap, x->is_child ? &x->bases[0].rec.id : &none);
+	share_snapshot_from(&rec->snapshot, x->snap, x->is_child ? &x->bases[0].rec.id : &parent);
 	return rc;
 }
 
@@ -348,19 +362,30 @@ static int find_twin(struct store *s, struct remote *r, const struct snapshot *s
 	return 0;
 }
 
-static int push_new(struct store *s, struct remote *r, const struct snapshot *snap,
-		    struct progress *p, struct share_record *rec, struct push_result *out,
+/* What a push is given, and whether it replaces what is there. */
+struct pushing {
+	struct store *s;
+	struct remote *r;
+	const struct snapshot *snap;
+	struct progress *p;
+	const struct share_record *old; /* as in struct push */
+	const struct share_packs *bad;
+};
+
+static int push_new(const struct pushing *g, struct share_record *rec, struct push_result *out,
 		    struct error *err)
 {
 	int rc = -EAGAIN;
 
 	for (int tries = 0; tries < TRIES && rc == -EAGAIN; tries++) {
-		struct push x = { .s = s,
-				  .r = r,
-				  .os = remote_objects(r),
-				  .i = { .r = r },
-				  .snap = snap,
-				  .p = p };
+		struct push x = { .s = g->s,
+				  .r = g->r,
+				  .os = remote_objects(g->r),
+				  .i = { .r = g->r },
+				  .snap = g->snap,
+				  .p = g->p,
+				  .old = g->old,
+				  .bad = g->bad };
 
 		if (err)
 			*err = (struct error)ERROR_INIT; /* of the attempt before */
@@ -381,20 +406,43 @@ static int push_new(struct store *s, struct remote *r, const struct snapshot *sn
 			     : rc;
 }
 
-static int push_held(struct store *s, struct remote *r, const struct snapshot *snap,
-		     const struct push_options *opt, struct progress *p, struct push_result *out,
+/* *rec is what is there; it becomes what is there then. 1: it was whole. */
+static int push_repair(struct pushing *g, struct share_record *rec, struct push_result *out,
+		       struct error *err)
+{
+	struct share_packs CLEANUP(share_packs_fini_p) bad = { 0 };
+	struct share_record old = *rec;
+	int rc = repair_find_bad(g->r, rec, g->p, &bad, err);
+
+	out->damaged = share_packs_count(&bad);
+	if (rc < 0 || !out->damaged)
+		return rc < 0 ? rc : 1;
+	out->existed = false;
+	*rec = (struct share_record){ 0 };
+	g->old = &old;
+	g->bad = &bad;
+	rc = push_new(g, rec, out, err);
+	if (rc == 0)
+		rc = repair_replace(g->r, &old, rec, err);
+	share_record_fini(&old);
+	return rc;
+}
+
+static int push_held(struct pushing *g, const struct push_options *opt, struct push_result *out,
 		     struct error *err)
 {
 	struct share_record rec = { 0 };
-	int rc = find_pushed(s, r, snap, &rec, err);
+	int rc = find_pushed(g->s, g->r, g->snap, &rec, err);
 
 	if (rc == 0)
-		rc = find_twin(s, r, snap, &rec, err);
+		rc = find_twin(g->s, g->r, g->snap, &rec, err);
 	*out = (struct push_result){ .existed = rc == 1, .id = rec.id };
 	if (rc == 0)
-		rc = push_new(s, r, snap, p, &rec, out, err);
+		rc = push_new(g, &rec, out, err);
+	else if (rc == 1 && opt->repair)
+		rc = push_repair(g, &rec, out, err);
 	if (rc >= 0 && opt->name)
-		rc = remote_set_name(r, opt->name, &rec, opt->only_new, err);
+		rc = remote_set_name(g->r, opt->name, &rec, opt->only_new, err);
 	share_record_fini(&rec);
 	return MIN(rc, 0);
 }
@@ -405,6 +453,7 @@ int push_snapshot(struct store *s, struct remote *r, const char *snapshot,
 {
 	struct store_hold hold;
 	struct snapshot snap;
+	struct pushing g = { .s = s, .r = r, .snap = &snap, .p = p };
 	int rc = remote_writable(r, err);
 
 	if (rc == 0 && opt->name)
@@ -415,7 +464,7 @@ int push_snapshot(struct store *s, struct remote *r, const char *snapshot,
 		return rc;
 	if (p)
 		p->phase = "pushing";
-	rc = push_held(s, r, &snap, opt, p, out, err);
+	rc = push_held(&g, opt, out, err);
 	store_release(s, &hold);
 	snapshot_fini(&snap);
 	if (rc == 0)

@@ -21,6 +21,11 @@
 struct push_options {
 	const char *name; /* in the bucket; NULL: none */
 	bool only_new;	  /* -EEXIST if the name stands for another snapshot there */
+	/*
+	 * If the snapshot is there already: read all of its packs, and where some are lost or
+	 * damaged, push it anew without relying on these, in the place of the one that is there.
+	 */
+	bool repair;
 };
 
 struct push_result {
@@ -28,6 +33,7 @@ struct push_result {
 	bool existed;		       /* it was there already; at most the name is new */
 	uint64_t chunks, nodes, packs; /* new ones that were uploaded */
 	uint64_t bytes;		       /* of these packs */
+	uint64_t damaged;	       /* repair: packs that were lost or damaged */
 };
 
 /*

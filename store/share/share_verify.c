@@ -47,8 +47,7 @@ struct checking {
 
 /* ---- problems ---- */
 
-/* Failures that say something of the object, not of the service. */
-static bool is_damage(int rc)
+bool share_is_damage(int rc)
 {
 	return rc == -EBADMSG || rc == -ENOTSUP || rc == -ENOENT || rc == -EFBIG || rc == -ENODATA;
 }
@@ -266,7 +265,7 @@ static int check_container(struct checking *k, const struct placed *p, size_t n,
 		return 0; /* said already */
 	pack_id_text(&p->at.pack, text);
 	rc = share_meta_fetch(k->v->os, OBJECT_BACKGROUND, &one, &m, err);
-	if (is_damage(rc)) {
+	if (share_is_damage(rc)) {
 		found(k, "container %s: %s", text, error_text(err));
 		return 0;
 	}
@@ -318,7 +317,7 @@ static int check_ready(struct verify *v, const char *key, const struct share_rec
 	rc = k.problems ? 0 : check_tree(&k, &err);
 	if (rc == 0 && !k.problems)
 		rc = check_chunks(&k, &err);
-	if (is_damage(rc)) {
+	if (share_is_damage(rc)) {
 		found(&k, "%s", err.msg[0] ? err.msg : strerror(-rc));
 		rc = 0;
 	}
@@ -354,7 +353,7 @@ static int check_record(void *arg, const struct object_entry *e)
 		share_record_fini(&rec);
 		rc = error_set(&err, -EBADMSG, "it is of another snapshot");
 	}
-	if (is_damage(rc)) {
+	if (share_is_damage(rc)) {
 		tell(v, e->key, error_text(&err));
 		return 0;
 	}
@@ -414,28 +413,40 @@ static bool is_needed(struct verify *v, const struct pack_id *pack)
 			   names_pack, &s, NULL) != 0;
 }
 
-static int read_pack(struct verify *v, const struct pack_id *pack)
+int share_verify_pack(struct remote *r, const struct pack_id *pack, uint64_t *out_bytes,
+		      struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
-	struct error err = ERROR_INIT;
 	struct vpk_view view;
 	char key[SHARE_KEY_SIZE];
 	int rc;
 
 	share_key_pack(pack, key);
-	rc = object_get(v->os, OBJECT_BACKGROUND, key, VPK_SIZE_MAX, &bytes, NULL, &err);
+	rc = object_get(remote_objects(r), OBJECT_BACKGROUND, key, VPK_SIZE_MAX, &bytes, NULL, err);
 	if (rc == 0)
-		rc = vpk_view_whole(&view, pack, bytes.data, bytes.len, &err);
+		rc = vpk_view_whole(&view, pack, bytes.data, bytes.len, err);
 	if (rc == 0)
-		rc = vpk_check_frames(&view, bytes.data, &err);
+		rc = vpk_check_frames(&view, bytes.data, err);
+	*out_bytes = bytes.len;
+	return rc;
+}
+
+static int read_pack(struct verify *v, const struct pack_id *pack)
+{
+	struct error err = ERROR_INIT;
+	char key[SHARE_KEY_SIZE];
+	uint64_t bytes;
+	int rc = share_verify_pack(v->r, pack, &bytes, &err);
+
+	share_key_pack(pack, key);
 	v->res->read_packs++;
-	v->res->read_bytes += bytes.len;
+	v->res->read_bytes += bytes;
 	if (v->p) {
 		v->p->done_items++;
-		v->p->done_bytes += bytes.len;
+		v->p->done_bytes += bytes;
 		progress_tick(v->p, false);
 	}
-	if (is_damage(rc)) {
+	if (share_is_damage(rc)) {
 		if (is_needed(v, pack))
 			tell(v, key, error_text(&err));
 		return 0;

@@ -48,6 +48,14 @@ print(Remotes().gc("main", dry_run=True, grace_seconds=0).snapshots,
 like 'it is counted' "$(api GET /metrics)" 'snapshotd_work_total\{work="remote-gc",result="ok"\} 5'
 
 # --- what is damaged ---
+pack=$(find "$BUCKET/pack" -type f -size +1M)
+printf x | dd of="$pack" bs=1 seek=500000 conv=notrunc status=none
+fails 'a damaged pack is found' 1 "${pack##*/}" varve verify --remote main --deep
+like '... and sent anew by who has it' "$(varve push --repair one main)" '1 packs were lost or damaged'
+ok '... in the place of the old one' varve verify --remote main --deep
+like 'what is whole stays' "$(varve push --repair one main)" 'there already'
+varve gc --remote main --grace 0 >/dev/null
+is '... and the damaged one goes' "$(packs)" $((n - 1))
 echo '{"varve":2}' >"$BUCKET/snap/0123456789abcdef0123456789abcdef"
 ok 'all is deleted' varve rm main:one
 fails 'a record of a newer version ends a collection' 1 'snap/0123.*version 2' varve gc --remote main --grace 0

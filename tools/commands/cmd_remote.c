@@ -222,6 +222,7 @@ int remote_list_remove(struct cli *cli, const char *word, struct error *err)
 
 const struct option_spec options_push[] = {
 	{ 0, "no-replace", NULL, "fail if the name stands for another snapshot there" },
+	{ 0, "repair", NULL, "check what is there, and send anew what is damaged" },
 	{ 0 },
 };
 
@@ -239,6 +240,9 @@ static int print_pushed(const struct cli *cli, const json_t *o)
 	else
 		printf("%llu new chunks, %s sent\n", (unsigned long long)cli_num(o, "chunks"),
 		       size);
+	if (cli_num(o, "damagedPacks"))
+		printf("%llu packs were lost or damaged\n",
+		       (unsigned long long)cli_num(o, "damagedPacks"));
 	return 0;
 }
 
@@ -263,6 +267,8 @@ int cmd_push(struct cli *cli, const struct args *args, struct error *err)
 			json_object_set_new(body, "name", bytes_json(colon + 1, strlen(colon + 1)));
 	if (!failed && args_has(args, "no-replace"))
 		failed = json_object_set_new(body, "noReplace", json_true());
+	if (!failed && args_has(args, "repair"))
+		failed = json_object_set_new(body, "repair", json_true());
 	if (failed) {
 		json_decref(body);
 		return -ENOMEM;

@@ -231,8 +231,15 @@ def snapshot_change(snapshot: str, /, **change: Any) -> Call:
     return _send("PATCH", f"/api/snapshots/{quote(snapshot)}", change)
 
 
-def snapshot_push(name: str, remote: str, remote_name: Optional[str], replace: bool) -> Call:
-    body = without_none(remote=remote, name=remote_name, noReplace=None if replace else True)
+def snapshot_push(
+    name: str, remote: str, remote_name: Optional[str], replace: bool, repair: bool
+) -> Call:
+    body = without_none(
+        remote=remote,
+        name=remote_name,
+        noReplace=None if replace else True,
+        repair=True if repair else None,
+    )
     return _send("POST", f"/api/snapshots/{quote(name)}/push", body)
 
 

@@ -84,10 +84,12 @@ class Snapshots:
         remote_name: Optional[str] = None,
         *,
         replace: bool = True,
+        repair: bool = False,
     ) -> PushResult:
         """Put a snapshot into a remote, under its own name or another one ("": none).
+        repair: check what is there, and send anew what is lost or damaged.
         ConflictError: the name stands for another one there, and replace is False."""
-        call = _calls.snapshot_push(name, remote, remote_name, replace)
+        call = _calls.snapshot_push(name, remote, remote_name, replace, repair)
         return PushResult.from_json(self._client.request(call))
 
     def pull(self, remote: str, snapshot: str, name: Optional[str] = None) -> SnapshotInfo:

@@ -277,6 +277,8 @@ class PushResult:
     existed: bool
     chunks: int = 0
     bytes: int = 0
+    damaged_packs: int = 0
+    """Of what was there; repair has sent their content anew."""
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -288,6 +290,7 @@ class PushResult:
             existed=value.get("existed") is True,
             chunks=_int(value, "chunks"),
             bytes=_int(value, "bytes"),
+            damaged_packs=_int(value, "damagedPacks"),
             raw=value,
         )
 

@@ -44,6 +44,8 @@ export interface PushOptions {
   name?: string;
   /** false: fail where the name stands for another snapshot there. */
   replace?: boolean;
+  /** Check what is there, and send anew what is lost or damaged. */
+  repair?: boolean;
   /** Give up: the push ends. */
   signal?: AbortSignal;
 }
@@ -132,7 +134,8 @@ export class Snapshots {
    * name stands for another one there, and replace is false.
    */
   async push(name: string, remote: string, options: PushOptions = {}): Promise<PushResult> {
-    const json = { remote, name: options.name, noReplace: options.replace === false };
+    const { name: as, repair } = options;
+    const json = { remote, name: as, noReplace: options.replace === false, repair };
     const path = `${snapshotPath(name)}/push`;
     const call: Call = { method: "POST", path, json, signal: options.signal };
     return toPushResult(await this.#client.request<JsonObject>(call));

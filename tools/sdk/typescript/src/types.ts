@@ -240,6 +240,8 @@ export interface PushResult {
   readonly existed: boolean;
   readonly chunks: number;
   readonly bytes: number;
+  /** Of what was there; repair has sent their content anew. */
+  readonly damagedPacks: number;
   readonly raw: JsonObject;
 }
 
@@ -251,6 +253,7 @@ export function toPushResult(raw: JsonObject): PushResult {
     existed: raw["existed"] === true,
     chunks: num(raw, "chunks"),
     bytes: num(raw, "bytes"),
+    damagedPacks: num(raw, "damagedPacks"),
     raw,
   };
 }
