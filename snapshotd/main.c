@@ -341,10 +341,11 @@ static void stop(struct daemon_parts *d)
 		store_stop_far(d->api.store);
 		prefetch_stop(d->api.prefetch);
 	}
+	/* A bucket may not answer: no request that has begun is worth waiting for. */
+	remotes_stop(d->api.remotes);
 	if (d->http)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);
-	remotes_stop(d->api.remotes);
 	collector_close(d->api.collector);
 	recompressor_close(d->api.recompressor);
 	stats_history_close(d->api.history);

@@ -422,7 +422,7 @@ static bool find_remote(struct sharer *sh)
 	}
 	if (rc == 0)
 		set_there(sh);
-	else
+	else if (rc != -ECANCELED) /* the daemon stops */
 		set_away(sh, error_text(&err));
 	return rc == 0;
 }

@@ -6,6 +6,7 @@
 #include "store/bucket/object_fault.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -309,16 +310,17 @@ static void fault_submit(struct object_store *os, struct object_request *r)
 
 /* --- late ones --- */
 
-/* Those whose time has come. */
+/* Those whose time has come; all, once it was stopped. */
 static struct passed *take_due_locked(struct fault *f)
 {
 	struct passed *due = NULL, **at = &f->late;
+	const bool stopped = atomic_load(&f->base.stopped);
 	int64_t now = monotonic_ms();
 
 	while (*at) {
 		struct passed *p = *at;
 
-		if (p->due_ms > now || (is_frozen(p) && p->give_up_ms > now)) {
+		if (!stopped && (p->due_ms > now || (is_frozen(p) && p->give_up_ms > now))) {
 			at = &p->next;
 			continue;
 		}
@@ -340,7 +342,9 @@ static void *late_loop(void *arg)
 		pthread_mutex_unlock(&f->lock);
 		for (struct passed *p = due; p; p = next) {
 			next = p->next;
-			if (is_frozen(p))
+			if (atomic_load(&f->base.stopped))
+				fail(p, -ECANCELED, "the remote is being closed");
+			else if (is_frozen(p))
 				fail(p, -ETIMEDOUT, "fault: the bucket is frozen");
 			else
 				go(p);

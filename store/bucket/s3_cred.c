@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +33,9 @@ struct s3_cred {
 	struct error why;    /* why there are none, or no new ones */
 	struct timespec mtime;
 	int64_t looked_ms;
-	bool asking, wanted, closing; /* of the thread */
-	bool refused;		      /* the present ones: all wait for the next */
+	bool asking, wanted;  /* of the thread */
+	_Atomic bool closing; /* written under the lock */
+	bool refused;	      /* the present ones: all wait for the next */
 	bool has_thread;
 	pthread_t thread;
 };
@@ -117,7 +119,7 @@ static int ask_source(const struct s3_cred *c, struct s3_keys *out, struct error
 {
 	switch (c->source) {
 	case FROM_PROCESS:
-		return s3_cred_ask_process(c->command, out, err);
+		return s3_cred_ask_process(c->command, &c->closing, out, err);
 	case FROM_CONTAINER:
 		return s3_cred_ask_container(c->http, out, err);
 	default:
@@ -324,7 +326,7 @@ void s3_cred_close(struct s3_cred *c)
 		return;
 	if (c->has_thread) {
 		pthread_mutex_lock(&c->lock);
-		c->closing = true;
+		atomic_store(&c->closing, true);
 		pthread_cond_signal(&c->wake);
 		pthread_mutex_unlock(&c->lock);
 		pthread_join(c->thread, NULL);

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "store/bucket/s3_cred_internal.h"
 
 #define PROCESS_MS 60000
+#define LOOK_MS 100 /* how soon a process is ended that nobody waits for any more */
 #define HTTP_MS 2000u
 #define METADATA_URL "http://169.254.169.254"
 #define CONTAINER_URL "http://169.254.170.2"
@@ -22,17 +24,32 @@ extern char **environ;
 
 /* --- a command --- */
 
-static int read_all(int fd, int64_t deadline_ms, struct buf *out, struct error *err)
+/* 0 when there is something to read. */
+static int wait_readable(int fd, const _Atomic bool *stop, int64_t deadline_ms, struct error *err)
 {
-	for (;;) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		int64_t left = deadline_ms - monotonic_ms();
+	struct pollfd p = { .fd = fd, .events = POLLIN };
 
-		if (left <= 0 || poll(&p, 1, (int)left) == 0)
-			return error_set(err, -ETIMEDOUT, "no answer in %d s", PROCESS_MS / 1000);
+	while (monotonic_ms() < deadline_ms) {
+		if (atomic_load(stop))
+			return error_set(err, -ECANCELED, "nobody waits for it any more");
+		if (poll(&p, 1, LOOK_MS) > 0)
+			return 0;
+	}
+	return error_set(err, -ETIMEDOUT, "no answer in %d s", PROCESS_MS / 1000);
+}
+
+static int read_all(int fd, const _Atomic bool *stop, struct buf *out, struct error *err)
+{
+	const int64_t deadline_ms = monotonic_ms() + PROCESS_MS;
+
+	for (;;) {
+		int rc = wait_readable(fd, stop, deadline_ms, err);
+
+		if (rc < 0)
+			return rc;
 		if (out->len > S3_CRED_TEXT_MAX)
 			return error_set(err, -EBADMSG, "it prints too much");
-		int rc = buf_reserve(out, 4096);
+		rc = buf_reserve(out, 4096);
 		if (rc < 0)
 			return error_set_errno(err, rc, "its output");
 		ssize_t n = read(fd, out->data + out->len, 4096);
@@ -66,7 +83,8 @@ static int spawn_shell(const char *command, int out_fd, pid_t *out)
 	return -rc;
 }
 
-int s3_cred_ask_process(const char *command, struct s3_keys *out, struct error *err)
+int s3_cred_ask_process(const char *command, const _Atomic bool *stop, struct s3_keys *out,
+			struct error *err)
 {
 	struct buf text = BUF_INIT;
 	int fds[2], status = 0;
@@ -80,7 +98,7 @@ int s3_cred_ask_process(const char *command, struct s3_keys *out, struct error *
 		close(fds[0]);
 		return error_set_errno(err, rc, "cannot run the credential process");
 	}
-	rc = read_all(fds[0], monotonic_ms() + PROCESS_MS, &text, err);
+	rc = read_all(fds[0], stop, &text, err);
 	close(fds[0]);
 	if (rc < 0)
 		kill(-pid, SIGKILL);

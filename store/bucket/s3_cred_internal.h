@@ -20,8 +20,9 @@ MUST_CHECK int s3_cred_parse_file(const char *text, const char *profile, struct 
 MUST_CHECK int s3_cred_parse_json(const char *text, size_t len, struct s3_keys *out,
 				  struct error *err);
 
-/* Ask, and wait. -EACCES or another -errno, with err set. */
-MUST_CHECK int s3_cred_ask_process(const char *command, struct s3_keys *out, struct error *err);
+/* Ask, and wait; for a process until *stop. -EACCES or another -errno, with err set. */
+MUST_CHECK int s3_cred_ask_process(const char *command, const _Atomic bool *stop,
+				   struct s3_keys *out, struct error *err);
 MUST_CHECK int s3_cred_ask_container(s3_cred_http_fn http, struct s3_keys *out, struct error *err);
 MUST_CHECK int s3_cred_ask_metadata(s3_cred_http_fn http, struct s3_keys *out, struct error *err);
 

@@ -448,6 +448,14 @@ static bool is_due(struct pins *p, const struct pinned_bucket *b)
 	return due || (b->changed && (b->n || b->acked_ms));
 }
 
+static bool is_stopping(struct pins *p)
+{
+	pthread_mutex_lock(&p->lock);
+	bool stopping = p->stopping;
+	pthread_mutex_unlock(&p->lock);
+	return stopping;
+}
+
 /* Whether all was written that had to be. */
 static bool write_due(struct pins *p)
 {
@@ -456,12 +464,12 @@ static bool write_due(struct pins *p)
 
 	pthread_mutex_lock(&p->work);
 	all = renew(p) == 0;
-	for (size_t i = 0; (b = bucket_at(p, i)); i++) {
+	for (size_t i = 0; !is_stopping(p) && (b = bucket_at(p, i)); i++) {
 		struct error err = ERROR_INIT;
 		int rc = is_due(p, b) ? write_pins(p, b, &err) : 0;
 
 		if (rc < 0 && rc != -EROFS) {
-			if (all && p->again_ms == 0)
+			if (all && p->again_ms == 0 && rc != -ECANCELED)
 				log_warn("a bucket does not know what this host needs of it: %s",
 					 error_text(&err));
 			all = false;

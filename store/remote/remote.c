@@ -271,16 +271,14 @@ static int make_format(struct remote *r, struct error *err)
 	return rc == -EEXIST ? 0 : rc;
 }
 
-static int open_store(const char *name, struct object_store *os, unsigned timeout_ms, bool make,
-		      struct remote **out, struct error *err)
+static int open_on(const char *name, struct object_store *os, unsigned timeout_ms, bool make,
+		   struct remote **out, struct error *err)
 {
 	struct remote *r = calloc(1, sizeof(*r));
 	int rc;
 
-	if (!r) {
-		object_store_close(os);
+	if (!r)
 		return -ENOMEM;
-	}
 	snprintf(r->name, sizeof(r->name), "%s", name);
 	r->os = os;
 	rc = read_format(r, timeout_ms, err);
@@ -294,7 +292,7 @@ static int open_store(const char *name, struct object_store *os, unsigned timeou
 	}
 	if (rc < 0) {
 		error_prefix(err, rc, "remote %s", name);
-		remote_close(r);
+		free(r);
 		return rc;
 	}
 	*out = r;
@@ -304,7 +302,11 @@ static int open_store(const char *name, struct object_store *os, unsigned timeou
 int remote_open_store(const char *name, struct object_store *os, struct remote **out,
 		      struct error *err)
 {
-	return open_store(name, os, OPEN_TIMEOUT_MS, true, out, err);
+	int rc = open_on(name, os, OPEN_TIMEOUT_MS, true, out, err);
+
+	if (rc < 0)
+		object_store_close(os);
+	return rc;
 }
 
 const char *remote_config_dir(const struct remote_config *c)
@@ -322,10 +324,9 @@ static int open_dir(const char *dir, bool make, bool read_only, struct object_st
 	return object_dir_open(dir, read_only, out, err);
 }
 
-int remote_open(const struct remote_config *c, bool make, struct remote **out, struct error *err)
+int remote_connect(const struct remote_config *c, bool make, struct object_store **out,
+		   struct error *err)
 {
-	unsigned timeout_ms =
-		c->timeout_s ? MIN(c->timeout_s * 1000, OPEN_TIMEOUT_MS) : OPEN_TIMEOUT_MS;
 	const char *dir = remote_config_dir(c);
 	struct object_store *os = NULL;
 	int rc;
@@ -338,7 +339,30 @@ int remote_open(const struct remote_config *c, bool make, struct remote **out, s
 		object_store_close(os);
 	if (rc < 0)
 		return error_prefix(err, rc, "remote %s", c->name);
-	return open_store(c->name, os, timeout_ms, make, out, err);
+	*out = os;
+	return 0;
+}
+
+int remote_open_on(const struct remote_config *c, struct object_store *os, bool make,
+		   struct remote **out, struct error *err)
+{
+	unsigned timeout_ms =
+		c->timeout_s ? MIN(c->timeout_s * 1000, OPEN_TIMEOUT_MS) : OPEN_TIMEOUT_MS;
+
+	return open_on(c->name, os, timeout_ms, make, out, err);
+}
+
+int remote_open(const struct remote_config *c, bool make, struct remote **out, struct error *err)
+{
+	struct object_store *os;
+	int rc = remote_connect(c, make, &os, err);
+
+	if (rc < 0)
+		return rc;
+	rc = remote_open_on(c, os, make, out, err);
+	if (rc < 0)
+		object_store_close(os);
+	return rc;
 }
 
 void remote_close(struct remote *r)

@@ -55,11 +55,20 @@ MUST_CHECK int remote_name_check(const char *name, struct error *err);
 
 struct remote;
 /*
- * Open. `make`: make an empty bucket one of Varve's, unless it is read-only. -ENOENT: it is none.
+ * Open, in two steps, so that requests of the second can be ended (object_store_stop). The first
+ * makes none; `make` here: a directory that is not there is made. The second reads what the bucket
+ * says of itself; `make`: an empty bucket is made one of Varve's, unless it is read-only. The
+ * remote then owns the backend; after a failure, the caller still does. -ENOENT: it is no bucket
+ * of Varve's.
  */
+MUST_CHECK int remote_connect(const struct remote_config *c, bool make, struct object_store **out,
+			      struct error *err);
+MUST_CHECK int remote_open_on(const struct remote_config *c, struct object_store *os, bool make,
+			      struct remote **out, struct error *err);
+/* Both. */
 MUST_CHECK int remote_open(const struct remote_config *c, bool make, struct remote **out,
 			   struct error *err);
-/* The same, and make it, with a backend that is open already, which the remote then owns. */
+/* The second, which makes it; it closes the backend when it fails. */
 MUST_CHECK int remote_open_store(const char *name, struct object_store *os, struct remote **out,
 				 struct error *err);
 void remote_close(struct remote *r);

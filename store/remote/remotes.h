@@ -3,8 +3,9 @@
  * them that are open.
  *
  * A remote is opened when it is first asked for, without a lock, and stays open until it is
- * removed. Records: META_REMOTE, NAME -> JSON (remote.h) with "version": 1 and, once it was open,
- * "uuid" of the bucket. Any thread.
+ * removed. Who asks while it is being opened waits for that, and fails if that fails. Records:
+ * META_REMOTE, NAME -> JSON (remote.h) with "version": 1 and, once it was open, "uuid" of the
+ * bucket. Any thread.
  */
 #ifndef VARVE_SHARE_REMOTES_H
 #define VARVE_SHARE_REMOTES_H
@@ -19,7 +20,10 @@
 struct remotes;
 /* Borrows kv. A record that cannot be read fails when it is used. -EIO, -ENOMEM. */
 MUST_CHECK int remotes_open(struct kv *kv, struct remotes **out, struct error *err);
-/* The process ends: requests of those that are open end with -ECANCELED. NULL is accepted. */
+/*
+ * The process ends: requests of those that are open or being opened, now or later, end with
+ * -ECANCELED, soon. NULL is accepted.
+ */
 void remotes_stop(struct remotes *rs);
 /* Nobody has a remote of it any more. NULL is accepted. */
 void remotes_close(struct remotes *rs);

@@ -1,47 +1,62 @@
 /* Which remote a bucket is. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "store/remote/remotes.h"
 
-struct wanted {
-	struct remotes *rs;
-	const char *uuid;
-	struct remote *found;
-	struct error *err; /* why the last one could not be asked */
+struct names {
+	size_t n;
+	char v[REMOTES_MAX][REMOTE_NAME_MAX + 1];
 };
 
-/* A remote that is that bucket, or was never open: then it may be. */
-static int try_remote(void *arg, const struct remote_config *c)
+static int note_name(void *arg, const struct remote_config *c)
 {
-	struct wanted *w = arg;
+	struct names *names = arg;
+
+	if (names->n < REMOTES_MAX)
+		snprintf(names->v[names->n++], sizeof(names->v[0]), "%s", c->name);
+	return 0;
+}
+
+/* The first that is that bucket, of those that are known to be it, or of those never open. */
+static struct remote *find(struct remotes *rs, const struct names *names, const char *uuid,
+			   bool known, struct error *why)
+{
 	char bucket[SNAPSHOT_ID_SIZE];
 	struct remote *r;
 
-	remotes_bucket(w->rs, c->name, bucket);
-	if (bucket[0] && strcmp(bucket, w->uuid) != 0)
-		return 0;
-	if (remotes_get(w->rs, c->name, &r, w->err) < 0)
-		return 0;
-	if (strcmp(remote_uuid(r), w->uuid) == 0) {
-		w->found = r;
-		return 1;
+	for (size_t i = 0; i < names->n; i++) {
+		remotes_bucket(rs, names->v[i], bucket);
+		if (strcmp(bucket, known ? uuid : "") != 0 ||
+		    remotes_get(rs, names->v[i], &r, why) < 0)
+			continue;
+		if (strcmp(remote_uuid(r), uuid) == 0)
+			return r;
+		remotes_release(rs, r);
 	}
-	remotes_release(w->rs, r);
-	return 0;
+	return NULL;
 }
 
 int remotes_get_uuid(struct remotes *rs, const char *uuid, struct remote **out, struct error *err)
 {
+	struct names *names = calloc(1, sizeof(*names));
 	struct error why = ERROR_INIT;
-	struct wanted w = { .rs = rs, .uuid = uuid, .err = &why };
-	int rc = remotes_each(rs, try_remote, &w, err);
+	struct remote *r = NULL;
+	int rc = names ? remotes_each(rs, note_name, names, err) : -ENOMEM;
 
+	if (rc == 0)
+		r = find(rs, names, uuid, true, &why);
+	/* Another bucket that does not answer is waited for only where it may be this one. */
+	if (rc == 0 && !r)
+		r = find(rs, names, uuid, false, &why);
+	free(names);
 	if (rc < 0)
 		return rc;
-	if (!w.found)
-		return error_set(err, -ENOENT, "no remote is the bucket %s%s%s", uuid,
-				 why.msg[0] ? ": " : "", why.msg);
-	*out = w.found;
+	if (!r)
+		return error_set(err, why.code == -ECANCELED ? why.code : -ENOENT,
+				 "no remote is the bucket %s%s%s", uuid, why.msg[0] ? ": " : "",
+				 why.msg);
+	*out = r;
 	return 0;
 }

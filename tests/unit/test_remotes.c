@@ -107,35 +107,130 @@ static void a_time_limit_is_of_sound_size_and_of_s3(void **state)
 	}
 }
 
+static pthread_t begin_open(struct lazy_host *l)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, open_it, l), 0);
+	return thread;
+}
+
+static int end_open(pthread_t thread)
+{
+	void *rc;
+
+	assert_int_equal(pthread_join(thread, &rc), 0);
+	return (int)(intptr_t)rc;
+}
+
+/* From now on, whoever opens the remote waits, until the gate is removed. */
+static void freeze(struct lazy_host *l, char gate[160])
+{
+	char plan[200];
+	FILE *f;
+
+	snprintf(gate, 160, "%s/gate", l->h->bucket.dir);
+	snprintf(plan, sizeof(plan), "frozen=%s", gate);
+	f = fopen(gate, "w");
+	assert_non_null(f);
+	fclose(f);
+	setenv("VARVE_FAULTS", plan, 1);
+}
+
 /* One that is being opened for the first time does not come back when it was removed. */
 static void one_that_was_removed_while_it_opens_stays_away(void **state)
 {
 	struct lazy_host *l = *state;
-	char plan[200], gate[160];
 	struct remote_config c;
 	pthread_t thread;
-	void *rc;
-	FILE *f;
+	char gate[160];
 
 	assert_int_equal(remotes_config(l->rs, "main", &c, NULL), 0);
 	/* Its bucket is not known: this one was never open. */
 	assert_int_equal(remotes_remove(l->rs, "main", true, NULL), 0);
 	assert_int_equal(remotes_set(l->rs, &c, NULL), 0);
 	remote_config_fini(&c);
-	snprintf(gate, sizeof(gate), "%s/gate", l->h->bucket.dir);
-	snprintf(plan, sizeof(plan), "frozen=%s", gate);
-	f = fopen(gate, "w");
-	assert_non_null(f);
-	fclose(f);
-	setenv("VARVE_FAULTS", plan, 1);
-	assert_int_equal(pthread_create(&thread, NULL, open_it, l), 0);
+	freeze(l, gate);
+	thread = begin_open(l);
 	usleep(300000); /* it waits for the bucket */
 	unsetenv("VARVE_FAULTS");
 	assert_int_equal(remotes_remove(l->rs, "main", true, NULL), 0);
 	assert_int_equal(unlink(gate), 0);
-	assert_int_equal(pthread_join(thread, &rc), 0);
-	assert_int_equal((int)(intptr_t)rc, -ENOENT);
+	assert_int_equal(end_open(thread), -ENOENT);
 	assert_int_equal(remotes_config(l->rs, "main", &c, NULL), -ENOENT);
+}
+
+#define MANY 8
+
+static int add_gets(void *arg, const char *name, const char *bucket, const struct object_counts *c)
+{
+	(void)name, (void)bucket;
+	*(uint64_t *)arg += c->requests[OBJECT_GET];
+	return 0;
+}
+
+static uint64_t gets(struct lazy_host *l)
+{
+	uint64_t n = 0;
+
+	assert_int_equal(remotes_each_seen(l->rs, add_gets, &n), 0);
+	return n;
+}
+
+static void many_open_it_once(void **state)
+{
+	struct lazy_host *l = *state;
+	const uint64_t before = gets(l);
+	pthread_t threads[MANY];
+	char gate[160];
+
+	freeze(l, gate);
+	for (unsigned i = 0; i < MANY; i++)
+		threads[i] = begin_open(l);
+	usleep(300000); /* they wait for the bucket */
+	unsetenv("VARVE_FAULTS");
+	assert_int_equal(gets(l), before + 1);
+	assert_int_equal(unlink(gate), 0);
+	for (unsigned i = 0; i < MANY; i++)
+		assert_int_equal(end_open(threads[i]), 0);
+	assert_int_equal(gets(l), before + 1);
+}
+
+static void one_that_is_being_opened_is_stopped(void **state)
+{
+	struct lazy_host *l = *state;
+	pthread_t first, second;
+	char gate[160];
+
+	freeze(l, gate);
+	first = begin_open(l);
+	second = begin_open(l);
+	usleep(300000); /* they wait for the bucket */
+	remotes_stop(l->rs);
+	assert_int_equal(end_open(first), -ECANCELED);
+	assert_int_equal(end_open(second), -ECANCELED);
+	/* Nor is another one begun. */
+	assert_int_equal(end_open(begin_open(l)), -ECANCELED);
+	unsetenv("VARVE_FAULTS");
+	assert_int_equal(unlink(gate), 0);
+}
+
+/* Another bucket that does not answer is not asked whether it is this one. */
+static void a_bucket_that_is_known_waits_for_no_other(void **state)
+{
+	struct lazy_host *l = *state;
+	struct remote_config c = { .name = "another" };
+	struct remote *r;
+
+	/* It was never open, so it might be the bucket, and comes first by its name. */
+	assert_true(asprintf(&c.url, "file://%s/another", l->h->bucket.dir) > 0);
+	assert_int_equal(remotes_set(l->rs, &c, NULL), 0);
+	assert_int_equal(remotes_get_uuid(l->rs, remote_uuid(l->h->b.r), &r, NULL), 0);
+	/* Opening it would have made it. */
+	assert_int_equal(access(c.url + strlen("file://"), F_OK), -1);
+	remote_config_fini(&c);
+	assert_string_equal(remote_name(r), "main");
+	remotes_release(l->rs, r);
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, lazy_setup, lazy_teardown)
@@ -146,6 +241,9 @@ int main(void)
 		TEST(one_that_was_removed_while_it_opens_stays_away),
 		cmocka_unit_test(one_that_does_not_answer_is_given_up_when_its_config_says),
 		cmocka_unit_test(a_time_limit_is_of_sound_size_and_of_s3),
+		TEST(many_open_it_once),
+		TEST(one_that_is_being_opened_is_stopped),
+		TEST(a_bucket_that_is_known_waits_for_no_other),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -353,6 +353,17 @@ static void a_process_is_asked_and_its_failure_told(void **state)
 	s3_cred_close(c);
 }
 
+static void a_process_that_nobody_waits_for_is_ended(void **state)
+{
+	struct s3_cred *c = cred("process:sleep 50");
+	int64_t from = monotonic_ms();
+
+	(void)state;
+	usleep(100000); /* it runs */
+	s3_cred_close(c);
+	assert_in_range(monotonic_ms() - from, 0, 20000);
+}
+
 static void an_instance_is_asked_by_version_2(void **state)
 {
 	struct s3_keys k;
@@ -453,6 +464,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_file_is_read_again_when_it_changes, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_process_is_asked_and_its_failure_told, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_process_that_nobody_waits_for_is_ended, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(an_instance_is_asked_by_version_2, set_up,
 						tear_down),
