@@ -357,6 +357,7 @@ static void stop(struct daemon_parts *d)
 	if (d->api.pool)
 		session_pool_free(d->api.pool);
 	shared_files_close(d->api.shared);
+	evictor_stop(d->api.evictor);
 	pins_close(d->api.pins);
 	remotes_close(d->api.remotes);
 	store_close(d->api.store);

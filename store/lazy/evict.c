@@ -1,21 +1,17 @@
 /*
- * A run: learn where pushed snapshots lie; have the pins confirmed; then pass over the chunks up to
- * three times. The first pass spares what was read in this period or the one before (a period lasts
+ * A run takes what the buckets have answered (evict_ask.c) and passes over the chunks up to three
+ * times. The first pass spares what was read in this period or the one before (a period lasts
  * from run to run), the second what was read in this one, the third nothing. A pass begins where
  * the last one ended, so that chunks of all digests take their turns.
  */
-#include "store/lazy/evict.h"
+#include "store/lazy/evict_internal.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "store/base/clock.h"
-#include "store/base/log.h"
 #include "store/chunk/recent.h"
-#include "store/remote/share_ids.h"
-#include "store/remote/share_meta.h"
 
 #define CHUNK_BYTES 8192 /* of the smallest usual frames, for the size of `recent` */
 #define FILTER_BYTES ((size_t)1 << 20)
@@ -26,24 +22,12 @@
 #define AGAIN_MIN_MS 10000
 #define AGAIN_MAX_MS 600000
 
-struct evictor {
-	struct evictor_options opt;
-	struct recent *recent;
-	/* Of the one thread: */
-	struct digest next; /* where the next pass begins */
-	int64_t look_ms;    /* not before, monotonic */
-	int64_t again_ms;   /* how long to wait after a run that was not enough */
-	pthread_mutex_t lock;
-	struct evictor_stats stats; /* guarded by lock */
-};
-
 struct run {
 	struct evictor *e;
 	struct store *s;
 	const struct evict_options *opt;
 	struct progress *p; /* of opt */
-	struct pins_held held[REMOTES_MAX];
-	size_t n_held;
+	struct evict_answers a;
 	struct kv_batch *batch;
 	unsigned periods;    /* chunks that were read in so many are spared */
 	uint64_t want_bytes; /* to delete */
@@ -59,12 +43,13 @@ struct evictor *evictor_new(const struct evictor_options *opt)
 		return NULL;
 	e->opt = *opt;
 	e->stats.limit_bytes = opt->limit_bytes;
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->wake, NULL);
 	e->recent = recent_new(opt->limit_bytes / CHUNK_BYTES);
-	if (!e->recent) {
-		free(e);
+	if (!e->recent || (!opt->no_thread && evict_ask_start(e) < 0)) {
+		evictor_free(e);
 		return NULL;
 	}
-	pthread_mutex_init(&e->lock, NULL);
 	chunk_store_set_recent(opt->store->chunks, e->recent);
 	return e;
 }
@@ -73,6 +58,9 @@ void evictor_free(struct evictor *e)
 {
 	if (!e)
 		return;
+	evictor_stop(e);
+	evict_answers_fini(&e->answers);
+	pthread_cond_destroy(&e->wake);
 	pthread_mutex_destroy(&e->lock);
 	recent_free(e->recent);
 	free(e);
@@ -104,157 +92,18 @@ bool evictor_is_due(struct evictor *e)
 	if (monotonic_ms() < e->look_ms)
 		return false;
 	e->look_ms = monotonic_ms() + LOOK_MS;
-	return store_bytes(e->opt.store, &garbage) > e->opt.limit_bytes;
-}
-
-/* ---- what was pushed ---- */
-
-/* Pairs of one bucket. */
-struct pair {
-	char local[SNAPSHOT_ID_SIZE];
-	struct share_id remote;
-};
-
-static int note_pair(void *arg, const char *local, const struct share_id *remote)
-{
-	struct pair p = { .remote = *remote };
-
-	snprintf(p.local, sizeof(p.local), "%s", local);
-	return buf_append(arg, &p, sizeof(p));
-}
-
-/* The snapshot's tree is held, so a collection keeps what is added. */
-static int add_places(struct evictor *e, struct remote *r, const struct share_record *rec,
-		      struct error *err)
-{
-	struct share_meta meta;
-	int rc = share_meta_fetch(remote_objects(r), OBJECT_BACKGROUND, rec, &meta, err);
-
-	if (rc < 0)
-		return rc;
-	lazy_index_hold(e->opt.index);
-	rc = store_need_format(e->opt.store, STORE_FORMAT_FAR, err);
-	if (rc == 0)
-		rc = lazy_index_add(e->opt.index, remote_uuid(r), &meta, err);
-	lazy_index_release(e->opt.index);
-	share_meta_fini(&meta);
-	return rc;
-}
-
-/* Learn where a snapshot lies that was pushed. */
-static int learn(struct evictor *e, struct remote *r, const struct pair *p, struct error *err)
-{
-	struct share_record rec;
-	struct store_hold hold;
-	struct snapshot s;
-	int rc;
-
-	if (lazy_index_has_push(e->opt.index, remote_uuid(r), &p->remote))
-		return 0;
-	rc = store_hold_snapshot(e->opt.store, p->local, &s, &hold, NULL);
-	if (rc < 0)
-		return rc == -ENOENT ? 0 : rc;
-	rc = remote_read_record(r, &p->remote, &rec, err);
-	if (rc == 0) {
-		if (rec.state == SHARE_READY)
-			rc = add_places(e, r, &rec, err);
-		else
-			rc = share_ids_drop(e->opt.store->kv, remote_uuid(r), p->local, &p->remote);
-		share_record_fini(&rec);
-	}
-	store_release(e->opt.store, &hold);
-	snapshot_fini(&s);
-	return rc == -ENOENT ? 0 : rc;
-}
-
-/* Of one snapshot alone: its record or a container is damaged, or of a newer version. */
-static bool is_of_snapshot(int rc)
-{
-	return rc == -EBADMSG || rc == -ENOTSUP || rc == -EINVAL || rc == -EFBIG;
-}
-
-/* What cannot be learned stays here. */
-static void learn_all(struct run *x, const char *uuid)
-{
-	CLEANUP(buf_fini_p) struct buf pairs = BUF_INIT;
-	struct evictor *e = x->e;
-	struct error err = ERROR_INIT;
-	struct remote *r;
-	int rc = share_ids_each(x->s->kv, uuid, note_pair, &pairs);
-
-	if (rc < 0 || pairs.len == 0 || remotes_get_uuid(e->opt.remotes, uuid, &r, &err) < 0)
-		return;
-	rc = remote_writable(r, &err);
-	for (size_t i = 0; rc == 0 && i < pairs.len / sizeof(struct pair); i++) {
-		const struct pair *p = (const struct pair *)pairs.data + i;
-
-		rc = learn(e, r, p, &err);
-		if (is_of_snapshot(rc)) {
-			log_warn("snapshot %s is not evicted: %s", p->local, error_text(&err));
-			rc = 0;
-		}
-		if (rc == 0 && progress_cancelled(x->p))
-			rc = -ECANCELED;
-	}
-	if (rc < 0 && rc != -ECANCELED && rc != -EROFS)
-		log_debug("what was pushed stays here: %s", error_text(&err));
-	remotes_release(e->opt.remotes, r);
-}
-
-/* ---- buckets ---- */
-
-struct uuids {
-	size_t n;
-	char v[REMOTES_MAX][SNAPSHOT_ID_SIZE];
-};
-
-static int note_bucket(void *arg, const char *name, const char *bucket,
-		       const struct object_counts *counts)
-{
-	struct uuids *u = arg;
-
-	(void)name, (void)counts;
-	for (size_t i = 0; i < u->n; i++)
-		if (strcmp(u->v[i], bucket) == 0)
-			return 0;
-	if (*bucket && u->n < REMOTES_MAX)
-		snprintf(u->v[u->n++], SNAPSHOT_ID_SIZE, "%s", bucket);
-	return 0;
-}
-
-/* What is held of each bucket that can be asked. */
-static int hold_all(struct run *x)
-{
-	struct uuids u = { .n = 0 };
-	int rc = remotes_each_seen(x->e->opt.remotes, note_bucket, &u);
-
-	for (size_t i = 0; i < u.n && rc == 0; i++) {
-		struct error err = ERROR_INIT;
-
-		learn_all(x, u.v[i]);
-		rc = progress_cancelled(x->p) ? -ECANCELED : 0;
-		if (rc < 0)
-			break;
-		int failed = pins_confirm(x->e->opt.pins, u.v[i], &x->held[x->n_held], &err);
-
-		if (failed == 0)
-			x->n_held++;
-		else if (failed != -EROFS)
-			log_warn("nothing is evicted that is only in a bucket: %s",
-				 error_text(&err));
-	}
-	return rc;
-}
-
-static const struct pins_held *held_of(const struct run *x, const char *uuid)
-{
-	for (size_t i = 0; i < x->n_held; i++)
-		if (strcmp(x->held[i].uuid, uuid) == 0)
-			return &x->held[i];
-	return NULL;
+	return store_bytes(e->opt.store, &garbage) > e->opt.limit_bytes && evict_ask_is_done(e);
 }
 
 /* ---- chunks ---- */
+
+static const struct pins_held *held_of(const struct run *x, const char *uuid)
+{
+	for (size_t i = 0; i < x->a.n; i++)
+		if (strcmp(x->a.held[i].uuid, uuid) == 0)
+			return &x->a.held[i];
+	return NULL;
+}
 
 /*
  * The pin that counts is that of the push whose container says where the chunk is: it lasts as long
@@ -402,8 +251,8 @@ static int run(struct run *x, struct error *err)
 		x->want_bytes = bytes - garbage - low;
 		if (x->p)
 			x->p->phase = "evicting";
-		rc = hold_all(x);
-		if (rc == 0 && x->n_held)
+		evict_ask_take(x->e, &x->a);
+		if (x->a.n)
 			rc = evict(x, err);
 		recent_turn(x->e->recent);
 	}
@@ -434,8 +283,7 @@ int evictor_run(struct evictor *e, const struct evict_options *opt, struct evict
 	rc = x->batch ? run(x, err) : -ENOMEM;
 	note_run(e, &x->res);
 	*out = x->res;
-	for (size_t i = 0; i < x->n_held; i++)
-		pins_held_fini(&x->held[i]);
+	evict_answers_fini(&x->a);
 	kv_batch_free(x->batch);
 	free(x);
 	return rc < 0 && err && !err->msg[0] ? error_set_errno(err, rc, "evict chunks") : rc;

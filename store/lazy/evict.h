@@ -38,15 +38,26 @@ struct evictor_options {
 	struct lazy_index *index;
 	struct pins *pins;
 	uint64_t limit_bytes; /* of the database's files; not 0 */
+	bool no_thread;	      /* only evictor_ask asks; for tests */
 };
 
 struct evictor;
-/* Before the store's first chunk is read. NULL: no memory. */
+/* Before the store's first chunk is read; starts the thread that asks. NULL: no memory. */
 struct evictor *evictor_new(const struct evictor_options *opt);
+/* Ends the thread, after remotes_stop soon; before pins_close. NULL is accepted. */
+void evictor_stop(struct evictor *e);
 void evictor_free(struct evictor *e); /* when nobody reads any more; NULL is accepted */
 
-/* Whether the store is too large, and it is time to try. Quick. */
+/*
+ * Whether the store is too large, it is time to try, and the buckets have answered. If they were
+ * not asked yet, the thread begins to. Quick.
+ */
 bool evictor_is_due(struct evictor *e);
+/*
+ * Ask the buckets what may be deleted. Waits for the network; one thread at a time. A bucket that
+ * does not answer holds nothing: what only it has is kept.
+ */
+void evictor_ask(struct evictor *e);
 
 struct evict_result {
 	uint64_t chunks, bytes; /* deleted; bytes of their frames */
@@ -54,10 +65,10 @@ struct evict_result {
 	bool enough;		/* the store is as small as it should be */
 };
 /*
- * Delete clean chunks until the store is an eighth below its limit, and give the space back. One
- * thread at a time. Waits for the network. -EBUSY: a collection runs, or what began before the last
- * one still writes; -ECANCELED; failures of the database. A bucket that cannot be asked is
- * none: what only it has is kept.
+ * Delete clean chunks, by what the buckets have answered, until the store is an eighth below its
+ * limit, and give the space back. One thread at a time. Does not wait for the network. -EBUSY: a
+ * collection runs, or what began before the last one still writes; -ECANCELED; failures of the
+ * database.
  */
 struct evict_options {
 	/* Called between small pieces of work, without locks: it may sleep. NULL: not. */

@@ -37,7 +37,7 @@ struct pinned_bucket {
 	bool changed; /* since the last writing that was acknowledged */
 	/* guarded by lock: */
 	int64_t acked_ms; /* when the last one that was acknowledged began, boottime; 0: none */
-	uint64_t epoch;	  /* how often the pins had to be read anew */
+	uint64_t epoch;	  /* how often what was held before is held no more */
 	unsigned pushes;  /* under way */
 	size_t n_pins;
 };
@@ -158,17 +158,22 @@ static void drop_pins(struct pin *v, size_t n)
 static void replace_pins(struct pins *p, struct pinned_bucket *b, struct pin *v, size_t n)
 {
 	bool same = n == b->n;
+	size_t kept = 0;
 
 	for (size_t i = 0, old = 0; i < n; i++) {
 		while (old < b->n && share_id_cmp(&b->v[old].id, &v[i].id) < 0)
 			old++;
 		if (old < b->n && share_id_equal(&b->v[old].id, &v[i].id)) {
 			v[i] = b->v[old];
+			kept++;
 			b->v[old].packs = (struct share_packs){ 0 };
 		} else {
 			same = false;
 		}
 	}
+	pthread_mutex_lock(&p->lock);
+	b->epoch += kept < b->n; /* what was held by one that goes is held no more */
+	pthread_mutex_unlock(&p->lock);
 	drop_pins(b->v, b->n);
 	b->v = v;
 	b->n = n;

@@ -22,7 +22,8 @@ struct limited {
 	struct evict_options opt;
 };
 
-static void limit(struct limited *x, struct lazy_host *l, const struct pins_options *how)
+static void limit_with(struct limited *x, struct lazy_host *l, const struct pins_options *how,
+		       bool thread)
 {
 	struct pins_options po = how ? *how : (struct pins_options){ .no_thread = true };
 	struct error err = ERROR_INIT;
@@ -36,9 +37,15 @@ static void limit(struct limited *x, struct lazy_host *l, const struct pins_opti
 					    .remotes = l->rs,
 					    .index = l->ix,
 					    .pins = x->pins,
-					    .limit_bytes = LIMIT };
+					    .limit_bytes = LIMIT,
+					    .no_thread = !thread };
 	x->e = evictor_new(&eo);
 	assert_non_null(x->e);
+}
+
+static void limit(struct limited *x, struct lazy_host *l, const struct pins_options *how)
+{
+	limit_with(x, l, how, false);
 }
 
 static void unlimit(struct limited *x)
@@ -53,6 +60,7 @@ static struct evict_result evict(struct limited *x)
 	struct evict_result res;
 	struct error err = ERROR_INIT;
 
+	evictor_ask(x->e);
 	if (evictor_run(x->e, &x->opt, &res, &err) != 0)
 		fail_msg("%s", error_text(&err));
 	return res;
@@ -92,6 +100,7 @@ static void a_store_is_kept_below_its_limit(void **state)
 	limit(&x, l, NULL);
 	read_lazily(l);
 	assert_true(bytes_of(l) > LIMIT);
+	evictor_ask(x.e);
 	assert_true(evictor_is_due(x.e));
 	res = evict(&x);
 	assert_true(res.enough);
@@ -105,6 +114,64 @@ static void a_store_is_kept_below_its_limit(void **state)
 	lazy_restart(l); /* forgets what is in memory */
 	read_files(l, 0, FILES);
 	assert_int_equal(far_chunks(l), 0);
+}
+
+/* Who evicts, and collects, asks no bucket: another thread waits for it. */
+static void a_bucket_that_does_not_answer_stops_nobody(void **state)
+{
+	struct lazy_host *l = *state;
+	const int64_t from = monotonic_ms();
+	char gate[160], plan[200];
+	struct evict_result res;
+	struct limited x;
+
+	limit_with(&x, l, NULL, true);
+	read_lazily(l);
+	snprintf(gate, sizeof(gate), "%s/gate", l->h->bucket.dir);
+	snprintf(plan, sizeof(plan), "frozen=%s", gate);
+	assert_int_equal(mknod(gate, S_IFREG | 0600, 0), 0);
+	setenv("VARVE_FAULTS", plan, 1);
+	remotes_reopen(l->rs, "main");
+	for (int i = 0; i < 3; i++) {
+		assert_false(evictor_is_due(x.e));
+		usleep(500000);
+	}
+	unsetenv("VARVE_FAULTS");
+	assert_int_equal(unlink(gate), 0);
+	while (!evictor_is_due(x.e) && monotonic_ms() - from < 60000)
+		usleep(50000);
+	assert_int_equal(evictor_run(x.e, &x.opt, &res, NULL), 0);
+	assert_true(res.enough);
+	assert_int_equal(far_chunks(l), res.chunks);
+	unlimit(&x);
+}
+
+/* What was held of a push is held no more once it is pinned no more, even if that comes back. */
+static void a_pin_that_went_holds_no_more(void **state)
+{
+	struct lazy_host *l = *state;
+	const char *uuid = remote_uuid(l->h->b.r);
+	struct pins_held first, second;
+	struct limited x;
+
+	push_files(l, 5);
+	pull_lazily(l, "base");
+	limit(&x, l, NULL);
+	assert_int_equal(pins_confirm(x.pins, uuid, &first, NULL), 0);
+	assert_int_equal(first.n, 1);
+	assert_int_equal(snapshots_delete(l->h->b.s->snapshots, "base", NULL), 0);
+	collect(l);
+	assert_int_equal(pins_confirm(x.pins, uuid, &second, NULL), 0);
+	assert_int_equal(second.n, 0);
+	pins_held_fini(&second);
+	assert_false(pins_hold(x.pins, &first));
+	pull_lazily(l, "base");
+	assert_int_equal(pins_confirm(x.pins, uuid, &second, NULL), 0);
+	assert_true(pins_hold(x.pins, &second));
+	assert_false(pins_hold(x.pins, &first));
+	pins_held_fini(&first);
+	pins_held_fini(&second);
+	unlimit(&x);
 }
 
 static void what_was_read_of_late_stays(void **state)
@@ -460,6 +527,8 @@ int main(int argc, char **argv)
 
 	const struct CMUnitTest tests[] = {
 		TEST(a_store_is_kept_below_its_limit),
+		TEST(a_bucket_that_does_not_answer_stops_nobody),
+		TEST(a_pin_that_went_holds_no_more),
 		TEST(what_was_read_of_late_stays),
 		TEST(what_was_not_pushed_stays),
 		TEST(the_bucket_knows_what_is_needed),
