@@ -316,8 +316,8 @@ class Replay:
     def _check_pushed(self, name):
         """Another daemon, which has nothing, gets all of it from the bucket."""
         daemon = self.daemon
-        self.daemon = Daemon(os.path.join(self.cut_dir, "other"), daemon.socket + ".other",
-                             daemon.log, self.no_runtime)
+        state = os.path.join(self.cut_dir, "other")
+        self.daemon = Daemon(state, daemon.socket + ".other", daemon.log, self.no_runtime)
         try:
             self.daemon.start()
             self.daemon.api("POST", "/api/remotes", {
@@ -327,6 +327,7 @@ class Replay:
         finally:
             self.daemon.kill()
             self.daemon = daemon
+            shutil.rmtree(state, ignore_errors=True)
 
     def _check_checkpoint(self, name, history, least, most):
         why = history.problem(self._files_of(name, history.below), least, most, exact=True)
