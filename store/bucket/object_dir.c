@@ -10,16 +10,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
 #include "store/base/sync_dir.h"
 #include "store/base/write_all.h"
 #include "store/names/snapshot.h"
 
 #define TMP_DIR ".tmp"
 #define TMP_AGE_S (24 * 60 * 60) /* nobody writes an object for so long */
+#define CLOCK_EVERY_MS 30000
+#define CLOCK_TICK_MS 10 /* a file's time is that of the last tick */
 
 struct object_dir {
 	struct object_store base;
 	int fd;
+	_Atomic int64_t clock_ms;    /* how far the file system's is ahead of CLOCK_BOOTTIME */
+	_Atomic int64_t clock_at_ms; /* CLOCK_BOOTTIME when that was found; 0: never */
 };
 
 static struct object_dir *dir_of(struct object_store *os)
@@ -423,11 +428,49 @@ static int check_gone(struct object_dir *d, struct object_request *r)
 	return error_set(&r->err, -EIO, "the bucket's directory was removed");
 }
 
+/*
+ * Time by the file system's clock, which all hosts share, and which gives files their times: a new
+ * file tells it.
+ */
+static int find_clock(int dir_fd, int64_t *out_ms)
+{
+	char id[SNAPSHOT_ID_SIZE], path[TMP_PATH_SIZE];
+	struct stat st;
+	int fd, rc;
+
+	id_random(id);
+	snprintf(path, sizeof(path), TMP_DIR "/%s", id);
+	fd = openat(dir_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	rc = fstat(fd, &st) < 0 ? -errno : 0;
+	close(fd);
+	unlinkat(dir_fd, path, 0);
+	if (rc == 0)
+		*out_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+	return rc;
+}
+
+/* A reader cannot ask: nothing depends on its time. */
+static int64_t dir_date(struct object_dir *d)
+{
+	int64_t boot = boottime_ms(), at = d->clock_at_ms, ms = 0;
+
+	if (at && boot - at < CLOCK_EVERY_MS)
+		return (boot + d->clock_ms + CLOCK_TICK_MS) / 1000;
+	if (d->base.read_only || find_clock(d->fd, &ms) < 0)
+		return at ? (boot + d->clock_ms + CLOCK_TICK_MS) / 1000 : time(NULL);
+	boot = boottime_ms();
+	d->clock_ms = ms - boot;
+	d->clock_at_ms = boot;
+	return (ms + CLOCK_TICK_MS) / 1000;
+}
+
 static void dir_submit(struct object_store *os, struct object_request *r)
 {
 	r->result = perform(dir_of(os), r);
 	r->result = check_gone(dir_of(os), r);
-	r->date = time(NULL);
+	r->date = dir_date(dir_of(os));
 	os->requests[r->op]++;
 	if (r->result == 0 && r->op == OBJECT_GET)
 		os->bytes_in += r->data.len;
@@ -451,7 +494,7 @@ static void dir_close(struct object_store *os)
 static const struct object_store_ops dir_ops = { dir_submit, dir_close };
 
 /* What writers that were killed left. */
-static void drop_old_tmp(int fd)
+static void drop_old_tmp(int fd, int64_t now)
 {
 	struct name_list CLEANUP(name_list_fini) l = { 0 };
 	char path[sizeof(TMP_DIR) + 1 + NAME_MAX];
@@ -462,7 +505,7 @@ static void drop_old_tmp(int fd)
 	for (size_t i = 0; i < l.n; i++) {
 		snprintf(path, sizeof(path), TMP_DIR "/%s", l.names[i]);
 		if (fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    st.st_mtime < time(NULL) - TMP_AGE_S)
+		    st.st_mtime < now - TMP_AGE_S)
 			unlinkat(fd, path, 0);
 	}
 }
@@ -501,11 +544,8 @@ int object_dir_open(const char *dir, bool read_only, struct object_store **out, 
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return error_set_errno(err, -errno, "open %s", dir);
-	if (!read_only) {
-		if (mkdirat(fd, TMP_DIR, 0700) < 0 && errno != EEXIST)
-			rc = error_set_errno(err, -errno, "make %s/" TMP_DIR, dir);
-		drop_old_tmp(fd);
-	}
+	if (!read_only && mkdirat(fd, TMP_DIR, 0700) < 0 && errno != EEXIST)
+		rc = error_set_errno(err, -errno, "make %s/" TMP_DIR, dir);
 	d = rc == 0 ? calloc(1, sizeof(*d)) : NULL;
 	if (!d) {
 		close(fd);
@@ -514,6 +554,8 @@ int object_dir_open(const char *dir, bool read_only, struct object_store **out, 
 	d->base.ops = &dir_ops;
 	d->base.read_only = read_only;
 	d->fd = fd;
+	if (!read_only)
+		drop_old_tmp(fd, dir_date(d));
 	*out = &d->base;
 	return 0;
 }

@@ -4,12 +4,13 @@
  * A key is a path below the directory. A new object is written to ".tmp/", synced, and then renamed
  * (PUT) or linked (PUT_ONCE) to its key, so that nobody sees half of one and link(2) decides who
  * was first, on NFS too. Directories without files are not part of the bucket. One key cannot be
- * the beginning of another at a '/': that is -EINVAL. In a directory that was removed meanwhile
- * every request is -EIO, and the store is `gone`.
+ * the beginning of another at a '/': that is -EINVAL.
  *
  * A directory that was removed answers every request with -EIO, and the store is `gone`.
  *
- * A request is done by the thread that submits it. The date of an answer is this host's.
+ * A request is done by the thread that submits it. The date of an answer is by the clock of the file
+ * system, which gives objects their times, whatever this host's clock says; a read-only store's is
+ * by the host's.
  */
 #ifndef VARVE_OBJECT_DIR_H
 #define VARVE_OBJECT_DIR_H

@@ -1,8 +1,25 @@
-/* A directory as a bucket: each operation, its awkward cases, and many at once. */
+/*
+ * A directory as a bucket: each operation, its awkward cases, and many at once.
+ * wrap: time
+ */
 #include "tests/unit/bucket_fixture.h"
 
 #include <pthread.h>
 #include <utime.h>
+
+/* How far this host's clock is ahead. */
+static time_t host_ahead;
+
+time_t __real_time(time_t *out);
+time_t __wrap_time(time_t *out);
+time_t __wrap_time(time_t *out)
+{
+	time_t now = __real_time(NULL) + host_ahead;
+
+	if (out)
+		*out = now;
+	return now;
+}
 
 static int request(struct object_store *os, struct object_request *r)
 {
@@ -288,6 +305,35 @@ static void *race(void *arg)
 	return (void *)won; // NOLINT(performance-no-int-to-ptr)
 }
 
+/* I7: what is old is so by the clock that all hosts share. */
+static void the_hosts_clock_does_not_matter(void **state)
+{
+	static const time_t ahead[] = { 0, 2 * 24 * 3600, -2 * 24 * 3600 };
+	struct bucket *b = *state;
+	char tmp[400];
+
+	snprintf(tmp, sizeof(tmp), "%s/.tmp/of-another-writer", b->path);
+	for (size_t i = 0; i < ARRAY_SIZE(ahead); i++) {
+		struct object_store *os;
+		struct object_request put = { .op = OBJECT_PUT, .key = "k", .body = "x", .len = 1 };
+		struct object_request list = { .op = OBJECT_LIST, .key = "" };
+		FILE *f = fopen(tmp, "w");
+
+		assert_non_null(f);
+		fclose(f);
+		host_ahead = ahead[i];
+		assert_int_equal(object_dir_open(b->path, false, &os, NULL), 0);
+		assert_int_equal(request(os, &put), 0);
+		assert_int_equal(request(os, &list), 0);
+		assert_int_equal(list.n_entries, 1);
+		assert_in_range(list.date - list.entries[0].modified, 0, 60);
+		object_request_fini(&list);
+		object_store_close(os);
+		host_ahead = 0;
+		assert_int_equal(access(tmp, F_OK), 0);
+	}
+}
+
 static void one_of_many_writers_wins(void **state)
 {
 	struct bucket *b = *state;
@@ -319,6 +365,7 @@ int main(void)
 		TEST(deleting_leaves_no_directories),
 		TEST(a_reader_changes_nothing),
 		TEST(old_unfinished_writes_go),
+		TEST(the_hosts_clock_does_not_matter),
 		TEST(one_of_many_writers_wins),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
