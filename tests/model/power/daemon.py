@@ -41,11 +41,12 @@ class _Connection(http.client.HTTPConnection):
 class Daemon:
     """snapshotd on a state directory."""
 
-    def __init__(self, state, sock, log, runtime="runc"):
+    def __init__(self, state, sock, log, runtime="runc", args=()):
         self.state = state
         self.socket = sock
         self.log = log
         self.runtime = runtime
+        self.args = args
         self.process = None
 
     def start(self):
@@ -53,7 +54,7 @@ class Daemon:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 ["snapshotd", "--state", self.state, "--socket", self.socket, "--memory", "32M",
-                 "--runtime", self.runtime], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 "--runtime", self.runtime, *self.args], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until = time.monotonic() + 30 * SLOW
         while time.monotonic() < until:
             if self.process.poll() is not None:
