@@ -79,7 +79,8 @@ struct object_request {
 	size_t len;	   /* GET: 0 is all */
 	bool from_end;	   /* GET: the last len bytes (all, if there are fewer) */
 	size_t max_len;	   /* GET: larger ones are -EFBIG; 0: OBJECT_SIZE_MAX */
-	bool immutable;	   /* GET: it is never written again, so a cache on the way may answer */
+	bool immutable;	   /* GET: a cache on the way may answer: it is never written again, or an
+			      older one does, too */
 	const void *body;  /* PUT: len bytes */
 	int64_t signed_at; /* PUT, PUT_ONCE: date that it is signed with, Unix time; 0: now */
 	bool wrong_hash;   /* PUT: claims to be of other bytes: a service that checks says -EIO */

@@ -57,6 +57,7 @@ static void submit_segment(struct use *u, unsigned i, uint64_t offset, size_t le
 	s->use = u;
 	s->rq = (struct object_request){ .op = OBJECT_GET,
 					 .priority = i ? OBJECT_READAHEAD : OBJECT_DEMAND,
+					 .immutable = !s->past,
 					 .key = u->from,
 					 .offset = offset,
 					 .len = len,
@@ -93,6 +94,30 @@ static void index_segment(struct use *u, unsigned i, const uint8_t *bytes)
 	u->segments[i].good = true;
 }
 
+/* NULL: it is not what the header says. */
+static const uint8_t *checked_bytes(const struct use *u, unsigned i)
+{
+	const struct hot_segment *h = &u->header.segments[i];
+	const uint8_t *bytes = i < u->header.n ? segment_bytes(u, i) : NULL;
+
+	return bytes && hot_segment_check(h, bytes, h->len, NULL) == 0 ? bytes : NULL;
+}
+
+/* What came is wrong: a cache may have spoilt it, or have a part of another version. */
+static bool fetch_past_cache(struct use *u, unsigned i)
+{
+	struct segment *s = &u->segments[i];
+	uint64_t offset = s->rq.offset;
+	size_t len = s->rq.len;
+
+	if (s->past || s->rq.result < 0)
+		return false;
+	s->past = true;
+	object_request_fini(&s->rq);
+	submit_segment(u, i, offset, len);
+	return true;
+}
+
 static void segment_came(struct use *u, unsigned i)
 {
 	const struct object_request *rq = &u->segments[i].rq;
@@ -102,10 +127,9 @@ static void segment_came(struct use *u, unsigned i)
 
 	if (i == 0 && !header_is_good(u))
 		u->header = (struct hot_header){ 0 };
-	bytes = i < u->header.n ? segment_bytes(u, i) : NULL;
-	if (bytes &&
-	    hot_segment_check(&u->header.segments[i], bytes, u->header.segments[i].len, NULL) < 0)
-		bytes = NULL;
+	bytes = checked_bytes(u, i);
+	if (!bytes && fetch_past_cache(u, i))
+		return;
 	pthread_mutex_lock(&p->lock);
 	p->stats.bytes += rq->data.len;
 	if (bytes)
@@ -145,6 +169,7 @@ static void submit_own(struct use *u)
 {
 	u->own = (struct object_request){ .op = OBJECT_GET,
 					  .priority = OBJECT_DEMAND,
+					  .immutable = true,
 					  .key = u->from,
 					  .len = HOT_SEGMENT_MAX,
 					  .done = own_done,

@@ -17,6 +17,7 @@
 struct segment {
 	struct object_request rq;
 	struct use *use;
+	bool past; /* any cache on the way, which has given something wrong */
 	bool good; /* guarded by lock: its frames are known */
 };
 
