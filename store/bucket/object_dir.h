@@ -8,9 +8,9 @@
  *
  * A directory that was removed answers every request with -EIO, and the store is `gone`.
  *
- * A request is done by the thread that submits it. The date of an answer is by the clock of the file
- * system, which gives objects their times, whatever this host's clock says; a read-only store's is
- * by the host's.
+ * A request is done by the thread that submits it. The date of an answer is by the clock of the
+ * file system, which gives objects their times, whatever this host's clock says; a read-only
+ * store's is by the host's.
  */
 #ifndef VARVE_OBJECT_DIR_H
 #define VARVE_OBJECT_DIR_H
