@@ -193,6 +193,7 @@ static int open_sharer(struct daemon_parts *d, struct error *err)
 					    .remotes = d->api.remotes,
 					    .metrics = &d->api.metrics,
 					    .remote = d->config.share,
+					    .lost = builds_take_image,
 					    .beat_ms = d->config.share_build_timeout_s * 1000 /
 						       CLAIM_PATIENCE };
 

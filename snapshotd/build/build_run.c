@@ -33,54 +33,6 @@ static int enter(struct build *bd, enum build_state to, struct error *err)
 	return rc < 0 ? error_set_errno(err, rc, "cannot record the build") : 0;
 }
 
-/* ---- the queue ---- */
-
-/* Of two builds of one key, the older goes first, and alone. */
-static bool is_blocked_locked(const struct build *bd)
-{
-	const struct build *o;
-
-	LIST_FOREACH(o, &bd->owner->active, link)
-	if (o != bd && strcmp(o->m.key, bd->m.key) == 0 &&
-	    (o->state != BUILD_QUEUED || o->number < bd->number))
-		return true;
-	return false;
-}
-
-/* First come, first served. */
-static bool has_turn_locked(const struct build *bd)
-{
-	const struct builds *b = bd->owner;
-	const struct build *o;
-
-	if (b->n_running >= b->opt.max_concurrent || is_blocked_locked(bd))
-		return false;
-	LIST_FOREACH(o, &b->active, link)
-	if (o->state == BUILD_QUEUED && o->number < bd->number && !is_blocked_locked(o))
-		return false;
-	return true;
-}
-
-/* From queued to preparing, or -ECANCELED. */
-static int wait_turn(struct build *bd)
-{
-	struct builds *b = bd->owner;
-	int rc = 0;
-
-	pthread_mutex_lock(&b->lock);
-	while (!build_is_cancelled(bd) && !has_turn_locked(bd))
-		pthread_cond_wait(&b->changed, &b->lock);
-	if (build_is_cancelled(bd)) {
-		rc = -ECANCELED;
-	} else {
-		b->n_running++;
-		bd->state = BUILD_PREPARING;
-		pthread_cond_broadcast(&b->changed); /* it may have been another's turn to look */
-	}
-	pthread_mutex_unlock(&b->lock);
-	return rc;
-}
-
 /* ---- preparing ---- */
 
 /* What the steps' results are called, and where to begin. */
@@ -415,7 +367,7 @@ static void set_end(struct build *bd, int rc, const struct error *err)
 }
 
 /* From here on nobody joins; those who wait are told. See builds.c for the order. */
-static void finish(struct build *bd, bool had_turn)
+static void finish(struct build *bd)
 {
 	struct builds *b = bd->owner;
 	struct named *named;
@@ -424,7 +376,7 @@ static void finish(struct build *bd, bool had_turn)
 	pthread_mutex_lock(&b->lock);
 	LIST_REMOVE(bd, link);
 	b->n_active--;
-	b->n_running -= had_turn;
+	build_turn_end_locked(bd);
 	named = STEAL(bd->named);
 	n = bd->n_named;
 	bd->n_named = 0;
@@ -445,18 +397,15 @@ void *build_main(void *arg)
 	struct build *bd = arg;
 	struct builds *b = bd->owner;
 	struct error err = ERROR_INIT;
-	bool had_turn = false;
 	int rc;
 
 	pthread_setname_np(pthread_self(), "varve-build");
-	rc = wait_turn(bd);
-	if (rc == 0) {
-		had_turn = true;
+	rc = build_turn_wait(bd);
+	if (rc == 0)
 		rc = run(bd, &err);
-	}
 	tear_down(bd, rc < 0 && !build_is_cancelled(bd) && atomic_load(&bd->keep_failed));
 	set_end(bd, rc, &err);
-	finish(bd, had_turn);
+	finish(bd);
 	if (rc == 0)
 		build_share_done(bd);
 	else

@@ -69,33 +69,38 @@ static bool is_somebodys(const struct pull_result *res)
 	return s->name[0] || s->pinned || (res->existed && !image_cache_owns(s));
 }
 
+struct adoption {
+	struct store *store;
+	struct remotes *remotes;
+	const char *build_id;
+	struct progress *p; /* or NULL */
+};
+
 /* Pull it lazily, and make it the result of a step here. */
-static int adopt(struct build *bd, struct remote *r, const char *step_key,
+static int adopt(const struct adoption *a, struct remote *r, const char *step_key,
 		 const struct share_record *rec, struct snapshot *out, struct error *err)
 {
-	struct store *store = bd->owner->opt.store;
-	struct lazy_index *index = remotes_index(bd->owner->opt.remotes);
+	struct lazy_index *index = remotes_index(a->remotes);
 	const struct pull_options opt = { .index = index,
-					  .prefetch = remotes_prefetch(bd->owner->opt.remotes),
+					  .prefetch = remotes_prefetch(a->remotes),
 					  .lazy = index != NULL };
-	struct progress p = { .cancelled = stops_pull, .arg = bd };
 	struct pull_result res;
 	char reference[SHARE_ID_SIZE];
 	json_t *config;
 	int rc;
 
 	share_id_text(&rec->id, reference);
-	rc = pull_snapshot(store, r, reference, &opt, &p, &res, err);
+	rc = pull_snapshot(a->store, r, reference, &opt, a->p, &res, err);
 	if (rc < 0)
 		return rc;
 	if (is_somebodys(&res))
-		rc = make_twin(store, remote_uuid(r), &rec->id, &res.snapshot, err);
+		rc = make_twin(a->store, remote_uuid(r), &rec->id, &res.snapshot, err);
 	config = res.snapshot.config ? json_incref(res.snapshot.config) : json_object();
 	if (rc == 0)
-		rc = image_cache_put(store, res.snapshot.id, step_key, NULL, "", bd->id, config,
-				     err);
+		rc = image_cache_put(a->store, res.snapshot.id, step_key, NULL, "", a->build_id,
+				     config, err);
 	if (rc == 0)
-		rc = share_note_put(store->kv, remote_uuid(r), SHARE_NOTE_IMAGE, step_key,
+		rc = share_note_put(a->store->kv, remote_uuid(r), SHARE_NOTE_IMAGE, step_key,
 				    res.snapshot.id);
 	json_decref(config);
 	if (rc < 0)
@@ -105,10 +110,37 @@ static int adopt(struct build *bd, struct remote *r, const char *step_key,
 	return rc;
 }
 
+int builds_take_image(struct store *s, struct remotes *rs, struct remote *r,
+		      const struct lost_image *lost, struct error *err)
+{
+	struct snapshot own = { 0 }, taken = { 0 };
+	struct adoption a = { .store = s, .remotes = rs };
+	int rc = snapshots_get(s->snapshots, lost->local, &own, err);
+
+	if (rc < 0)
+		return rc;
+	a.build_id = own.build_id;
+	rc = adopt(&a, r, lost->key, lost->won, &taken, err);
+	if (rc == 0) {
+		rc = image_cache_move(s, lost->local, taken.id, err);
+		snapshot_fini(&taken);
+	}
+	snapshot_fini(&own);
+	/* What was noted of the key is no more so: it is published, and lost, again. */
+	if (rc < 0)
+		(void)!share_note_drop(s->kv, remote_uuid(r), SHARE_NOTE_IMAGE, lost->key);
+	return rc;
+}
+
 /* The longest prefix of more than *n steps that the bucket has. 1: *n, *from are it. */
 static int find(struct build *bd, struct remote *r, const char (*keys)[DIGEST_HEX_SIZE], size_t *n,
 		struct snapshot *from, struct error *err)
 {
+	struct progress p = { .cancelled = stops_pull, .arg = bd };
+	const struct adoption a = { .store = bd->owner->opt.store,
+				    .remotes = bd->owner->opt.remotes,
+				    .build_id = bd->id,
+				    .p = &p };
 	struct share_record rec;
 	struct snapshot found;
 	size_t at;
@@ -118,7 +150,7 @@ static int find(struct build *bd, struct remote *r, const char (*keys)[DIGEST_HE
 	if (rc < 0)
 		return rc == -ENOENT ? 0 : rc;
 	at += *n;
-	rc = adopt(bd, r, keys[at], &rec, &found, err);
+	rc = adopt(&a, r, keys[at], &rec, &found, err);
 	share_record_fini(&rec);
 	if (rc < 0)
 		return rc;
@@ -136,6 +168,7 @@ static void say_waiting(void *arg)
 	struct build *bd = arg;
 
 	build_info(bd, "another host builds this image: waiting for it");
+	build_turn_lend(bd);
 }
 
 static bool gives_up(void *arg)
@@ -162,6 +195,11 @@ static int find_or_claim(struct build *bd, struct remote *r, const char (*keys)[
 		rc = remote_writable(r, err);
 		if (rc == 0)
 			rc = claim_take(remote_objects(r), path, &o, &bd->claim, err);
+		if (rc == 0 && bd->claim && !build_turn_try(bd)) {
+			/* Another host may have room for it. */
+			claim_end(STEAL(bd->claim), NULL);
+			rc = build_turn_back(bd);
+		}
 		if (rc >= 0) /* who had the claim before us may have just ended */
 			rc = find(bd, r, keys, n, from, err);
 	}
@@ -197,6 +235,8 @@ int build_share_begin(struct build *bd, const char (*keys)[DIGEST_HEX_SIZE], siz
 	}
 	if (bd->claim && *n == bd->m.n_steps)
 		end_claim(bd, NULL);
+	if (*n < bd->m.n_steps && rc != -ECHILD)
+		(void)!build_turn_back(bd); /* or it is cancelled */
 	if (build_is_cancelled(bd))
 		return error_set(err, -ECANCELED, "cancelled");
 	if (rc == -ECHILD) /* what fails there would fail here */
@@ -227,25 +267,16 @@ void build_share_failed(struct build *bd)
 /* Two hosts have built it, and the other was first: its image is the one. */
 static void yield(struct build *bd, const char *step_key, const struct share_record *won)
 {
+	const struct lost_image lost = { step_key, bd->snapshot_id, won };
 	struct sharer *sh = bd->owner->opt.sharer;
 	struct error err = ERROR_INIT;
-	struct image_entry e = { .n_steps = bd->m.n_steps, .created_at_ms = clock_ms() };
-	struct snapshot s = { 0 };
 	struct remote *r;
 	int rc = sharer_get(sh, &r, &err);
 
 	if (rc < 0)
 		return;
-	rc = adopt(bd, r, step_key, won, &s, &err);
+	rc = builds_take_image(bd->owner->opt.store, bd->owner->opt.remotes, r, &lost, &err);
 	remotes_release(bd->owner->opt.remotes, r);
-	if (rc == 0) {
-		memcpy(e.key, bd->m.key, sizeof(e.key));
-		memcpy(e.base_id, bd->base_id, sizeof(e.base_id));
-		memcpy(e.snapshot_id, s.id, sizeof(e.snapshot_id));
-		rc = image_cache_link(bd->owner->opt.store, &e,
-				      json_string_value(json_object_get(bd->m.json, "base")), &err);
-		snapshot_fini(&s);
-	}
 	if (rc < 0)
 		log_warn("build %s: the image of another host is not taken: %s", bd->id,
 			 error_text(&err));

@@ -25,7 +25,9 @@
 #define BUILDS_TEMPLATE "debian-12" /* the default template's name where nobody says */
 
 struct builds;
+struct lost_image; /* snapshotd/state/sharer.h */
 struct manifest;
+struct remote;
 struct remotes;
 struct runtime;
 struct sharer;
@@ -51,6 +53,9 @@ struct builds_options {
 };
 
 /* Ends what a former daemon left unfinished: its builds become failed, their mounts go. */
+/* As sharer_options.lost wants it: the image that was first becomes the one of this host, too. */
+MUST_CHECK int builds_take_image(struct store *s, struct remotes *rs, struct remote *r,
+				 const struct lost_image *lost, struct error *err);
 MUST_CHECK int builds_open(const struct builds_options *o, struct builds **out, struct error *err);
 /* Cancels what runs and waits for it. Nobody waits for a build any more. NULL is accepted. */
 void builds_close(struct builds *b);

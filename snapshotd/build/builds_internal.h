@@ -69,7 +69,8 @@ struct build {
 	char mount_id[SNAPSHOT_ID_SIZE]; /* guarded; "" while there is no mount */
 
 	/* The record; see above. */
-	enum build_state state; /* guarded too, for the queue */
+	enum build_state state; /* guarded too, for the queue, as the next */
+	bool has_turn;		/* it is one of n_running */
 	unsigned step;		/* 1-based; 0: before the first */
 	unsigned cached_steps;
 	int64_t created_at_ms, started_at_ms, ended_at_ms; /* 0: not yet */
@@ -165,6 +166,17 @@ MUST_CHECK int build_share_begin(struct build *bd, const char (*keys)[DIGEST_HEX
 void build_share_done(struct build *bd);
 /* The end of any other. */
 void build_share_failed(struct build *bd);
+
+/* build_turn.c */
+/* From queued to preparing, or -ECANCELED. */
+MUST_CHECK int build_turn_wait(struct build *bd);
+/* It waits for another host: builds of this one may run meanwhile. */
+void build_turn_lend(struct build *bd);
+/* It works again: at once, or not; or as soon as it may, ahead of those that are queued: 0 or
+ * -ECANCELED. Also of one that has its turn. */
+bool build_turn_try(struct build *bd);
+MUST_CHECK int build_turn_back(struct build *bd);
+void build_turn_end_locked(struct build *bd);
 
 /* build_run.c */
 void *build_main(void *bd);

@@ -281,6 +281,47 @@ int image_cache_link(struct store *s, const struct image_entry *e, const char *b
 	return rc < 0 ? error_prefix(err, rc, "cannot record the image") : 0;
 }
 
+struct moved {
+	const char *from;
+	json_t *list; /* {"key", "entry"} */
+};
+
+static int note_moved(void *arg, const char *key, const json_t *j)
+{
+	const struct moved *m = arg;
+
+	if (strcmp(json_record_text(j, "snapshot"), m->from) != 0)
+		return 0;
+	return json_array_append_new(m->list, json_pack("{s:s, s:O}", "key", key, "entry", j))
+		       ? -ENOMEM
+		       : 0;
+}
+
+int image_cache_move(struct store *s, const char *from, const char *to, struct error *err)
+{
+	CLEANUP(json_freep) json_t *list = json_array();
+	struct moved m = { from, list };
+	int rc = list ? json_record_each(s->kv, META_IMAGE, note_moved, &m) : -ENOMEM;
+	json_t *one;
+	size_t i;
+
+	if (rc < 0)
+		return error_set_errno(err, rc, "look for images");
+	json_array_foreach(list, i, one) {
+		const json_t *j = json_object_get(one, "entry");
+		struct image_entry e;
+
+		rc = entry_read(json_record_text(one, "key"), j, &e);
+		if (rc < 0)
+			continue; /* damaged: it is found by nobody */
+		snprintf(e.snapshot_id, sizeof(e.snapshot_id), "%s", to);
+		rc = image_cache_link(s, &e, json_record_text(j, "base"), err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
 int image_cache_put_manifest(struct store *s, const char *key, const json_t *manifest)
 {
 	return json_record_put(s->kv, META_MANIFEST, key, manifest, KV_LOG);

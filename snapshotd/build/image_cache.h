@@ -79,6 +79,9 @@ MUST_CHECK int image_cache_put(struct store *s, const char *snapshot_id, const c
 /* Make what a step has left an image: all steps of e were cached. */
 MUST_CHECK int image_cache_link(struct store *s, const struct image_entry *e, const char *base,
 				struct error *err);
+/* What was the image `from` (a snapshot's id) is `to` from now on: for all keys. */
+MUST_CHECK int image_cache_move(struct store *s, const char *from, const char *to,
+				struct error *err);
 
 /* Forget an image, and let gc take it. -ENOENT. */
 MUST_CHECK int image_cache_forget(struct store *s, const char *key, struct error *err);

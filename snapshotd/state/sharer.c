@@ -310,8 +310,15 @@ static int publish_item(struct sharer *sh, struct remote *r, const struct item *
 	rc = it->key[0] ? publish_image_locked(sh, r, it->key, it->local, false, &won, err)
 			: publish_name_locked(sh, r, it->local, err);
 	pthread_mutex_unlock(&sh->push_lock);
-	if (rc == 1)
+	if (rc == 1) {
+		const struct lost_image lost = { it->key, it->local, &won };
+
+		if (sh->opt.lost)
+			rc = sh->opt.lost(sh->opt.store, sh->opt.remotes, r, &lost, err);
 		share_record_fini(&won);
+		if (rc >= 0)
+			log_info("another host's image of %.12s was first; it is used", it->key);
+	}
 	if (rc >= 0 || rc == -ENOENT) /* deleted meanwhile */
 		return 0;
 	if (rc == -ECANCELED)

@@ -21,12 +21,24 @@
 #include "store/remote/remotes.h"
 #include "store/store.h"
 
+/* An image of this host that another host's has come before. */
+struct lost_image {
+	const char *key, *local;	/* what it is the image of; this host's snapshot */
+	const struct share_record *won; /* in the bucket */
+};
+
 struct sharer_options {
 	struct store *store; /* borrowed, as the next */
 	struct remotes *remotes;
 	struct metrics *metrics;
 	const char *remote; /* its name; copied */
 	unsigned beat_ms;   /* of a build's claim (claim.h); 0: the default */
+	/*
+	 * Take the other one in its place; called by the thread, without locks. A failure is met
+	 * again when the image is published anew. NULL: this host keeps its own.
+	 */
+	int (*lost)(struct store *s, struct remotes *rs, struct remote *r,
+		    const struct lost_image *lost, struct error *err);
 };
 
 struct sharer;

@@ -17,7 +17,7 @@ cp "$(command -v busybox)" "$T/src/bin/busybox"
 for c in sh cat head sleep date mkdir echo touch ls; do ln -s busybox "$T/src/bin/$c"; done
 head -c 60000000 /dev/urandom >"$T/src/data"
 jq -n --arg b "file://$BUCKET" '{remotes: [{name: "main", url: $b}], share: "main",
-	shareBuildTimeout: 3, defaultTemplate: "base", buildNetwork: "none"}' >"$T/config.json"
+	shareBuildTimeout: 3, buildConcurrency: 1, defaultTemplate: "base", buildNetwork: "none"}' >"$T/config.json"
 
 # --- further daemons: on b COMMAND... ---
 declare -A pid
@@ -67,8 +67,12 @@ received() {
 all_messages() { # BUILD
 	api GET "/api/builds/$1/logs" | jq -r '.[].message'
 }
-ran() { # steps that the last build ran itself
-	all_messages "$(last_build .id)" | grep -c '^step [0-9]* of [0-9]*: [a-z_]*$'
+# shellcheck disable=SC2120
+ran() { # [BUILD]: steps that it, or the last one, ran itself
+	all_messages "${1:-$(last_build .id)}" | grep -c '^step [0-9]* of [0-9]*: [a-z_]*$'
+}
+is_ready() { # NAME
+	[ "$(api GET "/api/snapshots/$1" | jq -r .status)" = ready ]
 }
 waits() { # the last build, for another host
 	all_messages "$(last_build .id)" | grep -q 'another host builds'
@@ -136,10 +140,13 @@ create dead "$slow" async=1
 on c create dead "$slow" async=1
 ok 'two wait for a builder' until_ok waits
 until_ok on c waits
+waiting=$(on c last_build .id)
+on c create meanwhile "$(image "$(run 'echo quick >/quick')")"
+is '... while a host that waits builds another one' "$code $(get .status) $(on b last_build .state)" '201 ready step'
 end b KILL
 ok 'it is killed, and one takes over' until_ok in_state ready
-ok '... for the other' until_ok on c in_state ready
-is '... one builds' "$(($(ran) + $(on c ran)))" 1
+ok '... for the other' until_ok on c is_ready dead
+is '... one builds' "$(($(ran) + $(on c ran "$waiting")))" 1
 is '... one image' "$(on c root_of dead)" "$(root_of dead)"
 start b
 on b create dead2 "$slow"
@@ -157,6 +164,10 @@ like '... and the log says so' "$(all_messages "$(last_build .id)")" 'builds by 
 varve import kept dir "$T/src/etc" >/dev/null
 varve import gone dir "$T/src/bin" >/dev/null
 not_ok '... nothing is pushed' is_pushed away
+both=$(image "$(run "$when; echo on both hosts")")
+create both "$both"
+on b create both "$both"
+is '... on each host by itself' "$(ran) $(on b ran) $([ "$(root_of both)" = "$(on b root_of both)" ]; echo $?)" '1 1 1'
 kill_daemon
 start_daemon
 varve rm gone
@@ -166,6 +177,14 @@ ok '... over a restart' until_ok is_pushed kept
 on b create away "$(image "$(run "$when")")"
 is '... and found' "$(get .root) $(on b ran)" "$(root_of away) 0"
 not_ok '... but not what was removed' named_there gone
+same() { # whoever was first: its image is the one of both
+	create again "$both" && on b create again "$both" && [ "$(root_of again)" = "$(on b root_of again)" ] && return
+	varve rm again
+	on b varve rm again
+	return 1
+}
+ok '... and of what both have built, one image stays' until_true 60 same
+is '... which nobody has built anew' "$(root_of again | grep -cx "$(root_of both)\|$(on b root_of both)")" 1
 
 # --- names ---
 on b varve import kept dir "$T/src/bin" >/dev/null
