@@ -71,6 +71,47 @@ fails 'a store has no remotes to ask' 1 'needs a daemon' varve --store "$STATE" 
 ok 'all is collected' varve gc --remote main --grace 0
 is '... and gone' "$(packs)" 0
 
+# --- I9: memory, where the bucket is large ---
+many=$((LONG == 1 ? 1000000 : 20000))
+python3 -c '
+import os, random, sys
+for i in range(256):
+    os.makedirs(f"{sys.argv[1]}/pack/{i:02x}", exist_ok=True)
+for i in range(int(sys.argv[2])):
+    name = f"{random.getrandbits(128):032x}"
+    os.close(os.open(f"{sys.argv[1]}/pack/{name[:2]}/{name}-0", os.O_CREAT | os.O_WRONLY, 0o600))
+' "$BUCKET" $many
+memory() { awk -v what="$1:" '$1 == what { print $2 }' "/proc/$DAEMON/status"; }
+echo 5 >"/proc/$DAEMON/clear_refs"
+base=$(memory VmRSS)
+like "a bucket with $many packs is collected" "$(varve gc --remote main --grace 0)" "$many packs .* removed"
+grown=$(($(memory VmHWM) - base))
+diag "grown by $grown KiB, $((grown * 1024 / many)) bytes a pack"
+is_sanitized || ok '... in bounded memory' test "$grown" -le $((many / 5 + 16384)) # 200 MB for a million
+
+# --- I7: no host's clock matters ---
+more clock
+for by in +2d -2d; do
+	stop_daemon
+	start_daemon_at $by || {
+		skip "clocks" "needs libfaketime"
+		start_daemon
+		break
+	}
+	varve import clock dir "$T/src" >/dev/null
+	not_ok "a host's clock is wrong by $by" grep -q "\"createdAt\": \"$(date +%F)" <(varve --json show clock)
+	ok 'it pushes' varve push clock main
+	n=$(packs)
+	ok 'and deletes' varve rm main:clock
+	ok '... what is kept for a day' varve gc --remote main
+	is '... by the clock of the bucket' "$(packs)" "$n"
+	ok '... and collected' varve gc --remote main --grace 0
+	is '... without a rest' "$(packs)" 0
+	varve rm clock >/dev/null
+done
+stop_daemon
+start_daemon
+
 # --- I6: a death at any request blocks nobody ---
 at=(2 5 8 11 14 17 20)
 [ "$LONG" = 1 ] && mapfile -t at < <(seq 1 40)

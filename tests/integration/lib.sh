@@ -186,6 +186,13 @@ start_daemon() {
 	tail -n 20 "$T/daemon.log" | sed 's/^/# /'
 	bail "the daemon does not answer"
 }
+# The same with a clock that is wrong by OFFSET (+2d), but not of files. Fails without libfaketime.
+start_daemon_at() { # OFFSET [ARGUMENT...]
+	local lib
+	lib=$(compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1') || return
+	local -x LD_PRELOAD=$lib FAKETIME=$1 FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1
+	start_daemon "${@:2}"
+}
 # A real Debian root as a tar, $ROOT_TAR: made once, for the tests of all builds.
 need_debian_root() {
 	need mmdebstrap
