@@ -48,6 +48,13 @@
 #define LOG_SIZE_MAX (64ull << 20)
 #define OPEN_FILES_MAX 512
 #define BACKGROUND_JOBS 2
+/*
+ * Threads that open a family's files, started anew for each family at each open, though most
+ * find no file (16 of them, the default, make 60 threads and more). A writer opens at most 16 files
+ * of a family here, a reader all.
+ */
+#define OPENING_THREADS_WRITER 1
+#define OPENING_THREADS_READER 2
 /* More than the throttle in kv_write.c lets fill up, because full buffers stall every family. */
 #define WRITE_BUFFERS_MAX 8
 #define ROCKSDB_LOG_WARN 2
@@ -171,6 +178,8 @@ static void set_database_options(rocksdb_options_t *o, const struct kv *kv)
 	rocksdb_options_set_db_write_buffer_size(o, kv->write_buffer_bytes);
 	rocksdb_options_set_max_total_wal_size(o, LOG_SIZE_MAX);
 	rocksdb_options_set_max_open_files(o, writes ? OPEN_FILES_MAX : -1);
+	rocksdb_options_set_max_file_opening_threads(o, writes ? OPENING_THREADS_WRITER
+							       : OPENING_THREADS_READER);
 	if (!writes)
 		rocksdb_options_set_db_log_dir(o, kv->scratch_dir);
 	/* Files of a directory were mostly stored one after the other: let the kernel read ahead.
