@@ -6,6 +6,7 @@
 #include "store/layout/share_json.h"
 
 #define FEATURES_MAX 256u
+#define MOVED "moved"
 
 static const char what[] = "the bucket's format";
 
@@ -34,9 +35,13 @@ int share_format_encode(const struct share_format *f, struct buf *out, struct er
 
 	if (!uuid_is_valid(f->uuid))
 		return error_set(err, -EINVAL, "%s: uuid is wrong", what);
+	json_t *features = json_array();
 	if (!o || json_object_set_new(o, "uuid", json_string(f->uuid)) != 0 ||
-	    json_object_set_new(o, "features", json_array()) != 0)
+	    (f->moved && json_array_append_new(features, json_string(MOVED)) != 0) ||
+	    json_object_set_new(o, "features", STEAL(features)) != 0) {
+		json_decref(features);
 		return error_set_errno(err, -ENOMEM, "%s", what);
+	}
 	return share_json_dump(o, what, SHARE_FORMAT_MAX, out, err);
 }
 
@@ -51,6 +56,10 @@ static int read_features(const json_t *list, struct share_format *f, struct erro
 			name++;
 		if (!name || !feature_is_valid(name))
 			return error_set(err, -EBADMSG, "%s: a feature has no valid name", what);
+		if (!readable && strcmp(name, MOVED) == 0) {
+			f->moved = true;
+			continue;
+		}
 		if (!readable)
 			return error_set(
 				err, -ENOTSUP,

@@ -3,7 +3,9 @@
  *
  *   {"varve": 1, "uuid": random, "features": ["NAME", "?NAME", ...]}
  * A feature changes the formats or the rules. Who does not know one refuses the bucket by that name
- * (-ENOTSUP); if its name begins with '?' it may read, but not write. There are no features yet.
+ * (-ENOTSUP); if its name begins with '?' it may read, but not write. The features that there are:
+ *
+ *   moved   chunks may be elsewhere than their records say (share_moved.h)
  */
 #ifndef VARVE_SHARE_FORMAT_H
 #define VARVE_SHARE_FORMAT_H
@@ -21,10 +23,11 @@
 
 struct share_format {
 	char uuid[SNAPSHOT_ID_SIZE];
+	bool moved;
 	/* An unknown feature that forbids writing (without its '?'), or "". */
 	char read_only_for[SHARE_FEATURE_MAX + 1];
 };
-/* Writes uuid, and no features. -EINVAL, -ENOMEM. */
+/* With all features but unknown ones. -EINVAL, -ENOMEM. */
 MUST_CHECK int share_format_encode(const struct share_format *f, struct buf *out,
 				   struct error *err);
 /* -ENOTSUP: another "varve" or an unknown feature, named in err; -EBADMSG; -EFBIG; -ENOMEM. */

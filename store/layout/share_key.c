@@ -261,6 +261,13 @@ void share_key_pack(const struct pack_id *p, char out[SHARE_KEY_SIZE])
 	snprintf(out, SHARE_KEY_SIZE, "pack/%.2s/%s", text, text);
 }
 
+void share_key_moved(const struct pack_id *p, char out[SHARE_KEY_SIZE])
+{
+	char text[PACK_ID_SIZE];
+	pack_id_text(p, text);
+	snprintf(out, SHARE_KEY_SIZE, "%s%s", shapes[SHARE_KEY_MOVED].prefix, text);
+}
+
 void share_key_of_id(enum share_key_kind kind, const struct share_id *id, char out[SHARE_KEY_SIZE])
 {
 	char text[SHARE_ID_SIZE];

@@ -14,7 +14,7 @@
  *   name/NAME/GEN  name/NAME/hint
  *   image/DIGEST/GEN  build/DIGEST/GEN
  *   gc/GEN  gc/GEN.done        registers
- *   moved/PUSH-N               where the contents of a pack are now
+ *   moved/PUSH-N               where the chunks of a pack are now (share_moved.h)
  *   node/INSTANCE              what an instance uses
  *   probe/ID/...               what a check of the service writes, and then removes
  *   hook/HOOK/PUSH             HOOK: first 32 digits of a chunk's digest that share_digest_hooks
@@ -119,6 +119,7 @@ MUST_CHECK int share_key_prefix(const struct share_key *k, char out[SHARE_KEY_SI
 
 /* The most used ones; cannot fail. */
 void share_key_pack(const struct pack_id *p, char out[SHARE_KEY_SIZE]);
+void share_key_moved(const struct pack_id *p, char out[SHARE_KEY_SIZE]);
 void share_key_of_id(enum share_key_kind kind, const struct share_id *id,
 		     char out[SHARE_KEY_SIZE]); /* PUSH, SNAP, HOT, NODE */
 

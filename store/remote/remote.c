@@ -240,7 +240,8 @@ static int open_s3(const struct remote_config *c, struct object_store **out, str
 	return object_s3_open(&o, out, err);
 }
 
-static int read_format(struct remote *r, unsigned timeout_ms, struct error *err)
+static int read_format(struct remote *r, unsigned timeout_ms, struct share_format *out,
+		       struct error *err)
 {
 	struct object_request q = { .op = OBJECT_GET,
 				    .priority = OBJECT_CONTROL,
@@ -251,7 +252,7 @@ static int read_format(struct remote *r, unsigned timeout_ms, struct error *err)
 
 	object_run(r->os, &q, 1);
 	rc = q.result < 0 ? error_set(err, q.result, "%s", error_text(&q.err))
-			  : share_format_decode(q.data.data, q.data.len, &r->format, err);
+			  : share_format_decode(q.data.data, q.data.len, out, err);
 	object_request_fini(&q);
 	return rc;
 }
@@ -281,11 +282,11 @@ static int open_on(const char *name, struct object_store *os, unsigned timeout_m
 		return -ENOMEM;
 	snprintf(r->name, sizeof(r->name), "%s", name);
 	r->os = os;
-	rc = read_format(r, timeout_ms, err);
+	rc = read_format(r, timeout_ms, &r->format, err);
 	if (rc == -ENOENT && make && !os->read_only) {
 		rc = make_format(r, err);
 		if (rc == 0)
-			rc = read_format(r, timeout_ms, err);
+			rc = read_format(r, timeout_ms, &r->format, err);
 	} else if (rc == -ENOENT) {
 		error_set(err, rc,
 			  "no snapshots are kept there: is it the right place, and mounted?");
@@ -393,4 +394,20 @@ int remote_writable(const struct remote *r, struct error *err)
 	if (r->os->read_only)
 		return error_set(err, -EROFS, "remote %s is read-only", r->name);
 	return share_format_writable(&r->format, err);
+}
+
+/* What another host has added is read first, and two that do the same write the same. */
+int remote_need_moved(struct remote *r, struct error *err)
+{
+	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+	struct share_format f;
+	int rc = read_format(r, 0, &f, err);
+
+	if (rc == 0)
+		rc = share_format_writable(&f, err);
+	if (rc < 0 || f.moved)
+		return rc;
+	f.moved = true;
+	rc = share_format_encode(&f, &text, err);
+	return rc < 0 ? rc : object_put(r->os, OBJECT_CONTROL, "format", text.data, text.len, err);
 }

@@ -77,6 +77,8 @@ DEFINE_CLEANUP(struct remote *, remote_close)
 const char *remote_name(const struct remote *r);
 const char *remote_uuid(const struct remote *r); /* of the bucket */
 struct object_store *remote_objects(struct remote *r);
+/* Have the bucket ask for the feature "moved" (share_format.h), for good. */
+MUST_CHECK int remote_need_moved(struct remote *r, struct error *err);
 /* 0, or -EROFS and why: before a write. */
 MUST_CHECK int remote_writable(const struct remote *r, struct error *err);
 

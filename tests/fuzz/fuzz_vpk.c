@@ -1,12 +1,14 @@
 /*
  * Containers: whatever the bytes, sections that pass the check can be walked and looked up, and
- * written again they are the same. The input's sum is mended first, or nothing would pass.
+ * written again they are the same. The input's sum is mended first, or nothing would pass. Then the
+ * same bytes as a move (share_moved.h).
  */
 #include "store/layout/vpk.h"
 
 #include <string.h>
 
 #include "store/base/wire.h"
+#include "store/layout/share_moved.h"
 #include "tests/fuzz/fuzz.h"
 
 static const struct pack_id id = { { { 1, 2, 3 } }, 4 };
@@ -99,6 +101,32 @@ static void check(const uint8_t *bytes, size_t size)
 	vpk_writer_free(w);
 }
 
+/* What is accepted has each of its chunks, and is the same when it is written again. */
+static void check_moved(uint8_t *b, size_t size)
+{
+	CLEANUP(buf_fini_p) struct buf again = BUF_INIT;
+	struct share_moved_chunk c[16];
+	struct share_moved m;
+	struct digest sum;
+
+	memcpy(b, "VMV1", 4);
+	memset(b + 4, 0, 4);
+	memcpy(b + 8, id.push.b, SHARE_ID_BYTES);
+	wire_set32(b + 24, id.number);
+	MUST(hash_bytes(b, 48, &sum) == 0);
+	memcpy(b + 48, sum.b, sizeof(sum.b));
+	if (share_moved_decode(b, size, &id, &m, NULL) != 0 || m.n > 16)
+		return;
+	for (size_t i = 0; i < m.n; i++) {
+		struct digest d;
+
+		memcpy(d.b, m.chunks + i * SHARE_MOVED_ENTRY, sizeof(d.b));
+		MUST(share_moved_find(&m, &d, &c[i]));
+	}
+	MUST(share_moved_encode(&m.head, c, m.n, &again) == 0);
+	MUST(again.len == size && memcmp(again.data, b, size) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint8_t *b = malloc(size + 1);
@@ -110,6 +138,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size >= VPK_HEADER_SIZE + VPK_TAIL_SIZE)
 		seal(b, size);
 	check(b, size);
+	if (size >= SHARE_MOVED_HEADER)
+		check_moved(b, size);
 	free(b);
 	return 0;
 }
