@@ -19,11 +19,13 @@
 #include "store/base/log.h"
 #include "store/layout/share_key.h"
 #include "store/layout/vpk.h"
+#include "store/remote/moved.h"
 
 #define GAP_MAX (64u << 10) /* between windows that follow each other */
 #define AHEAD 4u	    /* windows that are fetched before they are asked for */
 #define PLACE_TRIES 2u
 #define LOG_EVERY_MS 10000
+#define MOVED_BYTES ((size_t)16 << 20)
 
 enum window_state { FAR_LOADING, FAR_READY, FAR_FAILED };
 
@@ -52,6 +54,7 @@ struct far {
 	struct lazy_index *ix;	   /* borrowed */
 	struct remotes *rs;	   /* borrowed */
 	struct prefetch *prefetch; /* borrowed; or NULL */
+	struct moved *moved;	   /* containers that were found gone */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;		     /* a window's state, or stopped */
 	TAILQ_HEAD(windows, window) windows; /* guarded by lock */
@@ -157,7 +160,7 @@ static void window_done(struct object_request *rq)
 		w->len = (uint32_t)rq->data.len;
 		w->run = 0;
 	}
-	if (rq->result < 0 && !w->ahead && !f->stopped &&
+	if (rq->result < 0 && rq->result != -ENOENT && !w->ahead && !f->stopped &&
 	    monotonic_ms() - f->logged_ms > LOG_EVERY_MS) {
 		f->logged_ms = monotonic_ms();
 		log_warn("%s: %s", w->key, rq->err.msg[0] ? rq->err.msg : strerror(-rq->result));
@@ -290,7 +293,8 @@ static void begin_ahead(struct far *f, struct object_store *os, const struct win
 struct job {
 	struct source_item *item;
 	struct lazy_place place;
-	unsigned tries;
+	struct share_place at; /* where it is now, if it has moved from place.at */
+	unsigned tries, hops;
 	struct window *w; /* we are its user; NULL: none */
 	bool alone;	  /* not from a window that others have */
 };
@@ -298,7 +302,41 @@ struct job {
 /* The item's next place. */
 static bool next_place(struct far *f, struct job *j)
 {
-	return lazy_index_find(f->ix, &j->item->digest, j->tries / PLACE_TRIES, &j->place);
+	if (!lazy_index_find(f->ix, &j->item->digest, j->tries / PLACE_TRIES, &j->place))
+		return false;
+	j->at = j->place.at;
+	moved_known(f->moved, j->place.uuid, &j->item->digest, &j->at);
+	return true;
+}
+
+static void log_gone(struct far *f, const struct job *j, const struct error *err)
+{
+	char pack[PACK_ID_SIZE];
+	bool now;
+
+	pthread_mutex_lock(&f->lock);
+	now = !f->stopped && monotonic_ms() - f->logged_ms > LOG_EVERY_MS;
+	if (now)
+		f->logged_ms = monotonic_ms();
+	pthread_mutex_unlock(&f->lock);
+	pack_id_text(&j->at.pack, pack);
+	if (now)
+		log_warn("container %s is gone from its bucket%s%s", pack, err->msg[0] ? ": " : "",
+			 err->msg);
+}
+
+/* The item's container is gone: whether it was repacked, and j->at is where the item is now. */
+static bool has_moved(struct far *f, struct job *j)
+{
+	struct moved_bucket b = { .uuid = j->place.uuid, .priority = OBJECT_DEMAND };
+	struct error err = ERROR_INIT;
+	int rc = j->hops++ < SHARE_MOVED_HOPS ? bucket_of(f, b.uuid, &b.os) : -ENOENT;
+
+	if (rc == 0)
+		rc = moved_ask(f->moved, &b, &j->item->digest, &j->at, &err);
+	if (rc < 0)
+		log_gone(f, j, &err);
+	return rc == 0;
 }
 
 static void begin_job(struct far *f, struct job *j, struct submits *s)
@@ -310,13 +348,13 @@ static void begin_job(struct far *f, struct job *j, struct submits *s)
 	if (rc == 0 && f->stopped)
 		rc = -ECANCELED;
 	if (rc == 0) {
-		j->w = j->alone ? NULL : find_window(f, &j->place.at);
+		j->w = j->alone ? NULL : find_window(f, &j->at);
 		if (j->w) {
 			TAILQ_REMOVE(&f->windows, j->w, link);
 			TAILQ_INSERT_HEAD(&f->windows, j->w, link);
 			j->w->ahead = false;
 		} else {
-			j->w = begin_window(f, os, &j->place.at, false, j->alone, s);
+			j->w = begin_window(f, os, &j->at, false, j->alone, s);
 		}
 		if (j->w) {
 			j->w->users++;
@@ -343,7 +381,7 @@ static void frame_free(void *pin)
 /* Copy the item's frame out of a window that is ready, and check it. */
 static int copy_frame(const struct job *j)
 {
-	const struct share_place *at = &j->place.at;
+	const struct share_place *at = &j->at;
 	const struct buf *data = &j->w->rq.data;
 	size_t start = at->offset - j->w->offset;
 	uint8_t *copy;
@@ -401,6 +439,8 @@ static bool try_again(struct far *f, struct job *j)
 
 	if (rc != -EBADMSG && rc != -ENODATA)
 		return false;
+	if (rc == -ENODATA && has_moved(f, j))
+		return true;
 	j->tries = rc == -EBADMSG ? j->tries + 1 : (j->tries / PLACE_TRIES + 1) * PLACE_TRIES;
 	j->alone = true;
 	return next_place(f, j);
@@ -511,6 +551,7 @@ static void free_far(struct source *src)
 		window_free(f, w);
 	pthread_cond_destroy(&f->changed);
 	pthread_mutex_destroy(&f->lock);
+	moved_free(f->moved);
 	free(f);
 }
 
@@ -519,8 +560,12 @@ struct source *far_new(struct lazy_index *ix, struct remotes *rs)
 	static const struct source_ops ops = { get_many, has_many, put_many, stop, free_far };
 	struct far *f = calloc(1, sizeof(*f));
 
-	if (!f)
+	if (f)
+		f->moved = moved_new(MOVED_BYTES);
+	if (!f || !f->moved) {
+		free(f);
 		return NULL;
+	}
 	f->source.ops = &ops;
 	f->ix = ix;
 	f->rs = rs;

@@ -13,6 +13,7 @@
 
 #include "store/chunk/digest_set.h"
 #include "store/bucket/object_window.h"
+#include "store/remote/moved.h"
 #include "store/tree/record.h"
 
 #define NODES_MAX ((size_t)128 << 20) /* bytes of each set of nodes; 4 million and more */
@@ -21,17 +22,20 @@
 #define RANGE_MAX (4u << 20)
 #define RANGES 8      /* under way: 32 MiB */
 #define PLACE_TRIES 2 /* each place is read so often before it counts as damaged */
+#define MOVED_BYTES ((size_t)64 << 20)
 
 /* A chunk that the store lacks. */
 struct wanted {
 	struct digest digest;
 	struct share_place at;
 	unsigned tried; /* so many attempts have failed */
+	unsigned hops;	/* containers that led here */
 };
 
 struct run {
 	struct pull_content *c;
 	struct object_window *w;
+	struct moved *moved;	  /* containers that were found gone */
 	struct digest_set named;  /* nodes that belong to the tree */
 	struct digest_set stored; /* those of them that are in the store */
 	struct digest_set chunks; /* that were met */
@@ -175,19 +179,32 @@ static int take_chunk(struct run *r, const struct wanted *w, const struct range 
 	return 0;
 }
 
+/* Its container is gone: repacked, or the snapshot was deleted. */
+static int follow(struct run *r, const struct wanted *gone, const char *key, struct error *err)
+{
+	const struct moved_bucket b = { r->c->os, "", OBJECT_BACKGROUND };
+	struct wanted w = *gone;
+	int rc = w.hops++ < SHARE_MOVED_HOPS ? moved_ask(r->moved, &b, &w.digest, &w.at, err)
+					     : -ENOENT;
+
+	if (rc == -ENOENT)
+		return error_set(err, rc, "%s is gone: the snapshot was deleted meanwhile", key);
+	return rc < 0 ? rc : buf_append(&r->failed, &w, sizeof(w));
+}
+
 static int take_range(void *arg, struct object_request *rq, struct error *err)
 {
 	struct range *g = arg;
 	struct run *r = g->r;
-	int rc = rq->result;
+	bool gone = rq->result == -ENOENT;
+	int rc = gone ? 0 : rq->result;
 
-	if (rc == -ENOENT)
-		error_set(err, rc, "%s is gone: the snapshot was deleted meanwhile", g->key);
-	else if (rc < 0)
+	if (rc < 0)
 		error_set(err, rc, "%s", error_text(&rq->err));
 	r->c->bytes += rq->data.len;
 	for (size_t i = 0; i < g->n && rc == 0; i++)
-		rc = take_chunk(r, &g->first[i], g, &rq->data, err);
+		rc = gone ? follow(r, &g->first[i], g->key, err)
+			  : take_chunk(r, &g->first[i], g, &rq->data, err);
 	if (rc == 0 && progress_cancelled(r->c->p))
 		rc = -ECANCELED;
 	free(g);
@@ -240,6 +257,8 @@ static int fetch_list(struct run *r, struct buf *list, struct error *err)
 	uint32_t len;
 	int rc = 0;
 
+	for (size_t i = 0; i < n; i++)
+		moved_known(r->moved, "", &w[i].digest, &w[i].at);
 	if (n)
 		qsort(w, n, sizeof(*w), by_place);
 	for (size_t i = 0, k; i < n && rc == 0; i += k) {
@@ -271,8 +290,10 @@ static int take_chunks(struct run *r, struct error *err)
 
 int pull_content_run(struct pull_content *c, struct error *err)
 {
-	struct run r = { .c = c, .w = object_window_new(c->os, RANGES) };
-	int rc = r.w ? 0 : -ENOMEM;
+	struct run r = { .c = c,
+			 .w = object_window_new(c->os, RANGES),
+			 .moved = moved_new(MOVED_BYTES) };
+	int rc = r.w && r.moved ? 0 : -ENOMEM;
 
 	digest_set_init(&r.named, NODES_MAX);
 	digest_set_init(&r.stored, NODES_MAX);
@@ -282,6 +303,7 @@ int pull_content_run(struct pull_content *c, struct error *err)
 	if (rc == 0)
 		rc = take_chunks(&r, err);
 	object_window_free(r.w);
+	moved_free(r.moved);
 	digest_set_fini(&r.named);
 	digest_set_fini(&r.stored);
 	digest_set_fini(&r.chunks);

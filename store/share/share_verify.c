@@ -8,15 +8,18 @@
 
 #include "store/chunk/digest_set.h"
 #include "store/layout/vpk.h"
+#include "store/remote/moved.h"
 #include "store/remote/share_meta.h"
 #include "store/tree/record.h"
 
 #define NODES_MAX ((size_t)64 << 20) /* bytes of each set */
 #define CHECKED_MAX ((size_t)32 << 20)
+#define MOVED_BYTES ((size_t)64 << 20)
 
 struct verify {
 	struct remote *r;
 	struct object_store *os;
+	struct moved *moved;
 	struct progress *p;
 	share_problem_fn problem;
 	void *arg;
@@ -111,6 +114,25 @@ static bool is_there(struct verify *v, const struct pack_id *p)
 	return rc != -ENOENT && (rc < 0 || share_packs_add(&v->listed, p) == 0);
 }
 
+/* Whether it was repacked, and what has its chunks now is there. */
+static bool has_moved(struct verify *v, const struct pack_id *p)
+{
+	const struct moved_bucket b = { v->os, "", OBJECT_BACKGROUND };
+	struct share_moved_head head = { .to = *p };
+
+	for (unsigned hops = 0; hops < SHARE_MOVED_HOPS; hops++) {
+		const struct pack_id from = head.to;
+
+		if (moved_head(&b, &from, &head, NULL) < 0 || share_moved_stays(&head))
+			return false;
+		if (head.none)
+			return true;
+		if (is_there(v, &head.to))
+			return share_packs_add(&v->named, &head.to) == 0;
+	}
+	return false;
+}
+
 static void check_packs(struct checking *k)
 {
 	struct share_packs_cursor c = { 0 };
@@ -119,7 +141,7 @@ static void check_packs(struct checking *k)
 	while (!is_void(k) && share_packs_next(&k->rec->packs, &c, &p)) {
 		char text[PACK_ID_SIZE];
 
-		if (is_there(k->v, &p))
+		if (is_there(k->v, &p) || has_moved(k->v, &p))
 			continue;
 		pack_id_text(&p, text);
 		found(k, "container %s is missing", text);
@@ -253,18 +275,41 @@ static bool footer_has(const struct vpk_view *v, const struct placed *p)
 	       digest_equal(&f.digest, &p->digest);
 }
 
-/* n chunks of one container against its footer. */
-static int check_container(struct checking *k, const struct placed *p, size_t n, struct error *err)
+/* The container of n chunks is gone: whether it was repacked, with all of them, into one. */
+static bool follow(struct verify *v, struct placed *p, size_t n)
 {
-	const struct share_record one = { .meta = { p->at.pack }, .n_meta = 1 };
+	const struct moved_bucket b = { v->os, "", OBJECT_BACKGROUND };
+
+	for (size_t i = 0; i < n; i++)
+		if (moved_ask(v->moved, &b, &p[i].digest, &p[i].at, NULL) < 0)
+			return false;
+	return true;
+}
+
+/* Its sections. */
+static int fetch_container(struct verify *v, struct placed *p, size_t n, struct share_meta *out,
+			   struct error *err)
+{
+	int rc = -ENOENT;
+
+	for (unsigned hops = 0; rc == -ENOENT && hops <= SHARE_MOVED_HOPS; hops++) {
+		const struct share_record one = { .meta = { p->at.pack }, .n_meta = 1 };
+
+		rc = share_meta_fetch(v->os, OBJECT_BACKGROUND, &one, out, err);
+		if (rc == -ENOENT && !follow(v, p, n))
+			break;
+	}
+	return rc;
+}
+
+/* n chunks of one container against its footer. */
+static int check_container(struct checking *k, struct placed *p, size_t n, struct error *err)
+{
 	struct share_meta m = { 0 };
 	char text[PACK_ID_SIZE];
-	int rc;
+	int rc = fetch_container(k->v, p, n, &m, err);
 
-	if (!share_packs_has(&k->v->listed, &p->at.pack))
-		return 0; /* said already */
 	pack_id_text(&p->at.pack, text);
-	rc = share_meta_fetch(k->v->os, OBJECT_BACKGROUND, &one, &m, err);
 	if (share_is_damage(rc)) {
 		found(k, "container %s: %s", text, error_text(err));
 		return 0;
@@ -413,19 +458,39 @@ static bool is_needed(struct verify *v, const struct pack_id *pack)
 			   names_pack, &s, NULL) != 0;
 }
 
+/* The bytes of a pack, or of what has its chunks now: *id. Nothing, if none of them was needed. */
+static int get_pack(struct object_store *os, struct pack_id *id, struct buf *out, struct error *err)
+{
+	const struct moved_bucket b = { os, "", OBJECT_BACKGROUND };
+	struct share_moved_head head;
+	char key[SHARE_KEY_SIZE];
+	int rc = -ENOENT;
+
+	for (unsigned hops = 0; rc == -ENOENT && hops <= SHARE_MOVED_HOPS; hops++) {
+		share_key_pack(id, key);
+		rc = object_get(os, OBJECT_BACKGROUND, key, VPK_SIZE_MAX, out, NULL, err);
+		if (rc != -ENOENT)
+			break;
+		rc = moved_head(&b, id, &head, err);
+		if (rc < 0 || head.none)
+			return rc;
+		*id = head.to;
+		rc = -ENOENT;
+	}
+	return rc;
+}
+
 int share_verify_pack(struct remote *r, const struct pack_id *pack, uint64_t *out_bytes,
 		      struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
+	struct pack_id now = *pack;
 	struct vpk_view view;
-	char key[SHARE_KEY_SIZE];
-	int rc;
+	int rc = get_pack(remote_objects(r), &now, &bytes, err);
 
-	share_key_pack(pack, key);
-	rc = object_get(remote_objects(r), OBJECT_BACKGROUND, key, VPK_SIZE_MAX, &bytes, NULL, err);
-	if (rc == 0)
-		rc = vpk_view_whole(&view, pack, bytes.data, bytes.len, err);
-	if (rc == 0)
+	if (rc == 0 && bytes.len)
+		rc = vpk_view_whole(&view, &now, bytes.data, bytes.len, err);
+	if (rc == 0 && bytes.len)
 		rc = vpk_check_frames(&view, bytes.data, err);
 	*out_bytes = bytes.len;
 	return rc;
@@ -505,8 +570,10 @@ int share_verify_run(struct remote *r, bool deep, struct progress *p, share_prob
 	int rc;
 
 	*out = (struct share_verify_result){ 0 };
+	v.moved = moved_new(MOVED_BYTES);
 	digest_set_init(&v.checked, CHECKED_MAX);
-	rc = verify_all(&v, deep);
+	rc = v.moved ? verify_all(&v, deep) : -ENOMEM;
+	moved_free(v.moved);
 	share_packs_fini(&v.listed);
 	share_packs_fini(&v.named);
 	digest_set_fini(&v.checked);
