@@ -13,14 +13,19 @@
 
 static json_t *collected_json(const struct remote *r, bool dry_run, const struct collect_result *c)
 {
-	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "remote",
-			 remote_name(r), "dryRun", dry_run, "round", (json_int_t)c->round,
-			 "snapshots", (json_int_t)c->snapshots, "packs", (json_int_t)c->packs,
-			 "bytes", (json_int_t)c->bytes, "garbagePacks",
-			 (json_int_t)c->garbage_packs, "garbageBytes", (json_int_t)c->garbage_bytes,
-			 "removedPacks", (json_int_t)c->deleted_packs, "removedBytes",
-			 (json_int_t)c->deleted_bytes, "endedPushes", (json_int_t)c->given_up,
-			 "freedRecords", (json_int_t)c->freed);
+	return json_pack(
+		"{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+		"s:I, s:I, s:I}",
+		"remote", remote_name(r), "dryRun", dry_run, "round", (json_int_t)c->round,
+		"snapshots", (json_int_t)c->snapshots, "packs", (json_int_t)c->packs, "bytes",
+		(json_int_t)c->bytes, "garbagePacks", (json_int_t)c->garbage_packs, "garbageBytes",
+		(json_int_t)c->garbage_bytes, "removedPacks", (json_int_t)c->deleted_packs,
+		"removedBytes", (json_int_t)c->deleted_bytes, "sparsePacks",
+		(json_int_t)c->repacked.sparse_packs, "sparseBytes",
+		(json_int_t)c->repacked.sparse_bytes, "repackedPacks",
+		(json_int_t)c->repacked.packs, "repackedBytes", (json_int_t)c->repacked.bytes,
+		"rewrittenBytes", (json_int_t)c->repacked.written_bytes, "endedPushes",
+		(json_int_t)c->given_up, "freedRecords", (json_int_t)c->freed);
 }
 
 static int collect(struct api_call *c, struct remote *r, const struct collect_options *opt,
@@ -37,6 +42,8 @@ static int collect(struct api_call *c, struct remote *r, const struct collect_op
 		return err->code;
 	rc = collect_run(r, opt, p, &res, err);
 	metrics_work(&c->api->metrics, METRICS_REMOTE_GC, rc < 0);
+	atomic_fetch_add_explicit(&c->api->metrics.repacked_bytes, res.repacked.bytes,
+				  memory_order_relaxed);
 	rc = api_share_failure(c, false, rc);
 	return rc < 0 ? rc : api_result(c, 200, collected_json(r, opt->dry_run, &res), err);
 }

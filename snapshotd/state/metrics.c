@@ -123,6 +123,11 @@ int metrics_render(const struct metrics *m, struct buf *out)
 		rc = metrics_put(out, "gc_removed_chunks_total", "counter",
 				 "Chunks that gc removed.", get(&m->gc_removed_chunks));
 	if (rc == 0)
+		rc = metrics_put(
+			out, "remote_repacked_bytes_total", "counter",
+			"Bytes of packs in buckets that were mostly garbage and rewritten.",
+			get(&m->repacked_bytes));
+	if (rc == 0)
 		rc = metrics_put(out, "imported_bytes_total", "counter",
 				 "Logical bytes of imported snapshots.", get(&m->imported_bytes));
 	if (rc == 0)

@@ -36,6 +36,7 @@ struct metrics {
 	atomic_llong http_in_flight;
 	atomic_ullong work[METRICS_WORK_COUNT][2]; /* [failed] */
 	atomic_ullong gc_removed_bytes, gc_removed_chunks;
+	atomic_ullong repacked_bytes; /* of buckets */
 	atomic_ullong imported_bytes;
 	atomic_ullong checkpoint_pause_ns, checkpoint_frozen_ns; /* of the last one */
 };

@@ -13,11 +13,14 @@
 #define TRIES 1000		    /* other collectors may always be first */
 
 struct collect {
+	struct remote *r;
 	struct object_store *os;
 	const struct collect_options *opt;
 	struct progress *p;
 	struct share_id node;
 	struct mark mark;
+	struct repack repack;
+	uint64_t ending; /* the round that is to be ended */
 	struct collect_result *res;
 	bool counted; /* what the bucket holds is in *res */
 	bool more;    /* there is more garbage than a round takes */
@@ -64,13 +67,36 @@ static int condemn_one(void *arg, const struct object_entry *e)
 	return share_packs_add(d->out, &k.pack);
 }
 
+/*
+ * Packs that were repacked, and that no record names any more: before what has their chunks now, so
+ * that no round has the one without the other.
+ */
+static int condemn_names(struct collect *c, struct share_packs *out)
+{
+	const struct share_moved_head *v =
+		(const struct share_moved_head *)c->mark.moved.heads.data;
+	int rc = 0;
+
+	for (size_t i = 0; i < c->mark.moved.heads.len / sizeof(*v) && rc == 0; i++) {
+		if (share_packs_has(&c->mark.live, &v[i].from))
+			continue;
+		if (out->n >= CONDEMNED_RANGES_MAX)
+			c->more = true;
+		else
+			rc = share_packs_add(out, &v[i].from);
+	}
+	return rc;
+}
+
 static int condemn(struct collect *c, struct share_packs *out, struct error *err)
 {
 	struct condemn d = { c, out };
-
 	int rc;
 
 	c->more = false;
+	rc = condemn_names(c, out);
+	if (rc < 0)
+		return rc;
 	rc = object_each(c->os, OBJECT_BACKGROUND, share_key_kind_prefix(SHARE_KEY_PACK),
 			 condemn_one, &d, err);
 	c->counted = true;
@@ -98,7 +124,7 @@ static int is_done(struct collect *c, uint64_t epoch, int64_t *out_date, struct 
 
 struct sweep {
 	struct collect *c;
-	const struct share_packs *condemned;
+	const struct share_round *round;
 	char (*keys)[SHARE_KEY_SIZE]; /* OBJECT_DELETE_MAX */
 	size_t n;
 	uint64_t bytes;
@@ -135,22 +161,50 @@ static int delete_keys(struct sweep *s)
 	return 0;
 }
 
+static bool is_dead(const struct sweep *s, const struct pack_id *pack)
+{
+	return (share_packs_has(&s->round->condemned, pack) ||
+		share_packs_has(&s->round->repacked, pack)) &&
+	       !share_packs_has(&s->c->mark.live, pack);
+}
+
 static int sweep_one(void *arg, const struct object_entry *e)
 {
 	struct sweep *s = arg;
 	struct share_key k;
 
-	if (share_key_parse(e->key, &k) < 0 || k.kind != SHARE_KEY_PACK ||
-	    !share_packs_has(s->condemned, &k.pack) || share_packs_has(&s->c->mark.live, &k.pack))
+	if (share_key_parse(e->key, &k) < 0 || k.kind != SHARE_KEY_PACK || !is_dead(s, &k.pack))
 		return 0;
 	strcpy(s->keys[s->n++], e->key);
 	s->bytes += e->size;
 	return s->n == OBJECT_DELETE_MAX ? delete_keys(s) : 0;
 }
 
-static int sweep(struct collect *c, const struct share_packs *condemned, struct error *err)
+/* Where the chunks of packs are that nobody names. */
+static int sweep_moved(struct sweep *s, struct error *err)
 {
-	struct sweep s = { .c = c, .condemned = condemned, .err = err };
+	struct buf *heads = &s->c->mark.moved.heads;
+	struct share_moved_head *v = (struct share_moved_head *)heads->data;
+	size_t n = heads->len / sizeof(*v), kept = 0;
+	char key[SHARE_KEY_SIZE];
+	int rc = 0;
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		if (!is_dead(s, &v[i].from)) {
+			v[kept++] = v[i];
+			continue;
+		}
+		share_key_moved(&v[i].from, key);
+		rc = object_delete(s->c->os, OBJECT_BACKGROUND, key, err);
+	}
+	if (rc == 0)
+		heads->len = kept * sizeof(*v);
+	return rc;
+}
+
+static int sweep(struct collect *c, const struct share_round *round, struct error *err)
+{
+	struct sweep s = { .c = c, .round = round, .err = err };
 	int rc;
 
 	s.keys = calloc(OBJECT_DELETE_MAX, sizeof(*s.keys));
@@ -164,6 +218,8 @@ static int sweep(struct collect *c, const struct share_packs *condemned, struct 
 			 &s, err);
 	if (rc == 0)
 		rc = delete_keys(&s);
+	if (rc == 0)
+		rc = sweep_moved(&s, err);
 	free(s.keys);
 	return rc;
 }
@@ -189,6 +245,13 @@ static int put_done(struct collect *c, uint64_t epoch, struct error *err)
 	return rc == -EEXIST ? 0 : rc;
 }
 
+static int is_ending_done(void *arg, int64_t *out_date, struct error *err)
+{
+	struct collect *c = arg;
+
+	return is_done(c, c->ending, out_date, err);
+}
+
 static int end_round(struct collect *c, const struct share_round *round, struct error *err)
 {
 	struct collect_wait w = {
@@ -200,22 +263,18 @@ static int end_round(struct collect *c, const struct share_round *round, struct 
 		.pause_arg = c->opt->pause_arg,
 	};
 	int64_t date;
-	int rc = 0;
+	int rc;
 
-	c->res->round = round->epoch;
-	if (round->repacked.n)
-		rc = error_set(err, -ENOTSUP,
-			       "round %llu also repacks, which this version cannot: collect "
-			       "with the version that began it",
-			       (unsigned long long)round->epoch);
-	if (rc == 0)
-		rc = collect_wait_run(&w, err);
+	c->res->round = c->ending = round->epoch;
+	rc = collect_wait_run(&w, err);
 	if (rc == 0)
 		rc = mark_run(&c->mark, c->p, err);
 	if (rc == 0)
 		rc = is_done(c, round->epoch, &date, err);
 	if (rc == 0)
-		rc = sweep(c, &round->condemned, err);
+		rc = repack_run(&c->repack, &round->repacked, err);
+	if (rc == 0)
+		rc = sweep(c, round, err);
 	if (rc == 0)
 		rc = put_done(c, round->epoch, err);
 	if (rc == 0)
@@ -272,6 +331,20 @@ static int publish(struct collect *c, struct share_round *round, uint64_t newest
 	return rc == -EEXIST || rc == -ESTALE ? 1 : rc;
 }
 
+/* What is to be repacked. */
+static int choose(struct collect *c, struct share_round *round, struct error *err)
+{
+	int rc;
+
+	do {
+		share_packs_fini(&round->repacked);
+		rc = repack_choose(&c->repack, &round->repacked, err);
+	} while (rc == 0 && c->opt->dry_run && c->repack.more);
+	if (rc == 0 && round->repacked.n && !c->opt->dry_run)
+		rc = remote_need_moved(c->r, err);
+	return rc;
+}
+
 /* One round. 1: there is more to do. */
 static int one_round(struct collect *c, struct error *err)
 {
@@ -283,35 +356,17 @@ static int one_round(struct collect *c, struct error *err)
 		rc = mark_run(&c->mark, c->p, err);
 	if (rc == 0)
 		rc = condemn(c, &round.condemned, err);
-	if (rc < 0 || c->opt->dry_run || round.condemned.n == 0)
+	if (rc == 0)
+		rc = choose(c, &round, err);
+	if (rc < 0 || c->opt->dry_run || (round.condemned.n == 0 && round.repacked.n == 0))
 		return rc;
 	rc = publish(c, &round, newest.generation, err);
 	if (rc == 0)
 		rc = end_round(c, &round, err);
-	return rc == 0 && c->more ? 1 : rc;
+	return rc == 0 && (c->more || c->repack.more) ? 1 : rc;
 }
 
 /* ---- the whole ---- */
-
-static int refuse_moved(struct collect *c, struct error *err)
-{
-	struct object_request rq = { .op = OBJECT_LIST,
-				     .priority = OBJECT_CONTROL,
-				     .key = share_key_kind_prefix(SHARE_KEY_MOVED),
-				     .max_keys = 1 };
-	int rc;
-
-	object_run(c->os, &rq, 1);
-	rc = rq.result;
-	if (rc < 0)
-		error_set(err, rc, "%s", error_text(&rq.err));
-	else if (rq.n_entries)
-		rc = error_set(err, -ENOTSUP,
-			       "packs were moved by a newer version, and only such a one may "
-			       "collect here");
-	object_request_fini(&rq);
-	return rc;
-}
 
 /* Not written for so long. What the mark saw is not enough: an intent was there, maybe. */
 static int is_old(struct collect *c, const char *snap, struct error *err)
@@ -390,10 +445,8 @@ static int free_records(struct collect *c, struct error *err)
 
 static int run(struct collect *c, struct error *err)
 {
-	int rc = refuse_moved(c, err);
+	int rc = share_id_random(&c->node);
 
-	if (rc == 0)
-		rc = share_id_random(&c->node);
 	for (int i = 0; i < TRIES && rc == 0; i++) {
 		rc = one_round(c, err);
 		c->res->snapshots = c->mark.ready;
@@ -410,6 +463,7 @@ int collect_run(struct remote *r, const struct collect_options *opt, struct prog
 		struct collect_result *out, struct error *err)
 {
 	struct collect c = {
+		.r = r,
 		.os = remote_objects(r),
 		.opt = opt,
 		.p = p,
@@ -418,11 +472,15 @@ int collect_run(struct remote *r, const struct collect_options *opt, struct prog
 	};
 	int rc;
 
+	c.repack = (struct repack){
+		.os = c.os, .mark = &c.mark, .p = p, .is_done = is_ending_done, .arg = &c
+	};
 	*out = (struct collect_result){ 0 };
 	rc = opt->dry_run ? 0 : remote_writable(r, err);
 	if (rc == 0)
 		rc = run(&c, err);
 	mark_fini(&c.mark);
+	out->repacked = c.repack.counts;
 	if (rc == 0)
 		return 0;
 	return error_prefix(err, rc, "collect remote %s", remote_name(r));

@@ -4,14 +4,16 @@
  *
  * A *round* has a number, E, in the register "gc":
  *  1. A round that was begun and not ended is gone on with, at 3.
- *  2. Mark: packs that no record names are condemned. The round's entry, created once, lists them.
- *     From here on pushes take them as absent (push_intent.h).
+ *  2. Mark: packs that no record names are condemned; packs of which little is needed are to be
+ *     repacked. The round's entry, created once, lists them. From here on pushes take them as
+ *     absent (push_intent.h).
  *  3. Each push that began before the round must have decided: its record exists. One that has
  * shown no sign of life for long (its intent, its packs, its instance) is given up: the collector
  *     creates its record, "aborted".
  *  4. Mark again, for what those have named. Then look for gc/E.done: where that is, another
  *     collector has ended the round, and this mark is void.
- *  5. Delete what is condemned and not marked. Create gc/E.done.
+ *  5. Rewrite what is repacked (repack.h). Delete what is condemned and not marked. Create
+ *     gc/E.done.
  * Whatever fails to be read, or is not understood, ends the round before 5. Who dies leaves a round
  * that the next collector goes on with.
  *
@@ -20,6 +22,11 @@
  * had written that; so it has decided before 4 marks, or never can: the key that it would create is
  * taken. (c) A pack's name is never used twice, and before gc/E.done exists nobody can come to rely
  * on what the mark found dead. So a collector that was asleep may delete at any later time.
+ *
+ * A pack that was repacked is a name, under which records that nobody rewrites know its chunks; it
+ * is in use while they are, and keeps what has the chunks now in use. So where that is condemned or
+ * repacked, all its names are, too; and moved/PUSH-N of a name that is condemned and not marked is
+ * deleted in 5, too.
  *
  * Memory is bounded by collect_mark.h and SHARE_ROUND_MAX.
  */
@@ -33,6 +40,7 @@
 #include "store/base/macros.h"
 #include "store/base/progress.h"
 #include "store/remote/remote.h"
+#include "store/share/repack.h"
 
 #define COLLECT_GRACE_S (24 * 60 * 60)
 #define COLLECT_GIVE_UP_S (60 * 60)
@@ -64,6 +72,7 @@ struct collect_result {
 	uint64_t packs, bytes;		       /* in the bucket, before */
 	uint64_t garbage_packs, garbage_bytes; /* of these, which no record named */
 	uint64_t deleted_packs, deleted_bytes;
+	struct repack_counts repacked;
 	uint64_t given_up; /* pushes */
 	uint64_t freed;	   /* records of no use */
 };

@@ -35,6 +35,9 @@ struct mark_pass {
 void mark_fini(struct mark *m)
 {
 	share_packs_fini(&m->live);
+	share_packs_fini(&m->meta);
+	buf_fini(&m->users);
+	collect_moved_fini(&m->moved);
 	buf_fini(&m->seen);
 	buf_fini(&m->old);
 }
@@ -112,8 +115,13 @@ static int use_packs(struct mark *m, const struct share_record *rec, struct erro
 {
 	int rc = share_packs_add_all(&m->live, &rec->packs);
 
-	for (unsigned i = 0; rc == 0 && i < rec->n_meta; i++)
+	for (unsigned i = 0; rc == 0 && i < rec->n_meta; i++) {
 		rc = share_packs_add(&m->live, &rec->meta[i]);
+		if (rc == 0)
+			rc = share_packs_add(&m->meta, &rec->meta[i]);
+	}
+	if (rc == 0)
+		rc = buf_append(&m->users, &rec->id, sizeof(rec->id));
 	if (rc == 0 && m->live.n > MARK_RANGES_MAX)
 		return error_set(err, -EFBIG, "its records name more than %u ranges of packs",
 				 MARK_RANGES_MAX);
@@ -167,6 +175,20 @@ static int take_record(void *arg, struct object_request *rq, struct error *err)
 	}
 	free(g);
 	return rc == -ENOENT ? 0 : rc; /* a record that was of no use was freed meanwhile */
+}
+
+/* Pinned ones may be there twice. */
+static void sort_users(struct mark *m)
+{
+	struct share_id *v = (struct share_id *)m->users.data;
+	size_t n = m->users.len / sizeof(*v), kept = 0;
+
+	if (n)
+		qsort(v, n, sizeof(*v), by_id);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || !share_id_equal(&v[i], &v[i - 1]))
+			v[kept++] = v[i];
+	m->users.len = kept * sizeof(*v);
 }
 
 static int note_seen(struct mark_pass *pass)
@@ -268,6 +290,7 @@ int mark_run(struct mark *m, struct progress *p, struct error *err)
 	};
 	int rc = pass.w ? 0 : -ENOMEM;
 
+	m->moved.os = m->os;
 	if (p)
 		p->phase = "marking";
 	if (rc == 0)
@@ -276,6 +299,11 @@ int mark_run(struct mark *m, struct progress *p, struct error *err)
 		rc = note_seen(&pass);
 	if (rc == 0)
 		rc = read_pins(&pass);
+	if (rc == 0)
+		rc = collect_moved_read(&m->moved, p, err);
+	if (rc == 0)
+		rc = collect_moved_targets(&m->moved, &m->live);
+	sort_users(m);
 	object_window_free(pass.w);
 	buf_fini(&pass.fresh);
 	buf_fini(&pass.pinned);

@@ -6,7 +6,10 @@
  * first. A deleted record still counts for `grace_s` after its deletion, by the service's clock,
  * for those who read it when it was deleted; and as long as an instance of the daemon pins it.
  *
- * In memory: 24 bytes a range of packs, 16 a record; both bounded.
+ * A pack that was repacked stays in use, and so does the one that has its chunks now: `moved` says
+ * which that is.
+ *
+ * In memory: 24 bytes a range of packs, 16 a record, 44 a pack that was repacked; all bounded.
  */
 #ifndef VARVE_SHARE_COLLECT_MARK_H
 #define VARVE_SHARE_COLLECT_MARK_H
@@ -20,6 +23,7 @@
 #include "store/bucket/object_store.h"
 #include "store/layout/share_packs.h"
 #include "store/layout/share_record.h"
+#include "store/share/collect_moved.h"
 
 #define MARK_RANGES_MAX (1u << 20)
 #define MARK_RECORDS_MAX (2u << 20)
@@ -33,6 +37,9 @@ struct mark {
 	int64_t free_s; /* see `old` */
 	/* out: mark_fini */
 	struct share_packs live;
+	struct share_packs meta; /* of these: whose nodes and locations are in use */
+	struct buf users;	 /* struct share_id, ascending: the records that are in use */
+	struct collect_moved moved;
 	struct buf seen; /* struct share_id, ascending: records that were read */
 	struct buf old;	 /* struct share_id: of no use, and not written for free_s */
 	uint64_t ready;	 /* records that were, when they were read */

@@ -38,7 +38,10 @@ MUST_CHECK int share_verify_run(struct remote *r, bool deep, struct progress *p,
 				share_problem_fn problem, void *arg,
 				struct share_verify_result *out, struct error *err);
 
-/* One pack, or what it was repacked into, with all its bytes: *bytes of it. -ENOENT; share_is_damage(); the bucket's failures. */
+/*
+ * One pack, or what it was repacked into, with all its bytes: *bytes of it. -ENOENT;
+ * share_is_damage(); the bucket's failures.
+ */
 MUST_CHECK int share_verify_pack(struct remote *r, const struct pack_id *pack, uint64_t *bytes,
 				 struct error *err);
 /* Whether a failure says something of the object, not of the service. */

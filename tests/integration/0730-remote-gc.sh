@@ -47,6 +47,27 @@ print(Remotes().gc("main", dry_run=True, grace_seconds=0).snapshots,
       Remotes().verify("main", deep=True).problems)')" '1 []'
 like 'it is counted' "$(api GET /metrics)" 'snapshotd_work_total\{work="remote-gc",result="ok"\} 5'
 
+# --- a pack that is mostly garbage ---
+mkdir "$T/many"
+for i in 1 2 3 4 5 6; do head -c 200000 /dev/urandom >"$T/many/$i"; done
+ok 'a snapshot' varve import many dir "$T/many"
+ok 'is pushed' varve push many main
+rm "$T/many/"[3456]
+ok 'another one has a third of it' varve import some dir "$T/many"
+ok 'is pushed' varve push some main
+ok 'the first is deleted' varve rm main:many
+like 'a dry run finds it' "$(varve gc --remote main --dry-run --grace 0)" '1 packs .* would be rewritten'
+like 'a collection rewrites it' "$(varve gc --remote main --grace 0)" '1 packs with 1.. MiB rewritten as [34].. KiB'
+is '... and says where it is' "$(find "$BUCKET/moved" -type f | wc -l)" 1
+like '... and asks for versions that look there' "$(cat "$BUCKET/format")" '"features":\["moved"\]'
+like '... and counts it' "$(api GET /metrics)" 'snapshotd_remote_repacked_bytes_total 1[23][0-9]{5}'
+ok 'all is whole' varve verify --remote main --deep
+is 'nothing is left to rewrite' "$(varve --json gc --remote main --grace 0 | jq -c '[.sparsePacks, .repackedPacks, .garbagePacks]')" '[0,0,0]'
+ok 'the other is deleted' varve rm main:some
+ok 'and collected' varve gc --remote main --grace 0
+is '... with what said where it was' "$(find "$BUCKET/moved" -type f | wc -l)" 0
+is '... and its packs' "$(packs)" $((n - 1))
+
 # --- what is damaged ---
 pack=$(find "$BUCKET/pack" -type f -size +1M)
 printf x | dd of="$pack" bs=1 seek=500000 conv=notrunc status=none

@@ -2,8 +2,8 @@
  * collect_world.h - pushes, collections and deletions as actors on a model_bucket, what must hold
  * after each request, and the lies that take a rule away.
  *
- * Pushes use the real push_intent.h, with containers that hold nothing; collections are the real
- * ones.
+ * Pushes use the real push_intent.h, with small content of their own (collect_content.h);
+ * collections are the real ones.
  */
 #ifndef VARVE_TESTS_COLLECT_WORLD_H
 #define VARVE_TESTS_COLLECT_WORLD_H
@@ -18,6 +18,7 @@
 #include "store/layout/share_key.h"
 #include "store/share/collect.h"
 #include "store/share/push_intent.h"
+#include "tests/unit/collect_content.h"
 #include "tests/unit/model_bucket.h"
 
 #define PUSHERS 4
@@ -41,11 +42,17 @@ enum rule {
 	LOOK_FOR_DONE,
 	READ_THE_EPOCH_AGAIN,
 	LIST_WITHOUT_DELAY,
+	HEED_THE_REPACKED,
+	SAY_WHERE_FIRST,
+	LOOK_THROUGH_MOVES,
 	RULES
 };
 struct ready {
 	struct share_id id;
 	struct share_packs packs;
+	struct pack_id meta[SHARE_META_MAX];
+	unsigned n_meta;
+	struct uses uses;
 };
 
 /* What an actor has seen, for the lies. */
@@ -55,7 +62,11 @@ struct memory {
 	uint64_t published_at;
 	bool declared; /* it has written its intent, and not looked at the epoch since */
 	char epoch_key[SHARE_KEY_SIZE];
-	struct share_packs base; /* as it was read once */
+	/* A base, as it was read once: */
+	struct share_packs base;
+	struct pack_id base_meta[SHARE_META_MAX];
+	unsigned n_base_meta;
+	struct uses base_uses;
 };
 
 struct world {
@@ -68,7 +79,9 @@ struct world {
 	struct pack_id packs[READY_MAX]; /* some that were written */
 	size_t n_packs;
 	char violation[200];
-	uint64_t pushed, deleted, collected, packs_deleted, given_up, freed;
+	struct share_id copies[READY_MAX]; /* pushes whose packs collectors have written */
+	size_t n_copies;
+	uint64_t pushed, deleted, collected, packs_deleted, given_up, freed, moved, moved_again;
 };
 
 /* The ids that are drawn belong to the seed, too. */
@@ -100,22 +113,32 @@ static bool ends(const char *s, const char *with)
 
 /* ---- what must hold ---- */
 
+static void lacks(struct world *w, const struct ready *r, const char *what,
+		  const struct pack_id *pack)
+{
+	char key[SHARE_KEY_SIZE], id[SHARE_ID_SIZE];
+
+	share_key_pack(pack, key);
+	share_id_text(&r->id, id);
+	snprintf(w->violation, sizeof(w->violation), "step %llu: %.40s lacks %s%.100s",
+		 (unsigned long long)w->m.step, id, what, key);
+}
+
 static void check(struct world *w)
 {
+	char key[SHARE_KEY_SIZE];
+
 	for (size_t i = 0; i < w->n_ready && !w->violation[0]; i++) {
-		struct share_packs_cursor c = { 0 };
-		struct pack_id p;
+		const struct ready *r = &w->ready[i];
 
-		while (share_packs_next(&w->ready[i].packs, &c, &p)) {
-			char key[SHARE_KEY_SIZE], id[SHARE_ID_SIZE];
-
-			share_key_pack(&p, key);
-			share_id_text(&w->ready[i].id, id);
+		for (unsigned k = 0; k < r->n_meta; k++) {
+			share_key_pack(&r->meta[k], key);
 			if (!model_find(&w->m, key))
-				snprintf(w->violation, sizeof(w->violation),
-					 "step %llu: %.40s lacks %.100s",
-					 (unsigned long long)w->m.step, id, key);
+				lacks(w, r, "", &r->meta[k]);
 		}
+		for (size_t k = 0; k < r->uses.n; k++)
+			if (!content_is_there(&w->m, &r->uses.v[k]))
+				lacks(w, r, "a chunk of ", &r->uses.v[k].at.pack);
 	}
 }
 
@@ -131,6 +154,20 @@ static void forget_ready(struct world *w, const struct share_id *id)
 	}
 }
 
+static void note_ready(struct world *w, struct share_record *rec)
+{
+	struct ready *r = &w->ready[w->n_ready++];
+	struct share_meta meta;
+
+	*r = (struct ready){ .id = rec->id, .packs = rec->packs, .n_meta = rec->n_meta };
+	memcpy(r->meta, rec->meta, sizeof(r->meta));
+	rec->packs = (struct share_packs){ 0 };
+	w->pushed++;
+	if (!content_meta(&w->m, rec, &meta) || content_of(&meta, &rec->root, &r->uses) < 0)
+		lacks(w, r, "its tree: ", &r->meta[0]);
+	share_meta_fini(&meta);
+}
+
 static void note_record(struct world *w, const struct object_request *r)
 {
 	struct share_record rec;
@@ -140,9 +177,7 @@ static void note_record(struct world *w, const struct object_request *r)
 	if (rec.state != SHARE_READY) {
 		forget_ready(w, &rec.id);
 	} else if (w->n_ready < READY_MAX) {
-		w->ready[w->n_ready++] = (struct ready){ rec.id, rec.packs };
-		rec.packs = (struct share_packs){ 0 };
-		w->pushed++;
+		note_ready(w, &rec);
 	}
 	share_record_fini(&rec);
 }
@@ -150,6 +185,32 @@ static void note_record(struct world *w, const struct object_request *r)
 static struct memory *memory_of(struct world *w, const struct actor *a)
 {
 	return &w->memory[a - w->m.actors];
+}
+
+static bool is_collector(const struct actor *a)
+{
+	return a - a->m->actors >= PUSHERS && a - a->m->actors < PUSHERS + COLLECTORS;
+}
+
+static void note_copy(struct world *w, const char *key)
+{
+	struct share_key k;
+
+	if (w->n_copies < READY_MAX && share_key_parse(key, &k) == 0)
+		w->copies[w->n_copies++] = k.pack.push;
+}
+
+/* Of a pack that a collector has written. */
+static bool is_of_copy(const struct world *w, const char *key)
+{
+	struct share_key k;
+
+	if (share_key_parse(key, &k) < 0)
+		return false;
+	for (size_t i = 0; i < w->n_copies; i++)
+		if (share_id_equal(&w->copies[i], &k.pack.push))
+			return true;
+	return false;
 }
 
 static void made(struct model *m, struct actor *a, const struct object_request *r)
@@ -164,6 +225,12 @@ static void made(struct model *m, struct actor *a, const struct object_request *
 		note_record(w, r);
 		check(w);
 	}
+	if (r->op == OBJECT_PUT && begins(r->key, "pack/") && a && is_collector(a))
+		note_copy(w, r->key);
+	if (r->op == OBJECT_PUT_ONCE && begins(r->key, "moved/")) {
+		w->moved++;
+		w->moved_again += is_of_copy(w, r->key);
+	}
 	if (r->op != OBJECT_PUT_ONCE || !a)
 		return;
 	if (begins(r->key, "push/"))
@@ -176,11 +243,6 @@ static void made(struct model *m, struct actor *a, const struct object_request *
 }
 
 /* ---- lies ---- */
-
-static bool is_collector(const struct actor *a)
-{
-	return a - a->m->actors >= PUSHERS && a - a->m->actors < PUSHERS + COLLECTORS;
-}
 
 static bool lie_to_collector(struct world *w, struct memory *mem, struct object_request *r)
 {
@@ -198,6 +260,8 @@ static bool lie_to_collector(struct world *w, struct memory *mem, struct object_
 			return false;
 		r->result = -ENOENT;
 		return true;
+	case SAY_WHERE_FIRST:
+		return r->op == OBJECT_PUT_ONCE && begins(r->key, "moved/");
 	case ABORT_BY_THE_RECORD:
 		if (r->op != OBJECT_PUT_ONCE || !begins(r->key, "snap/"))
 			return false;
@@ -209,10 +273,32 @@ static bool lie_to_collector(struct world *w, struct memory *mem, struct object_
 	}
 }
 
+/* A round without what is repacked. */
+static bool shorten_round(struct world *w, struct object_request *r)
+{
+	const struct model_object *o = model_find(&w->m, r->key);
+	struct share_round round, less;
+	int rc = o ? share_round_decode(o->body.data, o->body.len, &round, NULL) : -ENOENT;
+
+	if (rc < 0)
+		return false;
+	less = round;
+	less.condemned = less.repacked = (struct share_packs){ 0 };
+	rc = share_packs_add_all(&less.condemned, &round.condemned);
+	if (rc < 0 || share_round_encode(&less, &r->data, NULL) < 0)
+		abort();
+	share_round_fini(&round);
+	share_round_fini(&less);
+	return true;
+}
+
 static bool lie_to_pusher(struct world *w, struct memory *mem, struct object_request *r)
 {
 	const struct model_object *o;
 
+	if (w->without == HEED_THE_REPACKED)
+		return r->op == OBJECT_GET && begins(r->key, "gc/") && !ends(r->key, ".done") &&
+		       shorten_round(w, r);
 	if (w->without == HEED_THE_CONDEMNED)
 		return r->op == OBJECT_GET && ends(r->key, ".done");
 	if (w->without != READ_THE_EPOCH_AGAIN || r->op != OBJECT_LIST ||
@@ -255,6 +341,8 @@ static bool hidden(struct model *m, struct actor *a, const struct object_request
 		return begins(r->key, "push/");
 	case LIST_WITHOUT_DELAY:
 		return begins(r->key, "push/") && m->step - o->created < 40;
+	case LOOK_THROUGH_MOVES:
+		return begins(r->key, "moved/");
 	case MARK_AGAIN:
 		return begins(r->key, "snap/") && mem->published;
 	case MARK_AFTER_THE_WAIT:
@@ -267,10 +355,10 @@ static bool hidden(struct model *m, struct actor *a, const struct object_request
 /* ---- actors ---- */
 
 static int write_pack(struct world *w, struct push_intent *i, uint32_t number,
-		      struct share_packs *out)
+		      struct share_packs *out, struct uses *uses)
 {
 	struct pack_id p = { i->intent.id, number };
-	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
 	char key[SHARE_KEY_SIZE];
 	bool again = w->without == NAME_PACKS_ONCE && w->n_packs && model_chance(&w->m, 500);
 	int rc = -ENOENT;
@@ -279,43 +367,91 @@ static int write_pack(struct world *w, struct push_intent *i, uint32_t number,
 		p = w->packs[model_random(&w->m, (unsigned)w->n_packs)];
 	share_key_pack(&p, key);
 	if (again) /* it has the same bytes: is it there? */
-		rc = object_get(&w->m.base, OBJECT_PUSH, key, 0, &text, NULL, NULL);
-	if (rc == -ENOENT)
-		rc = object_put(&w->m.base, OBJECT_PUSH, key, "pack", 4, NULL);
+		rc = object_get(&w->m.base, OBJECT_PUSH, key, 0, &bytes, NULL, NULL);
+	if (rc == 0)
+		rc = content_of_pack(&p, &bytes, uses);
+	if (rc == -ENOENT) {
+		content_make_pack(&w->m, &p, uses, &bytes);
+		rc = object_put(&w->m.base, OBJECT_PUSH, key, bytes.data, bytes.len, NULL);
+	}
 	if (rc < 0)
 		return rc;
 	w->packs[w->n_packs < READY_MAX ? w->n_packs++ : model_random(&w->m, READY_MAX)] = p;
 	return share_packs_add(out, &p);
 }
 
-/* What a base has, as push.c takes it. */
+static int write_meta(struct world *w, struct share_record *rec, uint32_t number,
+		      const struct uses *uses, size_t from)
+{
+	struct pack_id p = { rec->id, number };
+	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
+	char key[SHARE_KEY_SIZE];
+	int rc;
+
+	share_key_pack(&p, key);
+	content_make_meta(&p, uses, from, &rec->root, &bytes);
+	rc = object_put(&w->m.base, OBJECT_PUSH, key, bytes.data, bytes.len, NULL);
+	memmove(&rec->meta[1], &rec->meta[0], rec->n_meta * sizeof(p));
+	rec->meta[0] = p;
+	rec->n_meta++;
+	return rc < 0 ? rc : share_packs_add(&rec->packs, &p);
+}
+
+/* Some snapshot of the newest, as it is now. */
+static int read_base(struct world *w, struct memory *mem)
+{
+	size_t recent = MIN(w->n_ready, 4u);
+	struct share_id id = w->ready[w->n_ready - 1 - model_random(&w->m, (unsigned)recent)].id;
+	struct share_record rec = { 0 };
+	struct share_meta meta;
+	int rc = remote_read_record(w->r, &id, &rec, NULL);
+
+	share_packs_fini(&mem->base);
+	mem->base_uses.n = 0;
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc;
+	if (rec.state == SHARE_READY)
+		rc = share_meta_fetch(&w->m.base, OBJECT_PUSH, &rec, &meta, NULL);
+	if (rec.state == SHARE_READY && rc == 0) {
+		rc = content_of(&meta, &rec.root, &mem->base_uses);
+		share_meta_fini(&meta);
+		if (rc == 0)
+			rc = share_packs_add_all(&mem->base, &rec.packs);
+		memcpy(mem->base_meta, rec.meta, sizeof(rec.meta));
+		mem->n_base_meta = rec.n_meta;
+	}
+	share_record_fini(&rec);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* What a base has, as push.c takes it: its metadata with all that it names, or single chunks. */
 static int use_base(struct world *w, struct memory *mem, struct push_intent *i,
-		    struct share_packs *out)
+		    struct share_record *rec, struct uses *uses)
 {
 	const struct share_packs *has = &mem->base;
-	struct share_packs_cursor c = { 0 };
-	struct share_record rec = { 0 };
-	struct pack_id p;
+	bool delta;
 	int rc = 0;
 
 	if (w->n_ready == 0)
 		return 0;
-	if (w->without != READ_BASES_NOW || has->n == 0 || model_chance(&w->m, 400)) {
-		size_t recent = MIN(w->n_ready, 4u);
-		struct share_id id =
-			w->ready[w->n_ready - 1 - model_random(&w->m, (unsigned)recent)].id;
-
-		rc = remote_read_record(w->r, &id, &rec, NULL);
-		if (rc < 0)
-			return rc == -ENOENT ? 0 : rc;
-		share_packs_fini(&mem->base);
-		if (rec.state == SHARE_READY)
-			rc = share_packs_add_all(&mem->base, &rec.packs);
-		share_record_fini(&rec);
+	if (w->without != READ_BASES_NOW || has->n == 0 || model_chance(&w->m, 400))
+		rc = read_base(w, mem);
+	delta = has->n && mem->n_base_meta < 3 && model_chance(&w->m, 300) &&
+		!share_packs_meet(has, &i->gone);
+	if (rc == 0 && delta) {
+		rc = share_packs_add_all(&rec->packs, has);
+		memcpy(rec->meta, mem->base_meta, sizeof(rec->meta));
+		rec->n_meta = mem->n_base_meta;
 	}
-	while (rc == 0 && share_packs_next(has, &c, &p))
-		if (!share_packs_has(&i->gone, &p) && model_chance(&w->m, 600))
-			rc = share_packs_add(out, &p);
+	for (size_t k = 0; rc == 0 && k < mem->base_uses.n && uses->n < USES_MAX / 2; k++) {
+		const struct use *u = &mem->base_uses.v[k];
+
+		if (!share_packs_has(has, &u->at.pack) || share_packs_has(&i->gone, &u->at.pack) ||
+		    model_chance(&w->m, 500))
+			continue;
+		uses->v[uses->n++] = *u;
+		rc = share_packs_add(&rec->packs, &u->at.pack);
+	}
 	return rc;
 }
 
@@ -324,24 +460,25 @@ static void push(struct actor *a)
 	struct world *w = world_of(a->m);
 	struct push_intent i = { .r = w->r };
 	struct share_record rec = { .state = SHARE_READY };
+	struct uses uses = { .n = 0 };
+	uint32_t n = 0;
+	size_t from;
 	int rc;
 
 	memory_of(w, a)->declared = false;
 	rc = push_intent_declare(&i, NULL);
+	rec.id = i.intent.id;
+	rec.nonce = i.intent.nonce;
+	rec.epoch = i.intent.epoch;
 	if (rc == 0)
-		rc = use_base(w, memory_of(w, a), &i, &rec.packs);
-	for (unsigned n = 0; rc == 0 && n < 1 + model_random(a->m, 2); n++)
-		rc = write_pack(w, &i, n, &rec.packs);
-	if (rc == 0) {
-		struct share_packs_cursor c = { 0 };
-
-		rec.id = i.intent.id;
-		rec.nonce = i.intent.nonce;
-		rec.epoch = i.intent.epoch;
-		share_packs_next(&rec.packs, &c, &rec.meta[0]);
-		rec.n_meta = 1;
+		rc = use_base(w, memory_of(w, a), &i, &rec, &uses);
+	from = rec.n_meta ? uses.n : 0; /* its base's metadata has the others */
+	for (; rc == 0 && n < 1 + model_random(a->m, 2); n++)
+		rc = write_pack(w, &i, n, &rec.packs, &uses);
+	if (rc == 0)
+		rc = write_meta(w, &rec, n, &uses, from);
+	if (rc == 0)
 		rc = push_intent_decide(&i, &rec, NULL);
-	}
 	push_intent_end(&i);
 	share_record_fini(&rec);
 }

@@ -50,6 +50,7 @@ struct model_object {
 	struct buf body;
 	int64_t modified;
 	uint64_t created; /* step */
+	void *note;	  /* the test's; freed when the body changes */
 };
 
 /* A request that is made after its caller was told that it timed out. */
@@ -140,6 +141,7 @@ static inline void model_write(struct model *m, const char *key, const void *bod
 		o = &m->v[i];
 		*o = (struct model_object){ .key = strdup(key), .created = m->step };
 	}
+	free(STEAL(o->note));
 	buf_clear(&o->body);
 	if (buf_append(&o->body, body, len) < 0)
 		abort();
@@ -153,6 +155,7 @@ static inline void model_erase(struct model *m, const char *key)
 	if (!o)
 		return;
 	free(o->key);
+	free(o->note);
 	buf_fini(&o->body);
 	m->n--;
 	memmove(o, o + 1, (m->n - (size_t)(o - m->v)) * sizeof(*o));
@@ -186,11 +189,14 @@ static inline void model_list(struct model *m, struct object_request *r)
 static inline int model_get(struct model *m, struct object_request *r)
 {
 	const struct model_object *o = model_find(m, r->key);
+	size_t at, len;
 
 	if (!o)
 		return -ENOENT;
 	r->size = o->body.len;
-	return buf_append(&r->data, o->body.data, r->len ? MIN(r->len, o->body.len) : o->body.len);
+	len = r->len ? MIN(r->len, o->body.len) : o->body.len;
+	at = r->from_end ? o->body.len - len : MIN((size_t)r->offset, o->body.len);
+	return buf_append(&r->data, o->body.data + at, MIN(len, o->body.len - at));
 }
 
 static inline int model_make(struct model *m, struct object_request *r)

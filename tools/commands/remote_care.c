@@ -55,6 +55,23 @@ int remote_set_seconds(json_t *body, const struct args *args, const char *option
 	return json_object_set_new(body, member, json_integer(seconds)) ? -ENOMEM : 0;
 }
 
+/* Packs that were mostly garbage. */
+static void print_repacked(const json_t *o)
+{
+	bool dry_run = cli_flag(o, "dryRun");
+	unsigned long long packs = cli_num(o, dry_run ? "sparsePacks" : "repackedPacks");
+	char size[TEXT_SIZE_MAX], now[TEXT_SIZE_MAX];
+
+	if (!packs)
+		return;
+	text_size(cli_num(o, dry_run ? "sparseBytes" : "repackedBytes"), size);
+	text_size(cli_num(o, "rewrittenBytes"), now);
+	if (dry_run)
+		printf("%llu packs with %s would be rewritten\n", packs, size);
+	else
+		printf("%llu packs with %s rewritten as %s\n", packs, size, now);
+}
+
 static int print_collected(const struct cli *cli, const json_t *o)
 {
 	char all[TEXT_SIZE_MAX], size[TEXT_SIZE_MAX];
@@ -70,6 +87,7 @@ static int print_collected(const struct cli *cli, const json_t *o)
 	       (unsigned long long)cli_num(o,
 					   cli_flag(o, "dryRun") ? "garbagePacks" : "removedPacks"),
 	       size, cli_flag(o, "dryRun") ? "would be removed" : "removed");
+	print_repacked(o);
 	if (ended)
 		printf("%llu pushes showed no sign of life and were ended\n", ended);
 	return 0;

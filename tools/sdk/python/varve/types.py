@@ -343,6 +343,8 @@ class RemoteCollection:
     bytes: int = 0
     garbage_bytes: int = 0
     removed_bytes: int = 0
+    repacked_bytes: int = 0
+    rewritten_bytes: int = 0
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -354,6 +356,8 @@ class RemoteCollection:
             bytes=_int(value, "bytes"),
             garbage_bytes=_int(value, "garbageBytes"),
             removed_bytes=_int(value, "removedBytes"),
+            repacked_bytes=_int(value, "repackedBytes"),
+            rewritten_bytes=_int(value, "rewrittenBytes"),
             raw=value,
         )
 

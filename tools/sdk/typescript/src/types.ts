@@ -305,6 +305,8 @@ export interface RemoteCollection {
   readonly bytes: number;
   readonly garbageBytes: number;
   readonly removedBytes: number;
+  readonly repackedBytes: number;
+  readonly rewrittenBytes: number;
   readonly raw: JsonObject;
 }
 
@@ -316,6 +318,8 @@ export function toRemoteCollection(raw: JsonObject): RemoteCollection {
     bytes: num(raw, "bytes"),
     garbageBytes: num(raw, "garbageBytes"),
     removedBytes: num(raw, "removedBytes"),
+    repackedBytes: num(raw, "repackedBytes"),
+    rewrittenBytes: num(raw, "rewrittenBytes"),
     raw,
   };
 }
