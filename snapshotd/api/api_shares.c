@@ -199,14 +199,15 @@ static json_t *pulled_json(struct api_call *c, const char *remote, const struct 
 static int pull_run(struct api_call *c, struct remote *r, const char *reference, const char *name,
 		    bool lazy, struct error *err)
 {
+	struct share_record rec;
 	const struct pull_options opt = { .name = name && *name ? name : NULL,
 					  .same_name = !name,
 					  .move_name = true,
+					  .record = &rec,
 					  .index = remotes_index(c->api->remotes),
 					  .prefetch = c->api->prefetch,
 					  .lazy = lazy };
 	struct pull_result res;
-	struct share_record rec;
 	struct progress *p;
 	int rc = opt.name ? snapshot_name_check(name, err) : 0;
 
@@ -215,11 +216,11 @@ static int pull_run(struct api_call *c, struct remote *r, const char *reference,
 		rc = api_share_failure(c, false, remote_resolve(r, reference, &rec, err));
 	if (rc < 0)
 		return rc;
-	share_record_fini(&rec);
 	p = api_progress(c, err);
+	rc = p ? pull_snapshot(c->api->store, r, reference, &opt, p, &res, err) : err->code;
+	share_record_fini(&rec);
 	if (!p)
-		return err->code;
-	rc = pull_snapshot(c->api->store, r, reference, &opt, p, &res, err);
+		return rc;
 	metrics_work(&c->api->metrics, METRICS_PULL, rc < 0);
 	if (rc < 0)
 		return api_share_failure(c, false, rc);

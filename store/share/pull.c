@@ -252,7 +252,7 @@ int pull_snapshot(struct store *s, struct remote *r, const char *reference,
 		  struct error *err)
 {
 	struct pull_options o = *opt;
-	struct share_record rec;
+	struct share_record rec = { 0 };
 	struct share_id id;
 	int rc;
 
@@ -262,10 +262,10 @@ int pull_snapshot(struct store *s, struct remote *r, const char *reference,
 	if (o.same_name)
 		o.name = share_id_parse(reference, &id) == 0 ? NULL : reference;
 	rc = o.name ? snapshot_name_check(o.name, err) : 0;
-	if (rc == 0)
+	if (rc == 0 && !o.record)
 		rc = remote_resolve(r, reference, &rec, err);
 	if (rc == 0) {
-		const struct pull x = { s, r, &o, &rec, p };
+		const struct pull x = { s, r, &o, o.record ? o.record : &rec, p };
 
 		rc = pull_record(&x, out, err);
 		share_record_fini(&rec);

@@ -32,6 +32,8 @@ struct pull_options {
 	 * former stays, unnamed.
 	 */
 	bool move_name;
+	/* What the reference stands for, where the caller has looked that up; or NULL. Borrowed. */
+	const struct share_record *record;
 	/* Of what was pulled lazily; NULL: nothing was, nor is. */
 	struct lazy_index *index;
 	struct prefetch *prefetch; /* told of lazy pulls; or NULL */

@@ -33,7 +33,10 @@ far() { varve --json verify "$@" | jq .farChunks; }
 damaged() { varve --json verify | jq .damaged; }
 start_daemon --memory 64M
 ok 'the bucket is a remote' varve remote add main "file://$BUCKET"
+lists() { api GET /metrics | sed -n 's/^snapshotd_remote_requests_total{.*operation="list"} //p'; }
+before=$(lists)
 ok 'it is mounted' varve mount main:base "$T/mnt"
+is '... by one look at its name' $(($(lists) - before)) 1
 all=$(far)
 ok 'before its files are here' test "$all" -gt 60
 is 'names and attributes are' "$(find "$T/mnt" -type f -printf '%P %s %m %T@\n' | sort)" \
