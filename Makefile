@@ -68,6 +68,7 @@ UNIT = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 # Helpers are one file each, tests/x/name.c, or a directory tests/x/name/*.c, which
 # makes tests/x/name/name.
 HELPER_FILES = $(wildcard tests/model/*.c tests/integration/*.c tests/perf/*.c)
+QUICK = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/integration/quick/*.c))
 HELPER_DIRS = $(patsubst %/,%,$(sort $(dir $(wildcard tests/model/*/*.c tests/perf/*/*.c))))
 HELPERS = $(patsubst %.c,$(BUILD)/%,$(HELPER_FILES))
 BIG_HELPERS = $(foreach d,$(HELPER_DIRS),$(BUILD)/$(d)/$(notdir $(d)))
@@ -186,8 +187,14 @@ $(BIG_HELPERS): $$(call obj,$$(wildcard $$(patsubst $(BUILD)/%/,%,$$(dir $$@))/*
 $(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $$(call libs_of,$$*.c)
 	$(link) -fsanitize=fuzzer $(LDLIBS)
 
+# Tests start these more often than all others: static, and never instrumented.
+$(QUICK): $(BUILD)/%: %.c tests/integration/quick/fall_back.h
+	@mkdir -p $(@D)
+	@$(if $(V),,echo "  QUICK $@")
+	$(Q)$(CC) -D_GNU_SOURCE -I. -std=gnu11 $(WARN) $(if $(DEVELOPER),-Werror) -Os -static -s -o $@ $< -ljansson
+
 unit: $(UNIT)
-helpers: $(HELPERS) $(BIG_HELPERS)
+helpers: $(HELPERS) $(BIG_HELPERS) $(QUICK)
 fuzzers: $(if $(FUZZ),$(FUZZ:%=$(BUILD)/tests/fuzz/fuzz_%),$(FUZZERS))
 
 check: all unit helpers

@@ -6,13 +6,14 @@
 need root fuse curl jq tar
 
 # call METHOD PATH [CURL-ARGUMENT...]: $code and $body of the reply.
+body=
 call() {
 	local method=$1 path=$2
 	shift 2
 	: >"$T/body"
 	code=$(curl -sS --max-time $((120 * SLOW)) --unix-socket "$SOCK" -X "$method" -o "$T/body" \
 		-w '%{http_code}' "$@" "http://localhost$path" 2>"$T/curl.err")
-	body=$(head -c 100000 "$T/body")
+	read_body "$T/body"
 }
 # reply DESCRIPTION STATUS BODY-REGEX METHOD PATH [JSON]
 reply() {

@@ -15,7 +15,7 @@ call() {
 	: >"$T/body"
 	code=$(curl -sS --max-time $((120 * SLOW)) --unix-socket "$SOCK" -X "$method" -o "$T/body" \
 		-w '%{http_code}' "$@" "http://localhost/api/sandboxes$path" 2>"$T/curl.err")
-	body=$(head -c 100000 "$T/body" | tr -d '\0')
+	read_body "$T/body"
 }
 # reply DESCRIPTION STATUS BODY-REGEX METHOD PATH [JSON]
 reply() {

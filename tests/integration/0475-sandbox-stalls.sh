@@ -8,12 +8,13 @@ need root fuse curl jq runc busybox
 file -L "$(command -v busybox)" | grep -q static || skip_all 'needs busybox-static'
 
 # call METHOD PATH [CURL-ARGUMENT...]: $code and $body of the reply.
+body=
 call() {
 	local method=$1 path=$2
 	shift 2
 	code=$(curl -sS --max-time $((60 * SLOW)) --unix-socket "$SOCK" -X "$method" -o "$T/body" \
 		-w '%{http_code}' "$@" "http://localhost/api/sandboxes$path" 2>"$T/curl.err")
-	body=$(head -c 100000 "$T/body")
+	read_body "$T/body"
 }
 create() { # $sb
 	call POST '' -d '{}'

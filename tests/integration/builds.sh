@@ -77,7 +77,7 @@ call() {
 	# shellcheck disable=SC2034
 	code=$(curl -sS --max-time $((300 * SLOW)) --unix-socket "$SOCK" -X "$method" -o "$T/body" \
 		-w '%{http_code}' "$@" "http://localhost$path" 2>"$T/curl.err")
-	body=$(head -c 1000000 "$T/body")
+	read_body "$T/body" 1000000
 }
 request() { # NAME IMAGE: the body of a request
 	local json
