@@ -32,6 +32,7 @@ enum window_state { FAR_LOADING, FAR_READY, FAR_FAILED };
 struct window {
 	TAILQ_ENTRY(window) link;
 	struct far *far;
+	struct opened *from;
 	struct object_request rq;
 	char key[SHARE_KEY_SIZE];
 	struct pack_id pack;
@@ -43,10 +44,17 @@ struct window {
 	bool ahead;   /* nobody has asked for it yet */
 };
 
-/* A remote that was opened for good. */
+/*
+ * A remote that requests go to, and a reference to it. One that is *old* serves none but those
+ * under way: then it is released, not by the bucket's own thread, which that might close.
+ */
 struct opened {
+	LIST_ENTRY(opened) link;
 	char uuid[SNAPSHOT_ID_SIZE];
-	struct object_store *os;
+	struct remote *r;
+	struct object_store *os; /* of r */
+	unsigned users;		 /* requests, and who is about to make some */
+	bool old;
 };
 
 struct far {
@@ -62,8 +70,7 @@ struct far {
 	bool stopped;			     /* guarded by lock */
 	struct far_stats stats;		     /* guarded by lock */
 	int64_t logged_ms;		     /* guarded by lock */
-	struct opened opened[REMOTES_MAX];   /* guarded by lock */
-	size_t n_opened;
+	LIST_HEAD(openeds, opened) opened;   /* guarded by lock, as what is in it */
 };
 
 static struct far *far_of(struct source *src)
@@ -73,30 +80,72 @@ static struct far *far_of(struct source *src)
 
 /* ---- remotes ---- */
 
-static struct object_store *find_opened(struct far *f, const char *uuid)
+static struct opened *find_opened(struct far *f, const char *uuid)
 {
-	for (size_t i = 0; i < f->n_opened; i++)
-		if (strcmp(f->opened[i].uuid, uuid) == 0 && !f->opened[i].os->gone)
-			return f->opened[i].os;
+	struct opened *o;
+
+	LIST_FOREACH(o, &f->opened, link)
+	{
+		if (o->os->gone)
+			o->old = true;
+		if (!o->old && strcmp(o->uuid, uuid) == 0)
+			return o;
+	}
 	return NULL;
 }
 
-/* In the place of one that is gone. */
-static void note_opened(struct far *f, const char *uuid, struct object_store *os)
+/* Release those that are old and unused. Not from a bucket's thread. */
+static void release_old(struct far *f)
 {
-	size_t i = 0;
+	struct openeds done = LIST_HEAD_INITIALIZER(done);
+	struct opened *o, *next;
 
-	while (i < f->n_opened && strcmp(f->opened[i].uuid, uuid) != 0)
-		i++;
-	if (i == ARRAY_SIZE(f->opened))
-		return;
-	snprintf(f->opened[i].uuid, sizeof(f->opened[i].uuid), "%s", uuid);
-	f->opened[i].os = os;
-	f->n_opened = MAX(f->n_opened, i + 1);
+	pthread_mutex_lock(&f->lock);
+	for (o = LIST_FIRST(&f->opened); o; o = next) {
+		next = LIST_NEXT(o, link);
+		if (!o->old || o->users)
+			continue;
+		LIST_REMOVE(o, link);
+		LIST_INSERT_HEAD(&done, o, link);
+	}
+	pthread_mutex_unlock(&f->lock);
+	while ((o = LIST_FIRST(&done))) {
+		LIST_REMOVE(o, link);
+		remotes_release(f->rs, o->r);
+		free(o);
+	}
 }
 
-/* The bucket of that uuid; waits for the network where it is not open yet. */
-static int bucket_of(struct far *f, const char *uuid, struct object_store **out)
+static void leave_opened(struct far *f, struct opened *o)
+{
+	pthread_mutex_lock(&f->lock);
+	o->users--;
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* Keep what was opened, unless another thread has done the same: then that. */
+static struct opened *add_opened(struct far *f, const char *uuid, struct remote *r)
+{
+	struct opened *o = calloc(1, sizeof(*o)), *there;
+
+	if (!o)
+		return NULL;
+	snprintf(o->uuid, sizeof(o->uuid), "%s", uuid);
+	o->r = r;
+	o->os = remote_objects(r);
+	pthread_mutex_lock(&f->lock);
+	there = find_opened(f, uuid);
+	o->old = there != NULL;
+	LIST_INSERT_HEAD(&f->opened, o, link);
+	there = there ? there : o;
+	there->users++;
+	pthread_mutex_unlock(&f->lock);
+	return there;
+}
+
+/* The bucket of that uuid, with the caller as a user (leave_opened). Waits for the network where it
+ * is not open yet. */
+static int use_opened(struct far *f, const char *uuid, struct opened **out)
 {
 	struct error err = ERROR_INIT;
 	struct remote *r;
@@ -104,19 +153,35 @@ static int bucket_of(struct far *f, const char *uuid, struct object_store **out)
 
 	pthread_mutex_lock(&f->lock);
 	*out = find_opened(f, uuid);
+	if (*out)
+		(*out)->users++;
 	pthread_mutex_unlock(&f->lock);
 	if (*out)
 		return 0;
 	rc = remotes_get_uuid(f->rs, uuid, &r, &err);
 	if (rc < 0) {
-		log_warn("chunks that are in a bucket cannot be read: %s", error_text(&err));
+		if (rc != -ECANCELED)
+			log_warn("chunks that are in a bucket cannot be read: %s",
+				 error_text(&err));
 		return -EIO;
 	}
-	*out = remote_objects(r);
+	*out = add_opened(f, uuid, r);
+	if (!*out)
+		remotes_release(f->rs, r);
+	return *out ? 0 : -ENOMEM;
+}
+
+/* From remotes: what is open may not be what is configured. */
+static void forget_opened(void *arg)
+{
+	struct far *f = arg;
+	struct opened *o;
+
 	pthread_mutex_lock(&f->lock);
-	note_opened(f, uuid, *out);
+	LIST_FOREACH(o, &f->opened, link)
+	o->old = true;
 	pthread_mutex_unlock(&f->lock);
-	return 0; /* the reference stays: the bucket is needed as long as we are here */
+	release_old(f);
 }
 
 /* ---- windows ---- */
@@ -146,6 +211,12 @@ static void window_release(struct far *f, struct window *w)
 		window_free(f, w);
 }
 
+/* A failure of a remote: of its credentials, its service or the way there. */
+static bool is_of_remote(int rc)
+{
+	return rc == -EACCES || rc == -EIO || rc == -ETIMEDOUT;
+}
+
 /* From the bucket's thread. */
 static void window_done(struct object_request *rq)
 {
@@ -155,6 +226,9 @@ static void window_done(struct object_request *rq)
 	pthread_mutex_lock(&f->lock);
 	w->state = rq->result == 0 ? FAR_READY : FAR_FAILED;
 	f->stats.bytes += rq->data.len;
+	w->from->users--;
+	if (is_of_remote(rq->result))
+		w->from->old = true;			/* another that is this bucket may answer */
 	if (rq->result == 0 && rq->data.len < w->len) { /* the container ends here */
 		f->bytes -= w->len - rq->data.len;
 		w->len = (uint32_t)rq->data.len;
@@ -218,7 +292,8 @@ static uint32_t not_yet_there(struct far *f, const struct share_place *at, uint3
 
 /* A new window from `at` on; its request is the caller's to submit. NULL: no memory. */
 /* `past`: not from a cache on the way, which may have damaged what it gave before. */
-static struct window *window_new(struct far *f, const struct share_place *at, bool ahead, bool past)
+static struct window *window_new(struct far *f, struct opened *from, const struct share_place *at,
+				 bool ahead, bool past)
 {
 	const struct window *before = window_before(f, at);
 	struct window *w = calloc(1, sizeof(*w));
@@ -227,6 +302,8 @@ static struct window *window_new(struct far *f, const struct share_place *at, bo
 	if (!w)
 		return NULL;
 	w->far = f;
+	w->from = from;
+	from->users++;
 	w->pack = at->pack;
 	w->offset = at->offset;
 	w->len = not_yet_there(f, at, MAX(len, at->len));
@@ -250,28 +327,23 @@ static struct window *window_new(struct far *f, const struct share_place *at, bo
 }
 
 /* Windows to submit, once the lock is not held. */
-struct to_submit {
-	struct object_store *os;
-	struct window *w;
-};
 struct submits {
-	struct to_submit v[SOURCE_ITEMS_MAX * (AHEAD + 1)];
+	struct window *v[SOURCE_ITEMS_MAX * (AHEAD + 1)];
 	size_t n;
 };
 
-static struct window *begin_window(struct far *f, struct object_store *os,
-				   const struct share_place *at, bool ahead, bool past,
-				   struct submits *s)
+static struct window *begin_window(struct far *f, struct opened *from, const struct share_place *at,
+				   bool ahead, bool past, struct submits *s)
 {
-	struct window *w = window_new(f, at, ahead, past);
+	struct window *w = window_new(f, from, at, ahead, past);
 
 	if (w)
-		s->v[s->n++] = (struct to_submit){ os, w };
+		s->v[s->n++] = w;
 	return w;
 }
 
 /* Somebody reads on and on: have what follows ready. */
-static void begin_ahead(struct far *f, struct object_store *os, const struct window *w,
+static void begin_ahead(struct far *f, struct opened *from, const struct window *w,
 			struct submits *s)
 {
 	struct share_place next = { .pack = w->pack, .offset = w->offset + w->len, .len = 1 };
@@ -281,7 +353,7 @@ static void begin_ahead(struct far *f, struct object_store *os, const struct win
 			return;
 		w = find_window(f, &next);
 		if (!w)
-			w = begin_window(f, os, &next, true, false, s);
+			w = begin_window(f, from, &next, true, false, s);
 		if (w)
 			next.offset = w->offset + w->len;
 	}
@@ -297,6 +369,10 @@ struct job {
 	unsigned tries, hops;
 	struct window *w; /* we are its user; NULL: none */
 	bool alone;	  /* not from a window that others have */
+	/* What it is asked of, to be told from another; and whether another was tried. */
+	char remote[REMOTE_NAME_MAX + 1];
+	const struct object_store *os;
+	bool refused, reopened;
 };
 
 /* The item's next place. */
@@ -330,10 +406,14 @@ static bool has_moved(struct far *f, struct job *j)
 {
 	struct moved_bucket b = { .uuid = j->place.uuid, .priority = OBJECT_DEMAND };
 	struct error err = ERROR_INIT;
-	int rc = j->hops++ < SHARE_MOVED_HOPS ? bucket_of(f, b.uuid, &b.os) : -ENOENT;
+	struct opened *from;
+	int rc = j->hops++ < SHARE_MOVED_HOPS ? use_opened(f, b.uuid, &from) : -ENOENT;
 
-	if (rc == 0)
+	if (rc == 0) {
+		b.os = from->os;
 		rc = moved_ask(f->moved, &b, &j->item->digest, &j->at, &err);
+		leave_opened(f, from);
+	}
 	if (rc < 0)
 		log_gone(f, j, &err);
 	return rc == 0;
@@ -341,27 +421,34 @@ static bool has_moved(struct far *f, struct job *j)
 
 static void begin_job(struct far *f, struct job *j, struct submits *s)
 {
-	struct object_store *os;
-	int rc = bucket_of(f, j->place.uuid, &os);
+	struct opened *from;
+	int rc = use_opened(f, j->place.uuid, &from);
 
+	if (rc < 0) {
+		j->item->result = rc;
+		return;
+	}
+	j->os = from->os;
+	snprintf(j->remote, sizeof(j->remote), "%s", remote_name(from->r));
 	pthread_mutex_lock(&f->lock);
-	if (rc == 0 && f->stopped)
+	if (f->stopped) {
 		rc = -ECANCELED;
-	if (rc == 0) {
+	} else {
 		j->w = j->alone ? NULL : find_window(f, &j->at);
 		if (j->w) {
 			TAILQ_REMOVE(&f->windows, j->w, link);
 			TAILQ_INSERT_HEAD(&f->windows, j->w, link);
 			j->w->ahead = false;
 		} else {
-			j->w = begin_window(f, os, &j->at, false, j->alone, s);
+			j->w = begin_window(f, from, &j->at, false, j->alone, s);
 		}
 		if (j->w) {
 			j->w->users++;
-			begin_ahead(f, os, j->w, s);
+			begin_ahead(f, from, j->w, s);
 		}
 		rc = j->w ? 0 : -ENOMEM;
 	}
+	from->users--;
 	pthread_mutex_unlock(&f->lock);
 	j->item->result = rc;
 }
@@ -369,7 +456,7 @@ static void begin_job(struct far *f, struct job *j, struct submits *s)
 static void submit_all(struct submits *s)
 {
 	for (size_t i = 0; i < s->n; i++)
-		object_submit(s->v[i].os, &s->v[i].w->rq);
+		object_submit(s->v[i]->from->os, &s->v[i]->rq);
 	s->n = 0;
 }
 
@@ -425,8 +512,10 @@ static void end_job(struct far *f, struct job *j)
 	if (it->result == 0)
 		it->result = copy_frame(j);
 	pthread_mutex_lock(&f->lock);
-	if (j->w)
+	if (j->w) {
+		j->refused = it->result == -EIO && is_of_remote(j->w->rq.result);
 		window_release(f, j->w);
+	}
 	j->w = NULL;
 	f->stats.chunks += it->result == 0;
 	pthread_mutex_unlock(&f->lock);
@@ -437,6 +526,12 @@ static bool try_again(struct far *f, struct job *j)
 {
 	int rc = j->item->result;
 
+	if (rc == -EIO && j->refused && !j->reopened) {
+		/* Its credentials may have changed, or another remote may be the same bucket. */
+		j->reopened = true;
+		remotes_failed(f->rs, j->remote, j->os);
+		return true;
+	}
 	if (rc != -EBADMSG && rc != -ENODATA)
 		return false;
 	if (rc == -ENODATA && has_moved(f, j))
@@ -504,6 +599,7 @@ static void get_chunks(struct far *f, struct source_item *items, size_t n)
 	for (size_t i = 0; i < n; i++)
 		f->stats.failed += items[i].result < 0;
 	pthread_mutex_unlock(&f->lock);
+	release_old(f);
 }
 
 static void get_many(struct source *src, enum source_kind kind, struct source_item *items, size_t n)
@@ -545,10 +641,15 @@ static void stop(struct source *src)
 static void free_far(struct source *src)
 {
 	struct far *f = far_of(src);
+	struct opened *o;
 	struct window *w;
 
 	while ((w = TAILQ_FIRST(&f->windows)))
 		window_free(f, w);
+	while ((o = LIST_FIRST(&f->opened))) { /* remotes_close has closed them */
+		LIST_REMOVE(o, link);
+		free(o);
+	}
 	pthread_cond_destroy(&f->changed);
 	pthread_mutex_destroy(&f->lock);
 	moved_free(f->moved);
@@ -573,6 +674,8 @@ struct source *far_new(struct lazy_index *ix, struct remotes *rs)
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->changed, NULL);
 	TAILQ_INIT(&f->windows);
+	LIST_INIT(&f->opened);
+	remotes_on_change(rs, forget_opened, f);
 	return &f->source;
 }
 

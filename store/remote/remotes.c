@@ -39,6 +39,18 @@ int remotes_open(struct kv *kv, struct remotes **out, struct error *err)
 	return 0;
 }
 
+void remotes_on_change(struct remotes *rs, void (*fn)(void *arg), void *arg)
+{
+	rs->changed = fn;
+	rs->changed_arg = arg;
+}
+
+static void tell_change(struct remotes *rs)
+{
+	if (rs->changed)
+		rs->changed(rs->changed_arg);
+}
+
 int remotes_add(struct remotes *rs, const struct remote_config *c, struct error *err)
 {
 	char bucket[SNAPSHOT_ID_SIZE];
@@ -54,6 +66,7 @@ int remotes_add(struct remotes *rs, const struct remote_config *c, struct error 
 	pthread_mutex_lock(&rs->records);
 	rc = remotes_write_record(rs, c, bucket, err);
 	pthread_mutex_unlock(&rs->records);
+	tell_change(rs);
 	return rc;
 }
 
@@ -78,6 +91,7 @@ int remotes_set(struct remotes *rs, const struct remote_config *c, struct error 
 	rc = remotes_write_record(rs, c, bucket, err);
 	remotes_reopen(rs, c->name);
 	pthread_mutex_unlock(&rs->records);
+	tell_change(rs);
 	return rc;
 }
 
@@ -122,6 +136,7 @@ int remotes_remove(struct remotes *rs, const char *name, bool force, struct erro
 	if (rc == 0)
 		rc = remove_locked(rs, name, err);
 	pthread_mutex_unlock(&rs->records);
+	tell_change(rs);
 	return rc;
 }
 

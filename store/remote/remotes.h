@@ -77,6 +77,13 @@ void remotes_set_prefetch(struct remotes *rs, struct prefetch *p);
 struct prefetch *remotes_prefetch(struct remotes *rs);
 /* Who asks for it next opens it anew. */
 void remotes_reopen(struct remotes *rs, const char *name);
+/* The same if it is os, a request to which has failed: by its credentials, say, or its service. */
+void remotes_failed(struct remotes *rs, const char *name, const struct object_store *os);
+/*
+ * Call fn when a remote was added, changed or removed: whoever keeps one is to release it. From the
+ * thread that does it, with no lock. Set once.
+ */
+void remotes_on_change(struct remotes *rs, void (*fn)(void *arg), void *arg);
 /* The uuid of its bucket; "" until it was open once. */
 void remotes_bucket(struct remotes *rs, const char *name, char out[SNAPSHOT_ID_SIZE]);
 

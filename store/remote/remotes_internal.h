@@ -34,7 +34,9 @@ struct remotes {
 	struct kv *kv;
 	struct prefetch *prefetch;
 	struct lazy_index *index; /* borrowed; or NULL */
-	pthread_mutex_t records;  /* held while they are written; before lock */
+	void (*changed)(void *arg);
+	void *changed_arg;
+	pthread_mutex_t records; /* held while they are written; before lock */
 	pthread_mutex_t lock;
 	pthread_cond_t opened; /* one is, or has failed; or `stopping` */
 	/* guarded by lock: */

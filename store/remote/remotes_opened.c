@@ -78,18 +78,29 @@ static struct open_remote *find_listed(struct remotes *rs, const char *name)
 	return NULL;
 }
 
-void remotes_reopen(struct remotes *rs, const char *name)
+/* os: only if it is that; or NULL. */
+static void unlist(struct remotes *rs, const char *name, const struct object_store *os)
 {
 	struct open_remote *o, *unused = NULL;
 
 	pthread_mutex_lock(&rs->lock);
 	o = find_listed(rs, name);
-	if (o) {
+	if (o && (!os || o->os == os)) {
 		o->listed = false;
 		unused = drop_unused_locked(rs, o);
 	}
 	pthread_mutex_unlock(&rs->lock);
 	close_remote(unused);
+}
+
+void remotes_reopen(struct remotes *rs, const char *name)
+{
+	unlist(rs, name, NULL);
+}
+
+void remotes_failed(struct remotes *rs, const char *name, const struct object_store *os)
+{
+	unlist(rs, name, os);
 }
 
 static void release(struct remotes *rs, struct open_remote *o)

@@ -4,6 +4,7 @@
  */
 #include "tests/unit/lazy_fixture.h"
 
+#include <dirent.h>
 #include <pthread.h>
 
 #include "store/base/log.h"
@@ -140,6 +141,56 @@ static void without_its_remote_a_read_fails(void **state)
 	assert_int_equal(read_file(l, "base", "base", 10), 0);
 }
 
+/* One that fails is opened anew: with other credentials, say. */
+static void a_remote_that_fails_is_opened_anew(void **state)
+{
+	struct lazy_host *l = *state;
+	struct remote *r;
+
+	push_files(l, 20);
+	pull_lazily(l, "base");
+	remotes_reopen(l->rs, "main");
+	setenv("VARVE_FAULTS", "drop=1,under=pack/", 1);
+	assert_int_equal(remotes_get(l->rs, "main", &r, NULL), 0);
+	remotes_release(l->rs, r);
+	log_set_level(LOG_ERROR);
+	assert_int_equal(read_file(l, "base", "base", 0), -EIO); /* nor can the next one */
+	remotes_reopen(l->rs, "main");
+	assert_int_equal(remotes_get(l->rs, "main", &r, NULL), 0);
+	remotes_release(l->rs, r);
+	unsetenv("VARVE_FAULTS");
+	assert_int_equal(read_file(l, "base", "base", 0), 0);
+}
+
+static unsigned threads(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+static void a_remote_that_is_removed_is_closed(void **state)
+{
+	struct lazy_host *l = *state;
+	unsigned before;
+
+	push_files(l, 20);
+	pull_lazily(l, "base");
+	remotes_reopen(l->rs, "main");
+	before = threads();
+	setenv("VARVE_FAULTS", "seed=1", 1); /* no fault, but a thread */
+	assert_int_equal(read_file(l, "base", "base", 0), 0);
+	unsetenv("VARVE_FAULTS");
+	assert_int_equal(threads(), before + 1);
+	assert_int_equal(remotes_remove(l->rs, "main", true, NULL), 0);
+	assert_int_equal(threads(), before);
+}
+
 static void damage_reaches_no_reader(void **state)
 {
 	struct lazy_host *l = *state;
@@ -273,6 +324,8 @@ int main(void)
 		TEST(a_whole_pull_completes_a_lazy_one),
 		TEST(a_restart_knows_where_it_is),
 		TEST(without_its_remote_a_read_fails),
+		TEST(a_remote_that_fails_is_opened_anew),
+		TEST(a_remote_that_is_removed_is_closed),
 		TEST(damage_reaches_no_reader),
 		TEST(places_go_with_the_last_tree_that_needs_them),
 		TEST(many_readers_share_requests),
