@@ -146,6 +146,8 @@ static int open_evictor(struct daemon_parts *d, struct error *err)
 	const struct pins_options pins = { .remotes = d->api.remotes, .index = d->index };
 	int rc = pins_open(&pins, &d->api.pins, err);
 
+	if (rc == 0)
+		remotes_set_pins(d->api.remotes, d->api.pins);
 	if (rc < 0 || !d->config.cache_bytes)
 		return rc;
 	const struct evictor_options opt = { .store = d->api.store,

@@ -29,8 +29,8 @@ struct pin {
 
 struct pinned_bucket {
 	char uuid[SNAPSHOT_ID_SIZE];
+	struct share_id node; /* written with both locks, read with either */
 	/* guarded by work: */
-	struct share_id node;
 	uint64_t counter;
 	struct pin *v; /* ascending */
 	size_t n;
@@ -284,9 +284,14 @@ static int put(struct pins *p, struct pinned_bucket *b, struct remote *r, struct
 	if (rc == 0) {
 		note_acked(p, b, sent_ms);
 	} else {
+		struct share_id node;
+
 		b->counter = 0;
-		if (share_id_random(&b->node) < 0)
+		if (share_id_random(&node) < 0)
 			log_warn("no random bytes for the id of an instance");
+		pthread_mutex_lock(&p->lock);
+		b->node = node;
+		pthread_mutex_unlock(&p->lock);
 	}
 	return rc;
 }
@@ -542,10 +547,8 @@ int pins_push_begin(struct pins *p, const char *uuid, struct share_id *out_node)
 	b = bucket_of(p, uuid);
 	if (!b)
 		return -ENOMEM;
-	pthread_mutex_lock(&p->work);
-	*out_node = b->node;
-	pthread_mutex_unlock(&p->work);
 	pthread_mutex_lock(&p->lock);
+	*out_node = b->node;
 	b->pushes++;
 	p->changed = true;
 	pthread_cond_signal(&p->wake);

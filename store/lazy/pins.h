@@ -51,7 +51,8 @@ MUST_CHECK int pins_open(const struct pins_options *opt, struct pins **out, stru
 void pins_close(struct pins *p);
 /*
  * Around a push to a bucket. *out_node is for its intent (share_round.h): an instance whose counter
- * moves while the push goes on. If p is NULL, one that nobody writes.
+ * moves while the push goes on, unless a writing fails. If p is NULL, one that nobody writes. Does
+ * not wait.
  */
 MUST_CHECK int pins_push_begin(struct pins *p, const char *uuid, struct share_id *out_node);
 void pins_push_end(struct pins *p, const char *uuid);

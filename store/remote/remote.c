@@ -389,6 +389,16 @@ struct object_store *remote_objects(struct remote *r)
 	return r->os;
 }
 
+struct pins *remote_pins(const struct remote *r)
+{
+	return r->pins;
+}
+
+void remote_set_pins(struct remote *r, struct pins *p)
+{
+	r->pins = p;
+}
+
 int remote_writable(const struct remote *r, struct error *err)
 {
 	if (r->os->read_only)

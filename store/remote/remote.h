@@ -79,6 +79,10 @@ const char *remote_uuid(const struct remote *r); /* of the bucket */
 struct object_store *remote_objects(struct remote *r);
 /* Have the bucket ask for the feature "moved" (share_format.h), for good. */
 MUST_CHECK int remote_need_moved(struct remote *r, struct error *err);
+/* What tells the bucket that this host lives (pins.h; borrowed); NULL: nothing does. */
+struct pins;
+struct pins *remote_pins(const struct remote *r);
+void remote_set_pins(struct remote *r, struct pins *p); /* before others use it */
 /* 0, or -EROFS and why: before a write. */
 MUST_CHECK int remote_writable(const struct remote *r, struct error *err);
 

@@ -9,6 +9,7 @@ struct remote {
 	char name[REMOTE_NAME_MAX + 1];
 	struct object_store *os; /* owned */
 	struct share_format format;
+	struct pins *pins; /* borrowed; or NULL */
 };
 
 #endif

@@ -159,3 +159,8 @@ struct prefetch *remotes_prefetch(struct remotes *rs)
 {
 	return rs->prefetch;
 }
+
+void remotes_set_pins(struct remotes *rs, struct pins *p)
+{
+	rs->pins = p;
+}

@@ -75,6 +75,9 @@ struct lazy_index *remotes_index(struct remotes *rs);
 struct prefetch;
 void remotes_set_prefetch(struct remotes *rs, struct prefetch *p);
 struct prefetch *remotes_prefetch(struct remotes *rs);
+/* The same for what each remote gets that is opened from now on (remote_pins). */
+struct pins;
+void remotes_set_pins(struct remotes *rs, struct pins *p);
 /* Who asks for it next opens it anew. */
 void remotes_reopen(struct remotes *rs, const char *name);
 /* The same if it is os, a request to which has failed: by its credentials, say, or its service. */

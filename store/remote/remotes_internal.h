@@ -33,6 +33,7 @@ struct seen {
 struct remotes {
 	struct kv *kv;
 	struct prefetch *prefetch;
+	struct pins *pins;
 	struct lazy_index *index; /* borrowed; or NULL */
 	void (*changed)(void *arg);
 	void *changed_arg;

@@ -196,6 +196,8 @@ static void open_it(struct remotes *rs, struct open_remote *o, const struct remo
 	if (rc == -ENOENT)
 		rc = -EIO; /* the remote is known: its bucket is not there */
 	if (rc == 0)
+		remote_set_pins(r, rs->pins);
+	if (rc == 0)
 		rc = remotes_note_bucket(rs, c, remote_uuid(r), &err);
 	set_outcome(rs, o, r, rc, &err);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "store/lazy/pins.h"
 #include "store/share/push_content.h"
 #include "store/share/push_intent.h"
 #include "store/share/repair.h"
@@ -372,8 +373,8 @@ struct pushing {
 	const struct share_packs *bad;
 };
 
-static int push_new(const struct pushing *g, struct share_record *rec, struct push_result *out,
-		    struct error *err)
+static int push_tries(const struct pushing *g, const struct share_id *node,
+		      struct share_record *rec, struct push_result *out, struct error *err)
 {
 	int rc = -EAGAIN;
 
@@ -381,7 +382,7 @@ static int push_new(const struct pushing *g, struct share_record *rec, struct pu
 		struct push x = { .s = g->s,
 				  .r = g->r,
 				  .os = remote_objects(g->r),
-				  .i = { .r = g->r },
+				  .i = { .r = g->r, .node = *node },
 				  .snap = g->snap,
 				  .p = g->p,
 				  .old = g->old,
@@ -404,6 +405,21 @@ static int push_new(const struct pushing *g, struct share_record *rec, struct pu
 					 "again later",
 					 TRIES)
 			     : rc;
+}
+
+/* Meanwhile the bucket is told often that this host lives. */
+static int push_new(const struct pushing *g, struct share_record *rec, struct push_result *out,
+		    struct error *err)
+{
+	struct pins *pins = remote_pins(g->r);
+	struct share_id node;
+	int rc = pins_push_begin(pins, remote_uuid(g->r), &node);
+
+	if (rc < 0)
+		return rc;
+	rc = push_tries(g, &node, rec, out, err);
+	pins_push_end(pins, remote_uuid(g->r));
+	return rc;
 }
 
 /* *rec is what is there; it becomes what is there then. 1: it was whole. */

@@ -52,7 +52,8 @@ int push_intent_declare(struct push_intent *i, struct error *err)
 		rc = share_id_random(&i->intent.id);
 	if (rc == 0)
 		rc = share_id_random(&i->intent.nonce);
-	if (rc == 0)
+	i->intent.node = i->node;
+	if (rc == 0 && share_id_is_none(&i->node)) /* nobody writes that one */
 		rc = share_id_random(&i->intent.node);
 	i->intent.started_at_ms = clock_ms();
 	if (rc == 0)

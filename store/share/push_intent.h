@@ -28,7 +28,8 @@
 #include "store/remote/remote.h"
 
 struct push_intent {
-	struct remote *r; /* in: borrowed */
+	struct remote *r;     /* in: borrowed */
+	struct share_id node; /* in: an instance whose counter moves meanwhile; or none */
 	struct share_intent intent;
 	struct share_packs gone; /* packs that a round under way may delete */
 	bool stays;		 /* the record may still appear */

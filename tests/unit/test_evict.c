@@ -298,6 +298,58 @@ static void the_bucket_knows_what_is_needed(void **state)
 	unlimit(&x);
 }
 
+/* Polled by a push: waits until the bucket knows the instance that its intent names. */
+struct slow_push {
+	struct lazy_host *l;
+	bool known;
+};
+
+static bool look_at_push(void *arg)
+{
+	struct slow_push *x = arg;
+	const int64_t end = monotonic_ms() + 20000;
+	char command[600];
+
+	snprintf(command, sizeof(command), "cd %s && grep -q \"$(ls node)\" push/*",
+		 x->l->h->bucket.path);
+	while (!x->known && monotonic_ms() < end) {
+		struct share_pins pins;
+
+		if (read_pins(x->l, &pins) == 1) {
+			share_pins_fini(&pins);
+			x->known = system(command) == 0;
+		}
+		usleep(20000);
+	}
+	return false;
+}
+
+static void a_collector_sees_that_who_pushes_lives(void **state)
+{
+	const struct pins_options soon = { .settle_ms = 10 };
+	struct lazy_host *l = *state;
+	struct slow_push push = { .l = l };
+	struct progress p = { .cancelled = look_at_push, .arg = &push };
+	const struct push_options opt = { .name = "base" };
+	struct error err = ERROR_INIT;
+	struct push_result res;
+	struct limited x;
+	struct remote *r;
+
+	limit(&x, l, &soon);
+	remotes_set_pins(l->rs, x.pins);
+	remotes_reopen(l->rs, "main");
+	make_files(l->h, "d", 100, 1);
+	take(l->h, &l->h->b, "d", "base", NULL);
+	assert_int_equal(remotes_get(l->rs, "main", &r, NULL), 0);
+	if (push_snapshot(l->h->b.s, r, "base", &opt, &p, &res, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	assert_true(push.known);
+	remotes_release(l->rs, r);
+	remotes_reopen(l->rs, "main");
+	unlimit(&x);
+}
+
 /* I4: no pin, no eviction. */
 static void without_a_pin_that_holds_nothing_goes(void **state)
 {
@@ -532,6 +584,7 @@ int main(int argc, char **argv)
 		TEST(what_was_read_of_late_stays),
 		TEST(what_was_not_pushed_stays),
 		TEST(the_bucket_knows_what_is_needed),
+		TEST(a_collector_sees_that_who_pushes_lives),
 		TEST(without_a_pin_that_holds_nothing_goes),
 		TEST(a_pin_that_lapsed_holds_no_more),
 		TEST(what_a_writer_relies_on_stays),
