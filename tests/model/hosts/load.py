@@ -113,7 +113,9 @@ class Host:
         seed = self.rng.randrange(1 << 30)
         if self.number < FAULTS - 2:
             die = f",die={self.rng.randrange(20, 600)}" if self.rng.random() < 0.7 else ""
-            return (f"seed={seed},drop=0.01,lost=0.02,repeat=0.03,delay=20ms:0.2,"
+            # Some are slow, so that collections meet their pushes.
+            delay = "20ms:0.2" if self.number % 2 else "400ms:0.3"
+            return (f"seed={seed},drop=0.01,lost=0.02,repeat=0.03,delay={delay},"
                     f"throttle=0.005{die}")
         # Only what is checked by its digest may lie.
         if self.number == FAULTS - 2:
@@ -336,7 +338,7 @@ class Host:
     def run(self, end):
         """Steps until then."""
         kinds = {self.push_new: 5, self.mount: 6, self.read_some: 8, self.change: 5, self.delete: 3,
-                 self.pull: 1, self.collect: 2, self.tidy: 1, self.unmount: 1, self.kill: 2}
+                 self.pull: 1, self.collect: 4, self.tidy: 1, self.unmount: 1, self.kill: 2}
         try:
             while time.monotonic() < end and not self.bucket.wrong:
                 step = self.rng.choices(list(kinds), kinds.values())[0]
