@@ -1,4 +1,4 @@
-/* hash.h - SHA-256 digests (OpenSSL EVP); the only module that calls OpenSSL. */
+/* hash.h - SHA-256 digests (OpenSSL EVP). */
 #ifndef VARVE_HASH_H
 #define VARVE_HASH_H
 

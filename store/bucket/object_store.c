@@ -140,6 +140,8 @@ void object_run(struct object_store *os, struct object_request *r, size_t n)
 
 void object_store_counts(struct object_store *os, struct object_counts *out)
 {
+	struct object_counts inner;
+
 	for (size_t i = 0; i < OBJECT_OPS; i++)
 		out->requests[i] = os->requests[i];
 	out->bytes_in = os->bytes_in;
@@ -148,11 +150,23 @@ void object_store_counts(struct object_store *os, struct object_counts *out)
 	out->retried = os->retried;
 	out->throttled = os->throttled;
 	out->hedged = os->hedged;
+	if (!os->inner)
+		return;
+	object_store_counts(os->inner, &inner);
+	for (size_t i = 0; i < OBJECT_OPS; i++)
+		out->requests[i] += inner.requests[i];
+	out->bytes_in += inner.bytes_in;
+	out->bytes_out += inner.bytes_out;
+	out->failed += inner.failed;
+	out->retried += inner.retried;
+	out->throttled += inner.throttled;
+	out->hedged += inner.hedged;
 }
 
 void object_store_stop(struct object_store *os)
 {
-	atomic_store(&os->stopped, true);
+	for (; os; os = os->inner)
+		atomic_store(&os->stopped, true);
 }
 
 void object_store_close(struct object_store *os)

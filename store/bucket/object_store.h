@@ -3,8 +3,8 @@
  *
  * The table of functions that everything in this room stands on. Backends: a directory
  * (object_dir.h), S3 (object_s3.h), and one that stands before another and makes faults
- * (object_fault.h). A backend owns its connections, credentials, retries and pace. It knows
- * nothing of what the objects mean.
+ * (object_fault.h); before any of them, one that seals what goes there (object_sealed.h). A backend
+ * owns its connections, credentials, retries and pace. It knows nothing of what the objects mean.
  *
  * What a backend promises beyond the obvious, and all that this room relies on:
  *  - PUT_ONCE creates a key or fails with -EEXIST: of many callers one wins, on any host;
@@ -125,6 +125,8 @@ struct object_counts {
 /* The first member of every backend. */
 struct object_store {
 	const struct object_store_ops *ops;
+	/* Of one that stands before another: that, which stops with it and counts the traffic. */
+	struct object_store *inner;
 	bool read_only; /* PUT, PUT_ONCE and DELETE are -EROFS before they reach the backend */
 	bool has_clock; /* it refuses dates that are too old */
 	/* The bucket that was opened is not there any more: only opening it anew can help. */
