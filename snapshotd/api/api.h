@@ -256,6 +256,7 @@ int api_remote_add(struct api_call *c, struct error *err);
 int api_remote_show(struct api_call *c, struct error *err);
 int api_remote_delete(struct api_call *c, struct error *err);
 int api_remote_check(struct api_call *c, struct error *err);
+int api_remote_rekey(struct api_call *c, struct error *err);
 int api_remote_gc(struct api_call *c, struct error *err);
 int api_remote_verify(struct api_call *c, struct error *err);
 int api_remote_snapshots(struct api_call *c, struct error *err);

@@ -118,7 +118,13 @@ static int check_places(struct api_call *c, struct remote_config *rc, struct err
 		return error_set(err, -EACCES,
 				 "credentials: a command is run by the daemon: name it in its "
 				 "config file");
+	if (limited && rc->key_command)
+		return error_set(err, -EACCES,
+				 "keyCommand: a command is run by the daemon: name it in its "
+				 "config file");
 	r = check_place(c, "url", "file://", &rc->url, err);
+	if (r == 0)
+		r = check_place(c, "keyFile", "", &rc->key_file, err);
 	if (r == 0)
 		r = check_place(c, "caFile", "", &rc->ca_file, err);
 	if (r == 0)
@@ -174,6 +180,8 @@ int api_remote_add(struct api_call *c, struct error *err)
 		{ "proxy", FIELD_STRING, &text, false },
 		{ "caFile", FIELD_STRING, &text, false },
 		{ "credentials", FIELD_STRING, &text, false },
+		{ "keyFile", FIELD_STRING, &text, false },
+		{ "keyCommand", FIELD_STRING, &text, false },
 		{ "pathStyle", FIELD_BOOL, &flag, false },
 		{ "readOnly", FIELD_BOOL, &flag, false },
 		{ "timeoutSeconds", FIELD_U64, &number, false },
@@ -204,6 +212,52 @@ int api_remote_add(struct api_call *c, struct error *err)
 	return rc;
 }
 
+/* ---- another key ---- */
+
+/* The places of a key, as a remote that has nothing else. */
+static int parse_key_places(struct api_call *c, struct remote_config *out, bool *keep,
+			    struct error *err)
+{
+	const char *file = NULL, *command = NULL;
+	const struct field fields[] = {
+		{ "keyFile", FIELD_STRING, &file, false },
+		{ "keyCommand", FIELD_STRING, &command, false },
+		{ "keepOld", FIELD_BOOL, keep, false },
+	};
+	json_t *body = NULL;
+	int rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+
+	if (rc == 0 && !file == !command)
+		rc = error_set(err, -EINVAL, "one of keyFile and keyCommand is needed");
+	if (rc == 0 && file && file[0] != '/')
+		rc = error_set(err, -EINVAL, "keyFile: an absolute path is needed");
+	if (rc == 0) {
+		out->key_file = file ? strdup(file) : NULL;
+		out->key_command = command ? strdup(command) : NULL;
+		rc = out->key_file || out->key_command ? check_places(c, out, err) : -ENOMEM;
+	}
+	json_decref(body);
+	return rc;
+}
+
+int api_remote_rekey(struct api_call *c, struct error *err)
+{
+	struct remote_config now = { 0 };
+	bool keep = false;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = parse_key_places(c, &now, &keep, err);
+	if (rc == 0)
+		rc = api_share_failure(
+			c, true,
+			remotes_rekey(c->api->remotes, api_capture(c, 0), &now, keep, err));
+	if (rc == 0)
+		rc = reply_remote(c, 200, api_capture(c, 0), err);
+	remote_config_fini(&now);
+	return rc;
+}
+
 /* ---- checks ---- */
 
 static json_t *checks_json(const struct object_probe *p)
@@ -226,10 +280,11 @@ static json_t *checks_json(const struct object_probe *p)
 
 static json_t *probe_json(struct remote *r, const struct object_probe *p)
 {
-	return json_pack("{s:s, s:s, s:b, s:b, s:f, s:f, s:o}", "remote", remote_name(r), "bucket",
-			 remote_uuid(r), "readOnly", remote_objects(r)->read_only, "usable",
-			 p->usable, "readMs", (double)p->get_us / 1000, "writeMs",
-			 (double)p->put_us / 1000, "checks", checks_json(p));
+	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:f, s:f, s:o}", "remote", remote_name(r),
+			 "bucket", remote_uuid(r), "readOnly", remote_objects(r)->read_only,
+			 "encrypted", remote_is_encrypted(r), "usable", p->usable, "readMs",
+			 (double)p->get_us / 1000, "writeMs", (double)p->put_us / 1000, "checks",
+			 checks_json(p));
 }
 
 /* What is found is the result; a failure is a bucket that cannot be asked. Opens it anew. */

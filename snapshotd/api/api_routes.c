@@ -30,6 +30,7 @@ const struct route api_routes[] = {
 	{ "GET", "/api/remotes/:remote", api_remote_show, 0, NULL },
 	{ "DELETE", "/api/remotes/:remote", api_remote_delete, 0, NULL },
 	{ "POST", "/api/remotes/:remote/check", api_remote_check, ROUTE_LONG, NULL },
+	{ "POST", "/api/remotes/:remote/rekey", api_remote_rekey, ROUTE_LONG, NULL },
 	{ "POST", "/api/remotes/:remote/gc", api_remote_gc, ROUTE_LONG, NULL },
 	{ "POST", "/api/remotes/:remote/verify", api_remote_verify, ROUTE_LONG, NULL },
 	{ "GET", "/api/remotes/:remote/snapshots", api_remote_snapshots, ROUTE_LONG, NULL },

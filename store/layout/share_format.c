@@ -3,10 +3,13 @@
 #include <errno.h>
 #include <string.h>
 
+#include "store/base/base64.h"
 #include "store/layout/share_json.h"
 
 #define FEATURES_MAX 256u
 #define MOVED "moved"
+#define SEALED "sealed"
+#define CIPHER "aes-256-gcm-4k"
 
 static const char what[] = "the bucket's format";
 
@@ -29,20 +32,127 @@ static bool feature_is_valid(const char *s)
 	       strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
 }
 
+/* ---- keys ---- */
+
+static int set_keys(json_t *sealed, const struct share_format *f)
+{
+	json_t *list = json_array();
+	int rc = list ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; i < f->n_keys && rc == 0; i++) {
+		struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+
+		rc = base64_encode(f->keys[i], sizeof(f->keys[i]), &text);
+		if (rc == 0 &&
+		    json_array_append_new(list, json_stringn((char *)text.data, text.len)) != 0)
+			rc = -ENOMEM;
+	}
+	if (rc < 0)
+		json_decref(list);
+	else if (json_object_set_new(sealed, "keys", list) != 0)
+		rc = -ENOMEM;
+	return rc;
+}
+
+static int read_key(const json_t *v, uint8_t out[BUCKET_KEY_WRAPPED])
+{
+	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
+	int rc = json_is_string(v)
+			 ? base64_decode_n(json_string_value(v), json_string_length(v), &bytes)
+			 : -EINVAL;
+
+	if (rc < 0 || bytes.len != BUCKET_KEY_WRAPPED)
+		return rc == -ENOMEM ? rc : -EBADMSG;
+	memcpy(out, bytes.data, bytes.len);
+	return 0;
+}
+
+static int read_sealed(const json_t *o, struct share_format *f, struct error *err)
+{
+	const json_t *sealed = json_object_get(o, SEALED), *keys = json_object_get(sealed, "keys");
+	const char *cipher = json_string_value(json_object_get(sealed, "cipher"));
+	int rc = 0;
+
+	if (!sealed && !f->sealed)
+		return 0;
+	if (!sealed || !f->sealed || !cipher || !json_is_array(keys) || !json_array_size(keys) ||
+	    json_array_size(keys) > SHARE_KEYS_MAX)
+		return error_set(err, -EBADMSG, "%s: \"" SEALED "\" is missing or wrong", what);
+	if (strcmp(cipher, CIPHER) != 0)
+		return error_set(err, -ENOTSUP,
+				 "the bucket is encrypted by \"%.80s\", which this program does "
+				 "not know",
+				 cipher);
+	for (size_t i = 0; i < json_array_size(keys) && rc == 0; i++)
+		rc = read_key(json_array_get(keys, i), f->keys[f->n_keys++]);
+	return rc < 0 ? error_set(err, rc, "%s: a key is wrong", what) : 0;
+}
+
+/* ---- all ---- */
+
 int share_format_encode(const struct share_format *f, struct buf *out, struct error *err)
 {
 	CLEANUP(share_json_free_p) json_t *o = json_object();
+	json_t *features = json_array(), *sealed;
 
-	if (!uuid_is_valid(f->uuid))
+	if (!uuid_is_valid(f->uuid)) {
+		json_decref(features);
 		return error_set(err, -EINVAL, "%s: uuid is wrong", what);
-	json_t *features = json_array();
-	if (!o || json_object_set_new(o, "uuid", json_string(f->uuid)) != 0 ||
-	    (f->moved && json_array_append_new(features, json_string(MOVED)) != 0) ||
-	    json_object_set_new(o, "features", STEAL(features)) != 0) {
+	}
+	if ((f->moved && json_array_append_new(features, json_string(MOVED)) != 0) ||
+	    (f->sealed && json_array_append_new(features, json_string(SEALED)) != 0)) {
 		json_decref(features);
 		return error_set_errno(err, -ENOMEM, "%s", what);
 	}
+	if (!o || json_object_set_new(o, "features", features) != 0 ||
+	    json_object_set_new(o, "uuid", json_string(f->uuid)) != 0)
+		return error_set_errno(err, -ENOMEM, "%s", what);
+	if (f->sealed) {
+		sealed = json_pack("{s:s}", "cipher", CIPHER);
+		if (!sealed || json_object_set_new(o, SEALED, sealed) != 0 ||
+		    set_keys(sealed, f) < 0)
+			return error_set_errno(err, -ENOMEM, "%s", what);
+	}
 	return share_json_dump(o, what, SHARE_FORMAT_MAX, out, err);
+}
+
+int share_format_rekey(const void *text, size_t len, const struct share_format *f, struct buf *out,
+		       struct error *err)
+{
+	CLEANUP(share_json_free_p) json_t *o = NULL;
+	int rc = share_json_load(text, len, what, SHARE_FORMAT_MAX, &o, err);
+	json_t *sealed = json_object_get(o, SEALED);
+
+	if (rc < 0)
+		return rc;
+	if (!json_is_object(sealed))
+		return error_set(err, -EINVAL, "the bucket is not encrypted");
+	rc = set_keys(sealed, f);
+	if (rc < 0)
+		return error_set_errno(err, rc, "%s", what);
+	return share_json_dump(o, what, SHARE_FORMAT_MAX, out, err);
+}
+
+int share_format_about(const void *text, size_t len, struct buf *out, struct error *err)
+{
+	CLEANUP(share_json_free_p) json_t *o = NULL;
+	int rc = share_json_load(text, len, what, SHARE_FORMAT_MAX, &o, err);
+	const json_t *features = json_object_get(o, "features");
+	const char *uuid = json_string_value(json_object_get(o, "uuid"));
+	const char *cipher =
+		json_string_value(json_object_get(json_object_get(o, SEALED), "cipher"));
+
+	if (rc < 0)
+		return rc;
+	if (!uuid || !cipher)
+		return error_set(err, -EINVAL, "the bucket is not encrypted");
+	rc = buf_printf(out, "%s %s ", uuid, cipher);
+	for (size_t i = 0; i < json_array_size(features) && rc == 0; i++) {
+		const char *name = json_string_value(json_array_get(features, i));
+
+		rc = buf_printf(out, "%s%s", i ? "," : "", name ? name : "");
+	}
+	return rc < 0 || !buf_cstr(out) ? error_set_errno(err, -ENOMEM, "%s", what) : 0;
 }
 
 static int read_features(const json_t *list, struct share_format *f, struct error *err)
@@ -58,6 +168,10 @@ static int read_features(const json_t *list, struct share_format *f, struct erro
 			return error_set(err, -EBADMSG, "%s: a feature has no valid name", what);
 		if (!readable && strcmp(name, MOVED) == 0) {
 			f->moved = true;
+			continue;
+		}
+		if (!readable && strcmp(name, SEALED) == 0) {
+			f->sealed = true;
 			continue;
 		}
 		if (!readable)
@@ -86,6 +200,8 @@ int share_format_decode(const void *text, size_t len, struct share_format *out, 
 	if (!uuid_is_valid(f.uuid))
 		share_get_fail(&fields, "uuid", -EBADMSG);
 	r = share_fields_check(&fields, what, err);
+	if (r == 0)
+		r = read_sealed(o, &f, err);
 	if (r == 0)
 		*out = f;
 	return r;

@@ -291,7 +291,10 @@ static uint32_t not_yet_there(struct far *f, const struct share_place *at, uint3
 }
 
 /* A new window from `at` on; its request is the caller's to submit. NULL: no memory. */
-/* `past`: not from a cache on the way, which may have damaged what it gave before. */
+/*
+ * `past`: not from a cache on the way, which may have damaged what it gave before; and no more than
+ * what is wanted, as damage beside it fails all of a window of an encrypted bucket.
+ */
 static struct window *window_new(struct far *f, struct opened *from, const struct share_place *at,
 				 bool ahead, bool past)
 {
@@ -306,7 +309,7 @@ static struct window *window_new(struct far *f, struct opened *from, const struc
 	from->users++;
 	w->pack = at->pack;
 	w->offset = at->offset;
-	w->len = not_yet_there(f, at, MAX(len, at->len));
+	w->len = past ? at->len : not_yet_there(f, at, MAX(len, at->len));
 	w->run = before ? before->run + 1 : 0;
 	w->ahead = ahead;
 	w->users = 1; /* the request */
@@ -498,7 +501,9 @@ static int wait_window(struct far *f, struct window *w)
 	if (w->state == FAR_LOADING)
 		rc = -ECANCELED;
 	else if (w->state == FAR_FAILED)
-		rc = w->rq.result == -ENOENT ? -ENODATA : -EIO;
+		rc = w->rq.result == -ENOENT	? -ENODATA
+		     : w->rq.result == -EBADMSG ? -EBADMSG
+						: -EIO;
 	pthread_mutex_unlock(&f->lock);
 	return rc;
 }

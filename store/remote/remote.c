@@ -36,14 +36,21 @@ void remote_config_fini(struct remote_config *c)
 	free(c->proxy);
 	free(c->ca_file);
 	free(c->credentials);
+	free(c->key_file);
+	free(c->key_command);
 	*c = (struct remote_config){ 0 };
 }
+
+#define TEXTS_ANY 3u /* of the texts below: for directories, too */
 
 static const struct text_member {
 	const char *name;
 	size_t offset;
 } texts[] = {
 	{ "url", offsetof(struct remote_config, url) },
+	{ "keyFile", offsetof(struct remote_config, key_file) },
+	{ "keyCommand", offsetof(struct remote_config, key_command) },
+	/* Those from here on go with s3:// only. */
 	{ "endpoint", offsetof(struct remote_config, endpoint) },
 	{ "region", offsetof(struct remote_config, region) },
 	{ "proxy", offsetof(struct remote_config, proxy) },
@@ -151,6 +158,10 @@ static int check_config(const struct remote_config *c, struct error *err)
 
 	if (!c->name[0] || !url)
 		return error_set(err, -EINVAL, "a remote needs a \"name\" and a \"url\"");
+	if (c->key_file && c->key_command)
+		return error_set(err, -EINVAL, "give one of keyFile and keyCommand");
+	if (c->key_file && c->key_file[0] != '/')
+		return error_set(err, -EINVAL, "keyFile: an absolute path is needed");
 	if (strncmp(url, S3_URL, strlen(S3_URL)) == 0)
 		return check_s3_url(url + strlen(S3_URL), err);
 	if (strncmp(url, FILE_URL, strlen(FILE_URL)) != 0)
@@ -162,7 +173,7 @@ static int check_config(const struct remote_config *c, struct error *err)
 				 "as in file:///srv/varve");
 	if (c->timeout_s)
 		return error_set(err, -EINVAL, "timeoutSeconds goes with s3:// only");
-	for (size_t i = 1; i < ARRAY_SIZE(texts); i++)
+	for (size_t i = TEXTS_ANY; i < ARRAY_SIZE(texts); i++)
 		if (*text_of((struct remote_config *)c, &texts[i]))
 			return error_set(err, -EINVAL, "%s goes with s3:// only", texts[i].name);
 	return 0;
@@ -240,8 +251,7 @@ static int open_s3(const struct remote_config *c, struct object_store **out, str
 	return object_s3_open(&o, out, err);
 }
 
-static int read_format(struct remote *r, unsigned timeout_ms, struct share_format *out,
-		       struct error *err)
+int remote_read_format(struct remote *r, unsigned timeout_ms, struct error *err)
 {
 	struct object_request q = { .op = OBJECT_GET,
 				    .priority = OBJECT_CONTROL,
@@ -252,47 +262,58 @@ static int read_format(struct remote *r, unsigned timeout_ms, struct share_forma
 
 	object_run(r->os, &q, 1);
 	rc = q.result < 0 ? error_set(err, q.result, "%s", error_text(&q.err))
-			  : share_format_decode(q.data.data, q.data.len, out, err);
+			  : share_format_decode(q.data.data, q.data.len, &r->format, err);
+	buf_fini(&r->format_text);
+	r->format_text = q.data;
+	q.data = (struct buf)BUF_INIT;
 	object_request_fini(&q);
 	return rc;
 }
 
 /* Somebody else may do the same at this moment: the first one's counts. */
-static int make_format(struct remote *r, struct error *err)
+static int make_format(struct remote *r, const struct remote_config *c, struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
 	struct share_format f = { 0 };
-	int rc;
+	int rc = 0;
 
 	id_random(f.uuid);
-	rc = share_format_encode(&f, &text, err);
+	if (remote_has_key(c))
+		rc = remote_make_key(r, c, &f, err);
+	if (rc == 0)
+		rc = share_format_encode(&f, &text, err);
 	if (rc < 0)
 		return rc;
 	rc = object_put_once(r->os, OBJECT_CONTROL, "format", text.data, text.len, 0, err);
 	return rc == -EEXIST ? 0 : rc;
 }
 
-static int open_on(const char *name, struct object_store *os, unsigned timeout_ms, bool make,
+static int open_on(const struct remote_config *c, struct object_store *os, bool make,
 		   struct remote **out, struct error *err)
 {
+	unsigned timeout_ms =
+		c->timeout_s ? MIN(c->timeout_s * 1000, OPEN_TIMEOUT_MS) : OPEN_TIMEOUT_MS;
 	struct remote *r = calloc(1, sizeof(*r));
 	int rc;
 
 	if (!r)
 		return -ENOMEM;
-	snprintf(r->name, sizeof(r->name), "%s", name);
+	snprintf(r->name, sizeof(r->name), "%s", c->name);
 	r->os = os;
-	rc = read_format(r, timeout_ms, &r->format, err);
+	rc = remote_read_format(r, timeout_ms, err);
 	if (rc == -ENOENT && make && !os->read_only) {
-		rc = make_format(r, err);
+		rc = make_format(r, c, err);
 		if (rc == 0)
-			rc = read_format(r, timeout_ms, &r->format, err);
+			rc = remote_read_format(r, timeout_ms, err);
 	} else if (rc == -ENOENT) {
 		error_set(err, rc,
 			  "no snapshots are kept there: is it the right place, and mounted?");
 	}
+	if (rc == 0)
+		rc = remote_unlock(r, c, err);
 	if (rc < 0) {
-		error_prefix(err, rc, "remote %s", name);
+		error_prefix(err, rc, "remote %s", c->name);
+		buf_fini(&r->format_text);
 		free(r);
 		return rc;
 	}
@@ -303,8 +324,11 @@ static int open_on(const char *name, struct object_store *os, unsigned timeout_m
 int remote_open_store(const char *name, struct object_store *os, struct remote **out,
 		      struct error *err)
 {
-	int rc = open_on(name, os, OPEN_TIMEOUT_MS, true, out, err);
+	struct remote_config c = { .name = "" };
+	int rc;
 
+	snprintf(c.name, sizeof(c.name), "%s", name);
+	rc = open_on(&c, os, true, out, err);
 	if (rc < 0)
 		object_store_close(os);
 	return rc;
@@ -347,10 +371,7 @@ int remote_connect(const struct remote_config *c, bool make, struct object_store
 int remote_open_on(const struct remote_config *c, struct object_store *os, bool make,
 		   struct remote **out, struct error *err)
 {
-	unsigned timeout_ms =
-		c->timeout_s ? MIN(c->timeout_s * 1000, OPEN_TIMEOUT_MS) : OPEN_TIMEOUT_MS;
-
-	return open_on(c->name, os, timeout_ms, make, out, err);
+	return open_on(c, os, make, out, err);
 }
 
 int remote_open(const struct remote_config *c, bool make, struct remote **out, struct error *err)
@@ -371,6 +392,7 @@ void remote_close(struct remote *r)
 	if (!r)
 		return;
 	object_store_close(r->os);
+	buf_fini(&r->format_text);
 	free(r);
 }
 
@@ -382,6 +404,11 @@ const char *remote_name(const struct remote *r)
 const char *remote_uuid(const struct remote *r)
 {
 	return r->format.uuid;
+}
+
+bool remote_is_encrypted(const struct remote *r)
+{
+	return r->format.sealed;
 }
 
 struct object_store *remote_objects(struct remote *r)
@@ -406,13 +433,24 @@ int remote_writable(const struct remote *r, struct error *err)
 	return share_format_writable(&r->format, err);
 }
 
-/* What another host has added is read first, and two that do the same write the same. */
+/*
+ * What another host has added is read first, and two that do the same write the same. An encrypted
+ * bucket has it from the start: its keys are bound to its features.
+ */
 int remote_need_moved(struct remote *r, struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
+	struct remote now = { .os = r->os }; /* others read r's format */
 	struct share_format f;
-	int rc = read_format(r, 0, &f, err);
+	int rc;
 
+	if (r->format.sealed)
+		return r->format.moved ? 0
+				       : error_set(err, -ENOTSUP,
+						   "the bucket does not allow packs to be moved");
+	rc = remote_read_format(&now, 0, err);
+	f = now.format;
+	buf_fini(&now.format_text);
 	if (rc == 0)
 		rc = share_format_writable(&f, err);
 	if (rc < 0 || f.moved)

@@ -34,6 +34,8 @@ struct remote_config {
 	char *endpoint; /* s3: "http(s)://HOST[:PORT]" of the service; NULL: AWS's */
 	char *region, *proxy, *ca_file;
 	char *credentials; /* s3_cred.h; NULL: the usual search */
+	/* Where the tenant's key is (bucket_key.h): at most one of them. NULL: not encrypted. */
+	char *key_file, *key_command;
 	bool path_style, read_only;
 	/* s3: how long a request may take, with all its attempts, seconds; 0: the default */
 	unsigned timeout_s;
@@ -43,12 +45,14 @@ void remote_config_fini(struct remote_config *c);
 const char *remote_config_dir(const struct remote_config *c);
 /*
  * {"name", "url", "endpoint", "region", "proxy", "caFile", "credentials", "pathStyle", "readOnly",
- * "timeoutSeconds"}
+ * "timeoutSeconds", "keyFile", "keyCommand"}
  * -EINVAL with why, also for an unknown member.
  */
 MUST_CHECK int remote_config_parse(const json_t *j, struct remote_config *out, struct error *err);
-/* The same object; NULL when out of memory. It holds no secret: credentials only says where to
- * look. */
+/*
+ * The same object; NULL when out of memory. It holds no secret: credentials and keys only say where
+ * to look.
+ */
 json_t *remote_config_json(const struct remote_config *c);
 /* 0 or -EINVAL: 1 to REMOTE_NAME_MAX of [A-Za-z0-9._-], the first a letter or digit. */
 MUST_CHECK int remote_name_check(const char *name, struct error *err);
@@ -58,8 +62,9 @@ struct remote;
  * Open, in two steps, so that requests of the second can be ended (object_store_stop). The first
  * makes none; `make` here: a directory that is not there is made. The second reads what the bucket
  * says of itself; `make`: an empty bucket is made one of Varve's, unless it is read-only. The
- * remote then owns the backend; after a failure, the caller still does. -ENOENT: it is no bucket
- * of Varve's.
+ * remote then owns the backend; after a failure, the caller still does. With a key an empty bucket
+ * is made an encrypted one, for good. -ENOENT: it is no bucket of Varve's. -EACCES: the key is not
+ * the bucket's, or one of them has a key and the other does not; nothing was written then.
  */
 MUST_CHECK int remote_connect(const struct remote_config *c, bool make, struct object_store **out,
 			      struct error *err);
@@ -71,11 +76,20 @@ MUST_CHECK int remote_open(const struct remote_config *c, bool make, struct remo
 /* The second, which makes it; it closes the backend when it fails. */
 MUST_CHECK int remote_open_store(const char *name, struct object_store *os, struct remote **out,
 				 struct error *err);
+/*
+ * Let the key that `now` names open the bucket, in place of the one of `was`, or beside those that
+ * do (`keep`). Nothing changes if it does already. Only `format` is written: the bucket's own key
+ * stays. -EINVAL: the bucket is not encrypted; -EACCES: the key of `was` does not open it; -EAGAIN:
+ * another host did the same at this moment.
+ */
+MUST_CHECK int remote_rekey(const struct remote_config *was, const struct remote_config *now,
+			    bool keep, struct error *err);
 void remote_close(struct remote *r);
 DEFINE_CLEANUP(struct remote *, remote_close)
 
 const char *remote_name(const struct remote *r);
 const char *remote_uuid(const struct remote *r); /* of the bucket */
+bool remote_is_encrypted(const struct remote *r);
 struct object_store *remote_objects(struct remote *r);
 /* Have the bucket ask for the feature "moved" (share_format.h), for good. */
 MUST_CHECK int remote_need_moved(struct remote *r, struct error *err);

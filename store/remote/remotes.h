@@ -42,6 +42,12 @@ MUST_CHECK int remotes_set(struct remotes *rs, const struct remote_config *c, st
  */
 MUST_CHECK int remotes_remove(struct remotes *rs, const char *name, bool force, struct error *err);
 
+/*
+ * remote_rekey, and note where the new key is: `now` of which only key_file and key_command count.
+ */
+MUST_CHECK int remotes_rekey(struct remotes *rs, const char *name, const struct remote_config *now,
+			     bool keep, struct error *err);
+
 /* *out: remote_config_fini. -ENOENT, with the remotes that there are. */
 MUST_CHECK int remotes_config(struct remotes *rs, const char *name, struct remote_config *out,
 			      struct error *err);

@@ -23,7 +23,7 @@ static struct open_remote *drop_unused_locked(struct remotes *rs, struct open_re
 		return NULL;
 	s = remotes_find_seen(rs, o->name);
 	if (s && o->os) {
-		object_store_counts(o->os, &c);
+		object_store_counts(o->r ? remote_objects(o->r) : o->os, &c);
 		remotes_add_counts(&s->past, &c);
 	}
 	LIST_REMOVE(o, link);

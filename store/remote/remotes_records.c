@@ -83,7 +83,7 @@ int remotes_each_seen(struct remotes *rs, remotes_seen_fn fn, void *arg)
 		{
 			if (!o->os || strcmp(o->name, rs->seen[i].name) != 0)
 				continue;
-			object_store_counts(o->os, &now);
+			object_store_counts(o->r ? remote_objects(o->r) : o->os, &now);
 			remotes_add_counts(&sum, &now);
 		}
 		rc = fn(arg, rs->seen[i].name, rs->seen[i].bucket, &sum);

@@ -197,7 +197,8 @@ static int take_range(void *arg, struct object_request *rq, struct error *err)
 	struct range *g = arg;
 	struct run *r = g->r;
 	bool gone = rq->result == -ENOENT;
-	int rc = gone ? 0 : rq->result;
+	/* Of an encrypted bucket none comes of a range in which one is damaged. */
+	int rc = gone || rq->result == -EBADMSG ? 0 : rq->result;
 
 	if (rc < 0)
 		error_set(err, rc, "%s", error_text(&rq->err));
@@ -217,7 +218,8 @@ static size_t range_end(const struct wanted *w, size_t n, uint32_t *out_len)
 	uint64_t start = w->at.offset, end = start + w->at.len;
 	size_t i = 1;
 
-	for (; i < n && pack_id_cmp(&w[i].at.pack, &w->at.pack) == 0; i++) {
+	/* What failed is asked for alone: damage beside it may have been the reason. */
+	for (; i < n && !w->tried && pack_id_cmp(&w[i].at.pack, &w->at.pack) == 0; i++) {
 		uint64_t next = (uint64_t)w[i].at.offset + w[i].at.len;
 
 		if (w[i].at.offset > end + GAP_MAX || next - start > RANGE_MAX)

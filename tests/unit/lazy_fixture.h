@@ -48,7 +48,7 @@ static inline void lazy_restart(struct lazy_host *l)
 static inline int lazy_setup(void **state)
 {
 	struct lazy_host *l = calloc(1, sizeof(*l));
-	struct remote_config c = { .name = "main" };
+	struct remote_config c;
 	struct error err = ERROR_INIT;
 	void *hosts;
 
@@ -56,7 +56,7 @@ static inline int lazy_setup(void **state)
 	hosts_setup(&hosts);
 	l->h = hosts;
 	lazy_open(l);
-	assert_true(asprintf(&c.url, "file://%s", l->h->bucket.path) > 0);
+	c = bucket_config(&l->h->bucket);
 	if (remotes_add(l->rs, &c, &err) != 0)
 		fail_msg("%s", error_text(&err));
 	remote_config_fini(&c);
@@ -64,10 +64,17 @@ static inline int lazy_setup(void **state)
 	return 0;
 }
 
+static inline __attribute__((unused)) int encrypted_lazy_setup(void **state)
+{
+	bucket_encrypted = true;
+	return lazy_setup(state);
+}
+
 static inline int lazy_teardown(void **state)
 {
 	struct lazy_host *l = *state;
 
+	bucket_encrypted = false;
 	lazy_close(l);
 	host_close(&l->h->a);
 	bucket_fini(&l->h->bucket);

@@ -21,6 +21,23 @@ struct hosts {
 	struct host a, b;
 };
 
+/* The bucket of the present test is encrypted: set before it is made, by ENCRYPTED. */
+static bool bucket_encrypted;
+
+/* As a remote; remote_config_fini. */
+static inline struct remote_config bucket_config(const struct bucket *b)
+{
+	struct remote_config c = { .name = "main" };
+
+	assert_true(asprintf(&c.url, "file://%s", b->path) > 0);
+	if (bucket_encrypted) {
+		c.key_command = strdup("echo 000102030405060708090a0b0c0d0e0f"
+				       "101112131415161718191a1b1c1d1e1f");
+		assert_non_null(c.key_command);
+	}
+	return c;
+}
+
 static inline void host_open(struct host *h, const struct bucket *b, const char *name)
 {
 	struct error err = ERROR_INIT;
@@ -29,8 +46,10 @@ static inline void host_open(struct host *h, const struct bucket *b, const char 
 	snprintf(path, sizeof(path), "%s/%s", b->dir, name);
 	if (store_open(path, NULL, &h->s, &err) != 0)
 		fail_msg("%s", error_text(&err));
-	if (remote_open_store("main", bucket_open(b->path, false), &h->r, &err) != 0)
+	struct remote_config c = bucket_config(b);
+	if (remote_open(&c, true, &h->r, &err) != 0)
 		fail_msg("%s", error_text(&err));
+	remote_config_fini(&c);
 }
 
 static inline void host_close(struct host *h)
@@ -51,10 +70,22 @@ static inline int hosts_setup(void **state)
 	return 0;
 }
 
+/* A test, run once more on an encrypted bucket. */
+#define ENCRYPTED(fn, setup, teardown)                                     \
+	{                                                                  \
+#fn " (encrypted)", fn, encrypted_##setup, teardown, NULL, \
+	}
+static inline int encrypted_hosts_setup(void **state)
+{
+	bucket_encrypted = true;
+	return hosts_setup(state);
+}
+
 static inline int hosts_teardown(void **state)
 {
 	struct hosts *h = *state;
 
+	bucket_encrypted = false;
 	host_close(&h->a);
 	host_close(&h->b);
 	bucket_fini(&h->bucket);

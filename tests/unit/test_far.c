@@ -340,6 +340,9 @@ int main(void)
 		TEST(many_readers_share_requests),
 		TEST(the_format_says_so),
 		TEST(a_push_names_what_is_gone),
+		ENCRYPTED(what_is_read_comes, lazy_setup, lazy_teardown),
+		ENCRYPTED(damage_reaches_no_reader, lazy_setup, lazy_teardown),
+		ENCRYPTED(many_readers_share_requests, lazy_setup, lazy_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

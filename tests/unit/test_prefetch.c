@@ -24,14 +24,13 @@ struct cold {
 
 static void cold_open(struct cold *c, const struct hosts *h, const char *name, unsigned trace_ms)
 {
-	struct remote_config rc = { .name = "main" };
+	struct remote_config rc = bucket_config(&h->bucket);
 	struct error err = ERROR_INIT;
 
 	host_open(&c->host, &h->bucket, name);
 	if (lazy_index_open(c->host.s->dir_fd, &c->ix, &err) != 0)
 		fail_msg("%s", error_text(&err));
 	assert_int_equal(remotes_open(c->host.s->kv, &c->rs, &err), 0);
-	assert_true(asprintf(&rc.url, "file://%s", h->bucket.path) > 0);
 	if (remotes_add(c->rs, &rc, &err) != 0)
 		fail_msg("%s", error_text(&err));
 	remote_config_fini(&rc);
@@ -153,6 +152,12 @@ static int setup(void **state)
 	take(h, &h->a, "d", "s", NULL);
 	push(&h->a, "s", "s");
 	return 0;
+}
+
+static int encrypted_setup(void **state)
+{
+	bucket_encrypted = true;
+	return setup(state);
 }
 
 static void first_use(const struct hosts *h)
@@ -320,7 +325,6 @@ static void large_objects_come_in_parts(void **state)
 	struct buf body CLEANUP(buf_fini_p) = BUF_INIT;
 	struct cold c;
 	char path[640];
-	FILE *f;
 
 	assert_int_equal(share_id_random(&nonce), 0);
 	w = hot_writer_new(&root, &nonce);
@@ -339,11 +343,9 @@ static void large_objects_come_in_parts(void **state)
 	hot_writer_free(w);
 	assert_true(body.len > 2 * HOT_SEGMENT_MAX);
 	hot_path(h, path, sizeof(path));
-	bucket_put(h->bucket.os, "hot/0", "");
-	f = fopen(path, "w");
-	assert_non_null(f);
-	assert_int_equal(fwrite(body.data, body.len, 1, f), 1);
-	assert_int_equal(fclose(f), 0);
+	assert_int_equal(object_put(remote_objects(h->a.r), OBJECT_PUSH,
+				    path + strlen(h->bucket.path) + 1, body.data, body.len, NULL),
+			 0);
 
 	cold_open(&c, h, "second", PREFETCH_TRACE_MS);
 	begin_use(&c);
@@ -393,6 +395,8 @@ int main(void)
 		T(large_objects_come_in_parts),
 		T(uses_are_bounded_and_end_at_any_time),
 #undef T
+		ENCRYPTED(a_use_is_fetched_at_once_by_the_next, setup, hosts_teardown),
+		ENCRYPTED(large_objects_come_in_parts, setup, hosts_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

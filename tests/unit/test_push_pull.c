@@ -391,6 +391,10 @@ int main(void)
 		TEST(a_name_moves_between_snapshots_of_one_bucket),
 		TEST(a_list_ends_when_it_is_told_to),
 		TEST(what_is_cancelled_leaves_no_trace),
+		ENCRYPTED(a_snapshot_travels, hosts_setup, hosts_teardown),
+		ENCRYPTED(a_long_line_stays_readable, hosts_setup, hosts_teardown),
+		ENCRYPTED(names_move, hosts_setup, hosts_teardown),
+		ENCRYPTED(damage_is_noticed_and_kept_nowhere, hosts_setup, hosts_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

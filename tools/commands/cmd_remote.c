@@ -23,6 +23,9 @@ const struct option_spec options_remote[] = {
 	{ 0, "ca-file", "FILE", "add: certificates to check the service's with" },
 	{ 0, "credentials", "HOW", "add: env, file:PATH, process:COMMAND or metadata" },
 	{ 0, "timeout", "DURATION", "add: for a request, with all its attempts (5m)" },
+	{ 0, "key-file", "FILE", "add, rekey: the bucket is encrypted, with the key in it" },
+	{ 0, "key-command", "CMD", "add, rekey: the same, with the key that CMD prints" },
+	{ 0, "keep-old", NULL, "rekey: former keys open the bucket, too" },
 	{ 0, "force", NULL, "rm: also while parts of snapshots may be there alone" },
 	{ 0 },
 };
@@ -60,16 +63,25 @@ static int set_text(json_t *o, const struct args *args, const char *option, cons
 	return v && json_object_set_new(o, member, bytes_json(v, strlen(v))) ? -ENOMEM : 0;
 }
 
-static int set_ca_file(json_t *o, const struct args *args, struct error *err)
+/* The same for a file, which the daemon gets an absolute path of. */
+static int set_path(json_t *o, const struct args *args, const char *option, const char *member,
+		    struct error *err)
 {
-	const char *file = args_get(args, "ca-file");
+	const char *file = args_get(args, option);
 	char *path = NULL;
 	int r = file ? cli_json_path(file, &path, err) : 0;
 
-	if (r == 0 && path && json_object_set_new(o, "caFile", json_string(path)))
+	if (r == 0 && path && json_object_set_new(o, member, json_string(path)))
 		r = -ENOMEM;
 	free(path);
 	return r;
+}
+
+static int set_key(json_t *o, const struct args *args, struct error *err)
+{
+	int r = set_path(o, args, "key-file", "keyFile", err);
+
+	return r < 0 ? r : set_text(o, args, "key-command", "keyCommand");
 }
 
 static int remote_add(struct cli *cli, const struct args *args, struct error *err)
@@ -91,7 +103,9 @@ static int remote_add(struct cli *cli, const struct args *args, struct error *er
 	if (r == 0)
 		r = set_text(body, args, "credentials", "credentials");
 	if (r == 0)
-		r = set_ca_file(body, args, err);
+		r = set_path(body, args, "ca-file", "caFile", err);
+	if (r == 0)
+		r = set_key(body, args, err);
 	if (r == 0)
 		r = remote_set_seconds(body, args, "timeout", "timeoutSeconds", err);
 	if (r == 0)
@@ -126,6 +140,24 @@ static int remote_check(struct cli *cli, const struct args *args, struct error *
 	return r;
 }
 
+static int remote_set_key(struct cli *cli, const struct args *args, struct error *err)
+{
+	json_t *o = NULL, *body;
+	int r;
+
+	if (!args_get(args, "key-file") == !args_get(args, "key-command"))
+		return cli_usage(err, "rekey needs --key-file or --key-command");
+	body = json_pack("{s:b}", "keepOld", args_has(args, "keep-old"));
+	r = body ? set_key(body, args, err) : -ENOMEM;
+	if (r == 0)
+		r = cli_call(cli, "POST", "/api/remotes/%s/rekey", args->words[1], body, &o, err);
+	if (r == 0 && cli->json)
+		r = cli_print_json(o);
+	json_decref(body);
+	json_decref(o);
+	return r;
+}
+
 static int remote_rm(struct cli *cli, const struct args *args, struct error *err)
 {
 	return cli_call(cli, "DELETE",
@@ -137,16 +169,44 @@ static const struct verb {
 	const char *name;
 	int words; /* with its own */
 	command_fn *run;
+	const char *options; /* between spaces */
 } verbs[] = {
-	{ "add", 3, remote_add },
-	{ "ls", 1, remote_ls },
-	{ "check", 2, remote_check },
-	{ "rm", 2, remote_rm },
+	{ "add", 3, remote_add,
+	  " endpoint region read-only path-style proxy ca-file credentials timeout key-file "
+	  "key-command " },
+	{ "ls", 1, remote_ls, "" },
+	{ "check", 2, remote_check, "" },
+	{ "rekey", 2, remote_set_key, " key-file key-command keep-old " },
+	{ "rm", 2, remote_rm, " force " },
 };
+
+static bool verb_takes(const struct verb *v, const char *option)
+{
+	char word[32];
+
+	snprintf(word, sizeof(word), " %s ", option);
+	return strstr(v->options, word) != NULL;
+}
+
+/* An option of another verb. */
+static int check_options(const struct verb *v, const struct args *args, struct error *err)
+{
+	for (const struct option_spec *s = options_remote; s->name; s++) {
+		size_t k = 0;
+
+		if (!args_has(args, s->name) || verb_takes(v, s->name))
+			continue;
+		while (k < ARRAY_SIZE(verbs) - 1 && !verb_takes(&verbs[k], s->name))
+			k++;
+		return cli_usage(err, "--%s goes with remote %s", s->name, verbs[k].name);
+	}
+	return 0;
+}
 
 int cmd_remote(struct cli *cli, const struct args *args, struct error *err)
 {
 	const char *word = args->words[0];
+	int r;
 
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
 		if (strcmp(verbs[i].name, word) != 0)
@@ -156,17 +216,10 @@ int cmd_remote(struct cli *cli, const struct args *args, struct error *err)
 					 verbs[i].words == 3   ? "NAME URL"
 					 : verbs[i].words == 2 ? "NAME"
 							       : "nothing");
-		for (const struct option_spec *s = options_remote; s->name; s++) {
-			bool is_rm = strcmp(s->name, "force") == 0;
-
-			if (args_has(args, s->name) &&
-			    verbs[i].run != (is_rm ? remote_rm : remote_add))
-				return cli_usage(err, "--%s goes with remote %s", s->name,
-						 is_rm ? "rm" : "add");
-		}
-		return verbs[i].run(cli, args, err);
+		r = check_options(&verbs[i], args, err);
+		return r < 0 ? r : verbs[i].run(cli, args, err);
 	}
-	return cli_usage(err, "'%s' is none of add, ls, check and rm", word);
+	return cli_usage(err, "'%s' is none of add, ls, check, rekey and rm", word);
 }
 
 /* ---- what a remote has ---- */

@@ -263,6 +263,10 @@ def remote_remove(name: str) -> Call:
     return _delete(f"/api/remotes/{quote(name)}")
 
 
+def remote_rekey(name: str, **settings: Any) -> Call:
+    return _send("POST", f"/api/remotes/{quote(name)}/rekey", settings)
+
+
 def remote_check(name: str) -> Call:
     return Call("POST", f"/api/remotes/{quote(name)}/check")
 

@@ -35,8 +35,11 @@ class Remotes:
         ca_file: Optional[str] = None,
         credentials: Optional[str] = None,
         timeout_seconds: Optional[int] = None,
+        key_file: Optional[str] = None,
+        key_command: Optional[str] = None,
     ) -> RemoteInfo:
-        """Make a bucket known: s3://BUCKET[/PREFIX], or file:///DIR of the daemon's host."""
+        """Make a bucket known: s3://BUCKET[/PREFIX], or file:///DIR of the daemon's host. With a
+        key, in a file there or printed by a command, it is an encrypted one."""
         settings = without_none(
             endpoint=endpoint,
             region=region,
@@ -46,6 +49,8 @@ class Remotes:
             caFile=ca_file,
             credentials=credentials,
             timeoutSeconds=timeout_seconds,
+            keyFile=key_file,
+            keyCommand=key_command,
         )
         call = _calls.remote_add(name, url, **settings)
         return RemoteInfo.from_json(self._client.request(call))
@@ -57,6 +62,19 @@ class Remotes:
     def remove(self, name: str) -> None:
         """Forget a remote. Nothing in the bucket changes."""
         self._client.send(_calls.remote_remove(name))
+
+    def rekey(
+        self,
+        name: str,
+        *,
+        key_file: Optional[str] = None,
+        key_command: Optional[str] = None,
+        keep_old: bool = False,
+    ) -> RemoteInfo:
+        """Let another key open an encrypted bucket; keep_old: beside those that do."""
+        settings = without_none(keyFile=key_file, keyCommand=key_command, keepOld=keep_old)
+        call = _calls.remote_rekey(name, **settings)
+        return RemoteInfo.from_json(self._client.request(call))
 
     def check(self, name: str) -> RemoteCheck:
         """Try whether the bucket does all that is needed of it."""

@@ -30,6 +30,10 @@ export interface RemoteOptions {
   credentials?: string;
   /** How long a request may take, with all its attempts: 300 if absent. */
   timeoutSeconds?: number;
+  /** The bucket is encrypted, with the key in this file of the daemon's host. */
+  keyFile?: string;
+  /** The same, with the key that this command prints. */
+  keyCommand?: string;
 }
 
 function remotePath(name: string, rest = ""): string {
@@ -62,6 +66,15 @@ export class Remotes {
   /** Forget a remote. Nothing in the bucket changes. */
   async remove(name: string): Promise<void> {
     await this.#client.send({ method: "DELETE", path: remotePath(name) });
+  }
+
+  /** Let another key open an encrypted bucket; keepOld: beside those that do. */
+  async rekey(
+    name: string,
+    options: { keyFile?: string; keyCommand?: string; keepOld?: boolean },
+  ): Promise<RemoteInfo> {
+    const call: Call = { method: "POST", path: remotePath(name, "/rekey"), json: { ...options } };
+    return toRemoteInfo(await this.#client.request<JsonObject>(call));
   }
 
   /** Try whether the bucket does all that is needed of it. */
