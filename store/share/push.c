@@ -423,11 +423,12 @@ static int push_new(const struct pushing *g, struct share_record *rec, struct pu
 }
 
 /* *rec is what is there; it becomes what is there then. 1: it was whole. */
-static int push_repair(struct pushing *g, struct share_record *rec, struct push_result *out,
+static int push_repair(const struct pushing *g, struct share_record *rec, struct push_result *out,
 		       struct error *err)
 {
 	struct share_packs CLEANUP(share_packs_fini_p) bad = { 0 };
 	struct share_record old = *rec;
+	struct pushing anew = *g;
 	int rc = repair_find_bad(g->r, rec, g->p, &bad, err);
 
 	out->damaged = share_packs_count(&bad);
@@ -435,17 +436,17 @@ static int push_repair(struct pushing *g, struct share_record *rec, struct push_
 		return rc < 0 ? rc : 1;
 	out->existed = false;
 	*rec = (struct share_record){ 0 };
-	g->old = &old;
-	g->bad = &bad;
-	rc = push_new(g, rec, out, err);
+	anew.old = &old;
+	anew.bad = &bad;
+	rc = push_new(&anew, rec, out, err);
 	if (rc == 0)
 		rc = repair_replace(g->r, &old, rec, err);
 	share_record_fini(&old);
 	return rc;
 }
 
-static int push_held(struct pushing *g, const struct push_options *opt, struct push_result *out,
-		     struct error *err)
+static int push_held(const struct pushing *g, const struct push_options *opt,
+		     struct push_result *out, struct error *err)
 {
 	struct share_record rec = { 0 };
 	int rc = find_pushed(g->s, g->r, g->snap, &rec, err);
