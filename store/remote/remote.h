@@ -16,64 +16,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <jansson.h>
-
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/bucket/object_store.h"
 #include "store/remote/reference.h"
+#include "store/remote/remote_config.h"
 #include "store/layout/share_record.h"
-
-#define REMOTE_TEXT_MAX 1024u /* of each string below, bytes */
-#define REMOTE_TIMEOUT_MAX 86400u
-
-/* How to reach a bucket. Strings are owned; NULL where nothing was said. */
-struct remote_config {
-	char name[REMOTE_NAME_MAX + 1];
-	char *url;	/* "s3://BUCKET[/PREFIX]" or "file:///DIR" */
-	char *endpoint; /* s3: "http(s)://HOST[:PORT]" of the service; NULL: AWS's */
-	char *region, *proxy, *ca_file;
-	char *credentials; /* s3_cred.h; NULL: the usual search */
-	/* Where the tenant's key is (bucket_key.h): at most one of them. NULL: not encrypted. */
-	char *key_file, *key_command;
-	bool path_style, read_only;
-	/* s3: how long a request may take, with all its attempts, seconds; 0: the default */
-	unsigned timeout_s;
-};
-void remote_config_fini(struct remote_config *c);
-/* Whether it is a directory of this host: then its path, else NULL. Lent. */
-const char *remote_config_dir(const struct remote_config *c);
-/*
- * {"name", "url", "endpoint", "region", "proxy", "caFile", "credentials", "pathStyle", "readOnly",
- * "timeoutSeconds", "keyFile", "keyCommand"}
- * -EINVAL with why, also for an unknown member.
- */
-MUST_CHECK int remote_config_parse(const json_t *j, struct remote_config *out, struct error *err);
-/*
- * The same object; NULL when out of memory. It holds no secret: credentials and keys only say where
- * to look.
- */
-json_t *remote_config_json(const struct remote_config *c);
-/* 0 or -EINVAL: 1 to REMOTE_NAME_MAX of [A-Za-z0-9._-], the first a letter or digit. */
-MUST_CHECK int remote_name_check(const char *name, struct error *err);
 
 struct remote;
 /*
- * Open, in two steps, so that requests of the second can be ended (object_store_stop). The first
- * makes none; `make` here: a directory that is not there is made. The second reads what the bucket
- * says of itself; `make`: an empty bucket is made one of Varve's, unless it is read-only. The
- * remote then owns the backend; after a failure, the caller still does. With a key an empty bucket
- * is made an encrypted one, for good. -ENOENT: it is no bucket of Varve's. -EACCES: the key is not
- * the bucket's, or one of them has a key and the other does not; nothing was written then.
+ * Open a backend (remote_connect), whose requests can be ended meanwhile (object_store_stop): reads
+ * what the bucket says of itself; `make`: an empty bucket is made one of Varve's, unless it is
+ * read-only. The remote then owns the backend; after a failure, the caller still does. With a key
+ * an empty bucket is made an encrypted one, for good. -ENOENT: it is no bucket of Varve's. -EACCES:
+ * the key is not the bucket's, or one of them has a key and the other does not; nothing was written
+ * then.
  */
-MUST_CHECK int remote_connect(const struct remote_config *c, bool make, struct object_store **out,
-			      struct error *err);
 MUST_CHECK int remote_open_on(const struct remote_config *c, struct object_store *os, bool make,
 			      struct remote **out, struct error *err);
-/* Both. */
+/* With its backend. */
 MUST_CHECK int remote_open(const struct remote_config *c, bool make, struct remote **out,
 			   struct error *err);
-/* The second, which makes it; it closes the backend when it fails. */
+/* Open, and make; closes the backend when it fails. */
 MUST_CHECK int remote_open_store(const char *name, struct object_store *os, struct remote **out,
 				 struct error *err);
 /*

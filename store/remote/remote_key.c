@@ -3,7 +3,8 @@
 #include <string.h>
 
 #include "store/bucket/object_sealed.h"
-#include "store/remote/remote_internal.h"
+#include "store/remote/remote_key.h"
+#include "store/remote/remote_state_internal.h"
 
 int remote_tenant_key(const struct remote *r, const struct remote_config *c, struct crypt_key *out,
 		      struct error *err)

@@ -12,7 +12,8 @@
 #include "store/base/log.h"
 #include "store/bucket/object_window.h"
 #include "store/remote/register.h"
-#include "store/remote/remote_internal.h"
+#include "store/remote/remote.h"
+#include "store/remote/remote_state_internal.h"
 #include "store/layout/share_key.h"
 
 #define KEEP_GENERATIONS 16u

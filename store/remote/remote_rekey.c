@@ -2,6 +2,8 @@
 #include <errno.h>
 
 #include "store/remote/remote_internal.h"
+#include "store/remote/remote_key.h"
+#include "store/remote/remote_state_internal.h"
 
 #define TIMEOUT_MS 30000u
 

@@ -1,0 +1,19 @@
+/* remote_state_internal.h - what a remote is, for the files of remote.h. */
+#ifndef VARVE_REMOTE_STATE_INTERNAL_H
+#define VARVE_REMOTE_STATE_INTERNAL_H
+
+#include "store/base/buf.h"
+#include "store/bucket/object_store.h"
+#include "store/layout/share_format.h"
+#include "store/remote/reference.h"
+
+struct pins;
+struct remote {
+	char name[REMOTE_NAME_MAX + 1];
+	struct object_store *os; /* owned; once it is unlocked, without seals */
+	struct share_format format;
+	struct pins *pins;	/* borrowed; or NULL */
+	struct buf format_text; /* `format`, as it was read */
+};
+
+#endif
