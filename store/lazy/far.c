@@ -19,6 +19,7 @@
 #include "store/base/log.h"
 #include "store/layout/share_key.h"
 #include "store/layout/vpk.h"
+#include "store/lazy/far_buckets.h"
 #include "store/remote/moved.h"
 
 #define GAP_MAX (64u << 10) /* between windows that follow each other */
@@ -32,7 +33,7 @@ enum window_state { FAR_LOADING, FAR_READY, FAR_FAILED };
 struct window {
 	TAILQ_ENTRY(window) link;
 	struct far *far;
-	struct opened *from;
+	struct far_bucket *from;
 	struct object_request rq;
 	char key[SHARE_KEY_SIZE];
 	struct pack_id pack;
@@ -42,19 +43,6 @@ struct window {
 	unsigned users;
 	unsigned run; /* how many windows before it were asked for in order */
 	bool ahead;   /* nobody has asked for it yet */
-};
-
-/*
- * A remote that requests go to, and a reference to it. One that is *old* serves none but those
- * under way: then it is released, not by the bucket's own thread, which that might close.
- */
-struct opened {
-	LIST_ENTRY(opened) link;
-	char uuid[SNAPSHOT_ID_SIZE];
-	struct remote *r;
-	struct object_store *os; /* of r */
-	unsigned users;		 /* requests, and who is about to make some */
-	bool old;
 };
 
 struct far {
@@ -70,118 +58,12 @@ struct far {
 	bool stopped;			     /* guarded by lock */
 	struct far_stats stats;		     /* guarded by lock */
 	int64_t logged_ms;		     /* guarded by lock */
-	LIST_HEAD(openeds, opened) opened;   /* guarded by lock, as what is in it */
+	struct far_buckets buckets;
 };
 
 static struct far *far_of(struct source *src)
 {
 	return CONTAINER_OF(src, struct far, source);
-}
-
-/* ---- remotes ---- */
-
-static struct opened *find_opened(struct far *f, const char *uuid)
-{
-	struct opened *o;
-
-	LIST_FOREACH(o, &f->opened, link)
-	{
-		if (o->os->gone)
-			o->old = true;
-		if (!o->old && strcmp(o->uuid, uuid) == 0)
-			return o;
-	}
-	return NULL;
-}
-
-/* Release those that are old and unused. Not from a bucket's thread. */
-static void release_old(struct far *f)
-{
-	struct openeds done = LIST_HEAD_INITIALIZER(done);
-	struct opened *o, *next;
-
-	pthread_mutex_lock(&f->lock);
-	for (o = LIST_FIRST(&f->opened); o; o = next) {
-		next = LIST_NEXT(o, link);
-		if (!o->old || o->users)
-			continue;
-		LIST_REMOVE(o, link);
-		LIST_INSERT_HEAD(&done, o, link);
-	}
-	pthread_mutex_unlock(&f->lock);
-	while ((o = LIST_FIRST(&done))) {
-		LIST_REMOVE(o, link);
-		remotes_release(f->rs, o->r);
-		free(o);
-	}
-}
-
-static void leave_opened(struct far *f, struct opened *o)
-{
-	pthread_mutex_lock(&f->lock);
-	o->users--;
-	pthread_mutex_unlock(&f->lock);
-}
-
-/* Keep what was opened, unless another thread has done the same: then that. */
-static struct opened *add_opened(struct far *f, const char *uuid, struct remote *r)
-{
-	struct opened *o = calloc(1, sizeof(*o)), *there;
-
-	if (!o)
-		return NULL;
-	snprintf(o->uuid, sizeof(o->uuid), "%s", uuid);
-	o->r = r;
-	o->os = remote_objects(r);
-	pthread_mutex_lock(&f->lock);
-	there = find_opened(f, uuid);
-	o->old = there != NULL;
-	LIST_INSERT_HEAD(&f->opened, o, link);
-	there = there ? there : o;
-	there->users++;
-	pthread_mutex_unlock(&f->lock);
-	return there;
-}
-
-/* The bucket of that uuid, with the caller as a user (leave_opened). Waits for the network where it
- * is not open yet. */
-static int use_opened(struct far *f, const char *uuid, struct opened **out)
-{
-	struct error err = ERROR_INIT;
-	struct remote *r;
-	int rc;
-
-	pthread_mutex_lock(&f->lock);
-	*out = find_opened(f, uuid);
-	if (*out)
-		(*out)->users++;
-	pthread_mutex_unlock(&f->lock);
-	if (*out)
-		return 0;
-	rc = remotes_get_uuid(f->rs, uuid, &r, &err);
-	if (rc < 0) {
-		if (rc != -ECANCELED)
-			log_warn("chunks that are in a bucket cannot be read: %s",
-				 error_text(&err));
-		return -EIO;
-	}
-	*out = add_opened(f, uuid, r);
-	if (!*out)
-		remotes_release(f->rs, r);
-	return *out ? 0 : -ENOMEM;
-}
-
-/* From remotes: what is open may not be what is configured. */
-static void forget_opened(void *arg)
-{
-	struct far *f = arg;
-	struct opened *o;
-
-	pthread_mutex_lock(&f->lock);
-	LIST_FOREACH(o, &f->opened, link)
-	o->old = true;
-	pthread_mutex_unlock(&f->lock);
-	release_old(f);
 }
 
 /* ---- windows ---- */
@@ -226,9 +108,7 @@ static void window_done(struct object_request *rq)
 	pthread_mutex_lock(&f->lock);
 	w->state = rq->result == 0 ? FAR_READY : FAR_FAILED;
 	f->stats.bytes += rq->data.len;
-	w->from->users--;
-	if (is_of_remote(rq->result))
-		w->from->old = true;			/* another that is this bucket may answer */
+	far_bucket_leave(&f->buckets, w->from, is_of_remote(rq->result));
 	if (rq->result == 0 && rq->data.len < w->len) { /* the container ends here */
 		f->bytes -= w->len - rq->data.len;
 		w->len = (uint32_t)rq->data.len;
@@ -290,13 +170,13 @@ static uint32_t not_yet_there(struct far *f, const struct share_place *at, uint3
 	return MAX((uint32_t)(end - at->offset), at->len);
 }
 
-/* A new window from `at` on; its request is the caller's to submit. NULL: no memory. */
 /*
- * `past`: not from a cache on the way, which may have damaged what it gave before; and no more than
+ * A new window from `at` on; its request is the caller's to submit. NULL: no memory. `past`: not
+ * from a cache on the way, which may have damaged what it gave before; and no more than
  * what is wanted, as damage beside it fails all of a window of an encrypted bucket.
  */
-static struct window *window_new(struct far *f, struct opened *from, const struct share_place *at,
-				 bool ahead, bool past)
+static struct window *window_new(struct far *f, struct far_bucket *from,
+				 const struct share_place *at, bool ahead, bool past)
 {
 	const struct window *before = window_before(f, at);
 	struct window *w = calloc(1, sizeof(*w));
@@ -306,7 +186,7 @@ static struct window *window_new(struct far *f, struct opened *from, const struc
 		return NULL;
 	w->far = f;
 	w->from = from;
-	from->users++;
+	far_bucket_share(&f->buckets, from);
 	w->pack = at->pack;
 	w->offset = at->offset;
 	w->len = past ? at->len : not_yet_there(f, at, MAX(len, at->len));
@@ -335,8 +215,9 @@ struct submits {
 	size_t n;
 };
 
-static struct window *begin_window(struct far *f, struct opened *from, const struct share_place *at,
-				   bool ahead, bool past, struct submits *s)
+static struct window *begin_window(struct far *f, struct far_bucket *from,
+				   const struct share_place *at, bool ahead, bool past,
+				   struct submits *s)
 {
 	struct window *w = window_new(f, from, at, ahead, past);
 
@@ -346,7 +227,7 @@ static struct window *begin_window(struct far *f, struct opened *from, const str
 }
 
 /* Somebody reads on and on: have what follows ready. */
-static void begin_ahead(struct far *f, struct opened *from, const struct window *w,
+static void begin_ahead(struct far *f, struct far_bucket *from, const struct window *w,
 			struct submits *s)
 {
 	struct share_place next = { .pack = w->pack, .offset = w->offset + w->len, .len = 1 };
@@ -409,13 +290,14 @@ static bool has_moved(struct far *f, struct job *j)
 {
 	struct moved_bucket b = { .uuid = j->place.uuid, .priority = OBJECT_DEMAND };
 	struct error err = ERROR_INIT;
-	struct opened *from;
-	int rc = j->hops++ < SHARE_MOVED_HOPS ? use_opened(f, b.uuid, &from) : -ENOENT;
+	struct far_bucket *from;
+	int rc =
+		j->hops++ < SHARE_MOVED_HOPS ? far_bucket_use(&f->buckets, b.uuid, &from) : -ENOENT;
 
 	if (rc == 0) {
 		b.os = from->os;
 		rc = moved_ask(f->moved, &b, &j->item->digest, &j->at, &err);
-		leave_opened(f, from);
+		far_bucket_leave(&f->buckets, from, false);
 	}
 	if (rc < 0)
 		log_gone(f, j, &err);
@@ -424,8 +306,8 @@ static bool has_moved(struct far *f, struct job *j)
 
 static void begin_job(struct far *f, struct job *j, struct submits *s)
 {
-	struct opened *from;
-	int rc = use_opened(f, j->place.uuid, &from);
+	struct far_bucket *from;
+	int rc = far_bucket_use(&f->buckets, j->place.uuid, &from);
 
 	if (rc < 0) {
 		j->item->result = rc;
@@ -451,8 +333,8 @@ static void begin_job(struct far *f, struct job *j, struct submits *s)
 		}
 		rc = j->w ? 0 : -ENOMEM;
 	}
-	from->users--;
 	pthread_mutex_unlock(&f->lock);
+	far_bucket_leave(&f->buckets, from, false);
 	j->item->result = rc;
 }
 
@@ -604,7 +486,7 @@ static void get_chunks(struct far *f, struct source_item *items, size_t n)
 	for (size_t i = 0; i < n; i++)
 		f->stats.failed += items[i].result < 0;
 	pthread_mutex_unlock(&f->lock);
-	release_old(f);
+	far_buckets_tidy(&f->buckets);
 }
 
 static void get_many(struct source *src, enum source_kind kind, struct source_item *items, size_t n)
@@ -646,15 +528,11 @@ static void stop(struct source *src)
 static void free_far(struct source *src)
 {
 	struct far *f = far_of(src);
-	struct opened *o;
 	struct window *w;
 
 	while ((w = TAILQ_FIRST(&f->windows)))
 		window_free(f, w);
-	while ((o = LIST_FIRST(&f->opened))) { /* remotes_close has closed them */
-		LIST_REMOVE(o, link);
-		free(o);
-	}
+	far_buckets_fini(&f->buckets);
 	pthread_cond_destroy(&f->changed);
 	pthread_mutex_destroy(&f->lock);
 	moved_free(f->moved);
@@ -679,8 +557,7 @@ struct source *far_new(struct lazy_index *ix, struct remotes *rs)
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->changed, NULL);
 	TAILQ_INIT(&f->windows);
-	LIST_INIT(&f->opened);
-	remotes_on_change(rs, forget_opened, f);
+	far_buckets_init(&f->buckets, rs);
 	return &f->source;
 }
 
