@@ -41,7 +41,7 @@ start_debian_daemon '{}' --listen 127.0.0.1:0
 unset SNAPSHOTD_API_KEY
 VARVE_LIVE_URL=$(daemon_url)
 export VARVE_LIVE=1 VARVE_LIVE_KEY=key-of-this-test VARVE_LIVE_URL
-for part in images.LiveImages images.LiveSnapshots sandboxes.LiveSandboxes sandboxes.LiveCommands \
+for part in images.LiveImages images.LiveSnapshots remotes.LiveRemotes sandboxes.LiveSandboxes sandboxes.LiveCommands \
 	sandboxes.LiveFiles sandboxes.LiveCheckpoints sandboxes.LiveTcp aio.LiveAsync; do
 	ok "${part#*.Live} of a daemon" unittest "tests.test_live_$part"
 done

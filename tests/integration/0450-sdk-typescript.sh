@@ -72,7 +72,7 @@ start_debian_daemon '{}' --listen 127.0.0.1:0
 unset SNAPSHOTD_API_KEY
 VARVE_LIVE_URL=$(daemon_url)
 export VARVE_LIVE=1 VARVE_LIVE_KEY=key-of-this-test VARVE_LIVE_URL
-for part in images snapshots sandboxes; do
+for part in images snapshots remotes sandboxes; do
 	ok "$part of a daemon" node --test "build/test/live-$part.test.js"
 	[ "$(grep -c '^ *# Subtest:' "$T/.out")" -gt 2 ] || fail "$part: there were tests"
 done

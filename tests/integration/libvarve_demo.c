@@ -260,6 +260,24 @@ static void snapshots(struct varve_image *img)
 	varve_snapshot_free(s);
 }
 
+static void remotes(const char *base, const char *tree)
+{
+	struct varve_snapshot *s;
+	char url[4200];
+
+	snprintf(url, sizeof(url), "file://%s.bucket", tree);
+	DO(varve_remote_add(client, "demo", url, &err));
+	REFUSED("same remote", varve_remote_add(client, "demo", url, &err));
+	DO(varve_snapshot_push(client, base, "demo", "pushed", &err));
+	DO(varve_snapshot_pull(client, "demo", "pushed", "demo-pulled", &s, &err));
+	printf("pulled: %s %s %s\n", s->name, s->status, s->share);
+	varve_snapshot_free(s);
+	REFUSED("not there", varve_snapshot_pull(client, "demo", "none", NULL, NULL, &err));
+	DO(varve_snapshot_delete(client, "demo-pulled", &err));
+	DO(varve_remote_remove(client, "demo", &err));
+	REFUSED("no remote", varve_snapshot_push(client, base, "demo", NULL, &err));
+}
+
 static void failures(struct varve_image *img)
 {
 	struct log_count log = { .stop_after = 1 };
@@ -301,6 +319,7 @@ int main(int argc, char **argv)
 	files(sb);
 	checkpoints(sb);
 	snapshots(img);
+	remotes(argv[1], argv[2]);
 	failures(img);
 	DO(varve_sandbox_kill(client, sb->id, &err));
 	varve_sandbox_free(sb);
