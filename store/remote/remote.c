@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "store/layout/share_key.h"
+#include "store/remote/remote_internal.h"
 #include "store/remote/remote_key.h"
 #include "store/remote/remote_state_internal.h"
 
