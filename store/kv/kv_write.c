@@ -239,6 +239,17 @@ void kv_throttle(struct kv *kv)
 	}
 }
 
+/*
+ * RocksDB's own check ends the process when a log is synced in which a write has failed, for want
+ * of space, say. So it is not asked to until it has taken another write: it begins a new log for
+ * that.
+ */
+static void note_log_write(struct kv *kv, bool failed)
+{
+	if (atomic_load_explicit(&kv->log_failed, memory_order_acquire) != failed)
+		atomic_store_explicit(&kv->log_failed, failed, memory_order_release);
+}
+
 int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 {
 	char *text = NULL;
@@ -251,6 +262,8 @@ int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 		throttle(kv, b);
 	count_content_write(&kv->logged, kv->unlogged, b, d, false);
 	rocksdb_write(kv_current(kv)->db, kv->write[d], b->wb, &text);
+	if (d >= KV_LOG)
+		note_log_write(kv, text != NULL);
 	/* A failed write counts as done, too: nobody must wait for it. */
 	count_content_write(&kv->logged, kv->unlogged, b, d, true);
 	return text ? kv_failure(kv, "write", text) : 0;
@@ -301,12 +314,23 @@ int kv_flush_content(struct kv *kv)
 	return r;
 }
 
+/* Write nothing to the log, which fails while it takes no writes. */
+static int try_log(struct kv *kv)
+{
+	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
+
+	return b ? kv_write(kv, b, KV_LOG) : -ENOMEM;
+}
+
 int kv_sync_log(struct kv *kv)
 {
 	char *text = NULL;
+	int rc;
 
 	if (kv->mode == KV_READ_ONLY)
 		return -EROFS;
+	if (atomic_load_explicit(&kv->log_failed, memory_order_acquire) && (rc = try_log(kv)) < 0)
+		return rc;
 	rocksdb_flush_wal(kv_current(kv)->db, 1, &text);
 	return text ? kv_failure(kv, "sync log", text) : 0;
 }

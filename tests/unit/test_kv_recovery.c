@@ -1,5 +1,6 @@
 /* Crashes, damage, and readers beside a writer. */
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 
 #include "tests/unit/kv_fixture.h"
@@ -312,6 +313,54 @@ static void damaged_node_fails_alone(void **state)
 	assert_in_range(bad, 1, 4);
 }
 
+/* Write until the disk has no room for the log. */
+static void fill_disk(struct fixture *fx)
+{
+	static char val[32 << 10];
+	struct kv_batch *b;
+	char key[16];
+	int rc = 0;
+
+	for (int i = 0; i < 10000 && rc == 0; i++) {
+		snprintf(key, sizeof(key), "%06d", i);
+		b = kv_batch_new();
+		kv_batch_put(fx->kv, b, KV_META, key, strlen(key), val, sizeof(val));
+		rc = kv_write(fx->kv, b, KV_LOG);
+		kv_batch_free(b);
+	}
+	assert_int_equal(rc, -ENOSPC);
+}
+
+static void a_log_that_a_full_disk_cut_off_is_synced_once_there_is_room(void **state)
+{
+	struct fixture *fx = *state;
+	int rc = -1;
+
+	kv_close(fx->kv);
+	fx->kv = NULL;
+	nftw(fx->db, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	if (mkdir(fx->db, 0700) < 0 || mount("varve-test", fx->db, "tmpfs", 0, "size=8m") < 0)
+		skip();
+	reopen(fx);
+	put(fx->kv, KV_META, "before", "x", 1, KV_LOG);
+	fill_disk(fx);
+	assert_true(kv_sync_log(fx->kv) < 0);
+	assert_true(kv_flush_content(fx->kv) <= 0);
+	assert_int_equal(mount("varve-test", fx->db, "tmpfs", MS_REMOUNT, "size=64m"), 0);
+	for (int i = 0; i < 3000 && rc != 0; i++) {
+		usleep(10000);
+		rc = kv_sync_log(fx->kv);
+	}
+	assert_int_equal(rc, 0);
+	put(fx->kv, KV_META, "after", "x", 1, KV_SYNC);
+	reopen(fx);
+	expect(fx->kv, KV_META, "before", "x");
+	expect(fx->kv, KV_META, "after", "x");
+	kv_close(fx->kv);
+	fx->kv = NULL;
+	umount(fx->db);
+}
+
 static void run_and_die(const char *what, const char *db)
 {
 	struct fixture fx = { .kv = NULL };
@@ -342,6 +391,7 @@ int main(int argc, char **argv)
 		TEST(lost_current_file_is_refused_and_nothing_removed),
 		TEST(damaged_manifest_is_a_clear_error),
 		TEST(damaged_node_fails_alone),
+		TEST(a_log_that_a_full_disk_cut_off_is_synced_once_there_is_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
