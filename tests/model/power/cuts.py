@@ -171,12 +171,21 @@ class Replay:
                 self._restart()
             self._check_log()
         except (RuntimeError, OSError) as e:
-            self.problem(f"{type(e).__name__}: {e}")
+            self.problem(f"{type(e).__name__}: {e}{self._death()}")
         finally:
             self.daemon.kill()
             self._unmount()
             unmount(recorded)
         return self.problems
+
+    def _death(self):
+        """If the daemon has ended by itself, how, and what it said last."""
+        status = self.daemon.process and self.daemon.process.poll()
+        if status is None:
+            return ""
+        with open(self.daemon.log, encoding="utf-8", errors="replace") as f:
+            last = f.read().splitlines()[-3:]
+        return f"; the daemon has ended, {status}: {' | '.join(last)}"
 
     def _unmount(self):
         """What a daemon has left mounted."""
