@@ -81,7 +81,7 @@ struct kv {
 	_Atomic uint64_t unlogged_bytes; /* of them; says when to look at the throttle */
 	struct content_count logged;	 /* content writes to the log so far */
 	_Atomic uint64_t logged_bytes;	 /* of them, since the last flush */
-	_Atomic bool log_failed; /* so did the last write to the log; see kv_sync_log */
+	_Atomic bool log_failed;	 /* so did the last write to the log; see kv_sync_log */
 	pthread_mutex_t flush_lock;
 	/* guarded by flush_lock: so many of the writes done are permanent already */
 	uint64_t flushed[KV_CONTENT_COUNT];
