@@ -262,3 +262,8 @@ int object_sealed_open(struct object_store *inner, const struct crypt_key *key,
 	*out = &s->base;
 	return 0;
 }
+
+int object_sealed_digest(const struct object_store *os, const struct digest *d, struct digest *out)
+{
+	return sealed_digest(CONTAINER_OF(os, const struct sealed_store, base)->key, d, out);
+}

@@ -16,10 +16,14 @@
 #define VARVE_OBJECT_SEALED_H
 
 #include "store/base/crypt.h"
+#include "store/base/hash.h"
 #include "store/bucket/object_store.h"
 
 /* On success, the new store owns `inner`. The key is copied. -ENOMEM. */
 MUST_CHECK int object_sealed_open(struct object_store *inner, const struct crypt_key *key,
 				  struct object_store **out, struct error *err);
+/* sealed_digest with the key of os, which object_sealed_open has made. */
+MUST_CHECK int object_sealed_digest(const struct object_store *os, const struct digest *d,
+				    struct digest *out);
 
 #endif

@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
-static const char label[] = "varve object 1"; /* with its NUL */
+static const char label[] = "varve object 1";	 /* with its NUL */
+static const char hook_label[] = "varve hook 1"; /* so has this */
 
 static int object_key(const struct crypt_key *key, const char *name, const uint8_t *salt,
 		      struct crypt_cipher **out)
@@ -191,5 +192,20 @@ int sealed_open(const struct crypt_key *key, const char *name, struct sealed_par
 		gather(bytes, at);
 	else
 		bytes->len = 0;
+	return rc;
+}
+
+int sealed_digest(const struct crypt_key *key, const struct digest *d, struct digest *out)
+{
+	static const uint8_t no_salt[DIGEST_SIZE]; /* as RFC 5869 says */
+	struct crypt_key CLEANUP(crypt_key_wipe_p) made = { { 0 } };
+	uint8_t info[sizeof(hook_label) + DIGEST_SIZE];
+	int rc;
+
+	memcpy(info, hook_label, sizeof(hook_label));
+	memcpy(info + sizeof(hook_label), d->b, DIGEST_SIZE);
+	rc = crypt_derive(key, no_salt, sizeof(no_salt), info, sizeof(info), &made);
+	if (rc == 0)
+		memcpy(out->b, made.b, DIGEST_SIZE);
 	return rc;
 }

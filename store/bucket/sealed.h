@@ -30,6 +30,7 @@
 
 #include "store/base/buf.h"
 #include "store/base/crypt.h"
+#include "store/base/hash.h"
 #include "store/base/macros.h"
 
 /* Small beside what is read at once (128 KiB and more), as a range brings whole segments. */
@@ -60,5 +61,14 @@ struct sealed_part {
  */
 MUST_CHECK int sealed_open(const struct crypt_key *key, const char *name, struct sealed_part *part,
 			   struct buf *bytes);
+
+/*
+ * What a digest is called in the name of an object, as names are not sealed: the same for each
+ * object of the bucket, and nobody without its key can tell of which digest, not even of one that
+ * they know. HKDF-SHA256(key: the bucket's, no salt, info: "varve hook 1" NUL DIGEST). -EIO,
+ * -ENOMEM.
+ */
+MUST_CHECK int sealed_digest(const struct crypt_key *key, const struct digest *d,
+			     struct digest *out);
 
 #endif

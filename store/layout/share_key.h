@@ -17,7 +17,8 @@
  *   moved/PUSH-N               where the chunks of a pack are now (share_moved.h)
  *   node/INSTANCE              what an instance uses
  *   probe/ID/...               what a check of the service writes, and then removes
- *   hook/HOOK/PUSH             HOOK: first 32 digits of a chunk's digest that share_digest_hooks
+ *   hook/HOOK/PUSH             that snapshot has a certain chunk. HOOK: first 32 digits of the
+ * chunk's digest, or of a name that the bucket's key makes of it
  *
  * GEN is 2^64 - 1 - generation, 16 digits, so that the newest sorts first. Generations begin at 1;
  * 0 means "none yet". "hint" and "GEN.done" sort after the newest GEN.
@@ -128,7 +129,7 @@ void share_key_of_id(enum share_key_kind kind, const struct share_id *id,
 MUST_CHECK int share_name_encode(const char *name, char out[SHARE_NAME_SIZE]);
 MUST_CHECK int share_name_decode(const char *text, char out[SNAPSHOT_NAME_MAX + 1]);
 
-/* True for the digests, 1 in 1,024, that have a hook: their last 10 bits are 0. */
+/* True for the digests, 1 in 1,024, that have a hook in any case: their last 10 bits are 0. */
 static inline bool share_digest_hooks(const struct digest *d)
 {
 	return d->b[DIGEST_SIZE - 1] == 0 && (d->b[DIGEST_SIZE - 2] & 3) == 0;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/bucket/object_sealed.h"
 #include "store/layout/share_key.h"
 #include "store/remote/remote_internal.h"
 #include "store/remote/remote_key.h"
@@ -140,6 +141,16 @@ bool remote_is_encrypted(const struct remote *r)
 struct object_store *remote_objects(struct remote *r)
 {
 	return r->os;
+}
+
+int remote_hook(const struct remote *r, const struct digest *d, struct digest *out)
+{
+	struct digest whole = *d;
+	int rc = r->format.sealed ? object_sealed_digest(r->os, d, &whole) : 0;
+
+	*out = (struct digest){ 0 };
+	memcpy(out->b, whole.b, SHARE_HOOK_BYTES);
+	return rc;
 }
 
 struct pins *remote_pins(const struct remote *r)

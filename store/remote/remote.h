@@ -55,6 +55,11 @@ const char *remote_name(const struct remote *r);
 const char *remote_uuid(const struct remote *r); /* of the bucket */
 bool remote_is_encrypted(const struct remote *r);
 struct object_store *remote_objects(struct remote *r);
+/*
+ * What hooks call a digest (share_key.h: HOOK), in its first SHARE_HOOK_BYTES, the rest is 0:
+ * itself; in an encrypted bucket, a name that only who has the key can make. -EIO, -ENOMEM.
+ */
+MUST_CHECK int remote_hook(const struct remote *r, const struct digest *d, struct digest *out);
 /* Have the bucket ask for the feature "moved" (share_format.h), for good. */
 MUST_CHECK int remote_need_moved(struct remote *r, struct error *err);
 /* What tells the bucket that this host lives (pins.h; borrowed); NULL: nothing does. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "store/layout/share_round.h"
+#include "store/share/collect_hooks.h"
 #include "store/share/collect_mark.h"
 #include "store/share/collect_wait.h"
 #include "store/remote/register.h"
@@ -454,6 +455,8 @@ static int run(struct collect *c, struct error *err)
 			break;
 		rc = 0;
 	}
+	if (rc == 0 && !c->opt->dry_run)
+		rc = collect_hooks_run(c->os, &c->mark, c->p, err);
 	if (rc == 0 && !c->opt->dry_run)
 		rc = free_records(c, err);
 	return rc;

@@ -47,10 +47,20 @@ static int by_id(const void *a, const void *b)
 	return share_id_cmp(a, b);
 }
 
-static bool is_seen(const struct mark *m, const struct share_id *id)
+static bool has_id(const struct buf *ids, const struct share_id *id)
 {
-	return m->seen.len &&
-	       bsearch(id, m->seen.data, m->seen.len / sizeof(*id), sizeof(*id), by_id) != NULL;
+	return ids->len &&
+	       bsearch(id, ids->data, ids->len / sizeof(*id), sizeof(*id), by_id) != NULL;
+}
+
+bool mark_has_seen(const struct mark *m, const struct share_id *id)
+{
+	return has_id(&m->seen, id);
+}
+
+bool mark_uses(const struct mark *m, const struct share_id *id)
+{
+	return has_id(&m->users, id);
 }
 
 /* ---- reading ---- */
@@ -90,7 +100,7 @@ static int read_listed(void *arg, const struct object_entry *e)
 				 e->key);
 	if (progress_cancelled(pass->p))
 		return -ECANCELED;
-	if (pass->kind == SHARE_KEY_SNAP && is_seen(pass->m, &k.id))
+	if (pass->kind == SHARE_KEY_SNAP && mark_has_seen(pass->m, &k.id))
 		return 0;
 	return read_one(pass, &k.id, e);
 }

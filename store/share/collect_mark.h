@@ -14,6 +14,7 @@
 #ifndef VARVE_SHARE_COLLECT_MARK_H
 #define VARVE_SHARE_COLLECT_MARK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "store/base/buf.h"
@@ -51,5 +52,8 @@ struct mark {
  */
 MUST_CHECK int mark_run(struct mark *m, struct progress *p, struct error *err);
 void mark_fini(struct mark *m);
+/* A record that was read; one that is in use. */
+bool mark_has_seen(const struct mark *m, const struct share_id *id);
+bool mark_uses(const struct mark *m, const struct share_id *id);
 
 #endif

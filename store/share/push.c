@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "store/lazy/pins.h"
+#include "store/share/hooks.h"
 #include "store/share/push_content.h"
 #include "store/share/push_intent.h"
 #include "store/share/repair.h"
@@ -18,6 +19,7 @@
 #include "store/tree/record.h"
 
 #define BASES_MAX 4u
+#define HOOKED_TRIES 8u /* snapshots that hooks lead to, and that may be gone */
 #define TRIES 5
 #define KNOWN_NODES_MAX ((size_t)64 << 20)
 
@@ -42,16 +44,22 @@ struct push {
 	bool is_child;
 	struct place_map present;
 	struct digest_set known; /* nodes of the first base */
+	uint64_t hooks_from;
+	struct push_survey survey;
 	struct push_content content;
 	struct push_result res;
 };
 
+static void base_fini(struct base *b)
+{
+	share_record_fini(&b->rec);
+	share_meta_fini(&b->meta);
+}
+
 static void push_fini(struct push *x)
 {
-	for (unsigned i = 0; i < x->n_bases; i++) {
-		share_record_fini(&x->bases[i].rec);
-		share_meta_fini(&x->bases[i].meta);
-	}
+	for (unsigned i = 0; i < x->n_bases; i++)
+		base_fini(&x->bases[i]);
 	push_intent_end(&x->i);
 	place_map_fini(&x->present);
 	digest_set_fini(&x->known);
@@ -112,23 +120,30 @@ static int learn_node(void *arg, const struct digest *digest, const void *bytes,
 	return rc;
 }
 
-/* A base that cannot be read is none: content is uploaded that may be there. */
-static int add_base(struct push *x, const struct share_id *id, struct error *err)
+/* A base that cannot be read is none: content is uploaded that may be there. 1: it is one. */
+static int read_base(struct push *x, const struct share_id *id, struct base *b, struct error *err)
 {
-	struct base *b = &x->bases[x->n_bases];
 	int rc = remote_read_record(x->r, id, &b->rec, err);
 
 	if (rc < 0)
 		return rc == -ENOENT || rc == -EBADMSG || rc == -ENOTSUP ? 0 : rc;
-	if (b->rec.state == SHARE_READY)
+	if (!share_id_equal(&b->rec.id, id))
+		rc = -EBADMSG;
+	else if (b->rec.state == SHARE_READY)
 		rc = share_meta_fetch(x->os, OBJECT_PUSH, &b->rec, &b->meta, err);
-	if (rc == 0 && b->rec.state == SHARE_READY) {
-		x->n_bases++;
+	if (rc == 0 && b->rec.state == SHARE_READY)
 		return 1;
-	}
 	share_record_fini(&b->rec);
 	*b = (struct base){ 0 };
 	return rc == 0 || rc == -ENOENT || rc == -EBADMSG || rc == -ENOTSUP ? 0 : rc;
+}
+
+static int add_base(struct push *x, const struct share_id *id, struct error *err)
+{
+	int rc = read_base(x, id, &x->bases[x->n_bases], err);
+
+	x->n_bases += rc == 1;
+	return rc;
 }
 
 /* The snapshot's nearest ancestor that is in the bucket. */
@@ -229,9 +244,63 @@ static int learn_bases(struct push *x, struct error *err)
 	return rc;
 }
 
+/* ---- what others have pushed ---- */
+
+/* One at a time is in memory. What of it was read before damage was met is there nevertheless. */
+static int learn_hooked(struct push *x, const struct share_id *id, struct error *err)
+{
+	struct base b = { 0 };
+	struct learn l = { x, &b, NULL };
+	int rc = read_base(x, id, &b, err);
+
+	if (rc == 1)
+		rc = share_meta_each_node(&b.meta, learn_node, &l, err);
+	else if (rc == 0)
+		rc = -ENOENT;
+	base_fini(&b);
+	return rc;
+}
+
+/* The hooks whose chunks are not known to be there. */
+static uint32_t open_hooks(const struct push *x)
+{
+	const struct hook_sample *s = &x->survey.unknown;
+	struct share_place at;
+	uint32_t open = 0;
+
+	for (unsigned i = 0; i < MIN(s->n, HOOKS_ASKED); i++)
+		open |= place_map_get(&x->present, &s->v[i], &at) ? 0 : 1u << i;
+	return open;
+}
+
+/*
+ * Snapshots of other hosts that share much with what is to be uploaded: first the one that has most
+ * of it, by the hooks, then the one that has most of the rest.
+ */
+static int learn_by_hooks(struct push *x, struct error *err)
+{
+	struct hook_votes votes = { 0 };
+	struct share_id id;
+	unsigned used = 0;
+	int rc = 0;
+
+	if (x->survey.unknown.bytes >= x->hooks_from)
+		rc = hooks_ask(x->r, &x->survey.unknown, &votes);
+	for (unsigned i = 0; i < HOOKED_TRIES && used < BASES_MAX && rc == 0; i++) {
+		if (!hook_votes_next(&votes, open_hooks(x), &id))
+			break;
+		rc = learn_hooked(x, &id, err);
+		used += rc == 0;
+		if (rc == -ENOENT || rc == -EBADMSG)
+			rc = 0;
+	}
+	hook_votes_fini(&votes);
+	return rc;
+}
+
 /* ---- upload ---- */
 
-static int upload(struct push *x, struct error *err)
+static void plan(struct push *x)
 {
 	x->content = (struct push_content){
 		.s = x->s,
@@ -242,7 +311,14 @@ static int upload(struct push *x, struct error *err)
 		.with_below = is_delta(x) && !x->known.full ? &x->known : NULL,
 		.p = x->p,
 	};
-	return push_content_run(&x->content, err);
+}
+
+/* The hooks of what has been uploaded, and of what it uses of others, with its new nodes. */
+static int write_hooks(struct push *x)
+{
+	const struct hook_sample *all = &x->survey.all;
+
+	return all->bytes >= x->hooks_from ? hooks_write(x->r, all, &x->i.intent.id) : 0;
 }
 
 static int make_record(struct push *x, struct share_record *rec)
@@ -289,8 +365,15 @@ static int push_once(struct push *x, struct share_record *rec, struct error *err
 	rc = push_intent_declare(&x->i, err);
 	if (rc == 0)
 		rc = learn_bases(x, err);
+	plan(x);
 	if (rc == 0)
-		rc = upload(x, err);
+		rc = push_content_survey(&x->content, &x->survey, err);
+	if (rc == 0)
+		rc = learn_by_hooks(x, err);
+	if (rc == 0)
+		rc = push_content_run(&x->content, err);
+	if (rc == 0)
+		rc = write_hooks(x);
 	if (rc == 0)
 		rc = make_record(x, rec);
 	if (rc == 0)
@@ -371,6 +454,7 @@ struct pushing {
 	struct progress *p;
 	const struct share_record *old; /* as in struct push */
 	const struct share_packs *bad;
+	uint64_t hooks_from;
 };
 
 static int push_tries(const struct pushing *g, const struct share_id *node,
@@ -386,7 +470,8 @@ static int push_tries(const struct pushing *g, const struct share_id *node,
 				  .snap = g->snap,
 				  .p = g->p,
 				  .old = g->old,
-				  .bad = g->bad };
+				  .bad = g->bad,
+				  .hooks_from = g->hooks_from };
 
 		if (err)
 			*err = (struct error)ERROR_INIT; /* of the attempt before */
@@ -470,7 +555,11 @@ int push_snapshot(struct store *s, struct remote *r, const char *snapshot,
 {
 	struct store_hold hold;
 	struct snapshot snap;
-	struct pushing g = { .s = s, .r = r, .snap = &snap, .p = p };
+	struct pushing g = { .s = s,
+			     .r = r,
+			     .snap = &snap,
+			     .p = p,
+			     .hooks_from = opt->hooks_from ? opt->hooks_from : HOOKS_FROM };
 	int rc = remote_writable(r, err);
 
 	if (rc == 0 && opt->name)

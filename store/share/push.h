@@ -16,6 +16,7 @@
 #include "store/base/macros.h"
 #include "store/base/progress.h"
 #include "store/remote/remote.h"
+#include "store/share/hooks.h"
 #include "store/store.h"
 
 struct push_options {
@@ -26,6 +27,9 @@ struct push_options {
 	 * damaged, push it anew without relying on these, in the place of the one that is there.
 	 */
 	bool repair;
+	/* Bytes of files that others may have pushed, too, before it looks for them; 0: HOOKS_FROM.
+	 */
+	uint64_t hooks_from;
 };
 
 struct push_result {

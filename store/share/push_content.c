@@ -22,6 +22,7 @@ struct run {
 	struct digest_set seen; /* nodes */
 	struct buf nodes;	/* struct digest: the new ones, root first, by level, by key */
 	struct buf frame;
+	struct push_survey *survey; /* of push_content_survey */
 };
 
 /* ---- containers ---- */
@@ -201,8 +202,16 @@ static int node_at(struct run *r, size_t i, struct node **out)
 	return node_store_peek(r->c->s->nodes, &d, out);
 }
 
+/* What a walk does with a leaf. */
+typedef int (*leaf_fn)(struct run *r, const struct node *n, struct error *err);
+
+static int leaf_content(struct run *r, const struct node *n, struct error *err)
+{
+	return each_chunk(r, n, chunk_content, err);
+}
+
 /* Level by level, so that leaves come last, by key; and their chunks with them. */
-static int walk(struct run *r, struct error *err)
+static int walk(struct run *r, leaf_fn leaf, struct error *err)
 {
 	int rc = note_node(r, &r->c->root);
 
@@ -212,7 +221,7 @@ static int walk(struct run *r, struct error *err)
 		rc = node_at(r, i, &n);
 		if (rc < 0 || !n)
 			break;
-		rc = n->view.level ? note_children(r, n) : each_chunk(r, n, chunk_content, err);
+		rc = n->view.level ? note_children(r, n) : leaf(r, n, err);
 		if (rc == 0 && progress_cancelled(r->c->p))
 			rc = -ECANCELED;
 	}
@@ -283,6 +292,45 @@ static int write_meta(struct run *r, struct error *err)
 	return rc < 0 || !r->pack ? rc : pack_send(r, err);
 }
 
+/* ---- the whole ---- */
+
+static int survey_leaf(struct run *r, const struct node *n, struct error *err)
+{
+	struct push_survey *s = r->survey;
+	int rc = 0;
+
+	(void)err;
+	for (uint32_t i = 0; i < n->view.count && rc >= 0; i++) {
+		const uint8_t *key, *val;
+		size_t klen, vlen;
+		struct share_place at;
+		struct extent_rec e;
+		struct digest d;
+
+		node_entry(&n->view, i, &key, &klen, &val, &vlen);
+		rc = leaf_entry_chunk(key, klen, val, vlen, &d);
+		if (rc <= 0)
+			continue;
+		rc = extent_decode(val, vlen, &e);
+		hook_sample_add(&s->all, &d, e.len);
+		if (!place_map_get(r->c->present, &d, &at))
+			hook_sample_add(&s->unknown, &d, e.len);
+	}
+	return MIN(rc, 0);
+}
+
+int push_content_survey(struct push_content *c, struct push_survey *out, struct error *err)
+{
+	struct run r = { .c = c, .survey = out };
+	int rc;
+
+	digest_set_init(&r.seen, NODES_SEEN_MAX);
+	rc = walk(&r, survey_leaf, err);
+	digest_set_fini(&r.seen);
+	buf_fini(&r.nodes);
+	return rc;
+}
+
 int push_content_run(struct push_content *c, struct error *err)
 {
 	struct run r = { .c = c, .w = object_window_new(c->os, UPLOADS) };
@@ -290,7 +338,7 @@ int push_content_run(struct push_content *c, struct error *err)
 
 	digest_set_init(&r.seen, NODES_SEEN_MAX);
 	if (rc == 0)
-		rc = walk(&r, err);
+		rc = walk(&r, leaf_content, err);
 	if (rc == 0)
 		rc = write_meta(&r, err);
 	if (rc == 0)

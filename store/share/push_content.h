@@ -16,6 +16,7 @@
 #include "store/bucket/object_store.h"
 #include "store/remote/place_map.h"
 #include "store/layout/share_record.h"
+#include "store/share/hooks.h"
 #include "store/store.h"
 
 struct push_content {
@@ -35,6 +36,13 @@ struct push_content {
 	uint64_t chunks, nodes, n_packs, bytes;
 };
 
+/* The chunks of nodes that are not there; and of these, those that are not in c->present. */
+struct push_survey {
+	struct hook_sample all, unknown;
+};
+/* What push_content_run would go through. -ENODATA, -EBADMSG, -ECANCELED, -ENOMEM, as that. */
+MUST_CHECK int push_content_survey(struct push_content *c, struct push_survey *out,
+				   struct error *err);
 /*
  * -EFBIG: more than SHARE_META_MAX containers of nodes; -ENODATA, -EBADMSG: the store lacks a part
  * of the tree; -ECANCELED; -ENOMEM; failures of the bucket.

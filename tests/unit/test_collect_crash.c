@@ -81,7 +81,7 @@ static int keep_one(void *arg, const char *name, const struct share_record *rec)
 static void push_and_delete(const struct hosts *h, struct host *me, unsigned slot, unsigned n)
 {
 	char dir[32], snap[48], name[SNAPSHOT_NAME_MAX + 1] = "";
-	const struct push_options opt = { .name = snap };
+	const struct push_options opt = { .name = snap, .hooks_from = 1 };
 	const struct pull_options unnamed = { 0 };
 	struct error err = ERROR_INIT;
 	struct push_result res;

@@ -30,11 +30,11 @@ static const char *const rule_names[RULES] = {
 
 /* The first schedules that lose something: they save the search. */
 static const unsigned caught_at[RULES] = {
-	[WAIT_FOR_OLDER_PUSHES] = 2,   [MARK_AGAIN] = 3,	  [MARK_AFTER_THE_WAIT] = 2,
-	[READ_BASES_NOW] = 3,	       [NAME_PACKS_ONCE] = 3,	  [ABORT_BY_THE_RECORD] = 156,
-	[FENCE_BY_DATE] = 2297,	       [HEED_THE_CONDEMNED] = 11, [LOOK_FOR_DONE] = 62,
-	[READ_THE_EPOCH_AGAIN] = 2252, [LIST_WITHOUT_DELAY] = 6,  [HEED_THE_REPACKED] = 277,
-	[SAY_WHERE_FIRST] = 44,	       [LOOK_THROUGH_MOVES] = 96,
+	[WAIT_FOR_OLDER_PUSHES] = 1,   [MARK_AGAIN] = 1,	   [MARK_AFTER_THE_WAIT] = 6,
+	[READ_BASES_NOW] = 4,	       [NAME_PACKS_ONCE] = 3,	   [ABORT_BY_THE_RECORD] = 97,
+	[FENCE_BY_DATE] = 190,	       [HEED_THE_CONDEMNED] = 11,  [LOOK_FOR_DONE] = 207,
+	[READ_THE_EPOCH_AGAIN] = 2252, [LIST_WITHOUT_DELAY] = 6,   [HEED_THE_REPACKED] = 720,
+	[SAY_WHERE_FIRST] = 14,	       [LOOK_THROUGH_MOVES] = 207,
 };
 
 /* ---- runs ---- */

@@ -91,6 +91,11 @@ static void requests_are_what_services_expect(void **state)
 	check_seen("the-secret", false);
 	assert_in_range(r.date, time(NULL) - 10, time(NULL) + 10);
 
+	r = (struct object_request){ .op = OBJECT_PUT, .key = "empty", .body = "" };
+	assert_int_equal(run(os, &r, NULL, 0), 0);
+	check_seen("Content-Length: 0\r\n", true);
+	check_seen("Transfer-Encoding:", false);
+
 	r = (struct object_request){ .op = OBJECT_GET, .key = "k", .offset = 5, .len = 3 };
 	(void)run(os, &r, NULL, 0);
 	check_seen("Range: bytes=5-7\r\n", true);

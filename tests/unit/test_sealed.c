@@ -94,6 +94,21 @@ static void opens_what_another_program_has_sealed(void **state)
 	}
 }
 
+/* A digest, as another program names it with that key. */
+static void names_a_digest_as_another_program_does(void **state)
+{
+	const struct digest d = { .b = { 0xab, [31] = 1 } };
+	const struct crypt_key key = test_key();
+	char hex[DIGEST_HEX_SIZE];
+	struct digest named;
+
+	(void)state;
+	assert_int_equal(sealed_digest(&key, &d, &named), 0);
+	digest_to_hex(&named, hex);
+	assert_string_equal(hex,
+			    "61f7940d00408b0747af0c6b5745485ea361d1ddbb65a54474c837aada8c42d5");
+}
+
 static const size_t sizes[] = { 0, 1, 31, 32, 4095, 4096, 4097, 8191, 8192, 8193, 20000 };
 
 static void sizes_are_told_from_each_other(void **state)
@@ -506,6 +521,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(opens_what_another_program_has_sealed),
+		cmocka_unit_test(names_a_digest_as_another_program_does),
 		cmocka_unit_test(sizes_are_told_from_each_other),
 		cmocka_unit_test(what_was_touched_does_not_open),
 		cmocka_unit_test_setup_teardown(ranges_are_those_of_a_plain_bucket, pair_setup,
