@@ -184,6 +184,7 @@ int api_remote_add(struct api_call *c, struct error *err)
 		{ "keyCommand", FIELD_STRING, &text, false },
 		{ "pathStyle", FIELD_BOOL, &flag, false },
 		{ "readOnly", FIELD_BOOL, &flag, false },
+		{ "permanent", FIELD_BOOL, &flag, false },
 		{ "timeoutSeconds", FIELD_U64, &number, false },
 	};
 	struct remote_config config = { 0 };
@@ -280,11 +281,11 @@ static json_t *checks_json(const struct object_probe *p)
 
 static json_t *probe_json(struct remote *r, const struct object_probe *p)
 {
-	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:f, s:f, s:o}", "remote", remote_name(r),
+	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:b, s:f, s:f, s:o}", "remote", remote_name(r),
 			 "bucket", remote_uuid(r), "readOnly", remote_objects(r)->read_only,
-			 "encrypted", remote_is_encrypted(r), "usable", p->usable, "readMs",
-			 (double)p->get_us / 1000, "writeMs", (double)p->put_us / 1000, "checks",
-			 checks_json(p));
+			 "encrypted", remote_is_encrypted(r), "permanent", remote_is_permanent(r),
+			 "usable", p->usable, "readMs", (double)p->get_us / 1000, "writeMs",
+			 (double)p->put_us / 1000, "checks", checks_json(p));
 }
 
 /* What is found is the result; a failure is a bucket that cannot be asked. Opens it anew. */

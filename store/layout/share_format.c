@@ -9,6 +9,7 @@
 #define FEATURES_MAX 256u
 #define MOVED "moved"
 #define SEALED "sealed"
+#define PERMANENT "permanent" /* after a '?' */
 #define CIPHER "aes-256-gcm-4k"
 
 static const char what[] = "the bucket's format";
@@ -100,6 +101,7 @@ int share_format_encode(const struct share_format *f, struct buf *out, struct er
 		return error_set(err, -EINVAL, "%s: uuid is wrong", what);
 	}
 	if ((f->moved && json_array_append_new(features, json_string(MOVED)) != 0) ||
+	    (f->permanent && json_array_append_new(features, json_string("?" PERMANENT)) != 0) ||
 	    (f->sealed && json_array_append_new(features, json_string(SEALED)) != 0)) {
 		json_decref(features);
 		return error_set_errno(err, -ENOMEM, "%s", what);
@@ -178,6 +180,10 @@ static int read_features(const json_t *list, struct share_format *f, struct erro
 			return error_set(
 				err, -ENOTSUP,
 				"the bucket needs \"%s\", which this program does not know", name);
+		if (strcmp(name, PERMANENT) == 0) {
+			f->permanent = true;
+			continue;
+		}
 		if (!f->read_only_for[0])
 			memcpy(f->read_only_for, name, strlen(name) + 1);
 	}

@@ -7,6 +7,8 @@
  * (-ENOTSUP); if its name begins with '?' it may read, but not write. Those that there are:
  *
  *   moved       chunks may be elsewhere than their records say (share_moved.h)
+ *   ?permanent  nothing is deleted, and no name moves to another snapshot (remote.h); set when the
+ *               bucket is made, or never
  *   sealed      all objects but this one are encrypted (sealed.h), and it has the member "sealed":
  *               the bucket's key, wrapped for each tenant's key that opens it (bucket_key.h)
  */
@@ -30,6 +32,7 @@
 struct share_format {
 	char uuid[SNAPSHOT_ID_SIZE];
 	bool moved;
+	bool permanent;
 	/* An unknown feature that forbids writing (without its '?'), or "". */
 	char read_only_for[SHARE_FEATURE_MAX + 1];
 	bool sealed;

@@ -39,6 +39,7 @@ static int make_format(struct remote *r, const struct remote_config *c, struct e
 	int rc = 0;
 
 	id_random(f.uuid);
+	f.permanent = c->permanent;
 	if (remote_has_key(c))
 		rc = remote_make_key(r, c, &f, err);
 	if (rc == 0)
@@ -70,6 +71,8 @@ static int open_on(const struct remote_config *c, struct object_store *os, bool 
 		error_set(err, rc,
 			  "no snapshots are kept there: is it the right place, and mounted?");
 	}
+	if (rc == 0 && c->permanent && !r->format.permanent)
+		rc = error_set(err, -EACCES, "the bucket is not permanent: only a new one can be");
 	if (rc == 0)
 		rc = remote_unlock(r, c, err);
 	if (rc < 0) {
@@ -136,6 +139,21 @@ const char *remote_uuid(const struct remote *r)
 bool remote_is_encrypted(const struct remote *r)
 {
 	return r->format.sealed;
+}
+
+bool remote_is_permanent(const struct remote *r)
+{
+	return r->format.permanent;
+}
+
+int remote_deletable(const struct remote *r, struct error *err)
+{
+	if (!r->format.permanent)
+		return 0;
+	return error_set(err, -EPERM,
+			 "the bucket of remote %s is permanent: nothing is deleted from it, and "
+			 "names stay with their snapshots",
+			 r->name);
 }
 
 struct object_store *remote_objects(struct remote *r)

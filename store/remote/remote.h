@@ -29,8 +29,8 @@ struct remote;
  * what the bucket says of itself; `make`: an empty bucket is made one of Varve's, unless it is
  * read-only. The remote then owns the backend; after a failure, the caller still does. With a key
  * an empty bucket is made an encrypted one, for good. -ENOENT: it is no bucket of Varve's. -EACCES:
- * the key is not the bucket's, or one of them has a key and the other does not; nothing was written
- * then.
+ * the key is not the bucket's, or one of them has a key and the other does not, or it is to be
+ * permanent and is not; nothing was written then.
  */
 MUST_CHECK int remote_open_on(const struct remote_config *c, struct object_store *os, bool make,
 			      struct remote **out, struct error *err);
@@ -54,6 +54,13 @@ DEFINE_CLEANUP(struct remote *, remote_close)
 const char *remote_name(const struct remote *r);
 const char *remote_uuid(const struct remote *r); /* of the bucket */
 bool remote_is_encrypted(const struct remote *r);
+/*
+ * A permanent bucket, which was made as one: its snapshots stay, and a name stands for the same one
+ * for good, so that others can rely on it. Snapshots, names and images can be added.
+ */
+bool remote_is_permanent(const struct remote *r);
+/* 0, or -EPERM and why: before something is deleted, or stands for something else. */
+MUST_CHECK int remote_deletable(const struct remote *r, struct error *err);
 struct object_store *remote_objects(struct remote *r);
 /*
  * What hooks call a digest (share_key.h: HOOK), in its first SHARE_HOOK_BYTES, the rest is 0:
@@ -78,7 +85,8 @@ MUST_CHECK int remote_read_record(struct remote *r, const struct share_id *id,
 
 /*
  * Let a name stand for a record, whatever it stood for; NULL: for nothing. Takes turns with other
- * hosts: the last one counts. `only_new`: -EEXIST if it stands for another snapshot.
+ * hosts: the last one counts. `only_new`: -EEXIST if it stands for another snapshot. Else -EPERM,
+ * if it does in a permanent bucket.
  */
 MUST_CHECK int remote_set_name(struct remote *r, const char *name, const struct share_record *rec,
 			       bool only_new, struct error *err);
@@ -97,18 +105,19 @@ MUST_CHECK int remote_find_image(struct remote *r, const char (*keys)[DIGEST_HEX
 				 struct error *err);
 /*
  * Make rec the image of a key, unless that has one that is ready: then 1 and *out, which
- * is that one (share_record_fini). `replace`: whatever it has.
+ * is that one (share_record_fini). `replace`: whatever it has; -EPERM in a permanent bucket, if
+ * that is another one.
  */
 MUST_CHECK int remote_set_image(struct remote *r, const char *key, const struct share_record *rec,
 				bool replace, struct share_record *out, struct error *err);
-/* Delete a snapshot that no name stands for; done if there is none. */
+/* Delete a snapshot that no name stands for; done if there is none. -EPERM. */
 MUST_CHECK int remote_delete_unnamed(struct remote *r, const struct share_id *id,
 				     struct error *err);
 
 /*
  * Remove by reference. A name is taken from its snapshot; when no other name stands for that, or
  * when an id was given, the snapshot is deleted: its record says so, and its packs are garbage.
- * *out_deleted: whether it is. -ENOENT.
+ * *out_deleted: whether it is. -ENOENT, -EPERM.
  */
 MUST_CHECK int remote_remove(struct remote *r, const char *reference, bool *out_deleted,
 			     struct error *err);

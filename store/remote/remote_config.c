@@ -113,6 +113,8 @@ static int parse_member(struct remote_config *c, const char *member, const json_
 		c->path_style = json_is_true(v);
 	else if (json_is_boolean(v) && strcmp(member, "readOnly") == 0)
 		c->read_only = json_is_true(v);
+	else if (json_is_boolean(v) && strcmp(member, "permanent") == 0)
+		c->permanent = json_is_true(v);
 	else
 		return error_set(err, -EINVAL, "\"%.80s\": no such member, or not of its type",
 				 member);
@@ -207,6 +209,8 @@ json_t *remote_config_json(const struct remote_config *c)
 			      "readOnly", c->read_only);
 	int failed = j == NULL;
 
+	if (!failed && c->permanent)
+		failed = json_object_set_new(j, "permanent", json_true());
 	if (!failed && c->timeout_s)
 		failed = json_object_set_new(j, "timeoutSeconds", json_integer(c->timeout_s));
 	for (size_t i = 0; i < ARRAY_SIZE(texts) && !failed; i++) {

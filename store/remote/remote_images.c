@@ -133,11 +133,11 @@ static int try_set(struct remote *r, const char *path, const struct share_record
 		bool is_it = share_id_equal(&out->id, &rec->id);
 
 		share_record_fini(out);
-		if (is_it) {
+		rc = is_it ? 0 : remote_deletable(r, err);
+		if (is_it || rc < 0) {
 			register_value_fini(&seen);
-			return 0;
+			return rc;
 		}
-		rc = 0;
 	}
 	next.generation = seen.generation + 1;
 	if (rc == 0)

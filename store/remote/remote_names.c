@@ -174,20 +174,18 @@ static int append_name(struct remote *r, const char *path, const struct name_sta
 	return 0;
 }
 
-/* What the name stands for lets nothing be done: 1 nothing is to do, 0 go on, or -EEXIST. */
+/* By what the name stands for: 1 nothing is to be done, 0 go on, -EEXIST or -EPERM. */
 static int judge(const struct remote *r, const char *name, const struct share_register *now,
 		 const struct share_record *rec, bool only_new, struct error *err)
 {
-	if (!rec)
-		return !now->has_record;
 	if (!now->has_record)
-		return 0;
-	if (share_id_equal(&now->record.id, &rec->id))
+		return !rec;
+	if (rec && share_id_equal(&now->record.id, &rec->id))
 		return 1;
-	return only_new ? error_set(err, -EEXIST,
-				    "remote %s has another snapshot with the name \"%s\"", r->name,
-				    name)
-			: 0;
+	return rec && only_new ? error_set(err, -EEXIST,
+					   "remote %s has another snapshot with the name \"%s\"",
+					   r->name, name)
+			       : remote_deletable(r, err);
 }
 
 int remote_set_name(struct remote *r, const char *name, const struct share_record *rec,
@@ -425,7 +423,9 @@ static int bury(struct remote *r, const struct share_id *id, struct error *err)
 
 int remote_delete_unnamed(struct remote *r, const struct share_id *id, struct error *err)
 {
-	return bury(r, id, err);
+	int rc = remote_deletable(r, err);
+
+	return rc < 0 ? rc : bury(r, id, err);
 }
 
 static int remove_names(struct remote *r, const struct names_of *n, struct error *err)
@@ -445,6 +445,8 @@ int remote_remove(struct remote *r, const char *reference, bool *out_deleted, st
 	bool by_id = share_id_parse(reference, &n.id) == 0;
 	int rc = remote_writable(r, err);
 
+	if (rc == 0)
+		rc = remote_deletable(r, err);
 	if (rc == 0)
 		rc = remote_resolve(r, reference, &rec, err);
 	if (rc < 0)

@@ -54,17 +54,18 @@ static void tell_change(struct remotes *rs)
 int remotes_add(struct remotes *rs, const struct remote_config *c, struct error *err)
 {
 	char bucket[SNAPSHOT_ID_SIZE];
+	struct remote_config noted = *c; /* borrows its texts */
 	int rc = meta_has(rs->kv, META_REMOTE, c->name);
 
 	if (rc == 1)
 		return error_set(err, -EEXIST, "there is a remote \"%s\" already", c->name);
 	if (rc == 0)
-		rc = remotes_try(rs, c, bucket, err);
+		rc = remotes_try(rs, &noted, bucket, err);
 	if (rc < 0)
 		return rc;
 	/* It works; whoever needs it opens it. */
 	pthread_mutex_lock(&rs->records);
-	rc = remotes_write_record(rs, c, bucket, err);
+	rc = remotes_write_record(rs, &noted, bucket, err);
 	pthread_mutex_unlock(&rs->records);
 	tell_change(rs);
 	return rc;

@@ -68,8 +68,11 @@ MUST_CHECK int remotes_note_bucket(struct remotes *rs, const struct remote_confi
 
 /* ---- remotes_opened.c, which uses the former ---- */
 
-/* Open it once, for the caller alone: *out_bucket is its uuid. It is made if it is none. */
-MUST_CHECK int remotes_try(struct remotes *rs, const struct remote_config *c,
+/*
+ * Open it once, for the caller alone: *out_bucket is its uuid, and c->permanent is what it is. It
+ * is made if it is none.
+ */
+MUST_CHECK int remotes_try(struct remotes *rs, struct remote_config *c,
 			   char out_bucket[SNAPSHOT_ID_SIZE], struct error *err);
 /* Free those in the list, which nobody uses. */
 void remotes_close_all(struct remotes *rs);

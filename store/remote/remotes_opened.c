@@ -202,8 +202,8 @@ static void open_it(struct remotes *rs, struct open_remote *o, const struct remo
 	set_outcome(rs, o, r, rc, &err);
 }
 
-int remotes_try(struct remotes *rs, const struct remote_config *c,
-		char out_bucket[SNAPSHOT_ID_SIZE], struct error *err)
+int remotes_try(struct remotes *rs, struct remote_config *c, char out_bucket[SNAPSHOT_ID_SIZE],
+		struct error *err)
 {
 	struct error own = ERROR_INIT;
 	struct remote *r = NULL;
@@ -219,6 +219,8 @@ int remotes_try(struct remotes *rs, const struct remote_config *c,
 	rc = connect_and_read(rs, o, c, true, &r, err);
 	if (rc == 0)
 		snprintf(out_bucket, SNAPSHOT_ID_SIZE, "%s", remote_uuid(r));
+	if (rc == 0)
+		c->permanent = remote_is_permanent(r);
 	set_outcome(rs, o, r, rc, err);
 	release(rs, o);
 	return rc;

@@ -480,6 +480,8 @@ int collect_run(struct remote *r, const struct collect_options *opt, struct prog
 	};
 	*out = (struct collect_result){ 0 };
 	rc = opt->dry_run ? 0 : remote_writable(r, err);
+	if (rc == 0 && !opt->dry_run)
+		rc = remote_deletable(r, err);
 	if (rc == 0)
 		rc = run(&c, err);
 	mark_fini(&c.mark);

@@ -78,9 +78,10 @@ struct collect_result {
 };
 
 /*
- * Waits for the network, and for pushes. -EROFS; -EBADMSG or -ENOTSUP: something is damaged or of a
- * newer version, and nothing was deleted; -ECANCELED; the remote's failures. All leave a bucket
- * that can be collected again. *out is filled as far as it came.
+ * Waits for the network, and for pushes. -EROFS; -EPERM: the bucket is permanent; -EBADMSG or
+ * -ENOTSUP: something is damaged or of a newer version, and nothing was deleted; -ECANCELED; the
+ * remote's failures. All leave a bucket that can be collected again. *out is filled as far as it
+ * came.
  */
 MUST_CHECK int collect_run(struct remote *r, const struct collect_options *opt, struct progress *p,
 			   struct collect_result *out, struct error *err);

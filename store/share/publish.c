@@ -72,7 +72,7 @@ int publish_snapshot(struct store *s, struct remote *r, const char *local, struc
 	if (rc == -EEXIST) {
 		struct push_result first = *out;
 
-		rc = is_known(s, r, snap.name, err);
+		rc = remote_is_permanent(r) ? 0 : is_known(s, r, snap.name, err);
 		if (rc < 0)
 			return rc;
 		*out_taken = rc == 0;
@@ -100,6 +100,8 @@ int publish_image(struct store *s, struct remote *r, const char *key, const char
 	if (rc < 0)
 		return rc;
 	rc = remote_set_image(r, key, &rec, replace, out_won, err);
+	if (rc == -EPERM)
+		rc = 0; /* a permanent bucket keeps its first one */
 	share_record_fini(&rec);
 	if (rc < 0)
 		return rc;

@@ -25,7 +25,8 @@ MUST_CHECK int publish_wants_image(struct store *s, const char *uuid, const char
 
 /*
  * Push a snapshot, and let its name stand for it, unless that stands for one of which this
- * store knows nothing: then *out_taken, and it is pushed without a name. As push_snapshot.
+ * store knows nothing, or for any other in a permanent bucket: then *out_taken, and it is pushed
+ * without a name. As push_snapshot.
  */
 MUST_CHECK int publish_snapshot(struct store *s, struct remote *r, const char *local,
 				struct progress *p, struct push_result *out, bool *out_taken,
@@ -34,7 +35,7 @@ MUST_CHECK int publish_snapshot(struct store *s, struct remote *r, const char *l
 /*
  * Push a snapshot and make it the image of a key, 64 hex digits. 1: the key has another image
  * that is ready, *out_won (share_record_fini); what was pushed for it is deleted again. `replace`:
- * never.
+ * never. In a permanent bucket the first image stays the key's, and all that was pushed stays.
  */
 MUST_CHECK int publish_image(struct store *s, struct remote *r, const char *key, const char *local,
 			     bool replace, struct progress *p, struct push_result *out,

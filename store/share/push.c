@@ -519,6 +519,9 @@ static int push_repair(const struct pushing *g, struct share_record *rec, struct
 	out->damaged = share_packs_count(&bad);
 	if (rc < 0 || !out->damaged)
 		return rc < 0 ? rc : 1;
+	rc = remote_deletable(g->r, err);
+	if (rc < 0)
+		return rc;
 	out->existed = false;
 	*rec = (struct share_record){ 0 };
 	anew.old = &old;

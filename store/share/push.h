@@ -43,7 +43,8 @@ struct push_result {
 /*
  * Waits for the network and takes as long as that does; memory stays below about 256 MiB. The
  * snapshot is a name or id of `s`, and stays readable meanwhile. -ENOENT; -EINVAL if it has no tree
- * yet; -EROFS; -ECANCELED; the remote's failures.
+ * yet; -EROFS; -EPERM: a permanent bucket, in which the name stands for another one, or what is to
+ * be repaired would be replaced; -ECANCELED; the remote's failures.
  */
 MUST_CHECK int push_snapshot(struct store *s, struct remote *r, const char *snapshot,
 			     const struct push_options *opt, struct progress *p,

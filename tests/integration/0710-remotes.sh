@@ -245,6 +245,21 @@ like 'its Retry-After says when' "$(curl -sSi --unix-socket "$SOCK" -H 'Content-
 	-d '{"remote":"main"}' http://x/api/snapshots/mine/push)" 'Retry-After'
 ok 'what is here stays' varve verify
 
+# --- a permanent bucket ---
+ok 'a permanent bucket is made' varve remote add keep "file://$T/keep" --permanent
+is '... and says so' "$(varve --json remote ls | jq -c '[.[] | select(.name == "keep").permanent]')" '[true]'
+is '... as does its check' "$(api POST '/api/remotes/keep/check?rounds=1' | jq .permanent)" true
+ok 'a snapshot is pushed' varve push mine keep:kept
+answers 'its name does not move' 403 'is permanent' POST /api/snapshots/app/push '{"remote":"keep","name":"kept"}'
+answers 'it is not deleted' 403 'is permanent' DELETE /api/remotes/keep/snapshots/kept
+answers 'nor is garbage collected' 403 'is permanent' POST /api/remotes/keep/gc '{}'
+answers '... but said to be there' 200 '"garbagePacks":0' POST /api/remotes/keep/gc '{"dryRun":true}'
+varve remote rm keep
+ok 'who does not say so' varve remote add keep "file://$T/keep"
+is '... learns it' "$(varve --json remote ls | jq -c '[.[] | select(.name == "keep").permanent]')" '[true]'
+ok 'and reads there' varve pull keep:kept --name kept
+varve remote rm keep
+
 # --- who may name places ---
 end_b TERM
 SNAPSHOTD_API_KEY=0123456789abcdef start_b --config "$T/b.json" --listen 127.0.0.1:0

@@ -23,11 +23,13 @@ struct hosts {
 
 /* The bucket of the present test is encrypted: set before it is made, by ENCRYPTED. */
 static bool bucket_encrypted;
+/* ... and a permanent one. */
+static bool bucket_permanent;
 
 /* As a remote; remote_config_fini. */
 static inline struct remote_config bucket_config(const struct bucket *b)
 {
-	struct remote_config c = { .name = "main" };
+	struct remote_config c = { .name = "main", .permanent = bucket_permanent };
 
 	assert_true(asprintf(&c.url, "file://%s", b->path) > 0);
 	if (bucket_encrypted) {
@@ -85,7 +87,7 @@ static inline int hosts_teardown(void **state)
 {
 	struct hosts *h = *state;
 
-	bucket_encrypted = false;
+	bucket_encrypted = bucket_permanent = false;
 	host_close(&h->a);
 	host_close(&h->b);
 	bucket_fini(&h->bucket);

@@ -546,9 +546,11 @@ class AsyncRemotes:
         timeout_seconds: Optional[int] = None,
         key_file: Optional[str] = None,
         key_command: Optional[str] = None,
+        permanent: bool = False,
     ) -> RemoteInfo:
         """Make a bucket known: s3://BUCKET[/PREFIX], or file:///DIR of the daemon's host. With a
-        key, in a file there or printed by a command, it is an encrypted one."""
+        key, in a file there or printed by a command, it is an encrypted one. permanent: from a new
+        one nothing is ever deleted."""
         settings = without_none(
             endpoint=endpoint,
             region=region,
@@ -560,6 +562,7 @@ class AsyncRemotes:
             timeoutSeconds=timeout_seconds,
             keyFile=key_file,
             keyCommand=key_command,
+            permanent=permanent or None,
         )
         call = _calls.remote_add(name, url, **settings)
         return RemoteInfo.from_json(await self._client.request(call))

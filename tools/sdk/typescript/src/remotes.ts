@@ -20,6 +20,8 @@ export interface RemoteOptions {
   region?: string;
   /** Nothing is ever written there. */
   readOnly?: boolean;
+  /** A new bucket is one of which nothing is ever deleted. */
+  permanent?: boolean;
   /** Address HOST/BUCKET, not BUCKET.HOST. */
   pathStyle?: boolean;
   /** An HTTP cache that reads go through. */
