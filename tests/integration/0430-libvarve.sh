@@ -52,7 +52,8 @@ fi
 
 # --- the daemon ---
 key=secret-of-this-test-$RANDOM$RANDOM port=$((20000 + RANDOM % 20000))
-SNAPSHOTD_API_KEY=$key start_daemon --listen "127.0.0.1:$port"
+jq -n --arg t "$T" '{hostRoots: [$t]}' >"$T/config.json" # for a bucket there, by TCP
+SNAPSHOTD_API_KEY=$key start_daemon --listen "127.0.0.1:$port" --config "$T/config.json"
 mkdir -p "$T/root"/{bin,etc,tmp,proc,sys,dev,root,var}
 cp "$busybox" "$T/root/bin/busybox"
 for applet in $("$busybox" --list); do [ "$applet" = busybox ] || ln -s busybox "$T/root/bin/$applet"; done
