@@ -128,7 +128,8 @@ int collect_moved_read(struct collect_moved *m, struct progress *p, struct error
 
 /* ---- along the moves ---- */
 
-int collect_moved_targets(const struct collect_moved *m, struct share_packs *packs)
+/* Add what moves from these lead to, or (`back`) what moves to these come from, and so on. */
+static int follow(const struct collect_moved *m, struct share_packs *packs, bool back)
 {
 	size_t n;
 	const struct share_moved_head *v = heads_of(m, &n);
@@ -138,34 +139,27 @@ int collect_moved_targets(const struct collect_moved *m, struct share_packs *pac
 	while (more && rc == 0) {
 		more = false;
 		for (size_t i = 0; i < n && rc == 0; i++) {
-			if (v[i].none || !share_packs_has(packs, &v[i].from) ||
-			    share_packs_has(packs, &v[i].to))
+			const struct pack_id *known = back ? &v[i].to : &v[i].from;
+			const struct pack_id *next = back ? &v[i].from : &v[i].to;
+
+			if (v[i].none || !share_packs_has(packs, known) ||
+			    share_packs_has(packs, next))
 				continue;
-			rc = share_packs_add(packs, &v[i].to);
+			rc = share_packs_add(packs, next);
 			more = true;
 		}
 	}
 	return rc;
 }
 
+int collect_moved_targets(const struct collect_moved *m, struct share_packs *packs)
+{
+	return follow(m, packs, false);
+}
+
 int collect_moved_sources(const struct collect_moved *m, struct share_packs *packs)
 {
-	size_t n;
-	const struct share_moved_head *v = heads_of(m, &n);
-	bool more = true;
-	int rc = 0;
-
-	while (more && rc == 0) {
-		more = false;
-		for (size_t i = 0; i < n && rc == 0; i++) {
-			if (v[i].none || !share_packs_has(packs, &v[i].to) ||
-			    share_packs_has(packs, &v[i].from))
-				continue;
-			rc = share_packs_add(packs, &v[i].from);
-			more = true;
-		}
-	}
-	return rc;
+	return follow(m, packs, true);
 }
 
 /* The packs that were repacked into those of `layer` directly. */

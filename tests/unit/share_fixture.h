@@ -208,4 +208,21 @@ static inline void assert_same_tree(const struct host *a, const char *name_a, co
 	assert_true(digest_equal(&x, &y));
 }
 
+static inline int count_object(void *arg, const struct object_entry *e)
+{
+	(void)e;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+/* Objects of the bucket whose keys begin so. */
+static inline unsigned count_objects(const struct hosts *h, const char *prefix)
+{
+	unsigned n = 0;
+
+	assert_int_equal(object_each(h->bucket.os, OBJECT_CONTROL, prefix, count_object, &n, NULL),
+			 0);
+	return n;
+}
+
 #endif

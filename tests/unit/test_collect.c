@@ -8,21 +8,6 @@
 #include "store/share/collect.h"
 #include "store/share/share_verify.h"
 
-static int count_one(void *arg, const struct object_entry *e)
-{
-	(void)e;
-	++*(unsigned *)arg;
-	return 0;
-}
-
-static unsigned count(const struct hosts *h, const char *prefix)
-{
-	unsigned n = 0;
-
-	assert_int_equal(object_each(h->bucket.os, OBJECT_CONTROL, prefix, count_one, &n, NULL), 0);
-	return n;
-}
-
 static struct collect_result collect(struct hosts *h, int64_t grace_s)
 {
 	struct collect_options opt = COLLECT_DEFAULTS;
@@ -99,7 +84,7 @@ static void what_nobody_names_is_deleted(void **state)
 	assert_int_equal(c.deleted_packs, 2);
 	assert_int_equal(c.garbage_packs, 2);
 	assert_int_equal(c.deleted_bytes, c.bytes);
-	assert_int_equal(count(h, "pack/"), 0);
+	assert_int_equal(count_objects(h, "pack/"), 0);
 	/* It goes on from there. */
 	assert_false(push(&h->a, "two", "two").existed);
 	assert_bucket_is_whole(h);
@@ -116,8 +101,8 @@ static void a_dry_run_changes_nothing(void **state)
 	assert_int_equal(collect_run(h->b.r, &opt, NULL, &c, NULL), 0);
 	assert_int_equal(c.garbage_packs, 1);
 	assert_int_equal(c.deleted_packs, 0);
-	assert_int_equal(count(h, "pack/"), 2);
-	assert_int_equal(count(h, "gc/"), 0);
+	assert_int_equal(count_objects(h, "pack/"), 2);
+	assert_int_equal(count_objects(h, "gc/"), 0);
 }
 
 static void what_was_deleted_just_now_is_kept_for_its_readers(void **state)
@@ -178,8 +163,8 @@ static void what_a_dead_push_left_is_garbage(void **state)
 		fail_msg("%s", error_text(&err));
 	assert_int_equal(c.given_up, 1);
 	assert_int_equal(c.deleted_packs, 1);
-	assert_int_equal(count(h, "push/"), 0);
-	assert_int_equal(count(h, "pack/"), 2);
+	assert_int_equal(count_objects(h, "push/"), 0);
+	assert_int_equal(count_objects(h, "pack/"), 2);
 	assert_bucket_is_whole(h);
 }
 
@@ -229,7 +214,7 @@ static void what_is_not_understood_ends_a_round_before_it_deletes(void **state)
 		rc = collect_run(h->b.r, &opt, NULL, &c, &err);
 		if (rc != bad->result || !err.msg[0])
 			fail_msg("%s %s: %d, %s", bad->key, bad->text, rc, error_text(&err));
-		assert_int_equal(count(h, "pack/"), 2);
+		assert_int_equal(count_objects(h, "pack/"), 2);
 		assert_int_equal(object_delete(h->bucket.os, OBJECT_CONTROL, bad->key, NULL), 0);
 	}
 	assert_int_equal(collect(h, 0).deleted_packs, 1);

@@ -20,21 +20,6 @@ static struct push_result push_hooked(struct host *h, const char *name)
 	return res;
 }
 
-static int count_one(void *arg, const struct object_entry *e)
-{
-	(void)e;
-	++*(unsigned *)arg;
-	return 0;
-}
-
-static unsigned count(const struct hosts *h, const char *prefix)
-{
-	unsigned n = 0;
-
-	assert_int_equal(object_each(h->bucket.os, OBJECT_CONTROL, prefix, count_one, &n, NULL), 0);
-	return n;
-}
-
 static void collect(struct hosts *h, int64_t grace_s)
 {
 	struct collect_options opt = COLLECT_DEFAULTS;
@@ -86,12 +71,12 @@ static void the_same_files_are_sent_once(void **state)
 
 	both_take(h, 200, 0);
 	a = push_hooked(&h->a, "of-a");
-	assert_in_range(count(h, "hook/"), HOOKS_LEAST, HOOKS_LEAST + 2);
+	assert_in_range(count_objects(h, "hook/"), HOOKS_LEAST, HOOKS_LEAST + 2);
 	b = push_hooked(&h->b, "of-b");
 	assert_true(a.chunks >= 200);
 	assert_int_equal(b.chunks, 0);
 	assert_true(b.bytes < a.bytes / 50);
-	assert_int_equal(count(h, "hook/") % 2, 0); /* those of both are alike */
+	assert_int_equal(count_objects(h, "hook/") % 2, 0); /* those of both are alike */
 	assert_bucket_is_whole(h);
 	pull(&h->a, "of-b", "got");
 	assert_same_tree(&h->b, "of-b", &h->a, "got");
@@ -143,12 +128,12 @@ static void a_small_push_does_without(void **state)
 
 	both_take(h, 3, 0);
 	push_hooked(&h->a, "of-a");
-	assert_int_equal(count(h, "hook/"), 0);
+	assert_int_equal(count_objects(h, "hook/"), 0);
 	object_store_counts(remote_objects(h->b.r), &before);
 	assert_true(push_hooked(&h->b, "of-b").chunks >= 3);
 	object_store_counts(remote_objects(h->b.r), &after);
 	assert_in_range(after.requests[OBJECT_LIST] - before.requests[OBJECT_LIST], 2, 5);
-	assert_int_equal(count(h, "hook/"), 0);
+	assert_int_equal(count_objects(h, "hook/"), 0);
 }
 
 /* ---- what is not relied on ---- */
@@ -169,7 +154,7 @@ static void what_was_deleted_counts_for_nothing(void **state)
 	both_take(h, 60, 0);
 	push_hooked(&h->a, "of-a");
 	delete (h, "of-a");
-	assert_in_range(count(h, "hook/"), HOOKS_LEAST, HOOKS_LEAST + 2);
+	assert_in_range(count_objects(h, "hook/"), HOOKS_LEAST, HOOKS_LEAST + 2);
 	assert_true(push_hooked(&h->b, "of-b").chunks >= 60);
 	collect(h, 0);
 	assert_bucket_is_whole(h);
@@ -271,19 +256,19 @@ static void hooks_go_with_their_snapshot(void **state)
 
 	both_take(h, 60, 0);
 	push_hooked(&h->a, "of-a");
-	n = count(h, "hook/");
+	n = count_objects(h, "hook/");
 	push_hooked(&h->b, "of-b");
-	assert_int_equal(count(h, "hook/"), 2 * n);
+	assert_int_equal(count_objects(h, "hook/"), 2 * n);
 	collect(h, 0);
-	assert_int_equal(count(h, "hook/"), 2 * n);
+	assert_int_equal(count_objects(h, "hook/"), 2 * n);
 	delete (h, "of-a");
 	collect(h, 3600); /* it is kept for those who read it now */
-	assert_int_equal(count(h, "hook/"), 2 * n);
+	assert_int_equal(count_objects(h, "hook/"), 2 * n);
 	collect(h, 0);
-	assert_int_equal(count(h, "hook/"), n);
+	assert_int_equal(count_objects(h, "hook/"), n);
 	delete (h, "of-b");
 	collect(h, 0);
-	assert_int_equal(count(h, "hook/"), 0);
+	assert_int_equal(count_objects(h, "hook/"), 0);
 }
 
 /* Of a push that is under way they stay; of one that has ended or was given up they go. */
@@ -305,21 +290,21 @@ static void hooks_of_dead_pushes_go(void **state)
 				    "push/01000000000000000000000000000000", "{}", 2, NULL),
 			 0);
 	collect(h, 0); /* no round begins: nothing is garbage, and the intent is not read */
-	assert_int_equal(count(h, "hook/"), 2 * n);
+	assert_int_equal(count_objects(h, "hook/"), 2 * n);
 	assert_int_equal(object_delete(h->bucket.os, OBJECT_CONTROL,
 				       "push/01000000000000000000000000000000", NULL),
 			 0);
 	collect(h, 0);
-	assert_int_equal(count(h, "hook/"), n);
+	assert_int_equal(count_objects(h, "hook/"), n);
 	plant(h, &ended);
 	share_key_of_id(SHARE_KEY_SNAP, &given_up, key);
 	assert_int_equal(object_put(remote_objects(h->a.r), OBJECT_CONTROL, key, aborted,
 				    strlen(aborted), NULL),
 			 0);
 	plant(h, &given_up);
-	assert_int_equal(count(h, "hook/"), 3 * n);
+	assert_int_equal(count_objects(h, "hook/"), 3 * n);
 	collect(h, 0);
-	assert_int_equal(count(h, "hook/"), n);
+	assert_int_equal(count_objects(h, "hook/"), n);
 }
 
 /* ---- names ---- */

@@ -19,21 +19,6 @@ static int encrypted_permanent_hosts_setup(void **state)
 	return permanent_hosts_setup(state);
 }
 
-static int count_one(void *arg, const struct object_entry *e)
-{
-	(void)e;
-	++*(unsigned *)arg;
-	return 0;
-}
-
-static unsigned count(const struct hosts *h, const char *prefix)
-{
-	unsigned n = 0;
-
-	assert_int_equal(object_each(h->bucket.os, OBJECT_CONTROL, prefix, count_one, &n, NULL), 0);
-	return n;
-}
-
 /* Host A has "one", which is in the bucket under that name, and "two". */
 static struct push_result two_of_which_one_is_there(struct hosts *h)
 {
@@ -79,11 +64,11 @@ static void nothing_is_deleted(void **state)
 	bucket_put(remote_objects(h->b.r), "pack/01/01000000000000000000000000000000-0", "garbage");
 	opt.grace_s = 0;
 	assert_int_equal(collect_run(h->b.r, &opt, NULL, &c, &err), -EPERM);
-	assert_int_equal(count(h, "gc/"), 0);
+	assert_int_equal(count_objects(h, "gc/"), 0);
 	opt.dry_run = true;
 	assert_int_equal(collect_run(h->b.r, &opt, NULL, &c, NULL), 0);
 	assert_int_equal(c.garbage_packs, 1);
-	assert_int_equal(count(h, "pack/"), 3);
+	assert_int_equal(count_objects(h, "pack/"), 3);
 }
 
 static void names_stay_with_their_snapshots(void **state)
@@ -152,7 +137,7 @@ static void what_is_damaged_is_not_replaced(void **state)
 	share_record_fini(&rec);
 	assert_int_equal(object_delete(h->bucket.os, OBJECT_CONTROL, key, NULL), 0);
 	assert_int_equal(push_snapshot(h->a.s, h->a.r, "one", &repair, NULL, &q, NULL), -EPERM);
-	assert_int_equal(count(h, "snap/"), 1); /* and none is made for it */
+	assert_int_equal(count_objects(h, "snap/"), 1); /* and none is made for it */
 	assert_stands_for(h, "one", &p.id);
 }
 
