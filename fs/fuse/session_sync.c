@@ -18,6 +18,12 @@
 #include "fs/host/child.h"
 #include "store/base/clock.h"
 
+/* Callers know two reasons why data may not be safe. */
+static int sync_error(int r)
+{
+	return !r ? 0 : r == -ENOSPC ? ENOSPC : EIO;
+}
+
 /* One sync answers every request that was queued when it began. */
 void session_run_syncs(struct deferred_request *q)
 {
@@ -28,7 +34,7 @@ void session_run_syncs(struct deferred_request *q)
 	session_set_current(s, NULL);
 	for (; q; q = next) {
 		next = q->next;
-		fuse_reply_err(q->req, r ? EIO : 0);
+		fuse_reply_err(q->req, sync_error(r));
 		session_release(s);
 		free(q);
 	}
@@ -93,7 +99,7 @@ static bool sync_here(struct session *s, struct fuse_req *req)
 	if (atomic_fetch_add(&sp->syncs_here, 1) < sp->n_threads / 2 &&
 	    !atomic_exchange(&s->syncing, true)) {
 		s->view->before_wait();
-		fuse_reply_err(req, view_sync(s->view) ? EIO : 0);
+		fuse_reply_err(req, sync_error(view_sync(s->view)));
 		atomic_store(&s->syncing, false);
 		mine = true;
 	}
