@@ -1,9 +1,10 @@
 #!/bin/bash
-# The runners of tests: time limits that allow for a busy host, and how far they are.
+# The scripts: time limits that allow for a busy host, how far the tests are, and what
+# is installed on a bare system.
 # tags: quick
 # timeout: 120
 . "${0%/*}/lib.sh"
-need taskset
+need root taskset setpriv
 cd "$SRC" || exit
 patiently() { scripts/patiently "$@"; }
 
@@ -44,4 +45,15 @@ VARVE_LINT=no-check "$SRC/scripts/test" lint >"$T/out" 2>&1
 is "a stage that fails fails all" $? 1
 like "and is told, with its log" "$(<"$T/out")" \
 	'lint +[0-9]+:[0-9]+ +0 passed, 1 FAILED.*not ok 1 - no-check.*all of it: .*/lint.log.*0 passed, 1 failed$'
+
+# --- on a bare system, whose package database knows nothing ---
+mkdir "$T/dpkg" "$T/dpkg/info" "$T/dpkg/updates"
+: >"$T/dpkg/status"
+# Not root, so that it only says what it would install.
+as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+DPKG_ADMINDIR=$T/dpkg as_nobody scripts/deps test >"$T/out" 2>&1
+is "deps installs on a bare system, too" $? 1
+like "all of it" "$(<"$T/out")" 'install .*gcc .*libfuse3-dev .*runc .*nginx-light'
+as_nobody scripts/deps >"$T/out" 2>&1
+is "and nothing where all is there" "$?$(<"$T/out")" 0
 done_testing
