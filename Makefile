@@ -7,7 +7,8 @@
 #   coverage       lines of store/ and fs/ that the tests reach
 #   bench          measure beside other tools (BENCH=name: one; BENCH_QUICK=1)
 #   bench-results  put what that gave into tests/perf/RESULTS.md and the README
-#   install clean
+#   install uninstall
+#   clean
 # Options: DEVELOPER=1 (-Werror), SANITIZE=address,undefined or thread,
 # COVERAGE=1, BUILD=dir (one for each set of options), V=1 (show commands),
 # LINKER=gold (or lld: many programs are linked, the usual one takes three times as long),
@@ -119,10 +120,25 @@ $(INIT): $(INIT_C) fs/host/freeze.h \
 $(BUILD)/snapshotd/container/runtime_agent.o: CPPFLAGS += -DVARVE_INIT='"$(INIT)"'
 $(BUILD)/snapshotd/container/runtime_agent.o: $(INIT)
 
-# It holds the completion script (.incbin).
-$(BUILD)/tools/commands/cmd_completion.o: tools/completion/varve.bash
+# It holds the completion scripts (.incbin).
+$(BUILD)/tools/commands/cmd_completion.o: $(wildcard tools/completion/varve.*)
 # And the dashboard.
 $(BUILD)/snapshotd/api/api_dashboard.o: $(wildcard snapshotd/dashboard/*)
+
+# What --version says beside the version: the commit that this was built from, with its tag. The
+# file is touched only when that changes; no library has it, or all of them would be made anew.
+COMMIT ?= $(shell git describe --always --tags 2>/dev/null)
+COMMIT := $(COMMIT)
+COMMIT_FILE := $(BUILD)/commit
+ifneq ($(COMMIT),$(shell cat $(COMMIT_FILE) 2>/dev/null))
+$(shell mkdir -p $(BUILD) && echo '$(COMMIT)' >$(COMMIT_FILE))
+endif
+$(COMMIT_FILE):
+	@mkdir -p $(@D)
+	@echo '$(COMMIT)' >$@
+WITH_COMMIT = $(addprefix $(BUILD)/,snapshotd/main.o tools/varve.o)
+$(WITH_COMMIT): CPPFLAGS += $(if $(COMMIT),-DVARVE_COMMIT='" ($(COMMIT))"')
+$(WITH_COMMIT): $(COMMIT_FILE)
 
 $(STORE_A): $(STORE)
 $(FS_A): $(FS)
@@ -159,11 +175,10 @@ $(LIB).a: $(LIB_O)
 	$(Q)$(CC) -r -nostdlib -o $(BUILD)/pic/libvarve.o $^
 	$(Q)$(OBJCOPY) --localize-hidden $(BUILD)/pic/libvarve.o
 	$(Q)$(AR) rcs $@ $(BUILD)/pic/libvarve.o
-# Always: it holds the PREFIX of now.
-$(BUILD)/lib/varve.pc: tools/libvarve/varve.pc.in
+# `make install` puts the directories in.
+$(BUILD)/lib/varve.pc: tools/libvarve/varve.pc.in store/base/version.h
 	@mkdir -p $(@D)
-	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@PKGS@|$(LIB_PKGS)|' \
-		-e "s|@VERSION@|$$(sed -n 's/.*VARVE_VERSION "\(.*\)"/\1/p' store/base/version.h)|" $< >$@
+	@sed -e 's|@PKGS@|$(LIB_PKGS)|; s|@VERSION@|$(VERSION)|' $< >$@
 
 # A test program links the layers whose headers it includes, and those below. One look at
 # all of them says so, as FILE:LAYER.
@@ -232,26 +247,11 @@ $(BUILD)/compile_commands.json: Makefile $(ALL_C)
 format:
 	clang-format -i $(ALL_SOURCES)
 
-MAN = $(foreach s,1 3 5 7 8,$(wildcard tools/man/*.$(s)))
-install: all
-	install -D -m 755 $(BUILD)/bin/snapshotd $(DESTDIR)$(PREFIX)/bin/snapshotd
-	install -D -m 755 $(BUILD)/bin/varve $(DESTDIR)$(PREFIX)/bin/varve
-	install -D -m 755 $(BUILD)/$(STORE_PROGRAM) $(DESTDIR)$(PREFIX)/$(STORE_PROGRAM)
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(LIB).so.0 $(LIB).a
-	ln -sf libvarve.so.0 $(DESTDIR)$(PREFIX)/lib/libvarve.so
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/pkgconfig $(BUILD)/lib/varve.pc
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include tools/libvarve/varve.h
-	set -e; for m in $(MAN); do \
-	install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
-	set -e; for t in $(wildcard tools/templates/*.json); do \
-	install -D -m 644 $$t $(DESTDIR)$(PREFIX)/share/varve/templates/$${t##*/}; done
-	set -e; for c in $(wildcard tools/completion/*.bash); do n=$${c##*/}; \
-	install -D -m 644 $$c $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$${n%.bash}; done
-	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig # programs with -lvarve start from now on
+include tools/packaging/install.mk
 
 clean:
 	rm -rf $(BUILD)
 
 -include $(patsubst %.c,$(BUILD)/%.d,$(ALL_C)) $(LIB_O:.o=.d)
-.PHONY: $(BUILD)/lib/varve.pc all unit helpers fuzzers check fuzz fuzz-programs coverage bench bench-results lint format install clean
+.PHONY: all unit helpers fuzzers check fuzz fuzz-programs coverage bench bench-results lint format clean
 .SECONDARY:

@@ -57,6 +57,7 @@
 const char config_usage[] =
 	"usage: snapshotd [--state DIR] [--socket PATH] [--listen HOST:PORT] [--config FILE]\n"
 	"                 [--runtime PROGRAM] [--memory SIZE] [--foreground]\n"
+	"       snapshotd --check-config --config FILE\n"
 	"\n"
 	"Serves filesystem snapshots: keeps them in a store, mounts them copy-on-write.\n"
 	"\n"
@@ -68,13 +69,14 @@ const char config_usage[] =
 	"  --runtime PROGRAM   OCI runtime of sandboxes and builds (default runc)\n"
 	"  --memory SIZE       of the store's caches and write buffers: bytes, or with K, M\n"
 	"                      or G (default 320M)\n"
+	"  --check-config      say whether the configuration is right, and end\n"
 	"  --foreground        accepted; it always runs in the foreground\n"
 	"  --help, --version\n";
 
 /* What the command line said; borrowed from argv. */
 struct flags {
 	const char *state, *socket, *listen, *config, *runtime, *memory;
-	bool help, version;
+	bool help, version, check;
 };
 
 /* What the file said; strings are borrowed from the parsed object. */
@@ -140,6 +142,8 @@ static int flags_parse(struct flags *f, int argc, char *const *argv, struct erro
 			f->help = true;
 		else if (strcmp(argv[i], "--version") == 0)
 			f->version = true;
+		else if (strcmp(argv[i], "--check-config") == 0)
+			f->check = true;
 		else
 			return error_set(err, -EINVAL, "unknown argument \"%s\"", argv[i]);
 	}
@@ -550,7 +554,9 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 	json_t *file = NULL;
 	int rc = flags_parse(&f, argc, argv, err);
 
-	*c = (struct config){ .log_level = LOG_INFO, .help = f.help, .version = f.version };
+	*c = (struct config){
+		.log_level = LOG_INFO, .help = f.help, .version = f.version, .check = f.check
+	};
 	if (rc < 0 || f.help || f.version)
 		return rc;
 	if (f.config) {
@@ -560,7 +566,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 	}
 	if (rc == 0)
 		rc = config_fill(c, &f, &v, env_key, err);
-	json_decref(file);
+	c->file = file;
 	if (rc < 0)
 		config_fini(c);
 	return rc;
@@ -581,5 +587,6 @@ void config_fini(struct config *c)
 	json_decref(c->host_roots);
 	json_decref(c->socket_host_roots);
 	json_decref(c->remotes);
+	json_decref(c->file);
 	*c = (struct config){ 0 };
 }

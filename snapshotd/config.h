@@ -13,7 +13,7 @@
 
 /*
  * Config file: one JSON object; every member is optional and a flag of the same
- * meaning goes before it.
+ * meaning goes before it. Members whose names begin with "//" are comments.
  *   "state", "socket", "listen"   as --state, --socket, --listen
  *   "socketGroup"                 group that owns the socket (default: the daemon's)
  *   "apiKey"                      SNAPSHOTD_API_KEY in the environment goes before it; at
@@ -125,6 +125,8 @@ struct config {
 	bool build_network_none, sandbox_network_none;
 	bool sandbox_cache_shared;
 	bool help, version; /* asked for; nothing else was checked */
+	bool check;	    /* only that was asked for */
+	json_t *file;	    /* what the file said; NULL: there was none */
 };
 
 /*

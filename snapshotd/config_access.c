@@ -143,6 +143,19 @@ int config_parse_listen(const char *s, char **out_host, uint16_t *out_port, stru
 	return 0;
 }
 
+/* JSON has no comments: members whose names begin with "//" are those. */
+static void drop_comments(json_t *j)
+{
+	const char *name;
+	json_t *value;
+	void *next;
+
+	json_object_foreach_safe(j, next, name, value) {
+		if (strncmp(name, "//", 2) == 0)
+			json_object_del(j, name);
+	}
+}
+
 int config_file_read(const char *path, json_t **out, struct error *err)
 {
 	json_error_t jerr;
@@ -161,7 +174,8 @@ int config_file_read(const char *path, json_t **out, struct error *err)
 	if (!j)
 		return error_set(err, -EINVAL, "%s:%d:%d: %s", path, jerr.line, jerr.column,
 				 jerr.text);
-	if (json_object_get(j, "apiKey")) {
+	const json_t *key = json_object_get(j, "apiKey");
+	if (key && !json_is_null(key)) {
 		int rc = config_key_file_check(path, &st, err);
 
 		if (rc < 0) {
@@ -169,6 +183,7 @@ int config_file_read(const char *path, json_t **out, struct error *err)
 			return rc;
 		}
 	}
+	drop_comments(j);
 	*out = j;
 	return 0;
 }

@@ -20,7 +20,8 @@
 MUST_CHECK int config_key_check(const char *key, struct error *err);
 /* A file with a key is its owner's, and for others neither to read nor to write. -EACCES. */
 MUST_CHECK int config_key_file_check(const char *path, const struct stat *st, struct error *err);
-/* The JSON of a file of at most 1 MiB; one with a key is checked as above. -EINVAL, -EACCES. */
+/* The JSON of a file of at most 1 MiB, without "//..." members; one with a key is checked as above.
+ * -EINVAL, -EACCES. */
 MUST_CHECK int config_file_read(const char *path, json_t **out, struct error *err);
 /* An array of host names or addresses, without ports; NULL is accepted. -EINVAL. */
 MUST_CHECK int config_hosts_check(const json_t *hosts, struct error *err);

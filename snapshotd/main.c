@@ -18,8 +18,11 @@
 #include "snapshotd/api/api.h"
 #include "snapshotd/build/image_cache.h"
 #include "snapshotd/config.h"
+#include "snapshotd/reload.h"
+#include "snapshotd/service.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "store/base/log_journal.h"
 #include "store/base/version.h"
 #include "store/share/claim.h"
 #include "store/lazy/evict.h"
@@ -31,6 +34,8 @@
 
 struct daemon_parts {
 	struct config config;
+	int argc;
+	char **argv;
 	struct api api;
 	struct http_server *http;
 	struct lazy_index *index;
@@ -59,7 +64,7 @@ static void limit_arenas(void)
 	(void)mallopt(M_ARENA_MAX, (int)MAX(cores / ARENA_CORES, 2));
 }
 
-/* The signals that end the daemon, blocked here and so in every thread. */
+/* The signals that main() waits for, blocked here and so in every thread. */
 static void block_signals(sigset_t *stop)
 {
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
@@ -67,9 +72,9 @@ static void block_signals(sigset_t *stop)
 	sigemptyset(stop);
 	sigaddset(stop, SIGTERM);
 	sigaddset(stop, SIGINT);
+	sigaddset(stop, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, stop, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
-	sigaction(SIGHUP, &ignore, NULL);
 }
 
 static int open_store(struct daemon_parts *d, struct error *err)
@@ -164,8 +169,12 @@ static int listen_all(struct daemon_parts *d, struct error *err)
 	const struct config *c = &d->config;
 	struct listener l = LISTENER_NONE;
 	uint16_t port = 0;
-	int rc = listener_unix(&l, c->socket_path, c->socket_group, err);
+	int rc = 0;
 
+	if (service_socket() >= 0)
+		l.fd = service_socket();
+	else
+		rc = listener_unix(&l, c->socket_path, c->socket_group, err);
 	if (rc == 0)
 		rc = http_server_listen(d->http, &l, false, err);
 	if (rc == 0 && c->listen_host) {
@@ -264,13 +273,9 @@ static int open_collector(struct daemon_parts *d, struct error *err)
 					       .metrics = &d->api.metrics,
 					       .index = d->index,
 					       .evictor = d->api.evictor,
-					       .interval_s = c->gc_interval_s,
-					       .garbage_bytes = c->gc_garbage_bytes,
-					       .free_bytes = c->gc_free_bytes,
+					       .reasons = config_collector_reasons(c),
 					       .reserve_bytes = c->gc_reserve_bytes,
-					       .tidy = image_cache_sweep_manifests,
-					       .detached_s = c->detached_mount_s,
-					       .changed_s = c->detached_changed_s };
+					       .tidy = image_cache_sweep_manifests };
 
 	return collector_open(&opt, &d->api.collector, err);
 }
@@ -379,26 +384,35 @@ static void warn_of_network(const struct config *c)
 			 (unsigned)c->listen_port);
 }
 
+static void reload(void *arg)
+{
+	struct daemon_parts *d = arg;
+
+	reload_config(&d->config, d->argc, d->argv, d->api.remotes, d->api.collector);
+}
+
 static int serve(struct daemon_parts *d)
 {
 	struct error err = ERROR_INIT;
-	sigset_t stop_signals;
-	int rc, sig = 0;
+	sigset_t signals;
+	int rc, sig;
 
 	limit_arenas();
 	umask(077); /* nothing of the store is for others; what is, is made so */
-	block_signals(&stop_signals);
+	block_signals(&signals);
 	raise_open_files();
 	rc = start(d, &err);
 	if (rc < 0) {
 		log_error("%s", error_text(&err));
 	} else {
 		warn_of_network(&d->config);
-		log_info("snapshotd %s serves %s on %s", VARVE_VERSION, d->api.store->dir,
-			 d->config.socket_path);
-		sigwait(&stop_signals, &sig);
+		log_info("snapshotd %s serves %s on %s", VARVE_VERSION VARVE_COMMIT,
+			 d->api.store->dir, d->config.socket_path);
+		service_notify("READY=1\nSTATUS=serving");
+		sig = service_wait(&signals, reload, d);
 		log_info("stopping (%s)", sig == SIGTERM ? "SIGTERM" : "SIGINT");
 	}
+	service_notify("STOPPING=1");
 	stop(d);
 	if (rc == 0)
 		log_info("stopped");
@@ -410,6 +424,9 @@ int main(int argc, char **argv)
 	static struct daemon_parts d;
 	struct error err = ERROR_INIT;
 
+	service_begin();
+	d.argc = argc;
+	d.argv = argv;
 	if (config_load(&d.config, argc, argv, getenv("SNAPSHOTD_API_KEY"), &err) < 0) {
 		fprintf(stderr, "snapshotd: %s\n", error_text(&err));
 		return 2;
@@ -420,9 +437,15 @@ int main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	if (d.config.version) {
-		puts("snapshotd " VARVE_VERSION);
+		puts("snapshotd " VARVE_VERSION VARVE_COMMIT);
 		return EXIT_SUCCESS;
 	}
+	if (d.config.check) {
+		puts("the configuration is right");
+		config_fini(&d.config);
+		return EXIT_SUCCESS;
+	}
+	log_detect_journal();
 	log_set_level(d.config.log_level);
 	return serve(&d);
 }

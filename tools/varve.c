@@ -14,6 +14,7 @@
 #include "store/base/near.h"
 #include "store/base/version.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/mount_helper.h"
 #include "tools/cli/program.h"
 #include "tools/cli/remote_ref.h"
 #include "tools/cli/store_program.h"
@@ -29,7 +30,7 @@ static const struct command complete_command = {
 
 static int print_version(void)
 {
-	printf("varve %s\n", VARVE_VERSION);
+	puts("varve " VARVE_VERSION VARVE_COMMIT);
 	return 0;
 }
 
@@ -193,7 +194,9 @@ int main(int argc, char **argv)
 		cli.socket = socket;
 		cli.socket_given = true;
 	}
-	int status = program_end(&cli, start(&cli, argc, sorted));
+	int status = argc > 0 && mount_helper_is(argv[0])
+			     ? mount_helper_run(&cli, argc, sorted)
+			     : program_end(&cli, start(&cli, argc, sorted));
 	client_free(cli.client);
 	free(cli.state_dir);
 	free(sorted);

@@ -44,7 +44,11 @@
 #define SLEEP_MAX_US 200000
 
 struct collector {
-	struct collector_options opt;
+	struct collector_options opt; /* but for its reasons, which change: */
+	struct {
+		_Atomic unsigned interval_s, detached_s, changed_s;
+		_Atomic uint64_t garbage_bytes, free_bytes;
+	} when;
 	pthread_t thread;
 	bool started;
 	pthread_mutex_t lock;
@@ -86,14 +90,33 @@ static void save_last(struct store *s, int64_t ms)
 
 static int64_t next_ms(const struct collector *c, int64_t last)
 {
-	return c->opt.interval_s ? last + (int64_t)c->opt.interval_s * 1000 : 0;
+	const unsigned interval_s = c->when.interval_s;
+
+	return interval_s ? last + (int64_t)interval_s * 1000 : 0;
+}
+
+static void store_reasons(struct collector *c, const struct collector_reasons *r)
+{
+	c->when.interval_s = r->interval_s;
+	c->when.garbage_bytes = r->garbage_bytes;
+	c->when.free_bytes = r->free_bytes;
+	c->when.detached_s = r->detached_s;
+	c->when.changed_s = r->changed_s;
+}
+
+void collector_set_reasons(struct collector *c, const struct collector_reasons *r)
+{
+	pthread_mutex_lock(&c->lock);
+	store_reasons(c, r);
+	c->stats.next_ms = next_ms(c, c->stats.last_ms ? c->stats.last_ms : clock_ms());
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* ---- the disk ---- */
 
 static bool is_low(struct collector *c)
 {
-	return space_free(&c->opt.store->space) < c->opt.free_bytes;
+	return space_free(&c->opt.store->space) < c->when.free_bytes;
 }
 
 /* It is put by as the disk gets full, while there is room for it many times over. */
@@ -104,7 +127,7 @@ static void keep_reserve(struct collector *c)
 	struct stat st;
 	int fd;
 
-	if (!c->opt.reserve_bytes || room > 2 * c->opt.free_bytes ||
+	if (!c->opt.reserve_bytes || room > 2 * c->when.free_bytes ||
 	    room < 8 * c->opt.reserve_bytes || fstatat(s->dir_fd, RESERVE_FILE, &st, 0) == 0)
 		return;
 	fd = openat(s->dir_fd, RESERVE_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -172,7 +195,7 @@ static int collect_once(struct collector *c, const struct gc_options *asked, str
 int64_t collector_discards_at_ms(const struct collector *c, const struct mount_info *info)
 {
 	const bool changed = info->changed_inodes || info->upper_bytes || info->sealing;
-	const unsigned age_s = changed ? c->opt.changed_s : c->opt.detached_s;
+	const unsigned age_s = changed ? c->when.changed_s : c->when.detached_s;
 
 	/* What is mounted in the store's directory is the daemon's own to keep or to end. */
 	if (info->attached || info->held || !info->detached_at_ms || !age_s ||
@@ -217,9 +240,9 @@ static uint64_t discard_old_mounts(struct collector *c)
 /* What the clock ends, every minute or, with a short interval, as often. */
 static void expire(struct collector *c)
 {
+	const unsigned interval_s = c->when.interval_s;
 	const int64_t every_ms =
-		(int64_t)MIN(c->opt.interval_s ? c->opt.interval_s : EXPIRE_S, (unsigned)EXPIRE_S) *
-		1000;
+		(int64_t)MIN(interval_s ? interval_s : EXPIRE_S, (unsigned)EXPIRE_S) * 1000;
 	struct error err = ERROR_INIT;
 	uint64_t mounts, snapshots = 0;
 
@@ -294,15 +317,20 @@ static void note_run(struct collector *c, const char *reason, const struct gc_re
 static const char *reason_to_collect(struct collector *c)
 {
 	const uint64_t deleted = snapshots_deleted_bytes(c->opt.store->snapshots) - c->seen_deleted;
-	const int64_t now = clock_ms();
+	const uint64_t garbage_bytes = c->when.garbage_bytes;
+	const int64_t interval_ms = (int64_t)c->when.interval_s * 1000, now = clock_ms();
 
 	/* A clock that was set back is no reason to wait for it. */
-	if (c->opt.interval_s &&
-	    (now >= c->stats.next_ms || c->stats.next_ms - now > (int64_t)c->opt.interval_s * 1000))
-		return "interval";
-	if (c->opt.garbage_bytes && deleted >= c->opt.garbage_bytes)
+	if (interval_ms) {
+		struct collector_stats st;
+
+		collector_get_stats(c, &st);
+		if (now >= st.next_ms || st.next_ms - now > interval_ms)
+			return "interval";
+	}
+	if (garbage_bytes && deleted >= garbage_bytes)
 		return "deleted";
-	if (!c->opt.free_bytes || !is_low(c))
+	if (!c->when.free_bytes || !is_low(c))
 		c->disk_wait_s = DISK_AGAIN_S;
 	else if (monotonic_ms() - c->disk_ms >= (deleted ? DISK_AGAIN_S : c->disk_wait_s) * 1000ll)
 		return "disk";
@@ -423,6 +451,7 @@ int collector_open(const struct collector_options *opt, struct collector **out, 
 	if (!c)
 		return error_set(err, -ENOMEM, "out of memory");
 	c->opt = *opt;
+	store_reasons(c, &opt->reasons);
 	c->stats.last_reason = "";
 	c->stats.last_ms = load_last(opt->store);
 	c->stats.next_ms = next_ms(c, c->stats.last_ms ? c->stats.last_ms : clock_ms());

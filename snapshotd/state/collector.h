@@ -16,6 +16,16 @@
 #include "store/lazy/evict.h"
 #include "store/remote/lazy_index.h"
 
+/* When something is done, and for what reasons. */
+struct collector_reasons {
+	unsigned interval_s;	/* between two collections; 0: by need alone */
+	uint64_t garbage_bytes; /* collect when deleted snapshots had that many; 0: not for that */
+	uint64_t free_bytes;	/* ... or when less is free on the disk; 0: not for that */
+	/* How long mounts stay detached before they are discarded; 0: for ever. */
+	unsigned detached_s; /* those that differ in nothing from their snapshot */
+	unsigned changed_s;  /* others: what was written to them is lost */
+};
+
 struct collector_options {
 	struct store *store; /* borrowed, as what follows */
 	struct session_pool *pool;
@@ -23,15 +33,9 @@ struct collector_options {
 	struct metrics *metrics;
 	struct lazy_index *index; /* what no tree refers to is dropped; or NULL */
 	struct evictor *evictor;  /* deletes what is also in a bucket; NULL: nothing */
-	unsigned interval_s;	  /* between two collections; 0: by need alone */
-	uint64_t
-		garbage_bytes; /* collect when deleted snapshots had that many; 0: never for that */
-	uint64_t free_bytes;   /* ... or when less is free on the disk; 0: never for that */
+	struct collector_reasons reasons;
 	uint64_t reserve_bytes; /* of disk, kept to collect with when nothing else is free; 0: none
 				 */
-	/* How long mounts stay detached before they are discarded; 0: for ever. */
-	unsigned detached_s; /* those that differ in nothing from their snapshot */
-	unsigned changed_s;  /* others: what was written to them is lost */
 	/* Drop records that nothing names any more, before each collection. NULL: there are none.
 	 */
 	int (*tidy)(struct store *s, struct error *err);
@@ -43,6 +47,9 @@ MUST_CHECK int collector_open(const struct collector_options *opt, struct collec
 			      struct error *err);
 /* Ends it, within a step of a collection. NULL is accepted. */
 void collector_close(struct collector *c);
+
+/* From now on for these. Any thread. */
+void collector_set_reasons(struct collector *c, const struct collector_reasons *r);
 
 /*
  * Collect now, at full speed, instead of the thread, which gives way. As gc_run, but that

@@ -1,10 +1,14 @@
 #include "store/base/log.h"
+#include "store/base/log_journal.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +16,8 @@
 
 /* Relaxed: a change of level need not be ordered with anything. */
 static _Atomic int max_level = LOG_INFO;
+
+static bool to_journal;
 
 static const char *const level_names[] = {
 	[LOG_ERROR] = "error",
@@ -23,6 +29,24 @@ static const char *const level_names[] = {
 void log_set_level(enum log_level level)
 {
 	atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);
+}
+
+/* As syslog(3) numbers them. */
+static const char priorities[] = {
+	[LOG_ERROR] = '3',
+	[LOG_WARN] = '4',
+	[LOG_INFO] = '6',
+	[LOG_DEBUG] = '7',
+};
+
+void log_detect_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, inode;
+	struct stat st;
+
+	to_journal = stream && sscanf(stream, "%llu:%llu", &dev, &inode) == 2 &&
+		     fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == inode;
 }
 
 static size_t put_time(char *out, size_t size)
@@ -44,7 +68,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 
 	if ((int)level > atomic_load_explicit(&max_level, memory_order_relaxed))
 		return;
-	size_t len = put_time(line, sizeof(line));
+	size_t len = to_journal ? (size_t)snprintf(line, sizeof(line), "<%c>", priorities[level])
+				: put_time(line, sizeof(line));
 	len += (size_t)snprintf(line + len, sizeof(line) - len, "%s: ", level_names[level]);
 	size_t start = len;
 	va_start(ap, fmt);

@@ -6,4 +6,9 @@
 #define VARVE_VERSION "0.1.0"
 #endif
 
+/* " (COMMIT)", in main files alone, where the build knows it. */
+#ifndef VARVE_COMMIT
+#define VARVE_COMMIT ""
+#endif
+
 #endif

@@ -18,7 +18,7 @@ is "the loader looks for libraries anew" "$(cat "$T/loader")" told
 ok "make install for a package" make_install DESTDIR="$T/package" PREFIX=/usr
 is "leaves the loader alone" "$(cat "$T/loader")" told
 export PKG_CONFIG_PATH=$T/usr/lib/pkgconfig
-is "pkg-config knows the version" "$(pkg-config --modversion varve)" "$(varve --version | sed 's/varve //')"
+is "pkg-config knows the version" "$(pkg-config --modversion varve)" "$(varve --version | awk '{ print $2 }')"
 is "the shared library names itself" "$(readelf -d "$T/usr/lib/libvarve.so" | sed -n 's/.*soname: \[\(.*\)\]/\1/p')" libvarve.so.0
 is "it exports its own names alone" "$(nm -D --defined-only "$T/usr/lib/libvarve.so" | awk '$3 !~ /^varve_/')" ""
 is "and so does the archive" "$(nm -g --defined-only "$T/usr/lib/libvarve.a" | awk 'NF == 3 && $3 !~ /^varve_/')" ""

@@ -124,7 +124,7 @@ static void a_request_collects_and_is_told_of(void **state)
 	assert_true(last > 0);
 	/* The next daemon knows when that was. */
 	collector_close(f->c);
-	open_collector(f, (struct collector_options){ .interval_s = 1000 });
+	open_collector(f, (struct collector_options){ .reasons.interval_s = 1000 });
 	assert_int_equal(stats_of(f).last_ms, last);
 	assert_int_equal(stats_of(f).next_ms, last + 1000 * 1000);
 }
@@ -156,7 +156,7 @@ static void it_collects_when_enough_was_deleted(void **state)
 {
 	struct cf *f = *state;
 
-	open_collector(f, (struct collector_options){ .garbage_bytes = 1000 });
+	open_collector(f, (struct collector_options){ .reasons.garbage_bytes = 1000 });
 	make_garbage(f, 10);
 	snapshots_note_garbage(f->fx.s->snapshots, 999);
 	sleep(2);
@@ -175,8 +175,8 @@ static void one_that_fails_is_not_tried_again_at_once(void **state)
 	atomic_store(&compaction_fails, true);
 	make_garbage(f, 10);
 	snapshots_note_garbage(f->fx.s->snapshots, 1000);
-	open_collector(
-		f, (struct collector_options){ .garbage_bytes = 1000, .free_bytes = UINT64_MAX });
+	open_collector(f, (struct collector_options){ .reasons.garbage_bytes = 1000,
+						      .reasons.free_bytes = UINT64_MAX });
 	wait_for_runs(f, 1);
 	assert_true(stats_of(f).removed_bytes > 0);
 	snapshots_note_garbage(f->fx.s->snapshots, 1000);
@@ -201,7 +201,7 @@ static void it_collects_by_the_clock(void **state)
 	struct cf *f = *state;
 
 	atomic_store(&tidied, 0);
-	open_collector(f, (struct collector_options){ .interval_s = 1, .tidy = tidy });
+	open_collector(f, (struct collector_options){ .reasons.interval_s = 1, .tidy = tidy });
 	wait_for_runs(f, 2);
 	assert_true(atomic_load(&tidied) >= 2);
 	assert_string_equal(stats_of(f).last_reason, "interval");
@@ -256,7 +256,8 @@ static void detached_mounts_have_their_time(void **state)
 	struct cf *f = *state;
 	struct mount_info own = { .detached_at_ms = 5 };
 
-	open_collector(f, (struct collector_options){ .detached_s = 10, .changed_s = 20 });
+	open_collector(
+		f, (struct collector_options){ .reasons.detached_s = 10, .reasons.changed_s = 20 });
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		assert_int_equal(collector_discards_at_ms(f->c, &cases[i].info), cases[i].at);
 	snprintf(own.mountpoint, sizeof(own.mountpoint), "%s/sandboxes/x", f->fx.s->dir);

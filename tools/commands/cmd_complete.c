@@ -224,7 +224,7 @@ static void offer_kind(struct cli *cli, const char *what, const char *last)
 		puts("@dirs");
 	else if (strncmp(what, "PATH", 4) == 0 || strcmp(what, "FILE") == 0)
 		puts("@files");
-	else if (strchr(what, '|') || strcmp(what, "bash") == 0)
+	else if (strchr(what, '|'))
 		offer_choices(what, last);
 	if (of_store)
 		offer_from_store(cli, of_store, last, behind);

@@ -160,9 +160,11 @@ const struct command cli_commands[] = {
 	  "its name: mmdebstrap makes a base system, and the recipe's steps are built upon it.\n"
 	  "TEMPLATE is a recipe's name, or the path of a file NAME.json. See varve-template(7).\n",
 	  1, 2, options_template, false, cmd_template },
-	{ "completion", "bash", "print the completion script for a shell",
-	  "To use it: varve completion bash > /etc/bash_completion.d/varve\n", 1, 1, NULL, false,
-	  cmd_completion },
+	{ "completion", "bash|zsh|fish", "print the completion script for a shell",
+	  "To use it: varve completion bash > /etc/bash_completion.d/varve\n"
+	  "           varve completion zsh > ~/.zfunc/_varve (a directory of fpath)\n"
+	  "           varve completion fish > ~/.config/fish/completions/varve.fish\n",
+	  1, 1, NULL, false, cmd_completion },
 	{ 0 },
 };
 

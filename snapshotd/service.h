@@ -1,0 +1,25 @@
+/*
+ * service.h - the daemon under a service manager: what it tells systemd (sd_notify(3), a datagram
+ * to $NOTIFY_SOCKET), the sockets that it is handed, and the wait for signals. Without systemd all
+ * of it does nothing. One thread, that of main().
+ */
+#ifndef VARVE_SNAPSHOTD_SERVICE_H
+#define VARVE_SNAPSHOTD_SERVICE_H
+
+#include <signal.h>
+
+#include "store/base/macros.h"
+
+/* Takes the variables out of the environment, so that no child sees them. First of all. */
+void service_begin(void);
+/* The listening unix socket that systemd has handed over, close-on-exec; -1: there is none. */
+int service_socket(void);
+/* "READY=1", "STOPPING=1", "STATUS=...", lines of sd_notify(3). */
+void service_notify(const char *state);
+/*
+ * Wait for one of the signals in `set`, which are blocked, and return it. On SIGHUP, which is to be
+ * among them, reload(arg) is called and the wait goes on. Meanwhile the watchdog is fed.
+ */
+int service_wait(const sigset_t *set, void (*reload)(void *arg), void *arg);
+
+#endif
