@@ -102,7 +102,7 @@ mkdir "$T/bucket"
 varve remote add main "file://$T/bucket" >/dev/null && varve push image main >/dev/null
 cat >"$T/fstab" <<-END
 	image		$m	varve	defaults,_netdev,nofail			0 0
-	main:image	$T/m2	varve	ro,_netdev,x-systemd.automount	0 0
+	main:image	$T/m2	varve	ro,_netdev,x-systemd.requires=snapshotd.service	0 0
 	image		$T/m3	fuse.varve	noauto,cache=shared	0 0
 END
 ok "mount -a" mount -a -T "$T/fstab"

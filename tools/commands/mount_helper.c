@@ -6,10 +6,13 @@
 #include "tools/commands/mount_helper.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "store/base/bytes_json.h"
@@ -174,6 +177,21 @@ static int mount_new(struct cli *cli, const struct helper_call *h, const char *d
 	return r;
 }
 
+/*
+ * An automount point lets nobody but systemd's own processes pass until something is mounted there:
+ * the daemon, which is to mount it, would wait for itself. Looking by O_PATH does not trigger it.
+ */
+static bool is_automount(const char *dir)
+{
+	int fd = open(dir, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct statfs fs;
+	bool is = fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == AUTOFS_SUPER_MAGIC;
+
+	if (fd >= 0)
+		close(fd);
+	return is;
+}
+
 static int run_mount(struct cli *cli, const struct helper_call *h)
 {
 	struct error err = ERROR_INIT;
@@ -182,6 +200,12 @@ static int run_mount(struct cli *cli, const struct helper_call *h)
 	int r = real ? cli_json_path(real, &dir, &err)
 		     : error_set_errno(&err, -errno, "the directory %s", h->dir);
 
+	if (r == 0 && is_automount(dir))
+		r = error_set(
+			&err, -EOPNOTSUPP,
+			"%s is an automount point, and the daemon cannot mount there: mount at "
+			"boot, with _netdev,nofail",
+			dir);
 	if (r == 0)
 		r = wait_for_daemon(cli, h, &err);
 	if (r < 0) {

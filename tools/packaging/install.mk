@@ -86,4 +86,11 @@ uninstall:
 	[ ! -d "$(DESTDIR)$$d" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$d"; done
 	$(tell_loader)
 
-.PHONY: install uninstall
+# Debian packages, and the TypeScript library as npm takes it, in build/packages. VARVE_PREBUILT=build:
+# of what is built there.
+deb:
+	tools/packaging/build-deb $(BUILD)/packages
+npm:
+	tools/packaging/build-npm $(BUILD)/packages
+
+.PHONY: install uninstall deb npm

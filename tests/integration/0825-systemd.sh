@@ -1,0 +1,145 @@
+#!/bin/bash
+# The units under a real systemd, in a container whose /usr is this host's: start, fstab, reload, crash,
+# priorities, verification, the socket, and the end.
+# timeout: 300
+# tags: sandbox
+[ -n "${VARVE_OWN_MOUNTS:-}" ] || [ "$(id -u)" != 0 ] || ! unshare -m true 2>/dev/null ||
+	VARVE_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
+. "${0%/*}/lib.sh"
+need root fuse make systemd-nspawn dbus-daemon jq
+[ -x /lib/systemd/systemd ] || skip_all "needs systemd"
+[ -L /bin ] || skip_all "needs a merged /usr"
+
+# --- a small system ---
+root=$T/root
+mkdir "$root" && mount -t tmpfs -o mode=755 none "$root" || skip_all "no tmpfs"
+mkdir -p "$root"/{usr,etc/varve,etc/systemd/system,var/lib,var/tmp,var/log/journal,run,tmp,proc,sys,dev,root,mnt,srv,.u/upper,.u/work}
+for d in bin sbin lib lib32 lib64 libx32; do
+	[ ! -L "/$d" ] || cp -P "/$d" "$root/$d"
+done
+mount -t overlay -o "lowerdir=/usr,upperdir=$root/.u/upper,workdir=$root/.u/work" none "$root/usr" 2>/dev/null ||
+	skip_all "no overlayfs"
+for f in ld.so.cache ld.so.conf alternatives nsswitch.conf ssl; do
+	[ ! -e "/etc/$f" ] || cp -a "/etc/$f" "$root/etc/"
+done
+printf '%s\n' root:x:0:0:root:/root:/bin/bash nobody:x:65534:65534::/:/bin/false \
+	messagebus:x:101:101::/:/bin/false >"$root/etc/passwd"
+printf '%s\n' root:x:0: nogroup:x:65534: messagebus:x:101: systemd-journal:x:102: >"$root/etc/group"
+ln -s ../usr/lib/os-release "$root/etc/os-release"
+echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
+# Of this host's services none begins.
+mkdir -p "$root/etc/systemd/system-preset" && echo 'disable *' >"$root/etc/systemd/system-preset/00-none.preset"
+for u in systemd-networkd systemd-resolved systemd-timesyncd systemd-logind getty.target console-getty \
+	systemd-udevd apt-daily.timer apt-daily-upgrade.timer; do
+	[[ $u == *.* ]] || u+=.service
+	ln -s /dev/null "$root/etc/systemd/system/$u"
+done
+make -s -C "$SRC" BUILD="$BUILD" DESTDIR="$root" PREFIX=/usr install >"$T/.make" 2>&1 || bail "install: $(tail -n 3 "$T/.make")"
+unit() { # NAME WANTED-BY
+	mkdir -p "$root/etc/systemd/system/$2.wants"
+	ln -s "/lib/systemd/system/$1" "$root/etc/systemd/system/$2.wants/$1"
+}
+unit snapshotd.service multi-user.target
+mkdir -p "$root/srv/src" "$root"/mnt/{a,b,c}
+echo one >"$root/srv/src/file"
+cat >"$root/etc/fstab" <<-'END'
+	image	/mnt/a	varve	_netdev,nofail,noauto	0 0
+	image	/mnt/b	varve	ro,_netdev,nofail	0 0
+	image	/mnt/c	varve	_netdev,noauto,x-systemd.automount	0 0
+END
+
+# --- what happens in it ---
+cat >"$root/etc/systemd/system/test.service" <<-'END'
+	[Unit]
+	After=multi-user.target
+	[Service]
+	Type=oneshot
+	ExecStart=/bin/bash /etc/test.sh
+	StandardOutput=file:/srv/out
+	StandardError=file:/srv/err
+	ExecStopPost=/bin/systemctl --no-block exit
+END
+mkdir -p "$root/etc/systemd/system/default.target.wants"
+ln -s /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
+mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
+ln -s ../test.service "$root/etc/systemd/system/multi-user.target.wants/test.service"
+sed -i '/^After=/d' "$root/etc/systemd/system/test.service"
+sed -i 's/^\[Unit\]/&\nAfter=snapshotd.service systemd-journald.service/' "$root/etc/systemd/system/test.service"
+cat >"$root/etc/test.sh" <<-'END'
+	tell() { printf '%s\t%s\n' "$1" "$(eval "$2" 2>&1 | tr '\n' ' ' | head -c 300)"; }
+	until_ok() { for ((i = 0; i < 300; i++)); do eval "$1" >/dev/null 2>&1 && return; sleep 0.1; done; return 1; }
+	show() { systemctl show -P "$1" snapshotd.service; }
+	tell active 'show ActiveState'
+	tell serves 'varve stats >/dev/null && echo yes'
+	tell group 'stat -c %G:%a /run/snapshotd.sock'
+	tell state 'stat -c %a /var/lib/snapshotd'
+	tell import 'varve import image dir /srv/src >/dev/null && echo yes'
+	tell mount 'systemctl start mnt-a.mount && findmnt -rn -o FSTYPE,SOURCE /mnt/a'
+	tell remote 'systemctl start mnt-b.mount; cat /mnt/b/file; findmnt -rn -o FSTYPE,OPTIONS /mnt/b | cut -d, -f1'
+	tell automount 'systemctl start mnt-c.automount; ls /mnt/c >/dev/null; journalctl -u mnt-c.mount -o cat | grep -o "is an automount point.*: "; systemctl stop mnt-c.automount; systemctl reset-failed mnt-c.mount'
+	journalctl -b -o cat >/srv/journal
+	tell order 'systemctl show -P After mnt-a.mount | tr " " "\n" | grep -x remote-fs-pre.target; systemctl show -P Before snapshotd.service | tr " " "\n" | grep -x remote-fs-pre.target'
+	echo two >/mnt/a/file
+	pid=$(show MainPID)
+	echo '{"socketGroup": "varve", "logLevel": "debug", "threads": 3}' >/etc/varve/snapshotd.json
+	tell reload 'systemctl reload snapshotd && echo yes'
+	until_ok 'journalctl -u snapshotd -o cat | grep "read again"'
+	tell reloaded 'journalctl -u snapshotd -o cat -p warning | grep -c "threads has changed, which needs a restart"'
+	echo '{"socketGroup": 3}' >/etc/varve/snapshotd.json
+	tell mistake 'systemctl reload snapshotd >/dev/null 2>&1; echo $?; show ActiveState; show MainPID | grep -cx '"$pid"
+	echo '{"socketGroup": "varve"}' >/etc/varve/snapshotd.json
+	kill -9 "$pid"
+	until_ok '[ "$(show MainPID)" != '"$pid"' ] && [ "$(show ActiveState)" = active ]'
+	tell restarted 'show ActiveState; show NRestarts; cat /mnt/a/file'
+	tell verify 'systemctl start varve-verify.service && echo yes; systemctl is-failed varve-verify.service'
+	tell timer 'systemctl start varve-verify.timer && systemctl is-active varve-verify.timer'
+	tell killmode 'show KillMode; show WatchdogUSec; show LimitNOFILE'
+	systemctl stop mnt-a.mount snapshotd.service
+	tell stopped 'show ActiveState; show Result; findmnt -rn -t fuse.varve | wc -l'
+	systemctl start snapshotd.socket
+	tell socket 'varve stats >/dev/null && echo yes; show ActiveState; stat -c %G:%a /run/snapshotd.sock'
+	(for i in 1 2 3 4 5; do varve --json stats | jq -r .snapshotCount || echo failed; done) >/srv/clients 2>&1 &
+	systemctl restart snapshotd.service
+	wait
+	tell clients 'sort -u /srv/clients'
+	tell exposure 'systemd-analyze security --no-pager varve-verify.service | sed -n "s/.*exposure level.*: //p"'
+	tell problems 'systemd-analyze verify --man=no /lib/systemd/system/snapshotd.service /lib/systemd/system/snapshotd.socket /lib/systemd/system/varve-verify.timer 2>&1 | grep -i varve; systemctl --failed --plain --no-legend | grep -E "snapshotd|varve|mnt"'
+END
+autofs=()
+[ ! -c /dev/autofs ] || autofs=(--bind=/dev/autofs)
+timeout $((200 * SLOW)) systemd-nspawn -q -b -D "$root" --register=no --keep-unit --bind=/dev/fuse --capability=all \
+	"${autofs[@]}" --console=pipe --resolv-conf=off --timezone=off --link-journal=no >"$T/console" 2>&1 </dev/null
+if [ ! -s "$root/srv/out" ]; then
+	tail -n 5 "$T/console" | sed 's/^/# /'
+	skip_all "systemd does not boot in a container here"
+fi
+said() { sed -n "s/^$1	//p" "$root/srv/out" | sed 's/ *$//'; }
+is "the service is active when it is ready" "$(said active)" active
+is "and serves" "$(said serves)" yes
+is "its socket is its group's" "$(said group)" varve:660
+is "its store is nobody else's" "$(said state)" 700
+is "an import" "$(said import)" yes
+is "a mount of fstab" "$(said mount)" "fuse.varve image"
+is "another mount of fstab, which failed at boot for want of its snapshot" "$(said remote)" "one fuse.varve ro"
+if [ -c /dev/autofs ]; then
+	like "an automount fails at once, and says why" "$(said automount)" "is an automount point"
+else
+	skip "an automount" "no /dev/autofs"
+fi
+is "they come after the daemon" "$(said order)" "remote-fs-pre.target remote-fs-pre.target"
+is "reload" "$(said reload)" yes
+is "tells with a priority what needs a restart" "$(said reloaded)" 1
+is "of a file with a mistake fails, and harms nothing" "$(said mistake)" "1 active 1"
+is "a crash: it is there again, with the mount" "$(said restarted)" "active 1 two"
+is "verification" "$(said verify)" "yes inactive"
+is "its timer" "$(said timer)" active
+is "limits" "$(said killmode)" "process 3min 1048576"
+is "it stops" "$(said stopped)" "inactive success 0"
+is "a client starts it by its socket" "$(said socket)" "yes active varve:660"
+is "clients wait while it is restarted" "$(said clients)" 1
+is "the units have no faults" "$(said problems)" ""
+# shellcheck disable=SC2154 # it is of lib.sh
+[ "$tap_failed" = 0 ] || { sed 's/^/# /' "$root/srv/out" "$root/srv/err" "$root/srv/journal"; tail -n 20 "$T/console" | sed 's/^/# console: /'; }
+unmount_below "$root"
+umount -l "$root/usr" "$root" 2>/dev/null
+done_testing
