@@ -96,6 +96,7 @@ int api_result(struct api_call *c, int status, json_t *j, struct error *err)
 {
 	char *line;
 
+	api_audit_result(c, j);
 	if (j && c->events) {
 		if (event_send(c, "result", j) == -ENOMEM)
 			return error_set(err, -ENOMEM, "out of memory");

@@ -79,6 +79,9 @@ struct api_call {
 	struct progress progress; /* see api_progress */
 	bool events;		  /* the reply is events */
 
+	char who[HTTP_PEER_SIZE]; /* "" of a call that changes nothing */
+	char what[160];		  /* that it has made or changed, for the log; "" */
+
 	bool keyed;	    /* it carries a key or token that is right */
 	bool not_modified;  /* the client has the reply already */
 	int fail_status;    /* of a failure; 0: by its code */
@@ -312,5 +315,17 @@ int api_stats_history(struct api_call *c, struct error *err);
 int api_dashboard_check(struct api_call *c, struct error *err);
 int api_dashboard(struct api_call *c, struct error *err);
 int api_dashboard_token(struct api_call *c, struct error *err);
+
+/*
+ * api_audit.c: calls are counted by what they are about, and those that change something have a
+ * line of log: who, what, and its status. Programs and files of sandboxes are too many for that.
+ */
+void api_audit_begin(struct api_call *c); /* its route is known */
+/* Take from a result what the line will say. */
+void api_audit_result(struct api_call *c, const json_t *result);
+void api_audit_end(struct api_call *c);
+
+/* api_metrics_store.c: the part of /metrics about the store and what the daemon does by itself. */
+MUST_CHECK int api_metrics_store(struct api *a, struct buf *out);
 
 #endif

@@ -330,6 +330,8 @@ int api_metrics(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = put_store(c->api->store, &b);
 	if (rc == 0)
+		rc = api_metrics_store(c->api, &b);
+	if (rc == 0)
 		rc = metrics_put(&b, "disk_free_bytes", "gauge",
 				 "Free on the disk of the state directory.",
 				 space_free(&c->api->store->space));

@@ -147,6 +147,7 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 	if (rc == 0) {
 		const struct route *r = c->match.route;
 
+		api_audit_begin(c);
 		plan->worker = r->flags & ROUTE_LONG;
 		plan->body_live = r->flags & ROUTE_LIVE;
 		plan->body_max = body_max(r);
@@ -180,6 +181,7 @@ static void call_end(void *ctx, struct http_request *rq)
 		return;
 	metrics_http(&a->metrics, http_status(rq), monotonic_us() - c->begun_us);
 	atomic_fetch_sub_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
+	api_audit_end(c);
 	log_debug("%s %s: %d", http_method(rq), http_path(rq), http_status(rq));
 	query_fini(&c->query);
 	route_match_fini(&c->match);

@@ -99,3 +99,14 @@ int build_turn_back(struct build *bd)
 	pthread_mutex_unlock(&b->lock);
 	return rc;
 }
+
+void builds_count(struct builds *b, size_t *queued, size_t *running)
+{
+	const struct build *bd;
+
+	*queued = *running = 0;
+	pthread_mutex_lock(&b->lock);
+	LIST_FOREACH(bd, &b->active, link)
+	*(bd->has_turn ? running : queued) += 1;
+	pthread_mutex_unlock(&b->lock);
+}

@@ -127,6 +127,8 @@ MUST_CHECK int builds_template(struct builds *b, struct snapshot *out, struct er
  * "endedAt" or null}.
  */
 MUST_CHECK int builds_each(struct builds *b, json_record_fn fn, void *arg, struct error *err);
+/* Builds that wait for their turn, and that have it. */
+void builds_count(struct builds *b, size_t *queued, size_t *running);
 MUST_CHECK int builds_get(struct builds *b, const char *id, json_t **out, struct error *err);
 /* -ENOENT; -ENOTCONN where it has ended. Returns before the build has. */
 MUST_CHECK int builds_cancel(struct builds *b, const char *id, struct error *err);

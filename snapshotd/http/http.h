@@ -75,6 +75,12 @@ size_t http_header_count(struct http_request *rq, const char *name);
 #define HTTP_ADDRESS_SIZE 46
 /* The address that the client has reached us at, numeric; "" of a unix socket. */
 const char *http_local_address(const struct http_request *rq, char out[HTTP_ADDRESS_SIZE]);
+/*
+ * Who has connected: "uid 1000, pid 42 (varve)" of a unix socket, an address of TCP. The pid is
+ * that of whoever connected.
+ */
+#define HTTP_PEER_SIZE 80
+void http_peer(const struct http_request *rq, char out[HTTP_PEER_SIZE]);
 /* The client may call: its connection is no longer one of those that may have to go. */
 void http_set_trusted(struct http_request *rq);
 /* Whether the client would rather have events than JSON (accept.h). */

@@ -1,6 +1,7 @@
 #include "snapshotd/http/http_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -113,6 +114,46 @@ const char *http_local_address(const struct http_request *rq, char out[HTTP_ADDR
 		out[0] = '\0';
 	out[strcspn(out, "%")] = '\0'; /* without the interface */
 	return out;
+}
+
+/* The name of a process, which has chosen it itself; "" where it has gone. */
+static void process_name(pid_t pid, char *out, size_t size)
+{
+	char path[40];
+	FILE *f;
+
+	out[0] = '\0';
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (!fgets(out, (int)size, f))
+		out[0] = '\0';
+	out[strcspn(out, "\n")] = '\0';
+	fclose(f);
+}
+
+void http_peer(const struct http_request *rq, char out[HTTP_PEER_SIZE])
+{
+	struct sockaddr_storage a;
+	socklen_t len = sizeof(a);
+	struct ucred who;
+	char name[20];
+
+	strcpy(out, "somebody");
+	if (getpeername(rq->fd, (struct sockaddr *)&a, &len) < 0)
+		return;
+	if (a.ss_family == AF_INET || a.ss_family == AF_INET6) {
+		(void)!getnameinfo((struct sockaddr *)&a, len, out, HTTP_PEER_SIZE, NULL, 0,
+				   NI_NUMERICHOST);
+		return;
+	}
+	len = sizeof(who);
+	if (getsockopt(rq->fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
+		return;
+	process_name(who.pid, name, sizeof(name));
+	snprintf(out, HTTP_PEER_SIZE, "uid %u, pid %d%s%s%s", (unsigned)who.uid, (int)who.pid,
+		 *name ? " (" : "", name, *name ? ")" : "");
 }
 
 void http_set_trusted(struct http_request *rq)

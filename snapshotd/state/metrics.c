@@ -1,6 +1,7 @@
 #include "snapshotd/state/metrics.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 static const int codes[METRICS_CODES - 1] = { 200, 201, 204, 400, 401, 403, 404, 405, 409, 413,
 					      415, 422, 429, 499, 500, 502, 503, 504, 507 };
@@ -8,8 +9,9 @@ static const struct {
 	int64_t micros;
 	const char *le;
 } buckets[METRICS_BUCKETS] = {
-	{ 500, "0.0005" },  { 1000, "0.001" }, { 2500, "0.0025" }, { 5000, "0.005" },
-	{ 25000, "0.025" }, { 100000, "0.1" }, { 1000000, "1" },   { INT64_MAX, "+Inf" },
+	{ 500, "0.0005" },  { 1000, "0.001" },	   { 2500, "0.0025" }, { 5000, "0.005" },
+	{ 25000, "0.025" }, { 100000, "0.1" },	   { 1000000, "1" },   { 10000000, "10" },
+	{ 60000000, "60" }, { INT64_MAX, "+Inf" },
 };
 static const char *const work_names[METRICS_WORK_COUNT] = {
 	[METRICS_IMPORT] = "import",
@@ -23,6 +25,14 @@ static const char *const work_names[METRICS_WORK_COUNT] = {
 	[METRICS_PULL] = "pull",
 	[METRICS_REMOTE_GC] = "remote-gc",
 	[METRICS_REMOTE_VERIFY] = "remote-verify",
+};
+
+static const char *const resource_names[METRICS_RESOURCE_COUNT] = {
+	[METRICS_SNAPSHOTS] = "snapshots", [METRICS_REMOTES] = "remotes",
+	[METRICS_MOUNTS] = "mounts",	   [METRICS_BUILDS] = "builds",
+	[METRICS_IMAGES] = "images",	   [METRICS_SANDBOXES] = "sandboxes",
+	[METRICS_EXEC] = "exec",	   [METRICS_FILES] = "files",
+	[METRICS_OTHER] = "other",
 };
 
 static void add(atomic_ullong *v, uint64_t n)
@@ -47,6 +57,17 @@ void metrics_http(struct metrics *m, int status, int64_t micros)
 	add(&m->http_buckets[b], 1);
 	add(&m->http_count, 1);
 	add(&m->http_micros, micros > 0 ? (uint64_t)micros : 0);
+}
+
+void metrics_call(struct metrics *m, enum metrics_resource r, bool changes, int64_t micros)
+{
+	struct metrics_times *t = &m->calls[r][changes];
+	size_t b = 0;
+
+	while (micros > buckets[b].micros)
+		b++;
+	add(&t->buckets[b], 1);
+	add(&t->micros, micros > 0 ? (uint64_t)micros : 0);
 }
 
 void metrics_work(struct metrics *m, enum metrics_work w, bool failed)
@@ -91,6 +112,42 @@ static int render_http(const struct metrics *m, struct buf *out)
 	return rc;
 }
 
+static int render_times(const struct metrics_times *t, const char *labels, struct buf *out)
+{
+	uint64_t sum = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < METRICS_BUCKETS && rc == 0; i++) {
+		sum += get(&t->buckets[i]);
+		rc = buf_printf(out, "snapshotd_call_seconds_bucket{%s,le=\"%s\"} %llu\n", labels,
+				buckets[i].le, (unsigned long long)sum);
+	}
+	if (rc == 0)
+		rc = buf_printf(out,
+				"snapshotd_call_seconds_sum{%s} %.6f\n"
+				"snapshotd_call_seconds_count{%s} %llu\n",
+				labels, (double)get(&t->micros) / 1e6, labels,
+				(unsigned long long)sum);
+	return rc;
+}
+
+static int render_calls(const struct metrics *m, struct buf *out)
+{
+	char labels[64];
+	int rc =
+		buf_append_str(out, "# HELP snapshotd_call_seconds Time of calls, by what they are "
+				    "about.\n# TYPE snapshotd_call_seconds histogram\n");
+
+	for (int i = 0; i < METRICS_RESOURCE_COUNT; i++) {
+		for (int changes = 0; changes < 2 && rc == 0; changes++) {
+			snprintf(labels, sizeof(labels), "resource=\"%s\",kind=\"%s\"",
+				 resource_names[i], changes ? "change" : "read");
+			rc = render_times(&m->calls[i][changes], labels, out);
+		}
+	}
+	return rc;
+}
+
 static int render_work(const struct metrics *m, struct buf *out)
 {
 	int rc =
@@ -115,7 +172,18 @@ int metrics_render(const struct metrics *m, struct buf *out)
 		rc = metrics_put(out, "http_requests_in_flight", "gauge", "Requests under way.",
 				 in_flight > 0 ? (uint64_t)in_flight : 0);
 	if (rc == 0)
+		rc = render_calls(m, out);
+	if (rc == 0)
 		rc = render_work(m, out);
+	if (rc == 0)
+		rc = metrics_put(
+			out, "verify_damaged", "gauge",
+			"Damaged chunks, nodes and records that the last verification found.",
+			get(&m->verify_damaged));
+	if (rc == 0)
+		rc = metrics_put(out, "verify_last_seconds", "gauge",
+				 "When it ended, since 1970; 0: not since the start.",
+				 get(&m->verify_ms) / 1000);
 	if (rc == 0)
 		rc = metrics_put(out, "gc_removed_bytes_total", "counter",
 				 "Stored bytes that gc removed.", get(&m->gc_removed_bytes));

@@ -10,7 +10,7 @@
 #include "store/base/macros.h"
 
 #define METRICS_CODES 20
-#define METRICS_BUCKETS 8
+#define METRICS_BUCKETS 10
 
 /* Work that ends well or badly. */
 enum metrics_work {
@@ -28,12 +28,32 @@ enum metrics_work {
 	METRICS_WORK_COUNT
 };
 
+/* What a call is about: a label, of which there are these and no more. */
+enum metrics_resource {
+	METRICS_SNAPSHOTS,
+	METRICS_REMOTES,
+	METRICS_MOUNTS,
+	METRICS_BUILDS,
+	METRICS_IMAGES,
+	METRICS_SANDBOXES,
+	METRICS_EXEC,
+	METRICS_FILES,
+	METRICS_OTHER,
+	METRICS_RESOURCE_COUNT
+};
+
+struct metrics_times {
+	atomic_ullong buckets[METRICS_BUCKETS], micros; /* micros: their sum */
+};
+
 /* A zeroed struct is one that has counted nothing. */
 struct metrics {
 	atomic_ullong http_codes[METRICS_CODES]; /* by codes[] of metrics.c */
 	atomic_ullong http_buckets[METRICS_BUCKETS];
 	atomic_ullong http_count, http_micros; /* sum over requests */
 	atomic_llong http_in_flight;
+	struct metrics_times calls[METRICS_RESOURCE_COUNT][2]; /* [changes something] */
+	atomic_ullong verify_damaged, verify_ms;   /* of the last one; ms since 1970, 0: none */
 	atomic_ullong work[METRICS_WORK_COUNT][2]; /* [failed] */
 	atomic_ullong gc_removed_bytes, gc_removed_chunks;
 	atomic_ullong repacked_bytes; /* of buckets */
@@ -42,6 +62,7 @@ struct metrics {
 };
 
 void metrics_http(struct metrics *m, int status, int64_t micros);
+void metrics_call(struct metrics *m, enum metrics_resource r, bool changes, int64_t micros);
 void metrics_work(struct metrics *m, enum metrics_work w, bool failed);
 
 /* "# HELP", "# TYPE" and lines of one value: for what is measured elsewhere. */

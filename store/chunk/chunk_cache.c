@@ -37,6 +37,7 @@ struct shard {
 	size_t bucket_mask;
 	struct cached *newest, *oldest;
 	size_t bytes;
+	uint64_t hits, misses;
 } __attribute__((aligned(64)));
 
 struct chunk_cache {
@@ -187,6 +188,9 @@ struct chunk *chunk_cache_get(struct chunk_cache *cc, const struct digest *d)
 			unlink_from_order_locked(s, e);
 			make_newest_locked(s, e);
 		}
+		s->hits++;
+	} else {
+		s->misses++;
 	}
 	pthread_mutex_unlock(&s->lock);
 	return e ? &e->chunk : NULL;
@@ -260,4 +264,15 @@ size_t chunk_cache_bytes(struct chunk_cache *cc)
 		pthread_mutex_unlock(&cc->shards[i].lock);
 	}
 	return sum;
+}
+
+void chunk_cache_count(struct chunk_cache *cc, uint64_t *hits, uint64_t *misses)
+{
+	*hits = *misses = 0;
+	for (unsigned i = 0; i < cc->n_shards; i++) {
+		pthread_mutex_lock(&cc->shards[i].lock);
+		*hits += cc->shards[i].hits;
+		*misses += cc->shards[i].misses;
+		pthread_mutex_unlock(&cc->shards[i].lock);
+	}
 }

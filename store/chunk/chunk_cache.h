@@ -25,5 +25,7 @@ struct chunk *chunk_cache_get(struct chunk_cache *cc, const struct digest *d);
  */
 struct chunk *chunk_cache_add(struct chunk_cache *cc, struct chunk *c);
 size_t chunk_cache_bytes(struct chunk_cache *cc);
+/* How often chunk_cache_get had one, and had none, so far. */
+void chunk_cache_count(struct chunk_cache *cc, uint64_t *hits, uint64_t *misses);
 
 #endif

@@ -19,6 +19,7 @@
 
 #include "store/base/buf.h"
 #include "store/chunk/chunk_cache.h"
+#include "store/chunk/chunk_store_stats.h"
 #include "store/chunk/chunker.h"
 #include "store/chunk/codec.h"
 #include "store/chunk/dict.h"
@@ -34,7 +35,7 @@ struct chunk_store {
 	struct space *space;   /* borrowed; NULL: no limit */
 	int zstd_level;
 	struct chunk_cache *cache;
-	_Atomic uint64_t stored; /* relaxed: a statistic */
+	_Atomic uint64_t stored, damaged; /* relaxed: statistics */
 	/* Written under dict_lock with release, read with acquire; then it stays. */
 	_Atomic(struct codec_dict *) dicts[DICT_COUNT_MAX];
 	pthread_mutex_t dict_lock;
@@ -363,6 +364,14 @@ static int load(struct chunk_store *cs, const struct digest *d, struct chunk **o
 	return r < 0 ? r : decode_new(cs, d, &f, out);
 }
 
+/* Reads that found a chunk missing or not as it was. */
+static int count_damage(struct chunk_store *cs, int r)
+{
+	if (r == -EBADMSG || r == -ENODATA)
+		atomic_fetch_add_explicit(&cs->damaged, 1, memory_order_relaxed);
+	return r;
+}
+
 int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk **out)
 {
 	struct chunk *c = chunk_cache_get(cs->cache, d);
@@ -371,7 +380,7 @@ int chunk_store_get(struct chunk_store *cs, const struct digest *d, struct chunk
 	if (!c) {
 		int r = load(cs, d, &c);
 		if (r < 0)
-			return r;
+			return count_damage(cs, r);
 		c = chunk_cache_add(cs->cache, c);
 	}
 	*out = c;
@@ -413,11 +422,12 @@ int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, 
 		return c->len == len ? 0 : -EBADMSG;
 	int r = find_frame(cs, d, &f);
 	if (r < 0)
-		return r;
+		return count_damage(cs, r);
 	int64_t actual = checked_len(&f.frame);
 	if (actual < 0)
-		return (int)actual;
-	return (size_t)actual == len ? decode_checked(cs, d, &f, out, len) : -EBADMSG;
+		return count_damage(cs, (int)actual);
+	r = (size_t)actual == len ? decode_checked(cs, d, &f, out, len) : -EBADMSG;
+	return count_damage(cs, r);
 }
 
 int chunk_store_frame(struct chunk_store *cs, const struct digest *d, struct buf *out)
@@ -494,4 +504,10 @@ uint64_t chunk_store_stored(const struct chunk_store *cs)
 size_t chunk_store_cached_bytes(struct chunk_store *cs)
 {
 	return chunk_cache_bytes(cs->cache);
+}
+
+void chunk_store_get_stats(struct chunk_store *cs, struct chunk_store_stats *out)
+{
+	chunk_cache_count(cs->cache, &out->hits, &out->misses);
+	out->damaged = atomic_load_explicit(&cs->damaged, memory_order_relaxed);
 }

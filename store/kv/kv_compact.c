@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "store/kv/kv_internal.h"
+#include "store/kv/kv_stalls.h"
 
 #define SMALL_BYTES (1ull << 30)
 #define GARBAGE_FRACTION 8 /* an eighth of the blobs: worth a rewrite */
@@ -118,4 +119,18 @@ void kv_stats(struct kv *kv, struct kv_stats *out)
 	out->garbage_bytes = property(kv, KV_CHUNK, "rocksdb.live-blob-file-garbage-size");
 	out->keys[KV_CHUNK] /= 2; /* head and blob */
 	out->cache_bytes = rocksdb_cache_get_usage(kv->cache);
+}
+
+void kv_get_stalls(struct kv *kv, struct kv_stalls *out)
+{
+	*out = (struct kv_stalls){ 0 };
+	for (int i = 0; i < KV_FAMILY_COUNT; i++) {
+		enum kv_family f = (enum kv_family)i;
+
+		out->stopped |= property(kv, f, "rocksdb.is-write-stopped") != 0;
+		out->rate_bytes =
+			MAX(out->rate_bytes, property(kv, f, "rocksdb.actual-delayed-write-rate"));
+		out->pending_bytes += property(kv, f, "rocksdb.estimate-pending-compaction-bytes");
+		out->errors = MAX(out->errors, property(kv, f, "rocksdb.background-errors"));
+	}
 }

@@ -26,6 +26,7 @@ INSTALLED = $(call in_dir,755,$(PREFIX)/bin,$(BUILD)/bin/snapshotd $(BUILD)/bin/
 	$(call in_dir,644,$(LIBDIR)/pkgconfig,$(BUILD)/lib/varve.pc) \
 	$(call in_dir,644,$(PREFIX)/include,tools/libvarve/varve.h) \
 	$(foreach s,1 3 5 7 8,$(call in_dir,644,$(PREFIX)/share/man/man$(s),$(wildcard tools/man/*.$(s)))) \
+	$(call in_dir,644,$(PREFIX)/share/varve/monitoring,tools/monitoring/grafana.json tools/monitoring/alerts.yml) \
 	$(call in_dir,644,$(PREFIX)/share/varve/templates,$(wildcard tools/templates/*.json)) \
 	$(call in_dir,644,$(UNITDIR),$(UNITS:%=$(BUILD)/lib/systemd/%)) \
 	644:tools/packaging/systemd/varve.sysusers:$(PREFIX)/lib/sysusers.d/varve.conf \
@@ -40,7 +41,7 @@ LINKS = libvarve.so.0:$(LIBDIR)/libvarve.so \
 	$(foreach h,mount.varve mount.fuse.varve umount.fuse.varve,$(PREFIX)/bin/varve:$(SBINDIR)/$(h))
 # Directories that nobody else uses.
 OWN_DIRS = $(PREFIX)/share/doc/varve/examples $(PREFIX)/share/doc/varve $(1)/varve $(1)/varve-$(VERSION).dist-info $(PREFIX)/libexec/varve \
-	$(PREFIX)/share/varve/templates $(PREFIX)/share/varve
+	$(PREFIX)/share/varve/templates $(PREFIX)/share/varve/monitoring $(PREFIX)/share/varve
 
 # So that pip and importlib.metadata know of it.
 $(BUILD)/lib/python/METADATA: store/base/version.h tools/packaging/install.mk

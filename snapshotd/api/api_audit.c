@@ -1,0 +1,67 @@
+#include "snapshotd/api/api.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "store/base/clock.h"
+#include "store/base/log.h"
+
+static const struct {
+	const char *begin;
+	enum metrics_resource resource;
+} resources[] = {
+	{ "/api/snapshots", METRICS_SNAPSHOTS }, { "/api/remotes", METRICS_REMOTES },
+	{ "/api/mounts", METRICS_MOUNTS },	 { "/api/builds", METRICS_BUILDS },
+	{ "/api/images", METRICS_IMAGES },	 { "/api/sandboxes", METRICS_SANDBOXES },
+};
+
+static enum metrics_resource resource_of(const struct route *r)
+{
+	if (strstr(r->pattern, "/exec"))
+		return METRICS_EXEC;
+	if (strstr(r->pattern, "/files"))
+		return METRICS_FILES;
+	for (size_t i = 0; i < ARRAY_SIZE(resources); i++)
+		if (strncmp(r->pattern, resources[i].begin, strlen(resources[i].begin)) == 0)
+			return resources[i].resource;
+	return METRICS_OTHER;
+}
+
+static bool changes(const struct route *r)
+{
+	return strcmp(r->method, "GET") != 0;
+}
+
+void api_audit_begin(struct api_call *c)
+{
+	const enum metrics_resource about = resource_of(c->match.route);
+
+	if (changes(c->match.route) && about != METRICS_EXEC && about != METRICS_FILES)
+		http_peer(c->rq, c->who);
+}
+
+void api_audit_result(struct api_call *c, const json_t *result)
+{
+	static const char *const members[] = { "sandboxID", "id", "name", "snapshot",
+					       "mountpoint" };
+
+	for (size_t i = 0; *c->who && i < ARRAY_SIZE(members); i++) {
+		const char *s = json_string_value(json_object_get(result, members[i]));
+		size_t len = strlen(c->what);
+
+		if (s && *s)
+			snprintf(c->what + len, sizeof(c->what) - len, " %s=%s", members[i], s);
+	}
+}
+
+void api_audit_end(struct api_call *c)
+{
+	const struct route *r = c->match.route;
+
+	if (!r)
+		return;
+	metrics_call(&c->api->metrics, resource_of(r), changes(r), monotonic_us() - c->begun_us);
+	if (*c->who)
+		log_info("%s %s by %s: %d%s", http_method(c->rq), http_path(c->rq), c->who,
+			 http_status(c->rq), c->what);
+}
