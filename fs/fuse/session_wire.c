@@ -23,6 +23,7 @@
 #include <fuse_lowlevel.h>
 
 #include "store/base/log.h"
+#include "store/kv/meta.h"
 
 /* Where the reply to the first INIT goes instead of a connection. */
 static _Thread_local struct session_pool *capture;
@@ -97,6 +98,20 @@ static void negotiate(struct session_pool *sp, void *request, size_t n)
 	capture = NULL;
 }
 
+static int note_any(void *arg, const char *name, const void *value, size_t len)
+{
+	(void)arg, (void)name, (void)value, (void)len;
+	return 1;
+}
+
+/* Content may be, or come to be, in a bucket. */
+static bool may_be_far(const struct session *s)
+{
+	struct store *store = s->view->store;
+
+	return store_has_far(store) && meta_each(store->kv, META_REMOTE, "", note_any, NULL) != 0;
+}
+
 static void handle_init(struct session *s, void *request, size_t n)
 {
 	struct session_pool *sp = s->pool;
@@ -125,6 +140,10 @@ static void handle_init(struct session *s, void *request, size_t n)
 		return;
 	}
 	reply.flags |= offered & ours;
+	/* The kernel waits for asynchronous direct requests where no signal ends it, not SIGKILL.
+	 */
+	if (may_be_far(s))
+		reply.flags &= ~(uint32_t)FUSE_ASYNC_DIO;
 	shared_negotiate(s, init, &reply);
 	session_reply_raw(in, 0, &reply, sizeof(reply));
 }

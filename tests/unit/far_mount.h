@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "fs/fuse/session_internal.h"
+#include "store/kv/meta.h"
 #include "tests/unit/far_source.h"
 
 #define FM_FILES 64
@@ -91,6 +92,8 @@ static inline int fm_setup_cache(void **state, enum mount_cache cache)
 	assert_non_null(f->behind);
 	f->far = far_new(f->behind);
 	fm_open_store(f);
+	/* As of a store with a bucket. */
+	assert_int_equal(meta_put(f->fx.s->kv, META_REMOTE, "far", "{}", 2, KV_LOG), 0);
 	m_file(near, "here", "near");
 	m_snapshot(f->fx.s, near, "near");
 	f->far_snap.status = SNAPSHOT_READY;

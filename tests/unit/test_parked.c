@@ -2,6 +2,7 @@
 #include "tests/unit/far_mount.h"
 
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
@@ -427,60 +428,186 @@ static void the_end_waits_for_no_source(void **state)
 
 /* ---- interrupts ---- */
 
+/* What a program may be at, of a name that is far away. 0, or errno. */
+static int call_stat(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? 0 : errno;
+}
+
+static int call_getxattr(const char *path)
+{
+	char value[100];
+
+	return getxattr(path, "user.test", value, sizeof(value)) >= 0 ? 0 : errno;
+}
+
+static int call_readlink(const char *path)
+{
+	char text[100];
+
+	return readlink(path, text, sizeof(text)) >= 0 ? 0 : errno;
+}
+
+static int call_open(const char *path)
+{
+	return open(path, O_RDONLY | O_CLOEXEC) >= 0 ? 0 : errno;
+}
+
+static int call_list(const char *path)
+{
+	char names[4096];
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd >= 0 && getdents64(fd, names, sizeof(names)) > 0 ? 0 : errno;
+}
+
+static int call_read(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0 && pread(fd, fm_buf, 4096, 0) > 0 ? 0 : errno;
+}
+
+/* Past the kernel's cache. */
+static int call_read_direct(const char *path)
+{
+	static char aligned[8192] __attribute__((aligned(4096)));
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+
+	return fd >= 0 && pread(fd, aligned, sizeof(aligned), 0) > 0 ? 0 : errno;
+}
+
+static int call_fault(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	const volatile char *p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+
+	return p != MAP_FAILED && (*p | 1) ? 0 : errno;
+}
+
+static int call_truncate(const char *path)
+{
+	return truncate(path, 5) == 0 ? 0 : errno;
+}
+
+struct call {
+	const char *what, *path;
+	int (*run)(const char *path);
+	bool names;  /* also these are far away */
+	bool killed; /* the kernel waits for a page: a signal that is caught does not end it */
+};
+static const struct call calls[] = {
+	{ "stat", "d/sub/deep", call_stat, true, false },
+	{ "getxattr", "small", call_getxattr, true, false },
+	{ "readlink", "link", call_readlink, true, false },
+	{ "open", "d/f1", call_open, true, false },
+	{ "truncate", "big", call_truncate, true, false },
+	{ "a listing", "d", call_list, true, false },
+	{ "a direct read", "d/f7", call_read_direct, false, false },
+	{ "a read", "d/f7", call_read, false, true },
+	{ "a page fault", "d/f7", call_fault, false, true },
+};
+
 static void caught(int sig)
 {
 	(void)sig;
 }
 
-/* A child that stats a name which is far away; never returns. */
-static pid_t start_stat(const char *path, bool handler)
+/* A child that calls it; never returns. */
+static pid_t start_call(const struct call *c, const char *path, bool handler)
 {
 	pid_t pid = fork();
 
 	if (pid)
 		return pid;
 	struct sigaction sa = { .sa_handler = handler ? caught : SIG_DFL };
-	struct stat st;
 
 	sigaction(SIGUSR1, &sa, NULL);
-	_exit(stat(path, &st) == 0 ? 0 : errno);
+	_exit(c->run(path));
+}
+
+/* Its status; it ends at once, as the signal was sent, though the source does not answer. */
+static int await_end(struct fm *f, const char *what, pid_t pid)
+{
+	int status = 0;
+
+	for (int i = 0; waitpid(pid, &status, WNOHANG) != pid; i++) {
+		if (i > 10000) {
+			far_hold(f->far, false);
+			waitpid(pid, &status, 0);
+			fail_msg("%s goes on after a signal", what);
+		}
+		usleep(1000);
+	}
+	return status;
+}
+
+/* Begin a call from cold, and have it wait. */
+static pid_t start_waiting(struct fm *f, const struct call *c, bool handler)
+{
+	if (c->names)
+		fm_go_cold(f);
+	else
+		go_cold_for_data(f);
+	far_hold(f->far, true);
+	pid_t pid = start_call(c, fm_path(f, c->path), handler);
+
+	for (int i = 0; !fm_parked(f); i++) {
+		if (i > 10000)
+			fail_msg("%s does not wait", c->what);
+		usleep(1000);
+	}
+	far_await_waiting(f->far, 1);
+	return pid;
+}
+
+static void end_waiting(struct fm *f, const char *what)
+{
+	for (int i = 0; fm_parked(f); i++) {
+		if (i > 10000)
+			fail_msg("%s has ended, and is waited for", what);
+		usleep(1000);
+	}
+	far_hold(f->far, false);
+	do_stat(f);
 }
 
 static void a_waiting_program_can_be_killed(void **state)
 {
 	struct fm *f = *state;
-	int status;
 
-	fm_go_cold(f);
-	far_hold(f->far, true);
-	pid_t pid = start_stat(fm_path(f, "d/sub/deep"), false);
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		const struct call *c = &calls[i];
+		pid_t pid = start_waiting(f, c, false);
 
-	fm_await_parked(f, 1);
-	far_await_waiting(f->far, 1);
-	assert_int_equal(kill(pid, SIGKILL), 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(fm_parked(f), 0);
-	far_hold(f->far, false);
-	do_stat(f);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_true(WIFSIGNALED(await_end(f, c->what, pid)));
+		if (!c->killed) /* what reads a page goes on for whoever comes next */
+			end_waiting(f, c->what);
+		far_hold(f->far, false);
+	}
 }
 
 static void an_interrupted_program_gets_eintr(void **state)
 {
 	struct fm *f = *state;
-	int status;
 
-	fm_go_cold(f);
-	far_hold(f->far, true);
-	pid_t pid = start_stat(fm_path(f, "d/sub/deep"), true);
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		const struct call *c = &calls[i];
 
-	fm_await_parked(f, 1);
-	assert_int_equal(kill(pid, SIGUSR1), 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), EINTR);
-	far_hold(f->far, false);
-	do_stat(f);
+		if (c->killed)
+			continue;
+		pid_t pid = start_waiting(f, c, true);
+
+		assert_int_equal(kill(pid, SIGUSR1), 0);
+		int status = await_end(f, c->what, pid);
+
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != EINTR)
+			fail_msg("%s ended with %x", c->what, status);
+		end_waiting(f, c->what);
+	}
 }
 
 /* ---- sources that err ---- */
