@@ -20,6 +20,9 @@
  *     parked only if that is the first one.
  *   - What the source fails with becomes the request's failure. The next request asks again. One
  *     for which content is fetched and gone again, eight times, gets EIO.
+ *   - An interrupt ends a request with EINTR. Who waits for a page can be killed, and gets none.
+ * For asynchronous direct requests the kernel sends no interrupt and waits until they are answered:
+ *     a mount of a store that knows a remote does not agree on them (session_wire.c).
  *   - A drain waits for parked writes, so a flush before a checkpoint has what was written.
  */
 #include "fs/fuse/session_internal.h"

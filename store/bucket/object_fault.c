@@ -110,14 +110,9 @@ static void answer(struct passed *p)
 	struct object_request *out = p->out;
 	struct fault *f = p->fault;
 
-	out->result = p->in.result;
-	out->data = p->in.data;
-	out->size = p->in.size;
-	out->entries = p->in.entries;
-	out->n_entries = p->in.n_entries;
-	out->more = p->in.more;
-	out->err = p->in.err;
-	out->date = p->in.date && p->now ? p->now : p->in.date;
+	object_pass_answer(out, &p->in);
+	if (p->in.date && p->now)
+		out->date = p->now;
 	if (out->result < 0 && out->result != -ENOENT && out->result != -EEXIST)
 		f->base.failed++;
 	free(p);
@@ -152,6 +147,7 @@ static void inner_done(struct object_request *r)
 	struct passed *p = r->arg;
 	struct fault *f = p->fault;
 
+	object_pass_state(&f->base, f->inner);
 	if (p->die_after)
 		die();
 	if (p->repeat && r->result != -ECANCELED) {

@@ -92,6 +92,8 @@ static void finish(struct s3 *s, struct s3_job *j)
 	free(j->after);
 	buf_fini(&j->body);
 	free(j);
+	if (r->result == -EACCES)
+		s->base.refused = true;
 	r->done(r);
 }
 

@@ -134,14 +134,7 @@ static void answer(struct passed *p)
 {
 	struct object_request *out = p->out;
 
-	out->result = p->in.result;
-	out->data = p->in.data;
-	out->size = p->in.size;
-	out->entries = p->in.entries;
-	out->n_entries = p->in.n_entries;
-	out->more = p->in.more;
-	out->date = p->in.date;
-	out->err = p->in.err;
+	object_pass_answer(out, &p->in);
 	buf_fini(&p->body);
 	free(p);
 	out->done(out);
@@ -152,8 +145,7 @@ static void inner_done(struct object_request *in)
 	struct passed *p = in->arg;
 	struct object_store *base = &p->store->base;
 
-	if (base->inner->gone)
-		base->gone = true;
+	object_pass_state(base, base->inner);
 	if (in->result == 0 && in->op == OBJECT_LIST)
 		content_sizes(in);
 	if (in->result == 0 && in->op == OBJECT_GET) {

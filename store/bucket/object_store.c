@@ -169,6 +169,26 @@ void object_store_stop(struct object_store *os)
 		atomic_store(&os->stopped, true);
 }
 
+void object_pass_answer(struct object_request *out, const struct object_request *in)
+{
+	out->result = in->result;
+	out->data = in->data;
+	out->size = in->size;
+	out->entries = in->entries;
+	out->n_entries = in->n_entries;
+	out->more = in->more;
+	out->date = in->date;
+	out->err = in->err;
+}
+
+void object_pass_state(struct object_store *os, const struct object_store *behind)
+{
+	if (behind->gone)
+		os->gone = true;
+	if (behind->refused)
+		os->refused = true;
+}
+
 void object_store_close(struct object_store *os)
 {
 	if (os)

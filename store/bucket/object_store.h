@@ -131,6 +131,11 @@ struct object_store {
 	bool has_clock; /* it refuses dates that are too old */
 	/* The bucket that was opened is not there any more: only opening it anew can help. */
 	_Atomic bool gone;
+	/*
+	 * A request was refused for its credentials: others may have been configured, of a source
+	 * that a backend that is open does not look at.
+	 */
+	_Atomic bool refused;
 	_Atomic bool stopped; /* object_store_stop */
 	/* Counted by the backend; read with object_store_counts. */
 	_Atomic uint64_t requests[OBJECT_OPS], bytes_in, bytes_out, failed, retried, throttled,
@@ -150,6 +155,10 @@ void object_store_counts(struct object_store *os, struct object_counts *out);
  * waits for them is to be waited for.
  */
 void object_store_stop(struct object_store *os);
+/* For one that stands before another: give the answer of `in`, which is let go of, to who asked. */
+void object_pass_answer(struct object_request *out, const struct object_request *in);
+/* And its state. */
+void object_pass_state(struct object_store *os, const struct object_store *behind);
 /* NULL is accepted. */
 void object_store_close(struct object_store *os);
 DEFINE_CLEANUP(struct object_store *, object_store_close)

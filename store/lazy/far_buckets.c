@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/clock.h"
 #include "store/base/log.h"
+
+#define LOG_EVERY_MS 10000
 
 /* The lock is held. */
 static struct far_bucket *find(struct far_buckets *b, const char *uuid)
@@ -42,6 +45,19 @@ static struct far_bucket *add(struct far_buckets *b, const char *uuid, struct re
 	return there;
 }
 
+static bool may_log(struct far_buckets *b)
+{
+	const int64_t now = monotonic_ms();
+	bool may;
+
+	pthread_mutex_lock(&b->lock);
+	may = !b->logged_ms || now - b->logged_ms >= LOG_EVERY_MS;
+	if (may)
+		b->logged_ms = now;
+	pthread_mutex_unlock(&b->lock);
+	return may;
+}
+
 int far_bucket_use(struct far_buckets *b, const char *uuid, struct far_bucket **out)
 {
 	struct error err = ERROR_INIT;
@@ -57,7 +73,7 @@ int far_bucket_use(struct far_buckets *b, const char *uuid, struct far_bucket **
 		return 0;
 	rc = remotes_get_uuid(b->rs, uuid, &r, &err);
 	if (rc < 0) {
-		if (rc != -ECANCELED)
+		if (rc != -ECANCELED && may_log(b))
 			log_warn("chunks that are in a bucket cannot be read: %s",
 				 error_text(&err));
 		return -EIO;

@@ -36,6 +36,7 @@ struct far_buckets {
 	struct remotes *rs; /* borrowed */
 	pthread_mutex_t lock;
 	struct far_bucket_list all; /* guarded by lock, as what is private in it */
+	int64_t logged_ms;	    /* guarded by lock: that one cannot be opened */
 };
 /* It hears of changes of `rs` until remotes_close, after which it may be ended. */
 void far_buckets_init(struct far_buckets *b, struct remotes *rs);

@@ -58,7 +58,9 @@ MUST_CHECK int remotes_each(struct remotes *rs, remotes_fn fn, void *arg, struct
 /*
  * A reference to the open remote: remotes_release. Waits for the network if it is not open yet. A
  * bucket that was there before is never made anew. -ENOENT: there is no remote of that name; -EIO
- * or -ETIMEDOUT: its bucket is not there; others of remote_open.
+ * or -ETIMEDOUT: its bucket is not there; others of remote_open. After one was waited for in vain,
+ * this fails at once for 2 s, and longer each time, up to 30 s; remotes_reopen ends that. One that
+ * has refused its credentials is opened anew, with what is configured now, every 5 s at most.
  */
 MUST_CHECK int remotes_get(struct remotes *rs, const char *name, struct remote **out,
 			   struct error *err);

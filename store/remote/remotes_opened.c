@@ -4,12 +4,21 @@
  * Who asks for one that is not open opens it, without a lock; who comes meanwhile waits for that
  * and shares what comes of it. Its connection is in the list before its first request, so
  * remotes_stop ends that, too.
+ *
+ * A bucket that cannot be reached costs who opens it its time limit. So what that ends with is
+ * remembered for a while, longer after each attempt, and told at once to who comes then.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/clock.h"
 #include "store/remote/remotes_internal.h"
+
+#define SLOW_MS 500 /* who learns of a failure sooner may try at any time */
+#define AWAY_MIN_MS 2000
+#define AWAY_MAX_MS 30000
+#define REFUSED_MS 5000 /* between attempts with credentials that may be other ones */
 
 /* ---- the list ---- */
 
@@ -95,6 +104,13 @@ static void unlist(struct remotes *rs, const char *name, const struct object_sto
 
 void remotes_reopen(struct remotes *rs, const char *name)
 {
+	struct seen *s;
+
+	pthread_mutex_lock(&rs->lock);
+	s = remotes_find_seen(rs, name);
+	if (s)
+		s->away_until_ms = s->away_ms = 0;
+	pthread_mutex_unlock(&rs->lock);
 	unlist(rs, name, NULL);
 }
 
@@ -174,6 +190,7 @@ static void set_outcome(struct remotes *rs, struct open_remote *o, struct remote
 {
 	pthread_mutex_lock(&rs->lock);
 	o->r = r;
+	o->opened_ms = monotonic_ms();
 	o->rc = rc;
 	o->err = *err;
 	o->err.code = rc;
@@ -184,9 +201,43 @@ static void set_outcome(struct remotes *rs, struct open_remote *o, struct remote
 	pthread_mutex_unlock(&rs->lock);
 }
 
+/* Remember, or forget, that it was waited for in vain, from began_ms on. */
+static void note_away(struct remotes *rs, const char *name, int rc, const struct error *err,
+		      int64_t began_ms)
+{
+	int64_t now = monotonic_ms();
+	struct seen *s;
+
+	pthread_mutex_lock(&rs->lock);
+	s = remotes_find_seen(rs, name);
+	if (s && (rc == -ETIMEDOUT || rc == -EIO) && now - began_ms >= SLOW_MS) {
+		s->away_ms = MIN(MAX(2 * s->away_ms, AWAY_MIN_MS), AWAY_MAX_MS);
+		s->away_until_ms = now + s->away_ms;
+		s->away_rc = rc;
+		s->why_away = *err;
+	} else if (s && rc == 0) {
+		s->away_until_ms = s->away_ms = 0;
+	}
+	pthread_mutex_unlock(&rs->lock);
+}
+
+/* 0, or how it was not reached a moment ago. */
+static int check_away_locked(struct remotes *rs, const char *name, struct error *err)
+{
+	const struct seen *s = remotes_find_seen(rs, name);
+	int64_t left_ms = s && s->away_until_ms ? s->away_until_ms - monotonic_ms() : 0;
+
+	if (left_ms <= 0)
+		return 0;
+	return error_set(err, s->away_rc,
+			 "%.300s (it is asked again in %lld s; \"varve remote check %s\" asks now)",
+			 s->why_away.msg, (long long)(left_ms + 999) / 1000, name);
+}
+
 static void open_it(struct remotes *rs, struct open_remote *o, const struct remote_config *c)
 {
 	struct error err = ERROR_INIT;
+	const int64_t began_ms = monotonic_ms();
 	char bucket[SNAPSHOT_ID_SIZE];
 	struct remote *r = NULL;
 	int rc;
@@ -199,6 +250,7 @@ static void open_it(struct remotes *rs, struct open_remote *o, const struct remo
 		remote_set_pins(r, rs->pins);
 	if (rc == 0)
 		rc = remotes_note_bucket(rs, c, remote_uuid(r), &err);
+	note_away(rs, c->name, rc, &err, began_ms);
 	set_outcome(rs, o, r, rc, &err);
 }
 
@@ -226,14 +278,26 @@ int remotes_try(struct remotes *rs, struct remote_config *c, char out_bucket[SNA
 	return rc;
 }
 
-/* The one of that name, in use by the caller; *is_new: which is to open it. NULL: no memory. */
-static struct open_remote *use(struct remotes *rs, const char *name, bool *is_new)
+/* Whether it is to be opened anew: its bucket is gone, or wants other credentials. */
+static bool is_stale(const struct open_remote *o)
+{
+	return o->r &&
+	       (o->os->gone || (o->os->refused && monotonic_ms() - o->opened_ms >= REFUSED_MS));
+}
+
+/*
+ * The one of that name, in use by the caller; *is_new: which is to open it. -ENOMEM, or why it was
+ * not reached a moment ago.
+ */
+static int use(struct remotes *rs, const char *name, struct open_remote **out, bool *is_new,
+	       struct error *err)
 {
 	struct open_remote *o, *unused = NULL;
+	int rc = 0;
 
 	pthread_mutex_lock(&rs->lock);
 	o = find_listed(rs, name);
-	if (o && o->r && o->os->gone) {
+	if (o && is_stale(o)) {
 		o->listed = false;
 		unused = drop_unused_locked(rs, o);
 		o = NULL;
@@ -242,10 +306,15 @@ static struct open_remote *use(struct remotes *rs, const char *name, bool *is_ne
 	if (o)
 		o->users++;
 	else
+		rc = check_away_locked(rs, name, err);
+	if (rc == 0 && !o) {
 		o = new_locked(rs, name, true);
+		rc = o ? 0 : error_set(err, -ENOMEM, "out of memory");
+	}
 	pthread_mutex_unlock(&rs->lock);
 	close_remote(unused);
-	return o;
+	*out = o;
+	return rc;
 }
 
 /* Until it is open, has failed, or all stops. */
@@ -277,12 +346,12 @@ int remotes_get(struct remotes *rs, const char *name, struct remote **out, struc
 	rc = remotes_config(rs, name, &c, err);
 	if (rc < 0)
 		return rc;
-	o = use(rs, name, &is_new);
-	if (o && is_new)
+	rc = use(rs, name, &o, &is_new, err);
+	if (rc == 0 && is_new)
 		open_it(rs, o, &c);
 	remote_config_fini(&c);
-	if (!o)
-		return error_set(err, -ENOMEM, "out of memory");
+	if (rc < 0)
+		return rc;
 	rc = wait_open(rs, o, err);
 	if (rc < 0)
 		release(rs, o);

@@ -7,6 +7,7 @@
 
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "tests/unit/http_script.h"
 
 static void what_snapshots_need_is_not_removed(void **state)
 {
@@ -61,6 +62,19 @@ static int silent_service(char *url, size_t size)
 	return fd;
 }
 
+/* The remote "silent" at an endpoint. */
+static void s3_config(const char *endpoint, struct remote_config *out)
+{
+	json_t *j = json_pack("{s:s, s:s, s:s, s:b, s:s, s:i}", "name", "silent", "url",
+			      "s3://bucket/x", "endpoint", endpoint, "pathStyle", 1, "region", "r",
+			      "timeoutSeconds", 1);
+
+	assert_int_equal(setenv("AWS_ACCESS_KEY_ID", "k", 1), 0);
+	assert_int_equal(setenv("AWS_SECRET_ACCESS_KEY", "s", 1), 0);
+	assert_int_equal(remote_config_parse(j, out, NULL), 0);
+	json_decref(j);
+}
+
 static void one_that_does_not_answer_is_given_up_when_its_config_says(void **state)
 {
 	struct error err = ERROR_INIT;
@@ -69,22 +83,121 @@ static void one_that_does_not_answer_is_given_up_when_its_config_says(void **sta
 	char url[64];
 	int fd = silent_service(url, sizeof(url));
 	int64_t began = monotonic_ms();
-	json_t *j = json_pack("{s:s, s:s, s:s, s:b, s:s, s:i}", "name", "silent", "url",
-			      "s3://bucket/x", "endpoint", url, "pathStyle", 1, "region", "r",
-			      "timeoutSeconds", 1);
+	json_t *j;
 
 	(void)state;
-	assert_int_equal(setenv("AWS_ACCESS_KEY_ID", "k", 1), 0);
-	assert_int_equal(setenv("AWS_SECRET_ACCESS_KEY", "s", 1), 0);
-	assert_int_equal(remote_config_parse(j, &c, &err), 0);
+	s3_config(url, &c);
 	assert_true(remote_open(&c, false, &r, &err) < 0);
 	assert_true(monotonic_ms() - began < 20000);
-	json_decref(j);
 	j = remote_config_json(&c);
 	assert_int_equal(json_integer_value(json_object_get(j, "timeoutSeconds")), 1);
 	json_decref(j);
 	remote_config_fini(&c);
 	close(fd);
+}
+
+/* Ask for one that does not answer. How long that took, ms. */
+static int64_t ask_in_vain(struct lazy_host *l, struct error *err)
+{
+	int64_t began = monotonic_ms();
+	struct remote *r;
+
+	*err = (struct error)ERROR_INIT;
+	assert_int_equal(remotes_get(l->rs, "silent", &r, err), -ETIMEDOUT);
+	return monotonic_ms() - began;
+}
+
+#define WAITED_MS 700 /* of a time limit of a second */
+
+static void one_that_is_away_is_not_waited_for_by_each(void **state)
+{
+	struct lazy_host *l = *state;
+	struct error err = ERROR_INIT;
+	struct remote_config c;
+	char url[64];
+	int fd = silent_service(url, sizeof(url));
+
+	s3_config(url, &c);
+	assert_int_equal(remotes_set(l->rs, &c, NULL), 0);
+	assert_true(ask_in_vain(l, &err) >= WAITED_MS);
+	assert_null(strstr(err.msg, "asked again"));
+	assert_true(ask_in_vain(l, &err) < WAITED_MS);
+	assert_non_null(strstr(err.msg, "asked again in"));
+	assert_non_null(strstr(err.msg, "remote check silent"));
+	/* A check, or another configuration, asks now. */
+	remotes_reopen(l->rs, "silent");
+	assert_true(ask_in_vain(l, &err) >= WAITED_MS);
+	assert_true(ask_in_vain(l, &err) < WAITED_MS);
+	assert_int_equal(remotes_set(l->rs, &c, NULL), 0);
+	assert_true(ask_in_vain(l, &err) >= WAITED_MS);
+	/* It is asked again by itself; then after a longer time. */
+	while (ask_in_vain(l, &err) < WAITED_MS)
+		usleep(100000);
+	ask_in_vain(l, &err);
+	assert_non_null(strstr(err.msg, "asked again in 4 s"));
+	remote_config_fini(&c);
+	close(fd);
+}
+
+/* ---- credentials ---- */
+
+static const char *good_key;
+static char bucket_format[128];
+
+/* A bucket that takes one key alone. */
+static void answer_key(const char *head, const char *body, unsigned n, struct answer *a)
+{
+	char want[64];
+
+	(void)body, (void)n;
+	snprintf(want, sizeof(want), "Credential=%s/", good_key);
+	if (!strstr(head, want))
+		answer_error(a, "403 Forbidden", "AccessDenied");
+	else
+		answer_http(a, "200 OK", "", bucket_format);
+}
+
+/* What pins, the evictor and the sharer do: get it, ask, let go of it. */
+static int ask_once(struct lazy_host *l, struct error *err)
+{
+	struct buf CLEANUP(buf_fini_p) data = BUF_INIT;
+	struct remote *r;
+	int rc = remotes_get(l->rs, "silent", &r, err);
+
+	if (rc < 0)
+		return rc;
+	rc = object_get(remote_objects(r), OBJECT_CONTROL, "some", 0, &data, NULL, err);
+	remotes_release(l->rs, r);
+	return rc;
+}
+
+/* From a source that one which is open does not look at. */
+static void other_credentials_reach_who_asks_again(void **state)
+{
+	struct lazy_host *l = *state;
+	struct error err = ERROR_INIT;
+	struct remote_config c;
+	char url[64], id[SNAPSHOT_ID_SIZE];
+
+	snprintf(url, sizeof(url), "http://127.0.0.1:%d", script.port);
+	good_key = "k";
+	id_random(id);
+	snprintf(bucket_format, sizeof(bucket_format),
+		 "{\"varve\":1,\"uuid\":\"%s\",\"features\":[]}", id);
+	script_set(answer_key);
+	s3_config(url, &c);
+	assert_int_equal(remotes_set(l->rs, &c, NULL), 0);
+	remote_config_fini(&c);
+	if (ask_once(l, &err) < 0)
+		fail_msg("%s", error_text(&err));
+	good_key = "other";
+	assert_int_equal(ask_once(l, &err), -EACCES);
+	assert_int_equal(setenv("AWS_ACCESS_KEY_ID", "other", 1), 0);
+	for (int i = 0; ask_once(l, &err) < 0; i++) {
+		if (i > 150)
+			fail_msg("%s", error_text(&err));
+		usleep(100000);
+	}
 }
 
 static void a_time_limit_is_of_sound_size_and_of_s3(void **state)
@@ -233,6 +346,20 @@ static void a_bucket_that_is_known_waits_for_no_other(void **state)
 	remotes_release(l->rs, r);
 }
 
+static int set_up(void **state)
+{
+	(void)state;
+	script_start();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	script_stop();
+	return 0;
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, lazy_setup, lazy_teardown)
 int main(void)
 {
@@ -240,10 +367,12 @@ int main(void)
 		TEST(what_snapshots_need_is_not_removed),
 		TEST(one_that_was_removed_while_it_opens_stays_away),
 		cmocka_unit_test(one_that_does_not_answer_is_given_up_when_its_config_says),
+		TEST(one_that_is_away_is_not_waited_for_by_each),
+		TEST(other_credentials_reach_who_asks_again),
 		cmocka_unit_test(a_time_limit_is_of_sound_size_and_of_s3),
 		TEST(many_open_it_once),
 		TEST(one_that_is_being_opened_is_stopped),
 		TEST(a_bucket_that_is_known_waits_for_no_other),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
