@@ -93,6 +93,8 @@ static inline bool store_has_far(const struct store *s)
 {
 	return s->far != NULL;
 }
+/* Where the far source should have a chunk, for a person; "" where there is no such place. */
+void store_where_far(struct store *s, const struct digest *chunk, char *out, size_t size);
 /* The process ends: who waits for the far source, or would, gets -ECANCELED. */
 void store_stop_far(struct store *s);
 

@@ -17,6 +17,13 @@ void store_stop_far(struct store *s)
 		s->far->ops->stop(s->far);
 }
 
+void store_where_far(struct store *s, const struct digest *chunk, char *out, size_t size)
+{
+	*out = '\0';
+	if (s->far && s->far->ops->where)
+		s->far->ops->where(s->far, SOURCE_CHUNK, chunk, out, size);
+}
+
 /* Ask for the wants of one kind, each digest once, and note the results. */
 static void fetch_kind(struct store *s, enum source_kind kind, struct want *wants, size_t n)
 {

@@ -86,6 +86,8 @@ int api_export(struct api_call *c, struct error *err)
 		 s.name[0] ? s.name : s.id, oci ? ".oci" : "");
 	enum export_format kind = oci ? EXPORT_OCI : EXPORT_TAR;
 	rc = check ? export_answer_check(c, &s.root, kind, err) : export_send(&r, &s, kind, err);
+	if (rc == -EREMOTEIO)
+		c->fail_status = 502;
 	if (!check)
 		metrics_work(&c->api->metrics, METRICS_EXPORT, rc < 0);
 	store_release(store, &hold);

@@ -76,6 +76,12 @@ struct source_ops {
 	void (*stop)(struct source *src);
 	/* Nobody is inside any more. */
 	void (*free)(struct source *src);
+	/*
+	 * Where the item should be, for a person who could not have it: of `size` bytes, "" if the
+	 * source knows nothing of it. NULL: it never does.
+	 */
+	void (*where)(struct source *src, enum source_kind kind, const struct digest *d, char *out,
+		      size_t size);
 };
 
 /* The first member of every source. */

@@ -57,6 +57,7 @@ struct export_stream {
 	struct block *awaited; /* guarded by lock: what the exporting thread sleeps for */
 	int failed;
 	uint64_t failed_ino;
+	struct digest failed_chunk;
 	pthread_mutex_t lock;
 	pthread_cond_t fetched;
 	struct block blocks[BLOCKS];
@@ -151,6 +152,7 @@ static int wait_for(struct export_stream *es, struct block *b)
 	for (struct place *p = b->places; b->failed && p < b->places + b->n_places; p++) {
 		if (p->result < 0) {
 			es->failed_ino = p->ino;
+			es->failed_chunk = p->extent.digest;
 			return p->result;
 		}
 	}
@@ -266,7 +268,9 @@ int export_stream_end(struct export_stream *es)
 	return r;
 }
 
-uint64_t export_stream_failed_ino(const struct export_stream *es)
+uint64_t export_stream_failed_ino(const struct export_stream *es, struct digest *out_chunk)
 {
+	if (out_chunk && es->failed_ino)
+		*out_chunk = es->failed_chunk;
 	return es->failed_ino;
 }

@@ -28,7 +28,7 @@ MUST_CHECK int export_stream_extent(struct export_stream *es, uint64_t ino,
 				    const struct extent_rec *e);
 /* Write all that is left. */
 MUST_CHECK int export_stream_end(struct export_stream *es);
-/* The inode whose chunk failed; 0: none did. */
-uint64_t export_stream_failed_ino(const struct export_stream *es);
+/* The inode whose chunk failed, and the chunk (NULL: not asked); 0: none did. */
+uint64_t export_stream_failed_ino(const struct export_stream *es, struct digest *out_chunk);
 
 #endif

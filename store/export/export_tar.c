@@ -481,13 +481,28 @@ static void export_fini(struct tar_export *x)
 	buf_fini(&x->map);
 }
 
+/* A chunk was not to be had. -EREMOTEIO, with its place: a bucket should give it. */
+static int chunk_error(struct tar_export *x, const char *path, const struct digest *chunk, int r,
+		       struct error *err)
+{
+	char at[200], hex[DIGEST_HEX_SIZE];
+
+	digest_to_hex(chunk, hex);
+	store_where_far(x->store, chunk, at, sizeof(at));
+	if (*at && (r == -ENODATA || r == -EIO || r == -ETIMEDOUT))
+		return error_set(err, -EREMOTEIO, "cannot read %.300s: chunk %s, %s, %s", path, hex,
+				 at, r == -ENODATA ? "is not there" : "cannot be fetched");
+	return error_set_errno(err, r, "cannot read %.300s: chunk %s", path, hex);
+}
+
 static int export_error(struct tar_export *x, int r, struct error *err)
 {
 	struct buf path CLEANUP(buf_fini_p) = BUF_INIT;
-	uint64_t ino = x->out ? export_stream_failed_ino(x->out) : 0;
+	struct digest chunk = { 0 };
+	uint64_t ino = x->out ? export_stream_failed_ino(x->out, &chunk) : 0;
 
 	if (ino && tree_fs_path(&x->fs, ino, &path) == 0 && buf_cstr(&path))
-		return error_set_errno(err, r, "cannot read %.300s", (char *)path.data);
+		return chunk_error(x, (char *)path.data, &chunk, r, err);
 	if (r == -EBADMSG || r == -ENODATA)
 		return error_set_errno(err, r, "cannot read %.*s",
 				       (int)MIN(x->path.len, (size_t)300),

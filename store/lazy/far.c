@@ -539,9 +539,48 @@ static void free_far(struct source *src)
 	free(f);
 }
 
+/* The name of the first remote that is the bucket. */
+struct remote_of {
+	const char *uuid;
+	char name[REMOTE_NAME_MAX + 1];
+};
+
+static int note_remote(void *arg, const char *name, const char *bucket,
+		       const struct object_counts *counts)
+{
+	struct remote_of *of = arg;
+
+	(void)counts;
+	if (strcmp(bucket, of->uuid) != 0)
+		return 0;
+	snprintf(of->name, sizeof(of->name), "%s", name);
+	return 1;
+}
+
+static void where(struct source *src, enum source_kind kind, const struct digest *d, char *out,
+		  size_t size)
+{
+	struct far *f = far_of(src);
+	char pack[PACK_ID_SIZE];
+	struct lazy_place at;
+
+	*out = '\0';
+	if (kind != SOURCE_CHUNK || !lazy_index_find(f->ix, d, 0, &at))
+		return;
+	struct remote_of of = { .uuid = at.uuid, .name = "" };
+
+	pack_id_text(&at.at.pack, pack);
+	if (remotes_each_seen(f->rs, note_remote, &of) > 0)
+		snprintf(out, size, "container %s of remote %s", pack, of.name);
+	else
+		snprintf(out, size, "container %s of bucket %s, which no remote is", pack, at.uuid);
+}
+
 struct source *far_new(struct lazy_index *ix, struct remotes *rs)
 {
-	static const struct source_ops ops = { get_many, has_many, put_many, stop, free_far };
+	static const struct source_ops ops = {
+		get_many, has_many, put_many, stop, free_far, where
+	};
 	struct far *f = calloc(1, sizeof(*f));
 
 	if (f)

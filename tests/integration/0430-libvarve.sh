@@ -129,6 +129,8 @@ check_run() {
 	says "what was pushed can be pulled" 'pulled: demo-pulled ready pushed'
 	says "what was not cannot" 'not there: ENOENT 404 .+'
 	says "a remote that was removed is unknown" 'no remote: ENOENT 404 .+'
+	says "a remote is read-only where its options say so" 'read-only: E[A-Z]+ 403 .*read-only.*'
+	says "an endpoint goes with s3:// only" 'an endpoint: EINVAL 400 .*endpoint.*'
 	says "a failing build says what failed" 'failing: ECHILD 0 .*step 6.*7.*'
 	says "a malformed manifest which step" 'malformed: EINVAL 400 step 6 \(add_file\): "path" must be an absolute path'
 	says "an image that could not be made is not sent" 'unsound: ENOENT 0 /no/such/file: No such file or directory'

@@ -275,6 +275,14 @@ static void remotes(const char *base, const char *tree)
 	REFUSED("not there", varve_snapshot_pull(client, "demo", "none", NULL, NULL, &err));
 	DO(varve_snapshot_delete(client, "demo-pulled", &err));
 	DO(varve_remote_remove(client, "demo", &err));
+	DO(varve_remote_add_with(client, "demo", url,
+				 &(struct varve_remote_options){ .read_only = true }, &err));
+	REFUSED("read-only", varve_snapshot_push(client, base, "demo", "more", &err));
+	DO(varve_remote_remove(client, "demo", &err));
+	REFUSED("an endpoint",
+		varve_remote_add_with(client, "demo", url,
+				      &(struct varve_remote_options){ .endpoint = "http://x" },
+				      &err));
 	REFUSED("no remote", varve_snapshot_push(client, base, "demo", NULL, &err));
 }
 

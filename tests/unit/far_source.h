@@ -154,8 +154,8 @@ static inline void far_free(struct source *src)
 
 static inline struct far *far_new(struct source *behind)
 {
-	static const struct source_ops ops = { far_get_many, far_has_many, far_put_many, far_stop,
-					       far_free };
+	static const struct source_ops ops = { far_get_many, far_has_many, far_put_many,
+					       far_stop,     far_free,	   NULL };
 	struct far *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "store/base/log.h"
+#include "store/export/export.h"
 
 static void __attribute__((format(printf, 1, 2))) sh(const char *fmt, ...)
 {
@@ -139,6 +140,33 @@ static void without_its_remote_a_read_fails(void **state)
 	assert_int_equal(read_file(l, "base", "base", 10), -ENODATA);
 	sh("mv %s/away %s/pack", l->h->bucket.path, l->h->bucket.path);
 	assert_int_equal(read_file(l, "base", "base", 10), 0);
+}
+
+static int drop_bytes(void *arg, const void *data, size_t len)
+{
+	(void)arg, (void)data, (void)len;
+	return 0;
+}
+
+static void an_export_says_what_a_bucket_has_lost(void **state)
+{
+	struct lazy_host *l = *state;
+	struct store *s = l->h->b.s;
+	struct error err = ERROR_INIT;
+	struct snapshot snap;
+
+	push_files(l, 3);
+	pull_lazily(l, "base");
+	assert_int_equal(snapshots_get(s->snapshots, "base", &snap, NULL), 0);
+	sh("mv %s/pack %s/away", l->h->bucket.path, l->h->bucket.path);
+	log_set_level(LOG_ERROR);
+	assert_int_equal(export_tar(s, &snap.root, drop_bytes, NULL, NULL, &err), -EREMOTEIO);
+	assert_non_null(strstr(err.msg, ": chunk "));
+	assert_non_null(strstr(err.msg, ", container "));
+	assert_non_null(strstr(err.msg, " of remote main, is not there"));
+	sh("mv %s/away %s/pack", l->h->bucket.path, l->h->bucket.path);
+	assert_int_equal(export_tar(s, &snap.root, drop_bytes, NULL, NULL, &err), 0);
+	snapshot_fini(&snap);
 }
 
 /* One that fails is opened anew: with other credentials, say. */
@@ -333,6 +361,7 @@ int main(void)
 		TEST(a_whole_pull_completes_a_lazy_one),
 		TEST(a_restart_knows_where_it_is),
 		TEST(without_its_remote_a_read_fails),
+		TEST(an_export_says_what_a_bucket_has_lost),
 		TEST(a_remote_that_fails_is_opened_anew),
 		TEST(a_remote_that_is_removed_is_closed),
 		TEST(damage_reaches_no_reader),

@@ -176,15 +176,39 @@ int varve_snapshot_pull(struct varve_client *c, const char *remote, const char *
 	return r;
 }
 
+static bool set_flag(json_t *o, const char *name, bool on)
+{
+	return !on || json_object_set_new(o, name, json_true()) == 0;
+}
+
 int varve_remote_add(struct varve_client *c, const char *name, const char *url,
 		     struct varve_error *err)
 {
-	const char *const pairs[] = { "name", name, "url", url };
+	return varve_remote_add_with(c, name, url, NULL, err);
+}
 
-	CLEANUP(json_decref_p) json_t *body = texts(pairs, 2);
+int varve_remote_add_with(struct varve_client *c, const char *name, const char *url,
+			  const struct varve_remote_options *o, struct varve_error *err)
+{
+	static const struct varve_remote_options usual;
+
+	o = o ? o : &usual;
+	const char *const pairs[] = {
+		"name",	       name,	       "url",	  url,	       "endpoint",   o->endpoint,
+		"region",      o->region,      "proxy",	  o->proxy,    "caFile",     o->ca_file,
+		"credentials", o->credentials, "keyFile", o->key_file, "keyCommand", o->key_command,
+	};
+
+	CLEANUP(json_decref_p) json_t *body = texts(pairs, sizeof(pairs) / sizeof(*pairs) / 2);
 	struct call call = { .method = "POST", .body = body, .fd = -1 };
+	bool whole = body && set_flag(body, "pathStyle", o->path_style) &&
+		     set_flag(body, "readOnly", o->read_only) &&
+		     set_flag(body, "permanent", o->permanent);
 
-	return body ? connection_run(c, &call, NULL, err, "/api/remotes") : not_text(err);
+	if (whole && o->timeout_s)
+		whole = json_object_set_new(body, "timeoutSeconds", json_integer(o->timeout_s)) ==
+			0;
+	return whole ? connection_run(c, &call, NULL, err, "/api/remotes") : not_text(err);
 }
 
 int varve_remote_remove(struct varve_client *c, const char *name, struct varve_error *err)

@@ -17,6 +17,7 @@
 #define VARVE_H
 
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -327,6 +328,25 @@ VARVE_API VARVE_MUST_CHECK int varve_snapshot_pull(struct varve_client *c, const
 /* Make a bucket known under a name: s3://BUCKET[/PREFIX] or file:///DIR; or forget it. */
 VARVE_API VARVE_MUST_CHECK int varve_remote_add(struct varve_client *c, const char *name,
 						const char *url, struct varve_error *err);
+/* How a bucket is reached, for s3:// alone up to timeout_s; varve-remotes(7). Zeroed: as usual. */
+struct varve_remote_options {
+	const char *endpoint; /* URL of the service; NULL: AWS */
+	const char *region;
+	const char *proxy;	 /* URL of an HTTP cache */
+	const char *ca_file;	 /* as all files, of the daemon's host */
+	const char *credentials; /* env, file:PATH, process:COMMAND or metadata; NULL: the usual */
+	bool path_style;
+	unsigned timeout_s;	 /* 0: the daemon's default */
+	const char *key_file;	 /* of an encrypted bucket; or */
+	const char *key_command; /* which prints it */
+	bool read_only;
+	bool permanent; /* nothing is ever deleted from it: of a new one alone */
+};
+/* The same with options; o may be NULL. */
+VARVE_API VARVE_MUST_CHECK int varve_remote_add_with(struct varve_client *c, const char *name,
+						     const char *url,
+						     const struct varve_remote_options *o,
+						     struct varve_error *err);
 VARVE_API VARVE_MUST_CHECK int varve_remote_remove(struct varve_client *c, const char *name,
 						   struct varve_error *err);
 VARVE_API void varve_snapshot_free(struct varve_snapshot *s);
