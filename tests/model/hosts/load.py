@@ -98,6 +98,8 @@ class Host:
         self.bucket = bucket
         self.count = 0
         self.mounts = []
+        self.gate = os.path.join(self.dir, "gate")  # while it is there, no push is decided
+        self.partner = None                         # another host without other faults
         os.makedirs(self.dir)
         self.daemon = Daemon(os.path.join(self.dir, "state"), os.path.join(self.dir, "sock"),
                              os.path.join(self.dir, "log"))
@@ -110,6 +112,8 @@ class Host:
 
     def plan(self):
         """Faults of this host's next life."""
+        if self.number >= FAULTS:
+            return f"frozen={self.gate},ops=put-once,under=snap/"
         seed = self.rng.randrange(1 << 30)
         if self.number < FAULTS - 2:
             die = f",die={self.rng.randrange(20, 600)}" if self.rng.random() < 0.7 else ""
@@ -126,7 +130,7 @@ class Host:
         """With faults if this host has some."""
         env = os.environ
         with START:
-            if faults and self.number < FAULTS:
+            if faults and self.number < HOSTS:
                 env["VARVE_FAULTS"] = self.plan()
             try:
                 self.daemon.start()
@@ -268,11 +272,44 @@ class Host:
             mount = self.rng.choice(self.mounts)
             self.check(mount, self.rng.sample(sorted(mount.files), min(4, len(mount.files))))
 
-    def change(self):
+    def collect_beside(self, parent):
+        """Delete it while a push that relies on it stands before its record; collect twice."""
+        time.sleep(1)  # it has read by then what it relies on
+        opened = threading.Timer(2.5, os.unlink, [self.gate])
+        opened.start()
+        try:
+            with self.bucket.lock:
+                self.bucket.deleted.add(parent)
+            self.partner.daemon.api("DELETE", f"/api/remotes/main/snapshots/{parent}")
+            for _ in range(2):
+                self.partner.daemon.api("POST", "/api/remotes/main/gc",
+                                        {"graceSeconds": 0, "pushSeconds": 60})
+            self.bucket.count("collections beside a push")
+        except (OSError, RuntimeError):
+            pass  # it was killed, or another has deleted it, too
+        opened.join()
+
+    def race(self):
+        """A change of a snapshot that goes while it is pushed."""
+        if not self.partner or not self.mounts:
+            return
+        mount = self.rng.choice(self.mounts)
+        if self.bucket.is_deleted(mount.name):
+            return
+        with open(self.gate, "w", encoding="ascii"):
+            pass
+        beside = threading.Thread(target=self.collect_beside, args=(mount.name,))
+        beside.start()
+        try:
+            self.change(mount)
+        finally:
+            beside.join()
+
+    def change(self, mount=None):
         """Write over a mount, checkpoint, push."""
         if not self.mounts:
             return
-        mount = self.rng.choice(self.mounts)
+        mount = mount or self.rng.choice(self.mounts)
         name = self.new_name()
         path = f"f{self.rng.randrange(30)}"
         data = self.make()
@@ -338,7 +375,8 @@ class Host:
     def run(self, end):
         """Steps until then."""
         kinds = {self.push_new: 5, self.mount: 6, self.read_some: 8, self.change: 5, self.delete: 3,
-                 self.pull: 1, self.collect: 4, self.tidy: 1, self.unmount: 1, self.kill: 2}
+                 self.pull: 1, self.collect: 4, self.tidy: 1, self.unmount: 1, self.kill: 2,
+                 self.race: 6 if self.partner else 0}
         try:
             while time.monotonic() < end and not self.bucket.wrong:
                 step = self.rng.choices(list(kinds), kinds.values())[0]
@@ -401,6 +439,7 @@ def main():
     try:
         for i in range(HOSTS):
             hosts.append(Host(top, i, seed, remote, bucket))
+        hosts[-1].partner, hosts[-2].partner = hosts[-2], hosts[-1]
         end = time.monotonic() + seconds
         threads = [threading.Thread(target=h.run, args=(end,)) for h in hosts]
         for t in threads:
