@@ -65,7 +65,9 @@ static void free_source(struct source *src)
 
 struct source *source_kv_new(struct kv *kv)
 {
-	static const struct source_ops ops = { get_many, has_many, put_many, NULL, free_source, NULL };
+	static const struct source_ops ops = {
+		get_many, has_many, put_many, NULL, free_source, NULL
+	};
 	struct source_kv *s = calloc(1, sizeof(*s));
 
 	if (!s)

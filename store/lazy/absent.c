@@ -42,7 +42,9 @@ static void free_absent(struct source *src)
 
 struct source *absent_new(struct lazy_index *ix)
 {
-	static const struct source_ops ops = { get_many, has_many, put_many, NULL, free_absent, NULL };
+	static const struct source_ops ops = {
+		get_many, has_many, put_many, NULL, free_absent, NULL
+	};
 	struct absent *a = calloc(1, sizeof(*a));
 
 	if (!a)

@@ -29,7 +29,8 @@ struct seen {
 	char name[REMOTE_NAME_MAX + 1];
 	char bucket[SNAPSHOT_ID_SIZE]; /* uuid; "" until it was open once */
 	struct object_counts past;     /* of connections that are closed */
-	/* It was waited for in vain: who asks for it until then shares that failure. 0: it was not. */
+	/* It was waited for in vain: who asks for it until then shares that failure. 0: it was not.
+	 */
 	int64_t away_until_ms;
 	int64_t away_ms; /* how long it was taken for away the last time */
 	int away_rc;
