@@ -527,6 +527,27 @@ void vpk_frame(const struct vpk_view *v, uint32_t index, struct vpk_frame *out)
 	out->len = wire_get32(e + DIGEST_SIZE + 4);
 }
 
+bool vpk_has_frame(const struct vpk_view *v, const struct digest *digest, uint32_t offset,
+		   uint32_t len)
+{
+	uint32_t low = 0, high = v->n_frames;
+	struct vpk_frame f;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		vpk_frame(v, middle, &f);
+		if (f.offset < offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == v->n_frames)
+		return false;
+	vpk_frame(v, low, &f);
+	return f.offset == offset && f.len == len && digest_equal(&f.digest, digest);
+}
+
 int vpk_chunk_check(const void *frame, size_t len, const struct digest *digest, struct buf *raw)
 {
 	CLEANUP(buf_fini_p) struct buf own = BUF_INIT;

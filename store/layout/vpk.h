@@ -133,6 +133,9 @@ struct vpk_frame {
 	uint32_t offset, len; /* in the container */
 };
 void vpk_frame(const struct vpk_view *v, uint32_t index, struct vpk_frame *out);
+/* Whether the footer has a frame of that chunk just there. */
+bool vpk_has_frame(const struct vpk_view *v, const struct digest *digest, uint32_t offset,
+		   uint32_t len);
 
 /* Its header is well-formed, it holds 1 to raw_max bytes, and needs no dictionary. */
 bool vpk_frame_is_valid(const void *frame, size_t len, uint32_t raw_max);

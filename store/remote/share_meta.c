@@ -9,6 +9,7 @@
 
 #include "store/chunk/codec.h"
 #include "store/bucket/object_window.h"
+#include "store/tree/record.h"
 
 #define META_END ((size_t)1 << 20)
 #define META_PIECE ((size_t)4 << 20)
@@ -209,4 +210,21 @@ bool share_meta_find(const struct share_meta *m, const struct digest *d, unsigne
 		return true;
 	}
 	return false;
+}
+
+int share_leaf_chunks(const struct node_view *v, share_chunk_fn fn, void *arg)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && v->level == 0 && i < v->count; i++) {
+		const uint8_t *key, *val;
+		size_t klen, vlen;
+		struct digest d;
+
+		node_entry(v, i, &key, &klen, &val, &vlen);
+		rc = leaf_entry_chunk(key, klen, val, vlen, &d);
+		if (rc == 1)
+			rc = fn(arg, &d);
+	}
+	return rc;
 }

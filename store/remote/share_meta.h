@@ -40,6 +40,10 @@ typedef int (*share_node_fn)(void *arg, const struct digest *digest, const void 
 MUST_CHECK int share_meta_each_node(const struct share_meta *m, share_node_fn fn, void *arg,
 				    struct error *err);
 
+/* Each chunk that a leaf refers to; of another node none. A non-zero result of fn is returned. */
+typedef int (*share_chunk_fn)(void *arg, const struct digest *digest);
+MUST_CHECK int share_leaf_chunks(const struct node_view *v, share_chunk_fn fn, void *arg);
+
 /* Where a chunk may be. */
 struct share_place {
 	struct pack_id pack;

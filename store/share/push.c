@@ -14,6 +14,7 @@
 #include "store/share/hooks.h"
 #include "store/share/push_content.h"
 #include "store/share/push_intent.h"
+#include "store/share/relied.h"
 #include "store/share/repair.h"
 #include "store/remote/share_ids.h"
 #include "store/tree/record.h"
@@ -38,6 +39,7 @@ struct push {
 	/* To repair: what is there, and its packs of no use; else NULL. */
 	const struct share_record *old;
 	const struct share_packs *bad;
+	bool misled; /* what is there says wrong places */
 	struct push_intent i;
 	struct base bases[BASES_MAX]; /* the first is the nearest ancestor, if is_child */
 	unsigned n_bases;
@@ -93,7 +95,18 @@ struct learn {
 	struct push *x;
 	const struct base *b;
 	struct digest_set *nodes; /* NULL: they do not matter */
+	struct relied *relied;	  /* what is to be confirmed first; NULL: nothing */
 };
+
+static int learn_chunk(void *arg, const struct digest *d)
+{
+	const struct learn *l = arg;
+	struct share_place at;
+
+	if (!only_place(&l->b->meta, d, &at) || !is_usable(l->x, &l->b->rec, &at.pack))
+		return 0;
+	return l->relied ? relied_add(l->relied, d, &at) : place_map_add(&l->x->present, d, &at);
+}
 
 static int learn_node(void *arg, const struct digest *digest, const void *bytes, size_t len)
 {
@@ -103,21 +116,22 @@ static int learn_node(void *arg, const struct digest *digest, const void *bytes,
 
 	if (rc == 0 && l->nodes)
 		digest_set_add(l->nodes, digest);
-	for (uint32_t i = 0; rc == 0 && v.level == 0 && i < v.count; i++) {
-		const uint8_t *key, *val;
-		struct share_place at;
-		size_t klen, vlen;
-		struct digest d;
+	return rc < 0 ? rc : share_leaf_chunks(&v, learn_chunk, arg);
+}
 
-		node_entry(&v, i, &key, &klen, &val, &vlen);
-		rc = leaf_entry_chunk(key, klen, val, vlen, &d);
-		if (rc == 1)
-			rc = only_place(&l->b->meta, &d, &at) &&
-					     is_usable(l->x, &l->b->rec, &at.pack)
-				     ? place_map_add(&l->x->present, &d, &at)
-				     : 0;
-	}
-	return rc;
+/* Learn from a base; with footers: only what these confirm. */
+static int learn_base(struct push *x, const struct base *b, struct digest_set *nodes, bool footers,
+		      struct error *err)
+{
+	struct relied relied = { .v = BUF_INIT };
+	struct learn l = { x, b, nodes, footers ? &relied : NULL };
+	size_t denied;
+	int rc = share_meta_each_node(&b->meta, learn_node, &l, err), checked;
+
+	/* What was read before damage was met is there nevertheless. */
+	checked = relied_check(&relied, x->os, &x->present, &denied, err);
+	relied_fini(&relied);
+	return rc < 0 ? rc : checked;
 }
 
 /* A base that cannot be read is none: content is uploaded that may be there. 1: it is one. */
@@ -220,7 +234,7 @@ static bool is_delta(const struct push *x)
 	size_t newer = 0;
 
 	if (!x->is_child || b->rec.n_meta == 0 || b->rec.n_meta >= SHARE_META_MAX ||
-	    share_packs_meet(&b->rec.packs, &x->i.gone) ||
+	    share_packs_meet(&b->rec.packs, &x->i.gone) || x->misled ||
 	    (x->bad && share_packs_meet(&b->rec.packs, x->bad)))
 		return false;
 	for (unsigned i = 0; i + 1 < b->meta.n; i++)
@@ -236,25 +250,22 @@ static int learn_bases(struct push *x, struct error *err)
 		rc = add_ancestor(x, err);
 	if (rc == 0 && x->n_bases == 0)
 		rc = add_recent(x, err);
-	for (unsigned i = 0; rc == 0 && i < x->n_bases; i++) {
-		struct learn l = { x, &x->bases[i], i == 0 && is_delta(x) ? &x->known : NULL };
-
-		rc = share_meta_each_node(&x->bases[i].meta, learn_node, &l, err);
-	}
+	for (unsigned i = 0; rc == 0 && i < x->n_bases; i++)
+		rc = learn_base(x, &x->bases[i], i == 0 && is_delta(x) ? &x->known : NULL,
+				x->old != NULL, err);
 	return rc;
 }
 
 /* ---- what others have pushed ---- */
 
-/* One at a time is in memory. What of it was read before damage was met is there nevertheless. */
+/* One at a time is in memory. */
 static int learn_hooked(struct push *x, const struct share_id *id, struct error *err)
 {
 	struct base b = { 0 };
-	struct learn l = { x, &b, NULL };
 	int rc = read_base(x, id, &b, err);
 
 	if (rc == 1)
-		rc = share_meta_each_node(&b.meta, learn_node, &l, err);
+		rc = learn_base(x, &b, NULL, true, err);
 	else if (rc == 0)
 		rc = -ENOENT;
 	base_fini(&b);
@@ -454,6 +465,7 @@ struct pushing {
 	struct progress *p;
 	const struct share_record *old; /* as in struct push */
 	const struct share_packs *bad;
+	bool misled;
 	uint64_t hooks_from;
 };
 
@@ -471,6 +483,7 @@ static int push_tries(const struct pushing *g, const struct share_id *node,
 				  .p = g->p,
 				  .old = g->old,
 				  .bad = g->bad,
+				  .misled = g->misled,
 				  .hooks_from = g->hooks_from };
 
 		if (err)
@@ -514,9 +527,12 @@ static int push_repair(const struct pushing *g, struct share_record *rec, struct
 	struct share_packs CLEANUP(share_packs_fini_p) bad = { 0 };
 	struct share_record old = *rec;
 	struct pushing anew = *g;
+	size_t denied = 0;
 	int rc = repair_find_bad(g->r, rec, g->p, &bad, err);
 
-	out->damaged = share_packs_count(&bad);
+	if (rc == 0)
+		rc = repair_find_misled(g->r, rec, &denied, err);
+	out->damaged = share_packs_count(&bad) + denied;
 	if (rc < 0 || !out->damaged)
 		return rc < 0 ? rc : 1;
 	rc = remote_deletable(g->r, err);
@@ -526,6 +542,7 @@ static int push_repair(const struct pushing *g, struct share_record *rec, struct
 	*rec = (struct share_record){ 0 };
 	anew.old = &old;
 	anew.bad = &bad;
+	anew.misled = denied > 0;
 	rc = push_new(&anew, rec, out, err);
 	if (rc == 0)
 		rc = repair_replace(g->r, &old, rec, err);

@@ -24,7 +24,8 @@ struct push_options {
 	bool only_new;	  /* -EEXIST if the name stands for another snapshot there */
 	/*
 	 * If the snapshot is there already: read all of its packs, and where some are lost or
-	 * damaged, push it anew without relying on these, in the place of the one that is there.
+	 * damaged, or its metadata says wrong places of chunks, push it anew without relying on
+	 * these, in the place of the one that is there.
 	 */
 	bool repair;
 	/* Bytes of files that others may have pushed, too, before it looks for them; 0: HOOKS_FROM.
@@ -37,7 +38,7 @@ struct push_result {
 	bool existed;		       /* it was there already; at most the name is new */
 	uint64_t chunks, nodes, packs; /* new ones that were uploaded */
 	uint64_t bytes;		       /* of these packs */
-	uint64_t damaged;	       /* repair: packs that were lost or damaged */
+	uint64_t damaged; /* repair: packs lost or damaged, chunks said to be elsewhere */
 };
 
 /*

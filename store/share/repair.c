@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/remote/share_meta.h"
+#include "store/share/relied.h"
 #include "store/share/share_verify.h"
 
 int repair_find_bad(struct remote *r, const struct share_record *rec, struct progress *p,
@@ -33,6 +35,48 @@ int repair_find_bad(struct remote *r, const struct share_record *rec, struct pro
 			rc = -ECANCELED;
 	}
 	return rc;
+}
+
+struct places {
+	const struct share_meta *meta;
+	struct relied relied;
+};
+
+static int note_place(void *arg, const struct digest *d)
+{
+	struct places *p = arg;
+	struct share_place at;
+
+	return share_meta_find(p->meta, d, 0, &at) ? relied_add(&p->relied, d, &at) : 0;
+}
+
+static int note_places(void *arg, const struct digest *digest, const void *bytes, size_t len)
+{
+	struct node_view v;
+	int rc = node_check(bytes, len, &v);
+
+	(void)digest;
+	return rc < 0 ? rc : share_leaf_chunks(&v, note_place, arg);
+}
+
+int repair_find_misled(struct remote *r, const struct share_record *rec, size_t *out,
+		       struct error *err)
+{
+	struct error own = ERROR_INIT;
+	struct share_meta meta = { 0 };
+	struct places p = { .meta = &meta };
+	int rc = share_meta_fetch(remote_objects(r), OBJECT_BACKGROUND, rec, &meta, &own);
+
+	*out = 0;
+	if (rc == 0)
+		rc = share_meta_each_node(&meta, note_places, &p, &own);
+	if (share_is_damage(rc)) /* in a pack that is bad */
+		rc = 0;
+	if (rc == 0)
+		rc = relied_check(&p.relied, remote_objects(r), NULL, out, &own);
+	relied_fini(&p.relied);
+	share_meta_fini(&meta);
+	return rc < 0 ? error_set(err, rc, "%s", error_text(&own)) : 0;
 }
 
 struct names {

@@ -253,28 +253,6 @@ static bool is_new(struct verify *v, const struct placed *p)
 	return digest_set_add(&v->checked, &d);
 }
 
-/* The footer is in the order of offsets. */
-static bool footer_has(const struct vpk_view *v, const struct placed *p)
-{
-	uint32_t low = 0, high = v->n_frames;
-	struct vpk_frame f;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		vpk_frame(v, middle, &f);
-		if (f.offset < p->at.offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == v->n_frames)
-		return false;
-	vpk_frame(v, low, &f);
-	return f.offset == p->at.offset && f.len == p->at.len &&
-	       digest_equal(&f.digest, &p->digest);
-}
-
 /* The container of n chunks is gone: whether it was repacked, with all of them, into one. */
 static bool follow(struct verify *v, struct placed *p, size_t n)
 {
@@ -318,7 +296,7 @@ static int check_container(struct checking *k, struct placed *p, size_t n, struc
 		char hex[DIGEST_HEX_SIZE];
 
 		digest_to_hex(&p[i].digest, hex);
-		if (!footer_has(&m.packs[0].view, &p[i]))
+		if (!vpk_has_frame(&m.packs[0].view, &p[i].digest, p[i].at.offset, p[i].at.len))
 			found(k, "container %s lacks chunk %s", text, hex);
 	}
 	k->v->res->chunks += n;

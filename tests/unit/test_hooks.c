@@ -1,8 +1,10 @@
 /* hooks: two hosts that know nothing of each other push the same files once. */
 #include "tests/unit/share_fixture.h"
 
+#include "store/base/wire.h"
 #include "store/layout/share_key.h"
 #include "store/layout/share_round.h"
+#include "store/layout/vpk.h"
 #include "store/share/collect.h"
 #include "store/share/hooks.h"
 #include "store/share/share_verify.h"
@@ -247,6 +249,78 @@ static void hooks_that_lie_do_no_harm(void **state)
 	assert_same_tree(&h->b, "of-b", &h->a, "got");
 }
 
+/* A container as somebody wrote who said the place of one chunk of another; in place. */
+static void swap_places(uint8_t *bytes, size_t len)
+{
+	uint8_t *tail = bytes + len - VPK_TAIL_SIZE, *nodes = bytes + wire_get32(tail);
+	uint8_t *first = bytes + wire_get32(tail + 4), *second, held[12];
+	CLEANUP(hasher_free_p) struct hasher *h = hasher_new();
+	struct digest sum;
+
+	first += 4 + wire_get32(first) * 20u + 8; /* its table, and the digest's beginning */
+	second = first + 20;
+	memcpy(held, first, sizeof(held));
+	memcpy(first, second, sizeof(held));
+	memcpy(second, held, sizeof(held));
+	assert_int_equal(hasher_update(h, bytes, VPK_HEADER_SIZE), 0);
+	assert_int_equal(hasher_update(h, nodes, (size_t)(tail + 12 - nodes)), 0);
+	assert_int_equal(hasher_final(h, &sum), 0);
+	memcpy(tail + 12, sum.b, sizeof(sum.b));
+}
+
+static void mislead(struct hosts *h, const char *name)
+{
+	struct buf CLEANUP(buf_fini_p) pack = BUF_INIT;
+	char key[SHARE_KEY_SIZE];
+	struct share_record rec;
+
+	assert_int_equal(remote_resolve(h->a.r, name, &rec, NULL), 0);
+	share_key_pack(&rec.meta[0], key);
+	assert_int_equal(object_get(h->bucket.os, OBJECT_CONTROL, key, 0, &pack, NULL, NULL), 0);
+	swap_places(pack.data, pack.len);
+	assert_int_equal(object_put(h->bucket.os, OBJECT_CONTROL, key, pack.data, pack.len, NULL),
+			 0);
+	share_record_fini(&rec);
+}
+
+static void ignore_problem(void *arg, const char *key, const char *problem)
+{
+	(void)arg, (void)key, (void)problem;
+}
+
+static uint64_t damaged(struct hosts *h)
+{
+	struct share_verify_result res;
+
+	assert_int_equal(share_verify_run(h->a.r, true, NULL, ignore_problem, NULL, &res, NULL), 0);
+	return res.damaged;
+}
+
+/* The snapshot that hooks lead to says wrong places: of that, only what is right is relied on. */
+static void a_snapshot_that_lies_is_not_relied_on(void **state)
+{
+	const struct push_options opt = { .name = "of-a", .repair = true, .hooks_from = FROM };
+	struct hosts *h = *state;
+	struct push_result res;
+
+	both_take(h, 60, 0);
+	push_hooked(&h->a, "of-a");
+	assert_int_equal(damaged(h), 0);
+	mislead(h, "of-a");
+	assert_int_equal(damaged(h), 2);
+	assert_int_equal(push_hooked(&h->b, "of-b").chunks, 2);
+	assert_int_equal(damaged(h), 2);
+	pull(&h->a, "of-b", "got");
+	assert_same_tree(&h->b, "of-b", &h->a, "got");
+	/* Who has it mends the other, too. */
+	assert_int_equal(push_snapshot(h->a.s, h->a.r, "of-a", &opt, NULL, &res, NULL), 0);
+	assert_int_equal(res.damaged, 2);
+	assert_int_equal(res.chunks, 2);
+	assert_int_equal(damaged(h), 0);
+	pull(&h->b, "of-a", "mended");
+	assert_same_tree(&h->a, "of-a", &h->b, "mended");
+}
+
 /* ---- what becomes of them ---- */
 
 static void hooks_go_with_their_snapshot(void **state)
@@ -396,6 +470,7 @@ int main(void)
 		TEST(what_was_deleted_counts_for_nothing),
 		TEST(what_is_condemned_counts_for_nothing),
 		BOTH(hooks_that_lie_do_no_harm),
+		TEST(a_snapshot_that_lies_is_not_relied_on),
 		BOTH(hooks_go_with_their_snapshot),
 		BOTH(hooks_of_dead_pushes_go),
 		ENCRYPTED(an_encrypted_bucket_shows_no_digests, hosts_setup, hosts_teardown),
