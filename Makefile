@@ -75,6 +75,11 @@ HELPER_DIRS = $(patsubst %/,%,$(sort $(dir $(wildcard tests/model/*/*.c tests/pe
 HELPERS = $(patsubst %.c,$(BUILD)/%,$(HELPER_FILES))
 BIG_HELPERS = $(foreach d,$(HELPER_DIRS),$(BUILD)/$(d)/$(notdir $(d)))
 FUZZERS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+# Of objects those that `make fuzz-programs` found to be needed; their names without rooms.
+ifdef NEEDED
+needed = $(foreach o,$(1),$(if $(filter $(basename $(notdir $(o))),$(NEEDED)),$(o)))
+$(foreach v,STORE FS DAEMON,$(eval $(v) := $(call needed,$($(v)))))
+endif
 ALL_C = $(wildcard */*.c */*/*.c */*/*/*.c)
 ALL_SOURCES = $(ALL_C) $(wildcard */*.h */*/*.h */*/*/*.h)
 
@@ -211,14 +216,21 @@ $(QUICK): $(BUILD)/%: %.c tests/integration/quick/fall_back.h
 
 unit: $(UNIT)
 helpers: $(HELPERS) $(BIG_HELPERS) $(QUICK)
+fuzz-objects: $(FUZZERS:=.o)
 fuzzers: $(if $(FUZZ),$(FUZZ:%=$(BUILD)/tests/fuzz/fuzz_%),$(FUZZERS))
 
 check: all unit helpers
 	scripts/tap --timeout 120 --logs $(BUILD)/logs/unit $(UNIT)
 	VARVE_BUILD=$(abspath $(BUILD)) tests/integration/run --quick
 
-fuzz-programs:
-	+$(MAKE) BUILD=$(BUILD)/fuzz CC=clang CFLAGS='-O1 -g1' SANITIZE=address,undefined FUZZER=1 fuzzers
+# Compiled is only what they link, a third of it all: what their objects pull from the archives of
+# the usual build. Should clang's objects want more, then all.
+FUZZ_MAKE = $(MAKE) BUILD=$(BUILD)/fuzz CC=clang CFLAGS='-O1 -g1' SANITIZE=address,undefined FUZZER=1
+fuzz-programs: $(DAEMON_A) $(FS_A) $(STORE_A)
+	+$(FUZZ_MAKE) fuzz-objects
+	+needed=$$($(LD) -r -z muldefs -M -o $(BUILD)/fuzz/needed.o $(FUZZERS:$(BUILD)/%=$(BUILD)/fuzz/%.o) \
+		--start-group $^ --end-group | sed -n 's/.*\.a(\(.*\)\.o)$$/\1/p' | sort -u) && \
+	{ $(FUZZ_MAKE) NEEDED="$$needed" fuzzers || { rm -f $(BUILD)/fuzz/*.a; $(FUZZ_MAKE) fuzzers; }; }
 
 fuzz: fuzz-programs
 	tests/fuzz/run --seconds $(FUZZ_SECONDS) --build $(BUILD)/fuzz $(FUZZ)
@@ -254,5 +266,5 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(patsubst %.c,$(BUILD)/%.d,$(ALL_C)) $(LIB_O:.o=.d)
-.PHONY: all unit helpers fuzzers check fuzz fuzz-programs coverage bench bench-results lint format clean
+.PHONY: all unit helpers fuzzers fuzz-objects check fuzz fuzz-programs coverage bench bench-results lint format clean
 .SECONDARY:
