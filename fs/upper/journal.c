@@ -36,10 +36,101 @@
 #define OPERATION_MAX (JOURNAL_SEGMENT / 4)
 
 static _Thread_local uint64_t current_request;
+static _Thread_local struct journal *logged_in; /* what `open` has current_request */
+
+/* ---- requests ---- */
+
+/* It is answered, or has failed. */
+static void close_request(void)
+{
+	struct journal *j = logged_in;
+
+	if (!j)
+		return;
+	pthread_mutex_lock(&j->open_lock);
+	journal_requests_remove(&j->open, current_request);
+	pthread_mutex_unlock(&j->open_lock);
+	logged_in = NULL;
+}
 
 void journal_set_request(uint64_t unique)
 {
+	close_request();
 	current_request = unique;
+}
+
+/* Before its record is written, after which nothing may fail. */
+static int open_request(struct journal *j, uint64_t made_ino)
+{
+	int r;
+
+	if (!current_request)
+		return 0;
+	pthread_mutex_lock(&j->open_lock);
+	r = journal_requests_add(&j->open, current_request, made_ino);
+	pthread_mutex_unlock(&j->open_lock);
+	if (!r)
+		logged_in = j;
+	return r;
+}
+
+/* lock held: before its segment can be brought to the database. */
+static void note_logged(struct journal *j)
+{
+	if (logged_in != j)
+		return;
+	pthread_mutex_lock(&j->open_lock);
+	journal_requests_set_logged(&j->open, current_request);
+	pthread_mutex_unlock(&j->open_lock);
+}
+
+void journal_set_waiting(struct journal *j, const uint64_t *uniques, size_t n)
+{
+	j->waiting = uniques;
+	j->n_waiting = n;
+}
+
+bool journal_was_done(struct journal *j, uint64_t unique, uint64_t *out_made_ino)
+{
+	const struct journal_request *q = journal_requests_find(&j->done, unique);
+
+	if (!q)
+		return false;
+	*out_made_ino = q->made_ino;
+	journal_set_request(unique);
+	logged_in = j;
+	return true;
+}
+
+bool journal_has_made(const struct journal *j, uint64_t ino)
+{
+	for (size_t i = 0; i < j->done.n; i++)
+		if (j->done.r[i].made_ino == ino)
+			return true;
+	return false;
+}
+
+int journal_begin_connection(struct journal *j)
+{
+	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
+	int r = b ? 0 : -ENOMEM;
+
+	pthread_mutex_lock(&j->open_lock);
+	journal_requests_fini(&j->open);
+	pthread_mutex_unlock(&j->open_lock);
+	journal_requests_fini(&j->done);
+	pthread_mutex_lock(&j->lock);
+	while (j->applying || j->held)
+		pthread_cond_wait(&j->idle, &j->lock);
+	if (!r && j->has_requests) {
+		r = journal_requests_put(j->kv, b, j->id, &j->done);
+		if (!r)
+			r = kv_write(j->kv, b, KV_LOG);
+		j->has_requests = r != 0;
+	}
+	j->mark = true;
+	pthread_mutex_unlock(&j->lock);
+	return r;
 }
 
 struct journal *journal_new(int dir_fd, const char *name, const uint8_t id[JOURNAL_ID_SIZE],
@@ -61,6 +152,7 @@ struct journal *journal_new(int dir_fd, const char *name, const uint8_t id[JOURN
 	journal_boot_id(j->boot);
 	memcpy(j->id, id, sizeof(j->id));
 	pthread_mutex_init(&j->lock, NULL);
+	pthread_mutex_init(&j->open_lock, NULL);
 	pthread_cond_init(&j->idle, NULL);
 	return j;
 }
@@ -96,12 +188,17 @@ void journal_free(struct journal *j)
 {
 	if (!j)
 		return;
+	if (logged_in == j)
+		logged_in = NULL;
 	pthread_mutex_lock(&j->lock);
 	wait_idle(j);
 	pthread_mutex_unlock(&j->lock);
 	close_file(j);
 	pthread_cond_destroy(&j->idle);
 	pthread_mutex_destroy(&j->lock);
+	pthread_mutex_destroy(&j->open_lock);
+	journal_requests_fini(&j->open);
+	journal_requests_fini(&j->done);
 	free(j->name);
 	free(j);
 }
@@ -266,14 +363,27 @@ struct apply_job {
 	size_t len;
 	bool has_data;
 	struct journal_target target;
+	struct journal_requests requests; /* owned, for target */
 };
+
+/* Those of an unanswered request that the segment has are all there: it is full. */
+static int copy_requests(struct journal *j, struct journal_requests *out)
+{
+	int r;
+
+	pthread_mutex_lock(&j->open_lock);
+	r = journal_requests_copy(&j->open, out);
+	pthread_mutex_unlock(&j->open_lock);
+	return r;
+}
 
 /* lock held */
 static struct apply_job job_for(const struct journal *j, uint64_t number, size_t len)
 {
-	return (struct apply_job){
-		number, len, j->has_data, { j->kv, j->id, j->min_epoch, j->change }
-	};
+	return (struct apply_job){ .number = number,
+				   .len = len,
+				   .has_data = j->has_data,
+				   .target = { j->kv, j->id, j->min_epoch, j->change, NULL } };
 }
 
 /* lock held: the job ended with r. */
@@ -286,6 +396,7 @@ static void note_applied(struct journal *j, const struct apply_job *job, int r)
 	}
 	j->applied = job->number;
 	j->change = job->target.change;
+	j->has_requests = job->requests.n > 0;
 }
 
 /*
@@ -306,6 +417,9 @@ static int run_job(struct journal *j, struct apply_job *job)
 		r = read_back(j, job->number, data, job->len);
 	s.data = data;
 	if (!r)
+		r = copy_requests(j, &job->requests);
+	job->target.requests = &job->requests;
+	if (!r)
 		r = journal_apply(&job->target, &s, job->number);
 	bulk_free(data, job->len);
 	return r;
@@ -318,6 +432,7 @@ static int apply_now(struct journal *j, uint64_t number, size_t len)
 	int r = run_job(j, &job);
 
 	note_applied(j, &job, r);
+	journal_requests_fini(&job.requests);
 	return r;
 }
 
@@ -338,6 +453,7 @@ static void *apply_main(void *arg)
 	j->applying = false;
 	pthread_cond_broadcast(&j->idle);
 	pthread_mutex_unlock(&j->lock);
+	journal_requests_fini(&job.requests);
 	return NULL;
 }
 
@@ -418,13 +534,21 @@ static int ready_segment(struct journal *j, size_t need)
 
 static int append_large(struct journal *j, const struct buf *op)
 {
+	struct journal_requests requests = { NULL, 0, 0 };
 	int r = apply_all(j, false);
 
 	if (!r) {
-		struct journal_target t = { j->kv, j->id, j->min_epoch, j->change };
+		note_logged(j); /* the batch that has its changes names it */
+		r = copy_requests(j, &requests);
+	}
+	if (!r) {
+		struct journal_target t = { j->kv, j->id, j->min_epoch, j->change, &requests };
 
 		r = journal_apply_changes(&t, op);
 	}
+	if (!r)
+		j->has_requests = requests.n > 0;
+	journal_requests_fini(&requests);
 	return r;
 }
 
@@ -454,6 +578,20 @@ static int append_record(struct journal *j, const void *prefix, size_t prefix_le
 	return 0;
 }
 
+/* lock held. What is logged before it was done for requests of another connection. */
+static int append_mark(struct journal *j)
+{
+	uint8_t prefix[JOURNAL_OPERATION] = { JOURNAL_OP };
+	int r;
+
+	if (!j->mark)
+		return 0;
+	wire_set64(prefix + 1, JOURNAL_OTHER_CONNECTION);
+	r = append_record(j, prefix, sizeof(prefix), NULL, 0);
+	j->mark = r != 0;
+	return r;
+}
+
 int journal_append(struct journal *j, const struct buf *op, uint64_t made_ino)
 {
 	uint8_t prefix[JOURNAL_OPERATION] = { JOURNAL_OP };
@@ -463,12 +601,20 @@ int journal_append(struct journal *j, const struct buf *op, uint64_t made_ino)
 		return 0;
 	wire_set64(prefix + 1, current_request);
 	wire_set64(prefix + 9, made_ino);
+	r = open_request(j, made_ino);
+	if (r)
+		return r;
 	pthread_mutex_lock(&j->lock);
-	if (op->len > OPERATION_MAX)
+	r = append_mark(j);
+	if (!r && op->len > OPERATION_MAX)
 		r = append_large(j, op);
-	else
+	else if (!r)
 		r = append_record(j, prefix, sizeof(prefix), op->data, op->len);
+	if (!r)
+		note_logged(j);
 	pthread_mutex_unlock(&j->lock);
+	if (r)
+		close_request();
 	return r;
 }
 

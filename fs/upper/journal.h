@@ -79,8 +79,27 @@ MUST_CHECK int journal_recover(struct journal *j, const struct journal_epochs *k
 /* Bring everything to the database and remove the file. Nobody appends meanwhile. */
 MUST_CHECK int journal_settle(struct journal *j);
 
-/* Operations that this thread logs from now on are done for this request; 0: for none. */
+/*
+ * Operations that this thread logs from now on are done for this request; 0: for none. What
+ * it had before is answered.
+ */
 void journal_set_request(uint64_t unique);
+
+/*
+ * For a successor (journal_requests.h). Before journal_recover: the requests that the kernel
+ * waits for on the connection that this process adopts, ascending, borrowed until that
+ * returns. Without, there is none.
+ */
+void journal_set_waiting(struct journal *j, const uint64_t *uniques, size_t n);
+/*
+ * Was it done by a former process? Then *out_made_ino is the inode that it made, or 0, and it
+ * is this thread's request.
+ */
+bool journal_was_done(struct journal *j, uint64_t unique, uint64_t *out_made_ino);
+/* Did a request make this inode that was done by a former process? */
+bool journal_has_made(const struct journal *j, uint64_t ino);
+/* A connection begins, and its requests are numbered anew. No request is under way. */
+MUST_CHECK int journal_begin_connection(struct journal *j);
 /*
  * Log an operation: all of it or, on failure (-ENOSPC, -EIO), nothing. made_ino:
  * of the inode that it makes, or 0.

@@ -156,8 +156,10 @@ int journal_put_applied(struct journal_target *t, uint64_t applied)
 {
 	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
 
-	if (!b)
-		return -ENOMEM;
+	int r = b ? journal_requests_put(t->kv, b, t->id, t->requests) : -ENOMEM;
+
+	if (r)
+		return r;
 	put_applied(t, b, applied, &t->change);
 	return kv_write(t->kv, b, KV_SYNC);
 }
@@ -171,6 +173,8 @@ int journal_apply(struct journal_target *t, const struct journal_segment *s, uin
 
 	if (!r)
 		r = put_last(t, b, &all);
+	if (!r)
+		r = journal_requests_put(t->kv, b, t->id, t->requests);
 	if (!r) {
 		put_applied(t, b, applied, &change);
 		r = kv_write(t->kv, b, KV_SYNC);
@@ -189,6 +193,8 @@ int journal_apply_changes(struct journal_target *t, const struct buf *changes)
 
 	if (!r)
 		r = put_last(t, b, &all);
+	if (!r)
+		r = journal_requests_put(t->kv, b, t->id, t->requests);
 	if (!r)
 		r = kv_write(t->kv, b, KV_SYNC);
 	free(all.e);

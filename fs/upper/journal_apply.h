@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "fs/upper/journal_format.h"
+#include "fs/upper/journal_requests.h"
 #include "store/kv/kv.h"
 
 struct journal_target {
@@ -18,6 +19,8 @@ struct journal_target {
 	const uint8_t *id;
 	uint32_t min_epoch;	     /* changes of older ones are left out */
 	struct journal_epoch change; /* the last one that the database knows */
+	/* Logged and not answered, borrowed: each batch says which. */
+	const struct journal_requests *requests;
 };
 /*
  * Write a segment to the database in one synced batch that says that all up to

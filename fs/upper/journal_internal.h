@@ -47,6 +47,15 @@ struct journal {
 	bool dir_synced;
 	int sync_error; /* what the disk has of the file is not known; see journal_sync */
 	pthread_t thread;
+
+	/* Of those that the kernel waits for: what is known before recovery, borrowed. */
+	const uint64_t *waiting; /* ascending */
+	size_t n_waiting;
+	struct journal_requests done; /* by a former process; constant after recovery */
+	bool has_requests;	      /* guarded by lock: the database names some */
+	bool mark;		      /* guarded by lock: another connection has begun */
+	pthread_mutex_t open_lock;    /* leaf; guards `open` */
+	struct journal_requests open; /* logged and not answered */
 };
 /* Where a segment is in the file. */
 static inline off_t journal_place(uint64_t number)

@@ -124,12 +124,61 @@ static int read_leftover(struct journal *j, int fd, struct leftover *l)
 	return 0;
 }
 
-static int scan_operation(struct leftover *l, const struct journal_record *rec)
+static bool is_waited_for(const struct journal *j, uint64_t unique)
+{
+	size_t from = 0, to = j->n_waiting;
+
+	while (from < to) {
+		size_t mid = from + (to - from) / 2;
+
+		if (j->waiting[mid] == unique)
+			return true;
+		if (j->waiting[mid] < unique)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	return false;
+}
+
+static int add_done(struct journal *j, uint64_t unique, uint64_t made_ino)
+{
+	int r = is_waited_for(j, unique) ? journal_requests_add(&j->done, unique, made_ino) : 0;
+
+	journal_requests_set_logged(&j->done, unique);
+	return r;
+}
+
+/* Those of the database, without the ones that have their answers. */
+static int read_requests(struct journal *j)
+{
+	struct journal_requests all = { NULL, 0, 0 };
+	int r = journal_requests_get(j->kv, j->id, &all);
+
+	j->has_requests = all.n > 0;
+	for (size_t i = 0; i < all.n && !r; i++)
+		r = add_done(j, all.r[i].unique, all.r[i].made_ino);
+	journal_requests_fini(&all);
+	return r;
+}
+
+static int note_request(struct journal *j, const struct journal_record *rec)
+{
+	if (rec->unique == JOURNAL_OTHER_CONNECTION)
+		j->done.n = 0;
+	else if (rec->unique)
+		return add_done(j, rec->unique, rec->made_ino);
+	return 0;
+}
+
+static int scan_operation(struct journal *j, struct leftover *l, const struct journal_record *rec)
 {
 	struct journal_entry e;
 	struct wire_reader r;
-	int step;
+	int step = note_request(j, rec);
 
+	if (step)
+		return step;
 	wire_reader_init(&r, rec->body, rec->len);
 	while ((step = journal_entry_next(&r, &e)) > 0)
 		l->newest = MAX(l->newest, journal_entry_epoch(&e));
@@ -137,7 +186,7 @@ static int scan_operation(struct leftover *l, const struct journal_record *rec)
 }
 
 /* Everything decodes. */
-static int scan(struct leftover *l)
+static int scan(struct journal *j, struct leftover *l)
 {
 	struct journal_record rec;
 	int r = 0, step;
@@ -149,7 +198,7 @@ static int scan(struct leftover *l)
 			if (step < 0)
 				return step;
 			if (rec.kind == JOURNAL_OP)
-				r = scan_operation(l, &rec);
+				r = scan_operation(j, l, &rec);
 			if (rec.kind == JOURNAL_EPOCH)
 				l->change = rec.epoch;
 			if (rec.kind == JOURNAL_DATA_SYNCED) {
@@ -210,7 +259,7 @@ static int recover_data(struct journal *j, const struct leftover *l)
 /* See the top for the last number. */
 static int apply(struct journal *j, const struct leftover *l)
 {
-	struct journal_target t = { j->kv, j->id, j->min_epoch, j->change };
+	struct journal_target t = { j->kv, j->id, j->min_epoch, j->change, &j->done };
 	const uint64_t last = l->first + 1;
 	int r = 0;
 
@@ -234,7 +283,7 @@ static int recover(struct journal *j, int fd, const struct journal_epochs *known
 
 	j->found_this_boot = l.n && !l.other_boot;
 	if (!r)
-		r = scan(&l);
+		r = scan(j, &l);
 	if (!r)
 		r = check_epochs(j, known, &l);
 	if (!r)
@@ -267,6 +316,8 @@ int journal_recover(struct journal *j, const struct journal_epochs *known,
 		return r;
 	r = journal_get_applied(j->kv, j->id, &j->applied, &j->change);
 	j->min_epoch = known->oldest;
+	if (!r)
+		r = read_requests(j);
 	if (r)
 		return error_set_errno(err, r, "cannot read how far a mount's journal is");
 	fd = openat(j->dir_fd, j->name, O_RDONLY | O_CLOEXEC);
@@ -277,7 +328,15 @@ int journal_recover(struct journal *j, const struct journal_epochs *known,
 		close(fd);
 		if (!r)
 			r = journal_remove_file(j);
+	} else if (j->has_requests) {
+		struct journal_target t = { j->kv, j->id, j->min_epoch, j->change, &j->done };
+
+		r = journal_put_applied(&t, j->applied);
 	}
+	if (!r)
+		r = journal_requests_copy(&j->done, &j->open);
+	j->has_requests = j->done.n > 0;
+	journal_set_waiting(j, NULL, 0);
 	if (r)
 		return error_set_errno(err, r, "cannot recover %s", j->name);
 	*out_change = j->change;
