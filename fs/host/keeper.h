@@ -1,0 +1,49 @@
+/*
+ * keeper.h - descriptors that outlive this process: whoever started it keeps them and gives
+ * them to its successor.
+ *
+ * The protocol is systemd's (sd_notify(3), sd_listen_fds(3)): a datagram of lines NAME=VALUE
+ * stores a descriptor under a name (FDSTORE=1, FDNAME=) or gives it up (FDSTOREREMOVE=1);
+ * at the start LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES say which are there, from 3 on. Two
+ * keep: `snapshotd --supervise` (snapshotd/supervise.h), which names its socket with
+ * VARVE_KEEPER=NUMBER, and a service manager with FileDescriptorStoreMax=, which names its
+ * own with NOTIFY_SOCKET. A descriptor that was sent is kept even if this process ends before
+ * anybody has read the datagram.
+ *
+ * Every function accepts a keeper of NULL: nobody keeps anything. Thread-safe after
+ * keeper_open.
+ */
+#ifndef VARVE_FS_KEEPER_H
+#define VARVE_FS_KEEPER_H
+
+#include <stdbool.h>
+
+#include "store/base/macros.h"
+
+struct keeper;
+
+/* Letters, digits, '-' and '.'. */
+#define KEEPER_NAME_MAX 63u
+/* Of what LISTEN_FDNAMES can hold. */
+#define KEEPER_FDS_MAX 2000u
+
+/*
+ * Take over what the environment says, and remove that from it: before there are threads.
+ * NULL: nobody keeps descriptors.
+ */
+struct keeper *keeper_open(void);
+void keeper_close(struct keeper *k);
+/* How many daemons the keeper has started, this one included; 1 where it does not say. */
+unsigned keeper_generation(const struct keeper *k);
+/* This process is ready to serve. */
+void keeper_ready(struct keeper *k);
+
+/* What a predecessor stored under a name, for the caller to close, once; -ENOENT. */
+MUST_CHECK int keeper_take(struct keeper *k, const char *name);
+/* Close what nobody has taken, and give it up. */
+void keeper_drop_untaken(struct keeper *k);
+/* Store a copy. -ENOTSUP: nobody keeps it. */
+MUST_CHECK int keeper_put(struct keeper *k, const char *name, int fd);
+void keeper_drop(struct keeper *k, const char *name);
+
+#endif

@@ -1,0 +1,184 @@
+/* keeper: what it is told, by whom it is kept, and what a successor finds. */
+#include "fs/host/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void set_number(const char *name, int value)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", value);
+	assert_int_equal(setenv(name, text, 1), 0);
+}
+
+/* One datagram, and the descriptor with it or -1. */
+static int receive(int from, char *text, size_t size)
+{
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { text, size - 1 };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(from, &msg, MSG_DONTWAIT);
+	int fd = -1;
+
+	assert_true(n > 0);
+	text[n] = 0;
+	if (CMSG_FIRSTHDR(&msg))
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	return fd;
+}
+
+static void assert_stores(struct keeper *k, int end)
+{
+	struct stat a, b;
+	char text[256];
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), got;
+
+	assert_int_equal(keeper_put(k, "a-name", fd), 0);
+	got = receive(end, text, sizeof(text));
+	assert_string_equal(text, "FDSTORE=1\nFDNAME=a-name");
+	assert_int_equal(fstat(fd, &a), 0);
+	assert_int_equal(fstat(got, &b), 0);
+	assert_int_equal(a.st_ino, b.st_ino);
+	close(got);
+	close(fd);
+	keeper_drop(k, "a-name");
+	assert_int_equal(receive(end, text, sizeof(text)), -1);
+	assert_string_equal(text, "FDSTOREREMOVE=1\nFDNAME=a-name");
+	keeper_ready(k);
+	assert_int_equal(receive(end, text, sizeof(text)), -1);
+	assert_string_equal(text, "READY=1");
+}
+
+static void a_supervisor_keeps_what_it_is_given(void **state)
+{
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+	set_number("VARVE_KEEPER", pair[1]);
+	set_number("VARVE_GENERATION", 7);
+	struct keeper *k = keeper_open();
+
+	assert_non_null(k);
+	assert_int_equal(keeper_generation(k), 7);
+	assert_null(getenv("VARVE_KEEPER")); /* nothing for children */
+	assert_int_equal(keeper_take(k, "a-name"), -ENOENT);
+	assert_stores(k, pair[0]);
+	keeper_close(k);
+	close(pair[0]);
+}
+
+static void a_service_manager_does_too(void **state)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int end = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char name[64];
+
+	(void)state;
+	snprintf(name, sizeof(name), "@varve-test-keeper-%d", (int)getpid());
+	memcpy(addr.sun_path + 1, name + 1, strlen(name) - 1);
+	assert_int_equal(bind(end, (struct sockaddr *)&addr,
+			      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name))),
+			 0);
+	assert_int_equal(setenv("NOTIFY_SOCKET", name, 1), 0);
+	assert_null(keeper_open()); /* it stores no descriptors */
+	assert_int_equal(setenv("NOTIFY_SOCKET", name, 1), 0);
+	set_number("FDSTORE", 100);
+	struct keeper *k = keeper_open();
+
+	assert_non_null(k);
+	assert_int_equal(keeper_generation(k), 1);
+	assert_stores(k, end);
+	keeper_close(k);
+	close(end);
+}
+
+/* In a process of its own, whose descriptors from 3 on are those that were kept. */
+static int successor(int keeper)
+{
+	int above = fcntl(keeper, F_DUPFD, 100), pipes[2], fd;
+	char byte = 0;
+
+	if (pipe(pipes) || dup2(pipes[0], 90) < 0 || dup2(pipes[1], 91) < 0 || dup2(90, 3) < 0 ||
+	    dup2(91, 4) < 0)
+		return 1;
+	set_number("VARVE_KEEPER", above);
+	set_number("LISTEN_PID", getpid());
+	set_number("LISTEN_FDS", 2);
+	setenv("LISTEN_FDNAMES", "first:second", 1);
+	struct keeper *k = keeper_open();
+
+	fd = keeper_take(k, "second");
+	if (fd != 4 || !(fcntl(fd, F_GETFD) & FD_CLOEXEC) || write(fd, "x", 1) != 1 ||
+	    read(90, &byte, 1) != 1 || byte != 'x')
+		return 2;
+	if (keeper_take(k, "second") != -ENOENT)
+		return 3;
+	keeper_drop_untaken(k); /* tells of the first */
+	return fcntl(3, F_GETFD) < 0 && fcntl(4, F_GETFD) >= 0 ? 0 : 4;
+}
+
+static void a_successor_gets_each_once(void **state)
+{
+	int pair[2], status;
+	char text[256];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(successor(pair[1]));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(receive(pair[0], text, sizeof(text)), -1);
+	assert_string_equal(text, "FDSTOREREMOVE=1\nFDNAME=first");
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void without_a_keeper_nothing_is_kept(void **state)
+{
+	(void)state;
+	assert_null(keeper_open());
+	assert_int_equal(keeper_take(NULL, "a"), -ENOENT);
+	assert_int_equal(keeper_put(NULL, "a", 0), -ENOTSUP);
+	keeper_drop(NULL, "a");
+	keeper_ready(NULL);
+	keeper_drop_untaken(NULL);
+	keeper_close(NULL);
+	assert_int_equal(keeper_generation(NULL), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_supervisor_keeps_what_it_is_given),
+		cmocka_unit_test(a_service_manager_does_too),
+		cmocka_unit_test(a_successor_gets_each_once),
+		cmocka_unit_test(without_a_keeper_nothing_is_kept),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
