@@ -102,18 +102,29 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 }
 
+/* What the kernel was told by a former process counts as well, and nobody knows how often. */
+static void forget(uint64_t ino, uint64_t nlookup)
+{
+	struct session *s = session_current();
+
+	if (ops_place_is(ino))
+		return;
+	if (s->is_adopted && session_kernel_knows(s->fd, ino))
+		(void)live_sub(s->view->live, ino, nlookup);
+	else
+		view_forget(s->view, ino, nlookup);
+}
+
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	if (!ops_place_is(ino))
-		view_forget(view_of_request(), ino, nlookup);
+	forget(ino, nlookup);
 	fuse_reply_none(req);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		if (!ops_place_is(forgets[i].ino))
-			view_forget(view_of_request(), forgets[i].ino, forgets[i].nlookup);
+		forget(forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -452,23 +463,6 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	session_queue_seek(session_current(), req, ino, (uint64_t)off, whence);
 }
 
-static void attr_to_wire(const struct stat *st, struct fuse_attr *a)
-{
-	memset(a, 0, sizeof(*a));
-	a->ino = st->st_ino;
-	a->mode = st->st_mode;
-	a->nlink = (uint32_t)st->st_nlink;
-	a->uid = st->st_uid;
-	a->gid = st->st_gid;
-	a->blksize = (uint32_t)st->st_blksize;
-	a->atime = (uint64_t)st->st_atim.tv_sec;
-	a->mtime = (uint64_t)st->st_mtim.tv_sec;
-	a->ctime = (uint64_t)st->st_ctim.tv_sec;
-	a->atimensec = (uint32_t)st->st_atim.tv_nsec;
-	a->mtimensec = (uint32_t)st->st_mtim.tv_nsec;
-	a->ctimensec = (uint32_t)st->st_ctim.tv_nsec;
-}
-
 void ops_tmpfile(struct session *s, const void *request, size_t n)
 {
 	const struct fuse_in_header *in = request;
@@ -479,7 +473,6 @@ void ops_tmpfile(struct session *s, const void *request, size_t n)
 	} out;
 	struct view_cred cred = { in->uid, in->gid, 0 };
 	struct view_attr a;
-	struct stat st;
 	int r;
 
 	if (n < sizeof(*in) + sizeof(*arg)) {
@@ -495,11 +488,7 @@ void ops_tmpfile(struct session *s, const void *request, size_t n)
 		return;
 	}
 	memset(&out, 0, sizeof(out));
-	inode_to_stat(a.ino, &a.rec, &st);
-	out.entry.nodeid = a.ino;
-	out.entry.generation = 1;
-	out.entry.entry_valid = out.entry.attr_valid = (uint64_t)FOREVER;
-	attr_to_wire(&st, &out.entry.attr);
+	ops_entry_to_wire(&a, &out.entry);
 	out.open.open_flags = FOPEN_KEEP_CACHE;
 	out.open.fh = shared_open_new(s, a.ino);
 	if (session_reply_raw(in, 0, &out, sizeof(out))) {

@@ -53,3 +53,31 @@ void ops_fill_entry(struct fuse_entry_param *e, const struct view_attr *a)
 	e->attr_timeout = FOREVER;
 	e->entry_timeout = FOREVER;
 }
+
+void ops_attr_to_wire(const struct stat *st, struct fuse_attr *a)
+{
+	memset(a, 0, sizeof(*a));
+	a->ino = st->st_ino;
+	a->mode = st->st_mode;
+	a->nlink = (uint32_t)st->st_nlink;
+	a->uid = st->st_uid;
+	a->gid = st->st_gid;
+	a->blksize = (uint32_t)st->st_blksize;
+	a->atime = (uint64_t)st->st_atim.tv_sec;
+	a->mtime = (uint64_t)st->st_mtim.tv_sec;
+	a->ctime = (uint64_t)st->st_ctim.tv_sec;
+	a->atimensec = (uint32_t)st->st_atim.tv_nsec;
+	a->mtimensec = (uint32_t)st->st_mtim.tv_nsec;
+	a->ctimensec = (uint32_t)st->st_ctim.tv_nsec;
+}
+
+void ops_entry_to_wire(const struct view_attr *a, struct fuse_entry_out *out)
+{
+	struct stat st;
+
+	inode_to_stat(a->ino, &a->rec, &st);
+	out->nodeid = shared_node(session_current(), a->ino);
+	out->generation = 1;
+	out->entry_valid = out->attr_valid = (uint64_t)FOREVER;
+	ops_attr_to_wire(&st, &out->attr);
+}

@@ -6,6 +6,8 @@
 
 #define FOREVER 1e9 /* seconds */
 
+struct fuse_attr;
+struct fuse_entry_out;
 struct fuse_entry_param;
 struct stat;
 
@@ -20,6 +22,9 @@ int ops_kernel_error(uint64_t ino, int r);
 /* Answer with it; r may be 0. -EINPROGRESS: the request is parked instead. */
 void ops_reply_err(struct fuse_req *req, uint64_t ino, int r);
 void ops_fill_entry(struct fuse_entry_param *e, const struct view_attr *a);
+/* As the kernel takes them, where libfuse has no part in it. */
+void ops_attr_to_wire(const struct stat *st, struct fuse_attr *a);
+void ops_entry_to_wire(const struct view_attr *a, struct fuse_entry_out *out);
 
 /* --- ops_places.c --- */
 

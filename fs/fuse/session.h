@@ -34,12 +34,32 @@ struct session_options {
 	 * (unmounted by whomever). Must not call session_stop. */
 	void (*on_end)(void *arg);
 	void *arg;
+	const char *keep_as; /* for the pool's keeper; NULL: it ends with this process */
 };
 
 /* Mount and begin to serve; on failure nothing is mounted. The view outlives the session. */
 MUST_CHECK int session_start(struct session_pool *sp, struct view *v,
 			     const struct session_options *opt, struct session **out,
 			     struct error *err);
+/*
+ * The requests that the kernel waits for on a connection whose process has died, ascending.
+ * -EOPNOTSUPP: this kernel sends nothing again; -ENOTCONN: the connection has ended.
+ */
+struct session_waiting {
+	uint64_t *uniques; /* owned */
+	size_t n, cap;
+};
+MUST_CHECK int session_find_waiting(int fuse_fd, struct session_waiting *out);
+void session_waiting_fini(struct session_waiting *w);
+/* Does the kernel know the inode on this connection? */
+bool session_kernel_knows(int fuse_fd, uint64_t ino);
+/*
+ * Go on with such a connection, in cache mode `private`; fuse_fd is taken over if that
+ * succeeds. *out_placed: it is at its place.
+ */
+MUST_CHECK int session_adopt(struct session_pool *sp, struct view *v,
+			     const struct session_options *opt, int fuse_fd, struct session **out,
+			     bool *out_placed, struct error *err);
 /* Aborts the connection if it still is up, waits for running requests, frees. */
 void session_stop(struct session *s);
 bool session_ended(const struct session *s);

@@ -6,9 +6,11 @@
  *   session_request.c  the request that a thread handles, and its answer
  *   session_parked.c   requests that wait for the far source (parked.h)
  *   session_shared.c   cache mode `shared`; what the kernel is to forget
- *   ops_reply.c, session_sync.c, ops_places.c, ops_readdir.c, ops.c: operations
+ *   ops_reply.c, session_sync.c, ops_places.c, ops_readdir.c, ops_resent.c, ops.c:
+ *                      operations
  *   session_wire.c     messages that libfuse does not know; handing over to it
  *   session_poll.c, session_turns.c: who reads the next request
+ *   session_adopt.c    a connection of a process that has died
  *   session_mount.c, session_start.c: a session's places, begin and end
  *   session_pool.c     the serving threads
  */
@@ -25,6 +27,8 @@
 #include "fs/fuse/session.h"
 
 #define FUSE_REPLY_MAX (64u << 10)
+/* A bit of `unique`: the request was read before, and is sent again (FUSE_UNIQUE_RESEND). */
+#define SESSION_RESENT (1ull << 63)
 
 /*
  * A serving thread. `pass` is odd from before it reads a request until that is
@@ -68,8 +72,7 @@ struct session_pool {
 	unsigned busy;		/* serving threads that are with a session */
 	uint64_t requests_gone; /* of sessions that are no more */
 
-	pthread_mutex_t init_lock; /* guards the saved reply to INIT */
-	uint8_t init_reply[256];
+	uint8_t init_reply[256]; /* constant, as its length */
 	size_t init_reply_len;
 
 	struct deferred syncs; /* fsync: many answered with one sync */
@@ -82,6 +85,7 @@ struct session_pool {
 	struct shared_files *files;
 	unsigned stacking;	/* of the files' filesystem */
 	struct deferred stales; /* opens that need another node (session_shared.c) */
+	struct keeper *keeper;	/* of connections; NULL: none */
 };
 
 struct session {
@@ -92,6 +96,8 @@ struct session {
 	_Atomic unsigned stales;	 /* queued */
 	_Atomic bool no_stales;		 /* no more are */
 	int fd;
+	char *kept_as;	  /* owned; NULL: it is not */
+	bool is_adopted;  /* what the kernel knows was told by others, too */
 	char *mountpoint; /* owned; where it was at first */
 	dev_t dev;	  /* of the superblock, as stat(2) shows it */
 	struct kernel_mount at;
@@ -151,6 +157,15 @@ void session_run_seeks(struct deferred_request *q);
 /* Connect, and make a mount of it that has no place yet: *out_fd, to be placed or closed. */
 MUST_CHECK int session_open_mount(struct session *s, const struct session_options *opt, int *out_fd,
 				  struct error *err);
+
+/* Of a connection that was adopted: its superblock, and whether that is at its place. */
+MUST_CHECK int session_find_places(struct session *s, const struct session_options *opt,
+				   bool *out_placed, struct error *err);
+
+/* --- session_adopt.c --- */
+
+/* Have the kernel send again what it waits for: once the session is watched. */
+MUST_CHECK int session_resume(struct session *s);
 
 /* --- session_turns.c --- */
 
@@ -238,6 +253,9 @@ void shared_run_stales(struct deferred_request *q);
 void session_invalidate(struct session *s, uint64_t ino);
 /* Have the kernel ask for an inode's attributes again. From the thread of a request to it. */
 void session_invalidate_attr(uint64_t ino);
+
+/* ops_resent.c: answer what was done by a former process. False: it is to be done. */
+bool ops_resent(struct session *s, const void *request, size_t n);
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops varve_ops;

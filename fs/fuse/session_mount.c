@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "fs/host/child.h"
+#include "fs/host/mountinfo.h"
 
 static struct kernel_mount_options kernel_options(const struct session_options *opt)
 {
@@ -28,6 +30,32 @@ int session_open_mount(struct session *s, const struct session_options *opt, int
 	if (r)
 		return error_set_errno(err, r, "cannot make a FUSE mount");
 	s->dev = s->at.dev;
+	return 0;
+}
+
+int session_find_places(struct session *s, const struct session_options *opt, bool *out_placed,
+			struct error *err)
+{
+	const struct kernel_mount_options ko = kernel_options(opt);
+	struct mountinfo mi;
+	int fd, r = kernel_mount_new(s->fd, &ko, &fd, &s->at); /* tells the device */
+
+	if (r)
+		return error_set_errno(err, r, "cannot find what a FUSE connection serves");
+	close(fd);
+	s->dev = s->at.dev;
+	r = mountinfo_read("/proc/self/mountinfo", &mi);
+	if (r)
+		return error_set_errno(err, r, "cannot read what is mounted");
+	*out_placed = false;
+	for (size_t i = 0; i < mi.n && !*out_placed; i++) {
+		const struct mountinfo_entry *e = &mi.entries[i];
+
+		*out_placed = e->dev == s->dev && strcmp(e->mountpoint, opt->mountpoint) == 0;
+		if (*out_placed)
+			s->at.id = e->id;
+	}
+	mountinfo_fini(&mi);
 	return 0;
 }
 

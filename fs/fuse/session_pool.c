@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "fs/host/short_slice.h"
@@ -166,6 +168,29 @@ uint64_t session_pool_metadata(const struct session_pool *sp)
 	return sp->metadata_bytes;
 }
 
+/* Linux 6.9: before it, what a process has read and not answered nobody can answer. */
+static bool kernel_sends_again(void)
+{
+	struct utsname u;
+	unsigned major, minor;
+
+	return uname(&u) == 0 && sscanf(u.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 9));
+}
+
+void session_pool_keep(struct session_pool *sp, struct keeper *k)
+{
+	if (!k || kernel_sends_again())
+		sp->keeper = k;
+	else
+		log_warn("mounts end with this process: to go on with them needs Linux 6.9");
+}
+
+struct keeper *session_pool_keeper(const struct session_pool *sp)
+{
+	return sp ? sp->keeper : NULL;
+}
+
 struct session_pool *session_pool_new(unsigned threads, struct error *err)
 {
 	struct session_pool *sp = calloc(1, sizeof(*sp));
@@ -187,7 +212,6 @@ struct session_pool *session_pool_new(unsigned threads, struct error *err)
 	memset(sp->threads, 0, threads * sizeof(*sp->threads));
 	sp->n_serving = threads;
 	pthread_mutex_init(&sp->lock, NULL);
-	pthread_mutex_init(&sp->init_lock, NULL);
 	deferred_init(&sp->syncs, "varve-sync", session_run_syncs);
 	deferred_init(&sp->seeks, "varve-seek", session_run_seeks);
 	deferred_init(&sp->stales, "varve-stale", shared_run_stales);
@@ -230,7 +254,6 @@ void session_pool_free(struct session_pool *sp)
 	if (sp->stop_fd >= 0)
 		close(sp->stop_fd);
 	pthread_mutex_destroy(&sp->lock);
-	pthread_mutex_destroy(&sp->init_lock);
 	free(sp->slots);
 	free(sp->threads);
 	free(sp);

@@ -15,6 +15,10 @@ struct session_pool *session_pool_new(unsigned threads, struct error *err);
  */
 struct shared_files;
 void session_pool_share(struct session_pool *sp, struct shared_files *files);
+/* Connections made from now on are kept by it; borrowed. */
+struct keeper;
+void session_pool_keep(struct session_pool *sp, struct keeper *k);
+struct keeper *session_pool_keeper(const struct session_pool *sp);
 /* Those files, or NULL. */
 struct shared_files *session_pool_shared(const struct session_pool *sp);
 /*

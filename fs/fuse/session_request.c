@@ -31,7 +31,7 @@ void session_set_current(struct session *s, const void *request)
 	current = s;
 	current_request = request;
 	/* What this thread changes meanwhile is done for the request. */
-	journal_set_request(current_request ? current_request->unique : 0);
+	journal_set_request(current_request ? current_request->unique & ~SESSION_RESENT : 0);
 }
 
 bool request_takes_long(const void *request, size_t n)

@@ -7,11 +7,15 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "fs/host/keeper.h"
+#include "store/base/log.h"
+
 static void session_destroy(struct session *s)
 {
 	pthread_cond_destroy(&s->idle);
 	ahead_fini(&s->ahead);
 	free(s->mountpoint);
+	free(s->kept_as);
 	free(s);
 }
 
@@ -28,11 +32,12 @@ static int begin_to_serve(struct session *s, const struct session_options *opt, 
 	return r ? error_set_errno(err, r, "cannot watch a FUSE connection") : 0;
 }
 
-int session_start(struct session_pool *sp, struct view *v, const struct session_options *opt,
-		  struct session **out, struct error *err)
+/* A session without a connection. */
+static int make(struct session_pool *sp, struct view *v, const struct session_options *opt,
+		struct session **out, struct error *err)
 {
 	struct session *s = calloc(1, sizeof(*s));
-	int mount_fd = -1, r;
+	int r;
 
 	if (!s)
 		return error_set(err, -ENOMEM, "out of memory");
@@ -50,11 +55,40 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 		session_destroy(s);
 		return error_set(err, r, "out of memory");
 	}
+	*out = s;
+	return 0;
+}
+
+/*
+ * Before it has a place, so that it never is in use and not kept. Cache mode `shared` is not:
+ * which opens are passed through only this process knows.
+ */
+static void keep(struct session *s, const struct session_options *opt)
+{
+	if (!opt->keep_as || !s->pool->keeper || s->passthrough)
+		return;
+	s->kept_as = strdup(opt->keep_as);
+	int r = s->kept_as ? keeper_put(s->pool->keeper, s->kept_as, s->fd) : -ENOMEM;
+
+	if (r)
+		log_warn("%s ends with this process: it cannot be kept: %s", s->mountpoint,
+			 strerror(-r));
+}
+
+int session_start(struct session_pool *sp, struct view *v, const struct session_options *opt,
+		  struct session **out, struct error *err)
+{
+	struct session *s;
+	int mount_fd = -1, r = make(sp, v, opt, &s, err);
+
+	if (r)
+		return r;
 	/* The place comes last: what fails before it leaves no mount behind. */
 	r = session_open_mount(s, opt, &mount_fd, err);
 	if (!r)
 		r = begin_to_serve(s, opt, err);
 	if (!r) {
+		keep(s, opt);
 		r = kernel_mount_place(mount_fd, opt->mountpoint);
 		if (r)
 			error_set_errno(err, r, "cannot mount at %s", opt->mountpoint);
@@ -68,6 +102,35 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 	return r;
 }
 
+int session_adopt(struct session_pool *sp, struct view *v, const struct session_options *opt,
+		  int fuse_fd, struct session **out, bool *out_placed, struct error *err)
+{
+	struct session *s;
+	int r = make(sp, v, opt, &s, err);
+
+	if (r)
+		return r;
+	s->fd = fuse_fd;
+	s->is_adopted = true;
+	r = session_find_places(s, opt, out_placed, err);
+	if (!r) {
+		s->kept_as = strdup(opt->keep_as);
+		r = s->kept_as ? session_arm(s, EPOLL_CTL_ADD) : -ENOMEM;
+		if (!r)
+			r = session_resume(s);
+		if (r)
+			error_set_errno(err, r, "cannot go on with a FUSE connection");
+	}
+	if (r) {
+		s->fd = -1; /* it stays the caller's */
+		epoll_ctl(sp->epoll_fd, EPOLL_CTL_DEL, fuse_fd, NULL);
+		session_stop(s);
+	} else {
+		*out = s;
+	}
+	return r;
+}
+
 void session_stop(struct session *s)
 {
 	if (!s)
@@ -78,6 +141,8 @@ void session_stop(struct session *s)
 	parked_end(s);
 	session_leave_slot(s);
 	passthrough_free(s->passthrough);
+	if (s->kept_as && s->fd >= 0)
+		keeper_drop(s->pool->keeper, s->kept_as);
 	if (s->fd >= 0)
 		close(s->fd); /* the last descriptor: aborts what is still mounted */
 	session_destroy(s);

@@ -25,7 +25,9 @@
 #include "store/base/log.h"
 #include "store/kv/meta.h"
 
-/* Where the reply to the first INIT goes instead of a connection. */
+#define MINOR_MIN 31 /* from 23 on libfuse makes no difference; Linux 5.15 has 34 */
+
+/* Where the reply to the pool's own INIT goes instead of a connection. */
 static _Thread_local struct session_pool *capture;
 
 static ssize_t capture_reply(struct iovec *iov, int count)
@@ -64,6 +66,34 @@ static ssize_t hook_read(int fd, void *buf, size_t len, void *userdata)
 	return -1;
 }
 
+/*
+ * libfuse takes one INIT and no other request before. So it gets one of a kernel that has
+ * everything, before there is a connection: one that was adopted never sends its own again.
+ */
+static int negotiate(struct session_pool *sp)
+{
+	struct {
+		struct fuse_in_header in;
+		struct fuse_init_in init;
+	} request = {
+		.in = { .len = sizeof(request), .opcode = FUSE_INIT, .unique = 2 },
+		.init = { .major = FUSE_KERNEL_VERSION,
+			  .minor = FUSE_KERNEL_MINOR_VERSION,
+			  .max_readahead = UINT32_MAX,
+			  .flags = INT32_MAX & ~(uint32_t)FUSE_INIT_EXT },
+	};
+	struct fuse_buf fb = { .mem = &request, .size = sizeof(request) };
+	struct fuse_out_header out;
+
+	capture = sp;
+	fuse_session_process_buf(sp->fuse, &fb);
+	capture = NULL;
+	if (sp->init_reply_len <= sizeof(out))
+		return -EPROTO;
+	memcpy(&out, sp->init_reply, sizeof(out));
+	return out.error;
+}
+
 int wire_init(struct session_pool *sp, struct error *err)
 {
 	static const struct fuse_custom_io io = { .writev = hook_writev, .read = hook_read };
@@ -80,22 +110,14 @@ int wire_init(struct session_pool *sp, struct error *err)
 	r = fd < 0 ? -errno : fuse_session_custom_io(sp->fuse, &io, fd);
 	if (r < 0)
 		return error_set_errno(err, r, "libfuse refused its descriptor");
-	return 0;
+	r = negotiate(sp);
+	return r < 0 ? error_set_errno(err, r, "libfuse refused its features") : 0;
 }
 
 void wire_fini(struct session_pool *sp)
 {
 	if (sp->fuse)
 		fuse_session_destroy(sp->fuse);
-}
-
-static void negotiate(struct session_pool *sp, void *request, size_t n)
-{
-	struct fuse_buf fb = { .mem = request, .size = n };
-
-	capture = sp;
-	fuse_session_process_buf(sp->fuse, &fb);
-	capture = NULL;
 }
 
 static int note_any(void *arg, const char *name, const void *value, size_t len)
@@ -118,28 +140,22 @@ static void handle_init(struct session *s, void *request, size_t n)
 	const struct fuse_in_header *in = request;
 	const struct fuse_init_in *init = (const void *)(in + 1);
 	const uint32_t ours = FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT;
+	const size_t head = sizeof(struct fuse_out_header);
 	struct fuse_init_out reply;
-	struct fuse_out_header out;
 
 	if (n < sizeof(*in) + offsetof(struct fuse_init_in, flags2))
 		return;
-	uint32_t offered = init->flags;
-
-	pthread_mutex_lock(&sp->init_lock);
-	if (!sp->init_reply_len)
-		negotiate(sp, request, n);
-	memset(&reply, 0, sizeof(reply));
-	memcpy(&out, sp->init_reply, sizeof(out));
-	if (sp->init_reply_len > sizeof(out))
-		memcpy(&reply, sp->init_reply + sizeof(out),
-		       MIN(sp->init_reply_len - sizeof(out), sizeof(reply)));
-	pthread_mutex_unlock(&sp->init_lock);
-	if (out.error) {
-		log_error("the kernel's FUSE protocol does not suit: %s", strerror(-out.error));
-		session_reply_raw(in, out.error, NULL, 0);
+	if (init->major != FUSE_KERNEL_VERSION || init->minor < MINOR_MIN) {
+		log_error("the kernel's FUSE protocol %u.%u does not suit", init->major,
+			  init->minor);
+		session_reply_raw(in, -EPROTO, NULL, 0);
 		return;
 	}
-	reply.flags |= offered & ours;
+	memset(&reply, 0, sizeof(reply));
+	memcpy(&reply, sp->init_reply + head, MIN(sp->init_reply_len - head, sizeof(reply)));
+	reply.max_readahead = MIN(reply.max_readahead, init->max_readahead);
+	reply.flags |= ours;
+	reply.flags &= init->flags;
 	/* The kernel waits for asynchronous direct requests where no signal ends it, not SIGKILL.
 	 */
 	if (may_be_far(s))
@@ -193,19 +209,20 @@ void wire_again(struct session *s, void *request, size_t n)
 	session_set_current(s, in);
 	if (in->opcode != FUSE_OPEN || !shared_handle(s, request, n))
 		run(s, request, n);
+	journal_set_request(0);
 }
 
-void wire_handle(struct session *s, void *request, size_t n)
+static void handle(struct session *s, void *request, size_t n)
 {
 	struct fuse_in_header *in = request;
 
-	if (n < sizeof(*in))
-		return;
 	session_set_current(s, in);
 	want_begin(NULL, 0);
 	if (shared_handle(s, request, n))
 		return;
 	shared_strip(s, request, n);
+	if (ops_resent(s, request, n))
+		return;
 	switch (in->opcode) {
 	case FUSE_INIT:
 		handle_init(s, request, n);
@@ -220,4 +237,12 @@ void wire_handle(struct session *s, void *request, size_t n)
 		break;
 	}
 	run(s, request, n);
+}
+
+void wire_handle(struct session *s, void *request, size_t n)
+{
+	if (n < sizeof(struct fuse_in_header))
+		return;
+	handle(s, request, n);
+	journal_set_request(0); /* it is answered, or others will do it */
 }

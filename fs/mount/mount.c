@@ -170,9 +170,10 @@ static int open_files(struct mount *m, bool fresh, struct error *err)
 	return r;
 }
 
-int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec, bool fresh,
-	      struct mount **out, struct error *err)
+int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec,
+	      const struct mount_found *found, struct mount **out, struct error *err)
 {
+	const bool fresh = !found;
 	struct mount *m = calloc(1, sizeof(*m));
 	int r;
 
@@ -198,6 +199,8 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	m->view.quota_bytes = m->rec.quota_bytes;
 	m->view.quota_inodes = m->rec.quota_inodes;
 	m->view.metadata_bytes = sp ? session_pool_metadata(sp) : 0;
+	if (!r && found && found->fuse_fd >= 0)
+		journal_set_waiting(m->view.journal, found->waiting.uniques, found->waiting.n);
 	if (!r)
 		r = load_layers(m, fresh, err);
 	if (r) {
@@ -207,7 +210,8 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	if (!fresh) {
 		set_ends(&m->view);
 		set_sealing_next_ino(m);
-		mount_nobody_is_inside(m);
+		if (found->fuse_fd < 0) /* else mount_adopt sees to that */
+			mount_nobody_is_inside(m);
 	}
 	*out = m;
 	return 0;

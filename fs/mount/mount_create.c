@@ -96,7 +96,7 @@ int mount_create(struct store *s, struct session_pool *sp, const struct snapshot
 	if (r)
 		mount_record_fini(&rec);
 	else
-		r = mount_new(s, sp, &rec, true, &m, err);
+		r = mount_new(s, sp, &rec, NULL, &m, err);
 	if (!r)
 		r = mount_attach_locked(m, err);
 	if (r) {

@@ -144,8 +144,13 @@ struct mount {
 };
 
 /* A mount with its record's contents taken over (also on failure freed); layers loaded. */
+/* found NULL: it is fresh. */
+struct mount_found {
+	int fuse_fd; /* of its connection, which a former process has served; -1: none */
+	struct session_waiting waiting;
+};
 MUST_CHECK int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec,
-			 bool fresh, struct mount **out, struct error *err);
+			 const struct mount_found *found, struct mount **out, struct error *err);
 void mount_free(struct mount *m);
 /* Begin to seal v->sealed in the background; op held or not yet shared. */
 void mount_start_seal(struct mount *m);
@@ -156,6 +161,8 @@ void mount_join_seal(struct mount *m);
 
 /* op held: mount at rec.mountpoint and begin to serve, or go on if others hold it. */
 MUST_CHECK int mount_attach_locked(struct mount *m, struct error *err);
+/* Nobody else has it yet: go on with a connection. It is taken over if that succeeds. */
+MUST_CHECK int mount_adopt(struct mount *m, int fuse_fd, struct error *err);
 /* writing held: the record is now what `next` says. */
 void mount_record_become(struct mount *m, const struct mount_record *next);
 /* op held. Write dirty pages of the mount back; failures are logged. -ETIMEDOUT, which is not,

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fs/host/child.h"
+#include "fs/host/keeper.h"
 #include "fs/host/mountinfo.h"
 #include "store/base/log.h"
 #include "store/kv/meta.h"
@@ -30,6 +31,7 @@ struct loaded {
 	char id[SNAPSHOT_ID_SIZE];
 	char *place;	 /* owned */
 	bool attach;	 /* it is to be */
+	int fuse_fd;	 /* of a connection to adopt; -1: none */
 	struct mount *m; /* NULL: it cannot be loaded */
 };
 struct mount_set {
@@ -292,6 +294,37 @@ static int check_journals(struct store *s, struct error *err)
 	return r;
 }
 
+static void end_connection(struct session_pool *sp, const char *id, int *fuse_fd)
+{
+	if (*fuse_fd < 0)
+		return;
+	keeper_drop(session_pool_keeper(sp), id);
+	close(*fuse_fd);
+	*fuse_fd = -1;
+}
+
+/*
+ * The connection that a former process has left with the keeper. What cannot be gone on with
+ * ends here, and the mount is found as one whose daemon died.
+ */
+static void find_connection(struct session_pool *sp, const struct mount_record *rec,
+			    struct mount_found *out)
+{
+	int r;
+
+	*out = (struct mount_found){ .fuse_fd = keeper_take(session_pool_keeper(sp), rec->id) };
+	if (out->fuse_fd < 0) {
+		out->fuse_fd = -1;
+		return;
+	}
+	r = session_find_waiting(out->fuse_fd, &out->waiting);
+	if (!r)
+		return;
+	if (r != -ENOTCONN)
+		log_warn("mount %s cannot be gone on with: %s", rec->id, strerror(-r));
+	end_connection(sp, rec->id, &out->fuse_fd);
+}
+
 /* Takes the records' contents; what is being discarded is left out. */
 static void load_mounts(struct store *s, struct session_pool *sp, struct record_list *l,
 			struct mount_set *all)
@@ -309,11 +342,35 @@ static void load_mounts(struct store *s, struct session_pool *sp, struct record_
 		at->attach = l->recs[i].attached;
 		/* A record of an older daemon does not say since when: as of now. */
 		mount_record_set_attached(&l->recs[i], at->attach);
-		if (mount_new(s, sp, &l->recs[i], false, &at->m, &err))
+		struct mount_found found;
+
+		find_connection(sp, &l->recs[i], &found);
+		if (mount_new(s, sp, &l->recs[i], &found, &at->m, &err)) {
 			log_error("mount %s cannot be loaded; it is kept: %s", at->id,
 				  error_text(&err));
+			end_connection(sp, at->id, &found.fuse_fd);
+		}
+		at->fuse_fd = found.fuse_fd;
+		session_waiting_fini(&found.waiting);
 		all->n++;
 	}
+}
+
+/* False: it is to be attached, or stays detached, as one whose daemon died. */
+static bool adopt(struct loaded *at)
+{
+	struct error err = ERROR_INIT;
+
+	if (!at->m || at->fuse_fd < 0)
+		return false;
+	if (mount_adopt(at->m, at->fuse_fd, &err) == 0) {
+		log_info("mount %s goes on at %s", at->id, at->place);
+		return true;
+	}
+	log_warn("mount %s: %s", at->id, error_text(&err));
+	end_connection(at->m->pool, at->id, &at->fuse_fd);
+	mount_nobody_is_inside(at->m);
+	return false;
 }
 
 /*
@@ -327,6 +384,10 @@ static void bring_back(struct loaded *at, const struct mountinfo *mi)
 	struct error err = ERROR_INIT;
 	int r = 0;
 
+	if (adopt(at)) {
+		resume(at->m);
+		return;
+	}
 	/* Others may have their places below, so in any case. Mostly nothing is there. */
 	if (at->place && count_at(mi, at->place, &only))
 		r = clean_stale(only, at->place, &err);

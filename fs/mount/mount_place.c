@@ -90,16 +90,31 @@ static void set_placed(struct mount *m, bool placed)
 
 /* ---- attach ---- */
 
+static struct session_options session_options_of(struct mount *m)
+{
+	return (struct session_options){ .mountpoint = m->rec.mountpoint,
+					 .fsname = m->rec.fsname,
+					 .read_only = m->rec.read_only,
+					 .allow_dev = m->rec.allow_dev,
+					 .allow_suid = m->rec.allow_suid,
+					 .shared = m->rec.cache == MOUNT_CACHE_SHARED,
+					 .on_end = on_session_end,
+					 .arg = m,
+					 .keep_as = m->rec.id };
+}
+
+static void set_state(struct mount *m, bool served, bool placed)
+{
+	pthread_mutex_lock(&m->state);
+	m->served = served;
+	m->placed = placed;
+	m->closing = false;
+	pthread_mutex_unlock(&m->state);
+}
+
 int mount_attach_locked(struct mount *m, struct error *err)
 {
-	struct session_options opt = { .mountpoint = m->rec.mountpoint,
-				       .fsname = m->rec.fsname,
-				       .read_only = m->rec.read_only,
-				       .allow_dev = m->rec.allow_dev,
-				       .allow_suid = m->rec.allow_suid,
-				       .shared = m->rec.cache == MOUNT_CACHE_SHARED,
-				       .on_end = on_session_end,
-				       .arg = m };
+	const struct session_options opt = session_options_of(m);
 	bool served, placed;
 	int r = mount_check_place(m->rec.mountpoint, err);
 
@@ -112,16 +127,88 @@ int mount_attach_locked(struct mount *m, struct error *err)
 		return r;
 	}
 	end_session(m);
-	pthread_mutex_lock(&m->state);
-	m->served = m->placed = true;
-	m->closing = false;
-	pthread_mutex_unlock(&m->state);
+	r = journal_begin_connection(m->view.journal);
+	if (r)
+		return error_set_errno(err, r, "cannot begin a connection in the journal");
+	set_state(m, true, true);
 	r = session_start(m->pool, &m->view, &opt, &m->session, err);
-	if (r) {
-		pthread_mutex_lock(&m->state);
-		m->served = m->placed = false;
-		pthread_mutex_unlock(&m->state);
-	}
+	if (r)
+		set_state(m, false, false);
+	return r;
+}
+
+/*
+ * Inodes without a name that nobody has open any more, after another process: its FORGETs may
+ * be lost. The kernel is asked while requests are served and no lock is held, since it may
+ * have to wait for one. What is made meanwhile is not looked at.
+ */
+struct nameless {
+	struct buf inos; /* of uint64_t, ascending */
+	uint64_t below;
+	bool no_memory;
+};
+
+static bool collect(void *arg, uint64_t ino)
+{
+	struct nameless *l = arg;
+
+	if (ino < l->below && buf_append(&l->inos, &ino, sizeof(ino)))
+		l->no_memory = true;
+	return true;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static bool is_to_stay(void *arg, uint64_t ino)
+{
+	const struct nameless *l = arg;
+
+	return !l->inos.len ||
+	       !bsearch(&ino, l->inos.data, l->inos.len / sizeof(ino), sizeof(ino), by_number);
+}
+
+static void drop_unused(struct mount *m, int fuse_fd, uint64_t below)
+{
+	struct nameless l = { BUF_INIT, below, false };
+	int r = view_drop_orphans_but(&m->view, collect, &l);
+	uint64_t *inos = (uint64_t *)(void *)l.inos.data;
+	size_t n = 0;
+
+	for (size_t i = 0; i < l.inos.len / sizeof(*inos); i++)
+		if (!journal_has_made(m->view.journal, inos[i]) &&
+		    !session_kernel_knows(fuse_fd, inos[i]))
+			inos[n++] = inos[i];
+	l.inos.len = n * sizeof(*inos);
+	if (n)
+		qsort(inos, n, sizeof(*inos), by_number);
+	if (!r && n)
+		r = view_drop_orphans_but(&m->view, is_to_stay, &l);
+	if (r || l.no_memory)
+		log_warn("mount %s: inodes without a name are left: %s", m->rec.id,
+			 strerror(r ? -r : ENOMEM));
+	buf_fini(&l.inos);
+}
+
+int mount_adopt(struct mount *m, int fuse_fd, struct error *err)
+{
+	const uint64_t below = atomic_load(&m->view.next_ino);
+	const struct session_options opt = session_options_of(m);
+	bool placed = false;
+	int r;
+
+	set_state(m, true, true);
+	r = session_adopt(m->pool, &m->view, &opt, fuse_fd, &m->session, &placed, err);
+	if (r)
+		set_state(m, false, false);
+	if (!r && !placed)
+		note_unmounted(m, true);
+	if (!r)
+		drop_unused(m, fuse_fd, below);
 	return r;
 }
 

@@ -166,6 +166,9 @@ void view_forget(struct view *v, uint64_t ino, uint64_t n);
  * stays for the next time.
  */
 MUST_CHECK int view_drop_orphans(struct view *v);
+/* The same of those that `keep` does not say true of; called under the view's lock. */
+typedef bool (*view_keep_fn)(void *arg, uint64_t ino);
+MUST_CHECK int view_drop_orphans_but(struct view *v, view_keep_fn keep, void *arg);
 
 typedef int (*view_dirent_fn)(void *arg, uint64_t cookie, const struct dirent_rec *e);
 /*

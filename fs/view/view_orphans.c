@@ -94,7 +94,7 @@ static int collect_nameless(void *arg, struct unode *u)
 }
 
 /* -EINPROGRESS or another failure: there may be more of them. */
-static int drop_orphans(struct view *v)
+static int drop_orphans(struct view *v, view_keep_fn keep, void *arg)
 {
 	struct ino_list l = { .v = v };
 	struct upper_tx tx;
@@ -105,6 +105,8 @@ static int drop_orphans(struct view *v)
 	pthread_rwlock_wrlock(&v->layers);
 	r = upper_each(v->cur, collect_nameless, &l);
 	for (size_t i = 0; i < l.n && !r; i++) {
+		if (keep && keep(arg, l.inos[i]))
+			continue;
 		view_tx_begin(v, &tx);
 		upper_tx_drop(&tx, upper_find(v->cur, l.inos[i]));
 		r = upper_tx_commit(&tx);
@@ -118,13 +120,18 @@ static int drop_orphans(struct view *v)
 
 int view_drop_orphans(struct view *v)
 {
+	return view_drop_orphans_but(v, NULL, NULL);
+}
+
+int view_drop_orphans_but(struct view *v, view_keep_fn keep, void *arg)
+{
 	unsigned looks;
 	bool again;
 	int r;
 
 	for (unsigned i = 0; i < ORPHAN_LOOKS_MAX; i++) {
 		want_later(true); /* nothing is read under the lock, whatever comes of it */
-		r = drop_orphans(v);
+		r = drop_orphans(v, keep, arg);
 		want_begin(NULL, 0); /* it may be done again */
 		looks = 0;
 		again = view_look_again(v, &looks, r);

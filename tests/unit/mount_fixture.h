@@ -70,7 +70,7 @@ static inline void mf_new_mount(struct mf *f, const struct digest *root, uint64_
 	rec.mountpoint = strdup("/nowhere/at/all");
 	rec.fsname = strdup("test");
 	assert_int_equal(mount_record_write(f->fx.s, &rec, KV_LOG), 0);
-	if (mount_new(f->fx.s, NULL, &rec, true, &f->m, &err))
+	if (mount_new(f->fx.s, NULL, &rec, NULL, &f->m, &err))
 		fail_msg("mount_new: %s", error_text(&err));
 	f->v = &f->m->view;
 }
