@@ -45,6 +45,8 @@
 #define SANDBOX_KEEP_MAX (3650 * 86400)
 #define BUILD_STEP_TIMEOUT_DEFAULT 1800
 #define BUILD_TIMEOUT_DEFAULT 7200
+#define TAKEOVER_TIMEOUT_DEFAULT 30
+#define TAKEOVER_TIMEOUT_MAX 3600
 #define TIMEOUT_MAX (30 * 86400)
 #define AGE_MAX (100u * 365 * 86400) /* seconds */
 #define METADATA_MIN (256ull << 20)
@@ -56,7 +58,7 @@
 
 const char config_usage[] =
 	"usage: snapshotd [--state DIR] [--socket PATH] [--listen HOST:PORT] [--config FILE]\n"
-	"                 [--runtime PROGRAM] [--memory SIZE] [--foreground]\n"
+	"                 [--runtime PROGRAM] [--memory SIZE] [--supervise] [--foreground]\n"
 	"       snapshotd --check-config --config FILE\n"
 	"\n"
 	"Serves filesystem snapshots: keeps them in a store, mounts them copy-on-write.\n"
@@ -70,13 +72,15 @@ const char config_usage[] =
 	"  --memory SIZE       of the store's caches and write buffers: bytes, or with K, M\n"
 	"                      or G (default 320M)\n"
 	"  --check-config      say whether the configuration is right, and end\n"
+	"  --supervise         start a successor when the daemon dies, which goes on with its\n"
+	"                      mounts; needs Linux 6.9\n"
 	"  --foreground        accepted; it always runs in the foreground\n"
 	"  --help, --version\n";
 
 /* What the command line said; borrowed from argv. */
 struct flags {
 	const char *state, *socket, *listen, *config, *runtime, *memory;
-	bool help, version, check;
+	bool help, version, check, supervise;
 };
 
 /* What the file said; strings are borrowed from the parsed object. */
@@ -94,7 +98,7 @@ struct file_values {
 	uint64_t build_pids, build_disk_mb, build_inodes, sandbox_disk_mb, sandbox_inodes,
 		sandbox_cpu_shares, sandbox_keep, checkpoint_limit, patch_limit;
 	const char *share;
-	uint64_t share_build_timeout;
+	uint64_t share_build_timeout, takeover_timeout;
 	json_t *build_env, *allowed_hosts, *host_roots, *socket_host_roots, *remotes;
 };
 
@@ -144,6 +148,8 @@ static int flags_parse(struct flags *f, int argc, char *const *argv, struct erro
 			f->version = true;
 		else if (strcmp(argv[i], "--check-config") == 0)
 			f->check = true;
+		else if (strcmp(argv[i], "--supervise") == 0)
+			f->supervise = true;
 		else
 			return error_set(err, -EINVAL, "unknown argument \"%s\"", argv[i]);
 	}
@@ -164,6 +170,7 @@ static int file_values(const json_t *j, struct file_values *v, struct error *err
 		{ "remotes", FIELD_ARRAY, &v->remotes, false },
 		{ "share", FIELD_STRING, &v->share, false },
 		{ "shareBuildTimeout", FIELD_U64, &v->share_build_timeout, false },
+		{ "takeoverTimeout", FIELD_U64, &v->takeover_timeout, false },
 		{ "logLevel", FIELD_STRING, &v->log_level, false },
 		{ "zstdLevel", FIELD_U64, &v->zstd_level, false },
 		{ "recompressLevel", FIELD_U64, &v->recompress_level, false },
@@ -490,6 +497,10 @@ static int config_fill(struct config *c, const struct flags *f, const struct fil
 	if (rc == 0)
 		rc = config_share(v->share, v->share_build_timeout, &c->share,
 				  &c->share_build_timeout_s, err);
+	if (rc == 0)
+		rc = in_range("takeoverTimeout", v->takeover_timeout, TAKEOVER_TIMEOUT_MAX, err);
+	c->takeover_timeout_s = (unsigned)v->takeover_timeout;
+	c->supervise = f->supervise;
 	if (rc == 0 && v->log_level)
 		rc = log_level_parse(v->log_level, &c->log_level, err);
 	if (rc == 0)
@@ -533,6 +544,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .mount_metadata = metadata_default(),
 				 .disk_reserve = UINT64_MAX,
 				 .share_build_timeout = SHARE_BUILD_TIMEOUT_DEFAULT,
+				 .takeover_timeout = TAKEOVER_TIMEOUT_DEFAULT,
 				 .detached_age = 30 * 24 * 3600,
 				 .request_memory = REQUEST_MEMORY_DEFAULT,
 				 .connection_limit = CONNECTION_LIMIT_DEFAULT,

@@ -29,6 +29,8 @@
  *                                 it, named snapshots are pushed (default: none)
  *   "shareBuildTimeout"           1..3600, seconds that a builder on another host may be silent
  *                                 before its build is taken over (default 60)
+ *   "takeoverTimeout"             1..3600, seconds that mounts wait for a daemon that comes after
+ *                                 one that died (--supervise; default 30)
  *   "logLevel"                    "error", "warn", "info" (default), "debug"
  *   "zstdLevel"                   1..19
  *   "recompressLevel"             1..19 (default 15): chunks are stored anew at it
@@ -124,6 +126,8 @@ struct config {
 	unsigned build_step_timeout_s, build_timeout_s;
 	bool build_network_none, sandbox_network_none;
 	bool sandbox_cache_shared;
+	unsigned takeover_timeout_s;
+	bool supervise;
 	bool help, version; /* asked for; nothing else was checked */
 	bool check;	    /* only that was asked for */
 	json_t *file;	    /* what the file said; NULL: there was none */

@@ -14,12 +14,14 @@
 #include <unistd.h>
 
 #include "fs/fuse/session_pool.h"
+#include "fs/host/keeper.h"
 #include "fs/shared/shared_files.h"
 #include "snapshotd/api/api.h"
 #include "snapshotd/build/image_cache.h"
 #include "snapshotd/config.h"
 #include "snapshotd/reload.h"
 #include "snapshotd/service.h"
+#include "snapshotd/supervise.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/log_journal.h"
@@ -39,6 +41,7 @@ struct daemon_parts {
 	struct api api;
 	struct http_server *http;
 	struct lazy_index *index;
+	struct keeper *keeper; /* NULL: none */
 };
 
 /* Every mount, cache file and connection is a descriptor. */
@@ -164,25 +167,63 @@ static int open_evictor(struct daemon_parts *d, struct error *err)
 	return d->api.evictor ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
-static int listen_all(struct daemon_parts *d, struct error *err)
+/* Sockets never close as long as the keeper has them: nobody is refused meanwhile. */
+static int listen_unix(struct daemon_parts *d, struct listener *l, struct error *err)
+{
+	static const char name[] = "http-unix";
+	const struct config *c = &d->config;
+	int fd = keeper_take(d->keeper, name), rc;
+
+	l->fd = service_socket();
+	if (l->fd < 0)
+		l->fd = keeper_take(d->keeper, KEEPER_SERVICE_SOCKET);
+	if (l->fd >= 0) {
+		if (fd >= 0 && fd != l->fd)
+			close(fd);
+		return 0;
+	}
+	if (fd >= 0 && listener_adopt(l, fd, c->socket_path) == 0)
+		return 0;
+	if (fd >= 0)
+		keeper_drop(d->keeper, name);
+	rc = listener_unix(l, c->socket_path, c->socket_group, err);
+	if (rc == 0)
+		(void)!keeper_put(d->keeper, name, l->fd);
+	return rc;
+}
+
+static int listen_tcp(struct daemon_parts *d, struct listener *l, struct error *err)
 {
 	const struct config *c = &d->config;
-	struct listener l = LISTENER_NONE;
+	char name[KEEPER_NAME_MAX + 1];
 	uint16_t port = 0;
-	int rc = 0;
 
-	if (service_socket() >= 0)
-		l.fd = service_socket();
-	else
-		rc = listener_unix(&l, c->socket_path, c->socket_group, err);
+	snprintf(name, sizeof(name), "http-tcp-%u-%.40s", c->listen_port, c->listen_host);
+	for (char *p = name; (p = strpbrk(p, ":%_"));)
+		*p = '.';
+	int fd = keeper_take(d->keeper, name), rc;
+
+	if (fd >= 0 && listener_adopt(l, fd, NULL) == 0)
+		return 0;
+	rc = listener_tcp(l, c->listen_host, c->listen_port, &port, err);
+	if (rc == 0)
+		log_info("listening on %s port %u", c->listen_host, port);
+	if (rc == 0)
+		(void)!keeper_put(d->keeper, name, l->fd);
+	return rc;
+}
+
+static int listen_all(struct daemon_parts *d, struct error *err)
+{
+	struct listener l = LISTENER_NONE;
+	int rc = listen_unix(d, &l, err);
+
 	if (rc == 0)
 		rc = http_server_listen(d->http, &l, false, err);
-	if (rc == 0 && c->listen_host) {
-		rc = listener_tcp(&l, c->listen_host, c->listen_port, &port, err);
+	if (rc == 0 && d->config.listen_host) {
+		rc = listen_tcp(d, &l, err);
 		if (rc == 0)
 			rc = http_server_listen(d->http, &l, true, err);
-		if (rc == 0)
-			log_info("listening on %s port %u", c->listen_host, port);
 	}
 	listener_unlink(&l);
 	listener_fini(&l);
@@ -297,6 +338,7 @@ static int start(struct daemon_parts *d, struct error *err)
 	int rc = open_store(d, err);
 
 	d->api.started_ms = monotonic_ms();
+	d->api.generation = keeper_generation(d->keeper);
 	request_memory_init(&d->api.memory, d->config.request_memory_bytes);
 	d->api.api_key = d->config.api_key;
 	d->api.listen_host = d->config.listen_host;
@@ -316,6 +358,7 @@ static int start(struct daemon_parts *d, struct error *err)
 	d->api.pool = session_pool_new(d->config.threads, err);
 	if (!d->api.pool)
 		return err->code ? err->code : error_set(err, -ENOMEM, "out of memory");
+	session_pool_keep(d->api.pool, d->keeper);
 	session_pool_limit_metadata(d->api.pool, d->config.mount_metadata_bytes);
 	share_files(d);
 	rc = mounts_open(d->api.store, d->api.pool, &d->api.mounts, err);
@@ -339,6 +382,11 @@ static int start(struct daemon_parts *d, struct error *err)
 		rc = http_server_new(&app, d->config.connection_limit, &d->http, err);
 	if (rc == 0)
 		rc = listen_all(d, err);
+	if (rc == 0) {
+		keeper_drop_untaken(d->keeper);
+		d->api.ready = true;
+		keeper_ready(d->keeper);
+	}
 	return rc;
 }
 
@@ -373,6 +421,7 @@ static void stop(struct daemon_parts *d)
 	source_free(d->api.far);
 	prefetch_free(d->api.prefetch);
 	lazy_index_free(d->index);
+	keeper_close(d->keeper);
 	config_fini(&d->config);
 }
 
@@ -424,14 +473,12 @@ int main(int argc, char **argv)
 	static struct daemon_parts d;
 	struct error err = ERROR_INIT;
 
-	service_begin();
 	d.argc = argc;
 	d.argv = argv;
 	if (config_load(&d.config, argc, argv, getenv("SNAPSHOTD_API_KEY"), &err) < 0) {
 		fprintf(stderr, "snapshotd: %s\n", error_text(&err));
 		return 2;
 	}
-	unsetenv("SNAPSHOTD_API_KEY"); /* not for children to see */
 	if (d.config.help) {
 		fputs(config_usage, stdout);
 		return EXIT_SUCCESS;
@@ -447,5 +494,10 @@ int main(int argc, char **argv)
 	}
 	log_detect_journal();
 	log_set_level(d.config.log_level);
+	if (d.config.supervise && !getenv("VARVE_KEEPER"))
+		return supervise(argv, d.config.takeover_timeout_s);
+	unsetenv("SNAPSHOTD_API_KEY"); /* not for children to see */
+	d.keeper = keeper_open();
+	service_begin();
 	return serve(&d);
 }

@@ -10,7 +10,7 @@
 
 #include "store/base/macros.h"
 
-/* Takes the variables out of the environment, so that no child sees them. First of all. */
+/* Takes the variables out of the environment, so that no child sees them. Before there are any. */
 void service_begin(void);
 /* The listening unix socket that systemd has handed over, close-on-exec; -1: there is none. */
 int service_socket(void);

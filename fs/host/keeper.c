@@ -91,9 +91,10 @@ static int find_socket(struct keeper *k)
 
 struct keeper *keeper_open(void)
 {
-	static const char *const names[] = { "VARVE_KEEPER", "VARVE_GENERATION", "LISTEN_PID",
-					     "LISTEN_FDS",   "LISTEN_FDNAMES",	 "NOTIFY_SOCKET",
-					     "FDSTORE" };
+	static const char *const names[] = { "VARVE_KEEPER", "VARVE_GENERATION", "FDSTORE",
+					     "LISTEN_PID",   "LISTEN_FDS",	 "LISTEN_FDNAMES" };
+	/* Sockets that a service manager hands over are others' business, too. */
+	const size_t n_names = getenv("VARVE_KEEPER") ? ARRAY_SIZE(names) : 3;
 	struct keeper *k = calloc(1, sizeof(*k));
 	int r = k ? find_socket(k) : -ENOMEM;
 
@@ -109,7 +110,7 @@ struct keeper *keeper_open(void)
 		free(k);
 		k = NULL;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+	for (size_t i = 0; i < n_names; i++)
 		unsetenv(names[i]); /* not for children */
 	return k;
 }

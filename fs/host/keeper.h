@@ -24,12 +24,14 @@ struct keeper;
 
 /* Letters, digits, '-' and '.'. */
 #define KEEPER_NAME_MAX 63u
+/* What the supervisor calls a listening socket that a service manager has handed it. */
+#define KEEPER_SERVICE_SOCKET "service-socket"
 /* Of what LISTEN_FDNAMES can hold. */
 #define KEEPER_FDS_MAX 2000u
 
 /*
- * Take over what the environment says, and remove that from it: before there are threads.
- * NULL: nobody keeps descriptors.
+ * Take over what the environment says, before there are threads. What is meant for this alone
+ * is removed from it; what a service manager says is not. NULL: nobody keeps descriptors.
  */
 struct keeper *keeper_open(void);
 void keeper_close(struct keeper *k);

@@ -60,6 +60,8 @@ struct api {
 	const json_t *allowed_hosts;	 /* more names of this host: an array, or NULL */
 	char dashboard_token[2 * DASHBOARD_TOKEN_BYTES + 1]; /* of this daemon's life */
 	int64_t started_ms;				     /* CLOCK_MONOTONIC */
+	unsigned generation; /* of the daemon; above 1 after others that died */
+	_Atomic bool ready;  /* everything has begun */
 };
 
 /* The functions of a http_app with a struct api as ctx. */

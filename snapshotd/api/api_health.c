@@ -18,8 +18,11 @@ static int64_t uptime_ms(const struct api *a)
 
 int api_healthz(struct api_call *c, struct error *err)
 {
-	json_t *j = json_pack("{s:s, s:s, s:I}", "status", "ok", "version", VARVE_VERSION,
-			      "uptimeSeconds", (json_int_t)(uptime_ms(c->api) / 1000));
+	json_t *j =
+		json_pack("{s:s, s:s, s:I, s:I, s:I, s:b}", "status", "ok", "version",
+			  VARVE_VERSION, "uptimeSeconds", (json_int_t)(uptime_ms(c->api) / 1000),
+			  "pid", (json_int_t)getpid(), "generation", (json_int_t)c->api->generation,
+			  "ready", (int)c->api->ready);
 
 	/* So that tools on this host find the store; the network need not know. */
 	if (j && !http_needs_key(c->rq) &&

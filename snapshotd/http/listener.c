@@ -167,6 +167,40 @@ int listener_tcp(struct listener *l, const char *host, uint16_t port, uint16_t *
 	return 0;
 }
 
+/* Is that what clients reach by the path? */
+static int find_path(struct listener *l, const char *path)
+{
+	struct sockaddr_un addr = { 0 };
+	socklen_t len = sizeof(addr);
+	struct stat st;
+
+	if (getsockname(l->fd, (struct sockaddr *)&addr, &len) < 0 || lstat(path, &st) < 0)
+		return -errno;
+	if (addr.sun_family != AF_UNIX || strncmp(addr.sun_path, path, sizeof(addr.sun_path)) != 0)
+		return -ESTALE;
+	l->dev = st.st_dev;
+	l->inode = st.st_ino;
+	l->made = st.st_mtim;
+	l->path = strdup(path);
+	return l->path ? 0 : -ENOMEM;
+}
+
+int listener_adopt(struct listener *l, int fd, const char *path)
+{
+	int listens = 0, r = 0;
+	socklen_t len = sizeof(listens);
+
+	*l = (struct listener)LISTENER_NONE;
+	l->fd = fd;
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) < 0 || !listens)
+		r = -EINVAL;
+	if (!r && path)
+		r = find_path(l, path);
+	if (r)
+		listener_fini(l);
+	return r;
+}
+
 void listener_unlink(struct listener *l)
 {
 	struct stat st;

@@ -1,0 +1,371 @@
+/*
+ * The keeper does as little as it can: it has one thread and no library but libc's, and
+ * allocates a list of names. Whatever comes from the daemon is checked, for a daemon that
+ * dies may have been sick before.
+ */
+#include "snapshotd/supervise.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fs/host/keeper.h"
+#include "store/base/clock.h"
+#include "store/base/log.h"
+
+#define FIRST_FD 3
+#define MESSAGE_MAX 4096
+#define DELAY_FIRST_MS 50
+#define DELAY_MAX_MS 1000
+/* A daemon that was ready for so long has got over whatever its predecessor died of. */
+#define WELL_MS 2000
+
+struct held {
+	char name[KEEPER_NAME_MAX + 1];
+	int fd;
+};
+
+struct supervisor {
+	char **argv;
+	int64_t timeout_ms;
+	int sockets[2]; /* ours, and the daemon's */
+	int signals;
+	sigset_t mask; /* as the daemon is to have it */
+	struct held held[KEEPER_FDS_MAX];
+	size_t n;
+	pid_t pid; /* 0: none runs */
+	unsigned generation;
+	bool ready, was_ready; /* this daemon; any */
+	bool has_watchdog;     /* of a service manager; the daemon feeds it */
+	int64_t ready_ms;
+	int64_t down_ms; /* since when none is ready */
+	int64_t delay_ms, next_ms;
+};
+
+/* ---- what is held ---- */
+
+static void drop(struct supervisor *s, const char *name)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		if (strcmp(s->held[i].name, name) != 0)
+			continue;
+		close(s->held[i].fd);
+		s->held[i] = s->held[--s->n];
+		return;
+	}
+}
+
+static bool is_name(const char *name)
+{
+	size_t len =
+		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.");
+
+	return len && len <= KEEPER_NAME_MAX && !name[len];
+}
+
+/* Takes fd over. */
+static void hold(struct supervisor *s, const char *name, int fd)
+{
+	drop(s, name);
+	if (s->n == KEEPER_FDS_MAX) {
+		log_warn("%s will end with the daemon: %u descriptors are held already", name,
+			 KEEPER_FDS_MAX);
+		close(fd);
+		return;
+	}
+	snprintf(s->held[s->n].name, sizeof(s->held[s->n].name), "%s", name);
+	s->held[s->n++].fd = fd;
+}
+
+static void note_ready(struct supervisor *s)
+{
+	s->ready = s->was_ready = true;
+	s->ready_ms = monotonic_ms();
+	if (s->generation > 1)
+		log_info("daemon %u (process %d) is ready %lld ms after the death of the last one",
+			 s->generation, (int)s->pid, (long long)(s->ready_ms - s->down_ms));
+}
+
+/* Takes fd, -1: none, over. */
+static void handle(struct supervisor *s, char *text, int fd)
+{
+	bool store = false, remove = false;
+	const char *name = NULL;
+
+	for (char *line; (line = strsep(&text, "\n"));) {
+		if (strcmp(line, "READY=1") == 0)
+			note_ready(s);
+		else if (strcmp(line, "FDSTORE=1") == 0)
+			store = true;
+		else if (strcmp(line, "FDSTOREREMOVE=1") == 0)
+			remove = true;
+		else if (strncmp(line, "FDNAME=", 7) == 0)
+			name = line + 7;
+	}
+	if (name && is_name(name) && store && fd >= 0) {
+		hold(s, name, fd);
+		return;
+	}
+	if (name && remove)
+		drop(s, name);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* One datagram. False: there is none. */
+static bool receive(struct supervisor *s)
+{
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	char text[MESSAGE_MAX + 1];
+	struct iovec iov = { text, MESSAGE_MAX };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.bytes,
+			      .msg_controllen = sizeof(control.bytes) };
+	ssize_t n = recvmsg(s->sockets[0], &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	int fd = -1;
+
+	if (n < 0)
+		return errno == EINTR;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+			memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	text[n] = 0;
+	handle(s, text, fd);
+	return true;
+}
+
+/* ---- daemons ---- */
+
+static char *name_all(const struct supervisor *s)
+{
+	char *names = malloc(s->n * (KEEPER_NAME_MAX + 1) + 1), *at = names;
+
+	if (!names)
+		return NULL;
+	*at = 0;
+	for (size_t i = 0; i < s->n; i++)
+		at += sprintf(at, "%s%s", i ? ":" : "", s->held[i].name);
+	return names;
+}
+
+static void set_number(const char *name, long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%ld", value);
+	setenv(name, text, 1);
+}
+
+/* In the child. Descriptors that are held are above all that they become. */
+static void become_daemon(const struct supervisor *s)
+{
+	const int above = FIRST_FD + (int)KEEPER_FDS_MAX + 1;
+	char *names = name_all(s);
+	int to = FIRST_FD, mine;
+
+	if (!names)
+		_exit(EXIT_FAILURE);
+	mine = fcntl(s->sockets[1], F_DUPFD_CLOEXEC, above);
+	for (size_t i = 0; i < s->n; i++) {
+		int fd = fcntl(s->held[i].fd, F_DUPFD_CLOEXEC, above);
+
+		if (fd < 0)
+			_exit(EXIT_FAILURE);
+		((struct supervisor *)s)->held[i].fd = fd;
+	}
+	for (size_t i = 0; i < s->n; i++)
+		if (dup2(s->held[i].fd, to++) < 0)
+			_exit(EXIT_FAILURE);
+	if (mine < 0 || dup2(mine, to) < 0)
+		_exit(EXIT_FAILURE);
+	set_number("VARVE_KEEPER", to);
+	set_number("VARVE_GENERATION", (long)s->generation);
+	set_number("LISTEN_PID", getpid());
+	set_number("LISTEN_FDS", (long)s->n);
+	setenv("LISTEN_FDNAMES", names, 1);
+	if (s->has_watchdog)
+		set_number("WATCHDOG_PID", getpid());
+	sigprocmask(SIG_SETMASK, &s->mask, NULL);
+	execv("/proc/self/exe", s->argv);
+	fprintf(stderr, "snapshotd: cannot start itself: %s\n", strerror(errno));
+	_exit(EXIT_FAILURE);
+}
+
+static void start(struct supervisor *s)
+{
+	s->generation++;
+	s->ready = false;
+	s->pid = fork();
+	if (s->pid == 0)
+		become_daemon(s);
+	if (s->pid < 0) {
+		log_error("cannot start a daemon: %s", strerror(errno));
+		s->pid = 0;
+		s->next_ms = monotonic_ms() + DELAY_MAX_MS;
+	}
+}
+
+/* The daemon has ended, and not in order: when does the next one start? */
+static void plan_next(struct supervisor *s)
+{
+	int64_t now = monotonic_ms();
+
+	if (s->ready) {
+		s->down_ms = now;
+		if (now - s->ready_ms >= WELL_MS)
+			s->delay_ms = 0;
+	}
+	s->ready = false;
+	s->next_ms = now + s->delay_ms;
+	s->delay_ms = s->delay_ms ? MIN(2 * s->delay_ms, (int64_t)DELAY_MAX_MS) : DELAY_FIRST_MS;
+}
+
+/* True: the daemon's end is ours, with *out_status. */
+static bool reap(struct supervisor *s, int *out_status)
+{
+	int status;
+
+	if (!s->pid || waitpid(s->pid, &status, WNOHANG) != s->pid)
+		return false;
+	while (receive(s)) /* what it has sent before */
+		;
+	s->pid = 0;
+	*out_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0) || !s->was_ready)
+		return true;
+	if (WIFSIGNALED(status))
+		log_error("daemon %u was killed by signal %d", s->generation, WTERMSIG(status));
+	else
+		log_error("daemon %u ended with status %d", s->generation, *out_status);
+	plan_next(s);
+	return false;
+}
+
+/* A signal to us. True: we are to end, as no daemon runs that would. */
+static bool pass_signal(struct supervisor *s)
+{
+	struct signalfd_siginfo info;
+
+	if (read(s->signals, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGCHLD)
+		return false;
+	if (s->pid)
+		kill(s->pid, (int)info.ssi_signo);
+	return !s->pid && info.ssi_signo != SIGHUP;
+}
+
+static int wait_ms(const struct supervisor *s)
+{
+	int64_t now = monotonic_ms(), until = INT64_MAX;
+
+	if (!s->pid)
+		until = s->next_ms;
+	if (s->was_ready && !s->ready)
+		until = MIN(until, s->down_ms + s->timeout_ms);
+	return until == INT64_MAX ? -1 : (int)MAX(until - now, (int64_t)0);
+}
+
+/* Nobody has taken the mounts over in time. */
+static bool is_given_up(const struct supervisor *s)
+{
+	return s->was_ready && !s->ready && monotonic_ms() >= s->down_ms + s->timeout_ms;
+}
+
+static int watch(struct supervisor *s)
+{
+	struct pollfd p[2] = { { s->sockets[0], POLLIN, 0 }, { s->signals, POLLIN, 0 } };
+	int status = EXIT_FAILURE;
+
+	for (;;) {
+		if (!s->pid && monotonic_ms() >= s->next_ms)
+			start(s);
+		(void)poll(p, 2, wait_ms(s));
+		if (p[0].revents)
+			while (receive(s))
+				;
+		if (p[1].revents && pass_signal(s))
+			return EXIT_FAILURE;
+		if (reap(s, &status))
+			return status;
+		if (is_given_up(s)) {
+			log_error("no daemon has been ready for %lld s: its mounts end",
+				  (long long)s->timeout_ms / 1000);
+			if (s->pid)
+				kill(s->pid, SIGKILL);
+			return EXIT_FAILURE;
+		}
+	}
+}
+
+static bool is_ours(const char *name)
+{
+	const char *pid = getenv(name);
+
+	return pid && atoi(pid) == getpid();
+}
+
+/* The listening socket that a service manager has handed over. */
+static void hold_service_socket(struct supervisor *s)
+{
+	const char *n = getenv("LISTEN_FDS");
+	int fd;
+
+	if (!is_ours("LISTEN_PID") || !n || atoi(n) < 1)
+		return;
+	fd = fcntl(FIRST_FD, F_DUPFD_CLOEXEC, FIRST_FD + 1);
+	if (fd >= 0)
+		hold(s, KEEPER_SERVICE_SOCKET, fd);
+	for (int i = 0; i < atoi(n); i++)
+		(void)fcntl(FIRST_FD + i, F_SETFD, FD_CLOEXEC);
+}
+
+static int prepare(struct supervisor *s)
+{
+	struct rlimit files;
+	sigset_t mine;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+	sigemptyset(&mine);
+	sigaddset(&mine, SIGCHLD);
+	sigaddset(&mine, SIGTERM);
+	sigaddset(&mine, SIGINT);
+	sigaddset(&mine, SIGHUP);
+	sigprocmask(SIG_BLOCK, &mine, &s->mask);
+	s->signals = signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->signals < 0 || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, s->sockets) < 0)
+		return -errno;
+	hold_service_socket(s);
+	s->has_watchdog = is_ours("WATCHDOG_PID");
+	return 0;
+}
+
+int supervise(char **argv, unsigned timeout_s)
+{
+	static struct supervisor s;
+	int r;
+
+	s.argv = argv;
+	s.timeout_ms = (int64_t)timeout_s * 1000;
+	r = prepare(&s);
+	if (r < 0) {
+		log_error("cannot supervise a daemon: %s", strerror(-r));
+		return EXIT_FAILURE;
+	}
+	return watch(&s);
+}

@@ -1,0 +1,17 @@
+/*
+ * supervise.h - `snapshotd --supervise`: the keeper (fs/host/keeper.h) of a daemon, its
+ * child. It holds the descriptors that the daemon stores, and when the daemon dies starts a
+ * successor that gets them; callers in mounts wait meanwhile.
+ */
+#ifndef VARVE_SNAPSHOTD_SUPERVISE_H
+#define VARVE_SNAPSHOTD_SUPERVISE_H
+
+/*
+ * Start the program of this process with argv, without --supervise, and again whenever it
+ * dies after it was ready, at longer intervals where it dies soon. Returns with its exit
+ * status when it ended in order (SIGTERM and SIGINT are passed on), did not start at all, or
+ * none was ready for timeout_s: then everything that was held is closed.
+ */
+int supervise(char **argv, unsigned timeout_s);
+
+#endif
