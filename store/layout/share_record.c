@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "store/layout/share_json.h"
+#include "store/layout/vpk.h"
 
 static const char *const state_names[] = {
 	[SHARE_READY] = "ready",
@@ -114,6 +115,27 @@ static json_t *meta_json(const struct share_record *r)
 	return list;
 }
 
+static bool has_meta_bytes(const struct share_record *r)
+{
+	for (unsigned i = 0; i < r->n_meta; i++) {
+		if (r->meta_bytes[i])
+			return true;
+	}
+	return false;
+}
+
+static json_t *meta_bytes_json(const struct share_record *r)
+{
+	json_t *list = json_array();
+	for (unsigned i = 0; list && i < r->n_meta; i++) {
+		if (json_array_append_new(list, json_integer(r->meta_bytes[i])) != 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
 /* NULL without memory. */
 static json_t *record_json(const struct share_record *r)
 {
@@ -130,6 +152,8 @@ static json_t *record_json(const struct share_record *r)
 		rc |= json_object_set_new(o, "root", json_string(root));
 		rc |= share_json_set_packs(o, "packs", &r->packs);
 		rc |= json_object_set_new(o, "meta", meta_json(r));
+		if (has_meta_bytes(r))
+			rc |= json_object_set_new(o, "metaBytes", meta_bytes_json(r));
 		rc |= share_json_set_id(o, "hot", &r->hot);
 		rc |= json_object_set_new(o, "snapshot", snapshot_json(&r->snapshot));
 	}
@@ -215,6 +239,24 @@ static void get_meta(struct share_fields *f, struct share_record *r)
 	r->n_meta = (unsigned)n;
 }
 
+/* After get_meta. */
+static void get_meta_bytes(struct share_fields *f, struct share_record *r)
+{
+	const json_t *list = json_object_get(f->o, "metaBytes");
+	if (!list)
+		return;
+	if (json_array_size(list) != r->n_meta)
+		share_get_fail(f, "metaBytes", -EBADMSG);
+	for (unsigned i = 0; i < r->n_meta; i++) {
+		const json_t *n = json_array_get(list, i);
+		json_int_t bytes = json_integer_value(n);
+		if (!json_is_integer(n) || bytes < 0 || bytes > VPK_SIZE_MAX)
+			share_get_fail(f, "metaBytes", -EBADMSG);
+		else
+			r->meta_bytes[i] = (uint32_t)bytes;
+	}
+}
+
 static void get_snapshot(struct share_fields *outer, struct share_snapshot *s)
 {
 	struct share_fields f = { .o = json_object_get(outer->o, "snapshot") };
@@ -242,6 +284,7 @@ static int read_record(const json_t *o, struct share_record *r, struct error *er
 		get_root(&f, &r->root);
 		share_get_packs(&f, "packs", &r->packs);
 		get_meta(&f, r);
+		get_meta_bytes(&f, r);
 		share_get_id_or_none(&f, "hot", &r->hot);
 		get_snapshot(&f, &r->snapshot);
 	}

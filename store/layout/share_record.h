@@ -5,12 +5,14 @@
  *   {"varve": 1, "state": "ready", "aborted" or "deleted", "id", "nonce", "epoch",
  *    and unless aborted
  *    "root": hex, "packs": [["PUSH", "0-14"], ["PUSH", "3"], ...], "meta": ["PUSH-15", ...],
- *    "hot": id or null,
+ *    "metaBytes": [n, ...] or absent, "hot": id or null,
  *    "snapshot": {"name", "parent": id, "source", "contentHash", "createdAtMs", "sizeBytes",
  *                 "fileCount", "config": object}}
  * Empty strings, a parent of none and a config of none are absent. A deleted record keeps all that
  * it had. packs (share_packs.h) has every pack that the snapshot's chunks and nodes are in, meta
- * those of them that have its nodes and locations, newest first.
+ * those of them that have its nodes and locations, newest first. metaBytes, for each of these: from
+ * the start of NODES to its end (vpk.h), 0 where that is not known; only saves who reads it a
+ * request.
  *
  * It is not the JSON of RFC 8785: an image's config may hold numbers that this has no bytes for.
  *
@@ -69,6 +71,7 @@ struct share_record {
 	struct digest root;
 	struct share_packs packs;
 	struct pack_id meta[SHARE_META_MAX];
+	uint32_t meta_bytes[SHARE_META_MAX];
 	unsigned n_meta;
 	struct share_id hot; /* or none */
 	struct share_snapshot snapshot;

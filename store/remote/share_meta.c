@@ -1,6 +1,7 @@
 /*
- * The sections lie at a container's end. One request asks for the last META_END bytes, which is all
- * of them for most snapshots; what is before is then asked for in pieces, side by side.
+ * The sections lie at a container's end, and the record says how many bytes they are. One request
+ * asks for the last META_END of these, which is all for most snapshots; what is before is then
+ * asked for in pieces, side by side.
  */
 #include "store/remote/share_meta.h"
 
@@ -11,14 +12,16 @@
 #include "store/bucket/object_window.h"
 #include "store/tree/record.h"
 
-#define META_END ((size_t)1 << 20)
+#define META_END ((size_t)2 << 20)
+#define META_UNKNOWN ((size_t)1 << 20) /* where an older program wrote the record */
 #define META_PIECE ((size_t)4 << 20)
 #define META_WIDTH 8
 
 /* One container while it is fetched. */
 struct fetch {
 	struct share_meta_pack *pack;
-	bool past; /* any cache on the way */
+	bool past;  /* any cache on the way */
+	size_t end; /* bytes to ask for first */
 	char key[SHARE_KEY_SIZE];
 	struct vpk_tail tail;
 	size_t missing; /* bytes of the sections before `end` */
@@ -72,7 +75,7 @@ static int fetch_ends(struct object_window *w, struct fetch *f, unsigned n, enum
 						  .immutable = !f[i].past,
 						  .key = f[i].key,
 						  .from_end = true,
-						  .len = META_END };
+						  .len = f[i].end };
 
 		rc = object_window_add(w, &r, take_end, &f[i], err);
 	}
@@ -98,8 +101,14 @@ static int fetch_rest(struct object_window *w, struct fetch *f, enum object_prio
 	return rc;
 }
 
-static int fetch_all(struct object_store *os, enum object_priority pr, struct share_meta *m,
-		     bool past, struct error *err)
+static size_t end_of(uint32_t meta_bytes)
+{
+	return meta_bytes ? MIN(MAX((size_t)meta_bytes, VPK_TAIL_SIZE), META_END) : META_UNKNOWN;
+}
+
+static int fetch_all(struct object_store *os, enum object_priority pr,
+		     const struct share_record *rec, struct share_meta *m, bool past,
+		     struct error *err)
 {
 	CLEANUP(object_window_free_p)
 	struct object_window *w = object_window_new(os, META_WIDTH);
@@ -111,6 +120,7 @@ static int fetch_all(struct object_store *os, enum object_priority pr, struct sh
 	for (unsigned i = 0; i < m->n; i++) {
 		f[i].pack = &m->packs[i];
 		f[i].past = past;
+		f[i].end = end_of(rec->meta_bytes[i]);
 		buf_clear(&m->packs[i].bytes);
 		share_key_pack(&m->packs[i].id, f[i].key);
 	}
@@ -137,9 +147,9 @@ int share_meta_fetch(struct object_store *os, enum object_priority pr, const str
 
 	for (unsigned i = 0; i < m.n; i++)
 		m.packs[i].id = r->meta[i];
-	rc = fetch_all(os, pr, &m, false, err);
+	rc = fetch_all(os, pr, r, &m, false, err);
 	if (rc == -EBADMSG) /* a cache may have spoilt it */
-		rc = fetch_all(os, pr, &m, true, err);
+		rc = fetch_all(os, pr, r, &m, true, err);
 	if (rc < 0) {
 		share_meta_fini(&m);
 		return rc;
@@ -159,12 +169,12 @@ static int each_of_pack(const struct share_meta_pack *p, struct buf *bytes, shar
 			void *arg, struct error *err)
 {
 	const uint8_t *frame;
-	struct digest d;
 	size_t pos = 0, len;
 	int rc = 0;
 
 	while (rc == 0 && vpk_next_node(&p->view, &pos, &frame, &len)) {
 		int64_t raw = codec_raw_len(frame, len);
+		struct share_node n = { .frame = frame, .frame_len = len };
 
 		if (raw < 0 || raw > NODE_ENCODED_MAX)
 			return error_set(err, -EBADMSG, "a node in a container is damaged");
@@ -173,10 +183,12 @@ static int each_of_pack(const struct share_meta_pack *p, struct buf *bytes, shar
 		if (rc == 0)
 			rc = codec_decode(frame, len, bytes->data, (size_t)raw);
 		if (rc == 0)
-			rc = hash_bytes(bytes->data, (size_t)raw, &d);
+			rc = hash_bytes(bytes->data, (size_t)raw, &n.digest);
 		if (rc < 0)
 			return error_set(err, rc, "a node in a container is damaged");
-		rc = fn(arg, &d, bytes->data, (size_t)raw);
+		n.bytes = bytes->data;
+		n.len = (size_t)raw;
+		rc = fn(arg, &n);
 	}
 	return rc;
 }

@@ -33,10 +33,16 @@ MUST_CHECK int share_meta_fetch(struct object_store *os, enum object_priority pr
 void share_meta_fini(struct share_meta *m);
 
 /*
- * Each node, decoded: the digest of its bytes, and these, which live during the call. A non-zero
- * result of fn ends it and is returned. -EBADMSG: one does not decode.
+ * Each node, decoded: the digest of its bytes, these, and the frame that they came from, all of
+ * which live during the call. A non-zero result of fn ends it and is returned. -EBADMSG: one does
+ * not decode.
  */
-typedef int (*share_node_fn)(void *arg, const struct digest *digest, const void *bytes, size_t len);
+struct share_node {
+	struct digest digest;
+	const void *bytes, *frame;
+	size_t len, frame_len;
+};
+typedef int (*share_node_fn)(void *arg, const struct share_node *n);
 MUST_CHECK int share_meta_each_node(const struct share_meta *m, share_node_fn fn, void *arg,
 				    struct error *err);
 

@@ -166,16 +166,16 @@ static int name_children(struct walk *w, const struct node_view *v)
 }
 
 /* Nodes come after their parents. */
-static int take_node(void *arg, const struct digest *d, const void *bytes, size_t len)
+static int take_node(void *arg, const struct share_node *n)
 {
 	struct walk *w = arg;
 	struct node_view v;
 	int rc;
 
-	if (!digest_set_has(&w->named, d) || !digest_set_add(&w->met, d))
+	if (!digest_set_has(&w->named, &n->digest) || !digest_set_add(&w->met, &n->digest))
 		return 0;
 	w->nodes++;
-	rc = node_check(bytes, len, &v);
+	rc = node_check(n->bytes, n->len, &v);
 	if (rc == 0)
 		rc = name_children(w, &v);
 	if (rc == 0 && (w->named.full || w->met.full))

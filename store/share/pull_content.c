@@ -85,23 +85,23 @@ static int name_children(struct run *r, const struct node_view *v)
 	return rc;
 }
 
-static int take_node(void *arg, const struct digest *d, const void *bytes, size_t len)
+static int take_node(void *arg, const struct share_node *n)
 {
 	struct run *r = arg;
 	struct node_view v;
-	struct digest same;
 	uint64_t new_bytes = 0;
 	int rc;
 
-	if (!digest_set_has(&r->named, d) || !digest_set_add(&r->stored, d))
+	if (!digest_set_has(&r->named, &n->digest) || !digest_set_add(&r->stored, &n->digest))
 		return 0;
-	rc = node_check(bytes, len, &v);
+	rc = node_check(n->bytes, n->len, &v);
 	if (rc == 0)
 		rc = name_children(r, &v);
 	if (rc == 0 && (r->named.full || r->stored.full))
 		rc = -EFBIG;
 	if (rc == 0)
-		rc = node_store_put(r->c->s->nodes, bytes, len, &same, &new_bytes);
+		rc = node_store_put_frame(r->c->s->nodes, &n->digest, n->bytes, n->len, n->frame,
+					  n->frame_len, &new_bytes);
 	r->c->nodes += new_bytes != 0;
 	return rc == 0 && progress_cancelled(r->c->p) ? -ECANCELED : rc;
 }

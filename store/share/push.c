@@ -108,14 +108,14 @@ static int learn_chunk(void *arg, const struct digest *d)
 	return l->relied ? relied_add(l->relied, d, &at) : place_map_add(&l->x->present, d, &at);
 }
 
-static int learn_node(void *arg, const struct digest *digest, const void *bytes, size_t len)
+static int learn_node(void *arg, const struct share_node *n)
 {
 	const struct learn *l = arg;
 	struct node_view v;
-	int rc = node_check(bytes, len, &v);
+	int rc = node_check(n->bytes, n->len, &v);
 
 	if (rc == 0 && l->nodes)
-		digest_set_add(l->nodes, digest);
+		digest_set_add(l->nodes, &n->digest);
 	return rc < 0 ? rc : share_leaf_chunks(&v, learn_chunk, arg);
 }
 
@@ -344,10 +344,12 @@ static int make_record(struct push *x, struct share_record *rec)
 				      .epoch = x->i.intent.epoch,
 				      .root = x->snap->root };
 	memcpy(rec->meta, x->content.meta, sizeof(rec->meta));
+	memcpy(rec->meta_bytes, x->content.meta_bytes, sizeof(rec->meta_bytes));
 	rec->n_meta = x->content.n_meta;
 	for (unsigned i = 0; base && i < base->n_meta; i++) {
 		if (rec->n_meta == SHARE_META_MAX)
 			return -EFBIG;
+		rec->meta_bytes[rec->n_meta] = base->meta_bytes[i];
 		rec->meta[rec->n_meta++] = base->meta[i];
 	}
 	for (size_t i = 0; rc == 0 && i < x->content.packs.n; i++)

@@ -53,6 +53,17 @@ static int pack_open(struct run *r)
 	return r->pack ? 0 : -ENOMEM;
 }
 
+/* Those who read its sections ask for so much. */
+static void note_meta_bytes(struct push_content *c, const struct pack_id *id, const struct buf *b)
+{
+	const uint8_t *tail = b->data + b->len - VPK_TAIL_SIZE;
+	struct vpk_tail t;
+
+	if (c->n_meta && pack_id_cmp(&c->meta[c->n_meta - 1], id) == 0 &&
+	    vpk_tail_parse(tail, b->len, &t, NULL) == 0)
+		c->meta_bytes[c->n_meta - 1] = t.size - t.nodes;
+}
+
 /* Send the open container on its way. */
 static int pack_send(struct run *r, struct error *err)
 {
@@ -68,6 +79,7 @@ static int pack_send(struct run *r, struct error *err)
 		free(u);
 		return rc;
 	}
+	note_meta_bytes(r->c, &r->pack_id, &u->body);
 	share_key_pack(&r->pack_id, u->key);
 	const struct object_request put = { .op = OBJECT_PUT,
 					    .priority = OBJECT_PUSH,

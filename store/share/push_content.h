@@ -32,6 +32,7 @@ struct push_content {
 	/* out */
 	struct share_packs packs; /* made, or used for a chunk of a new node: push_content_fini */
 	struct pack_id meta[SHARE_META_MAX]; /* with nodes and locations */
+	uint32_t meta_bytes[SHARE_META_MAX];
 	unsigned n_meta;
 	uint64_t chunks, nodes, n_packs, bytes;
 };

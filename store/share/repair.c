@@ -50,12 +50,11 @@ static int note_place(void *arg, const struct digest *d)
 	return share_meta_find(p->meta, d, 0, &at) ? relied_add(&p->relied, d, &at) : 0;
 }
 
-static int note_places(void *arg, const struct digest *digest, const void *bytes, size_t len)
+static int note_places(void *arg, const struct share_node *n)
 {
 	struct node_view v;
-	int rc = node_check(bytes, len, &v);
+	int rc = node_check(n->bytes, n->len, &v);
 
-	(void)digest;
 	return rc < 0 ? rc : share_leaf_chunks(&v, note_place, arg);
 }
 

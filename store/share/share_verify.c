@@ -192,16 +192,16 @@ static int name_children(struct checking *k, const struct node_view *v)
 }
 
 /* Nodes come after their parents. */
-static int take_node(void *arg, const struct digest *d, const void *bytes, size_t len)
+static int take_node(void *arg, const struct share_node *n)
 {
 	struct checking *k = arg;
 	struct node_view v;
 	int rc;
 
-	if (!digest_set_has(&k->named, d) || !digest_set_add(&k->met, d))
+	if (!digest_set_has(&k->named, &n->digest) || !digest_set_add(&k->met, &n->digest))
 		return 0;
 	k->nodes++;
-	rc = node_check(bytes, len, &v);
+	rc = node_check(n->bytes, n->len, &v);
 	if (rc == 0)
 		rc = name_children(k, &v);
 	if (rc == 0 && (k->named.full || k->met.full))

@@ -398,44 +398,86 @@ int node_store_peek(struct node_store *ns, const struct digest *d, struct node *
 	return 0;
 }
 
-static int write_node(struct node_store *ns, const struct cached *c, uint64_t *new_bytes)
+/* A copy of the bytes, checked to be a node. */
+static int copy_node(const struct digest *d, const void *bytes, size_t len, struct cached **out)
 {
-	CLEANUP(buf_fini_p) struct buf frame = BUF_INIT;
-	int r = codec_encode(ns->zstd_level, c->bytes, c->node.view.len, &frame);
-	if (r < 0)
-		return r;
-	r = source_put(ns->near, SOURCE_NODE, &c->node.digest, frame.data, frame.len);
-	if (r < 0)
-		return r;
-	if (new_bytes)
-		*new_bytes += frame.len;
-	return 0;
-}
+	struct cached *c = cached_new(d, len);
+	int r;
 
-int node_store_put(struct node_store *ns, const void *bytes, size_t len, struct digest *out,
-		   uint64_t *new_bytes)
-{
-	struct digest d;
-	int r = hash_bytes(bytes, len, &d);
-	if (r < 0)
-		return r;
-	CLEANUP(cached_unref) struct cached *c = cached_new(&d, len);
 	if (!c)
 		return -ENOMEM;
 	memcpy(c->bytes, bytes, len);
 	r = node_check(c->bytes, len, &c->node.view);
 	if (r < 0)
-		return r;
+		node_unref(&c->node);
+	else
+		*out = c;
+	return r;
+}
+
+/* 1: it exists, and stays. 0: it does not. */
+static int touch_and_ask(struct node_store *ns, const struct digest *d)
+{
+	int r;
+
 	/* The lock is for this question: no sweep may come between touch and answer. */
-	guard_touch_lock(ns->guard, &d);
-	r = source_has(ns->near, SOURCE_NODE, &d);
-	guard_touch_unlock(ns->guard, &d);
+	guard_touch_lock(ns->guard, d);
+	r = source_has(ns->near, SOURCE_NODE, d);
+	guard_touch_unlock(ns->guard, d);
+	return r;
+}
+
+static int write_frame(struct node_store *ns, const struct digest *d, const void *frame, size_t len,
+		       uint64_t *new_bytes)
+{
+	int r = source_put(ns->near, SOURCE_NODE, d, frame, len);
+
+	if (r == 0 && new_bytes)
+		*new_bytes += len;
+	return r;
+}
+
+static int write_node(struct node_store *ns, const struct cached *c, uint64_t *new_bytes)
+{
+	CLEANUP(buf_fini_p) struct buf frame = BUF_INIT;
+	int r = codec_encode(ns->zstd_level, c->bytes, c->node.view.len, &frame);
+
+	return r < 0 ? r : write_frame(ns, &c->node.digest, frame.data, frame.len, new_bytes);
+}
+
+int node_store_put(struct node_store *ns, const void *bytes, size_t len, struct digest *out,
+		   uint64_t *new_bytes)
+{
+	CLEANUP(cached_unref) struct cached *c = NULL;
+	struct digest d;
+	int r = hash_bytes(bytes, len, &d);
+
+	if (r == 0)
+		r = copy_node(&d, bytes, len, &c);
+	if (r == 0)
+		r = touch_and_ask(ns, &d);
 	if (r == 0)
 		r = write_node(ns, c, new_bytes);
 	if (r < 0)
 		return r;
 	node_unref(cache_insert(ns, STEAL(c)));
 	*out = d;
+	return 0;
+}
+
+int node_store_put_frame(struct node_store *ns, const struct digest *d, const void *bytes,
+			 size_t len, const void *frame, size_t frame_len, uint64_t *new_bytes)
+{
+	CLEANUP(cached_unref) struct cached *c = NULL;
+	int r = copy_node(d, bytes, len, &c);
+
+	if (r == 0)
+		r = touch_and_ask(ns, d);
+	if (r == 0)
+		r = write_frame(ns, d, frame, frame_len, new_bytes);
+	if (r < 0)
+		return r;
+	node_unref(cache_insert(ns, STEAL(c)));
 	return 0;
 }
 

@@ -59,6 +59,13 @@ DEFINE_CLEANUP(struct node *, node_unref)
 MUST_CHECK int node_store_put(struct node_store *ns, const void *bytes, size_t len,
 			      struct digest *out, uint64_t *new_bytes);
 /*
+ * The same for a node that another store has encoded: `frame` (codec.h, without a dictionary)
+ * decodes to the bytes, and these hash to d; the caller has made sure of both.
+ */
+MUST_CHECK int node_store_put_frame(struct node_store *ns, const struct digest *d,
+				    const void *bytes, size_t len, const void *frame,
+				    size_t frame_len, uint64_t *new_bytes);
+/*
  * Protect an existing node, but not what it refers to, from a collection. For a
  * whole tree that no record keeps, touch everything below it too.
  */

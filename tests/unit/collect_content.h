@@ -130,14 +130,13 @@ struct content_taking {
 	struct uses *out;
 };
 
-static inline int content_take_node(void *arg, const struct digest *d, const void *bytes,
-				    size_t len)
+static inline int content_take_node(void *arg, const struct share_node *n)
 {
 	const struct content_taking *t = arg;
 	struct node_view v;
-	int rc = node_check(bytes, len, &v);
+	int rc = node_check(n->bytes, n->len, &v);
 
-	if (rc < 0 || !digest_equal(d, t->root))
+	if (rc < 0 || !digest_equal(&n->digest, t->root))
 		return rc;
 	for (uint32_t i = 0; i < v.count && t->out->n < USES_MAX; i++) {
 		struct use *u = &t->out->v[t->out->n];

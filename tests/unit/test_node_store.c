@@ -82,6 +82,32 @@ static void what_is_put_can_be_read_and_is_named_by_its_hash(void **state)
 	assert_int_equal(stored, new_bytes);
 }
 
+static void a_frame_of_another_store_is_kept_as_it_is(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT, frame = BUF_INIT;
+	CLEANUP(node_unref_p) struct node *n = NULL;
+	uint64_t new_bytes = 0;
+	uint32_t raw, stored;
+	struct digest d;
+
+	leaf(9, 5000, &b);
+	assert_int_equal(hash_bytes(b.data, b.len, &d), 0);
+	assert_int_equal(codec_encode(19, b.data, b.len, &frame), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(node_store_put_frame(f->ns, &d, b.data, b.len, frame.data,
+						      frame.len, &new_bytes),
+				 0);
+		assert_int_equal(new_bytes, frame.len);
+	}
+	assert_int_equal(node_store_get(f->ns, &d, &n), 0);
+	expect_leaf(n, 9);
+	assert_int_equal(node_store_verify(f->ns, &d, &raw, &stored), 0);
+	assert_int_equal(stored, frame.len);
+	assert_int_equal(node_store_put_frame(f->ns, &d, "x", 1, frame.data, frame.len, NULL),
+			 -EBADMSG);
+}
+
 static void a_node_is_stored_once(void **state)
 {
 	struct fixture *f = *state;
@@ -362,6 +388,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_put_can_be_read_and_is_named_by_its_hash),
+		cmocka_unit_test(a_frame_of_another_store_is_kept_as_it_is),
 		cmocka_unit_test(a_node_is_stored_once),
 		cmocka_unit_test(a_node_deleted_behind_the_cache_is_stored_again),
 		cmocka_unit_test(a_missing_node_is_enodata),

@@ -95,6 +95,29 @@ static void records_have_the_documented_text(void **state)
 	share_record_fini(&back);
 }
 
+static void records_say_how_long_their_metadata_is(void **state)
+{
+	(void)state;
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	CLEANUP(share_record_fini_p) struct share_record r = make_ready();
+	struct share_record back;
+	char *found;
+
+	r.meta_bytes[0] = 1234567;
+	assert_int_equal(share_record_encode(&r, &b, NULL), 0);
+	assert_non_null(buf_cstr(&b));
+	found = strstr((char *)b.data, "\"metaBytes\":[1234567,0]");
+	assert_non_null(found);
+	assert_int_equal(share_record_decode(b.data, b.len, &back, NULL), 0);
+	assert_int_equal(back.meta_bytes[0], 1234567);
+	assert_int_equal(back.meta_bytes[1], 0);
+	share_record_fini(&back);
+	memcpy(found, "\"metaBytes\":[123456789]", 23); /* one for two containers */
+	assert_int_equal(share_record_decode(b.data, b.len, &back, NULL), -EBADMSG);
+	memcpy(found, "\"metaBytes\":[1,-234567]", 23);
+	assert_int_equal(share_record_decode(b.data, b.len, &back, NULL), -EBADMSG);
+}
+
 static void an_aborted_record_has_nothing_else(void **state)
 {
 	(void)state;
@@ -527,6 +550,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(records_have_the_documented_text),
+		cmocka_unit_test(records_say_how_long_their_metadata_is),
 		cmocka_unit_test(an_aborted_record_has_nothing_else),
 		cmocka_unit_test(a_register_embeds_the_record),
 		cmocka_unit_test(damaged_records_are_refused_and_the_member_named),
