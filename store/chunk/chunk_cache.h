@@ -13,9 +13,6 @@ struct chunk_cache;
 struct chunk_cache *chunk_cache_new(size_t max_bytes);
 void chunk_cache_free(struct chunk_cache *cc);
 
-/* A chunk of len bytes (to be filled through *out_data), with one reference; or NULL. */
-struct chunk *chunk_new(const struct digest *d, size_t len, uint8_t **out_data);
-
 /* A new reference to d's chunk, or NULL. */
 struct chunk *chunk_cache_get(struct chunk_cache *cc, const struct digest *d);
 /*

@@ -1,7 +1,7 @@
 /*
  * Reads ask the near source, which is the database, and then the far one, if there is one. What
- * is far is decoded and hashed before anybody sees it, and then put into the near one. That needs
- * no guard session: nobody relies on it being there.
+ * is far is decoded and hashed before anybody sees it, and then put into the near one, by a thread
+ * that nobody waits for (keep.h). That needs no guard session: nobody relies on it being there.
  *
  * A put compresses and writes outside the guard's stripe: only the test for
  * presence needs the lock, and the touch protects the digest from then on
@@ -23,6 +23,7 @@
 #include "store/chunk/chunker.h"
 #include "store/chunk/codec.h"
 #include "store/chunk/dict.h"
+#include "store/chunk/keep.h"
 #include "store/chunk/recent.h"
 #include "store/chunk/want.h"
 
@@ -30,6 +31,7 @@ struct chunk_store {
 	struct kv *kv;	       /* borrowed: for dictionaries */
 	struct source *near;   /* owned */
 	struct source *far;    /* borrowed; NULL: none */
+	struct keep *keep;     /* what came from far; NULL: there is no far */
 	struct recent *recent; /* borrowed; NULL: nobody asks */
 	struct guard *guard;   /* borrowed */
 	struct space *space;   /* borrowed; NULL: no limit */
@@ -66,11 +68,6 @@ void chunk_store_limit(struct chunk_store *cs, struct space *sp)
 	cs->space = sp;
 }
 
-void chunk_store_set_far(struct chunk_store *cs, struct source *far)
-{
-	cs->far = far;
-}
-
 void chunk_store_set_recent(struct chunk_store *cs, struct recent *r)
 {
 	cs->recent = r;
@@ -86,6 +83,7 @@ void chunk_store_free(struct chunk_store *cs)
 {
 	if (!cs)
 		return;
+	keep_free(cs->keep);
 	source_free(cs->near);
 	chunk_cache_free(cs->cache);
 	for (size_t i = 0; i < ARRAY_SIZE(cs->dicts); i++)
@@ -113,6 +111,25 @@ static int write_frames(struct chunk_store *cs, const struct source_item *items,
 	if (r == 0)
 		atomic_fetch_add_explicit(&cs->stored, n, memory_order_relaxed);
 	return r;
+}
+
+static void write_kept(void *arg, const struct source_item *items, size_t n)
+{
+	(void)!write_frames(arg, items, n);
+}
+
+/* Without memory for `keep`, readers write. */
+void chunk_store_set_far(struct chunk_store *cs, struct source *far)
+{
+	cs->far = far;
+	if (far && !cs->keep)
+		cs->keep = keep_new(write_kept, cs);
+}
+
+void chunk_store_flush_kept(struct chunk_store *cs)
+{
+	if (cs->keep)
+		keep_flush(cs->keep);
 }
 
 static int write_new(struct chunk_store *cs, const struct digest *d, const void *raw, size_t len,
@@ -259,18 +276,26 @@ static int find_frame(struct chunk_store *cs, const struct digest *d, struct fou
 
 	if (r != -ENODATA || !cs->far)
 		return r;
-	if (!want_may_wait())
-		return want_note(SOURCE_CHUNK, d);
+	if (cs->keep && keep_get(cs->keep, d, &out->frame))
+		return 0;
 	out->far = true;
+	if (!want_may_wait()) {
+		r = cs->far->ops->get_ready
+			    ? cs->far->ops->get_ready(cs->far, SOURCE_CHUNK, d, &out->frame)
+			    : -ENODATA;
+		return r == 0 ? 0 : want_note(SOURCE_CHUNK, d);
+	}
 	return want_get_far(cs->far, SOURCE_CHUNK, d, &out->frame);
 }
 
-/* What came from afar is near from now on, if there is room. */
-static void keep_near(struct chunk_store *cs, const struct digest *d, const struct source_frame *f)
+/* What came from afar is near soon, if there is room. Takes the frame, but not its chunk. */
+static void keep_near(struct chunk_store *cs, const struct digest *d, struct found *f)
 {
-	const struct source_item it = { .digest = *d, .frame = *f };
+	const struct source_item it = { .digest = *d, .frame = f->frame };
 
-	if (codec_frame_dict(f->data, f->len) == 0)
+	if (!f->far || codec_frame_dict(f->frame.data, f->frame.len))
+		return;
+	if ((!cs->keep || !keep_add(cs->keep, d, &f->frame)) && want_may_wait())
 		(void)!write_frames(cs, &it, 1);
 }
 
@@ -328,17 +353,19 @@ int chunk_store_decode(struct chunk_store *cs, const void *frame, size_t len, vo
 static int decode_checked(struct chunk_store *cs, const struct digest *d, const struct found *f,
 			  void *out, size_t len)
 {
+	if (f->frame.chunk) {
+		memcpy(out, f->frame.chunk->data, len);
+		return 0;
+	}
 	int r = chunk_store_decode(cs, f->frame.data, f->frame.len, out, len);
 
 	if (r == 0 && (f->far || !codec_has_checksum(f->frame.data, f->frame.len)))
 		r = check_hash(out, len, d);
-	if (r == 0 && f->far)
-		keep_near(cs, d, &f->frame);
 	return r;
 }
 
 /* Decode d's frame; the chunk has one reference and is not in the cache. */
-static int decode_new(struct chunk_store *cs, const struct digest *d, const struct found *f,
+static int decode_new(struct chunk_store *cs, const struct digest *d, struct found *f,
 		      struct chunk **out)
 {
 	CLEANUP(chunk_unref_p) struct chunk *c = NULL;
@@ -346,6 +373,10 @@ static int decode_new(struct chunk_store *cs, const struct digest *d, const stru
 	int64_t len = checked_len(&f->frame);
 	if (len < 0)
 		return (int)len;
+	if (f->frame.chunk) {
+		*out = STEAL(f->frame.chunk);
+		return 0;
+	}
 	c = chunk_new(d, (size_t)len, &data);
 	if (!c)
 		return -ENOMEM;
@@ -361,7 +392,11 @@ static int load(struct chunk_store *cs, const struct digest *d, struct chunk **o
 	CLEANUP(found_fini) struct found f = { 0 };
 	int r = find_frame(cs, d, &f);
 
-	return r < 0 ? r : decode_new(cs, d, &f, out);
+	if (r == 0)
+		r = decode_new(cs, d, &f, out);
+	if (r == 0)
+		keep_near(cs, d, &f);
+	return r;
 }
 
 /* Reads that found a chunk missing or not as it was. */
@@ -404,9 +439,12 @@ void chunk_store_fetch(struct chunk_store *cs, struct source_item *items, size_t
 		if (items[i].result)
 			continue;
 		items[i].result = decode_new(cs, &items[i].digest, &f, &c);
-		if (items[i].result == 0)
+		if (items[i].result == 0) {
 			chunk_unref(chunk_cache_add(cs->cache, c));
-		source_frame_release(&items[i].frame);
+			keep_near(cs, &items[i].digest, &f);
+		}
+		found_fini(&f);
+		items[i].frame = (struct source_frame){ 0 };
 	}
 }
 
@@ -427,6 +465,8 @@ int chunk_store_read(struct chunk_store *cs, const struct digest *d, void *out, 
 	if (actual < 0)
 		return count_damage(cs, (int)actual);
 	r = (size_t)actual == len ? decode_checked(cs, d, &f, out, len) : -EBADMSG;
+	if (r == 0)
+		keep_near(cs, d, &f);
 	return count_damage(cs, r);
 }
 
@@ -441,8 +481,11 @@ int chunk_store_frame(struct chunk_store *cs, const struct digest *d, struct buf
 	if (r < 0)
 		return r;
 	if (codec_frame_dict(f.frame.data, f.frame.len) == 0)
-		return buf_append(out, f.frame.data, f.frame.len);
-	return codec_encode(cs->zstd_level, c->data, c->len, out);
+		r = buf_append(out, f.frame.data, f.frame.len);
+	else
+		r = codec_encode(cs->zstd_level, c->data, c->len, out);
+	keep_near(cs, d, &f);
+	return r;
 }
 
 int chunk_store_put_frame(struct chunk_store *cs, const struct digest *d, const void *frame,

@@ -127,6 +127,9 @@ MUST_CHECK int chunk_store_frame(struct chunk_store *cs, const struct digest *d,
 MUST_CHECK int chunk_store_put_frame(struct chunk_store *cs, const struct digest *d,
 				     const void *frame, size_t len, uint32_t *out_stored);
 
+/* Wait until what came from the far source before this is in the database, if there is room. */
+void chunk_store_flush_kept(struct chunk_store *cs);
+
 /* Does the database have it? 1, 0, or a failure. */
 MUST_CHECK int chunk_store_has(struct chunk_store *cs, const struct digest *d);
 

@@ -7,9 +7,10 @@
  * take seconds, fail, or be wrong.
  *
  * Owns: a source owns its connections and what it lends in a frame. It keeps no cache;
- * chunk_store and node_store do, and they alone decode, verify and store what a far source
- * gave. So a source need not be trusted: bytes that do not hash to their digest are -EBADMSG,
- * reach no reader and are kept nowhere.
+ * chunk_store and node_store do, and they alone store what a far source gave. They decode and
+ * verify it, too: so a source need not be trusted, bytes that do not hash to their digest are
+ * -EBADMSG, reach no reader and are kept nowhere. A source that had to do so itself, to ask
+ * elsewhere for what is damaged, lends the chunk with the frame, and it is not done twice.
  *
  * Errors, for each item: -ENODATA, the source does not have it; -EIO and others, it cannot say.
  * A failure is of that call alone: the next one asks again. Calls end by themselves, within a
@@ -28,6 +29,7 @@
 
 #include "store/base/hash.h"
 #include "store/base/macros.h"
+#include "store/chunk/chunk.h"
 
 enum source_kind { SOURCE_CHUNK, SOURCE_NODE };
 
@@ -37,11 +39,14 @@ struct source_frame {
 	size_t len;
 	void *pin;		    /* the source's */
 	void (*release)(void *pin); /* NULL: nothing to release */
+	/* What it decodes to, compared with its digest, a reference; NULL: not done yet. */
+	struct chunk *chunk;
 };
 static inline void source_frame_release(struct source_frame *f)
 {
 	if (f->release)
 		f->release(f->pin);
+	chunk_unref(f->chunk);
 	*f = (struct source_frame){ 0 };
 }
 
@@ -60,6 +65,12 @@ struct source_ops {
 	/* Each result is 0 and the frame set, or a failure. */
 	void (*get_many)(struct source *src, enum source_kind kind, struct source_item *items,
 			 size_t n);
+	/*
+	 * What can be given at once, also to a thread that may not wait: 0, or a failure, after
+	 * which get_many is to be asked. NULL: nothing ever is.
+	 */
+	int (*get_ready)(struct source *src, enum source_kind kind, const struct digest *d,
+			 struct source_frame *out);
 	/* Each result is 1 (it has the item), 0 or a failure. */
 	void (*has_many)(struct source *src, enum source_kind kind, struct source_item *items,
 			 size_t n);

@@ -35,7 +35,9 @@ static void get_many(struct source *src, enum source_kind kind, struct source_it
 
 		it->result = r == -ENOENT ? -ENODATA : r;
 		if (r == 0)
-			it->frame = (struct source_frame){ v.data, v.len, v.pin, release };
+			it->frame = (struct source_frame){
+				.data = v.data, .len = v.len, .pin = v.pin, .release = release
+			};
 	}
 }
 
@@ -65,9 +67,10 @@ static void free_source(struct source *src)
 
 struct source *source_kv_new(struct kv *kv)
 {
-	static const struct source_ops ops = {
-		get_many, has_many, put_many, NULL, free_source, NULL
-	};
+	static const struct source_ops ops = { .get_many = get_many,
+					       .has_many = has_many,
+					       .put_many = put_many,
+					       .free = free_source };
 	struct source_kv *s = calloc(1, sizeof(*s));
 
 	if (!s)

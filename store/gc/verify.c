@@ -164,6 +164,7 @@ int verify_run(struct store *s, const char *name_or_id, struct progress *p, veri
 	digest_set_init(&v.chunks, SET_BYTES_MAX);
 	digest_set_init(&v.bad_nodes, SIZE_MAX);
 	digest_set_init(&v.bad_chunks, SIZE_MAX);
+	chunk_store_flush_kept(s->chunks); /* what it tells of chunks that are far */
 	int rc = verify_all(&v, id, err);
 	pool_free(v.pool);
 	digest_set_fini(&v.nodes);

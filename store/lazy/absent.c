@@ -42,9 +42,10 @@ static void free_absent(struct source *src)
 
 struct source *absent_new(struct lazy_index *ix)
 {
-	static const struct source_ops ops = {
-		get_many, has_many, put_many, NULL, free_absent, NULL
-	};
+	static const struct source_ops ops = { .get_many = get_many,
+					       .has_many = has_many,
+					       .put_many = put_many,
+					       .free = free_absent };
 	struct absent *a = calloc(1, sizeof(*a));
 
 	if (!a)

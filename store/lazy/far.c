@@ -20,9 +20,13 @@
 #include "store/layout/share_key.h"
 #include "store/layout/vpk.h"
 #include "store/lazy/far_buckets.h"
+#include "store/lazy/far_frame.h"
 #include "store/remote/moved.h"
 
-#define GAP_MAX (64u << 10) /* between windows that follow each other */
+#define GAP_MAX (96u << 10) /* between windows that follow each other */
+#define GROWTH 3u	    /* how much longer the next one is */
+#define BACK (48u << 10)    /* before the chunk, where no window was */
+#define FILL (64u << 10)    /* to another window: what is between comes, too */
 #define AHEAD 4u	    /* windows that are fetched before they are asked for */
 #define PLACE_TRIES 2u
 #define LOG_EVERY_MS 10000
@@ -38,6 +42,7 @@ struct window {
 	char key[SHARE_KEY_SIZE];
 	struct pack_id pack;
 	uint32_t offset, len; /* in the container */
+	uint32_t aim;	      /* bytes that it was to have */
 	/* guarded by far->lock */
 	enum window_state state;
 	unsigned users;
@@ -157,39 +162,68 @@ static const struct window *window_before(struct far *f, const struct share_plac
 	return NULL;
 }
 
-/* As much of [offset, offset + len) as no window has, but at least what is wanted. */
-static uint32_t not_yet_there(struct far *f, const struct share_place *at, uint32_t len)
+/* Where the windows beside [*from, *to) are: those that end before `at`, or begin after it. */
+static void meet_others(struct far *f, const struct share_place *at, uint32_t *from, uint32_t *to)
 {
+	uint32_t at_end = at->offset + at->len, before = 0, after = UINT32_MAX;
 	const struct window *w;
-	uint64_t end = (uint64_t)at->offset + len;
 
 	TAILQ_FOREACH(w, &f->windows, link)
-	if (w->state != FAR_FAILED && pack_id_cmp(&w->pack, &at->pack) == 0 &&
-	    w->offset > at->offset && w->offset < end)
-		end = w->offset;
-	return MAX((uint32_t)(end - at->offset), at->len);
+	{
+		if (w->state == FAR_FAILED || pack_id_cmp(&w->pack, &at->pack) != 0)
+			continue;
+		if (w->offset + w->len <= at->offset)
+			before = MAX(before, w->offset + w->len);
+		else if (w->offset >= at_end)
+			after = MIN(after, w->offset);
+	}
+	if (before > *from || (before && *from - before <= FILL))
+		*from = before;
+	if (after < *to || after - *to <= FILL)
+		*to = after;
+}
+
+/* About `aim` bytes, of which `back` before the place, and it whole. */
+static void set_span(struct window *w, const struct share_place *at, uint32_t back)
+{
+	uint32_t from = at->offset - MIN(at->offset, back);
+	uint32_t to = at->offset + MAX(w->aim, at->len);
+
+	lazy_index_edges(w->far->ix, remote_uuid(w->from->r), &at->pack, &from, &to);
+	from = MIN(from, at->offset);
+	to = MAX(to, at->offset + at->len);
+	meet_others(w->far, at, &from, &to);
+	w->offset = from;
+	w->len = to - from;
 }
 
 /*
- * A new window from `at` on; its request is the caller's to submit. NULL: no memory. `past`: not
- * from a cache on the way, which may have damaged what it gave before; and no more than
- * what is wanted, as damage beside it fails all of a window of an encrypted bucket.
+ * A new window around `at`, or with `ahead` from there on; its request is the caller's to submit.
+ * NULL: no memory, or nothing lies ahead. `past`: not from a cache on the way, which may have
+ * damaged what it gave before; and no more than what is wanted, as damage beside it fails all of a
+ * window of an encrypted bucket.
  */
 static struct window *window_new(struct far *f, struct far_bucket *from,
 				 const struct share_place *at, bool ahead, bool past)
 {
 	const struct window *before = window_before(f, at);
 	struct window *w = calloc(1, sizeof(*w));
-	uint32_t len = before ? MIN(2 * before->len, FAR_WINDOW_MAX) : FAR_WINDOW_MIN;
 
 	if (!w)
 		return NULL;
 	w->far = f;
 	w->from = from;
-	far_bucket_share(&f->buckets, from);
 	w->pack = at->pack;
 	w->offset = at->offset;
-	w->len = past ? at->len : not_yet_there(f, at, MAX(len, at->len));
+	w->len = at->len;
+	w->aim = before ? MIN(GROWTH * before->aim, FAR_WINDOW_MAX) : FAR_WINDOW_MIN;
+	if (!past)
+		set_span(w, at, before || ahead ? 0 : BACK);
+	if (ahead && w->len == at->len) {
+		free(w);
+		return NULL;
+	}
+	far_bucket_share(&f->buckets, from);
 	w->run = before ? before->run + 1 : 0;
 	w->ahead = ahead;
 	w->users = 1; /* the request */
@@ -345,11 +379,6 @@ static void submit_all(struct submits *s)
 	s->n = 0;
 }
 
-static void frame_free(void *pin)
-{
-	free(pin);
-}
-
 /* Copy the item's frame out of a window that is ready, and check it. */
 static int copy_frame(const struct job *j)
 {
@@ -357,19 +386,16 @@ static int copy_frame(const struct job *j)
 	const struct buf *data = &j->w->rq.data;
 	size_t start = at->offset - j->w->offset;
 	uint8_t *copy;
-	int rc;
 
 	if (start + at->len > data->len)
 		return -EBADMSG;
-	rc = vpk_chunk_check(data->data + start, at->len, &j->item->digest, NULL);
-	if (rc < 0)
-		return rc;
 	copy = malloc(at->len);
 	if (!copy)
 		return -ENOMEM;
 	memcpy(copy, data->data + start, at->len);
-	j->item->frame = (struct source_frame){ copy, at->len, copy, frame_free };
-	return 0;
+	j->item->frame =
+		(struct source_frame){ .data = copy, .len = at->len, .pin = copy, .release = free };
+	return far_frame_check(&j->item->frame, &j->item->digest);
 }
 
 /* Wait for the item's window. */
@@ -499,6 +525,27 @@ static void get_many(struct source *src, enum source_kind kind, struct source_it
 		items[i].result = -ENODATA;
 }
 
+/* What a hot object has brought. */
+static int get_ready(struct source *src, enum source_kind kind, const struct digest *d,
+		     struct source_frame *out)
+{
+	struct far *f = far_of(src);
+	struct lazy_place at;
+	int rc;
+
+	if (kind != SOURCE_CHUNK || !f->prefetch || !lazy_index_find(f->ix, d, 0, &at))
+		return -ENODATA;
+	const struct prefetch_chunk c = { at.uuid, &at.at.pack, d };
+
+	rc = prefetch_ready(f->prefetch, &c, out);
+	if (rc == 0) {
+		pthread_mutex_lock(&f->lock);
+		f->stats.chunks++;
+		pthread_mutex_unlock(&f->lock);
+	}
+	return rc;
+}
+
 static void has_many(struct source *src, enum source_kind kind, struct source_item *items, size_t n)
 {
 	struct lazy_place at;
@@ -578,9 +625,13 @@ static void where(struct source *src, enum source_kind kind, const struct digest
 
 struct source *far_new(struct lazy_index *ix, struct remotes *rs)
 {
-	static const struct source_ops ops = {
-		get_many, has_many, put_many, stop, free_far, where
-	};
+	static const struct source_ops ops = { .get_many = get_many,
+					       .get_ready = get_ready,
+					       .has_many = has_many,
+					       .put_many = put_many,
+					       .stop = stop,
+					       .free = free_far,
+					       .where = where };
 	struct far *f = calloc(1, sizeof(*f));
 
 	if (f)

@@ -3,9 +3,11 @@
  * lacks comes when it is read.
  *
  * A chunk is fetched with its neighbours: a *window* of its container, which stays in memory for a
- * while, as those are often wanted next. Where windows of a container are asked for in order, they
- * become larger, up to FAR_WINDOW_MAX, and the next ones are fetched ahead. Threads that want the
- * same window wait for one request. What is handed out has been decoded and hashed.
+ * while, as those are often wanted next. It begins a little before the chunk, ends with a whole
+ * one, and reaches up to another window that is near, so that few requests bring what is read in
+ * any order. Where windows of a container are asked for in order, they become larger, up to
+ * FAR_WINDOW_MAX, and the next ones are fetched ahead. Threads that want the same window wait for
+ * one request. What is handed out has been decoded and hashed.
  *
  * Nodes are never here: a lazy pull has fetched them all.
  */
@@ -18,7 +20,7 @@
 #include "store/lazy/prefetch.h"
 #include "store/remote/remotes.h"
 
-#define FAR_WINDOW_MIN (128u << 10)
+#define FAR_WINDOW_MIN (112u << 10)
 #define FAR_WINDOW_MAX (1u << 20)
 #define FAR_MEMORY ((size_t)64 << 20) /* windows, about; those in use may pass it */
 

@@ -9,175 +9,12 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/layout/vpk.h"
+#include "store/lazy/far_frame.h"
 #include "store/lazy/prefetch_make_internal.h"
 
 #define WAIT_MS 5000	      /* for a hot object, from the use's begin */
 #define UNREAD_MS (60 * 1000) /* how long a use waits for its first read */
 #define WORTH_CHUNKS 8u	      /* fewer misses are left as they are */
-
-static void use_free(struct use *u)
-{
-	for (unsigned i = 0; i < HOT_SEGMENTS_MAX; i++)
-		object_request_fini(&u->segments[i].rq);
-	object_request_fini(&u->own);
-	object_request_fini(&u->put);
-	buf_fini(&u->body);
-	share_packs_fini(&u->packs);
-	place_map_fini(&u->frames);
-	digest_set_fini(&u->seen);
-	buf_fini(&u->order);
-	free(u);
-}
-
-/* With the lock held. */
-static void free_if_over(struct use *u)
-{
-	if (!u->ended || u->pending || u->remote)
-		return;
-	u->p->n_uses--;
-	use_free(u);
-}
-
-/* ---- the hot object ---- */
-
-static void segment_came(struct use *u, unsigned i);
-
-/* From the bucket's thread. */
-static void segment_done(struct object_request *rq)
-{
-	struct segment *s = rq->arg;
-
-	segment_came(s->use, (unsigned)(s - s->use->segments));
-}
-
-static void submit_segment(struct use *u, unsigned i, uint64_t offset, size_t len)
-{
-	struct segment *s = &u->segments[i];
-
-	s->use = u;
-	s->rq = (struct object_request){ .op = OBJECT_GET,
-					 .priority = i ? OBJECT_READAHEAD : OBJECT_DEMAND,
-					 .immutable = !s->past,
-					 .key = u->from,
-					 .offset = offset,
-					 .len = len,
-					 .done = segment_done,
-					 .arg = s };
-	object_submit(u->os, &s->rq);
-}
-
-static bool header_is_good(struct use *u)
-{
-	const struct object_request *rq = &u->segments[0].rq;
-
-	return rq->result == 0 &&
-	       hot_header_parse(rq->data.data, rq->data.len, &u->header, NULL) == 0 &&
-	       (strcmp(u->from, u->key) != 0 || digest_equal(&u->header.root, &u->root));
-}
-
-/* With the lock held. Out of memory: some are not found, and fetched alone. */
-static void index_segment(struct use *u, unsigned i, const uint8_t *bytes)
-{
-	const struct hot_segment *h = &u->header.segments[i];
-	struct hot_item item;
-	size_t pos = 0;
-
-	while (hot_next(bytes, h->len, &pos, &item)) {
-		const struct share_place at = {
-			.offset = (uint32_t)(h->offset + (size_t)(item.bytes - bytes)),
-			.len = (uint32_t)item.len,
-		};
-
-		if (item.kind == HOT_CHUNK && place_map_add(&u->frames, &item.digest, &at) < 0)
-			return;
-	}
-	u->segments[i].good = true;
-}
-
-/* NULL: it is not what the header says. */
-static const uint8_t *checked_bytes(const struct use *u, unsigned i)
-{
-	const struct hot_segment *h = &u->header.segments[i];
-	const uint8_t *bytes = i < u->header.n ? segment_bytes(u, i) : NULL;
-
-	return bytes && hot_segment_check(h, bytes, h->len, NULL) == 0 ? bytes : NULL;
-}
-
-/* What came is wrong: a cache may have spoilt it, or have a part of another version. */
-static bool fetch_past_cache(struct use *u, unsigned i)
-{
-	struct segment *s = &u->segments[i];
-	uint64_t offset = s->rq.offset;
-	size_t len = s->rq.len;
-
-	if (s->past || s->rq.result < 0)
-		return false;
-	s->past = true;
-	object_request_fini(&s->rq);
-	submit_segment(u, i, offset, len);
-	return true;
-}
-
-static void segment_came(struct use *u, unsigned i)
-{
-	const struct object_request *rq = &u->segments[i].rq;
-	struct prefetch *p = u->p;
-	const uint8_t *bytes;
-	unsigned more = 0;
-
-	if (i == 0 && !header_is_good(u))
-		u->header = (struct hot_header){ 0 };
-	bytes = checked_bytes(u, i);
-	if (!bytes && fetch_past_cache(u, i))
-		return;
-	pthread_mutex_lock(&p->lock);
-	p->stats.bytes += rq->data.len;
-	if (bytes)
-		index_segment(u, i, bytes);
-	if (i == 0 && u->header.n && !u->ended)
-		more = u->header.n - 1;
-	u->pending += more;
-	pthread_mutex_unlock(&p->lock);
-
-	for (unsigned k = 1; k <= more; k++)
-		submit_segment(u, k, u->header.segments[k].offset, u->header.segments[k].len);
-
-	pthread_mutex_lock(&p->lock);
-	u->pending--;
-	pthread_cond_broadcast(&p->changed);
-	free_if_over(u);
-	pthread_mutex_unlock(&p->lock);
-}
-
-/* From the bucket's thread: there is an object of the snapshot's own, or one looks at its parent's.
- */
-static void own_done(struct object_request *rq)
-{
-	struct use *u = rq->arg;
-
-	if (rq->result == -ENOENT && !share_id_is_none(&u->parent)) {
-		share_key_of_id(SHARE_KEY_HOT, &u->parent, u->from);
-		submit_segment(u, 0, 0, HOT_SEGMENT_MAX);
-		return;
-	}
-	u->segments[0].rq = *rq;
-	*rq = (struct object_request){ 0 };
-	segment_came(u, 0);
-}
-
-static void submit_own(struct use *u)
-{
-	u->own = (struct object_request){ .op = OBJECT_GET,
-					  .priority = OBJECT_DEMAND,
-					  .immutable = true,
-					  .key = u->from,
-					  .len = HOT_SEGMENT_MAX,
-					  .done = own_done,
-					  .arg = u };
-	object_submit(u->os, &u->own);
-}
-
-/* ---- uses ---- */
 
 static struct use *use_new(struct prefetch *p, const struct share_record *rec)
 {
@@ -231,7 +68,7 @@ void prefetch_begin(struct prefetch *p, struct remote *r, const struct share_rec
 	u->os = remote_objects(u->remote);
 	/* The name may have been given to another bucket. */
 	if (strcmp(remote_uuid(u->remote), u->uuid) == 0 && enlist(p, u)) {
-		submit_own(u);
+		use_fetch_object(u);
 		return;
 	}
 	remotes_release(p->rs, u->remote);
@@ -243,21 +80,27 @@ static bool concerns(const struct use *u, const struct prefetch_chunk *c)
 	return strcmp(u->uuid, c->uuid) == 0 && share_packs_has(&u->packs, c->pack);
 }
 
-/* With the lock held: a copy of a chunk's frame, of the use's segments. */
-static uint8_t *copy_of(const struct use *u, const struct share_place *at)
+static void release_piece(void *piece)
 {
-	uint8_t *copy = malloc(at->len);
+	piece_unref(piece);
+}
 
-	for (unsigned i = 0; copy && i < u->header.n; i++) {
+/* With the lock held: a chunk's frame, of the use's segments. False: it has none such. */
+static bool lend(const struct use *u, const struct share_place *at, struct source_frame *out)
+{
+	for (unsigned i = 0; i < u->header.n; i++) {
 		const struct hot_segment *h = &u->header.segments[i];
 
-		if (at->offset >= h->offset && at->offset - h->offset < h->len) {
-			memcpy(copy, segment_bytes(u, i) + (at->offset - h->offset), at->len);
-			return copy;
-		}
+		if (at->offset < h->offset || at->offset - h->offset >= h->len)
+			continue;
+		*out = (struct source_frame){ .data = segment_bytes(u, i) +
+						      (at->offset - h->offset),
+					      .len = at->len,
+					      .pin = piece_ref(u->segments[i].piece),
+					      .release = release_piece };
+		return true;
 	}
-	free(copy);
-	return NULL;
+	return false;
 }
 
 static void note(struct use *u, const struct digest *d, size_t len, bool hit)
@@ -273,12 +116,12 @@ static void note(struct use *u, const struct digest *d, size_t len, bool hit)
 	*(hit ? &u->hit_bytes : &u->missed_bytes) += len;
 }
 
-/* With the lock held, which it may let go. 0 and a copy, not checked yet. */
-static int find_or_wait(struct prefetch *p, const struct prefetch_chunk *c, uint8_t **out,
-			size_t *out_len)
+/* With the lock held, which it may let go if it may wait. 0 and a frame, not checked yet. */
+static int find_or_wait(struct prefetch *p, const struct prefetch_chunk *c, bool may_wait,
+			struct source_frame *out)
 {
 	for (;;) {
-		int64_t now = monotonic_ms(), until = 0;
+		int64_t now = may_wait ? monotonic_ms() : INT64_MAX, until = 0;
 		struct share_place at;
 		struct use *u;
 
@@ -288,11 +131,8 @@ static int find_or_wait(struct prefetch *p, const struct prefetch_chunk *c, uint
 		{
 			if (!concerns(u, c))
 				continue;
-			if (place_map_get(&u->frames, c->digest, &at)) {
-				*out = copy_of(u, &at);
-				*out_len = at.len;
-				return *out ? 0 : -ENOMEM;
-			}
+			if (place_map_get(&u->frames, c->digest, &at) && lend(u, &at, out))
+				return 0;
 			if (u->pending)
 				until = MAX(until, u->begun_ms + WAIT_MS);
 		}
@@ -302,11 +142,6 @@ static int find_or_wait(struct prefetch *p, const struct prefetch_chunk *c, uint
 
 		pthread_cond_timedwait(&p->changed, &p->lock, &t);
 	}
-}
-
-static void frame_free(void *pin)
-{
-	free(pin);
 }
 
 static void note_read(struct prefetch *p, const struct prefetch_chunk *c, size_t len, bool hit)
@@ -325,25 +160,32 @@ static void note_read(struct prefetch *p, const struct prefetch_chunk *c, size_t
 	pthread_mutex_unlock(&p->lock);
 }
 
-int prefetch_get(struct prefetch *p, const struct prefetch_chunk *c, struct source_frame *out)
+static int get(struct prefetch *p, const struct prefetch_chunk *c, bool may_wait,
+	       struct source_frame *out)
 {
-	uint8_t *frame = NULL;
-	size_t len = 0;
+	struct source_frame f = { 0 };
 	int rc;
 
 	pthread_mutex_lock(&p->lock);
-	rc = find_or_wait(p, c, &frame, &len);
+	rc = find_or_wait(p, c, may_wait, &f);
 	pthread_mutex_unlock(&p->lock);
+	if (rc == 0)
+		rc = far_frame_check(&f, c->digest);
 	if (rc < 0)
-		return rc;
-	rc = vpk_chunk_check(frame, len, c->digest, NULL);
-	if (rc < 0) {
-		free(frame);
 		return rc == -EBADMSG ? -ENODATA : rc;
-	}
-	*out = (struct source_frame){ frame, len, frame, frame_free };
-	note_read(p, c, len, true);
+	*out = f;
+	note_read(p, c, f.len, true);
 	return 0;
+}
+
+int prefetch_get(struct prefetch *p, const struct prefetch_chunk *c, struct source_frame *out)
+{
+	return get(p, c, true, out);
+}
+
+int prefetch_ready(struct prefetch *p, const struct prefetch_chunk *c, struct source_frame *out)
+{
+	return get(p, c, false, out);
 }
 
 void prefetch_missed(struct prefetch *p, const struct prefetch_chunk *c, size_t len)
@@ -372,7 +214,7 @@ static void put_done(struct object_request *rq)
 	p->stats.written += rq->result == 0;
 	u->pending--;
 	pthread_cond_broadcast(&p->changed);
-	free_if_over(u);
+	use_free_if_over(u);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -444,7 +286,7 @@ static void end_use(struct prefetch *p, struct use *u)
 	pthread_mutex_lock(&p->lock);
 	u->remote = NULL;
 	p->stats.uses++;
-	free_if_over(u);
+	use_free_if_over(u);
 }
 
 static void *run(void *arg)

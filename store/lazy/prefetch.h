@@ -61,6 +61,9 @@ struct prefetch_chunk {
  */
 MUST_CHECK int prefetch_get(struct prefetch *p, const struct prefetch_chunk *c,
 			    struct source_frame *out);
+/* The same without waiting: -ENODATA also where it may come yet. */
+MUST_CHECK int prefetch_ready(struct prefetch *p, const struct prefetch_chunk *c,
+			      struct source_frame *out);
 /* A reader got the chunk, of so many bytes, from its container. */
 void prefetch_missed(struct prefetch *p, const struct prefetch_chunk *c, size_t len);
 

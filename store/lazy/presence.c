@@ -67,6 +67,7 @@ int presence_of(struct store *s, const struct digest *root, struct progress *p,
 
 	*out = (struct presence){ 0 };
 	digest_set_init(&w.seen, SEEN_MAX);
+	chunk_store_flush_kept(s->chunks);
 	rc = walk(&w, root, p);
 	digest_set_fini(&w.seen);
 	return rc < 0 ? error_set_errno(err, rc, "cannot tell how much of it is here") : 0;

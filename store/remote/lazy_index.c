@@ -261,6 +261,48 @@ bool lazy_index_find(struct lazy_index *ix, const struct digest *d, unsigned i,
 	return found;
 }
 
+/* The pack's number in the container's table, or n_packs. */
+static uint32_t index_of_pack(const struct vpk_view *v, const struct pack_id *pack)
+{
+	struct pack_id id;
+	uint32_t i = 0;
+
+	for (; i < v->n_packs; i++) {
+		vpk_pack(v, i, &id);
+		if (pack_id_cmp(&id, pack) == 0)
+			break;
+	}
+	return i;
+}
+
+void lazy_index_edges(struct lazy_index *ix, const char *uuid, const struct pack_id *pack,
+		      uint32_t *from, uint32_t *to)
+{
+	uint32_t begin = UINT32_MAX, end = 0;
+
+	pthread_rwlock_rdlock(&ix->lock);
+	for (size_t k = 0; k < ix->n; k++) {
+		const struct vpk_view *v = &ix->v[k]->view;
+		uint32_t p =
+			strcmp(ix->v[k]->uuid, uuid) == 0 ? index_of_pack(v, pack) : v->n_packs;
+
+		for (uint32_t i = 0; p < v->n_packs && i < v->n_locs; i++) {
+			struct vpk_loc loc;
+
+			vpk_loc(v, i, &loc);
+			if (loc.pack != p)
+				continue;
+			if (loc.offset >= *from)
+				begin = MIN(begin, loc.offset);
+			if (loc.len <= *to && loc.offset <= *to - loc.len)
+				end = MAX(end, loc.offset + loc.len);
+		}
+	}
+	pthread_rwlock_unlock(&ix->lock);
+	*from = begin == UINT32_MAX ? *from : begin;
+	*to = end ? end : *to;
+}
+
 size_t lazy_index_count(struct lazy_index *ix, const char *uuid)
 {
 	size_t n = 0;
@@ -344,9 +386,7 @@ bool lazy_index_has(struct lazy_index *ix, const char *uuid, const struct pack_i
 
 static int make_dir(int dir_fd, const char *path)
 {
-	if (mkdirat(dir_fd, path, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	return sync_parent_dir(dir_fd, path); /* who made it may have been killed before this */
+	return mkdirat(dir_fd, path, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
 static int write_file(int dir_fd, const char *path, const struct buf *bytes)
@@ -378,7 +418,13 @@ static int write_container(struct lazy_index *ix, const char *uuid, const struct
 		rc = write_file(ix->dir_fd, new, &p->bytes);
 	if (rc == 0 && renameat(ix->dir_fd, new, ix->dir_fd, path) < 0)
 		rc = -errno;
-	return rc < 0 ? rc : sync_parent_dir(ix->dir_fd, path);
+	/* All of them at the end, for one commit of the disk's journal; who made a directory may
+	 * have been killed before this. */
+	if (rc == 0)
+		rc = sync_parent_dir(ix->dir_fd, path);
+	if (rc == 0)
+		rc = sync_parent_dir(ix->dir_fd, dir);
+	return rc < 0 ? rc : sync_parent_dir(ix->dir_fd, INDEX_DIR);
 }
 
 static int add_one(struct lazy_index *ix, const char *uuid, const struct share_meta_pack *p,

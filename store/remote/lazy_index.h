@@ -58,6 +58,12 @@ struct lazy_place {
  */
 bool lazy_index_find(struct lazy_index *ix, const struct digest *d, unsigned i,
 		     struct lazy_place *out);
+/*
+ * Where chunks of a pack begin and end, as far as anything here says: the first beginning at or
+ * after *from, and the last end at or before *to. Each stays as it is where there is none.
+ */
+void lazy_index_edges(struct lazy_index *ix, const char *uuid, const struct pack_id *pack,
+		      uint32_t *from, uint32_t *to);
 /* Whether it has that container of that bucket. */
 bool lazy_index_has(struct lazy_index *ix, const char *uuid, const struct pack_id *id);
 /* How many containers of a bucket there are; NULL: of all. */

@@ -162,6 +162,7 @@ static inline const char *fm_path(const struct fm *f, const char *name)
 /* Forget what came from afar of one kind. */
 static inline void fm_drop(struct fm *f, enum source_kind kind, enum kv_family family)
 {
+	chunk_store_flush_kept(f->fx.s->chunks);
 	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
 	CLEANUP(kv_iter_free_p) struct kv_iter *it = kv_iter_new_heads(f->fx.s->kv, family);
 	struct digest d;

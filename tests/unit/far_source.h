@@ -93,7 +93,9 @@ static inline void far_lie(struct source_frame *frame, bool cut)
 	free(raw);
 	source_frame_release(frame);
 	if (!r)
-		*frame = (struct source_frame){ made.data, made.len, made.data, free };
+		*frame = (struct source_frame){
+			.data = made.data, .len = made.len, .pin = made.data, .release = free
+		};
 }
 
 static inline void far_get_many(struct source *src, enum source_kind kind,
@@ -154,8 +156,11 @@ static inline void far_free(struct source *src)
 
 static inline struct far *far_new(struct source *behind)
 {
-	static const struct source_ops ops = { far_get_many, far_has_many, far_put_many,
-					       far_stop,     far_free,	   NULL };
+	static const struct source_ops ops = { .get_many = far_get_many,
+					       .has_many = far_has_many,
+					       .put_many = far_put_many,
+					       .stop = far_stop,
+					       .free = far_free };
 	struct far *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
