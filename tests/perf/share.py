@@ -285,7 +285,7 @@ def bench(lab):
             rows += more
         downloads.close()
         rows += [Row("requests of a start with a hot object", [s.requests for s in starts],
-                     "requests", "", None, within(15, "requests")),
+                     "requests", "", None, within(12, "requests")),
                  Row("bytes that it fetches", [s.bytes / 1e6 for s in starts], "MB")]
         rows += traffic(lab, port)
         lab.local.close()
