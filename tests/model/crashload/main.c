@@ -54,13 +54,11 @@ static int load(const char *dir, const char *log, unsigned threads, unsigned sec
 		ops += loads[i].ops_done;
 		if (!loads[i].err)
 			continue;
-		if (!is_disconnect(loads[i].err)) {
-			fprintf(stderr, "%s: %s: %s\n", dirs[i], loads[i].what,
-				strerror(loads[i].err));
+		fprintf(stderr, "%s: %s: %s\n", dirs[i], loads[i].what, strerror(loads[i].err));
+		if (!is_disconnect(loads[i].err))
 			status = 1;
-		} else if (!status) {
+		else if (!status)
 			status = 3;
-		}
 	}
 	printf("%llu operations\n", (unsigned long long)ops);
 	return status;
