@@ -115,9 +115,10 @@ int session_adopt(struct session_pool *sp, struct view *v, const struct session_
 	r = session_find_places(s, opt, out_placed, err);
 	if (!r) {
 		s->kept_as = strdup(opt->keep_as);
-		r = s->kept_as ? session_arm(s, EPOLL_CTL_ADD) : -ENOMEM;
+		/* Before a thread reads: what it has read would be sent to a second one. */
+		r = s->kept_as ? session_resume(s) : -ENOMEM;
 		if (!r)
-			r = session_resume(s);
+			r = session_arm(s, EPOLL_CTL_ADD);
 		if (r)
 			error_set_errno(err, r, "cannot go on with a FUSE connection");
 	}
