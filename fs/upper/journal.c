@@ -35,104 +35,6 @@
 /* An operation that is larger goes to the database at once. */
 #define OPERATION_MAX (JOURNAL_SEGMENT / 4)
 
-static _Thread_local uint64_t current_request;
-static _Thread_local struct journal *logged_in; /* what `open` has current_request */
-
-/* ---- requests ---- */
-
-/* It is answered, or has failed. */
-static void close_request(void)
-{
-	struct journal *j = logged_in;
-
-	if (!j)
-		return;
-	pthread_mutex_lock(&j->open_lock);
-	journal_requests_remove(&j->open, current_request);
-	pthread_mutex_unlock(&j->open_lock);
-	logged_in = NULL;
-}
-
-void journal_set_request(uint64_t unique)
-{
-	close_request();
-	current_request = unique;
-}
-
-/* Before its record is written, after which nothing may fail. */
-static int open_request(struct journal *j, uint64_t made_ino)
-{
-	int r;
-
-	if (!current_request)
-		return 0;
-	pthread_mutex_lock(&j->open_lock);
-	r = journal_requests_add(&j->open, current_request, made_ino);
-	pthread_mutex_unlock(&j->open_lock);
-	if (!r)
-		logged_in = j;
-	return r;
-}
-
-/* lock held: before its segment can be brought to the database. */
-static void note_logged(struct journal *j)
-{
-	if (logged_in != j)
-		return;
-	pthread_mutex_lock(&j->open_lock);
-	journal_requests_set_logged(&j->open, current_request);
-	pthread_mutex_unlock(&j->open_lock);
-}
-
-void journal_set_waiting(struct journal *j, const uint64_t *uniques, size_t n)
-{
-	j->waiting = uniques;
-	j->n_waiting = n;
-}
-
-bool journal_was_done(struct journal *j, uint64_t unique, uint64_t *out_made_ino)
-{
-	const struct journal_request *q = journal_requests_find(&j->done, unique);
-
-	if (!q)
-		return false;
-	*out_made_ino = q->made_ino;
-	journal_set_request(unique);
-	logged_in = j;
-	return true;
-}
-
-bool journal_has_made(const struct journal *j, uint64_t ino)
-{
-	for (size_t i = 0; i < j->done.n; i++)
-		if (j->done.r[i].made_ino == ino)
-			return true;
-	return false;
-}
-
-int journal_begin_connection(struct journal *j)
-{
-	struct kv_batch *b CLEANUP(kv_batch_free_p) = kv_batch_new();
-	int r = b ? 0 : -ENOMEM;
-
-	pthread_mutex_lock(&j->open_lock);
-	journal_requests_fini(&j->open);
-	pthread_mutex_unlock(&j->open_lock);
-	journal_requests_fini(&j->done);
-	pthread_mutex_lock(&j->lock);
-	while (j->applying || j->held)
-		pthread_cond_wait(&j->idle, &j->lock);
-	if (!r && j->has_requests) {
-		r = journal_requests_put(j->kv, b, j->id, &j->done);
-		if (!r)
-			r = kv_write(j->kv, b, KV_LOG);
-		j->has_requests = r != 0;
-	}
-	j->mark = true;
-	pthread_mutex_unlock(&j->lock);
-	return r;
-}
-
 struct journal *journal_new(int dir_fd, const char *name, const uint8_t id[JOURNAL_ID_SIZE],
 			    struct kv *kv)
 {
@@ -188,8 +90,7 @@ void journal_free(struct journal *j)
 {
 	if (!j)
 		return;
-	if (logged_in == j)
-		logged_in = NULL;
+	journal_forget_request(j);
 	pthread_mutex_lock(&j->lock);
 	wait_idle(j);
 	pthread_mutex_unlock(&j->lock);
@@ -366,17 +267,6 @@ struct apply_job {
 	struct journal_requests requests; /* owned, for target */
 };
 
-/* Those of an unanswered request that the segment has are all there: it is full. */
-static int copy_requests(struct journal *j, struct journal_requests *out)
-{
-	int r;
-
-	pthread_mutex_lock(&j->open_lock);
-	r = journal_requests_copy(&j->open, out);
-	pthread_mutex_unlock(&j->open_lock);
-	return r;
-}
-
 /* lock held */
 static struct apply_job job_for(const struct journal *j, uint64_t number, size_t len)
 {
@@ -417,7 +307,7 @@ static int run_job(struct journal *j, struct apply_job *job)
 		r = read_back(j, job->number, data, job->len);
 	s.data = data;
 	if (!r)
-		r = copy_requests(j, &job->requests);
+		r = journal_copy_open(j, &job->requests);
 	job->target.requests = &job->requests;
 	if (!r)
 		r = journal_apply(&job->target, &s, job->number);
@@ -538,8 +428,8 @@ static int append_large(struct journal *j, const struct buf *op)
 	int r = apply_all(j, false);
 
 	if (!r) {
-		note_logged(j); /* the batch that has its changes names it */
-		r = copy_requests(j, &requests);
+		journal_note_logged(j); /* the batch that has its changes names it */
+		r = journal_copy_open(j, &requests);
 	}
 	if (!r) {
 		struct journal_target t = { j->kv, j->id, j->min_epoch, j->change, &requests };
@@ -599,9 +489,9 @@ int journal_append(struct journal *j, const struct buf *op, uint64_t made_ino)
 
 	if (!op->len)
 		return 0;
-	wire_set64(prefix + 1, current_request);
+	wire_set64(prefix + 1, journal_current_request());
 	wire_set64(prefix + 9, made_ino);
-	r = open_request(j, made_ino);
+	r = journal_open_request(j, made_ino);
 	if (r)
 		return r;
 	pthread_mutex_lock(&j->lock);
@@ -611,10 +501,10 @@ int journal_append(struct journal *j, const struct buf *op, uint64_t made_ino)
 	else if (!r)
 		r = append_record(j, prefix, sizeof(prefix), op->data, op->len);
 	if (!r)
-		note_logged(j);
+		journal_note_logged(j);
 	pthread_mutex_unlock(&j->lock);
 	if (r)
-		close_request();
+		journal_close_request();
 	return r;
 }
 

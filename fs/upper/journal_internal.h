@@ -71,4 +71,20 @@ MUST_CHECK int journal_sync_data_file(struct journal *j);
 /* Close and remove. */
 MUST_CHECK int journal_remove_file(struct journal *j);
 
+/* journal_open.c: the request that this thread works for; 0: none. */
+uint64_t journal_current_request(void);
+/* Before its record is written, after which nothing may fail. -ENOMEM. */
+MUST_CHECK int journal_open_request(struct journal *j, uint64_t made_ino);
+/* lock held: before its segment can be brought to the database. */
+void journal_note_logged(struct journal *j);
+/* It is answered, or has failed. */
+void journal_close_request(void);
+/* The journal goes. */
+void journal_forget_request(const struct journal *j);
+/*
+ * Those that are logged and not answered. Of one that a full segment has, all is there. *out is
+ * initialised by it. -ENOMEM.
+ */
+MUST_CHECK int journal_copy_open(struct journal *j, struct journal_requests *out);
+
 #endif
