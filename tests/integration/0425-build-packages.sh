@@ -75,7 +75,9 @@ is 'a mirror that cannot be reached' "$code $(get .step)" '422 2'
 like '... is told' "$(get .error)" '`apt-get update` exited with status 100: .*http://127.0.0.1:1/debian'
 
 # --- the same upon another store ---
-steps=("$with_pip" "$(pip varve-demo)" "$(run 'useradd -m app; python3 -c "import varve_demo"')")
+# The day of an account's last change of password, which useradd writes, is that of
+# SOURCE_DATE_EPOCH: both builds have the same though midnight may lie between them.
+steps=("$(env_step SOURCE_DATE_EPOCH 1700000000)" "$with_pip" "$(pip varve-demo)" "$(run 'useradd -m app; python3 -c "import varve_demo"')")
 create same "$(image "${steps[@]}")"
 is 'a manifest here' "$code" 201
 varve export same tar "$T/same.tar" >/dev/null
@@ -87,7 +89,7 @@ start_builds "$(cat "$T/config.json")"
 create same "$(image "${steps[@]}")"
 is '... and there' "$code" 201
 look_at same "$T/there"
-# What differs holds a time: of an account's last change of password in days, and of the
-# sources that compiled Python files are checked by.
+is "... of the day that was asked for" "$(sed -n 's/^app:[^:]*:\([0-9]*\):.*/\1/p' "$T/there/etc/shadow")" 19675
+# What differs holds a time: that of the sources that compiled Python files are checked by.
 is '... has the same files, but for times' "$(diff -rq --no-dereference "$T/here" "$T/there" | grep -v '__pycache__')" ''
 done_testing
