@@ -211,6 +211,26 @@ int keeper_take(struct keeper *k, const char *name)
 	return fd;
 }
 
+int keeper_take_any(struct keeper *k, const char *prefix, char *name)
+{
+	int fd = -ENOENT;
+
+	if (!k)
+		return -ENOENT;
+	pthread_mutex_lock(&k->lock);
+	for (size_t i = 0; i < k->n_found && fd < 0; i++) {
+		struct kept *f = &k->found[i];
+
+		if (f->fd < 0 || strncmp(f->name, prefix, strlen(prefix)) != 0)
+			continue;
+		fd = f->fd;
+		memcpy(name, f->name, sizeof(f->name));
+		f->fd = -1;
+	}
+	pthread_mutex_unlock(&k->lock);
+	return fd;
+}
+
 void keeper_drop_untaken(struct keeper *k)
 {
 	if (!k)

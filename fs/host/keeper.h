@@ -42,6 +42,8 @@ void keeper_ready(struct keeper *k);
 
 /* What a predecessor stored under a name, for the caller to close, once; -ENOENT. */
 MUST_CHECK int keeper_take(struct keeper *k, const char *name);
+/* The same for any whose name begins so; name gets KEEPER_NAME_MAX + 1 bytes. */
+MUST_CHECK int keeper_take_any(struct keeper *k, const char *prefix, char *name);
 /* Close what nobody has taken, and give it up. */
 void keeper_drop_untaken(struct keeper *k);
 /* Store a copy. -ENOTSUP: nobody keeps it. */

@@ -1,5 +1,6 @@
 /* keeper: what it is told, by whom it is kept, and what a successor finds. */
 #include "fs/host/keeper.h"
+#include "fs/host/keeper_box.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -169,6 +170,43 @@ static void without_a_keeper_nothing_is_kept(void **state)
 	keeper_drop_untaken(NULL);
 	keeper_close(NULL);
 	assert_int_equal(keeper_generation(NULL), 1);
+	assert_int_equal(keeper_box_put(NULL, "a", "x", 1, (int[]){ 0 }, 1), -ENOTSUP);
+	assert_int_equal(keeper_take_any(NULL, "a", NULL), -ENOENT);
+}
+
+/* Its other ends are closed, and it is opened more than once. */
+static void a_box_holds_several(void **state)
+{
+	int pair[2], pipes[2], fds[2], box;
+	char text[256], data[4], byte = 0;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(pipe(pipes), 0);
+	set_number("VARVE_KEEPER", pair[1]);
+	struct keeper *k = keeper_open();
+
+	assert_non_null(k);
+	assert_int_equal(keeper_box_put(k, "box", "data", 4, pipes, 9), -EINVAL);
+	assert_int_equal(keeper_box_put(k, "box", "data", 4, pipes, 2), 0);
+	box = receive(pair[0], text, sizeof(text));
+	assert_string_equal(text, "FDSTORE=1\nFDNAME=box");
+	close(pipes[0]);
+	close(pipes[1]);
+	assert_int_equal(keeper_box_open(box, data, 3, fds, 2), -EBADMSG);
+	assert_int_equal(keeper_box_open(box, data, 4, fds, 1), -EBADMSG);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(keeper_box_open(box, data, 4, fds, 2), 0);
+		assert_memory_equal(data, "data", 4);
+		assert_int_equal(write(fds[1], "y", 1), 1);
+		assert_int_equal(read(fds[0], &byte, 1), 1);
+		assert_int_equal(byte, 'y');
+		close(fds[0]);
+		close(fds[1]);
+	}
+	keeper_close(k);
+	close(box);
+	close(pair[0]);
 }
 
 int main(void)
@@ -178,6 +216,7 @@ int main(void)
 		cmocka_unit_test(a_service_manager_does_too),
 		cmocka_unit_test(a_successor_gets_each_once),
 		cmocka_unit_test(without_a_keeper_nothing_is_kept),
+		cmocka_unit_test(a_box_holds_several),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
