@@ -248,6 +248,8 @@ int container_start(struct runtime *rt, const struct container_options *o, struc
 		return error_prefix(err, rc, "cannot start the container");
 	}
 	c->cgroup = cgroup_freeze_dir(&rt->cgroups, c->name);
+	if (o->keep)
+		(void)kept_put(rt->keeper, c->name, c->control, c->pidfd, c->pid);
 	*out = c;
 	return 0;
 }
@@ -285,8 +287,61 @@ void container_stop(struct container *c)
 	while (c->execs > 0)
 		pthread_cond_wait(&c->idle, &c->lock);
 	pthread_mutex_unlock(&c->lock);
+	kept_drop(c->rt->keeper, c->name);
 	runtime_remove(c->rt, c->name);
 	container_free(c);
+}
+
+/* The one that a predecessor kept; the caller's. */
+static struct kept *steal_kept(struct runtime *rt, const char *name)
+{
+	struct kept **p = &rt->kept, *k;
+
+	while (*p && strcmp((*p)->name, name) != 0)
+		p = &(*p)->next;
+	k = *p;
+	if (k)
+		*p = k->next;
+	return k;
+}
+
+/* Both are of one mount: a mount that is attached again is another one. */
+static bool has_root(pid_t pid, const char *rootfs)
+{
+	char path[64];
+	struct statx a, b;
+
+	snprintf(path, sizeof(path), "/proc/%d/root/.", (int)pid);
+	return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_INO, &a) == 0 &&
+	       statx(AT_FDCWD, rootfs, AT_STATX_DONT_SYNC, STATX_INO, &b) == 0 &&
+	       a.stx_dev_major == b.stx_dev_major && a.stx_dev_minor == b.stx_dev_minor &&
+	       a.stx_ino == b.stx_ino;
+}
+
+int container_adopt(struct runtime *rt, const char *id, const char *rootfs, struct container **out)
+{
+	struct container *c = container_new(rt, id);
+	struct kept *k = c ? steal_kept(rt, c->name) : NULL;
+
+	if (!k) {
+		if (c)
+			container_free(c);
+		return c ? -ENOENT : -ENOMEM;
+	}
+	c->control = k->control;
+	c->pidfd = k->pidfd;
+	c->pid = k->pid;
+	k->control = k->pidfd = -1;
+	kept_free(k);
+	c->cgroup = cgroup_freeze_dir(&rt->cgroups, c->name);
+	if (c->cgroup)
+		(void)!cgroup_thaw(c->cgroup);
+	if (!has_root(c->pid, rootfs)) {
+		container_stop(c);
+		return -ENOENT;
+	}
+	*out = c;
+	return 0;
 }
 
 bool container_is_running(struct container *c)

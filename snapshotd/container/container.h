@@ -3,7 +3,7 @@
  * mount as its root, and our agent (snapshotd/container/init) as its first
  * process. The agent starts programs for us, so that running one costs a fork
  * and an exec, not a start of the runtime. When the daemon dies, so does the
- * container.
+ * container, unless a keeper holds it for a successor.
  */
 #ifndef VARVE_SNAPSHOTD_CONTAINER_H
 #define VARVE_SNAPSHOTD_CONTAINER_H
@@ -26,6 +26,12 @@ struct container;
 MUST_CHECK int container_start(struct runtime *rt, const struct container_options *o,
 			       struct container **out, struct error *err);
 /*
+ * Go on with a container that a predecessor has kept, as it is; if it is frozen, it is thawed.
+ * -ENOENT: there is none, or its root is not what is mounted at rootfs: that one has been killed.
+ */
+MUST_CHECK int container_adopt(struct runtime *rt, const char *id, const char *rootfs,
+			       struct container **out);
+/*
  * Kill everything inside: execs under way and to come end with -ESRCH. c stays
  * what it is until container_stop; for who must first see that nobody uses it.
  */
@@ -46,6 +52,8 @@ bool container_is_running(struct container *c);
 const char *container_cgroup(const struct container *c);
 /* How often the kernel has killed a process of it for memory, so far. */
 uint64_t container_oom_kills(struct container *c);
+
+struct exec_keep; /* exec_keep.h */
 
 struct exec_request {
 	char *const *argv; /* NULL-terminated, at least one; searched in env's PATH */
@@ -77,6 +85,13 @@ struct exec_request {
 	 * block once the pipe is full. NULL: dropped.
 	 */
 	void (*on_output)(void *arg, int stream /* 1, 2 */, const void *data, size_t len);
+	/*
+	 * Its output goes there, and it outlives the daemon; NULL: neither. on_room says how many
+	 * of len bytes may be kept; 0: from now on the stream's output is dropped. on_output gets
+	 * NULL for bytes that are there.
+	 */
+	struct exec_keep *keep;
+	size_t (*on_room)(void *arg, int stream, size_t len);
 	bool (*cancelled)(void *arg); /* asked several times a second; may be NULL; true kills it */
 	void *arg;
 };
@@ -88,6 +103,7 @@ struct exec_request {
 		.linger_ms = EXEC_LINGER_MS                                        \
 	}
 
+/* What container_exec says of one that has ended. */
 struct exec_result {
 	int exit_code; /* 128 + signal where a signal ended it */
 	int signal;    /* 0: it exited */
@@ -108,5 +124,12 @@ struct exec_result {
  */
 MUST_CHECK int container_exec(struct container *c, const struct exec_request *rq,
 			      struct exec_result *out, struct error *err);
+
+/*
+ * Start it alone, from when on it is kept; rq->keep is set, and a container_exec with the same
+ * keep waits for it, in this daemon or in a successor.
+ */
+MUST_CHECK int container_exec_begin(struct container *c, const struct exec_request *rq,
+				    struct error *err);
 
 #endif

@@ -13,12 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "snapshotd/container/exec_keep.h"
 #include "snapshotd/container/init/protocol.h"
 #include "store/base/clock.h"
 #include "store/base/write_all.h"
@@ -36,11 +38,7 @@ enum { SOCK, OUT, ERR, SIGNALS, N_FDS };
 struct exec {
 	const struct exec_request *rq;
 	struct pollfd fds[N_FDS];
-	int64_t deadline_ms; /* 0: none; once it has ended, that of lingering */
-	size_t late_bytes;   /* read after that */
-	bool killed, ended;
-	struct init_message last; /* what the agent said in the end */
-	struct exec_result *result;
+	struct exec_progress *p; /* in rq->keep, where that is */
 };
 
 /* --- the request --- */
@@ -155,6 +153,26 @@ static uint32_t start_flags(const struct exec_request *rq)
 	       (rq->user_env ? INIT_USER_ENV : 0);
 }
 
+/* Before the agent knows of it: nothing runs that is not kept. */
+static void keep_begun(const struct exec *x)
+{
+	struct exec_keep *k = x->rq->keep;
+	struct exec_state *s = k->state;
+
+	s->timeout_ms = x->rq->timeout_ms;
+	s->linger_ms = x->rq->linger_ms;
+	if (x->rq->timeout_ms > 0)
+		x->p->deadline_ms = monotonic_ms() + x->rq->timeout_ms;
+	snprintf(s->program, sizeof(s->program), "%s", x->rq->argv[0]);
+	snprintf(s->cwd, sizeof(s->cwd), "%s", x->rq->cwd ? x->rq->cwd : "");
+	snprintf(s->user, sizeof(s->user), "%s", x->rq->user ? x->rq->user : "");
+	k->sock = x->fds[SOCK].fd;
+	k->pipes[0] = x->fds[OUT].fd;
+	k->pipes[1] = x->fds[ERR].fd;
+	k->is_begun = true;
+	exec_keep_put(k);
+}
+
 static int start(struct container *c, struct exec *x)
 {
 	int theirs[INIT_START_FDS] = { -1, -1, -1, -1, -1 }, pair[2];
@@ -172,6 +190,8 @@ static int start(struct container *c, struct exec *x)
 		rc = open_stream(x->rq->stdout_fd, &x->fds[OUT].fd, &theirs[3]);
 	if (rc >= 0)
 		rc = open_stream(x->rq->stderr_fd, &x->fds[ERR].fd, &theirs[4]);
+	if (rc >= 0 && x->rq->keep)
+		keep_begun(x);
 	if (rc >= 0)
 		rc = send_start(c, theirs, start_flags(x->rq));
 	for (int i = 0; i < INIT_START_FDS; i++)
@@ -186,8 +206,8 @@ static void kill_program(struct exec *x)
 {
 	const struct init_message m = { .op = INIT_KILL, .value = SIGKILL };
 
-	x->killed = true;
-	x->deadline_ms = monotonic_ms() + KILL_GRACE_MS;
+	x->p->killed = true;
+	x->p->deadline_ms = monotonic_ms() + KILL_GRACE_MS;
 	(void)!send(x->fds[SOCK].fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -213,22 +233,47 @@ static void pass_on(struct exec *x, int which, const char *data, size_t len)
 {
 	int64_t begun = monotonic_ms();
 
-	if (x->ended && begun >= x->deadline_ms)
-		x->late_bytes += len;
+	if (x->p->ended && begun >= x->p->deadline_ms)
+		x->p->late_bytes += len;
 	if (x->rq->on_output)
 		x->rq->on_output(x->rq->arg, which, data, len);
-	if (x->ended)
-		x->deadline_ms += monotonic_ms() - begun;
+	if (x->p->ended)
+		x->p->deadline_ms += monotonic_ms() - begun;
+}
+
+/* As read(): bytes that were moved to where they are kept, or dropped. */
+static ssize_t keep_output(struct exec *x, int which, char *room)
+{
+	struct exec_keep *k = x->rq->keep;
+	int there = 0;
+	ssize_t n;
+
+	if (ioctl(x->fds[which].fd, FIONREAD, &there) < 0)
+		return -1;
+	if (there > 0 && !k->state->cut[which - 1]) {
+		size_t len = MIN((size_t)there, (size_t)OUTPUT_STEP);
+
+		len = x->rq->on_room(x->rq->arg, which, len);
+		if (len > 0) {
+			n = exec_keep_move(k, which, x->fds[which].fd, len);
+			errno = n < 0 ? -(int)n : 0;
+			if (n >= 0 || n == -EAGAIN || n == -EINTR)
+				return n < 0 ? -1 : n;
+		}
+		k->state->cut[which - 1] = true; /* no more of it, or there would be a gap */
+	}
+	return read(x->fds[which].fd, room, OUTPUT_STEP);
 }
 
 static void forward_output(struct exec *x, int which, char *room)
 {
-	ssize_t n = read(x->fds[which].fd, room, OUTPUT_STEP);
+	ssize_t n = x->rq->keep ? keep_output(x, which, room)
+				: read(x->fds[which].fd, room, OUTPUT_STEP);
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
 	if (n > 0) {
-		pass_on(x, which, room, (size_t)n);
+		pass_on(x, which, x->rq->keep ? NULL : room, (size_t)n);
 		return;
 	}
 	close(x->fds[which].fd);
@@ -237,23 +282,26 @@ static void forward_output(struct exec *x, int which, char *room)
 
 static void begin_to_linger(struct exec *x)
 {
-	int64_t until = monotonic_ms() + (x->killed ? KILLED_LINGER_MS : x->rq->linger_ms);
+	int64_t until = monotonic_ms() + (x->p->killed ? KILLED_LINGER_MS : x->rq->linger_ms);
 
-	x->ended = true;
-	if (x->killed || !x->deadline_ms || until < x->deadline_ms)
-		x->deadline_ms = until;
+	if (x->p->killed || !x->p->deadline_ms || until < x->p->deadline_ms)
+		x->p->deadline_ms = until;
+	x->p->ended = true;
 }
 
 /* -ESRCH when the agent has gone. */
 static int hear(struct exec *x)
 {
-	ssize_t n = recv(x->fds[SOCK].fd, &x->last, sizeof(x->last), MSG_DONTWAIT);
+	/* A successor must hear it, too. */
+	const int flags = MSG_DONTWAIT | (x->rq->keep ? MSG_PEEK : 0);
+	ssize_t n = recv(x->fds[SOCK].fd, &x->p->last, sizeof(x->p->last), flags);
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return 0;
 	if (n <= 0)
 		return -ESRCH;
-	if (n != sizeof(x->last) || (x->last.op != INIT_FAILED && x->last.op != INIT_EXITED))
+	if (n != sizeof(x->p->last) ||
+	    (x->p->last.op != INIT_FAILED && x->p->last.op != INIT_EXITED))
 		return -EPROTO;
 	begin_to_linger(x);
 	close(x->fds[SOCK].fd);
@@ -264,44 +312,45 @@ static int hear(struct exec *x)
 /* How long to wait for something; 0 when the deadline is over. */
 static int wait_ms(const struct exec *x)
 {
-	int64_t ms = x->deadline_ms ? MAX(x->deadline_ms - monotonic_ms(), 0) : INT32_MAX;
+	int64_t ms = x->p->deadline_ms ? MAX(x->p->deadline_ms - monotonic_ms(), 0) : INT32_MAX;
 
 	ms = MIN(ms, INT32_MAX);
 
-	if (x->rq->cancelled && !x->killed)
+	if (x->rq->cancelled && !x->p->killed)
 		ms = MIN(ms, CANCEL_POLL_MS);
 	return (int)ms;
 }
 
 static bool is_over(const struct exec *x)
 {
-	if (!x->ended)
+	if (!x->p->ended)
 		return false;
-	return x->last.op == INIT_FAILED || (x->fds[OUT].fd < 0 && x->fds[ERR].fd < 0);
+	return x->p->last.op == INIT_FAILED || (x->fds[OUT].fd < 0 && x->fds[ERR].fd < 0);
 }
 
 /* After the end: whether to leave what is still open to those who hold it. */
 static bool has_lingered(struct exec *x, bool nothing_came)
 {
-	if (!x->killed && x->rq->cancelled && x->rq->cancelled(x->rq->arg)) {
-		x->result->cancelled = true;
+	if (!x->p->killed && x->rq->cancelled && x->rq->cancelled(x->rq->arg)) {
+		x->p->result.cancelled = true;
 		return true;
 	}
-	return monotonic_ms() >= x->deadline_ms && (nothing_came || x->late_bytes >= LATE_MAX);
+	return monotonic_ms() >= x->p->deadline_ms &&
+	       (nothing_came || x->p->late_bytes >= LATE_MAX);
 }
 
 /* The deadline is over, or somebody wants an end. True: wait no longer. */
 static bool give_up(struct exec *x, bool nothing_came)
 {
-	bool late = x->deadline_ms && monotonic_ms() >= x->deadline_ms;
+	bool late = x->p->deadline_ms && monotonic_ms() >= x->p->deadline_ms;
 
-	if (x->ended)
+	if (x->p->ended)
 		return has_lingered(x, nothing_came);
-	if (x->killed)
+	if (x->p->killed)
 		return late;
-	x->result->timed_out = late;
-	x->result->cancelled = !late && x->rq->cancelled && x->rq->cancelled(x->rq->arg);
-	if (late || x->result->cancelled)
+	x->p->result.timed_out = late;
+	x->p->result.cancelled = !late && x->rq->cancelled && x->rq->cancelled(x->rq->arg);
+	if (late || x->p->result.cancelled)
 		kill_program(x);
 	return false;
 }
@@ -310,8 +359,8 @@ static int serve(struct exec *x, char *room)
 {
 	int rc = 0, n = 1;
 
-	if (x->rq->timeout_ms > 0)
-		x->deadline_ms = monotonic_ms() + x->rq->timeout_ms;
+	if (x->rq->timeout_ms > 0 && !x->rq->keep)
+		x->p->deadline_ms = monotonic_ms() + x->rq->timeout_ms;
 	while (rc == 0 && !is_over(x) && !give_up(x, n == 0)) {
 		n = poll(x->fds, N_FDS, wait_ms(x));
 		if (n < 0 && errno != EINTR)
@@ -326,7 +375,7 @@ static int serve(struct exec *x, char *room)
 		if (x->fds[SOCK].revents)
 			rc = hear(x);
 	}
-	x->result->output_open = x->fds[OUT].fd >= 0 || x->fds[ERR].fd >= 0;
+	x->p->result.output_open = x->fds[OUT].fd >= 0 || x->fds[ERR].fd >= 0;
 	return rc;
 }
 
@@ -335,11 +384,11 @@ static int serve(struct exec *x, char *room)
 static int explain(const struct exec *x, struct error *err)
 {
 	const struct exec_request *rq = x->rq;
-	int code = -(int)x->last.error;
+	int code = -(int)x->p->last.error;
 
 	if (code >= 0)
 		code = -EPROTO;
-	switch (x->last.value) {
+	switch (x->p->last.value) {
 	case INIT_STAGE_FORK:
 		return error_set_errno(err, code, "cannot fork in the container");
 	case INIT_STAGE_USER:
@@ -363,14 +412,14 @@ static int explain(const struct exec *x, struct error *err)
 static int outcome(struct exec *x, int rc, struct error *err)
 {
 	/* Without a word: it was killed, but the kernel does not let it go yet. */
-	int status = x->last.op == INIT_EXITED ? (int)x->last.value : SIGKILL;
-	struct exec_result *r = x->result;
+	int status = x->p->last.op == INIT_EXITED ? (int)x->p->last.value : SIGKILL;
+	struct exec_result *r = &x->p->result;
 
 	if (rc == -ESRCH)
 		return error_set(err, rc, "the container has ended");
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot run a program in the container");
-	if (x->last.op == INIT_FAILED)
+	if (x->p->last.op == INIT_FAILED)
 		return explain(x, err);
 	r->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	r->exit_code = r->signal ? 128 + r->signal : WEXITSTATUS(status);
@@ -396,34 +445,80 @@ static void leave(struct container *c)
 	pthread_mutex_unlock(&c->lock);
 }
 
+static void exec_init(struct exec *x, const struct exec_request *rq, struct exec_progress *p)
+{
+	*x = (struct exec){ .rq = rq, .p = rq->keep ? &rq->keep->state->progress : p };
+	for (int i = 0; i < N_FDS; i++)
+		x->fds[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+}
+
+static void exec_close(struct exec *x)
+{
+	for (int i = 0; i < N_OWN_FDS; i++)
+		if (x->fds[i].fd >= 0)
+			close(x->fds[i].fd);
+}
+
+int container_exec_begin(struct container *c, const struct exec_request *rq, struct error *err)
+{
+	struct exec x;
+	int rc;
+
+	exec_init(&x, rq, NULL);
+	if (!enter(c))
+		return error_set(err, -ESRCH, "the container has ended");
+	x.p->oom_kills = container_oom_kills(c);
+	rc = start(c, &x);
+	if (!rq->keep->is_begun)
+		exec_close(&x);
+	leave(c);
+	return rc < 0 ? outcome(&x, rc, err) : 0;
+}
+
+/* One that has begun: what its predecessor or container_exec_begin had. */
+static void take_up(struct exec *x)
+{
+	struct exec_keep *k = x->rq->keep;
+
+	x->fds[SOCK].fd = k->sock;
+	x->fds[OUT].fd = k->pipes[0];
+	x->fds[ERR].fd = k->pipes[1];
+	k->sock = k->pipes[0] = k->pipes[1] = -1;
+	if (!x->p->ended)
+		return;
+	close(x->fds[SOCK].fd);
+	x->fds[SOCK].fd = x->fds[SIGNALS].fd = -1;
+}
+
 int container_exec(struct container *c, const struct exec_request *rq, struct exec_result *out,
 		   struct error *err)
 {
-	struct exec_result result = { 0 };
-	struct exec x = { .rq = rq, .result = &result };
-	uint64_t oom_kills;
+	struct exec_progress progress = { 0 };
+	struct exec x;
 	char *room;
 	int rc;
 
-	for (int i = 0; i < N_FDS; i++)
-		x.fds[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+	exec_init(&x, rq, &progress);
 	x.fds[SIGNALS].fd = rq->signal_fd;
 	if (!enter(c))
 		return error_set(err, -ESRCH, "the container has ended");
-	oom_kills = container_oom_kills(c);
 	room = malloc(OUTPUT_STEP);
-	rc = room ? start(c, &x) : -ENOMEM;
+	if (rq->keep && rq->keep->is_begun) {
+		take_up(&x);
+		rc = room ? 0 : -ENOMEM;
+	} else {
+		x.p->oom_kills = container_oom_kills(c);
+		rc = room ? start(c, &x) : -ENOMEM;
+	}
 	if (rc == 0)
 		rc = serve(&x, room);
 	free(room);
-	for (int i = 0; i < N_OWN_FDS; i++)
-		if (x.fds[i].fd >= 0)
-			close(x.fds[i].fd);
+	exec_close(&x);
 	rc = outcome(&x, rc, err);
-	if (rc == 0 && result.exit_code != 0)
-		result.oom_killed = container_oom_kills(c) > oom_kills;
+	if (rc == 0 && x.p->result.exit_code != 0)
+		x.p->result.oom_killed = container_oom_kills(c) > x.p->oom_kills;
 	leave(c);
 	if (rc == 0)
-		*out = result;
+		*out = x.p->result;
 	return rc;
 }

@@ -7,6 +7,7 @@
 
 #include "snapshotd/container/cgroup.h"
 #include "snapshotd/container/container.h"
+#include "snapshotd/container/kept.h"
 #include "snapshotd/container/reaper.h"
 #include "store/base/buf.h"
 
@@ -18,6 +19,8 @@ struct runtime {
 	char *program;
 	char *oci_dir, *bundles_dir, *agent; /* below STATE/run */
 	struct reaper reaper;
+	struct keeper *keeper; /* NULL: none */
+	struct kept *kept;     /* a predecessor's, which nobody has taken over yet */
 	struct cgroups cgroups;
 	bool sys_resource; /* whether the daemon has that capability */
 	uint64_t open_files_max;

@@ -19,6 +19,7 @@ struct container_options {
 	bool network_none;     /* else the host's network */
 	bool resolv_conf;      /* the host's over /etc/resolv.conf */
 	bool names;	       /* /etc/hosts and /etc/hostname of its own */
+	bool keep;	       /* for a successor of this daemon, where there is a keeper */
 };
 
 #endif

@@ -5,12 +5,16 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "store/base/log.h"
+
 #define LOCK_TIMEOUT_MS 25000 /* longer than a reaper has patience */
 #define LOCK_FD 3
+#define KEPT_NAME "reaper"
 
 extern char **environ;
 
@@ -76,10 +80,35 @@ static int spawn(const struct reaper_options *o, int life, int lock, pid_t *out_
 	return rc;
 }
 
-int reaper_start(const struct reaper_options *o, struct reaper *out, struct error *err)
+/* The one whose pipe the keeper has, if it lives: it holds the lock. */
+static bool adopt(const struct reaper_options *o, struct reaper *out)
 {
-	int pair[2], lock = -1, rc = take_lock(o->lock, &lock, err);
+	int life = keeper_take(o->keeper, KEPT_NAME);
+	int lock = life < 0 ? -1 : open(o->lock, O_RDWR | O_CLOEXEC);
+	bool lives = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
 
+	if (lock >= 0)
+		close(lock);
+	if (lives)
+		out->life = life;
+	else if (life >= 0)
+		close(life);
+	return lives;
+}
+
+int reaper_start(const struct reaper_options *o, struct reaper *out, bool *adopted,
+		 struct error *err)
+{
+	int pair[2], lock = -1, rc;
+
+	*out = (struct reaper){ -1, -1, o->keeper, strdup(o->lock) };
+	if (!out->lock)
+		return error_set(err, -ENOMEM, "out of memory");
+	*adopted = adopt(o, out);
+	if (*adopted)
+		return 0;
+	keeper_drop(o->keeper, KEPT_NAME);
+	rc = take_lock(o->lock, &lock, err);
 	if (rc < 0)
 		return rc;
 	if (pipe2(pair, O_CLOEXEC) < 0) {
@@ -94,15 +123,25 @@ int reaper_start(const struct reaper_options *o, struct reaper *out, struct erro
 		return error_set_errno(err, rc, "cannot start %s", o->agent);
 	}
 	out->life = pair[1];
+	(void)!keeper_put(o->keeper, KEPT_NAME, out->life);
 	return 0;
 }
 
 void reaper_stop(struct reaper *r)
 {
-	if (r->life < 0)
-		return;
-	close(r->life);
-	while (waitpid(r->pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	struct error err = ERROR_INIT;
+	int lock = -1;
+
+	if (r->life >= 0) {
+		close(r->life);
+		keeper_drop(r->keeper, KEPT_NAME);
+		while (r->pid > 0 && waitpid(r->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		if (r->pid < 0 && take_lock(r->lock, &lock, &err) < 0)
+			log_warn("%s", error_text(&err));
+		if (lock >= 0)
+			close(lock);
+	}
+	free(r->lock);
 	*r = (struct reaper)REAPER_NONE;
 }

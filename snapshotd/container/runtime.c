@@ -279,13 +279,55 @@ void runtime_remove(struct runtime *rt, const char *name)
 	free(state);
 }
 
+static bool is_kept(const struct runtime *rt, const char *name)
+{
+	const struct kept *c = rt->kept;
+
+	while (c && strcmp(c->name, name) != 0)
+		c = c->next;
+	return c;
+}
+
+/* Of the bundles, those whose containers the keeper has: they go on. */
+static void find_kept(struct runtime *rt)
+{
+	struct dirent **names;
+	int n = rt->keeper ? scandir(rt->bundles_dir, &names, NULL, NULL) : -1;
+
+	for (int i = 0; i < n; i++) {
+		struct kept *c = kept_take(rt->keeper, names[i]->d_name);
+
+		if (c) {
+			c->next = rt->kept;
+			rt->kept = c;
+		}
+		free(names[i]);
+	}
+	if (n >= 0)
+		free(names);
+}
+
+void runtime_drop_kept(struct runtime *rt)
+{
+	struct kept *c;
+
+	while ((c = rt->kept)) {
+		rt->kept = c->next;
+		log_info("container %s is nobody's: removed", c->name);
+		kept_drop(rt->keeper, c->name);
+		runtime_remove(rt, c->name);
+		kept_free(c);
+	}
+}
+
 static void remove_leftovers(struct runtime *rt, const char *dir)
 {
 	struct dirent **names;
 	int n = scandir(dir, &names, NULL, NULL);
 
 	for (int i = 0; i < n; i++) {
-		if (strncmp(names[i]->d_name, CONTAINER_PREFIX, strlen(CONTAINER_PREFIX)) == 0) {
+		if (strncmp(names[i]->d_name, CONTAINER_PREFIX, strlen(CONTAINER_PREFIX)) == 0 &&
+		    !is_kept(rt, names[i]->d_name)) {
 			log_info("removing container %s of a former daemon", names[i]->d_name);
 			runtime_remove(rt, names[i]->d_name);
 		}
@@ -333,9 +375,15 @@ static int start_reaper(struct runtime *rt, const char *lock, struct error *err)
 	const struct reaper_options o = { .agent = rt->agent,
 					  .lock = lock,
 					  .bundles_dir = rt->bundles_dir,
-					  .oci_dir = rt->oci_dir };
+					  .oci_dir = rt->oci_dir,
+					  .keeper = rt->keeper };
+	bool adopted = false;
+	int rc = reaper_start(&o, &rt->reaper, &adopted, err);
 
-	return reaper_start(&o, &rt->reaper, err);
+	/* A new one has waited for the old one, which has killed them all. */
+	if (rc == 0 && adopted)
+		find_kept(rt);
+	return rc;
 }
 
 int runtime_open(const struct runtime_options *o, struct runtime **out, struct error *err)
@@ -344,8 +392,10 @@ int runtime_open(const struct runtime_options *o, struct runtime **out, struct e
 	char *run = join(o->state_dir, "run"), *lock = run ? join(run, "reaper.lock") : NULL;
 	int rc = -ENOMEM;
 
-	if (rt)
+	if (rt) {
 		rt->reaper = (struct reaper)REAPER_NONE;
+		rt->keeper = o->keeper;
+	}
 	if (rt && lock) {
 		rt->program = strdup(o->program);
 		rt->oci_dir = join(run, "oci");
@@ -382,6 +432,7 @@ void runtime_close(struct runtime *rt)
 {
 	if (!rt)
 		return;
+	runtime_drop_kept(rt);
 	reaper_stop(&rt->reaper);
 	cgroups_fini(&rt->cgroups);
 	free(rt->program);

@@ -9,7 +9,8 @@
  * its root could change owner and mode. All else is said on the program's own socket:
  * INIT_KILL and INIT_SIGNAL by the daemon; by the agent INIT_FAILED (it could not be started)
  * or INIT_EXITED. When the daemon closes that socket, the program is killed;
- * when it closes the control socket, the agent exits and all end with it.
+ * when it closes the control socket, the agent exits and all end with it. A keeper may hold
+ * both for a successor, which then speaks for the daemon.
  *
  * A request is a sequence of strings, each a 32-bit length (in the machine's
  * byte order, as all numbers here) and that many bytes without NUL, then a NUL:
@@ -21,6 +22,8 @@
 
 #include <stdint.h>
 
+/* Raised with every change of what follows: an agent may outlive the daemon that made it. */
+#define INIT_PROTOCOL 1u
 #define INIT_CONTROL_FD 3
 #define INIT_REQUEST_MAX (1u << 20)
 #define INIT_START_FDS 5

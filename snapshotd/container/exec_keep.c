@@ -1,0 +1,246 @@
+#include "snapshotd/container/exec_keep.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fs/host/keeper_box.h"
+#include "store/base/clock.h"
+#include "store/base/log.h"
+#include "store/base/write_all.h"
+
+#define VERSION 1u
+#define PREFIX "exec-"
+/* Of all: the keeper has room for mounts, too. Others end with the daemon. */
+#define KEPT_MAX 1000
+
+/* What is in a box: first those that stay when it is over. */
+enum { MEMORY, SPOOL_OUT, SPOOL_ERR, N_DONE, SOCK = N_DONE, PIPE_OUT, PIPE_ERR, N_RUNNING };
+
+static atomic_int n_kept;
+
+/* ---- the box ---- */
+
+static void put(struct exec_keep *k, unsigned n)
+{
+	const int fds[N_RUNNING] = { k->memory, k->spool[0], k->spool[1],
+				     k->sock,	k->pipes[0], k->pipes[1] };
+	const uint32_t count = n;
+	int rc;
+
+	if (!k->keeper || (!k->is_kept && atomic_load(&n_kept) >= KEPT_MAX))
+		return;
+	rc = keeper_box_put(k->keeper, k->name, &count, sizeof(count), fds, n);
+	if (rc < 0)
+		log_warn("exec %s will end with this daemon: %s", k->state->id, strerror(-rc));
+	else if (!k->is_kept)
+		atomic_fetch_add(&n_kept, 1);
+	k->is_kept |= rc == 0;
+}
+
+void exec_keep_put(struct exec_keep *k)
+{
+	put(k, N_RUNNING);
+}
+
+void exec_keep_done(struct exec_keep *k)
+{
+	k->state->done_ms = monotonic_ms();
+	atomic_thread_fence(memory_order_seq_cst);
+	k->state->done = true;
+	/* Who writes to its pipes still is told that nobody reads. */
+	put(k, N_DONE);
+}
+
+/* ---- making, finding ---- */
+
+static struct exec_keep *keep_new(struct keeper *keeper)
+{
+	struct exec_keep *k = calloc(1, sizeof(*k));
+
+	if (!k)
+		return NULL;
+	*k = (struct exec_keep){
+		.keeper = keeper, .memory = -1, .spool = { -1, -1 }, .sock = -1, .pipes = { -1, -1 }
+	};
+	return k;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void exec_keep_close(struct exec_keep *k)
+{
+	if (k->state)
+		(void)munmap(k->state, sizeof(*k->state));
+	k->state = NULL;
+	close_fd(&k->memory);
+	close_fd(&k->sock);
+	for (int i = 0; i < 2; i++) {
+		close_fd(&k->spool[i]);
+		close_fd(&k->pipes[i]);
+	}
+}
+
+static void keep_free(struct exec_keep *k)
+{
+	exec_keep_close(k);
+	free(k);
+}
+
+void exec_keep_free(struct exec_keep *k)
+{
+	if (!k)
+		return;
+	if (k->is_kept) {
+		keeper_drop(k->keeper, k->name);
+		atomic_fetch_sub(&n_kept, 1);
+	}
+	keep_free(k);
+}
+
+static int map_state(struct exec_keep *k)
+{
+	void *at = mmap(NULL, sizeof(*k->state), PROT_READ | PROT_WRITE, MAP_SHARED, k->memory, 0);
+
+	if (at == MAP_FAILED)
+		return -errno;
+	k->state = at;
+	return 0;
+}
+
+static int make(struct exec_keep *k)
+{
+	k->memory = memfd_create("varve-exec-state", MFD_CLOEXEC);
+	k->spool[0] = memfd_create("varve-stdout", MFD_CLOEXEC);
+	k->spool[1] = memfd_create("varve-stderr", MFD_CLOEXEC);
+	if (k->memory < 0 || k->spool[0] < 0 || k->spool[1] < 0 ||
+	    ftruncate(k->memory, sizeof(*k->state)) < 0)
+		return -errno;
+	return map_state(k);
+}
+
+int exec_keep_new(struct keeper *keeper, const char *id, const char *owner, struct exec_keep **out,
+		  struct error *err)
+{
+	struct exec_keep *k = keep_new(keeper);
+	int rc = k ? make(k) : -ENOMEM;
+
+	if (rc < 0) {
+		if (k)
+			keep_free(k);
+		return error_set_errno(err, rc, "cannot keep the program's output");
+	}
+	k->state->version = VERSION;
+	k->state->size = sizeof(*k->state);
+	snprintf(k->state->id, sizeof(k->state->id), "%s", id);
+	snprintf(k->name, sizeof(k->name), PREFIX "%s", k->state->id);
+	snprintf(k->state->owner, sizeof(k->state->owner), "%s", owner);
+	*out = k;
+	return 0;
+}
+
+static int open_box(struct exec_keep *k, int box)
+{
+	uint32_t count;
+	int fds[N_RUNNING] = { -1, -1, -1, -1, -1, -1 };
+	int rc = keeper_box_open(box, &count, sizeof(count), fds, N_RUNNING);
+	struct stat st;
+
+	if (rc == -EBADMSG)
+		rc = keeper_box_open(box, &count, sizeof(count), fds, N_DONE);
+	if (rc < 0)
+		return rc;
+	k->memory = fds[MEMORY];
+	k->spool[0] = fds[SPOOL_OUT];
+	k->spool[1] = fds[SPOOL_ERR];
+	k->sock = fds[SOCK];
+	k->pipes[0] = fds[PIPE_OUT];
+	k->pipes[1] = fds[PIPE_ERR];
+	k->is_begun = true;
+	if (fstat(k->memory, &st) < 0)
+		return -errno;
+	if (st.st_size != sizeof(*k->state))
+		return -EPROTO;
+	rc = map_state(k);
+	if (rc == 0 && (k->state->version != VERSION || k->state->size != sizeof(*k->state)))
+		rc = -EPROTO;
+	return rc;
+}
+
+/* The daemon died before all of them were there: they are written again. */
+static void take_back_notes(struct exec_keep *k)
+{
+	if (!k->state->noted || k->state->done)
+		return;
+	for (int i = 0; i < 2; i++)
+		if (ftruncate(k->spool[i], (off_t)k->state->noted_at[i]) < 0)
+			log_warn("%s: %s", k->name, strerror(errno));
+	k->state->noted = false;
+}
+
+struct exec_keep *exec_keep_next(struct keeper *keeper)
+{
+	char name[KEEPER_NAME_MAX + 1];
+	int box;
+
+	while ((box = keeper_take_any(keeper, PREFIX, name)) >= 0) {
+		struct exec_keep *k = keep_new(keeper);
+		int rc = k ? open_box(k, box) : -ENOMEM;
+
+		close(box);
+		if (rc == 0) {
+			memcpy(k->name, name, sizeof(k->name));
+			take_back_notes(k);
+			k->is_kept = true;
+			atomic_fetch_add(&n_kept, 1);
+			return k;
+		}
+		log_warn("%s of an earlier daemon is not understood: it ends", name);
+		if (k)
+			keep_free(k);
+		keeper_drop(keeper, name);
+	}
+	return NULL;
+}
+
+/* ---- output ---- */
+
+size_t exec_keep_len(const struct exec_keep *k, int stream)
+{
+	struct stat st;
+
+	return fstat(k->spool[stream - 1], &st) < 0 ? 0 : (size_t)st.st_size;
+}
+
+ssize_t exec_keep_move(struct exec_keep *k, int stream, int pipe, size_t len)
+{
+	off_t at = (off_t)exec_keep_len(k, stream);
+	ssize_t n = splice(pipe, NULL, k->spool[stream - 1], &at, len, SPLICE_F_NONBLOCK);
+
+	return n < 0 ? -errno : n;
+}
+
+int exec_keep_note(struct exec_keep *k, int stream, const void *data, size_t len)
+{
+	if (lseek(k->spool[stream - 1], 0, SEEK_END) < 0)
+		return -errno;
+	return write_all(k->spool[stream - 1], data, len);
+}
+
+ssize_t exec_keep_read(const struct exec_keep *k, int stream, uint64_t at, void *room, size_t len)
+{
+	ssize_t n = pread(k->spool[stream - 1], room, len, (off_t)at);
+
+	return n < 0 ? -errno : n;
+}

@@ -1,0 +1,95 @@
+/*
+ * exec_keep.h - a program's output, and what a successor of this daemon needs to go on with it.
+ *
+ * Output is moved from the program's pipes to two files in memory by splice(2), in which the
+ * kernel takes from the one what it has given to the other: a daemon that is killed at any
+ * moment loses no byte and repeats none. How far the program is stands in a third one, which is
+ * mapped. All of it is in a box of the keeper. While no daemon runs, the program waits once its
+ * pipes are full.
+ *
+ * Used by one thread at a time, but for exec_keep_read and exec_keep_len.
+ */
+#ifndef VARVE_SNAPSHOTD_EXEC_KEEP_H
+#define VARVE_SNAPSHOTD_EXEC_KEEP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "fs/host/keeper.h"
+#include "snapshotd/container/container.h"
+#include "snapshotd/container/init/protocol.h"
+#include "store/base/error.h"
+#include "store/base/macros.h"
+
+#define EXEC_KEEP_ID_MAX 47u
+
+/* How far a program is. */
+struct exec_progress {
+	int64_t deadline_ms; /* CLOCK_MONOTONIC; 0: none; once it has ended, that of lingering */
+	uint64_t late_bytes; /* read after that */
+	uint64_t oom_kills;  /* of its container, when it began */
+	bool killed, ended;
+	struct init_message last; /* what the agent said in the end */
+	struct exec_result result;
+};
+
+/* In shared memory, with the version of its layout. */
+struct exec_state {
+	uint32_t version, size;
+	char id[EXEC_KEEP_ID_MAX + 1], owner[EXEC_KEEP_ID_MAX + 1];
+	int64_t timeout_ms, linger_ms;
+	char program[304], cwd[304], user[256]; /* for errors */
+	struct exec_progress progress;
+	bool cut[2]; /* no more of that stream is kept */
+	/* The program's own output ends there; what follows are notes of the daemon. */
+	bool noted;
+	uint64_t noted_at[2];
+	/* It is over: rc and error as of container_exec, or its exit code. */
+	bool done;
+	bool truncated;
+	int32_t rc, exit_code;
+	int64_t done_ms;
+	char error[256];
+};
+
+struct exec_keep {
+	struct keeper *keeper;
+	struct exec_state *state;
+	int memory;	    /* that state is in */
+	int spool[2];	    /* files in memory */
+	int sock, pipes[2]; /* of one that has begun, until container_exec takes them; or -1 */
+	bool is_begun, is_kept;
+	char name[KEEPER_NAME_MAX + 1]; /* to the keeper */
+};
+
+/* id and owner: letters, digits, '-'. keeper may be NULL: it ends with the daemon. */
+MUST_CHECK int exec_keep_new(struct keeper *keeper, const char *id, const char *owner,
+			     struct exec_keep **out, struct error *err);
+/* One that a predecessor has left; exec_keep_free it. NULL: no more of them. */
+struct exec_keep *exec_keep_next(struct keeper *keeper);
+/* It is over, or has nobody who asks: the keeper gives it up. NULL is accepted. */
+void exec_keep_free(struct exec_keep *k);
+
+/* Close what it has open, once it is done; the keeper's stays. */
+void exec_keep_close(struct exec_keep *k);
+/* Hand it to the keeper as it is; what it has begun with is in it. */
+void exec_keep_put(struct exec_keep *k);
+/* Nothing runs any more; rc, exit code and the like are in state. Only the output stays kept. */
+void exec_keep_done(struct exec_keep *k);
+
+/*
+ * Move at most len bytes that are in the pipe to a stream's file (1, 2). Bytes, or -errno;
+ * -EAGAIN: there are none.
+ */
+MUST_CHECK ssize_t exec_keep_move(struct exec_keep *k, int stream, int pipe, size_t len);
+/* A note of ours, after the program's output. */
+MUST_CHECK int exec_keep_note(struct exec_keep *k, int stream, const void *data, size_t len);
+/* Bytes of a stream. */
+size_t exec_keep_len(const struct exec_keep *k, int stream);
+/* Bytes, fewer at the end; -errno. */
+MUST_CHECK ssize_t exec_keep_read(const struct exec_keep *k, int stream, uint64_t at, void *room,
+				  size_t len);
+
+#endif
