@@ -233,7 +233,8 @@ static int listen_all(struct daemon_parts *d, struct error *err)
 static int open_runtime(struct daemon_parts *d, struct error *err)
 {
 	const struct runtime_options opt = { .program = d->config.runtime,
-					     .state_dir = d->api.store->dir };
+					     .state_dir = d->api.store->dir,
+					     .keeper = d->keeper };
 
 	return runtime_open(&opt, &d->api.runtime, err);
 }
@@ -282,6 +283,7 @@ static int open_sandboxes(struct daemon_parts *d, struct error *err)
 	const struct sandboxes_options opt = { .store = d->api.store,
 					       .mounts = d->api.mounts,
 					       .runtime = d->api.runtime,
+					       .keeper = d->keeper,
 					       .network_none = d->config.sandbox_network_none,
 					       .shared_cache = d->config.sandbox_cache_shared,
 					       .disk_mb = d->config.sandbox_disk_mb,

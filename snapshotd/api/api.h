@@ -294,6 +294,7 @@ int api_sandbox_timeout(struct api_call *c, struct error *err);
 int api_exec_run(struct api_call *c, struct error *err);
 int api_exec_run_async(struct api_call *c, struct error *err);
 int api_exec_result(struct api_call *c, struct error *err);
+int api_exec_output(struct api_call *c, struct error *err);
 int api_exec_signal(struct api_call *c, struct error *err);
 int api_exec_stdin_check(struct api_call *c, struct error *err);
 int api_exec_stdin(struct api_call *c, struct error *err);

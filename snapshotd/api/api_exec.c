@@ -15,6 +15,8 @@
 #define TIMEOUT_MAX_S (30.0 * 86400)
 /* A result that is about to come is waited for: this spares the client a poll. */
 #define RESULT_WAIT_MS 300
+#define FOLLOW_STEP (32u << 10)
+#define FOLLOW_WAIT_MS 500 /* between looks at whether the client is there */
 
 /* What a body says of a program; *body owns the strings, argv is the caller's to free. */
 struct exec_body {
@@ -194,9 +196,9 @@ static bool is_closing(void *arg)
  * For a client that takes events: "output" {"stream", "data"}, or "dataBase64"
  * where it is not UTF-8 or has a NUL in it.
  */
-static int send_output(void *arg, int stream, const void *data, size_t len)
+static int send_bytes(struct output_to *to, int stream, const void *data, size_t len,
+		      const uint64_t *end)
 {
-	struct output_to *to = arg;
 	CLEANUP(buf_fini_p) struct buf base64 = BUF_INIT;
 	json_t *text = memchr(data, '\0', len) ? NULL : json_stringn(data, len);
 	const char *key = text ? "data" : "dataBase64";
@@ -206,10 +208,16 @@ static int send_output(void *arg, int stream, const void *data, size_t len)
 			return -ENOMEM;
 		text = json_stringn((const char *)base64.data, base64.len);
 	}
-	return api_event_until(
-		to->c, "output",
-		json_pack("{s:s, s:o}", "stream", stream == 1 ? "stdout" : "stderr", key, text),
-		is_closing, to->sb);
+	return api_event_until(to->c, "output",
+			       json_pack("{s:s, s:o, s:o*}", "stream",
+					 stream == 1 ? "stdout" : "stderr", key, text, "end",
+					 end ? json_integer((json_int_t)*end) : NULL),
+			       is_closing, to->sb);
+}
+
+static int send_output(void *arg, int stream, const void *data, size_t len)
+{
+	return send_bytes(arg, stream, data, len, NULL);
 }
 
 /* What is left of the output, where that went out as events, is what we said ourselves. */
@@ -299,7 +307,7 @@ int api_exec_run_async(struct api_call *c, struct error *err)
 	if (rc == 0) /* one that does not run is told at once */
 		rc = sandbox_enter(sb, &container, err);
 	if (rc == 0) {
-		rc = sandbox_exec_start(sb, &b.spec, id, err);
+		rc = sandbox_exec_start(sb, container, &b.spec, id, err);
 		sandbox_leave(sb);
 	}
 	exec_body_fini(&b);
@@ -334,6 +342,85 @@ int api_exec_result(struct api_call *c, struct error *err)
 		rc = reply_outcome(c, e, err);
 	else
 		rc = api_result(c, 200, json_pack("{s:b}", "running", 1), err);
+	async_exec_put(e);
+	return rc;
+}
+
+/* ---- following one ---- */
+
+/* Bytes from *at on, as an event with the place of their end. 0: there are none yet. */
+static int follow_stream(struct output_to *to, struct async_exec *e, int stream, uint64_t *at)
+{
+	char room[FOLLOW_STEP];
+	ssize_t n = async_exec_read(e, stream, *at, room, sizeof(room));
+
+	if (n <= 0)
+		return (int)n;
+	*at += (uint64_t)n;
+	int rc = send_bytes(to, stream, room, (size_t)n, at);
+
+	return rc < 0 ? rc : 1;
+}
+
+static int follow(struct api_call *c, struct sandbox *sb, struct async_exec *e, uint64_t at[2],
+		  struct error *err)
+{
+	struct output_to to = { c, sb };
+
+	for (;;) {
+		bool ended = async_exec_wait_more(e, at, FOLLOW_WAIT_MS);
+		int a, b;
+
+		do {
+			a = follow_stream(&to, e, 1, &at[0]);
+			b = a < 0 ? a : follow_stream(&to, e, 2, &at[1]);
+		} while (b >= 0 && a + b > 0 && !is_cancelled(c));
+		if (b < 0)
+			return error_set_errno(err, b, "the reply");
+		if (is_cancelled(c))
+			return error_set(err, -ECANCELED, "cancelled");
+		if (ended)
+			return 0;
+	}
+}
+
+/*
+ * What it has written from the given places on, and what it will write, as events "output" with
+ * "end", the place where to go on after a connection that broke off.
+ */
+int api_exec_output(struct api_call *c, struct error *err)
+{
+	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
+	const struct exec_output *out;
+	const struct error *why;
+	struct async_exec *e;
+	uint64_t at[2] = { 0, 0 };
+	int rc = api_query(c, err, "stdout", "stderr", NULL);
+
+	if (rc == 0)
+		rc = query_u64(&c->query, "stdout", &at[0], err);
+	if (rc == 0)
+		rc = query_u64(&c->query, "stderr", &at[1], err);
+	if (rc == 0)
+		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
+	if (rc == 0 && !http_wants_events(c->rq))
+		rc = error_set(err, -EINVAL,
+			       "the output comes as events (Accept: text/event-stream)");
+	if (rc == 0)
+		rc = sandbox_exec_get(sb, api_capture(c, 1), &e, err);
+	if (rc < 0)
+		return rc;
+	if (!api_progress(c, err))
+		rc = err->code;
+	if (rc == 0)
+		rc = follow(c, sb, e, at, err);
+	if (rc == 0 && async_exec_outcome(e, &out, &why) < 0)
+		rc = error_set(err, why->code, "%s", error_text(why));
+	else if (rc == 0)
+		rc = api_result(c, 200,
+				json_pack("{s:i, s:o*}", "exitCode", out->exit_code, "truncated",
+					  out->truncated ? json_true() : NULL),
+				err);
 	async_exec_put(e);
 	return rc;
 }

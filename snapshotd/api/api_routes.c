@@ -70,6 +70,7 @@ const struct route api_routes[] = {
 	{ "POST", "/api/sandboxes/:id/exec/run", api_exec_run, ROUTE_LONG | ROUTE_MEDIUM, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/run-async", api_exec_run_async, ROUTE_MEDIUM, NULL },
 	{ "GET", "/api/sandboxes/:id/exec/:exec/result", api_exec_result, ROUTE_LONG, NULL },
+	{ "GET", "/api/sandboxes/:id/exec/:exec/output", api_exec_output, ROUTE_LONG, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/:exec/signal", api_exec_signal, 0, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/:exec/stdin", api_exec_stdin,
 	  ROUTE_LONG | ROUTE_STREAM | ROUTE_LIVE, api_exec_stdin_check },

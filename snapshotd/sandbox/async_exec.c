@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/queue.h>
 #include <time.h>
 
@@ -45,8 +46,16 @@ void exec_output_fini(struct exec_output *o)
 {
 	budget_release(o->budget, o->charged);
 	o->charged = 0;
-	buf_fini(&o->out);
-	buf_fini(&o->err);
+	if (o->out_mapped)
+		(void)munmap(o->out.data, o->out.len);
+	else
+		buf_fini(&o->out);
+	if (o->err_mapped)
+		(void)munmap(o->err.data, o->err.len);
+	else
+		buf_fini(&o->err);
+	o->out = o->err = (struct buf)BUF_INIT;
+	o->out_mapped = o->err_mapped = false;
 }
 
 /* ---- those of a sandbox ---- */
@@ -74,6 +83,7 @@ static void async_exec_free(struct async_exec *e)
 	free(e->cwd);
 	exec_control_put(e->spec.control);
 	exec_output_fini(&e->out);
+	exec_keep_free(e->spec.keep);
 	free(e);
 }
 
@@ -208,6 +218,22 @@ struct async_exec *async_exec_new(struct async_execs *x, const struct exec_spec 
 	return e;
 }
 
+static void grew(void *arg)
+{
+	struct async_exec *e = arg;
+
+	pthread_mutex_lock(&e->owner->lock);
+	pthread_cond_broadcast(&e->owner->some_ended);
+	pthread_mutex_unlock(&e->owner->lock);
+}
+
+void async_exec_set_keep(struct async_exec *e, struct exec_keep *k)
+{
+	e->spec.keep = k;
+	e->spec.on_grow = grew;
+	e->spec.grow_arg = e;
+}
+
 int async_exec_begin(struct async_exec *e, struct error *err)
 {
 	struct async_execs *x = e->owner;
@@ -253,6 +279,10 @@ void async_exec_end(struct async_exec *e, int rc, struct exec_output *out, const
 	e->error = *err;
 	e->ended = true;
 	e->ended_ms = monotonic_ms();
+	if (e->spec.keep) {
+		e->ended_ms = e->spec.keep->state->done_ms;
+		exec_keep_close(e->spec.keep);
+	}
 	TAILQ_REMOVE(&x->running, e, link);
 	TAILQ_INSERT_TAIL(&x->ended, e, link);
 	x->n_running--;
@@ -290,6 +320,50 @@ bool async_exec_wait(struct async_exec *e, int timeout_ms)
 
 	pthread_mutex_lock(&x->lock);
 	while (!e->ended && rc == 0)
+		rc = pthread_cond_timedwait(&x->some_ended, &x->lock, &until);
+	ended = e->ended;
+	pthread_mutex_unlock(&x->lock);
+	return ended;
+}
+
+static ssize_t read_buf(const struct buf *b, uint64_t at, void *room, size_t len)
+{
+	if (at >= b->len)
+		return 0;
+	len = MIN(len, b->len - at);
+	memcpy(room, b->data + at, len);
+	return (ssize_t)len;
+}
+
+/* Under the lock, which its end takes: it is memory that is read. */
+ssize_t async_exec_read(struct async_exec *e, int stream, uint64_t at, void *room, size_t len)
+{
+	ssize_t n = -ENOTSUP;
+
+	pthread_mutex_lock(&e->owner->lock);
+	if (e->ended)
+		n = read_buf(stream == 1 ? &e->out.out : &e->out.err, at, room, len);
+	else if (e->spec.keep)
+		n = exec_keep_read(e->spec.keep, stream, at, room, len);
+	pthread_mutex_unlock(&e->owner->lock);
+	return n;
+}
+
+static bool has_more_locked(const struct async_exec *e, const uint64_t at[2])
+{
+	return e->spec.keep &&
+	       (exec_keep_len(e->spec.keep, 1) > at[0] || exec_keep_len(e->spec.keep, 2) > at[1]);
+}
+
+bool async_exec_wait_more(struct async_exec *e, const uint64_t at[2], int timeout_ms)
+{
+	struct async_execs *x = e->owner;
+	struct timespec until = monotonic_after_ms(timeout_ms);
+	bool ended;
+	int rc = 0;
+
+	pthread_mutex_lock(&x->lock);
+	while (!e->ended && !has_more_locked(e, at) && rc == 0)
 		rc = pthread_cond_timedwait(&x->some_ended, &x->lock, &until);
 	ended = e->ended;
 	pthread_mutex_unlock(&x->lock);

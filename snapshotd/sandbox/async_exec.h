@@ -10,9 +10,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <jansson.h>
 
+#include "snapshotd/container/exec_keep.h"
 #include "snapshotd/http/budget.h"
 #include "snapshotd/sandbox/exec_control.h"
 #include "store/base/buf.h"
@@ -43,6 +45,13 @@ struct exec_spec {
 	void *output_arg;
 	/* Its input, and how others signal it once it is shared; NULL: neither. */
 	struct exec_control *control;
+	/*
+	 * Where its output goes, and with it what a successor of this daemon needs; then on_output
+	 * is not used. NULL: it ends with the daemon.
+	 */
+	struct exec_keep *keep;
+	void (*on_grow)(void *arg); /* there is more of its output */
+	void *grow_arg;
 };
 
 struct exec_output {
@@ -51,7 +60,8 @@ struct exec_output {
 	int exit_code;
 	/* Some was cut, or what it has left running may write more (container_exec). */
 	bool truncated;
-	struct buf out, err; /* any bytes */
+	struct buf out, err;	     /* any bytes */
+	bool out_mapped, err_mapped; /* not of malloc */
 };
 void exec_output_fini(struct exec_output *o);
 
@@ -85,6 +95,11 @@ struct async_exec *async_exec_new(struct async_execs *x, const struct exec_spec 
 MUST_CHECK int async_exec_begin(struct async_exec *e, struct error *err);
 /* Undoes async_exec_begin: it cannot be run after all. */
 void async_exec_abandon(struct async_exec *e);
+/*
+ * Where its output is kept; e's from now on, which is not found by others yet. What runs it ends
+ * it with kept_exec_end.
+ */
+void async_exec_set_keep(struct async_exec *e, struct exec_keep *k);
 /* What it runs; lives as long as it is in use. */
 const struct exec_spec *async_exec_spec(const struct async_exec *e);
 /* It has ended with rc: 0 and its output, or else err. Takes the output over; ends the use. */
@@ -95,6 +110,15 @@ struct async_exec *async_exec_find(struct async_execs *x, const char *id);
 void async_exec_put(struct async_exec *e);
 /* Whether it has ended; waits for that, at most timeout_ms. */
 bool async_exec_wait(struct async_exec *e, int timeout_ms);
+/*
+ * What it has written to a stream (1, 2) from a place on: bytes, 0: no more yet, or for ever
+ * where it has ended. -ENOTSUP: its output is not there before its end.
+ */
+MUST_CHECK ssize_t async_exec_read(struct async_exec *e, int stream, uint64_t at, void *room,
+				   size_t len);
+/* Until there is more than that of a stream, or it has ended; at most timeout_ms. Whether it has.
+ */
+bool async_exec_wait_more(struct async_exec *e, const uint64_t at[2], int timeout_ms);
 /* Of an ended one: 0 and its output, or why there is none. Both live as long as e is held. */
 int async_exec_outcome(struct async_exec *e, const struct exec_output **out,
 		       const struct error **err);

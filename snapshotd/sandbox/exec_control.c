@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,7 +27,8 @@ struct exec_control {
 	/* Guarded by lock. */
 	unsigned users;
 	bool ended;
-	int feed; /* the write end of input; -1: none, or somebody has taken it */
+	int feed;	       /* the write end of input; -1: none, or somebody has taken it */
+	struct keeper *keeper; /* that has feed, too; or NULL */
 };
 
 static void close_fd(int *fd)
@@ -51,6 +53,45 @@ int exec_control_new(struct exec_control **out, struct error *err)
 	ec->users = 1;
 	pthread_mutex_init(&ec->lock, NULL);
 	*out = ec;
+	return 0;
+}
+
+#define KEPT_INPUT "stdin-%s"
+
+void exec_control_keep(struct exec_control *ec, struct keeper *keeper)
+{
+	char name[KEEPER_NAME_MAX + 1];
+
+	snprintf(name, sizeof(name), KEPT_INPUT, ec->id);
+	if (ec->feed >= 0 && keeper_put(keeper, name, ec->feed) == 0)
+		ec->keeper = keeper;
+}
+
+/* lock held, or nobody else's. */
+static void give_up_input(struct exec_control *ec)
+{
+	char name[KEEPER_NAME_MAX + 1];
+
+	if (!ec->keeper)
+		return;
+	snprintf(name, sizeof(name), KEPT_INPUT, ec->id);
+	keeper_drop(ec->keeper, name);
+	ec->keeper = NULL;
+}
+
+int exec_control_revive(struct keeper *keeper, const char *id, struct exec_control **out,
+			struct error *err)
+{
+	char name[KEEPER_NAME_MAX + 1];
+	int rc = exec_control_new(out, err);
+
+	if (rc < 0)
+		return rc;
+	snprintf((*out)->id, sizeof((*out)->id), "%s", id);
+	snprintf(name, sizeof(name), KEPT_INPUT, (*out)->id);
+	(*out)->feed = keeper_take(keeper, name);
+	if ((*out)->feed >= 0)
+		(*out)->keeper = keeper;
 	return 0;
 }
 
@@ -134,6 +175,7 @@ void exec_control_end(struct exec_control *ec)
 {
 	pthread_mutex_lock(&ec->lock);
 	ec->ended = true;
+	give_up_input(ec);
 	close_fd(&ec->feed);
 	close_fd(&ec->input);
 	close_fd(&ec->signals[0]);
@@ -258,8 +300,10 @@ int exec_control_feed(struct exec_control *ec, int from, bool (*cancelled)(void 
 	rc = can_feed_locked(ec, err);
 	if (rc == 0)
 		f.to = ec->feed;
-	if (rc == 0)
+	if (rc == 0) {
+		give_up_input(ec); /* the program is to see its end */
 		ec->feed = -1;
+	}
 	pthread_mutex_unlock(&ec->lock);
 	if (rc < 0)
 		return rc;

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <sys/queue.h>
 
+#include "fs/host/keeper.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
 #include "store/names/snapshot.h"
@@ -23,6 +24,17 @@
 struct exec_control;
 /* With an id of its own, and without input: the program reads /dev/null. */
 MUST_CHECK int exec_control_new(struct exec_control **out, struct error *err);
+/*
+ * That of a program which a predecessor has started, with the input that the keeper has of it.
+ * It is kept from then on, as by exec_control_keep.
+ */
+MUST_CHECK int exec_control_revive(struct keeper *keeper, const char *id, struct exec_control **out,
+				   struct error *err);
+/*
+ * The keeper holds its open input until somebody feeds it or it ends: so the program sees no
+ * end of it when the daemon dies.
+ */
+void exec_control_keep(struct exec_control *ec, struct keeper *keeper);
 void exec_control_hold(struct exec_control *ec);
 void exec_control_put(struct exec_control *ec); /* NULL is accepted */
 DEFINE_CLEANUP(struct exec_control *, exec_control_put)

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshotd/sandbox/kept_exec.h"
 #include "snapshotd/sandbox/sandboxes_internal.h"
+#include "store/base/log.h"
 
 int exec_code_of_failure(int rc)
 {
@@ -105,6 +107,25 @@ static void run_output(void *arg, int stream, const void *data, size_t len)
 		r->no_memory = true;
 }
 
+/* Of output that is kept. */
+static size_t run_room(void *arg, int stream, size_t len)
+{
+	struct run *r = arg;
+
+	len = MIN(len, EXEC_OUTPUT_MAX - exec_keep_len(r->spec->keep, stream));
+	return len && take_room(r, len) ? len : 0;
+}
+
+static void run_grown(void *arg, int stream, const void *data, size_t len)
+{
+	struct run *r = arg;
+
+	(void)stream;
+	(void)data;
+	(void)len;
+	r->spec->on_grow(r->spec->grow_arg);
+}
+
 static bool run_is_cancelled(void *arg)
 {
 	struct run *r = arg;
@@ -125,10 +146,11 @@ static int begin_note(const struct run *r, int stream)
 static int note_cuts(const struct run *r)
 {
 	struct buf *streams[] = { &r->out->out, &r->out->err };
+	const struct exec_keep *k = r->spec->keep;
 	int rc = 0;
 
 	for (int i = 0; i < 2 && rc == 0; i++) {
-		size_t kept = streams[i]->len;
+		size_t kept = k ? exec_keep_len(k, i + 1) : streams[i]->len;
 
 		if (!r->cut[i])
 			continue;
@@ -160,6 +182,22 @@ static int note_end(struct run *r, const struct exec_spec *spec, const struct ex
 			  (unsigned long long)r->sb->rec.config.memory_mb);
 }
 
+/* How the output ends that is kept, as if it had been passed on. */
+static void look_at_kept(struct run *r)
+{
+	const struct exec_keep *k = r->spec->keep;
+
+	for (int i = 0; k && i < 2; i++) {
+		size_t len = exec_keep_len(k, i + 1);
+		char last = '\n';
+
+		if (len)
+			(void)!exec_keep_read(k, i + 1, len - 1, &last, 1);
+		r->in_line[i] = last != '\n';
+		r->cut[i] = k->state->cut[i];
+	}
+}
+
 /* It has not run to an end of its own. */
 static int note_failure(struct run *r, int rc, struct error *err)
 {
@@ -181,17 +219,10 @@ static int note_failure(struct run *r, int rc, struct error *err)
 	return rc < 0 ? error_set(err, -ENOMEM, "out of memory") : 0;
 }
 
-/* The caller is inside. */
-static int run_inside(struct sandbox *sb, struct container *c, const struct exec_spec *spec,
-		      struct run *r, struct error *err)
+static struct exec_request request_of(struct sandbox *sb, const struct exec_spec *spec, char **env)
 {
-	CLEANUP(strv_free_p) char **env = sandbox_environ(sb, spec->envs);
 	struct exec_request rq = EXEC_REQUEST_INIT;
-	struct exec_result res = { 0 };
-	int rc;
 
-	if (!env)
-		return error_set(err, -ENOMEM, "out of memory");
 	rq.argv = spec->argv;
 	rq.env = env;
 	rq.cwd = spec->cwd ? spec->cwd : sandbox_workdir(sb);
@@ -200,14 +231,31 @@ static int run_inside(struct sandbox *sb, struct container *c, const struct exec
 	rq.user_env = true;
 	rq.timeout_ms = spec->timeout_ms;
 	rq.linger_ms = spec->linger_ms;
-	rq.on_output = run_output;
-	rq.cancelled = run_is_cancelled;
-	rq.arg = r;
+	rq.keep = spec->keep;
 	if (spec->control) {
 		rq.stdin_fd = exec_control_stdin_fd(spec->control);
 		rq.signal_fd = exec_control_signal_fd(spec->control);
 	}
+	return rq;
+}
+
+/* The caller is inside. */
+static int run_inside(struct sandbox *sb, struct container *c, const struct exec_spec *spec,
+		      struct run *r, struct error *err)
+{
+	CLEANUP(strv_free_p) char **env = sandbox_environ(sb, spec->envs);
+	struct exec_request rq = request_of(sb, spec, env);
+	struct exec_result res = { 0 };
+	int rc;
+
+	if (!env)
+		return error_set(err, -ENOMEM, "out of memory");
+	rq.on_room = run_room;
+	rq.on_output = spec->keep ? run_grown : run_output;
+	rq.cancelled = run_is_cancelled;
+	rq.arg = r;
 	rc = container_exec(c, &rq, &res, err);
+	look_at_kept(r);
 	if (rc == 0 && res.cancelled)
 		rc = error_set(err, -ECANCELED, "cancelled");
 	if (rc == 0 && !r->no_memory && !r->failure)
@@ -225,6 +273,8 @@ int sandbox_exec(struct sandbox *sb, const struct exec_spec *spec, bool (*cancel
 	if (rc < 0)
 		return rc;
 	*out = (struct exec_output){ .budget = async_execs_budget(sb->execs) };
+	if (spec->keep) /* a predecessor's; it is there, whatever the budget says */
+		(void)take_room(&r, exec_keep_len(spec->keep, 1) + exec_keep_len(spec->keep, 2));
 	rc = run_inside(sb, c, spec, &r, err);
 	sandbox_leave(sb);
 	if (rc < 0)
@@ -249,6 +299,9 @@ static void *job_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "varve-exec");
 	rc = sandbox_exec(j->sb, spec, NULL, NULL, &out, &err);
+	rc = kept_exec_end(spec->keep, rc, &out, &err);
+	if (rc < 0)
+		exec_output_fini(&out);
 	sandbox_exec_unshare(j->sb, spec->control);
 	async_exec_end(j->e, rc, &out, &err);
 	sandbox_put(j->sb);
@@ -286,24 +339,95 @@ static int job_start(struct sandbox *sb, struct async_exec *e, struct error *err
 	return rc;
 }
 
-int sandbox_exec_start(struct sandbox *sb, const struct exec_spec *spec, char id[SNAPSHOT_ID_SIZE],
-		       struct error *err)
+/* e is the job's; not where it fails. */
+static int job_begin(struct sandbox *sb, struct async_exec *e, struct error *err)
 {
-	struct async_exec *e = async_exec_new(sb->execs, spec);
+	struct exec_control *ec = async_exec_spec(e)->control;
 	int rc;
 
-	if (!e)
-		return error_set(err, -ENOMEM, "out of memory");
-	memcpy(id, exec_control_id(spec->control), SNAPSHOT_ID_SIZE);
 	sandbox_hold(sb); /* before the thread may let it go */
-	sandbox_exec_share(sb, spec->control);
+	sandbox_exec_share(sb, ec);
 	rc = job_start(sb, e, err);
 	if (rc < 0) {
-		sandbox_exec_unshare(sb, spec->control);
+		sandbox_exec_unshare(sb, ec);
 		async_exec_put(e);
 		sandbox_put(sb);
 	}
 	return rc;
+}
+
+/* Whoever is told its id finds it, in this daemon or the next. What fails, the job tells. */
+static void begin_kept(struct sandbox *sb, struct container *c, const struct exec_spec *spec)
+{
+	CLEANUP(strv_free_p) char **env = sandbox_environ(sb, spec->envs);
+	struct exec_request rq = request_of(sb, spec, env);
+	struct error err = ERROR_INIT;
+
+	if (env && container_exec_begin(c, &rq, &err) == 0)
+		exec_control_keep(spec->control, sb->owner->keeper);
+}
+
+int sandbox_exec_start(struct sandbox *sb, struct container *c, const struct exec_spec *spec,
+		       char id[SNAPSHOT_ID_SIZE], struct error *err)
+{
+	struct exec_keep *k = NULL;
+	struct async_exec *e;
+	int rc = exec_keep_new(sb->owner->keeper, exec_control_id(spec->control), sb->id, &k, err);
+
+	if (rc < 0)
+		return rc;
+	e = async_exec_new(sb->execs, spec);
+	if (!e) {
+		exec_keep_free(k);
+		return error_set(err, -ENOMEM, "out of memory");
+	}
+	async_exec_set_keep(e, k);
+	memcpy(id, exec_control_id(spec->control), SNAPSHOT_ID_SIZE);
+	begin_kept(sb, c, async_exec_spec(e));
+	return job_begin(sb, e, err);
+}
+
+/* A predecessor has seen its end. */
+static void adopt_ended(struct sandbox *sb, struct async_exec *e)
+{
+	struct exec_output out = { .budget = async_execs_budget(sb->execs) };
+	struct error err = ERROR_INIT, why = ERROR_INIT;
+	int rc;
+
+	exec_control_end(async_exec_spec(e)->control);
+	if (async_exec_begin(e, &why) < 0) {
+		async_exec_put(e);
+		return;
+	}
+	rc = kept_exec_load(async_exec_spec(e)->keep, &out, &err);
+	async_exec_end(e, rc, &out, &err);
+}
+
+void sandbox_exec_adopt(struct sandbox *sb, struct exec_keep *k)
+{
+	const struct exec_state *s = k->state;
+	char *argv[] = { (char *)s->program, NULL };
+	struct exec_spec spec = { .argv = argv,
+				  .cwd = *s->cwd ? s->cwd : NULL,
+				  .timeout_ms = s->timeout_ms,
+				  .linger_ms = s->linger_ms };
+	struct error err = ERROR_INIT;
+	struct async_exec *e = NULL;
+
+	if (exec_control_revive(sb->owner->keeper, s->id, &spec.control, &err) == 0)
+		e = async_exec_new(sb->execs, &spec);
+	if (!e) {
+		log_error("exec %s: out of memory", s->id);
+		exec_control_put(spec.control);
+		exec_keep_free(k);
+		return;
+	}
+	exec_control_put(spec.control);
+	async_exec_set_keep(e, k);
+	if (s->done)
+		adopt_ended(sb, e);
+	else if (job_begin(sb, e, &err) < 0)
+		log_error("exec: %s", error_text(&err));
 }
 
 int sandbox_exec_get(struct sandbox *sb, const char *id, struct async_exec **out, struct error *err)

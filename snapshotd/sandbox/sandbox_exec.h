@@ -19,6 +19,7 @@
 #include "store/names/snapshot.h"
 
 struct sandbox;
+struct container;
 
 /* The exit code that stands for a failed start, or 0 where it was not the program's fault. */
 int exec_code_of_failure(int rc);
@@ -43,11 +44,15 @@ MUST_CHECK int sandbox_exec_control(struct sandbox *sb, const char *id, struct e
 				    struct error *err);
 
 /*
- * Start it; it goes on whoever asks. Its control may not be NULL, and its id becomes
+ * Start it in sb's container c, which the caller is inside; it goes on whoever asks, also
+ * without this daemon where there is a keeper. Its control may not be NULL, and its id becomes
  * the program's. -EAGAIN: too many are running. Uses sb until its end.
  */
-MUST_CHECK int sandbox_exec_start(struct sandbox *sb, const struct exec_spec *spec,
-				  char id[SNAPSHOT_ID_SIZE], struct error *err);
+MUST_CHECK int sandbox_exec_start(struct sandbox *sb, struct container *c,
+				  const struct exec_spec *spec, char id[SNAPSHOT_ID_SIZE],
+				  struct error *err);
+/* Go on with one that a predecessor of this daemon has started; takes k over. */
+void sandbox_exec_adopt(struct sandbox *sb, struct exec_keep *k);
 
 /* One of them: async_exec_put it. -ENOENT. */
 MUST_CHECK int sandbox_exec_get(struct sandbox *sb, const char *id, struct async_exec **out,

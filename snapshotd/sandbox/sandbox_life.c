@@ -150,6 +150,16 @@ static int start_failure(int rc)
 	}
 }
 
+static void set_container(struct sandbox *sb, struct container *container)
+{
+	pthread_mutex_lock(&sb->lock);
+	sb->container = container;
+	sb->closing = false;
+	sb->used_ms = monotonic_ms();
+	pthread_cond_broadcast(&sb->changed);
+	pthread_mutex_unlock(&sb->lock);
+}
+
 int sandbox_up(struct sandbox *sb, struct error *err)
 {
 	struct sandboxes *ss = sb->owner;
@@ -161,7 +171,8 @@ int sandbox_up(struct sandbox *sb, struct error *err)
 					 .pids = SANDBOX_PIDS,
 					 .network_none = ss->network_none,
 					 .resolv_conf = true,
-					 .names = true };
+					 .names = true,
+					 .keep = true };
 	struct container *container;
 	struct mount_info info;
 	int rc;
@@ -171,13 +182,23 @@ int sandbox_up(struct sandbox *sb, struct error *err)
 	rc = container_start(ss->runtime, &opt, &container, err);
 	if (rc < 0)
 		return error_prefix(err, start_failure(rc), "sandbox %s", sb->id);
-	pthread_mutex_lock(&sb->lock);
-	sb->container = container;
-	sb->closing = false;
-	sb->used_ms = monotonic_ms();
-	pthread_cond_broadcast(&sb->changed);
-	pthread_mutex_unlock(&sb->lock);
+	set_container(sb, container);
 	return 0;
+}
+
+bool sandbox_adopt(struct sandbox *sb)
+{
+	struct container *container;
+	struct mount_info info;
+
+	if (!sb->mount)
+		return false;
+	mount_get_info(mount_entry_mount(sb->mount), &info);
+	if (!info.attached ||
+	    container_adopt(sb->owner->runtime, sb->id, info.mountpoint, &container) < 0)
+		return false;
+	set_container(sb, container);
+	return true;
 }
 
 void sandbox_down(struct sandbox *sb)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "snapshotd/sandbox/sandbox_checkpoints.h"
+#include "snapshotd/sandbox/sandbox_exec.h"
 #include "snapshotd/sandbox/sandbox_patches.h"
 #include "store/base/log.h"
 #include "store/base/pool.h"
@@ -34,6 +35,8 @@ static int load_one(void *arg, const char *rest, const void *text, size_t len)
 		return -ENOMEM;
 	if (mounts_get(ss->mounts, sb->rec.mount_id, &sb->mount, &err) < 0)
 		sb->mount = NULL;
+	if (sb->rec.status != SANDBOX_STOPPED && sandbox_adopt(sb))
+		log_info("sandbox %s goes on", sb->id);
 	sandbox_list(sb);
 	sandbox_put(sb);
 	return 0;
@@ -133,6 +136,23 @@ static void settle_one(void *arg)
 	sandbox_put(sb);
 }
 
+/* Programs that a predecessor has started: each before its sandbox starts again, if it must. */
+static void adopt_execs(struct sandboxes *ss)
+{
+	struct exec_keep *k;
+	struct sandbox *sb;
+
+	while ((k = exec_keep_next(ss->keeper))) {
+		TAILQ_FOREACH(sb, &ss->list, link)
+		if (strcmp(sb->id, k->state->owner) == 0)
+			break;
+		if (sb)
+			sandbox_exec_adopt(sb, k);
+		else
+			exec_keep_free(k);
+	}
+}
+
 /* One that has stopped by itself stays so; what failed is tried again. */
 static int start_all(struct sandboxes *ss, struct error *err)
 {
@@ -149,6 +169,8 @@ static int start_all(struct sandboxes *ss, struct error *err)
 			continue;
 		if (sb->rec.status != SANDBOX_STOPPED)
 			sb->rec.status = SANDBOX_RUNNING; /* whoever calls it waits for that */
+		if (sb->container && sb->rec.status == SANDBOX_RUNNING && !sb->rec.ended_at_ms)
+			continue; /* it has never ended */
 		sandbox_hold(sb);
 		pool_submit(ss->starters, settle_one, sb);
 	}
@@ -161,6 +183,7 @@ int sandboxes_load(struct sandboxes *ss, struct error *err)
 
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot read the records of sandboxes");
+	runtime_drop_kept(ss->runtime); /* before their mounts go */
 	rc = checkpoints_recover(ss, err);
 	if (rc == 0)
 		rc = patches_sweep(ss, err);
@@ -169,5 +192,8 @@ int sandboxes_load(struct sandboxes *ss, struct error *err)
 	if (rc < 0)
 		return rc;
 	drop_places(ss);
-	return start_all(ss, err);
+	rc = start_all(ss, err);
+	if (rc == 0)
+		adopt_execs(ss);
+	return rc;
 }

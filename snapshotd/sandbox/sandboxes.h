@@ -35,6 +35,7 @@
 #define SANDBOX_MEMORY_MB 4096 /* where nobody says */
 #define SANDBOX_PIDS 4096
 
+struct keeper;
 struct sandboxes;
 struct sandbox;
 
@@ -43,6 +44,7 @@ struct sandboxes_options {
 	struct store *store;
 	struct mounts *mounts;
 	struct runtime *runtime;
+	struct keeper *keeper;	   /* what holds programs for a successor; NULL: none */
 	bool network_none;	   /* else the host's network */
 	bool shared_cache;	   /* the cache mode of mounts where nobody says */
 	uint64_t disk_mb;	   /* that one may write where nobody says; 0: no limit */
@@ -55,7 +57,8 @@ struct sandboxes_options {
 };
 
 /*
- * Loads the records; starts the containers in the background. Removes what was
+ * Loads the records; goes on with the containers and programs that a predecessor has left to the
+ * keeper, and starts other containers in the background. Removes what was
  * half made or half removed when a former daemon ended.
  */
 MUST_CHECK int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out,

@@ -2,6 +2,7 @@
  * sandboxes_internal.h - what the files of sandboxes share; for nobody else. A file calls only
  * those that stand before it:
  *   sandboxes.c             the entity and its table, on async_exec.c and sandbox_record.c
+ *   kept_exec.c             the end of a program that outlives the daemon
  *   sandbox_life.c          its place, mount and container; killing, restoring
  *   sandbox_idle.c          its rest while nobody uses it
  *   sandbox_enter.c         being used
@@ -60,6 +61,7 @@ struct sandboxes {
 	struct store *store;
 	struct mounts *mounts;
 	struct runtime *runtime;
+	struct keeper *keeper;
 	bool network_none, shared_cache;
 	uint64_t disk_mb, inodes, keep_s, cpu_shares;
 	unsigned checkpoint_limit, patch_limit; /* 0: none */
@@ -98,6 +100,8 @@ MUST_CHECK int sandbox_put_record(struct sandbox *sb);
 
 /* Start the container on the mount; clears closing. */
 MUST_CHECK int sandbox_up(struct sandbox *sb, struct error *err);
+/* Go on with the container that a predecessor of this daemon has left. False: there is none. */
+MUST_CHECK bool sandbox_adopt(struct sandbox *sb);
 /* Stop it, once nobody is inside. Leaves closing set. */
 void sandbox_down(struct sandbox *sb);
 /* Change the status and write the record; a failure of that is logged. reason may be NULL. */

@@ -78,6 +78,7 @@ int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out, st
 	ss->store = o->store;
 	ss->mounts = o->mounts;
 	ss->runtime = o->runtime;
+	ss->keeper = o->keeper;
 	ss->network_none = o->network_none;
 	ss->shared_cache = o->shared_cache;
 	ss->disk_mb = o->disk_mb;
