@@ -33,6 +33,7 @@
 
 #define ARENA_CORES 4	    /* that share one of malloc's arenas */
 #define STOP_GRACE_MS 10000 /* for requests under way */
+#define HAND_OVER_GRACE_MS 500
 
 struct daemon_parts {
 	struct config config;
@@ -76,6 +77,7 @@ static void block_signals(sigset_t *stop)
 	sigaddset(stop, SIGTERM);
 	sigaddset(stop, SIGINT);
 	sigaddset(stop, SIGHUP);
+	sigaddset(stop, SIGUSR2);
 	pthread_sigmask(SIG_BLOCK, stop, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
 }
@@ -341,6 +343,7 @@ static int start(struct daemon_parts *d, struct error *err)
 
 	d->api.started_ms = monotonic_ms();
 	d->api.generation = keeper_generation(d->keeper);
+	d->api.keeper = d->keeper;
 	request_memory_init(&d->api.memory, d->config.request_memory_bytes);
 	d->api.api_key = d->config.api_key;
 	d->api.listen_host = d->config.listen_host;
@@ -386,8 +389,8 @@ static int start(struct daemon_parts *d, struct error *err)
 		rc = listen_all(d, err);
 	if (rc == 0) {
 		keeper_drop_untaken(d->keeper);
-		d->api.ready = true;
 		keeper_ready(d->keeper);
+		d->api.ready = true; /* from now on it may be told to upgrade */
 	}
 	return rc;
 }
@@ -442,6 +445,21 @@ static void reload(void *arg)
 	reload_config(&d->config, d->argc, d->argv, d->api.remotes, d->api.collector);
 }
 
+/*
+ * Requests under way get some time; whatever else there is, the keeper has, and mounts' requests
+ * that are not answered come to the successor. Nothing is unmounted, nobody is stopped.
+ */
+static void hand_over(struct daemon_parts *d)
+{
+	if (!d->keeper || !d->config.supervise) {
+		log_warn("SIGUSR2: nobody would go on (--supervise)");
+		return;
+	}
+	log_info("leaving to a successor");
+	http_server_stop(d->http, HAND_OVER_GRACE_MS);
+	_exit(SUPERVISE_HANDED_OVER);
+}
+
 static int serve(struct daemon_parts *d)
 {
 	struct error err = ERROR_INIT;
@@ -460,7 +478,8 @@ static int serve(struct daemon_parts *d)
 		log_info("snapshotd %s serves %s on %s", VARVE_VERSION VARVE_COMMIT,
 			 d->api.store->dir, d->config.socket_path);
 		service_notify("READY=1\nSTATUS=serving");
-		sig = service_wait(&signals, reload, d);
+		while ((sig = service_wait(&signals, reload, d)) == SIGUSR2)
+			hand_over(d);
 		log_info("stopping (%s)", sig == SIGTERM ? "SIGTERM" : "SIGINT");
 	}
 	service_notify("STOPPING=1");

@@ -26,6 +26,7 @@
 #define FIRST_FD 3
 #define MESSAGE_MAX 4096
 #define DELAY_FIRST_MS 50
+#define LEAVE_MS 15000 /* for a daemon to hand over */
 #define DELAY_MAX_MS 1000
 /* A daemon that was ready for so long has got over whatever its predecessor died of. */
 #define WELL_MS 2000
@@ -37,6 +38,9 @@ struct held {
 
 struct supervisor {
 	char **argv;
+	char *path;	   /* of the program, for an upgrade */
+	int program, next; /* what runs, and what is to; next is -1 but in an upgrade */
+	int64_t leave_ms;  /* until when a daemon that hands over has to; 0: none does */
 	int64_t timeout_ms;
 	int sockets[2]; /* ours, and the daemon's */
 	int signals;
@@ -91,9 +95,38 @@ static void note_ready(struct supervisor *s)
 {
 	s->ready = s->was_ready = true;
 	s->ready_ms = monotonic_ms();
+	if (s->next >= 0 && !s->leave_ms) {
+		log_info("upgraded: daemon %u has another program", s->generation);
+		close(s->program);
+		s->program = s->next;
+		s->next = -1;
+	}
 	if (s->generation > 1)
 		log_info("daemon %u (process %d) is ready %lld ms after the death of the last one",
 			 s->generation, (int)s->pid, (long long)(s->ready_ms - s->down_ms));
+}
+
+/*
+ * The daemon leaves, and what now has the name of its program goes on; if that is not ready in
+ * time, what ran before does.
+ */
+static void upgrade(struct supervisor *s)
+{
+	int fd;
+
+	if (!s->pid || !s->ready || s->next >= 0) {
+		log_warn("no upgrade now: %s",
+			 s->next >= 0 ? "one is under way" : "no daemon is ready");
+		return;
+	}
+	fd = open(s->path, O_PATH | O_CLOEXEC);
+	if (fd < 0) {
+		log_error("no upgrade: %s: %s", s->path, strerror(errno));
+		return;
+	}
+	s->next = fd;
+	s->leave_ms = monotonic_ms() + LEAVE_MS;
+	kill(s->pid, SIGUSR2);
 }
 
 /* Takes fd, -1: none, over. */
@@ -105,6 +138,8 @@ static void handle(struct supervisor *s, char *text, int fd)
 	for (char *line; (line = strsep(&text, "\n"));) {
 		if (strcmp(line, "READY=1") == 0)
 			note_ready(s);
+		else if (strcmp(line, "UPGRADE=1") == 0)
+			upgrade(s);
 		else if (strcmp(line, "FDSTORE=1") == 0)
 			store = true;
 		else if (strcmp(line, "FDSTOREREMOVE=1") == 0)
@@ -175,11 +210,12 @@ static void become_daemon(const struct supervisor *s)
 {
 	const int above = FIRST_FD + (int)KEEPER_FDS_MAX + 1;
 	char *names = name_all(s);
-	int to = FIRST_FD, mine;
+	int to = FIRST_FD, mine, program;
 
 	if (!names)
 		_exit(EXIT_FAILURE);
 	mine = fcntl(s->sockets[1], F_DUPFD_CLOEXEC, above);
+	program = fcntl(s->next >= 0 ? s->next : s->program, F_DUPFD_CLOEXEC, above);
 	for (size_t i = 0; i < s->n; i++) {
 		int fd = fcntl(s->held[i].fd, F_DUPFD_CLOEXEC, above);
 
@@ -190,7 +226,7 @@ static void become_daemon(const struct supervisor *s)
 	for (size_t i = 0; i < s->n; i++)
 		if (dup2(s->held[i].fd, to++) < 0)
 			_exit(EXIT_FAILURE);
-	if (mine < 0 || dup2(mine, to) < 0)
+	if (mine < 0 || program < 0 || dup2(mine, to) < 0)
 		_exit(EXIT_FAILURE);
 	set_number("VARVE_KEEPER", to);
 	set_number("VARVE_GENERATION", (long)s->generation);
@@ -200,7 +236,7 @@ static void become_daemon(const struct supervisor *s)
 	if (s->has_watchdog)
 		set_number("WATCHDOG_PID", getpid());
 	sigprocmask(SIG_SETMASK, &s->mask, NULL);
-	execv("/proc/self/exe", s->argv);
+	fexecve(program, s->argv, environ);
 	fprintf(stderr, "snapshotd: cannot start itself: %s\n", strerror(errno));
 	_exit(EXIT_FAILURE);
 }
@@ -217,6 +253,19 @@ static void start(struct supervisor *s)
 		s->pid = 0;
 		s->next_ms = monotonic_ms() + DELAY_MAX_MS;
 	}
+}
+
+/* A daemon has ended while another program was to take its place. */
+static void note_left(struct supervisor *s)
+{
+	if (s->leave_ms) {
+		s->leave_ms = 0;
+	} else {
+		log_error("the new program does not come up: the one before it goes on");
+		close(s->next);
+		s->next = -1;
+	}
+	s->delay_ms = 0;
 }
 
 /* The daemon has ended, and not in order: when does the next one start? */
@@ -245,9 +294,16 @@ static bool reap(struct supervisor *s, int *out_status)
 		;
 	s->pid = 0;
 	*out_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0) || !s->was_ready)
+	/* A new program that is not ready has nothing to end. */
+	bool is_trial = s->next >= 0 && !s->leave_ms;
+
+	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0 && !is_trial) || !s->was_ready)
 		return true;
-	if (WIFSIGNALED(status))
+	if (s->next >= 0)
+		note_left(s);
+	if (*out_status == SUPERVISE_HANDED_OVER)
+		log_info("daemon %u has left", s->generation);
+	else if (WIFSIGNALED(status))
 		log_error("daemon %u was killed by signal %d", s->generation, WTERMSIG(status));
 	else
 		log_error("daemon %u ended with status %d", s->generation, *out_status);
@@ -262,9 +318,19 @@ static bool pass_signal(struct supervisor *s)
 
 	if (read(s->signals, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGCHLD)
 		return false;
+	if (info.ssi_signo == SIGUSR2) {
+		upgrade(s);
+		return false;
+	}
 	if (s->pid)
 		kill(s->pid, (int)info.ssi_signo);
 	return !s->pid && info.ssi_signo != SIGHUP;
+}
+
+/* In an upgrade: when the daemon that runs has had its time. */
+static int64_t give_way_ms(const struct supervisor *s)
+{
+	return s->leave_ms ? s->leave_ms : s->down_ms + s->timeout_ms / 2;
 }
 
 static int wait_ms(const struct supervisor *s)
@@ -275,6 +341,8 @@ static int wait_ms(const struct supervisor *s)
 		until = s->next_ms;
 	if (s->was_ready && !s->ready)
 		until = MIN(until, s->down_ms + s->timeout_ms);
+	if (s->next >= 0 && s->pid)
+		until = MIN(until, give_way_ms(s));
 	return until == INT64_MAX ? -1 : (int)MAX(until - now, (int64_t)0);
 }
 
@@ -300,6 +368,8 @@ static int watch(struct supervisor *s)
 			return EXIT_FAILURE;
 		if (reap(s, &status))
 			return status;
+		if (s->next >= 0 && s->pid && monotonic_ms() >= give_way_ms(s))
+			kill(s->pid, SIGKILL);
 		if (is_given_up(s)) {
 			log_error("no daemon has been ready for %lld s: its mounts end",
 				  (long long)s->timeout_ms / 1000);
@@ -346,11 +416,17 @@ static int prepare(struct supervisor *s)
 	sigaddset(&mine, SIGTERM);
 	sigaddset(&mine, SIGINT);
 	sigaddset(&mine, SIGHUP);
+	sigaddset(&mine, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &mine, &s->mask);
 	s->signals = signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s->signals < 0 || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, s->sockets) < 0)
 		return -errno;
 	hold_service_socket(s);
+	s->next = -1;
+	s->path = realpath("/proc/self/exe", NULL);
+	s->program = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	if (s->program < 0 || !s->path)
+		return -errno;
 	s->has_watchdog = is_ours("WATCHDOG_PID");
 	return 0;
 }

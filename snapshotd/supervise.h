@@ -6,7 +6,14 @@
 #ifndef VARVE_SNAPSHOTD_SUPERVISE_H
 #define VARVE_SNAPSHOTD_SUPERVISE_H
 
+/* The exit status of a daemon that leaves all to its successor, after SIGUSR2. */
+#define SUPERVISE_HANDED_OVER 75
+
 /*
+ * With SIGUSR2, or when the daemon asks for it (keeper_upgrade), the daemon is told to leave by
+ * the same signal, and the file that now has the program's path is started. If that is not ready
+ * within half of timeout_s, the program that ran before is started again.
+ *
  * Start the program of this process with argv, without --supervise, and again whenever it
  * dies after it was ready, at longer intervals where it dies soon. Returns with its exit
  * status when it ended in order (SIGTERM and SIGINT are passed on), did not start at all, or

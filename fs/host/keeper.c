@@ -167,6 +167,11 @@ void keeper_ready(struct keeper *k)
 		log_warn("the keeper does not know that this daemon is ready: %s", strerror(-r));
 }
 
+int keeper_upgrade(struct keeper *k)
+{
+	return k && !k->to_len ? tell(k, "UPGRADE=1", -1) : -ENOTSUP;
+}
+
 int keeper_put(struct keeper *k, const char *name, int fd)
 {
 	char text[sizeof("FDSTORE=1\nFDNAME=") + KEEPER_NAME_MAX];

@@ -40,6 +40,9 @@ unsigned keeper_generation(const struct keeper *k);
 /* This process is ready to serve. */
 void keeper_ready(struct keeper *k);
 
+/* Start what is now at the path of this program as the successor. -ENOTSUP: nobody would. */
+MUST_CHECK int keeper_upgrade(struct keeper *k);
+
 /* What a predecessor stored under a name, for the caller to close, once; -ENOENT. */
 MUST_CHECK int keeper_take(struct keeper *k, const char *name);
 /* The same for any whose name begins so; name gets KEEPER_NAME_MAX + 1 bytes. */

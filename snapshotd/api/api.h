@@ -60,8 +60,9 @@ struct api {
 	const json_t *allowed_hosts;	 /* more names of this host: an array, or NULL */
 	char dashboard_token[2 * DASHBOARD_TOKEN_BYTES + 1]; /* of this daemon's life */
 	int64_t started_ms;				     /* CLOCK_MONOTONIC */
-	unsigned generation; /* of the daemon; above 1 after others that died */
-	_Atomic bool ready;  /* everything has begun */
+	unsigned generation;   /* of the daemon; above 1 after others that died */
+	struct keeper *keeper; /* NULL: nobody starts a successor */
+	_Atomic bool ready;    /* everything has begun */
 };
 
 /* The functions of a http_app with a struct api as ctx. */
@@ -246,6 +247,7 @@ extern const struct route api_routes[];
 extern const size_t api_routes_count;
 
 int api_healthz(struct api_call *c, struct error *err);
+int api_upgrade(struct api_call *c, struct error *err);
 int api_metrics(struct api_call *c, struct error *err);
 int api_snapshots_list(struct api_call *c, struct error *err);
 int api_snapshot_get(struct api_call *c, struct error *err);

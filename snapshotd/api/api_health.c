@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "fs/fuse/session_pool.h"
+#include "fs/host/keeper.h"
 #include "store/base/clock.h"
 #include "store/base/version.h"
 #include "store/lazy/prefetch.h"
@@ -31,6 +32,23 @@ int api_healthz(struct api_call *c, struct error *err)
 		j = NULL;
 	}
 	return api_result(c, 200, j, err);
+}
+
+/* The answer comes before the end of this daemon. */
+int api_upgrade(struct api_call *c, struct error *err)
+{
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0 && !c->api->ready)
+		return error_set(err, -EAGAIN, "snapshotd is not ready yet");
+	if (rc == 0 && (rc = keeper_upgrade(c->api->keeper)) < 0)
+		rc = error_set(
+			err, rc == -ENOTSUP ? -ENOTCONN : rc,
+			"nobody would start a successor: snapshotd runs without --supervise");
+	return rc < 0 ? rc
+		      : api_result(c, 202,
+				   json_pack("{s:I}", "generation", (json_int_t)c->api->generation),
+				   err);
 }
 
 /* Resident bytes of this process; 0 where unknown. */

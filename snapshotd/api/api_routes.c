@@ -12,6 +12,7 @@
 
 const struct route api_routes[] = {
 	{ "GET", "/healthz", api_healthz, ROUTE_OPEN, NULL },
+	{ "POST", "/api/daemon/upgrade", api_upgrade, 0, NULL },
 	{ "GET", "/metrics", api_metrics, 0, NULL },
 	{ "GET", "/api/snapshots", api_snapshots_list, ROUTE_LONG, NULL },
 	{ "POST", "/api/snapshots", api_snapshot_create, ROUTE_LONG | ROUTE_LARGE, NULL },

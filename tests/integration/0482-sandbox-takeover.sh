@@ -58,7 +58,7 @@ in_container() { # SANDBOX: how many processes
 lasting() { # SANDBOX
 	local p name
 	for p in $(pids "$1"); do
-		name=$(cat "/proc/$p/cmdline" 2>/dev/null | tr '\0' ' ')
+		name=$({ tr '\0' ' ' <"/proc/$p/cmdline"; } 2>/dev/null)
 		[[ -z $name || $name =~ ^sleep\ |begun ]] || echo "$p $name"
 	done
 }

@@ -160,6 +160,12 @@ const struct command cli_commands[] = {
 	  "its name: mmdebstrap makes a base system, and the recipe's steps are built upon it.\n"
 	  "TEMPLATE is a recipe's name, or the path of a file NAME.json. See varve-template(7).\n",
 	  1, 2, options_template, false, cmd_template },
+	{ "daemon", "upgrade", "let another build of the daemon go on",
+	  "Starts what is now at the path of snapshotd's program in the place of the daemon that\n"
+	  "runs, which leaves without unmounting or stopping anything; programs wait a moment. A\n"
+	  "program that does not come up gives way to the one before it, and the command fails.\n"
+	  "Needs snapshotd --supervise.\n",
+	  1, 1, NULL, false, cmd_daemon },
 	{ "completion", "bash|zsh|fish", "print the completion script for a shell",
 	  "To use it: varve completion bash > /etc/bash_completion.d/varve\n"
 	  "           varve completion zsh > ~/.zfunc/_varve (a directory of fpath)\n"

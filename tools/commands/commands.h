@@ -39,6 +39,7 @@ OPTIONS(pin);
 COMMAND(gc);
 OPTIONS(gc);
 COMMAND(stats);
+COMMAND(daemon);
 COMMAND(dashboard);
 OPTIONS(dashboard);
 COMMAND(verify);

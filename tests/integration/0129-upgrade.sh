@@ -1,0 +1,89 @@
+#!/bin/bash
+# One build of the daemon follows another under load: nobody notices, and a program that does not
+# come up gives way to the one before it.
+# VARVE_UPGRADES (5; 100 with VARVE_LONG=1)
+# tags: model
+# timeout: 900
+. "${0%/*}/lib.sh"
+need root fuse curl jq python3
+upgrades=${VARVE_UPGRADES:-$((LONG ? 100 : 5))}
+[[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] || bail "no kernel version"
+((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)) || skip_all "needs Linux 6.9"
+
+generation() { api GET /healthz | jq .generation; }
+daemon_pid() { api GET /healthz | jq .pid; }
+program_of() { readlink "/proc/$1/exe"; }
+
+# A program of its own, that can be replaced.
+mkdir "$T/bin"
+real=$(command -v snapshotd)
+cp "$real" "$T/bin/snapshotd"
+PATH=$T/bin:$PATH
+start_daemon --supervise
+import_empty empty >/dev/null
+m=$T/m
+mount_at empty "$m" || bail "no mount"
+
+# Writes, reads and renames all the time; prints calls, and how long the longest tenth took.
+cat >"$T/load.py" <<'PY'
+import os, sys, time
+d, stop = sys.argv[1:]
+times, i = [], 0
+held = open(d + "/held", "w+b", buffering=0)
+while not os.path.exists(stop):
+    t = time.monotonic()
+    p = f"{d}/f{i % 50}"
+    with open(p + ".new", "wb") as f:
+        f.write(b"%d" % i * 100)
+    os.rename(p + ".new", p)
+    with open(p, "rb") as f:
+        assert f.read() == b"%d" % i * 100
+    held.write(b"x")
+    times.append(time.monotonic() - t)
+    i += 1
+assert held.seek(0, 2) == i, "appended twice, or not"
+times.sort()
+print(i, " ".join(f"{1000 * t:.0f}" for t in times[-100:]))
+PY
+python3 "$T/load.py" "$m" "$T/stop" >"$T/load.out" 2>"$T/load.err" &
+load=$!
+failed=''
+for ((i = 1; i <= upgrades; i++)); do
+	before=$(daemon_pid)
+	cp "$real" "$T/bin/next"
+	mv "$T/bin/next" "$T/bin/snapshotd"
+	varve daemon upgrade >"$T/upgrade.out" 2>&1 || failed+=" $i: $(cat "$T/upgrade.out")"
+	[ "$(program_of "$(daemon_pid)")" = "$T/bin/snapshotd" ] || failed+=" $i: an old program"
+	[ "$(daemon_pid)" != "$before" ] || failed+=" $i: the same process"
+	[ -z "$failed" ] || {
+		diag "$(tail -n 20 "$T/daemon.log")"
+		break
+	}
+done
+is "$upgrades upgrades" "$failed" ''
+is 'as many daemons' "$(generation)" $((upgrades + 1))
+
+# A program that does not come up, and one that never is ready.
+printf '#!/bin/sh\nexit 1\n' >"$T/bin/next"
+chmod +x "$T/bin/next"
+mv "$T/bin/next" "$T/bin/snapshotd"
+not_ok 'what is no program is refused' varve daemon upgrade
+cp /bin/true "$T/bin/next"
+mv "$T/bin/next" "$T/bin/snapshotd"
+not_ok 'a program that ends is, too' varve daemon upgrade
+is 'the one before it goes on' "$(program_of "$(daemon_pid)")" "$T/bin/snapshotd (deleted)"
+cp "$real" "$T/bin/next"
+mv "$T/bin/next" "$T/bin/snapshotd"
+kill -USR2 "$DAEMON"
+is_new() { [ "$(program_of "$(daemon_pid)")" = "$T/bin/snapshotd" ]; }
+ok 'a signal to the keeper does the same' until_true 30 is_new
+: >"$T/stop"
+ok 'no call has failed' wait $load
+diag "$(cut -c1-300 "$T/load.out" "$T/load.err")"
+ok "umount" varve umount "$m"
+stop_daemon
+ok 'the keeper ends as the daemon does' daemon_ended_well
+
+start_daemon --foreground
+not_ok 'without a keeper there is no upgrade' varve daemon upgrade
+done_testing
