@@ -31,7 +31,7 @@ COUNTED_FLAGS =
 TEST_CFLAGS =
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(TEST_CFLAGS) $(COUNTED_FLAGS) -fno-omit-frame-pointer -pthread -MMD -MP
 LDLIBS += $(PKG_LIBS) -lrocksdb -pthread
-CLIENT_LIBS := $(shell pkg-config --libs libcurl jansson libcrypto) -pthread
+CLIENT_LIBS := $(shell pkg-config --libs jansson libcrypto) -pthread
 READER_LIBS := $(shell pkg-config --libs libzstd jansson libcrypto libarchive) -lrocksdb -pthread
 LINK_FLAGS = $(if $(LINKER),-fuse-ld=$(LINKER))
 ifdef DEVELOPER

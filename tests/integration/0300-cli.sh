@@ -114,9 +114,9 @@ fails "a store that may not be read" 1 "no permission to read the store in $STAT
 
 # --- the program that reads stores ---
 needed=$(readelf -d "$BUILD/bin/varve")
-like "varve is linked with what a client needs" "$needed" 'NEEDED.*libcurl'
-not_ok "and with nothing that takes long to load" grep -qE 'librocksdb|libarchive|libzstd' <<<"$needed"
-not_ok "what reads stores needs no client" grep -q libcurl <<<"$(readelf -d "$BUILD/libexec/varve/varve-store")"
+like "varve is linked with what a client needs" "$needed" 'NEEDED.*libjansson'
+not_ok "and with nothing that takes long to load" grep -qE 'libcurl|librocksdb|libarchive|libzstd' <<<"$needed"
+not_ok "nor what reads stores" grep -q libcurl <<<"$(readelf -d "$BUILD/libexec/varve/varve-store")"
 ln -s "$T/usr/bin/varve" link
 is "it is found from a symbolic link to varve, too" "$(./link --json --store "$STATE" snapshots)" '[]'
 fails "what it says, varve says" 1 '^varve: ls: no snapshot named "nope"' "$T/usr/bin/varve" ls nope

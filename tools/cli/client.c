@@ -1,6 +1,7 @@
 #include "tools/cli/client.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,31 +9,28 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <curl/curl.h>
-
+#include "tools/cli/http_call.h"
 #include "tools/libvarve/events.h"
 
 #define ANSWER_MAX ((size_t)1 << 30) /* of JSON */
-#define CONNECT_TIMEOUT_MS 10000L
 
 struct client {
-	CURL *curl;
 	char *socket_path;
-	char curl_error[CURL_ERROR_SIZE];
 };
 
 /* One call while it runs. */
 struct transfer {
 	struct client *client;
 	const struct client_request *rq;
-	long status; /* 0 until the body starts */
-	bool is_events;
+	struct http_answer http;
+	bool is_events; /* where the body has started */
 	struct event_parser parser;
 	struct buf answer;   /* JSON, or an error's body */
 	json_t *result;	     /* of a "result" event */
 	json_t *error_event; /* of an "error" event */
 	uint64_t sent;
 	int failure; /* -errno of a callback */
+	bool failed_reading;
 };
 
 int client_new(const char *socket_path, struct client **out, struct error *err)
@@ -46,8 +44,7 @@ int client_new(const char *socket_path, struct client **out, struct error *err)
 	if (!c)
 		return -ENOMEM;
 	c->socket_path = strdup(socket_path);
-	c->curl = curl_easy_init();
-	if (!c->socket_path || !c->curl) {
+	if (!c->socket_path) {
 		client_free(c);
 		return -ENOMEM;
 	}
@@ -59,7 +56,6 @@ void client_free(struct client *c)
 {
 	if (!c)
 		return;
-	curl_easy_cleanup(c->curl);
 	free(c->socket_path);
 	free(c);
 }
@@ -118,33 +114,23 @@ static int on_stream_event(void *arg, const char *type, const char *data, size_t
 	return 0;
 }
 
-static void start_body(struct transfer *t)
-{
-	const char *type = NULL;
-
-	curl_easy_getinfo(t->client->curl, CURLINFO_RESPONSE_CODE, &t->status);
-	curl_easy_getinfo(t->client->curl, CURLINFO_CONTENT_TYPE, &type);
-	t->is_events = t->rq->on_event && type && strncmp(type, "text/event-stream", 17) == 0;
-}
-
-static size_t on_body(char *data, size_t size, size_t count, void *arg)
+static int on_body(void *arg, const void *data, size_t len)
 {
 	struct transfer *t = arg;
-	size_t len = size * count;
+	bool good = t->http.status < 400;
 	int r;
 
-	if (t->status == 0)
-		start_body(t);
-	if (t->status < 400 && t->is_events)
+	t->is_events = t->rq->on_event && strncmp(t->http.type, "text/event-stream", 17) == 0;
+	if (good && t->is_events)
 		r = event_parser_feed(&t->parser, data, len);
-	else if (t->status < 400 && t->rq->on_data)
+	else if (good && t->rq->on_data)
 		r = t->rq->on_data(t->rq->arg, data, len);
 	else if (t->answer.len + len > ANSWER_MAX)
 		r = -EMSGSIZE;
 	else
 		r = buf_append(&t->answer, data, len);
 	t->failure = r;
-	return r < 0 ? 0 : len;
+	return r;
 }
 
 static ssize_t read_upload(const struct client_request *rq, char *data, size_t size)
@@ -159,39 +145,32 @@ static ssize_t read_upload(const struct client_request *rq, char *data, size_t s
 	return n < 0 ? -errno : n;
 }
 
-static size_t on_upload(char *data, size_t size, size_t count, void *arg)
+static ssize_t on_upload(void *arg, void *data, size_t size)
 {
 	struct transfer *t = arg;
-	ssize_t n = read_upload(t->rq, data, size * count);
+	ssize_t n = read_upload(t->rq, data, size);
 
+	if (n == 0 && t->rq->on_end)
+		n = t->rq->on_end(t->rq->arg);
 	if (n < 0) {
 		t->failure = (int)n;
-		return CURL_READFUNC_ABORT;
-	}
-	if (n == 0 && t->rq->on_end) {
-		t->failure = t->rq->on_end(t->rq->arg);
-		if (t->failure < 0)
-			return CURL_READFUNC_ABORT;
+		t->failed_reading = true;
+		return n;
 	}
 	t->sent += (uint64_t)n;
 	if (t->rq->on_sent)
 		t->rq->on_sent(t->rq->arg, t->sent);
-	return (size_t)n;
+	return n;
 }
 
-static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total,
-		       curl_off_t ul)
+static bool on_look(void *arg)
 {
-	struct transfer *t = arg;
+	const struct transfer *t = arg;
 
-	(void)dl_total, (void)dl, (void)ul_total, (void)ul;
-	if (!t->rq->cancelled(t->rq->arg))
-		return 0;
-	t->failure = -EINTR;
-	return 1;
+	return t->rq->cancelled && t->rq->cancelled(t->rq->arg);
 }
 
-static int status_to_code(long status)
+static int status_to_code(int status)
 {
 	switch (status) {
 	case 400:
@@ -212,46 +191,57 @@ static int status_to_code(long status)
 }
 
 /* The call was not made, or broke off. */
-static int transport_failure(struct transfer *t, CURLcode rc, struct error *err)
+static int transport_failure(const struct client *c, int r, struct error *err)
 {
-	struct client *c = t->client;
-
-	if (rc == CURLE_COULDNT_CONNECT && access(c->socket_path, W_OK) < 0 && errno == EACCES)
-		return error_set(err, -EACCES,
-				 "no permission to use %s: run as root or as its group",
-				 c->socket_path);
-	if (rc == CURLE_COULDNT_CONNECT)
+	switch (r) {
+	case -EINTR:
+		return error_set(err, r, "interrupted");
+	case -ENOTCONN:
+		if (access(c->socket_path, W_OK) < 0 && errno == EACCES)
+			return error_set(err, -EACCES,
+					 "no permission to use %s: run as root or as its group",
+					 c->socket_path);
 		return error_set(err, -ECONNREFUSED,
 				 "cannot reach snapshotd at %s: is it running? "
 				 "(snapshotd --state DIR)",
 				 c->socket_path);
-	if (rc == CURLE_OUT_OF_MEMORY)
-		return -ENOMEM;
-	if (rc == CURLE_PARTIAL_FILE || rc == CURLE_RECV_ERROR || rc == CURLE_GOT_NOTHING)
+	case -ECONNRESET:
 		return error_set(err, -EIO, "snapshotd broke off its answer; its log may say why");
-	return error_set(err, -EIO, "talking to snapshotd: %s",
-			 c->curl_error[0] ? c->curl_error : curl_easy_strerror(rc));
+	case -ENOMEM:
+		return r;
+	}
+	return error_set(err, -EIO, "talking to snapshotd: %s", strerror(-r));
+}
+
+static int callback_failure(const struct transfer *t, struct error *err)
+{
+	if (t->failure == -EINTR)
+		return error_set(err, -EINTR, "interrupted");
+	return error_set_errno(err, t->failure, "%s",
+			       t->failed_reading ? "reading the input"
+			       : t->rq->on_data	 ? "writing the output"
+						 : "snapshotd's answer");
 }
 
 /* What the daemon answered with a status of 400 or more, or as an "error" event. */
-static int refusal(const json_t *o, long status, struct error *err)
+static int refusal(const json_t *o, int status, struct error *err)
 {
 	int code = status_to_code(status);
 	const char *text = json_string_value(json_object_get(o, "error"));
 
 	if (!text)
-		return error_set(err, code, "snapshotd answered with status %ld", status);
+		return error_set(err, code, "snapshotd answered with status %d", status);
 	return error_set(err, code, "%s", text);
 }
 
 static int conclude(struct transfer *t, json_t **out, struct error *err)
 {
 	json_t *o = NULL;
+	int status = t->http.status;
 
-	curl_easy_getinfo(t->client->curl, CURLINFO_RESPONSE_CODE, &t->status);
 	if (t->error_event)
-		return refusal(t->error_event, t->status, err);
-	if (t->is_events && t->status < 400) {
+		return refusal(t->error_event, status, err);
+	if (t->is_events && status < 400) {
 		if (!t->result)
 			return error_set(err, -EIO, "snapshotd ended before it had a result");
 		o = STEAL(t->result);
@@ -262,8 +252,8 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 		o = json_null();
 	}
 	int r = 0;
-	if (t->status >= 400 || t->status < 200)
-		r = refusal(o, t->status, err);
+	if (status >= 400)
+		r = refusal(o, status, err);
 	else if (!o)
 		r = error_set(err, -EBADMSG, "snapshotd's answer is not JSON");
 	else if (out)
@@ -272,86 +262,49 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 	return r;
 }
 
-static void set_up(struct transfer *t, struct curl_slist *headers, const char *url,
-		   const char *text)
+/*
+ * The call, in which this thread gets no SIGPIPE, also not where a callback writes to a pipe: that
+ * fails then, and so the call, which tells why.
+ */
+static int run_without_sigpipe(const struct client *c, const struct http_call *call,
+			       struct http_answer *answer)
 {
-	CURL *c = t->client->curl;
-	const struct client_request *rq = t->rq;
+	static const struct timespec at_once;
+	sigset_t pipe, old, pending;
 
-	curl_easy_reset(c);
-	t->client->curl_error[0] = '\0';
-	curl_easy_setopt(c, CURLOPT_ERRORBUFFER, t->client->curl_error);
-	curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, t->client->socket_path);
-	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-	curl_easy_setopt(c, CURLOPT_PROXY, "");
-	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http");
-	curl_easy_setopt(c, CURLOPT_URL, url);
-	curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
-	curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
-	curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 512L << 10);
-	if (rq->cancelled) {
-		curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
-		curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
-		curl_easy_setopt(c, CURLOPT_XFERINFODATA, t);
-	}
-	if (rq->upload) {
-		curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
-		curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
-		curl_easy_setopt(c, CURLOPT_READFUNCTION, on_upload);
-		curl_easy_setopt(c, CURLOPT_READDATA, t);
-	} else if (text) {
-		curl_easy_setopt(c, CURLOPT_POSTFIELDS, text);
-	}
-	curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, rq->method);
-}
-
-static int add_header(struct curl_slist **list, const char *name, const char *value)
-{
-	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
-
-	if (buf_printf(&b, "%s: %s", name, value) < 0 || !buf_cstr(&b))
-		return -ENOMEM;
-	struct curl_slist *l = curl_slist_append(*list, (const char *)b.data);
-	if (!l)
-		return -ENOMEM;
-	*list = l;
-	return 0;
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
+	sigpending(&pending);
+	pthread_sigmask(SIG_BLOCK, &pipe, &old);
+	int r = http_call_run(c->socket_path, call, answer);
+	if (!sigismember(&pending, SIGPIPE))
+		sigtimedwait(&pipe, NULL, &at_once);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return r;
 }
 
 static int perform(struct transfer *t, const char *text, json_t **out, struct error *err)
 {
-	CLEANUP(buf_fini_p) struct buf url = BUF_INIT;
-	struct curl_slist *headers = NULL;
 	const struct client_request *rq = t->rq;
-	int r = buf_printf(&url, "http://localhost%s", rq->path);
+	struct http_call call = {
+		.method = rq->method,
+		.path = rq->path,
+		.accept = rq->on_event	? "text/event-stream, application/json;q=0.5"
+			  : rq->on_data ? "*/*"
+					: "application/json",
+		.type = rq->upload ? rq->upload_type
+			: text	   ? "application/json"
+				   : NULL,
+		.body = rq->upload ? NULL : text,
+		.on_read = rq->upload ? on_upload : NULL,
+		.cancelled = on_look,
+		.arg = t,
+	};
+	int r = run_without_sigpipe(t->client, &call, &t->http);
 
-	if (r == 0 && !buf_cstr(&url))
-		r = -ENOMEM;
-	if (r == 0)
-		r = add_header(&headers, "Accept",
-			       rq->on_event  ? "text/event-stream, application/json;q=0.5"
-			       : rq->on_data ? "*/*"
-					     : "application/json");
-	if (r == 0 && (rq->upload || text))
-		r = add_header(&headers, "Content-Type",
-			       rq->upload ? rq->upload_type : "application/json");
-	if (r == 0) {
-		set_up(t, headers, (const char *)url.data, text);
-		CURLcode rc = curl_easy_perform(t->client->curl);
-		if (t->failure == -EINTR)
-			r = error_set(err, -EINTR, "interrupted");
-		else if (t->failure < 0)
-			r = error_set_errno(err, t->failure, "%s",
-					    rc == CURLE_ABORTED_BY_CALLBACK ? "reading the input"
-					    : rq->on_data		    ? "writing the output"
-									    : "snapshotd's answer");
-		else
-			r = rc == CURLE_OK ? conclude(t, out, err) : transport_failure(t, rc, err);
-	}
-	curl_slist_free_all(headers);
-	return r;
+	if (t->failure < 0)
+		return callback_failure(t, err);
+	return r < 0 ? transport_failure(t->client, r, err) : conclude(t, out, err);
 }
 
 int client_run(struct client *c, const struct client_request *rq, json_t **out, struct error *err)
@@ -365,7 +318,9 @@ int client_run(struct client *c, const struct client_request *rq, json_t **out, 
 			return -ENOMEM;
 	}
 	event_parser_init(&t.parser, on_stream_event, &t);
+	http_answer_init(&t.http, on_body, &t);
 	int r = perform(&t, text, out, err);
+	http_answer_fini(&t.http);
 	event_parser_fini(&t.parser);
 	buf_fini(&t.answer);
 	json_decref(t.result);

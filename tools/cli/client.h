@@ -1,6 +1,6 @@
 /*
- * client.h - calls to snapshotd: HTTP over its unix socket (libcurl). One
- * thread. JSON both ways, event streams, and bodies of any length.
+ * client.h - calls to snapshotd: HTTP over its unix socket (http_call.h).
+ * One thread. JSON both ways, event streams, and bodies of any length.
  */
 #ifndef VARVE_TOOLS_CLIENT_H
 #define VARVE_TOOLS_CLIENT_H

@@ -1,0 +1,471 @@
+/* The client's HTTP: tools/cli/http_answer.h, http_call.h, and calls of client.h made of them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tools/cli/client.h"
+#include "tools/cli/http_call.h"
+
+/* ---- the parser ---- */
+
+static int keep(void *arg, const void *data, size_t len)
+{
+	return buf_append(arg, data, len);
+}
+
+static const struct {
+	const char *answer;
+	int result; /* with that of the connection's end */
+	int status;
+	const char *body;
+} answers[] = {
+	{ "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", 0, 200, "abc" },
+	{ "HTTP/1.1 200 OK\nContent-Length:3 \n\nabc", 0, 200, "abc" },
+	{ "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", 0, 404, "" },
+	{ "HTTP/1.1 204 No Content\r\n\r\n", 0, 204, "" },
+	{ "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc", 0, 200, "a" },
+	{ "HTTP/1.0 200 OK\r\n\r\nto the end", 0, 200, "to the end" },
+	{ "HTTP/1.1 200\r\nContent-Length: 1\r\n\r\na", 0, 200, "a" },
+	/* interim answers */
+	{ "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 1\r\n\r\nx", 0, 201,
+	  "x" },
+	/* chunks */
+	{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	  "3\r\nabc\r\n00A;x=y\r\n0123456789\r\n0\r\n\r\n",
+	  0, 200, "abc0123456789" },
+	{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nContent-Length: 9\r\n\r\n"
+	  "1\r\na\r\n0\r\nTrailer: x\r\n\r\n",
+	  0, 200, "a" },
+	/* broken off */
+	{ "", -ECONNRESET, 0, "" },
+	{ "HTTP/1.1 20", -ECONNRESET, 0, "" },
+	{ "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", -ECONNRESET, 200, "ab" },
+	{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", -ECONNRESET, 200,
+	  "abc" },
+	{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n", -ECONNRESET, 200,
+	  "a" },
+	/* nonsense */
+	{ "SSH-2.0-OpenSSH\r\n", -EPROTO, 0, "" },
+	{ "HTTP/1.1 0000 OK\r\n", -EPROTO, 0, "" },
+	{ "HTTP/1.1 99 OK\r\n", -EPROTO, 0, "" },
+	{ "HTTP/1.1 200 OK\r\nno header\r\n", -EPROTO, 0, "" },
+	{ "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n", -EPROTO, 0, "" },
+	{ "HTTP/1.1 200 OK\r\nContent-Length: 0x5\r\n", -EPROTO, 0, "" },
+	{ "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n", -EPROTO, 0, "" },
+	{ "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n", -EPROTO, 0, "" },
+	{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n", -EPROTO, 0, "" },
+	{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n", -EPROTO, 200, "" },
+	{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n", -EPROTO, 200, "" },
+	{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n11111111111111111\r\n", -EPROTO,
+	  200, "" },
+	{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", -EPROTO, 200, "a" },
+};
+
+static void check_answer(size_t i, size_t piece)
+{
+	CLEANUP(buf_fini_p) struct buf body = BUF_INIT;
+	struct http_answer a;
+	size_t len = strlen(answers[i].answer);
+	int r = 0;
+
+	http_answer_init(&a, keep, &body);
+	for (size_t at = 0; at < len && r == 0; at += piece) {
+		/* A copy of its own, so that a sanitizer sees every step too far. */
+		size_t n = MIN(piece, len - at);
+		char *copy = malloc(n);
+		memcpy(copy, answers[i].answer + at, n);
+		r = http_answer_feed(&a, copy, n);
+		free(copy);
+	}
+	if (r == 0)
+		r = http_answer_end(&a);
+	assert_int_equal(r, answers[i].result);
+	assert_int_equal(a.status, answers[i].status);
+	assert_string_equal(buf_cstr(&body), answers[i].body);
+	assert_int_equal(a.whole, r == 0);
+	http_answer_fini(&a);
+}
+
+static void answers_are_parsed_whole_and_byte_by_byte(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
+		for (size_t piece = 1; piece < 8; piece++)
+			check_answer(i, piece == 7 ? 1000 : piece);
+}
+
+static void endless_heads_are_refused(void **state)
+{
+	static const char *const starts[] = {
+		"HTTP/1.1 200 ",
+		"HTTP/1.1 200 OK\r\nX: ",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX:",
+	};
+	static const char *const pieces[] = { "xxxxxxxx", "a: b\r\nX: " };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(starts) * ARRAY_SIZE(pieces); i++) {
+		CLEANUP(buf_fini_p) struct buf body = BUF_INIT;
+		const char *piece = pieces[i / ARRAY_SIZE(starts)];
+		struct http_answer a;
+		size_t fed = 0;
+
+		http_answer_init(&a, keep, &body);
+		int r = http_answer_feed(&a, starts[i % ARRAY_SIZE(starts)],
+					 strlen(starts[i % ARRAY_SIZE(starts)]));
+		while (r == 0 && fed <= HTTP_HEAD_MAX) {
+			r = http_answer_feed(&a, piece, strlen(piece));
+			fed += strlen(piece);
+		}
+		assert_int_equal(r, -EPROTO);
+		http_answer_fini(&a);
+	}
+}
+
+/* ---- calls to a daemon that says what a test wants ---- */
+
+static struct served {
+	char dir[64], path[80];
+	int fd;
+	pthread_t thread;
+	bool joined;
+	const char *ask;    /* sent when the head is here, or NULL */
+	const char *answer; /* sent when the request is */
+	const char *until;  /* that it ends with */
+	bool deaf;	    /* reads nothing after the head */
+	struct buf got;
+} served;
+
+static void say(int fd, const char *text)
+{
+	if (text)
+		assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+static bool got(const char *end)
+{
+	const char *s = buf_cstr(&served.got);
+	size_t n = strlen(end);
+
+	return s && served.got.len >= n && strcmp(s + served.got.len - n, end) == 0;
+}
+
+static void read_until(int fd, const char *end)
+{
+	char piece[1024];
+	ssize_t n = 1;
+
+	while (!got(end) && n > 0) {
+		n = recv(fd, piece, strcmp(end, "\r\n\r\n") == 0 ? 1 : sizeof(piece), 0);
+		if (n > 0)
+			assert_int_equal(buf_append(&served.got, piece, (size_t)n), 0);
+	}
+}
+
+static void *serve(void *arg)
+{
+	int fd = accept(served.fd, NULL, NULL);
+
+	(void)arg;
+	if (fd < 0)
+		return NULL;
+	read_until(fd, "\r\n\r\n");
+	say(fd, served.ask);
+	if (served.until)
+		read_until(fd, served.until);
+	say(fd, served.answer);
+	if (served.deaf) /* until the client closes */
+		shutdown(fd, SHUT_WR),
+			poll(&(struct pollfd){ .fd = fd, .events = POLLRDHUP }, 1, -1);
+	close(fd);
+	return NULL;
+}
+
+/* After it has been started, `served` is the thread's until the client has been answered. */
+static void serve_once(const char *ask, const char *until, const char *answer, bool deaf)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	served = (struct served){ .dir = "/tmp/varve-http.XXXXXX",
+				  .ask = ask,
+				  .until = until,
+				  .answer = answer,
+				  .deaf = deaf };
+	assert_non_null(mkdtemp(served.dir));
+	snprintf(served.path, sizeof(served.path), "%s/sock", served.dir);
+	strcpy(address.sun_path, served.path);
+	served.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(served.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(served.fd, 1), 0);
+	assert_int_equal(pthread_create(&served.thread, NULL, serve, NULL), 0);
+}
+
+/* Then served.got is ours. */
+static void served_join(void)
+{
+	if (!served.joined)
+		pthread_join(served.thread, NULL);
+	served.joined = true;
+}
+
+static void served_fini(void)
+{
+	served_join();
+	close(served.fd);
+	unlink(served.path);
+	rmdir(served.dir);
+	buf_fini(&served.got);
+}
+
+/* One call; *answer gets what came, "" for none. */
+static int call(const struct client_request *rq, char *answer, size_t size, struct error *err)
+{
+	struct client *c = NULL;
+	json_t *o = NULL;
+
+	*err = (struct error)ERROR_INIT;
+	assert_int_equal(client_new(served.path, &c, err), 0);
+	int r = client_run(c, rq, &o, err);
+	char *text = o ? json_dumps(o, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	snprintf(answer, size, "%s", text ? text : "");
+	free(text);
+	json_decref(o);
+	client_free(c);
+	return r;
+}
+
+static void request_and_answer_are_json(void **state)
+{
+	struct client_request rq = { .method = "POST", .path = "/api/x?y=%20" };
+	struct error err;
+	char answer[64];
+
+	(void)state;
+	rq.body = json_pack("{s:i}", "a", 1);
+	serve_once(NULL, "{\"a\":1}", "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"b\":2}",
+		   false);
+	assert_int_equal(call(&rq, answer, sizeof(answer), &err), 0);
+	assert_string_equal(answer, "{\"b\":2}");
+	served_join();
+	assert_string_equal(buf_cstr(&served.got),
+			    "POST /api/x?y=%20 HTTP/1.1\r\nHost: localhost\r\nAccept: "
+			    "application/json\r\nContent-Type: application/json\r\n"
+			    "Content-Length: 7\r\n\r\n{\"a\":1}");
+	served_fini();
+	json_decref((json_t *)rq.body);
+}
+
+static void what_goes_wrong_is_told(void **state)
+{
+	static const struct {
+		const char *answer;
+		int result;
+		const char *text;
+	} cases[] = {
+		{ "HTTP/1.1 404 x\r\nContent-Length: 16\r\n\r\n{\"error\":\"none\"}", -ENOENT,
+		  "none" },
+		{ "HTTP/1.1 507 x\r\nContent-Length: 0\r\n\r\n", -ENOSPC,
+		  "snapshotd answered with status 507" },
+		{ "HTTP/1.1 200 x\r\nContent-Length: 1\r\n\r\n{", -EBADMSG,
+		  "snapshotd's answer is not JSON" },
+		{ "HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\n{", -EIO,
+		  "snapshotd broke off its answer; its log may say why" },
+		{ "", -EIO, "snapshotd broke off its answer; its log may say why" },
+		{ "220 mail.example ESMTP\r\n", -EIO, "talking to snapshotd: Protocol error" },
+	};
+	struct client_request rq = { .method = "GET", .path = "/" };
+	struct error err;
+	char answer[64];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		serve_once(NULL, NULL, cases[i].answer, false);
+		assert_int_equal(call(&rq, answer, sizeof(answer), &err), cases[i].result);
+		assert_string_equal(error_text(&err), cases[i].text);
+		served_fini();
+	}
+	strcpy(served.path, "/nowhere/sock");
+	assert_int_equal(call(&rq, answer, sizeof(answer), &err), -ECONNREFUSED);
+}
+
+struct upload {
+	size_t size, at;   /* bytes */
+	bool cancel;	   /* ask to end the call when looked at */
+	int fail;	   /* at the end */
+	uint64_t reported; /* by on_sent */
+};
+
+static ssize_t on_read(void *arg, void *data, size_t size)
+{
+	struct upload *u = arg;
+	size_t n = MIN(size, u->size - u->at);
+
+	memset(data, 'u', n);
+	u->at += n;
+	return (ssize_t)n;
+}
+
+static void on_sent(void *arg, uint64_t bytes)
+{
+	((struct upload *)arg)->reported = bytes;
+}
+
+static int on_end(void *arg)
+{
+	return ((struct upload *)arg)->fail;
+}
+
+static bool on_look(void *arg)
+{
+	return ((struct upload *)arg)->cancel;
+}
+
+static struct client_request upload_of(struct upload *u)
+{
+	return (struct client_request){ .method = "POST",
+					.path = "/",
+					.upload = true,
+					.upload_type = "text/plain",
+					.on_read = on_read,
+					.on_sent = on_sent,
+					.on_end = on_end,
+					.cancelled = on_look,
+					.arg = u };
+}
+
+static const char asking[] = "HTTP/1.1 100 Continue\r\n\r\n";
+static const char last_chunk[] = "\r\n00000000\r\n\r\n";
+static const char created[] = "HTTP/1.1 201 Created\r\nContent-Length: 1\r\n\r\n7";
+static const char refused[] = "HTTP/1.1 409 x\r\nContent-Length: 16\r\n\r\n{\"error\":\"full\"}";
+
+static void bodies_are_sent_when_asked_for_or_after_a_second(void **state)
+{
+	static const char *const ask[] = { asking, NULL };
+	struct error err;
+	char answer[64];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(ask); i++) {
+		struct upload u = { .size = 3000000 };
+		struct client_request rq = upload_of(&u);
+
+		serve_once(ask[i], last_chunk, created, false);
+		assert_int_equal(call(&rq, answer, sizeof(answer), &err), 0);
+		assert_string_equal(answer, "7");
+		assert_int_equal(u.reported, u.size);
+		served_join();
+		assert_true(served.got.len > u.size);
+		served_fini();
+	}
+}
+
+static void refusal_ends_a_body(void **state)
+{
+	static const char *const ask[] = { NULL, asking };
+	struct error err;
+	char answer[64];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(ask); i++) {
+		struct upload u = { .size = SIZE_MAX };
+		struct client_request rq = upload_of(&u);
+
+		/* Before any of it, and in the middle of it, which is not read. */
+		serve_once(ask[i], i ? "uuu" : NULL, refused, i);
+		assert_int_equal(call(&rq, answer, sizeof(answer), &err), -EEXIST);
+		assert_string_equal(error_text(&err), "full");
+		assert_true(i || u.at == 0);
+		served_fini();
+	}
+}
+
+static void a_body_that_fails_is_not_ended(void **state)
+{
+	struct upload u = { .size = 10, .fail = -ECHILD };
+	struct client_request rq = upload_of(&u);
+	struct error err;
+	char answer[64];
+
+	(void)state;
+	serve_once(asking, last_chunk, NULL, false);
+	assert_int_equal(call(&rq, answer, sizeof(answer), &err), -ECHILD);
+	assert_string_equal(error_text(&err), "reading the input: No child processes");
+	served_join();
+	assert_false(got(last_chunk));
+	served_fini();
+}
+
+static void calls_can_be_ended(void **state)
+{
+	struct upload u = { .cancel = true };
+	struct client_request rq = {
+		.method = "GET", .path = "/", .cancelled = on_look, .arg = &u
+	};
+	struct error err;
+	char answer[64];
+
+	(void)state;
+	serve_once(NULL, NULL, NULL, false);
+	assert_int_equal(call(&rq, answer, sizeof(answer), &err), -EINTR);
+	assert_string_equal(error_text(&err), "interrupted");
+	served_fini();
+}
+
+static int to_closed_pipe(void *arg, const void *data, size_t len)
+{
+	return write(*(int *)arg, data, len) < 0 ? -errno : 0;
+}
+
+static void a_closed_pipe_is_a_failure_and_no_signal(void **state)
+{
+	int pipe_fds[2];
+	struct client_request rq = { .method = "GET", .path = "/", .on_data = to_closed_pipe };
+	struct error err;
+	char answer[64];
+	sigset_t now;
+
+	(void)state;
+	assert_int_equal(pipe(pipe_fds), 0);
+	close(pipe_fds[0]);
+	rq.arg = &pipe_fds[1];
+	serve_once(NULL, NULL, created, false);
+	assert_int_equal(call(&rq, answer, sizeof(answer), &err), -EPIPE);
+	assert_string_equal(error_text(&err), "writing the output: Broken pipe");
+	sigpending(&now);
+	assert_false(sigismember(&now, SIGPIPE));
+	pthread_sigmask(SIG_SETMASK, NULL, &now);
+	assert_false(sigismember(&now, SIGPIPE));
+	close(pipe_fds[1]);
+	served_fini();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(answers_are_parsed_whole_and_byte_by_byte),
+		cmocka_unit_test(endless_heads_are_refused),
+		cmocka_unit_test(request_and_answer_are_json),
+		cmocka_unit_test(what_goes_wrong_is_told),
+		cmocka_unit_test(bodies_are_sent_when_asked_for_or_after_a_second),
+		cmocka_unit_test(refusal_ends_a_body),
+		cmocka_unit_test(a_body_that_fails_is_not_ended),
+		cmocka_unit_test(calls_can_be_ended),
+		cmocka_unit_test(a_closed_pipe_is_a_failure_and_no_signal),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
