@@ -109,7 +109,7 @@ static void forget(uint64_t ino, uint64_t nlookup)
 
 	if (ops_place_is(ino))
 		return;
-	if (s->is_adopted && session_kernel_knows(s->fd, ino))
+	if (s->is_adopted && session_kernel_knows(s, ino))
 		(void)live_sub(s->view->live, ino, nlookup);
 	else
 		view_forget(s->view, ino, nlookup);

@@ -46,8 +46,11 @@ static void reply_made(struct session *s, const struct fuse_in_header *in, uint6
 	memset(&out, 0, sizeof(out));
 	ops_entry_to_wire(&a, &out.entry);
 	out.open.open_flags = FOPEN_KEEP_CACHE;
-	if (session_reply_raw(in, 0, &out, opens ? sizeof(out) : sizeof(out.entry)))
+	out.open.fh = opens ? shared_open_new(s, ino) : 0;
+	if (session_reply_raw(in, 0, &out, opens ? sizeof(out) : sizeof(out.entry))) {
+		shared_close_new(s, ino, out.open.fh);
 		view_forget(s->view, ino, 1);
+	}
 }
 
 static void reply_attr(struct session *s, const struct fuse_in_header *in)
@@ -63,6 +66,7 @@ static void reply_attr(struct session *s, const struct fuse_in_header *in)
 	}
 	inode_to_stat(in->nodeid, &a.rec, &st);
 	ops_attr_to_wire(&st, &out.attr);
+	shared_changed(s, in->nodeid);
 	reply(s, in, &out, sizeof(out));
 }
 

@@ -51,15 +51,15 @@ struct session_waiting {
 };
 MUST_CHECK int session_find_waiting(int fuse_fd, struct session_waiting *out);
 void session_waiting_fini(struct session_waiting *w);
-/* Does the kernel know the inode on this connection? */
-bool session_kernel_knows(int fuse_fd, uint64_t ino);
 /*
- * Go on with such a connection, in cache mode `private`; fuse_fd is taken over if that
+ * Go on with such a connection, in the cache mode that it has; fuse_fd is taken over if that
  * succeeds. *out_placed: it is at its place.
  */
 MUST_CHECK int session_adopt(struct session_pool *sp, struct view *v,
 			     const struct session_options *opt, int fuse_fd, struct session **out,
 			     bool *out_placed, struct error *err);
+/* Does the kernel know the inode? */
+bool session_kernel_knows(struct session *s, uint64_t ino);
 /* Aborts the connection if it still is up, waits for running requests, frees. */
 void session_stop(struct session *s);
 bool session_ended(const struct session *s);

@@ -33,12 +33,33 @@ static int notify(int fd, int what, const void *payload, size_t len)
 	return writev(fd, iov, len ? 2 : 1) < 0 ? -errno : 0;
 }
 
-bool session_kernel_knows(int fd, uint64_t ino)
+static bool knows_node(struct session *s, uint64_t node)
 {
 	/* Attributes alone, which waits for nothing. */
-	struct fuse_notify_inval_inode_out what = { .ino = ino, .off = -1 };
+	struct fuse_notify_inval_inode_out what = { .ino = node, .off = -1 };
 
-	return notify(fd, FUSE_NOTIFY_INVAL_INODE, &what, sizeof(what)) != -ENOENT;
+	return notify(s->fd, FUSE_NOTIFY_INVAL_INODE, &what, sizeof(what)) != -ENOENT;
+}
+
+struct question {
+	struct session *s;
+	bool known;
+};
+
+static void look_at_node(void *arg, uint64_t node)
+{
+	struct question *q = arg;
+
+	q->known = q->known || knows_node(q->s, node);
+}
+
+bool session_kernel_knows(struct session *s, uint64_t ino)
+{
+	struct question q = { s, knows_node(s, ino) };
+
+	if (!q.known && s->is_shared)
+		passthrough_each_node(s->passthrough, ino, look_at_node, &q);
+	return q.known;
 }
 
 static int add_unique(struct session_waiting *w, uint64_t unique)

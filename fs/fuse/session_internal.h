@@ -96,10 +96,11 @@ struct session {
 	_Atomic unsigned stales;	 /* queued */
 	_Atomic bool no_stales;		 /* no more are */
 	int fd;
-	char *kept_as;	  /* owned; NULL: it is not */
-	bool is_adopted;  /* what the kernel knows was told by others, too */
-	char *mountpoint; /* owned; where it was at first */
-	dev_t dev;	  /* of the superblock, as stat(2) shows it */
+	char *kept_as;	     /* owned; NULL: it is not */
+	char *opens_kept_as; /* owned; of `passthrough`, beside it */
+	bool is_adopted;     /* what the kernel knows was told by others, too */
+	char *mountpoint;    /* owned; where it was at first */
+	dev_t dev;	     /* of the superblock, as stat(2) shows it */
 	struct kernel_mount at;
 	size_t slot;
 	uint32_t generation;

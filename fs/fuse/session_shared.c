@@ -41,6 +41,7 @@ void shared_negotiate(struct session *s, const struct fuse_init_in *init,
 			 s->mountpoint);
 		return;
 	}
+	passthrough_set_negotiated(s->passthrough);
 	s->is_shared = true;
 	reply->flags |= FUSE_INIT_EXT;
 	reply->flags2 |= BACKING_INIT_FLAGS2;
@@ -73,7 +74,8 @@ static void handle_open(struct session *s, const struct fuse_in_header *in, size
 	int r = -EINVAL;
 
 	if (n >= sizeof(*in) + sizeof(*arg))
-		r = passthrough_open(s->passthrough, in->nodeid, arg->flags, &how);
+		r = passthrough_open(s->passthrough, in->nodeid, arg->flags,
+				     in->unique & ~SESSION_RESENT, &how);
 	if (r == -ESTALE) {
 		queue_stale(s, in);
 		return;
@@ -105,16 +107,18 @@ static void handle_release(struct session *s, const struct fuse_in_header *in, s
 {
 	const struct fuse_release_in *arg = (const void *)(in + 1);
 
+	session_reply_raw(in, 0, NULL, 0);
 	if (n >= sizeof(*in) + sizeof(*arg))
 		passthrough_release(s->passthrough, in->nodeid, (enum passthrough_kind)arg->fh);
-	session_reply_raw(in, 0, NULL, 0);
 }
 
 uint64_t shared_open_new(struct session *s, uint64_t ino)
 {
 	struct passthrough_open how;
 
-	if (!s->is_shared || passthrough_open(s->passthrough, ino, O_RDWR, &how))
+	const uint64_t request = session_current_request()->unique & ~SESSION_RESENT;
+
+	if (!s->is_shared || passthrough_open(s->passthrough, ino, O_RDWR, request, &how))
 		return 0;
 	return how.kind;
 }

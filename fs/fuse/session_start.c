@@ -2,6 +2,7 @@
 #include "fs/fuse/session_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,6 +17,7 @@ static void session_destroy(struct session *s)
 	ahead_fini(&s->ahead);
 	free(s->mountpoint);
 	free(s->kept_as);
+	free(s->opens_kept_as);
 	free(s);
 }
 
@@ -47,6 +49,7 @@ static int make(struct session_pool *sp, struct view *v, const struct session_op
 	s->on_end = opt->on_end;
 	s->arg = opt->arg;
 	v->before_wait = poll_before_wait;
+	v->others_told = false;
 	ahead_init(&s->ahead);
 	pthread_cond_init(&s->idle, NULL);
 	s->mountpoint = strdup(opt->mountpoint);
@@ -59,17 +62,33 @@ static int make(struct session_pool *sp, struct view *v, const struct session_op
 	return 0;
 }
 
+/* Under what a keeper has it. */
+static int name_kept(struct session *s, const struct session_options *opt)
+{
+	s->kept_as = strdup(opt->keep_as);
+	if (!s->kept_as || asprintf(&s->opens_kept_as, "%s.opens", opt->keep_as) < 0) {
+		s->opens_kept_as = NULL;
+		return -ENOMEM;
+	}
+	return 0;
+}
+
 /*
- * Before it has a place, so that it never is in use and not kept. Cache mode `shared` is not:
- * which opens are passed through only this process knows.
+ * Before it has a place, so that it never is in use and not kept; what is known of its open
+ * files before it.
  */
 static void keep(struct session *s, const struct session_options *opt)
 {
-	if (!opt->keep_as || !s->pool->keeper || s->passthrough)
-		return;
-	s->kept_as = strdup(opt->keep_as);
-	int r = s->kept_as ? keeper_put(s->pool->keeper, s->kept_as, s->fd) : -ENOMEM;
+	struct keeper *k = s->pool->keeper;
 
+	if (!opt->keep_as || !k)
+		return;
+	int r = name_kept(s, opt);
+
+	if (!r && s->passthrough)
+		r = keeper_put(k, s->opens_kept_as, passthrough_opens_fd(s->passthrough));
+	if (!r)
+		r = keeper_put(k, s->kept_as, s->fd);
 	if (r)
 		log_warn("%s ends with this process: it cannot be kept: %s", s->mountpoint,
 			 strerror(-r));
@@ -102,6 +121,23 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 	return r;
 }
 
+/* What a former process knew of open files; none in cache mode `private`. */
+static int adopt_opens(struct session *s)
+{
+	int fd = keeper_take(s->pool->keeper, s->opens_kept_as), r;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	if (!s->pool->files) {
+		close(fd);
+		return -ENOTSUP;
+	}
+	r = passthrough_adopt(s->view, s->pool->files, s->fd, fd, &s->passthrough);
+	if (!r)
+		s->is_shared = passthrough_is_negotiated(s->passthrough);
+	return r;
+}
+
 int session_adopt(struct session_pool *sp, struct view *v, const struct session_options *opt,
 		  int fuse_fd, struct session **out, bool *out_placed, struct error *err)
 {
@@ -111,12 +147,15 @@ int session_adopt(struct session_pool *sp, struct view *v, const struct session_
 	if (r)
 		return r;
 	s->fd = fuse_fd;
-	s->is_adopted = true;
+	s->is_adopted = v->others_told = true;
 	r = session_find_places(s, opt, out_placed, err);
 	if (!r) {
-		s->kept_as = strdup(opt->keep_as);
+		r = name_kept(s, opt);
+		if (!r)
+			r = adopt_opens(s);
 		/* Before a thread reads: what it has read would be sent to a second one. */
-		r = s->kept_as ? session_resume(s) : -ENOMEM;
+		if (!r)
+			r = session_resume(s);
 		if (!r)
 			r = session_arm(s, EPOLL_CTL_ADD);
 		if (r)
@@ -141,9 +180,13 @@ void session_stop(struct session *s)
 		epoll_ctl(s->pool->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
 	parked_end(s);
 	session_leave_slot(s);
+	const bool has_opens = s->passthrough != NULL;
+
 	passthrough_free(s->passthrough);
 	if (s->kept_as && s->fd >= 0)
 		keeper_drop(s->pool->keeper, s->kept_as);
+	if (has_opens && s->opens_kept_as)
+		keeper_drop(s->pool->keeper, s->opens_kept_as);
 	if (s->fd >= 0)
 		close(s->fd); /* the last descriptor: aborts what is still mounted */
 	session_destroy(s);

@@ -172,7 +172,7 @@ static bool is_to_stay(void *arg, uint64_t ino)
 	       !bsearch(&ino, l->inos.data, l->inos.len / sizeof(ino), sizeof(ino), by_number);
 }
 
-static void drop_unused(struct mount *m, int fuse_fd, uint64_t below)
+static void drop_unused(struct mount *m, uint64_t below)
 {
 	struct nameless l = { BUF_INIT, below, false };
 	int r = view_drop_orphans_but(&m->view, collect, &l);
@@ -181,7 +181,7 @@ static void drop_unused(struct mount *m, int fuse_fd, uint64_t below)
 
 	for (size_t i = 0; i < l.inos.len / sizeof(*inos); i++)
 		if (!journal_has_made(m->view.journal, inos[i]) &&
-		    !session_kernel_knows(fuse_fd, inos[i]))
+		    !session_kernel_knows(m->session, inos[i]))
 			inos[n++] = inos[i];
 	l.inos.len = n * sizeof(*inos);
 	if (n)
@@ -208,7 +208,7 @@ int mount_adopt(struct mount *m, int fuse_fd, struct error *err)
 	if (!r && !placed)
 		note_unmounted(m, true);
 	if (!r)
-		drop_unused(m, fuse_fd, below);
+		drop_unused(m, below);
 	return r;
 }
 

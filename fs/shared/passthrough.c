@@ -1,7 +1,7 @@
 /*
  * A table of nodes that are open. Under the node id without generation it also
  * has what is known of the inode: its generation, and since which base it is not
- * shared; such an entry stays.
+ * shared; such an entry stays. What a successor needs is in an open_table.
  *
  * How the kernel's counts and ours agree: we count an open before we answer it,
  * and a release after the kernel has counted it. So the kernel has at most the
@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "fs/shared/backing.h"
+#include "fs/shared/open_table.h"
 #include "store/base/log.h"
 
 #define SHARDS 16u
@@ -36,14 +37,8 @@
 #define GENERATION_MAX 0xfffeu
 
 struct open_node {
-	uint64_t id;
-	uint32_t cached, shared; /* open files; only one is not 0 */
-	int backing_id;		 /* shared: */
-	struct shared_file *file;
-	/* Of the entry of generation 0 alone: */
-	uint32_t generation;
-	bool unshared;		     /* not to be shared ... */
-	struct digest unshared_base; /* ... as long as this is the base */
+	struct open_record *r;	  /* what a successor gets of it */
+	struct shared_file *file; /* of its backing file; NULL: a former process registered that */
 	struct open_node *next;
 };
 
@@ -56,6 +51,7 @@ struct shard {
 struct passthrough {
 	struct view *view;
 	struct shared_files *files;
+	struct open_table *opens; /* owned */
 	int fuse_fd;
 	_Atomic bool refused; /* the kernel refuses backing files */
 	_Atomic uint64_t shared_now, unshared;
@@ -73,7 +69,7 @@ static struct open_node **slot(struct shard *s, uint64_t id)
 {
 	struct open_node **p = &s->buckets[(id * 0x9e3779b97f4a7c15ull >> 16) % s->n_buckets];
 
-	while (*p && (*p)->id != id)
+	while (*p && (*p)->r->id != id)
 		p = &(*p)->next;
 	return p;
 }
@@ -88,7 +84,7 @@ static void grow(struct shard *s)
 		return;
 	for (size_t i = 0; i < s->n_buckets; i++) {
 		for (struct open_node *n, *next = s->buckets[i]; (n = next);) {
-			struct open_node **p = slot(&bigger, n->id);
+			struct open_node **p = slot(&bigger, n->r->id);
 
 			next = n->next;
 			n->next = NULL;
@@ -100,22 +96,33 @@ static void grow(struct shard *s)
 	s->n_buckets = bigger.n_buckets;
 }
 
-static struct open_node *get(struct shard *s, uint64_t id)
+/* Of a record that is in no entry yet; NULL: out of memory. */
+static struct open_node *add(struct shard *s, struct open_record *r)
 {
-	struct open_node **p = slot(s, id);
+	struct open_node *n = calloc(1, sizeof(*n));
 
-	if (*p)
-		return *p;
-	if (s->count >= 2 * s->n_buckets) {
+	if (!n)
+		return NULL;
+	if (s->count >= 2 * s->n_buckets)
 		grow(s);
-		p = slot(s, id);
-	}
-	*p = calloc(1, sizeof(**p));
-	if (*p) {
-		(*p)->id = id;
-		s->count++;
-	}
-	return *p;
+	n->r = r;
+	*slot(s, r->id) = n;
+	s->count++;
+	return n;
+}
+
+static struct open_node *get(struct passthrough *pt, struct shard *s, uint64_t id)
+{
+	struct open_node *n = *slot(s, id);
+
+	if (n)
+		return n;
+	struct open_record *r = open_table_get(pt->opens, id);
+
+	n = r ? add(s, r) : NULL;
+	if (r && !n)
+		open_table_put(pt->opens, r);
+	return n;
 }
 
 static struct open_node *find(struct shard *s, uint64_t id)
@@ -124,14 +131,15 @@ static struct open_node *find(struct shard *s, uint64_t id)
 }
 
 /* Remove an entry that says nothing. */
-static void tidy(struct shard *s, uint64_t id)
+static void tidy(struct passthrough *pt, struct shard *s, uint64_t id)
 {
 	struct open_node **p = slot(s, id), *n = *p;
 
-	if (!n || n->cached || n->shared || n->generation || n->unshared)
+	if (!n || n->r->cached || n->r->shared || n->r->generation || n->r->is_unshared)
 		return;
 	*p = n->next;
 	s->count--;
+	open_table_put(pt->opens, n->r);
 	free(n);
 }
 
@@ -147,9 +155,21 @@ static bool no_passthrough(int r)
 	return r == -ENOTTY || r == -EPERM || r == -EOPNOTSUPP || r == -ELOOP || r == -EINVAL;
 }
 
+/* What an open asks for, and what it is compared with. */
+struct wish {
+	uint64_t request; /* its number; 0: none */
+	struct view_base_file is;
+	bool is_base;	   /* its content is the base's */
+	struct digest key; /* of its content; zeros: unknown */
+	/* With the inode's content; NULL: none, or it is written to. */
+	struct shared_file *file;
+	bool reads;
+};
+
 /* Register the file for the node; takes over the caller's use of it. */
-static int set_backing(struct passthrough *pt, struct open_node *n, struct shared_file *f)
+static int set_backing(struct passthrough *pt, struct open_node *n, const struct wish *w)
 {
+	struct shared_file *f = w->file;
 	int fd = shared_files_fd(pt->files, f);
 	int id = fd < 0 ? fd : backing_open(pt->fuse_fd, fd);
 
@@ -162,107 +182,132 @@ static int set_backing(struct passthrough *pt, struct open_node *n, struct share
 				 strerror(-id));
 		return id;
 	}
-	n->backing_id = id;
+	n->r->backing_key = w->key;
+	n->r->backing_base = w->is.base.root;
+	n->r->backing_id = id;
 	n->file = f;
 	return 0;
 }
 
 static void drop_backing(struct passthrough *pt, struct open_node *n)
 {
-	backing_close(pt->fuse_fd, n->backing_id);
+	backing_close(pt->fuse_fd, n->r->backing_id);
 	shared_files_put(pt->files, n->file);
-	n->backing_id = 0;
+	n->r->backing_id = 0;
 	n->file = NULL;
 }
 
-static int count_shared(struct passthrough *pt, struct open_node *n, struct passthrough_open *out)
+static int count_shared(struct passthrough *pt, struct open_node *n, const struct wish *w,
+			struct passthrough_open *out)
 {
-	n->shared++;
+	n->r->shared++;
+	n->r->last_open = w->request;
 	atomic_fetch_add(&pt->shared_now, 1);
 	out->kind = PASSTHROUGH_SHARED;
-	out->backing_id = n->backing_id;
+	out->backing_id = n->r->backing_id;
 	return 0;
 }
 
-static int count_cached(struct open_node *n, struct passthrough_open *out)
+static int count_cached(struct open_node *n, const struct wish *w, struct passthrough_open *out)
 {
-	n->cached++;
+	n->r->cached++;
+	n->r->last_open = w->request;
 	out->kind = PASSTHROUGH_CACHED;
 	return 0;
 }
 
 /* The inode gets another node. */
-static int give_up(struct passthrough *pt, struct open_node *root, const struct tree_fs *base)
+static int give_up(struct passthrough *pt, struct open_node *root, const struct wish *w)
 {
-	if (root->generation < GENERATION_MAX)
-		root->generation++;
-	root->unshared = true;
-	root->unshared_base = base->root;
+	root->r->stale_open = w->request;
+	root->r->unshared_base = w->is.base.root;
+	if (root->r->generation < GENERATION_MAX)
+		root->r->generation++;
+	root->r->is_unshared = true;
 	atomic_fetch_add(&pt->unshared, 1);
 	return -ESTALE;
 }
 
 /* Open a node that lookups no longer find. */
-static int open_old(struct passthrough *pt, struct open_node *n, bool reads,
-		    struct passthrough_open *out)
+static int open_old(struct passthrough *pt, const struct open_node *root, struct open_node *n,
+		    const struct wish *w, struct passthrough_open *out)
 {
-	if (!reads)
+	if (!w->reads || (w->request && w->request == root->r->stale_open))
 		return -ESTALE;
-	if (n->shared)
-		return count_shared(pt, n, out);
+	if (n->r->shared)
+		return count_shared(pt, n, w, out);
 	out->kind = PASSTHROUGH_DIRECT;
 	return 0;
 }
 
-/* What an open asks for, and what it is compared with. */
-struct wish {
-	struct view_base_file is;
-	struct shared_file *file; /* with the inode's content; NULL: none, or it is written to */
-	bool reads;
-};
+/* Does the backing file have what the inode has? */
+static bool is_same(const struct open_node *n, const struct wish *w)
+{
+	static const struct digest unknown;
+
+	if (!w->reads || !w->is_base)
+		return false;
+	return digest_equal(&n->r->backing_base, &w->is.base.root) ||
+	       (!digest_equal(&w->key, &unknown) && digest_equal(&n->r->backing_key, &w->key));
+}
+
+/* A former process has counted this open, and not answered it. */
+static bool was_counted(const struct open_node *n, const struct wish *w,
+			struct passthrough_open *out)
+{
+	if (!w->request || n->r->last_open != w->request || !(n->r->cached || n->r->shared))
+		return false;
+	out->kind = n->r->shared ? PASSTHROUGH_SHARED : PASSTHROUGH_CACHED;
+	out->backing_id = n->r->shared ? n->r->backing_id : 0;
+	return true;
+}
 
 /* Lock held. Sets w->file to NULL if it was taken over. */
 static int decide(struct passthrough *pt, struct open_node *root, struct open_node *n,
 		  struct wish *w, struct passthrough_open *out)
 {
-	if (generation_of(n->id) != root->generation)
-		return open_old(pt, n, w->reads, out);
-	if (root->unshared && memcmp(&root->unshared_base, &w->is.base.root, DIGEST_SIZE) != 0)
-		root->unshared = root->generation == GENERATION_MAX;
+	if (was_counted(n, w, out))
+		return 0;
+	if (generation_of(n->r->id) != root->r->generation)
+		return open_old(pt, root, n, w, out);
+	if (root->r->is_unshared && !digest_equal(&root->r->unshared_base, &w->is.base.root))
+		root->r->is_unshared = root->r->generation == GENERATION_MAX;
 	/* Without a name nobody can look it up again: it is what is open. */
-	if (n->shared && (w->file == n->file || (w->reads && !w->is.has_name)))
-		return count_shared(pt, n, out);
-	if (n->shared)
-		return give_up(pt, root, &w->is.base);
-	if (n->cached || !w->file || root->unshared || set_backing(pt, n, w->file))
-		return count_cached(n, out);
+	if (n->r->shared && (is_same(n, w) || (w->reads && !w->is.has_name)))
+		return count_shared(pt, n, w, out);
+	if (n->r->shared)
+		return give_up(pt, root, w);
+	if (n->r->cached || !w->file || root->r->is_unshared || set_backing(pt, n, w))
+		return count_cached(n, w, out);
 	w->file = NULL;
-	return count_shared(pt, n, out);
+	return count_shared(pt, n, w, out);
 }
 
-int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags,
+int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags, uint64_t request,
 		     struct passthrough_open *out)
 {
 	uint64_t ino = passthrough_ino(node);
 	struct shard *s = shard_of(pt, ino);
-	struct wish w = { .reads = (flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC) };
+	struct wish w = { .request = request,
+			  .reads = (flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC) };
 	int r = view_base_file(pt->view, ino, &w.is);
 
 	memset(out, 0, sizeof(*out));
 	if (r == -EINPROGRESS)
 		return r;
+	w.is_base = r == 1;
 	if (r < 0) /* reading it will tell why */
 		w.reads = false;
 	else if (r && w.reads && !atomic_load(&pt->refused))
-		w.file = shared_files_get(pt->files, &w.is.base, ino, w.is.size);
+		w.file = shared_files_get(pt->files, &w.is.base, ino, w.is.size, &w.key);
 	if (want_count()) /* what names the file's content is far away */
 		return -EINPROGRESS;
 	pthread_mutex_lock(&s->lock);
-	struct open_node *root = get(s, ino), *n = root ? get(s, node) : NULL;
+	struct open_node *root = get(pt, s, ino), *n = root ? get(pt, s, node) : NULL;
 
 	r = n ? decide(pt, root, n, &w, out) : -ENOMEM;
-	tidy(s, node);
-	tidy(s, ino);
+	tidy(pt, s, node);
+	tidy(pt, s, ino);
 	pthread_mutex_unlock(&s->lock);
 	shared_files_put(pt->files, w.file);
 	if (!r && out->kind == PASSTHROUGH_SHARED)
@@ -285,14 +330,14 @@ void passthrough_release(struct passthrough *pt, uint64_t node, enum passthrough
 	pthread_mutex_lock(&s->lock);
 	struct open_node *n = find(s, node);
 
-	if (n && kind == PASSTHROUGH_CACHED && n->cached)
-		n->cached--;
-	if (n && kind == PASSTHROUGH_SHARED && n->shared) {
+	if (n && kind == PASSTHROUGH_CACHED && n->r->cached)
+		n->r->cached--;
+	if (n && kind == PASSTHROUGH_SHARED && n->r->shared) {
 		atomic_fetch_sub(&pt->shared_now, 1);
-		if (--n->shared == 0)
+		if (--n->r->shared == 0)
 			drop_backing(pt, n);
 	}
-	tidy(s, node);
+	tidy(pt, s, node);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -309,7 +354,7 @@ uint64_t passthrough_node(struct passthrough *pt, uint64_t ino)
 	struct open_node *root = find(s, ino);
 
 	if (root)
-		generation = root->generation;
+		generation = root->r->generation;
 	pthread_mutex_unlock(&s->lock);
 	return ino | generation << GENERATION_SHIFT;
 }
@@ -331,15 +376,20 @@ void passthrough_get_stats(struct passthrough *pt, struct passthrough_stats *out
 
 /* --- begin and end --- */
 
-struct passthrough *passthrough_new(struct view *v, struct shared_files *sf, int fuse_fd)
+/* Takes the table over. */
+static struct passthrough *make(struct view *v, struct shared_files *sf, int fuse_fd,
+				struct open_table *opens)
 {
 	struct passthrough *pt = calloc(1, sizeof(*pt));
 
-	if (!pt)
+	if (!pt) {
+		open_table_free(opens);
 		return NULL;
+	}
 	pt->view = v;
 	pt->files = sf;
 	pt->fuse_fd = fuse_fd;
+	pt->opens = opens;
 	for (unsigned i = 0; i < SHARDS; i++) {
 		struct shard *s = &pt->shards[i];
 
@@ -355,6 +405,71 @@ struct passthrough *passthrough_new(struct view *v, struct shared_files *sf, int
 	return pt;
 }
 
+struct passthrough *passthrough_new(struct view *v, struct shared_files *sf, int fuse_fd)
+{
+	struct open_table *opens = open_table_new();
+
+	return opens ? make(v, sf, fuse_fd, opens) : NULL;
+}
+
+/* The process may have died between any two stores. */
+static int adopt_record(void *arg, struct open_record *r)
+{
+	struct passthrough *pt = arg;
+	struct shard *s = shard_of(pt, passthrough_ino(r->id));
+
+	if (r->backing_id <= 0)
+		r->shared = 0; /* not answered */
+	if (r->backing_id > 0 && !r->shared) {
+		backing_close(pt->fuse_fd, r->backing_id);
+		r->backing_id = 0;
+	}
+	if (*slot(s, r->id))
+		return -EPROTO;
+	if (!add(s, r))
+		return -ENOMEM;
+	atomic_fetch_add(&pt->shared_now, r->shared);
+	atomic_fetch_add(&pt->unshared, r->generation);
+	return 0;
+}
+
+int passthrough_adopt(struct view *v, struct shared_files *sf, int fuse_fd, int opens_fd,
+		      struct passthrough **out)
+{
+	struct open_table *opens;
+	struct passthrough *pt;
+	int r = open_table_adopt(opens_fd, &opens);
+
+	if (r) {
+		close(opens_fd);
+		return r;
+	}
+	pt = make(v, sf, fuse_fd, opens);
+	if (!pt)
+		return -ENOMEM;
+	r = open_table_each(opens, adopt_record, pt);
+	if (r)
+		passthrough_free(pt);
+	else
+		*out = pt;
+	return r;
+}
+
+int passthrough_opens_fd(const struct passthrough *pt)
+{
+	return open_table_fd(pt->opens);
+}
+
+void passthrough_set_negotiated(struct passthrough *pt)
+{
+	open_table_set_negotiated(pt->opens);
+}
+
+bool passthrough_is_negotiated(const struct passthrough *pt)
+{
+	return open_table_is_negotiated(pt->opens);
+}
+
 void passthrough_free(struct passthrough *pt)
 {
 	if (!pt)
@@ -365,7 +480,7 @@ void passthrough_free(struct passthrough *pt)
 		for (size_t b = 0; b < s->n_buckets; b++) {
 			for (struct open_node *n; (n = s->buckets[b]); free(n)) {
 				s->buckets[b] = n->next;
-				if (n->shared)
+				if (n->r->shared)
 					drop_backing(pt, n);
 			}
 		}
@@ -373,5 +488,6 @@ void passthrough_free(struct passthrough *pt)
 		if (s->n_buckets)
 			pthread_mutex_destroy(&s->lock);
 	}
+	open_table_free(pt->opens);
 	free(pt);
 }

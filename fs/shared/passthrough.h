@@ -36,6 +36,17 @@ struct passthrough;
 
 /* Borrows all; fuse_fd is the connection's. NULL when out of memory. */
 struct passthrough *passthrough_new(struct view *v, struct shared_files *sf, int fuse_fd);
+/*
+ * That of a connection that a former process has served: what it has counted goes on. Takes
+ * over opens_fd, a copy of passthrough_opens_fd. -EPROTO: it says nothing that is understood.
+ */
+MUST_CHECK int passthrough_adopt(struct view *v, struct shared_files *sf, int fuse_fd, int opens_fd,
+				 struct passthrough **out);
+/* What a successor needs; borrowed. It never changes. */
+int passthrough_opens_fd(const struct passthrough *pt);
+/* Whether the kernel has agreed; a successor finds it as it was set. */
+void passthrough_set_negotiated(struct passthrough *pt);
+bool passthrough_is_negotiated(const struct passthrough *pt);
 /* The connection has ended, or is about to. NULL is accepted. */
 void passthrough_free(struct passthrough *pt);
 
@@ -51,13 +62,18 @@ struct passthrough_open {
 };
 
 /*
- * Decide on an open (flags as open(2)) and count it. -ESTALE if the kernel has to
+ * Decide on an open (flags as open(2)) and count it; one that a former process has counted and
+ * not answered, which has the same number (0: none), is mostly known and not counted again, and
+ * what is counted twice does no harm. -ESTALE if the kernel has to
  * find another node: the caller first invalidates the inode's names (view_names)
  * in the kernel. Does no I/O on the mount.
  */
 MUST_CHECK int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags,
-				struct passthrough_open *out);
-/* The file is closed, or its open was not answered. */
+				uint64_t request, struct passthrough_open *out);
+/*
+ * The file is closed, or its open was not answered. After the answer: what is sent again is not
+ * to be counted twice.
+ */
 void passthrough_release(struct passthrough *pt, uint64_t node, enum passthrough_kind kind);
 
 static inline uint64_t passthrough_ino(uint64_t node)

@@ -396,11 +396,12 @@ static void queue_job(struct shared_files *sf, const struct tree_fs *fs, uint64_
 }
 
 struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_fs *fs,
-				     uint64_t ino, uint64_t size)
+				     uint64_t ino, uint64_t size, struct digest *out_key)
 {
 	struct shared_file *f = NULL;
 	struct file_content c;
 
+	memset(out_key, 0, sizeof(*out_key));
 	if (size < SHARED_FILE_MIN)
 		return NULL;
 	pthread_mutex_lock(&sf->lock);
@@ -421,8 +422,10 @@ struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_
 			n = *name_slot(sf, &fs->root, ino);
 		}
 	}
-	if (n && n->has_key)
+	if (n && n->has_key) {
+		*out_key = n->key;
 		f = *file_slot(sf, &n->key);
+	}
 	if (f)
 		use_file(sf, f);
 	else

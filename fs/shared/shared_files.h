@@ -46,10 +46,11 @@ void shared_files_close(struct shared_files *sf);
  * shared_files_put. NULL if there is none: then it is queued to be made, unless
  * it is too small, too large, or could not be made before. It never waits for a far source
  * (store/chunk/want.h): what it needs to tell the content is noted, with NULL; and a file whose
- * content is far away is not made, but a later call asks for it again.
+ * content is far away is not made, but a later call asks for it again. *out_key is the key in
+ * any case; zeros: it is not known yet.
  */
 struct shared_file *shared_files_get(struct shared_files *sf, const struct tree_fs *fs,
-				     uint64_t ino, uint64_t size);
+				     uint64_t ino, uint64_t size, struct digest *out_key);
 void shared_files_put(struct shared_files *sf, struct shared_file *f);
 /*
  * The tree `to` was made from the tree `from`: what is known of large files (whose keys the

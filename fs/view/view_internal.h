@@ -5,6 +5,12 @@
 #include "fs/view/view.h"
 #include "store/base/wire.h"
 
+/* May the kernel know the inode? It says when it no longer does. */
+static inline bool view_is_known(const struct view *v, uint64_t ino)
+{
+	return v->others_told || live_count(v->live, ino) > 0;
+}
+
 /* out->name is not set. 0, -ENOENT. */
 MUST_CHECK int names_find(struct view *v, uint64_t dir, const char *name, size_t len,
 			  struct dirent_rec *out);

@@ -496,7 +496,7 @@ static int remove_name(struct view *v, uint64_t dir, const char *name, bool want
 			return r;
 		r = remove_ino(v, dir, name, a.ino, want_dir);
 	} while (r == -EAGAIN);
-	if (!r && live_count(v->live, a.ino) == 0)
+	if (!r && !view_is_known(v, a.ino))
 		view_forget(v, a.ino, 0);
 	return r;
 }

@@ -310,7 +310,7 @@ int view_rename(struct view *v, uint64_t dir, const char *name, uint64_t to_dir,
 	do
 		r = rename_once(&op, flags);
 	while (r == -EAGAIN);
-	if (!r && op.ino[1] && !(flags & RENAME_EXCHANGE) && live_count(v->live, op.ino[1]) == 0)
+	if (!r && op.ino[1] && !(flags & RENAME_EXCHANGE) && !view_is_known(v, op.ino[1]))
 		view_forget(v, op.ino[1], 0);
 	return r;
 }

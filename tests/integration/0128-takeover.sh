@@ -82,64 +82,164 @@ dying() { # WHAT OPCODE TIMES COMMAND...
 		diag "$(cat "$T/.dying"; tail -n 5 "$T/daemon.log")"
 }
 
+img=$T/img
+mkdir "$img"
+for f in open map writer second last unread; do head -c 200000 /dev/urandom >"$img/$f"; done
+cp "$img/unread" "$img/unread2"
 LD_PRELOAD=$T/die.so VARVE_DIE=$T/die start_daemon --supervise
-import_empty empty >/dev/null
-m=$T/m
-mount_at empty "$m" || bail "no mount"
+varve import img dir "$img" >/dev/null || bail "no image"
 is "the first daemon" "$(generation)" 1
 daemon_pid >"$T/first"
 not_ok "is not the process that was started" grep -qx "$DAEMON" "$T/first"
 
-mkdir "$m/d"
-echo data >"$m/d/file"
-ln -s file "$m/d/link"
-# Names are looked up and not asked for again.
-ls -lR "$m" >/dev/null
-dying "mkdir" 9 1 mkdir "$m/d/new"
-ok "it is there" [ -d "$m/d/new" ]
-dying "rmdir, of whose daemons three die" 11 3 rmdir "$m/d/new"
-ok "it is not" [ ! -e "$m/d/new" ]
-dying "mknod, twice" 8 2 sh -c 'set -C; echo text >"$1"' sh "$m/d/made"
-is "with what was written next" "$(cat "$m/d/made")" text
-dying "link" 13 1 ln "$m/d/made" "$m/d/other"
-is "one more name" "$(stat -c %h "$m/d/made")" 2
-dying "unlink" 10 1 rm "$m/d/other"
-is "one less" "$(stat -c %h "$m/d/made")" 1
-dying "symlink" 6 1 ln -s here "$m/d/there"
-is "it leads there" "$(readlink "$m/d/there")" here
-dying "exchange, twice" 45 2 python3 -c 'import ctypes, sys
+# Every operation, in a mount.
+operations() { # DIR
+	local m=$1
+	mkdir "$m/d"
+	echo data >"$m/d/file"
+	ln -s file "$m/d/link"
+	# Names are looked up and not asked for again.
+	ls -lR "$m" >/dev/null
+	dying "mkdir" 9 1 mkdir "$m/d/new"
+	ok "it is there" [ -d "$m/d/new" ]
+	dying "rmdir, of whose daemons three die" 11 3 rmdir "$m/d/new"
+	ok "it is not" [ ! -e "$m/d/new" ]
+	dying "mknod, twice" 8 2 sh -c 'set -C; echo text >"$1"' sh "$m/d/made"
+	is "with what was written next" "$(cat "$m/d/made")" text
+	dying "link" 13 1 ln "$m/d/made" "$m/d/other"
+	is "one more name" "$(stat -c %h "$m/d/made")" 2
+	dying "unlink" 10 1 rm "$m/d/other"
+	is "one less" "$(stat -c %h "$m/d/made")" 1
+	dying "symlink" 6 1 ln -s here "$m/d/there"
+	is "it leads there" "$(readlink "$m/d/there")" here
+	dying "exchange, twice" 45 2 python3 -c 'import ctypes, sys
 a, b = (p.encode() for p in sys.argv[1:])
 sys.exit(ctypes.CDLL(None).renameat2(-100, a, -100, b, 2) != 0)' "$m/d/there" "$m/d/made"
-is "both are exchanged once" "$(readlink "$m/d/made"), $(cat "$m/d/there")" "here, text"
-dying "rename over another" 12 1 python3 -c \
-	'import os, sys; os.rename(*sys.argv[1:])' "$m/d/made" "$m/d/there"
-ok "one is left" [ ! -L "$m/d/made" ]
-rm "$m/d/there"
-dying "setattr" 4 1 chmod 640 "$m/d/file"
-is "the mode" "$(stat -c %a "$m/d/file")" 640
-dying "setxattr that must be new" 21 1 python3 -c \
-	'import os, sys; os.setxattr(sys.argv[1], "user.a", b"v", os.XATTR_CREATE)' "$m/d/file"
-dying "removexattr" 24 1 setfattr -x user.a "$m/d/file"
-dying "fallocate" 43 1 fallocate -l 8192 "$m/d/file"
-is "the size" "$(stat -c %s "$m/d/file")" 8192
-dying "write, twice" 16 2 sh -c 'printf appended >>"$1"' sh "$m/d/file"
-is "once" "$(stat -c %s "$m/d/file")" 8200
-truncate -s 5 "$m/d/file"
-dying "a file without a name" 51 1 python3 -c '
+	is "both are exchanged once" "$(readlink "$m/d/made"), $(cat "$m/d/there")" "here, text"
+	dying "rename over another" 12 1 python3 -c \
+		'import os, sys; os.rename(*sys.argv[1:])' "$m/d/made" "$m/d/there"
+	ok "one is left" [ ! -L "$m/d/made" ]
+	rm "$m/d/there"
+	dying "setattr" 4 1 chmod 640 "$m/d/file"
+	is "the mode" "$(stat -c %a "$m/d/file")" 640
+	dying "setxattr that must be new" 21 1 python3 -c \
+		'import os, sys; os.setxattr(sys.argv[1], "user.a", b"v", os.XATTR_CREATE)' "$m/d/file"
+	dying "removexattr" 24 1 setfattr -x user.a "$m/d/file"
+	dying "fallocate" 43 1 fallocate -l 8192 "$m/d/file"
+	is "the size" "$(stat -c %s "$m/d/file")" 8192
+	dying "write, twice" 16 2 sh -c 'printf appended >>"$1"' sh "$m/d/file"
+	is "once" "$(stat -c %s "$m/d/file")" 8200
+	truncate -s 5 "$m/d/file"
+	dying "a file without a name" 51 1 python3 -c '
 import os, sys
 fd = os.open(sys.argv[1], os.O_TMPFILE | os.O_RDWR)
 os.write(fd, b"nameless")
 os.link(f"/proc/self/fd/{fd}", sys.argv[1] + "/named", src_dir_fd=fd)' "$m/d"
-is "that gets one" "$(cat "$m/d/named")" nameless
-rm "$m/d/named"
-dying "fsync" 20 1 sync "$m/d/file"
-dying "read" 15 1 sh -c 'echo 3 >/proc/sys/vm/drop_caches; cat "$1"' sh "$m/d/file"
-dying "lookup" 1 1 sh -c '[ ! -e "$1" ]' sh "$m/absent"
-is "nothing else is there" "$(ls "$m/d")" $'file\nlink'
+	is "that gets one" "$(cat "$m/d/named")" nameless
+	rm "$m/d/named"
+	dying "fsync" 20 1 sync "$m/d/file"
+	dying "read" 15 1 sh -c 'echo 3 >/proc/sys/vm/drop_caches; cat "$1"' sh "$m/d/file"
+	dying "lookup" 1 1 sh -c '[ ! -e "$1" ]' sh "$m/absent"
+	is "nothing else is there" "$(ls "$m/d")" $'file\nlink'
+	# What was looked up before a kill, and is neither read nor looked up again.
+	ok "an open file loses its name" sh -c \
+		'exec 3<"$1"; rm "$1"; cmp - "$2" <&3' sh "$m/unread" "$img/unread"
+	ok "an open file is replaced" sh -c \
+		'exec 3<"$1"; : >"$1.new"; mv "$1.new" "$1"; cmp - "$2" <&3' sh "$m/unread2" "$img/unread"
+}
+m=$T/m
+mount_at img "$m" || bail "no mount"
+operations "$m"
+
+# --- cache mode `shared` ---
+shared_opens() {
+	varve --json mounts | jq -r --arg d "$T/s" '.[] | select(.mountpoint == $d) | .sharedOpens'
+}
+is_passed_through() { # FILE
+	local before
+	before=$(shared_opens)
+	cat "$T/s/$1" >/dev/null && [ "$(shared_opens)" -gt "$before" ]
+}
+warm() { # FILE...
+	local f
+	for f; do until_true 20 is_passed_through "$f" || return; done
+}
+mount_at img "$T/s" --cache shared || bail "no mount"
+operations "$T/s"
+if warm open map writer second last; then
+	dying "open of a file that is passed through, twice" 14 2 cmp "$T/s/open" "$img/open"
+	dying "open of one that is not" 14 1 sh -c 'echo more >>"$1"' sh "$T/s/d/file"
+	ok "files are passed through still" warm open map
+	ok "what was open goes on: passed through, mapped, written" python3 - "$T/s" "$img" "$SOCK" <<'END'
+import json, mmap, os, subprocess, sys, time
+s, img, sock = sys.argv[1:]
+def healthz():
+    r = subprocess.run(["curl", "-s", "--unix-socket", sock, "http://localhost/healthz"],
+                       stdout=subprocess.PIPE)
+    return json.loads(r.stdout or b'{"generation": 0}')
+def kill():
+    before = healthz()
+    os.kill(before["pid"], 9)
+    while healthz()["generation"] <= before["generation"]: time.sleep(0.05)
+want = {n: open(f"{img}/{n}", "rb").read() for n in os.listdir(img)}
+def is_now(name, bytes):
+    with open(f"{s}/{name}", "rb") as f: got = f.read()
+    assert got == bytes, (name, len(got), len(bytes))
+reader = os.open(s + "/open", os.O_RDONLY)
+f = os.open(s + "/map", os.O_RDONLY)
+mapped = mmap.mmap(f, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+assert mapped[:5] == want["map"][:5]
+writer = os.open(s + "/writer", os.O_RDWR | os.O_APPEND)
+os.write(writer, b"first")
+rw = os.open(s + "/last", os.O_RDWR)
+wmap = mmap.mmap(rw, 0)
+wmap[0:5] = b"dirty"
+for i in range(3):
+    kill()
+    assert os.pread(reader, 1 << 20, 0) == want["open"]
+    assert mapped[:] == want["map"]
+    for name in "open", "map", "second": is_now(name, want[name])
+    # One page cache for what was open and what is opened now.
+    is_now("writer", want["writer"] + b"first" + b"x" * i)
+    os.write(writer, b"x")
+    is_now("writer", want["writer"] + b"first" + b"x" * (i + 1))
+    wmap[0:5] = b"dirt%d" % i
+    is_now("last", b"dirt%d" % i + want["last"][5:])
+    with open(s + "/writer", "r+b") as w: w.write(b"%d" % i)
+    assert os.pread(writer, 1, 0) == b"%d" % i
+    want["writer"] = b"%d" % i + want["writer"][1:]
+# To write what is passed through, and what was before a kill.
+with open(s + "/open", "ab") as w: w.write(b"more")
+is_now("open", want["open"] + b"more")
+again = os.open(s + "/open", os.O_RDONLY)
+kill()
+is_now("open", want["open"] + b"more")
+assert os.pread(again, 1 << 20, 0) == want["open"] + b"more"
+assert os.pread(reader, 1 << 20, 0) == want["open"]
+assert os.fstat(reader).st_ino == os.fstat(again).st_ino
+os.truncate(s + "/map", 7)
+is_now("map", want["map"][:7])
+assert mapped[:] == want["map"]
+kill()
+is_now("map", want["map"][:7])
+assert mapped[:] == want["map"]
+END
+	ok "files are passed through after that" warm second
+	echo "18 2" >"$T/die"
+	cat "$T/s/second" "$T/s/second" "$T/s/second" >/dev/null
+	released() { grep -qx '18 0' "$T/die" && daemon_ready; }
+	ok "killed when a file is closed" until_true 20 released
+	rm -f "$T/die"
+	ok "it is passed through still" warm second
+	dying "unlink of an open file" 10 1 sh -c 'exec 3<"$1"; rm "$1"; cat /proc/self/fd/3 | cmp - "$2"' \
+		sh "$T/s/second" "$img/second"
+else
+	skip "this kernel has no FUSE passthrough"
+fi
 
 # An old connection's numbers say nothing of a new one's.
 ok "umount" varve umount "$m"
-id=$(varve --json mounts | jq -r '.[0].id')
+id=$(varve --json mounts | jq -r --arg d "$m" '.[] | select(.mountpoint == $d) | .id')
 ok "attached again" varve attach "$id"
 for i in 1 2 3 4 5 6 7 8 9 10; do
 	mkdir "$m/again$i" || break
@@ -156,7 +256,9 @@ rm "$m/gone"
 echo "without a name" >&$gone
 mkdir "$T/log" "$T/ext4"
 broken='' ops=0
+mounts=("$m" "$T/s")
 for ((r = 1; r <= rounds; r++)); do
+	m=${mounts[r % 2]}
 	"$crashload" load "$m/r$r" "$T/log/r$r" 4 4 $((r * 17 + RANDOM)) >"$T/load.out" 2>&1 &
 	load=$!
 	(tar -C "$SRC" -cf - fs | tar -C "$m" -xf - --one-top-level="tar$r") 2>"$T/tar.err" &
@@ -191,6 +293,7 @@ END
 	[ -z "$broken" ] || break
 done
 is "$((rounds * 3)) kills failed nothing ($ops operations)" "$broken" ""
+m=${mounts[0]}
 is "a file that was open all the time without a name" "$(cat "/proc/self/fd/$gone")" "without a name"
 echo late >&$open
 is "and one that was open" "$(cat "$m/open")" late

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "fs/shared/backing.h"
 #include "fs/shared/passthrough.h"
@@ -84,7 +85,7 @@ static int teardown(void **state)
 static int open_node(struct pfx *f, uint64_t node, unsigned flags)
 {
 	struct passthrough_open how;
-	int r = passthrough_open(f->pt, node, flags, &how);
+	int r = passthrough_open(f->pt, node, flags, 0, &how);
 
 	assert_true(r || (how.kind == PASSTHROUGH_SHARED) == (how.backing_id > 0));
 	return r ? r : (int)how.kind;
@@ -252,6 +253,130 @@ static void an_unlinked_file_is_opened_again_by_its_descriptor(void **state)
 	view_forget(f->mf.v, f->ino, 1);
 }
 
+/* As a successor finds it, of a process that dies now and closes nothing. */
+static struct passthrough *succeed(struct pfx *f)
+{
+	int fd = memfd_create("copy", MFD_CLOEXEC), r;
+	struct passthrough *next = NULL;
+	char block[4096];
+	ssize_t n;
+
+	assert_true(fd >= 0);
+	for (off_t at = 0; (n = pread(passthrough_opens_fd(f->pt), block, sizeof(block), at)) > 0;
+	     at += n)
+		assert_int_equal(pwrite(fd, block, (size_t)n, at), n);
+	r = passthrough_adopt(f->mf.v, f->sf, 77, fd, &next);
+	assert_int_equal(r, 0);
+	pthread_mutex_lock(&kernel.lock);
+	int registered = kernel.registered;
+
+	pthread_mutex_unlock(&kernel.lock);
+	passthrough_free(f->pt);
+	kernel.registered = registered;
+	f->pt = next;
+	return next;
+}
+
+static void a_successor_goes_on_with_what_is_open(void **state)
+{
+	struct pfx *f = *state;
+	uint64_t node;
+
+	materialise(f);
+	passthrough_set_negotiated(f->pt);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	assert_true(passthrough_is_negotiated(succeed(f)));
+	assert_int_equal(stats_of(f).shared_now, 1);
+	/* The same backing file, for the kernel refuses others. */
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 1);
+	assert_int_equal(open_node(f, f->ino, O_RDWR), -ESTALE);
+	node = passthrough_node(f->pt, f->ino);
+	assert_int_equal(open_node(f, node, O_RDWR), PASSTHROUGH_CACHED);
+	succeed(f);
+	assert_true(passthrough_node(f->pt, f->ino) == node);
+	assert_int_equal(open_node(f, node, O_RDONLY), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, node, PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, node, PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 1);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 0);
+	mf_file(&f->mf, "other");
+	mf_checkpoint(&f->mf);
+	assert_int_equal(open_node(f, node, O_RDONLY), PASSTHROUGH_SHARED);
+	passthrough_release(f->pt, node, PASSTHROUGH_SHARED);
+}
+
+/* A file that is gone, or not made yet, in the successor's directory. */
+static void a_successor_needs_no_file_to_open_what_is_open(void **state)
+{
+	struct pfx *f = *state;
+	struct error err = ERROR_INIT;
+
+	materialise(f);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	succeed(f);
+	shared_files_close(f->sf);
+	assert_int_equal(shared_files_open(f->mf.fx.s, 0, &f->sf, &err), 0);
+	succeed(f);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), PASSTHROUGH_SHARED);
+	/* Content that is another is. */
+	mf_truncate(&f->mf, f->ino, 10);
+	assert_int_equal(open_node(f, f->ino, O_RDONLY), -ESTALE);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+}
+
+static void an_open_that_was_counted_and_not_answered(void **state)
+{
+	struct pfx *f = *state;
+	struct passthrough_open how;
+
+	materialise(f);
+	assert_int_equal(passthrough_open(f->pt, f->ino, O_RDONLY, 10, &how), 0);
+	succeed(f);
+	assert_int_equal(passthrough_open(f->pt, f->ino, O_RDONLY, 10, &how), 0);
+	assert_int_equal(how.kind, PASSTHROUGH_SHARED);
+	assert_true(how.backing_id > 0);
+	assert_int_equal(stats_of(f).shared_now, 1);
+	/* One that was about to be sent to another node is not given the old one. */
+	mf_truncate(&f->mf, f->ino, 10);
+	assert_int_equal(passthrough_open(f->pt, f->ino, O_RDONLY, 12, &how), -ESTALE);
+	succeed(f);
+	assert_int_equal(passthrough_open(f->pt, f->ino, O_RDONLY, 12, &how), -ESTALE);
+	assert_int_equal(passthrough_open(f->pt, f->ino, O_RDONLY, 14, &how), 0);
+	passthrough_release(f->pt, f->ino, how.kind);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 0);
+}
+
+static void what_says_nothing_is_not_adopted(void **state)
+{
+	struct pfx *f = *state;
+	struct passthrough *next;
+	const char text[] = "not a table of open files, whatever else it may be";
+	int fd = memfd_create("text", MFD_CLOEXEC), empty = memfd_create("empty", MFD_CLOEXEC);
+
+	assert_int_equal(write(fd, text, sizeof(text)), sizeof(text));
+	assert_int_equal(passthrough_adopt(f->mf.v, f->sf, 77, fd, &next), -EPROTO);
+	assert_int_equal(passthrough_adopt(f->mf.v, f->sf, 77, empty, &next), -EPROTO);
+}
+
+/* More than the table's first steps. */
+static void many_are_open(void **state)
+{
+	enum { N = 3000 };
+	struct pfx *f = *state;
+
+	for (uint64_t ino = 1; ino < N; ino++)
+		(void)open_node(f, ino, O_RDWR);
+	succeed(f);
+	for (uint64_t ino = 1; ino < N; ino++)
+		passthrough_release(f->pt, ino, PASSTHROUGH_CACHED);
+	assert_int_equal(stats_of(f).shared_now, 0);
+}
+
 static void add_node(void *arg, uint64_t node)
 {
 	*(uint64_t *)arg += node;
@@ -376,7 +501,7 @@ static void *open_and_close(void *arg)
 
 		if (mf_below(&o->seed, 20) == 0)
 			node = o->f->ino | mf_below(&o->seed, (node >> 48) + 1) << 48;
-		int r = passthrough_open(o->f->pt, node, flags, &how);
+		int r = passthrough_open(o->f->pt, node, flags, 0, &how);
 
 		if (r)
 			continue;
@@ -429,6 +554,11 @@ int main(void)
 		PASS_TEST(a_writer_beside_shared_opens_gets_another_node),
 		PASS_TEST(a_truncation_by_path_ends_sharing_at_the_next_open),
 		PASS_TEST(an_unlinked_file_is_opened_again_by_its_descriptor),
+		PASS_TEST(a_successor_goes_on_with_what_is_open),
+		PASS_TEST(a_successor_needs_no_file_to_open_what_is_open),
+		PASS_TEST(an_open_that_was_counted_and_not_answered),
+		PASS_TEST(what_says_nothing_is_not_adopted),
+		PASS_TEST(many_are_open),
 		PASS_TEST(all_nodes_are_told),
 		PASS_TEST(a_kernel_that_refuses_is_asked_once),
 		PASS_TEST(places_and_numbers_are_not_mixed_up),

@@ -87,8 +87,9 @@ static struct shared_file *get(struct sfx *f, const struct digest *root, const s
 {
 	struct model *all = (struct model *)m;
 	struct tree_fs fs = store_tree(f->fx.s, root);
+	struct digest key;
 
-	return shared_files_get(f->sf, &fs, m_ino(all, path), m_at(all, path)->size);
+	return shared_files_get(f->sf, &fs, m_ino(all, path), m_at(all, path)->size, &key);
 }
 
 /* Ask until it is there. */
@@ -364,16 +365,16 @@ static void a_start_drops_what_it_finds(void **state)
 static void a_damaged_tree_makes_no_file(void **state)
 {
 	struct sfx *f = *state;
-	struct digest root;
+	struct digest root, key;
 	struct tree_fs fs;
 
 	memset(&root, 7, sizeof(root));
 	fs = store_tree(f->fx.s, &root);
-	assert_null(shared_files_get(f->sf, &fs, 5, 100000));
+	assert_null(shared_files_get(f->sf, &fs, 5, 100000, &key));
 	shared_files_settle(f->sf);
 	assert_int_equal(stats_of(f).failed, 1);
 	assert_int_equal(files_in_dir(f), 0);
-	assert_null(shared_files_get(f->sf, &fs, 5, 100000));
+	assert_null(shared_files_get(f->sf, &fs, 5, 100000, &key));
 	shared_files_settle(f->sf);
 	assert_int_equal(stats_of(f).failed, 1); /* not tried again */
 }

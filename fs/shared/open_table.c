@@ -1,0 +1,204 @@
+#include "fs/shared/open_table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAGIC 0x314e45504f565256ull /* "VRVOPEN1" */
+/* So much is mapped; the file grows in steps, so that it is memory as far as it is used. */
+#define RECORDS_MAX (1u << 21)
+#define STEP 512u
+
+struct open_table_head {
+	uint64_t magic;
+	uint32_t record_size;
+	volatile uint32_t is_negotiated;
+};
+
+#define MAP_BYTES \
+	(sizeof(struct open_table_head) + (size_t)RECORDS_MAX * sizeof(struct open_record))
+
+struct open_table {
+	int fd;
+	struct open_table_head *head; /* the map */
+	struct open_record *records;  /* in it */
+	pthread_mutex_t lock;	      /* guards what follows; a leaf */
+	uint32_t *vacant;	      /* records below `n` that are free; owned */
+	size_t n_vacant, vacant_cap;
+	size_t n; /* records that the file has */
+};
+
+static size_t bytes_of(size_t n)
+{
+	return sizeof(struct open_table_head) + n * sizeof(struct open_record);
+}
+
+/* Takes fd over if that succeeds. */
+static struct open_table *map(int fd)
+{
+	struct open_table *t = calloc(1, sizeof(*t));
+	void *p;
+
+	if (!t)
+		return NULL;
+	p = mmap(NULL, MAP_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (p == MAP_FAILED) {
+		free(t);
+		return NULL;
+	}
+	t->fd = fd;
+	t->head = p;
+	t->records = (struct open_record *)(t->head + 1);
+	pthread_mutex_init(&t->lock, NULL);
+	return t;
+}
+
+/* Lock held, or nobody else has it. */
+static int add_vacant(struct open_table *t, size_t i)
+{
+	if (t->n_vacant == t->vacant_cap) {
+		size_t cap = t->vacant_cap ? 2 * t->vacant_cap : STEP;
+		uint32_t *p = reallocarray(t->vacant, cap, sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		t->vacant = p;
+		t->vacant_cap = cap;
+	}
+	t->vacant[t->n_vacant++] = (uint32_t)i;
+	return 0;
+}
+
+struct open_table *open_table_new(void)
+{
+	int fd = memfd_create("varve-opens", MFD_CLOEXEC);
+	struct open_table *t = NULL;
+
+	if (fd >= 0 && posix_fallocate(fd, 0, (off_t)bytes_of(0)) == 0)
+		t = map(fd);
+	if (t) {
+		t->head->magic = MAGIC;
+		t->head->record_size = sizeof(struct open_record);
+	} else if (fd >= 0) {
+		close(fd);
+	}
+	return t;
+}
+
+static int find_vacant(struct open_table *t)
+{
+	int r = 0;
+
+	for (size_t i = t->n; i-- > 0 && !r;)
+		if (!t->records[i].id)
+			r = add_vacant(t, i);
+	return r;
+}
+
+int open_table_adopt(int fd, struct open_table **out)
+{
+	struct open_table *t;
+	struct stat st;
+	int r;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size < (off_t)bytes_of(0) || st.st_size > (off_t)MAP_BYTES)
+		return -EPROTO;
+	t = map(fd);
+	if (!t)
+		return -ENOMEM;
+	t->n = ((size_t)st.st_size - bytes_of(0)) / sizeof(struct open_record);
+	r = t->head->magic == MAGIC && t->head->record_size == sizeof(struct open_record)
+		    ? find_vacant(t)
+		    : -EPROTO;
+	if (r) {
+		t->fd = -1;
+		open_table_free(t);
+		return r;
+	}
+	*out = t;
+	return 0;
+}
+
+void open_table_free(struct open_table *t)
+{
+	if (!t)
+		return;
+	munmap(t->head, MAP_BYTES);
+	if (t->fd >= 0)
+		close(t->fd);
+	pthread_mutex_destroy(&t->lock);
+	free(t->vacant);
+	free(t);
+}
+
+int open_table_fd(const struct open_table *t)
+{
+	return t->fd;
+}
+
+/* Lock held. */
+static int grow(struct open_table *t)
+{
+	const size_t n = MIN(t->n + STEP, (size_t)RECORDS_MAX);
+	int r = 0;
+
+	if (n == t->n ||
+	    posix_fallocate(t->fd, (off_t)bytes_of(t->n), (off_t)(bytes_of(n) - bytes_of(t->n))))
+		return -ENOMEM;
+	for (size_t i = n; i-- > t->n && !r;)
+		r = add_vacant(t, i);
+	t->n = n;
+	return t->n_vacant ? 0 : r;
+}
+
+struct open_record *open_table_get(struct open_table *t, uint64_t id)
+{
+	struct open_record *r = NULL;
+
+	pthread_mutex_lock(&t->lock);
+	if (t->n_vacant || grow(t) == 0)
+		r = &t->records[t->vacant[--t->n_vacant]];
+	pthread_mutex_unlock(&t->lock);
+	if (r) {
+		memset((char *)r + sizeof(r->id), 0, sizeof(*r) - sizeof(r->id));
+		r->id = id;
+	}
+	return r;
+}
+
+void open_table_put(struct open_table *t, struct open_record *r)
+{
+	r->id = 0;
+	pthread_mutex_lock(&t->lock);
+	/* Without memory it stays unused in this process. */
+	(void)!add_vacant(t, (size_t)(r - t->records));
+	pthread_mutex_unlock(&t->lock);
+}
+
+int open_table_each(struct open_table *t, int (*fn)(void *arg, struct open_record *r), void *arg)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < t->n && !r; i++)
+		if (t->records[i].id)
+			r = fn(arg, &t->records[i]);
+	return r;
+}
+
+void open_table_set_negotiated(struct open_table *t)
+{
+	t->head->is_negotiated = 1;
+}
+
+bool open_table_is_negotiated(const struct open_table *t)
+{
+	return t->head->is_negotiated != 0;
+}

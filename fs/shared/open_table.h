@@ -1,0 +1,59 @@
+/*
+ * open_table.h - which nodes of a mount are open, in memory that outlives this process: a
+ * file without a name (memfd_create(2)), which a keeper (host/keeper.h) gives to the
+ * successor. passthrough.c fills it.
+ *
+ * The file is a struct open_table_head and then records, of which those with a node id are
+ * in use. It is for one build of the program and another of the same version; others refuse it.
+ */
+#ifndef VARVE_FS_OPEN_TABLE_H
+#define VARVE_FS_OPEN_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/hash.h"
+#include "store/base/macros.h"
+
+/* Volatile: whoever reads it next may do so after any of our stores. */
+struct open_record {
+	volatile uint64_t id;	       /* of the node; 0: free */
+	volatile uint64_t last_open;   /* the last request that was counted here */
+	volatile uint64_t stale_open;  /* root: the last one that was sent to another node */
+	volatile uint32_t cached;      /* open files through the inode's page cache */
+	volatile uint32_t shared;      /* passed through; only one of the two is not 0 */
+	volatile int32_t backing_id;   /* 0: none */
+	volatile uint32_t generation;  /* root: of the node that lookups find */
+	volatile uint32_t is_unshared; /* root: not to be shared ... */
+	uint32_t unused;
+	struct digest unshared_base; /* ... as long as this is the base */
+	struct digest backing_key;   /* what the backing file holds; zeros: unknown */
+	struct digest backing_base;  /* the base that holds it, too */
+};
+
+struct open_table;
+
+/* NULL: out of memory or descriptors. */
+struct open_table *open_table_new(void);
+/*
+ * What a former process has left; fd is taken over if that succeeds. -EPROTO: it is not one of
+ * this version.
+ */
+MUST_CHECK int open_table_adopt(int fd, struct open_table **out);
+/* The file ends with its last descriptor. NULL is accepted. */
+void open_table_free(struct open_table *t);
+/* Borrowed. */
+int open_table_fd(const struct open_table *t);
+
+/* Zeros but for its id, until it is put back. NULL: out of memory. Thread-safe, as put. */
+struct open_record *open_table_get(struct open_table *t, uint64_t id);
+void open_table_put(struct open_table *t, struct open_record *r);
+/* Call fn with every record in use. Not beside others. */
+MUST_CHECK int open_table_each(struct open_table *t, int (*fn)(void *arg, struct open_record *r),
+			       void *arg);
+
+/* Whether the kernel has agreed to pass files through. */
+void open_table_set_negotiated(struct open_table *t);
+bool open_table_is_negotiated(const struct open_table *t);
+
+#endif
