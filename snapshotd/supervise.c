@@ -27,7 +27,9 @@
 #define MESSAGE_MAX 4096
 #define DELAY_FIRST_MS 50
 #define LEAVE_MS 15000 /* for a daemon to hand over */
+/* After one that was killed, and one that died of itself. */
 #define DELAY_MAX_MS 1000
+#define DELAY_CRASH_MAX_MS 10000
 /* A daemon that was ready for so long has got over whatever its predecessor died of. */
 #define WELL_MS 2000
 
@@ -51,6 +53,8 @@ struct supervisor {
 	unsigned generation;
 	bool ready, was_ready; /* this daemon; any */
 	bool has_watchdog;     /* of a service manager; the daemon feeds it */
+	bool has_crashed;      /* the last one, of itself */
+	unsigned soon;	       /* died soon after they were ready, or before, in a row */
 	int64_t ready_ms;
 	int64_t down_ms; /* since when none is ready */
 	int64_t delay_ms, next_ms;
@@ -230,6 +234,7 @@ static void become_daemon(const struct supervisor *s)
 		_exit(EXIT_FAILURE);
 	set_number("VARVE_KEEPER", to);
 	set_number("VARVE_GENERATION", (long)s->generation);
+	set_number("VARVE_CRASHED", s->has_crashed);
 	set_number("LISTEN_PID", getpid());
 	set_number("LISTEN_FDS", (long)s->n);
 	setenv("LISTEN_FDNAMES", names, 1);
@@ -268,6 +273,12 @@ static void note_left(struct supervisor *s)
 	s->delay_ms = 0;
 }
 
+/* Callers are never let wait for long only because daemons die. */
+static int64_t longest_delay(const struct supervisor *s)
+{
+	return MIN(s->has_crashed ? DELAY_CRASH_MAX_MS : DELAY_MAX_MS, s->timeout_ms / 3);
+}
+
 /* The daemon has ended, and not in order: when does the next one start? */
 static void plan_next(struct supervisor *s)
 {
@@ -276,11 +287,17 @@ static void plan_next(struct supervisor *s)
 	if (s->ready) {
 		s->down_ms = now;
 		if (now - s->ready_ms >= WELL_MS)
-			s->delay_ms = 0;
+			s->delay_ms = s->soon = 0;
 	}
 	s->ready = false;
+	s->delay_ms = MIN(s->delay_ms, longest_delay(s));
 	s->next_ms = now + s->delay_ms;
-	s->delay_ms = s->delay_ms ? MIN(2 * s->delay_ms, (int64_t)DELAY_MAX_MS) : DELAY_FIRST_MS;
+	if (s->soon)
+		log_warn(
+			"%u daemons in a row have died within %d s: the next one starts in %lld ms",
+			s->soon + 1, WELL_MS / 1000, (long long)s->delay_ms);
+	s->soon++;
+	s->delay_ms = s->delay_ms ? 2 * s->delay_ms : DELAY_FIRST_MS;
 }
 
 /* True: the daemon's end is ours, with *out_status. */
@@ -299,14 +316,18 @@ static bool reap(struct supervisor *s, int *out_status)
 
 	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0 && !is_trial) || !s->was_ready)
 		return true;
+	s->has_crashed = *out_status != SUPERVISE_HANDED_OVER &&
+			 (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL);
 	if (s->next >= 0)
 		note_left(s);
-	if (*out_status == SUPERVISE_HANDED_OVER)
+	if (*out_status == SUPERVISE_HANDED_OVER) {
 		log_info("daemon %u has left", s->generation);
-	else if (WIFSIGNALED(status))
+		s->soon = 0;
+	} else if (WIFSIGNALED(status)) {
 		log_error("daemon %u was killed by signal %d", s->generation, WTERMSIG(status));
-	else
+	} else {
 		log_error("daemon %u ended with status %d", s->generation, *out_status);
+	}
 	plan_next(s);
 	return false;
 }

@@ -23,6 +23,7 @@
 #include "fs/fuse/ahead.h"
 #include "fs/fuse/deferred.h"
 #include "fs/fuse/parked.h"
+#include "fs/fuse/suspects.h"
 #include "fs/shared/passthrough.h"
 #include "fs/fuse/session.h"
 
@@ -83,9 +84,10 @@ struct session_pool {
 	uint64_t metadata_bytes; /* session_pool_limit_metadata */
 	/* For cache mode `shared`; both set before the first session, or not at all. */
 	struct shared_files *files;
-	unsigned stacking;	/* of the files' filesystem */
-	struct deferred stales; /* opens that need another node (session_shared.c) */
-	struct keeper *keeper;	/* of connections; NULL: none */
+	unsigned stacking;	   /* of the files' filesystem */
+	struct deferred stales;	   /* opens that need another node (session_shared.c) */
+	struct keeper *keeper;	   /* of connections; NULL: none */
+	struct suspects *suspects; /* owned; NULL: nobody is */
 };
 
 struct session {

@@ -11,6 +11,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "fs/host/keeper.h"
 #include "fs/host/short_slice.h"
 #include "store/base/log.h"
 
@@ -180,10 +181,20 @@ static bool kernel_sends_again(void)
 
 void session_pool_keep(struct session_pool *sp, struct keeper *k)
 {
-	if (!k || kernel_sends_again())
-		sp->keeper = k;
-	else
+	static const char name[] = "requests";
+
+	if (k && !kernel_sends_again()) {
 		log_warn("mounts end with this process: to go on with them needs Linux 6.9");
+		return;
+	}
+	sp->keeper = k;
+	if (!k)
+		return;
+	int fd = keeper_take(k, name);
+
+	sp->suspects = suspects_new(fd, keeper_has_crashed(k));
+	if (!sp->suspects || (fd < 0 && keeper_put(k, name, suspects_fd(sp->suspects))))
+		log_warn("a request that kills daemons will not be found");
 }
 
 struct keeper *session_pool_keeper(const struct session_pool *sp)
@@ -254,6 +265,7 @@ void session_pool_free(struct session_pool *sp)
 	if (sp->stop_fd >= 0)
 		close(sp->stop_fd);
 	pthread_mutex_destroy(&sp->lock);
+	suspects_free(sp->suspects);
 	free(sp->slots);
 	free(sp->threads);
 	free(sp);

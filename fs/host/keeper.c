@@ -25,6 +25,7 @@ struct keeper {
 	struct sockaddr_un to; /* of a service manager */
 	socklen_t to_len;      /* 0: the socket is connected */
 	unsigned generation;
+	bool has_crashed;
 	pthread_mutex_t lock; /* guards what follows */
 	struct kept *found;
 	size_t n_found;
@@ -91,10 +92,11 @@ static int find_socket(struct keeper *k)
 
 struct keeper *keeper_open(void)
 {
-	static const char *const names[] = { "VARVE_KEEPER", "VARVE_GENERATION", "FDSTORE",
-					     "LISTEN_PID",   "LISTEN_FDS",	 "LISTEN_FDNAMES" };
+	static const char *const names[] = { "VARVE_KEEPER",  "VARVE_GENERATION", "VARVE_CRASHED",
+					     "FDSTORE",	      "LISTEN_PID",	  "LISTEN_FDS",
+					     "LISTEN_FDNAMES" };
 	/* Sockets that a service manager hands over are others' business, too. */
-	const size_t n_names = getenv("VARVE_KEEPER") ? ARRAY_SIZE(names) : 3;
+	const size_t n_names = getenv("VARVE_KEEPER") ? ARRAY_SIZE(names) : 4;
 	struct keeper *k = calloc(1, sizeof(*k));
 	int r = k ? find_socket(k) : -ENOMEM;
 
@@ -102,6 +104,7 @@ struct keeper *keeper_open(void)
 		r = find_fds(k);
 	if (!r) {
 		k->generation = (unsigned)number("VARVE_GENERATION");
+		k->has_crashed = number("VARVE_CRASHED") != 0;
 		pthread_mutex_init(&k->lock, NULL);
 	} else if (k) {
 		if (r != -ENOENT)
@@ -131,6 +134,11 @@ void keeper_close(struct keeper *k)
 unsigned keeper_generation(const struct keeper *k)
 {
 	return k && k->generation ? k->generation : 1;
+}
+
+bool keeper_has_crashed(const struct keeper *k)
+{
+	return k && k->has_crashed;
 }
 
 /* ---- messages ---- */

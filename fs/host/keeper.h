@@ -37,6 +37,8 @@ struct keeper *keeper_open(void);
 void keeper_close(struct keeper *k);
 /* How many daemons the keeper has started, this one included; 1 where it does not say. */
 unsigned keeper_generation(const struct keeper *k);
+/* Has its predecessor died of itself (a signal that is no SIGKILL, a failure)? */
+bool keeper_has_crashed(const struct keeper *k);
 /* This process is ready to serve. */
 void keeper_ready(struct keeper *k);
 

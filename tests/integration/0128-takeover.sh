@@ -15,7 +15,8 @@ command -v cc >/dev/null || skip_all "needs cc"
 is_sanitized && skip_all "needs a daemon that libraries can be loaded before"
 
 # Kills the daemon that is about to answer a request of a kind without an error: $T/die says
-# of which (linux/fuse.h), and how often.
+# of which (linux/fuse.h), and how often; or a node is
+# named behind, of which each crashes it.
 cat >"$T/die.c" <<'END'
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -27,7 +28,7 @@ cat >"$T/die.c" <<'END'
 #include <sys/uio.h>
 #include <unistd.h>
 
-struct in { uint32_t len, opcode; uint64_t unique; };
+struct in { uint32_t len, opcode; uint64_t unique, node; };
 struct out { uint32_t len; int32_t error; uint64_t unique; };
 static _Thread_local struct in last;
 
@@ -47,12 +48,16 @@ ssize_t writev(int fd, const struct iovec *v, int n)
 	const struct out *o = v[0].iov_base;
 	const char *path = getenv("VARVE_DIE");
 	unsigned op, times;
+	unsigned long long node;
 	FILE *f;
 	if (!next)
 		next = (ssize_t (*)(int, const struct iovec *, int))dlsym(RTLD_NEXT, "writev");
 	if (path && v[0].iov_len == sizeof(*o) && o->unique == last.unique && last.unique &&
 	    o->error == 0 && access(path, F_OK) == 0 && (f = fopen(path, "r+"))) {
-		if (fscanf(f, "%u %u", &op, &times) == 2 && op == last.opcode && times) {
+		int n = fscanf(f, "%u %u %llu", &op, &times, &node);
+		if (n == 3 && op == last.opcode && times && node == last.node)
+			abort();
+		if (n == 2 && op == last.opcode && times) {
 			rewind(f);
 			fprintf(f, "%u %u\n", op, times - 1);
 			fclose(f);
@@ -303,6 +308,31 @@ mount_at after "$T/fork"
 ok "it holds the same" diff -r --no-dereference "$m" "$T/fork"
 ok "every snapshot is whole" varve verify
 ok "umount" varve umount "$m"
+
+# --- a request that no daemon survives ---
+others=()
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+	mount_at img "$T/o$i" || break
+	others+=("$T/o$i")
+done
+serve_on() {
+	local d
+	for d in "${others[@]}"; do cmp "$d/last" "$img/last" && echo x >"$d/new" || return; done
+}
+mount_at img "$T/sick" || bail "no mount"
+before=$(generation)
+echo "15 1 $(stat -c %i "$T/sick/last")" >"$T/die"
+# Directly, which is one request: for its page cache the kernel tries once more.
+not_ok "reading what three daemons die of" timeout $((100 * SLOW)) \
+	dd if="$T/sick/last" iflag=direct bs=4096 count=1 of=/dev/null
+like "is an error" "$(cat "$T/.out")" "Input/output error"
+rm -f "$T/die"
+is "after three" "$(($(generation) - before))" 3
+is "mounts meanwhile" ${#others[@]} 20
+ok "the others serve on" serve_on
+ok "and other files of that mount" cmp "$T/sick/second" "$img/second"
+ok "the log names it" grep -q "$T/sick: a request (15 of inode" "$T/daemon.log"
+ok "and says when the next daemon starts" grep -q "daemons in a row have died .* starts in" "$T/daemon.log"
 
 # --- nobody comes ---
 mkdir "$T/fork/in-order"

@@ -1,0 +1,138 @@
+/* suspects: what daemons die of is found, and what was there by chance is not blamed. */
+#include "fs/fuse/suspects.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define A "11111111-1111-1111-1111-111111111111"
+#define B "22222222-2222-2222-2222-222222222222"
+
+/* As a process finds it whose predecessor died now. */
+static struct suspects *die(struct suspects *l, bool crashed)
+{
+	int fd = dup(suspects_fd(l));
+
+	assert_true(fd >= 0);
+	suspects_free(l);
+	l = suspects_new(fd, crashed);
+	assert_non_null(l);
+	return l;
+}
+
+static void three_crashes_condemn(void **state)
+{
+	struct suspects *l = suspects_new(-1, false);
+
+	(void)state;
+	assert_non_null(l);
+	assert_true(suspects_begin(l, A, 10, false));
+	for (unsigned i = 1; i < 3; i++) {
+		l = die(l, true);
+		assert_true(suspects_begin(l, A, 10, true));
+	}
+	l = die(l, true);
+	/* Its number on another connection, or of a request that is new. */
+	assert_true(suspects_begin(l, B, 10, true));
+	suspects_end(l);
+	assert_true(suspects_begin(l, A, 10, false));
+	suspects_end(l);
+	assert_false(suspects_begin(l, A, 10, true));
+	/* It is answered: the number may be another's. */
+	assert_true(suspects_begin(l, A, 10, true));
+	suspects_end(l);
+	suspects_free(l);
+}
+
+static void what_had_ended_is_innocent(void **state)
+{
+	struct suspects *l = suspects_new(-1, false);
+
+	(void)state;
+	for (unsigned i = 0; i < 5; i++) {
+		assert_true(suspects_begin(l, A, 10, true));
+		suspects_end(l);
+		assert_true(suspects_begin(l, A, 12 + i, true));
+		l = die(l, true);
+	}
+	assert_true(suspects_begin(l, A, 10, true));
+	suspects_end(l);
+	suspects_free(l);
+}
+
+static void kills_count_less(void **state)
+{
+	struct suspects *l = suspects_new(-1, false);
+	unsigned n = 0;
+
+	(void)state;
+	for (; suspects_begin(l, A, 10, true); n++)
+		l = die(l, false);
+	assert_int_equal(n, SUSPECTS_POINTS_MAX);
+	suspects_free(l);
+}
+
+static void *begin_other(void *arg)
+{
+	/* For ever: its thread dies with the process. */
+	(void)!suspects_begin(arg, B, 20, true);
+	return NULL;
+}
+
+/* Of two that were begun whenever a daemon died, one is to blame. */
+static void one_at_a_time(void **state)
+{
+	struct suspects *l = suspects_new(-1, false);
+	pthread_t other;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(suspects_begin(l, A, 10, true));
+		assert_int_equal(pthread_create(&other, NULL, begin_other, l), 0);
+		pthread_join(other, NULL);
+		l = die(l, true);
+	}
+	assert_true(suspects_begin(l, A, 10, true));
+	assert_int_equal(pthread_create(&other, NULL, begin_other, l), 0);
+	pthread_join(other, NULL); /* it ran, late and not counted */
+	l = die(l, true);
+	assert_true(suspects_begin(l, B, 20, true));
+	suspects_end(l);
+	assert_false(suspects_begin(l, A, 10, true));
+	suspects_free(l);
+}
+
+static void what_is_no_page_is_not_used(void **state)
+{
+	int fd = memfd_create("text", MFD_CLOEXEC);
+	struct suspects *l;
+
+	(void)state;
+	assert_int_equal(write(fd, "text", 4), 4);
+	l = suspects_new(fd, true);
+	assert_non_null(l);
+	assert_true(suspects_begin(l, A, 10, true));
+	suspects_end(l);
+	suspects_free(l);
+	assert_true(suspects_begin(NULL, A, 10, true));
+	suspects_end(NULL);
+	suspects_free(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(three_crashes_condemn),
+		cmocka_unit_test(what_had_ended_is_innocent),
+		cmocka_unit_test(kills_count_less),
+		cmocka_unit_test(one_at_a_time),
+		cmocka_unit_test(what_is_no_page_is_not_used),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
