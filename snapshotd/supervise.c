@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -49,6 +50,7 @@ struct supervisor {
 	sigset_t mask; /* as the daemon is to have it */
 	struct held held[KEEPER_FDS_MAX];
 	size_t n;
+	pid_t own_pid;
 	pid_t pid; /* 0: none runs */
 	unsigned generation;
 	bool ready, was_ready; /* this daemon; any */
@@ -231,6 +233,9 @@ static void become_daemon(const struct supervisor *s)
 		if (dup2(s->held[i].fd, to++) < 0)
 			_exit(EXIT_FAILURE);
 	if (mine < 0 || program < 0 || dup2(mine, to) < 0)
+		_exit(EXIT_FAILURE);
+	/* Without its keeper it would go on unseen, with what a next service needs. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != s->own_pid)
 		_exit(EXIT_FAILURE);
 	set_number("VARVE_KEEPER", to);
 	set_number("VARVE_GENERATION", (long)s->generation);
@@ -458,6 +463,7 @@ int supervise(char **argv, unsigned timeout_s)
 	int r;
 
 	s.argv = argv;
+	s.own_pid = getpid();
 	s.timeout_ms = (int64_t)timeout_s * 1000;
 	r = prepare(&s);
 	if (r < 0) {

@@ -1,7 +1,7 @@
 /*
  * supervise.h - `snapshotd --supervise`: the keeper (fs/host/keeper.h) of a daemon, its
- * child. It holds the descriptors that the daemon stores, and when the daemon dies starts a
- * successor that gets them; callers in mounts wait meanwhile.
+ * child, which dies with it. It holds the descriptors that the daemon stores, and when the daemon
+ * dies starts a successor that gets them; callers in mounts wait meanwhile.
  */
 #ifndef VARVE_SNAPSHOTD_SUPERVISE_H
 #define VARVE_SNAPSHOTD_SUPERVISE_H

@@ -88,6 +88,16 @@ cat >"$root/etc/test.sh" <<-'END'
 	echo '{"socketGroup": 3}' >/etc/varve/snapshotd.json
 	tell mistake 'systemctl reload snapshotd >/dev/null 2>&1; echo $?; show ActiveState; show MainPID | grep -cx '"$pid"
 	echo '{"socketGroup": "varve"}' >/etc/varve/snapshotd.json
+	daemon() { curl -s --unix-socket /run/snapshotd.sock http://localhost/healthz | jq ".$1"; }
+	exec 5</mnt/a/file 6>>/mnt/a/log
+	echo before >&6
+	tell child 'cat "/proc/$(daemon pid)/stat" | cut -d" " -f4 | grep -cx '"$pid"
+	kill -9 "$(daemon pid)"
+	tell waited 'cat /mnt/a/file; cat <&5; echo after >&6; cat /mnt/a/log'
+	until_ok '[ "$(daemon generation)" = 2 ]'
+	tell takeover 'show ActiveState; show NRestarts; show MainPID | grep -cx '"$pid"'; daemon generation; ls /mnt/a'
+	exec 5<&- 6>&-
+	rm /mnt/a/log
 	kill -9 "$pid"
 	until_ok '[ "$(show MainPID)" != '"$pid"' ] && [ "$(show ActiveState)" = active ]'
 	tell restarted 'show ActiveState; show NRestarts; cat /mnt/a/file'
@@ -130,7 +140,14 @@ is "they come after the daemon" "$(said order)" "remote-fs-pre.target remote-fs-
 is "reload" "$(said reload)" yes
 is "tells with a priority what needs a restart" "$(said reloaded)" 1
 is "of a file with a mistake fails, and harms nothing" "$(said mistake)" "1 active 1"
-is "a crash: it is there again, with the mount" "$(said restarted)" "active 1 two"
+is "the daemon is a child of the service" "$(said child)" 1
+if [[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)); then
+	is "a crash: programs in mounts have waited" "$(said waited)" "two two before after"
+	is "and the service knows nothing of it" "$(said takeover)" "active 0 1 2 file log"
+else
+	skip "a crash that nobody notices" "needs Linux 6.9"
+fi
+is "a crash of all: it is there again, with the mount" "$(said restarted)" "active 1 two"
 is "verification" "$(said verify)" "yes inactive"
 is "its timer" "$(said timer)" active
 is "limits" "$(said killmode)" "process 3min 1048576"
