@@ -34,7 +34,7 @@
  */
 MUST_CHECK int object_fault_open(struct object_store *inner, const char *plan,
 				 struct object_store **out, struct error *err);
-/* Put *os behind the plan in VARVE_FAULTS, if there is one. */
+/* Put *os behind the plan in VARVE_FAULTS, if there is one. Each call draws anew. */
 MUST_CHECK int object_fault_by_env(struct object_store **os, struct error *err);
 
 struct object_faults {

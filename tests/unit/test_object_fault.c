@@ -135,6 +135,29 @@ static void one_seed_gives_the_same_faults_again(void **state)
 	assert_non_null(strchr(first, 'x'));
 }
 
+/* Else a bucket whose first answer is lost could never be opened. */
+static void each_opening_by_the_environment_draws_anew(void **state)
+{
+	unsigned char drawn[3][64];
+	char text[64];
+
+	(void)state;
+	setenv("VARVE_FAULTS", "seed=1,drop=0.5", 1);
+	for (unsigned n = 0; n < 3; n++) {
+		struct object_store *os = NULL;
+		struct error err = ERROR_INIT;
+
+		assert_int_equal(object_dir_open(dir, false, &os, &err), 0);
+		assert_int_equal(object_fault_by_env(&os, &err), 0);
+		for (unsigned i = 0; i < 64; i++)
+			drawn[n][i] = get(os, "k", text) == -ETIMEDOUT;
+		object_store_close(os);
+	}
+	unsetenv("VARVE_FAULTS");
+	assert_memory_not_equal(drawn[0], drawn[1], 64);
+	assert_memory_not_equal(drawn[1], drawn[2], 64);
+}
+
 static void a_repeated_create_meets_itself(void **state)
 {
 	struct object_store *os = with("repeat=1");
@@ -411,6 +434,8 @@ int main(void)
 		cmocka_unit_test(plans_are_read_whole_or_not_at_all),
 		cmocka_unit_test_setup_teardown(dropped_is_not_done_and_lost_is, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(one_seed_gives_the_same_faults_again, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(each_opening_by_the_environment_draws_anew, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_repeated_create_meets_itself, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(reads_are_spoiled, set_up, tear_down),

@@ -31,7 +31,7 @@ NAMES_MAX = 24      # in the bucket; beyond, each step deletes
 BLOCKS = 60         # that files of all hosts are made of
 FILES = (3, 20)     # of a snapshot
 MOUNTS_MAX = 2
-TRIES = 40          # of a read that fails for a fault
+TRIES = 200         # of a read that fails for a fault: a bucket is away for some seconds, too
 # What a fault, another host, or a deletion there may bring about.
 ALLOWED = (404, 409, 502, 503, 504)
 
