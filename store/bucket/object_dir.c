@@ -13,6 +13,7 @@
 #include "store/base/clock.h"
 #include "store/base/sync_dir.h"
 #include "store/base/write_all.h"
+#include "store/bucket/object_threads.h"
 #include "store/names/snapshot.h"
 
 #define TMP_DIR ".tmp"
@@ -22,6 +23,7 @@
 
 struct object_dir {
 	struct object_store base;
+	struct object_threads *threads;
 	int fd;
 	_Atomic int64_t clock_ms;    /* how far the file system's is ahead of CLOCK_BOOTTIME */
 	_Atomic int64_t clock_at_ms; /* CLOCK_BOOTTIME when that was found; 0: never */
@@ -466,7 +468,7 @@ static int64_t dir_date(struct object_dir *d)
 	return (ms + CLOCK_TICK_MS) / 1000;
 }
 
-static void dir_submit(struct object_store *os, struct object_request *r)
+static void answer(struct object_store *os, struct object_request *r)
 {
 	r->result = perform(dir_of(os), r);
 	r->result = check_gone(dir_of(os), r);
@@ -483,10 +485,19 @@ static void dir_submit(struct object_store *os, struct object_request *r)
 	r->done(r);
 }
 
+static void dir_submit(struct object_store *os, struct object_request *r)
+{
+	if (r->waits)
+		answer(os, r);
+	else
+		object_threads_submit(dir_of(os)->threads, r);
+}
+
 static void dir_close(struct object_store *os)
 {
 	struct object_dir *d = dir_of(os);
 
+	object_threads_free(d->threads);
 	close(d->fd);
 	free(d);
 }
@@ -547,7 +558,10 @@ int object_dir_open(const char *dir, bool read_only, struct object_store **out, 
 	if (!read_only && mkdirat(fd, TMP_DIR, 0700) < 0 && errno != EEXIST)
 		rc = error_set_errno(err, -errno, "make %s/" TMP_DIR, dir);
 	d = rc == 0 ? calloc(1, sizeof(*d)) : NULL;
-	if (!d) {
+	if (d)
+		d->threads = object_threads_new(&d->base, answer);
+	if (!d || !d->threads) {
+		free(d);
 		close(fd);
 		return rc < 0 ? rc : -ENOMEM;
 	}

@@ -8,7 +8,11 @@
  *
  * A directory that was removed answers every request with -EIO, and the store is `gone`.
  *
- * A request is done by the thread that submits it. The date of an answer is by the clock of the
+ * Requests are done by threads (object_threads.h), so nobody but who wants an answer waits for a
+ * file system that is slow. One that stands still for good (NFS, mounted `hard`) ends no request,
+ * and a close waits for those that have begun.
+ *
+ * The date of an answer is by the clock of the
  * file system, which gives objects their times, whatever this host's clock says; a read-only
  * store's is by the host's.
  */

@@ -128,6 +128,7 @@ void object_run(struct object_store *os, struct object_request *r, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		r[i].done = note_done;
 		r[i].arg = &w;
+		r[i].waits = i == n - 1;
 		object_submit(os, &r[i]);
 	}
 	pthread_mutex_lock(&w.lock);

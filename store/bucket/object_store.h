@@ -29,6 +29,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "store/base/buf.h"
 #include "store/base/error.h"
@@ -90,6 +91,8 @@ struct object_request {
 	const char *const *names; /* DELETE */
 	size_t n_names;
 	unsigned timeout_ms; /* of all attempts together; 0: the backend's own */
+	bool waits; /* the thread that submits waits for this one: it may do it itself */
+	STAILQ_ENTRY(object_request) link; /* the backend's */
 	/*
 	 * Called once, from any thread, with no lock held; also by a submit that ends at once. It
 	 * may submit, but must not wait for a request: the thread may be the one that has them all.
@@ -147,7 +150,7 @@ struct object_store {
  * returns.
  */
 void object_submit(struct object_store *os, struct object_request *r);
-/* Submit n requests and wait for all. `done` and `arg` are used by this. */
+/* Submit n requests and wait for all. `done`, `arg` and `waits` are used by this. */
 void object_run(struct object_store *os, struct object_request *r, size_t n);
 void object_store_counts(struct object_store *os, struct object_counts *out);
 /*
