@@ -9,6 +9,19 @@
 #define PROBLEMS_MAX 1000 /* told in words; all are counted */
 #define SECONDS_MAX (10ull * 365 * 24 * 60 * 60)
 
+/* What is asked, and of which remote: the caller releases it. */
+static int read_request(struct api_call *c, const struct field *fields, size_t n,
+			struct remote **out, struct error *err)
+{
+	json_t *body = NULL;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = api_body(c, fields, n, &body, err);
+	json_decref(body);
+	return rc < 0 ? rc : api_remote_get(c, api_capture(c, 0), out, err);
+}
+
 /* ---- collection ---- */
 
 static json_t *collected_json(const struct remote *r, bool dry_run, const struct collect_result *c)
@@ -58,22 +71,17 @@ int api_remote_gc(struct api_call *c, struct error *err)
 		{ "pushSeconds", FIELD_U64, &give_up, false },
 	};
 	struct remote *r = NULL;
-	json_t *body = NULL;
-	int rc = api_query(c, err, NULL);
+	int rc = read_request(c, fields, ARRAY_SIZE(fields), &r, err);
 
-	if (rc == 0)
-		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
-	json_decref(body);
-	if (rc == 0 && (grace > SECONDS_MAX || give_up > SECONDS_MAX))
-		rc = error_set(err, -EINVAL, "graceSeconds and pushSeconds: at most %llu",
-			       SECONDS_MAX);
-	opt.grace_s = (int64_t)grace;
-	opt.give_up_s = (int64_t)give_up;
-	if (rc == 0)
-		rc = api_remote_get(c, api_capture(c, 0), &r, err);
 	if (rc < 0)
 		return rc;
-	rc = collect(c, r, &opt, err);
+	opt.grace_s = (int64_t)grace;
+	opt.give_up_s = (int64_t)give_up;
+	if (grace > SECONDS_MAX || give_up > SECONDS_MAX)
+		rc = error_set(err, -EINVAL, "graceSeconds and pushSeconds: at most %llu",
+			       SECONDS_MAX);
+	if (rc == 0)
+		rc = collect(c, r, &opt, err);
 	remotes_release(c->api->remotes, r);
 	return rc;
 }
@@ -124,14 +132,8 @@ int api_remote_verify(struct api_call *c, struct error *err)
 	bool deep = false;
 	const struct field fields[] = { { "deep", FIELD_BOOL, &deep, false } };
 	struct remote *r = NULL;
-	json_t *body = NULL;
-	int rc = api_query(c, err, NULL);
+	int rc = read_request(c, fields, ARRAY_SIZE(fields), &r, err);
 
-	if (rc == 0)
-		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
-	json_decref(body);
-	if (rc == 0)
-		rc = api_remote_get(c, api_capture(c, 0), &r, err);
 	if (rc < 0)
 		return rc;
 	rc = verify(c, r, deep, err);

@@ -5,11 +5,8 @@
 #include <string.h>
 
 #include "store/bucket/object_window.h"
-#include "store/chunk/digest_set.h"
 #include "store/layout/vpk.h"
-#include "store/remote/share_meta.h"
-#include "store/tree/node.h"
-#include "store/tree/record.h"
+#include "store/remote/share_walk.h"
 
 #define NODES_MAX ((size_t)64 << 20) /* bytes of each set */
 #define WIDTH 16
@@ -135,70 +132,28 @@ static void need_digest(struct census *c, const struct digest *d)
 
 /* ---- trees ---- */
 
-struct walk {
-	struct census *c;
-	struct digest_set named, met; /* nodes */
-	size_t nodes;
-};
-
-static int name_children(struct walk *w, const struct node_view *v)
+static int take_chunk(void *arg, const struct digest *d)
 {
-	int rc = 0;
-
-	for (uint32_t i = 0; i < v->count && rc >= 0; i++) {
-		const uint8_t *key, *val;
-		size_t klen, vlen;
-		struct digest d;
-
-		node_entry(v, i, &key, &klen, &val, &vlen);
-		if (v->level == 0) {
-			rc = leaf_entry_chunk(key, klen, val, vlen, &d);
-			if (rc == 1)
-				need_digest(w->c, &d);
-			continue;
-		}
-		if (vlen != DIGEST_SIZE)
-			return -EBADMSG;
-		memcpy(d.b, val, DIGEST_SIZE);
-		digest_set_add(&w->named, &d);
-	}
-	return MIN(rc, 0);
-}
-
-/* Nodes come after their parents. */
-static int take_node(void *arg, const struct share_node *n)
-{
-	struct walk *w = arg;
-	struct node_view v;
-	int rc;
-
-	if (!digest_set_has(&w->named, &n->digest) || !digest_set_add(&w->met, &n->digest))
-		return 0;
-	w->nodes++;
-	rc = node_check(n->bytes, n->len, &v);
-	if (rc == 0)
-		rc = name_children(w, &v);
-	if (rc == 0 && (w->named.full || w->met.full))
-		rc = -EFBIG;
-	return rc == 0 && progress_cancelled(w->c->p) ? -ECANCELED : rc;
+	need_digest(arg, d);
+	return 0;
 }
 
 static int walk_tree(struct census *c, const struct share_record *rec, struct error *err)
 {
-	struct walk w = { .c = c };
 	struct share_meta m;
+	struct share_walk w = { .meta = &m,
+				.root = rec->root,
+				.memory = NODES_MAX,
+				.p = c->p,
+				.chunk = take_chunk,
+				.arg = c };
 	int rc = share_meta_fetch(c->os, OBJECT_BACKGROUND, rec, &m, err);
 
 	if (rc < 0)
 		return rc;
-	digest_set_init(&w.named, NODES_MAX);
-	digest_set_init(&w.met, NODES_MAX);
-	digest_set_add(&w.named, &rec->root);
-	rc = share_meta_each_node(&m, take_node, &w, err);
-	if (rc == 0 && w.nodes != w.named.count)
+	rc = share_walk_run(&w, err);
+	if (rc == 0 && w.lacks)
 		rc = -ENODATA;
-	digest_set_fini(&w.named);
-	digest_set_fini(&w.met);
 	share_meta_fini(&m);
 	return rc;
 }

@@ -1,9 +1,6 @@
 /*
  * First the nodes, then the chunks that the leaves refer to, pack by pack. Neighbours in a pack are
  * fetched with one request, and what lies between two of them is fetched, too, if it is little.
- *
- * The metadata has every node after its parents. So one pass over it finds the tree: a node is
- * stored if a node before it, or the record, has named it; what nobody names is of an ancestor.
  */
 #include "store/share/pull_content.h"
 
@@ -14,7 +11,7 @@
 #include "store/chunk/digest_set.h"
 #include "store/bucket/object_window.h"
 #include "store/remote/moved.h"
-#include "store/tree/record.h"
+#include "store/remote/share_walk.h"
 
 #define NODES_MAX ((size_t)128 << 20) /* bytes of each set of nodes; 4 million and more */
 #define CHUNKS_MAX ((size_t)64 << 20)
@@ -36,8 +33,6 @@ struct run {
 	struct pull_content *c;
 	struct object_window *w;
 	struct moved *moved;	  /* containers that were found gone */
-	struct digest_set named;  /* nodes that belong to the tree */
-	struct digest_set stored; /* those of them that are in the store */
 	struct digest_set chunks; /* that were met */
 	struct buf wanted;	  /* struct wanted */
 	struct buf failed;	  /* struct wanted: to be tried again */
@@ -45,8 +40,9 @@ struct run {
 
 /* ---- nodes ---- */
 
-static int want_chunk(struct run *r, const struct digest *d)
+static int want_chunk(void *arg, const struct digest *d)
 {
+	struct run *r = arg;
 	struct wanted want = { .digest = *d };
 	int rc;
 
@@ -61,64 +57,35 @@ static int want_chunk(struct run *r, const struct digest *d)
 	return r->c->lazy ? 0 : buf_append(&r->wanted, &want, sizeof(want));
 }
 
-static int name_children(struct run *r, const struct node_view *v)
-{
-	int rc = 0;
-
-	for (uint32_t i = 0; i < v->count && rc == 0; i++) {
-		const uint8_t *key, *val;
-		size_t klen, vlen;
-		struct digest d;
-
-		node_entry(v, i, &key, &klen, &val, &vlen);
-		if (v->level == 0) {
-			rc = leaf_entry_chunk(key, klen, val, vlen, &d);
-			if (rc == 1)
-				rc = want_chunk(r, &d);
-			continue;
-		}
-		if (vlen != DIGEST_SIZE)
-			return -EBADMSG;
-		memcpy(d.b, val, DIGEST_SIZE);
-		digest_set_add(&r->named, &d);
-	}
-	return rc;
-}
-
 static int take_node(void *arg, const struct share_node *n)
 {
 	struct run *r = arg;
-	struct node_view v;
 	uint64_t new_bytes = 0;
-	int rc;
+	int rc = node_store_put_frame(r->c->s->nodes, &n->digest, n->bytes, n->len, n->frame,
+				      n->frame_len, &new_bytes);
 
-	if (!digest_set_has(&r->named, &n->digest) || !digest_set_add(&r->stored, &n->digest))
-		return 0;
-	rc = node_check(n->bytes, n->len, &v);
-	if (rc == 0)
-		rc = name_children(r, &v);
-	if (rc == 0 && (r->named.full || r->stored.full))
-		rc = -EFBIG;
-	if (rc == 0)
-		rc = node_store_put_frame(r->c->s->nodes, &n->digest, n->bytes, n->len, n->frame,
-					  n->frame_len, &new_bytes);
 	r->c->nodes += new_bytes != 0;
-	return rc == 0 && progress_cancelled(r->c->p) ? -ECANCELED : rc;
+	return rc;
 }
 
 static int take_nodes(struct run *r, struct error *err)
 {
-	int rc;
+	struct share_walk w = { .meta = r->c->meta,
+				.root = r->c->root,
+				.memory = NODES_MAX,
+				.p = r->c->p,
+				.chunk = want_chunk,
+				.node = take_node,
+				.arg = r };
+	int rc = share_walk_run(&w, err);
 
-	digest_set_add(&r->named, &r->c->root);
-	rc = share_meta_each_node(r->c->meta, take_node, r, err);
 	if (rc == -ENODATA)
 		return error_set(err, rc, "its metadata does not say where a chunk is");
 	if (rc == -EFBIG)
 		return error_set(err, rc, "its tree is too large");
-	if (rc == 0 && r->stored.count != r->named.count)
+	if (rc == 0 && w.lacks)
 		return error_set(err, -ENODATA, "its metadata lacks %zu nodes of the tree",
-				 r->named.count - r->stored.count);
+				 w.lacks);
 	return rc;
 }
 
@@ -297,8 +264,6 @@ int pull_content_run(struct pull_content *c, struct error *err)
 			 .moved = moved_new(MOVED_BYTES) };
 	int rc = r.w && r.moved ? 0 : -ENOMEM;
 
-	digest_set_init(&r.named, NODES_MAX);
-	digest_set_init(&r.stored, NODES_MAX);
 	digest_set_init(&r.chunks, CHUNKS_MAX);
 	if (rc == 0)
 		rc = take_nodes(&r, err);
@@ -306,8 +271,6 @@ int pull_content_run(struct pull_content *c, struct error *err)
 		rc = take_chunks(&r, err);
 	object_window_free(r.w);
 	moved_free(r.moved);
-	digest_set_fini(&r.named);
-	digest_set_fini(&r.stored);
 	digest_set_fini(&r.chunks);
 	buf_fini(&r.wanted);
 	buf_fini(&r.failed);

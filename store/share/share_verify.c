@@ -9,10 +9,9 @@
 #include "store/chunk/digest_set.h"
 #include "store/layout/vpk.h"
 #include "store/remote/moved.h"
-#include "store/remote/share_meta.h"
-#include "store/tree/record.h"
+#include "store/remote/share_walk.h"
 
-#define NODES_MAX ((size_t)64 << 20) /* bytes of each set */
+#define NODES_MAX ((size_t)64 << 20) /* bytes of each set, of nodes or chunks */
 #define CHECKED_MAX ((size_t)32 << 20)
 #define MOVED_BYTES ((size_t)64 << 20)
 
@@ -42,9 +41,9 @@ struct checking {
 	const struct share_record *rec;
 	const char *key;
 	struct share_meta meta;
-	struct digest_set named, met; /* nodes; met also has chunks, which hash to others */
-	struct buf places;	      /* struct placed */
-	uint64_t nodes, problems;
+	struct digest_set chunks; /* that were met */
+	struct buf places;	  /* struct placed */
+	uint64_t problems;
 	const char *lacks; /* the tree's first flaw */
 };
 
@@ -150,12 +149,13 @@ static void check_packs(struct checking *k)
 
 /* ---- its tree ---- */
 
-static int place_chunk(struct checking *k, const struct digest *d)
+static int place_chunk(void *arg, const struct digest *d)
 {
+	struct checking *k = arg;
 	struct placed at = { .digest = *d };
 
-	if (!digest_set_add(&k->met, d))
-		return 0;
+	if (!digest_set_add(&k->chunks, d))
+		return k->chunks.full ? -EFBIG : 0;
 	if (!share_meta_find(&k->meta, d, 0, &at.at)) {
 		k->lacks = "its metadata does not say where a chunk is";
 		return 0;
@@ -167,65 +167,27 @@ static int place_chunk(struct checking *k, const struct digest *d)
 	return buf_append(&k->places, &at, sizeof(at));
 }
 
-static int name_children(struct checking *k, const struct node_view *v)
-{
-	int rc = 0;
-
-	for (uint32_t i = 0; i < v->count && rc == 0; i++) {
-		const uint8_t *key, *val;
-		size_t klen, vlen;
-		struct digest d;
-
-		node_entry(v, i, &key, &klen, &val, &vlen);
-		if (v->level == 0) {
-			rc = leaf_entry_chunk(key, klen, val, vlen, &d);
-			if (rc == 1)
-				rc = place_chunk(k, &d);
-			continue;
-		}
-		if (vlen != DIGEST_SIZE)
-			return -EBADMSG;
-		memcpy(d.b, val, DIGEST_SIZE);
-		digest_set_add(&k->named, &d);
-	}
-	return rc;
-}
-
-/* Nodes come after their parents. */
-static int take_node(void *arg, const struct share_node *n)
-{
-	struct checking *k = arg;
-	struct node_view v;
-	int rc;
-
-	if (!digest_set_has(&k->named, &n->digest) || !digest_set_add(&k->met, &n->digest))
-		return 0;
-	k->nodes++;
-	rc = node_check(n->bytes, n->len, &v);
-	if (rc == 0)
-		rc = name_children(k, &v);
-	if (rc == 0 && (k->named.full || k->met.full))
-		rc = -EFBIG;
-	return rc == 0 && progress_cancelled(k->v->p) ? -ECANCELED : rc;
-}
-
 /* -ENODATA: something was found. */
 static int check_tree(struct checking *k, struct error *err)
 {
+	struct share_walk w = { .meta = &k->meta,
+				.root = k->rec->root,
+				.memory = NODES_MAX,
+				.p = k->v->p,
+				.chunk = place_chunk,
+				.arg = k };
 	int rc = share_meta_fetch(k->v->os, OBJECT_BACKGROUND, k->rec, &k->meta, err);
 
 	if (rc < 0)
 		return rc;
-	digest_set_add(&k->named, &k->rec->root);
-	rc = share_meta_each_node(&k->meta, take_node, k, err);
+	rc = share_walk_run(&w, err);
 	if (rc == -EFBIG)
 		return error_set(err, rc, "its tree is too large to be checked");
 	if (rc < 0)
 		return err->msg[0] ? rc : error_set_errno(err, rc, "its tree");
-	k->v->res->nodes += k->nodes;
-	if (k->nodes != k->named.count)
-		found(k, "its metadata lacks %llu nodes of the tree",
-		      (unsigned long long)(k->named.count - k->nodes));
+	k->v->res->nodes += w.nodes;
+	if (w.lacks)
+		found(k, "its metadata lacks %zu nodes of the tree", w.lacks);
 	if (k->lacks)
 		found(k, "%s", k->lacks);
 	return 0;
@@ -333,8 +295,7 @@ static int check_ready(struct verify *v, const char *key, const struct share_rec
 	struct error err = ERROR_INIT;
 	int rc;
 
-	digest_set_init(&k.named, NODES_MAX);
-	digest_set_init(&k.met, NODES_MAX);
+	digest_set_init(&k.chunks, NODES_MAX);
 	v->res->snapshots++;
 	check_packs(&k);
 	rc = k.problems ? 0 : check_tree(&k, &err);
@@ -351,8 +312,7 @@ static int check_ready(struct verify *v, const char *key, const struct share_rec
 	if (rc < 0)
 		error_set(v->err, rc, "%s: %s", key, error_text(&err));
 	share_meta_fini(&k.meta);
-	digest_set_fini(&k.named);
-	digest_set_fini(&k.met);
+	digest_set_fini(&k.chunks);
 	buf_fini(&k.places);
 	return rc;
 }

@@ -56,5 +56,22 @@ ok 'the store is made smaller again' until_true 120 evicted
 ok 'a collection keeps what is far' varve gc
 ok 'and its reads' eval 'sums "$T/mnt" | cmp - "$T/sums"'
 is 'and damages nothing' "$(varve --json verify | jq .damaged)" 0
+
+# --- one that dies, and is followed, while it evicts and fetches ---
+[[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] || bail "no kernel version"
+if ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)); then
+	stop_daemon
+	start_daemon --memory 64M --config "$T/config.json" --supervise
+	is_mounted "$T/mnt" || mount_at base "$T/mnt"
+	sums "$T/mnt" >"$T/got" &
+	reader=$!
+	for _ in 1 2; do
+		until_true 60 evicted || fail 'it evicts'
+		kill -9 "$(api GET /healthz | jq .pid)"
+		daemon_ready
+	done
+	ok 'what is read meanwhile is right' eval 'wait $reader && cmp "$T/got" "$T/sums"'
+	is '... and nothing is damaged' "$(varve --json verify | jq .damaged)" 0
+fi
 daemon_ended_well
 done_testing
