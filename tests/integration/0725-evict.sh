@@ -70,7 +70,7 @@ if ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)); then
 		kill -9 "$(api GET /healthz | jq .pid)"
 		daemon_ready
 	done
-	ok 'what is read meanwhile is right' eval 'wait $reader && cmp "$T/got" "$T/sums"'
+	ok 'what is read meanwhile is right' eval "wait $reader"' && cmp "$T/got" "$T/sums"'
 	is '... and nothing is damaged' "$(varve --json verify | jq .damaged)" 0
 fi
 daemon_ended_well
