@@ -81,6 +81,10 @@ of_c() { curl -sS --unix-socket "$T/c.sock" http://x/metrics | sed -n "s/^snapsh
 ok 'what the first read came at once' test "$(of_c hits)" -ge 13
 is '... all of it' "$(of_c misses)" 0
 c umount "$T/mnt2" >/dev/null
+# No record names what is in another bucket.
+ok 'a push to a second bucket takes along what is far' eval '
+	c remote add second "file://$T/second" && c push "$(c --json snapshots | jq -r ".[0].id")" second:base'
+is '... all of it' "$(c --json verify --remote second --deep | jq -c .problems)" '[]'
 ok 'it ends' end_c
 
 # --- a daemon that ends, and a collection ---
