@@ -91,7 +91,7 @@ struct object_request {
 	const char *const *names; /* DELETE */
 	size_t n_names;
 	unsigned timeout_ms; /* of all attempts together; 0: the backend's own */
-	bool waits; /* the thread that submits waits for this one: it may do it itself */
+	bool waits;	     /* the thread that submits waits for this one: it may do it itself */
 	STAILQ_ENTRY(object_request) link; /* the backend's */
 	/*
 	 * Called once, from any thread, with no lock held; also by a submit that ends at once. It

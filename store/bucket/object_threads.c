@@ -121,8 +121,8 @@ static bool wants_thread_locked(const struct object_threads *t)
 		return false;
 	for (unsigned i = 0; i < PRIORITIES; i++)
 		STAILQ_FOREACH(r, &t->queues[i], link)
-		if (++waiting > t->idle)
-			return true;
+	if (++waiting > t->idle)
+		return true;
 	return false;
 }
 
