@@ -21,6 +21,7 @@
 #include "snapshotd/config.h"
 #include "snapshotd/reload.h"
 #include "snapshotd/service.h"
+#include "snapshotd/state/backup.h"
 #include "snapshotd/supervise.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
@@ -96,6 +97,8 @@ static int open_store(struct daemon_parts *d, struct error *err)
 
 	if (rc == -EBUSY)
 		error_prefix(err, rc, "snapshotd is already running on this store");
+	if (rc == 0)
+		backup_sweep(d->api.store);
 	return rc;
 }
 

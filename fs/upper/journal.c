@@ -612,6 +612,40 @@ void journal_release(struct journal *j, uint32_t epoch)
 	pthread_mutex_unlock(&j->lock);
 }
 
+void journal_cut(struct journal *j, struct journal_cut *out)
+{
+	pthread_mutex_lock(&j->lock);
+	*out = (struct journal_cut){ .applied = j->applied, .number = j->number };
+	if (j->fd >= 0 && j->number > j->applied) {
+		out->len = j->at;
+		out->full_len = j->number - 1 > j->applied ? j->full_len : 0;
+	}
+	pthread_mutex_unlock(&j->lock);
+}
+
+static int copy_segment(const struct journal *j, uint64_t number, size_t len, int to)
+{
+	uint8_t *data = bulk_alloc(len);
+	int r = data ? journal_read_segment(j->fd, number, data, len) : -ENOMEM;
+
+	if (!r)
+		r = pwrite_all(to, data, len, (uint64_t)journal_place(number));
+	bulk_free(data, len);
+	return r;
+}
+
+int journal_copy(const struct journal *j, const struct journal_cut *c, int to)
+{
+	int r = ftruncate(to, 2l * JOURNAL_SEGMENT) < 0 ? -errno : 0;
+
+	/* Held: the file stays, and neither place is given to another segment. */
+	if (!r && c->full_len)
+		r = copy_segment(j, c->number - 1, c->full_len, to);
+	if (!r)
+		r = copy_segment(j, c->number, c->len, to);
+	return r;
+}
+
 int journal_settle(struct journal *j)
 {
 	int r;

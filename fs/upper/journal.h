@@ -125,4 +125,18 @@ MUST_CHECK int journal_sync(struct journal *j);
 void journal_hold(struct journal *j);
 void journal_release(struct journal *j, uint32_t epoch);
 
+/*
+ * Between these, too: a copy of the journal that ends at the last record before the cut. The
+ * database is to be copied between the hold and the release, so that the two fit.
+ */
+struct journal_cut {
+	uint64_t applied; /* number of the last segment in the database; 0: none */
+	uint64_t number;  /* of the last one */
+	size_t full_len;  /* bytes of the one before, if that is not in the database */
+	size_t len;	  /* bytes of the last one; 0: there is nothing to copy */
+};
+void journal_cut(struct journal *j, struct journal_cut *out);
+/* To an empty file. Not if `len` is 0. */
+MUST_CHECK int journal_copy(const struct journal *j, const struct journal_cut *c, int to);
+
 #endif

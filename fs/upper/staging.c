@@ -33,6 +33,14 @@ struct dead_list {
 	uint64_t bytes;
 };
 
+/* Two references: the file's, which lasts to the next freeze, and the copy's. */
+struct staging_frozen {
+	_Atomic unsigned refs;
+	_Atomic uint64_t below; /* nothing below this is overwritten or punched */
+	int fd;
+	uint64_t len;
+};
+
 struct staging {
 	int dir_fd;
 	char *name;
@@ -41,9 +49,11 @@ struct staging {
 	struct journal *journal;
 	struct space *space; /* borrowed; NULL: no reserve is kept */
 	_Atomic uint64_t end;
-	_Atomic uint64_t writes; /* count */
-	uint64_t synced;	 /* of these; guarded by syncing */
-	pthread_mutex_t syncing; /* one at a time; before lock */
+	_Atomic uint64_t writes;       /* count */
+	uint64_t synced;	       /* of these; guarded by syncing */
+	pthread_mutex_t syncing;       /* one at a time; before lock */
+	pthread_rwlock_t overwriting;  /* to write: `frozen` is set. Before lock */
+	struct staging_frozen *frozen; /* read under either; may be thawed, or NULL */
 
 	pthread_mutex_t lock;			 /* guards what follows */
 	struct dead_range recent[RECENT_RANGES]; /* written since the last sync */
@@ -95,6 +105,7 @@ int staging_open(int dir_fd, const char *name, bool fresh, struct journal *j, st
 	pthread_mutex_init(&st->lock, NULL);
 	pthread_mutex_init(&st->punching, NULL);
 	pthread_mutex_init(&st->syncing, NULL);
+	pthread_rwlock_init(&st->overwriting, NULL);
 	int fd = fresh ? 0 : file_of(st);
 
 	if (fd < 0) {
@@ -110,6 +121,15 @@ void staging_limit(struct staging *st, struct space *sp)
 	st->space = sp;
 }
 
+static void drop_frozen(struct staging_frozen *fz)
+{
+	if (!fz || atomic_fetch_sub(&fz->refs, 1) > 1)
+		return;
+	if (fz->fd >= 0)
+		close(fz->fd);
+	free(fz);
+}
+
 void staging_close(struct staging *st)
 {
 	if (!st)
@@ -121,6 +141,8 @@ void staging_close(struct staging *st)
 		close(st->fd);
 	}
 	free(st->dead.r);
+	drop_frozen(st->frozen);
+	pthread_rwlock_destroy(&st->overwriting);
 	pthread_mutex_destroy(&st->punching);
 	pthread_mutex_destroy(&st->syncing);
 	pthread_mutex_destroy(&st->lock);
@@ -224,6 +246,87 @@ int staging_write(struct staging *st, uint64_t pos, const void *data, size_t len
 	return r;
 }
 
+/* ---- a copy ---- */
+
+/* `overwriting` or `lock` held. */
+static uint64_t frozen_below(const struct staging *st)
+{
+	return st->frozen ? atomic_load(&st->frozen->below) : 0;
+}
+
+int staging_overwrite(struct staging *st, uint64_t pos, const void *data, size_t len)
+{
+	int r;
+
+	/* I/O under the lock: a freeze waits for what is being overwritten. */
+	pthread_rwlock_rdlock(&st->overwriting);
+	r = pos < frozen_below(st) ? -EBUSY : staging_write(st, pos, data, len);
+	pthread_rwlock_unlock(&st->overwriting);
+	return r;
+}
+
+bool staging_is_frozen(struct staging *st, uint64_t pos)
+{
+	bool frozen;
+
+	pthread_rwlock_rdlock(&st->overwriting);
+	frozen = pos < frozen_below(st);
+	pthread_rwlock_unlock(&st->overwriting);
+	return frozen;
+}
+
+int staging_freeze(struct staging *st, struct staging_frozen **out)
+{
+	struct staging_frozen *fz = calloc(1, sizeof(*fz)), *was;
+
+	if (!fz)
+		return -ENOMEM;
+	fz->fd = -1;
+	fz->refs = 2;
+	fz->below = UINT64_MAX;
+	pthread_rwlock_wrlock(&st->overwriting);
+	pthread_mutex_lock(&st->lock); /* nobody punches what is dead from now on */
+	const bool busy = frozen_below(st) > 0;
+
+	was = st->frozen;
+	if (!busy)
+		st->frozen = fz;
+	pthread_mutex_unlock(&st->lock);
+	pthread_rwlock_unlock(&st->overwriting);
+	if (busy) {
+		free(fz);
+		return -EBUSY;
+	}
+	drop_frozen(was);
+	*out = fz;
+	return 0;
+}
+
+int staging_cut(struct staging *st, struct staging_frozen *fz)
+{
+	const int fd = atomic_load(&st->fd);
+
+	fz->len = staging_end(st);
+	if (fd >= 0 && (fz->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0)
+		return -errno;
+	atomic_store(&fz->below, MAX(fz->len, (uint64_t)1)); /* 0: thawed */
+	return 0;
+}
+
+int staging_frozen_fd(const struct staging_frozen *fz, uint64_t *out_len)
+{
+	*out_len = fz->len;
+	return fz->fd;
+}
+
+void staging_thaw(struct staging_frozen *fz)
+{
+	if (!fz)
+		return;
+	atomic_store(&fz->below, 0); /* what is dead is punched with the next that dies */
+	drop_frozen(fz);
+}
+
 int staging_read(struct staging *st, uint64_t pos, void *out, size_t len)
 {
 	const int fd = atomic_load(&st->fd);
@@ -245,7 +348,7 @@ int staging_read(struct staging *st, uint64_t pos, void *out, size_t len)
 	return 0;
 }
 
-void staging_punch(struct staging *st, uint64_t from, uint64_t to)
+static void punch(struct staging *st, uint64_t from, uint64_t to)
 {
 	const int fd = atomic_load(&st->fd);
 
@@ -274,13 +377,13 @@ static void punch_all(struct staging *st, struct dead_list *l)
 	for (size_t i = 0; i < l->n; i++) {
 		if (l->r[i].pos != to) {
 			if (to - from >= PUNCH_MIN)
-				staging_punch(st, from, to);
+				punch(st, from, to);
 			from = l->r[i].pos;
 		}
 		to = l->r[i].pos + l->r[i].len;
 	}
 	if (to - from >= PUNCH_MIN)
-		staging_punch(st, from, to);
+		punch(st, from, to);
 }
 
 void staging_reclaim(struct staging *st)
@@ -290,8 +393,12 @@ void staging_reclaim(struct staging *st)
 	/* I/O under the lock: a reclaim waits for one that has begun before. */
 	pthread_mutex_lock(&st->punching);
 	pthread_mutex_lock(&st->lock);
-	l = st->dead;
-	st->dead = (struct dead_list){ NULL, 0, 0, 0 };
+	l = (struct dead_list){ NULL, 0, 0, 0 };
+	/* What is dead before a freeze is so in the copy; the rest has to wait. */
+	if (!frozen_below(st)) {
+		l = st->dead;
+		st->dead = (struct dead_list){ NULL, 0, 0, 0 };
+	}
 	pthread_mutex_unlock(&st->lock);
 	/* A power cut must not bring back a file whose data is already gone. */
 	if (l.n && journal_sync(st->journal) == 0)
@@ -348,9 +455,23 @@ void staging_free(struct staging *st, uint64_t pos, uint64_t len)
 {
 	pthread_mutex_lock(&st->lock);
 	add_dead(&st->dead, pos, len);
-	if (!st->reclaiming && (st->dead.n >= RECLAIM_RANGES || st->dead.bytes >= RECLAIM_BYTES))
+	if (!st->reclaiming && !frozen_below(st) &&
+	    (st->dead.n >= RECLAIM_RANGES || st->dead.bytes >= RECLAIM_BYTES))
 		start_reclaim(st);
 	pthread_mutex_unlock(&st->lock);
+}
+
+void staging_punch(struct staging *st, uint64_t from, uint64_t to)
+{
+	bool frozen;
+
+	pthread_mutex_lock(&st->lock);
+	frozen = frozen_below(st) > 0;
+	if (frozen && from < to)
+		add_dead(&st->dead, from, to - from);
+	pthread_mutex_unlock(&st->lock);
+	if (!frozen)
+		punch(st, from, to);
 }
 
 /* Log what was written since the last sync. -E2BIG if that is too much. */

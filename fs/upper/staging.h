@@ -49,6 +49,27 @@ void staging_reclaim(struct staging *st);
 /* Punch [from, to) now. Only for ranges that no record has named since the last sync. */
 void staging_punch(struct staging *st, uint64_t from, uint64_t to);
 /*
+ * Write where an extent has been written before. -EBUSY where a copy must not see that: the data
+ * wants new space.
+ */
+MUST_CHECK int staging_overwrite(struct staging *st, uint64_t pos, const void *data, size_t len);
+/* Whether staging_overwrite would say so. */
+bool staging_is_frozen(struct staging *st, uint64_t pos);
+
+/*
+ * The file as it is at a cut, for a copy that is made meanwhile. From the freeze on nothing is
+ * overwritten or punched; from the cut on, nothing that it has. To be cut between: the journal.
+ */
+struct staging_frozen;
+/* -EBUSY: it is frozen already. */
+MUST_CHECK int staging_freeze(struct staging *st, struct staging_frozen **out);
+MUST_CHECK int staging_cut(struct staging *st, struct staging_frozen *fz);
+/* After the cut, also when st is closed. A descriptor, borrowed, -1: no file; and bytes. */
+int staging_frozen_fd(const struct staging_frozen *fz, uint64_t *out_len);
+/* Thaw. NULL is accepted. */
+void staging_thaw(struct staging_frozen *fz);
+
+/*
  * Make what was written survive a power cut once the journal is synced: log the
  * data in the journal if it is little, else sync the file.
  */

@@ -139,9 +139,11 @@ static int write_in_place(struct view *v, struct unode *u, uint64_t off, const u
 
 	while (e && at < end && x.off <= at && x.kind == UPPER_DATA) {
 		uint64_t upto = MIN(x.off + x.len, end);
-		int r = staging_write(v->staging, x.pos + (at - x.off), data + (at - off),
-				      upto - at);
+		int r = staging_overwrite(v->staging, x.pos + (at - x.off), data + (at - off),
+					  upto - at);
 
+		if (r == -EBUSY) /* it is being copied: see gap_end */
+			break;
 		if (r)
 			return r;
 		at = upto;
@@ -151,16 +153,29 @@ static int write_in_place(struct view *v, struct unode *u, uint64_t off, const u
 	return 0;
 }
 
-/* Where the next extent of the current epoch's own data begins, or end. */
-static uint64_t gap_end(const struct unode *u, uint64_t at, uint64_t end)
+/* Where the next extent begins that is written in place, or end. The one at `at` is not. */
+static uint64_t gap_end(struct view *v, const struct unode *u, uint64_t at, uint64_t end)
 {
 	struct upper_extent x;
 
 	for (struct omap_entry *e = upper_extent_seek(u, at, &x); e && x.off < end;
 	     e = upper_extent_next(u, &x, &x))
-		if (x.kind == UPPER_DATA && x.off >= at)
+		if (x.kind == UPPER_DATA && x.off > at && !staging_is_frozen(v->staging, x.pos))
 			return x.off;
 	return end;
+}
+
+/* Bytes of [at, end) that are the current epoch's own data. */
+static uint64_t own_data(const struct unode *u, uint64_t at, uint64_t end)
+{
+	struct upper_extent x;
+	uint64_t sum = 0;
+
+	for (struct omap_entry *e = upper_extent_seek(u, at, &x); e && x.off < end;
+	     e = upper_extent_next(u, &x, &x))
+		if (x.kind == UPPER_DATA)
+			sum += MIN(x.off + x.len, end) - MAX(x.off, at);
+	return sum;
 }
 
 /* Checked first, so that nothing is written in vain: the commit checks again, in full. */
@@ -178,7 +193,7 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 	struct upper_extent x = { .off = at, .len = upto - at, .kind = UPPER_DATA };
 	uint64_t had = 0, size = rec->size, alloc = rec->alloc_bytes;
 	struct upper_tx tx;
-	int r = check_quota(v, x.len);
+	int r = check_quota(v, x.len - (v->quota_bytes ? own_data(u, at, upto) : 0));
 
 	if (!r)
 		r = allocated(v, u->ino, at, MIN(upto, MAX(rec->size, at)), &had);
@@ -251,7 +266,7 @@ static int64_t write_locked(struct view *v, struct unode *u, struct inode_rec *r
 			break;
 		}
 		at = upto;
-		upto = gap_end(u, at, end);
+		upto = gap_end(v, u, at, end);
 		r = write_new(v, u, rec, at, upto, data + (at - off));
 		if (!r) {
 			at = upto;

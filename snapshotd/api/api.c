@@ -154,6 +154,7 @@ void api_fail(struct api_call *c, int code, const struct error *err)
 		why = http_stopping(c->rq) ? "snapshotd is stopping" : "the client has gone";
 	}
 	fail_log(c, status, why);
+	c->fail_status = status; /* which a stream that has begun does not say */
 	j = json_pack("{s:o}", "error", api_text(why));
 	if (c->fail_step && json_object_set_new(j, "step", json_integer(c->fail_step)))
 		log_debug("out of memory: an error without its step");

@@ -315,6 +315,7 @@ int api_patches_list(struct api_call *c, struct error *err);
 int api_patch_delete(struct api_call *c, struct error *err);
 int api_gc(struct api_call *c, struct error *err);
 int api_verify(struct api_call *c, struct error *err);
+int api_backup(struct api_call *c, struct error *err);
 int api_stats(struct api_call *c, struct error *err);
 int api_stats_history(struct api_call *c, struct error *err);
 int api_dashboard_check(struct api_call *c, struct error *err);

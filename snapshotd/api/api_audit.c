@@ -42,8 +42,8 @@ void api_audit_begin(struct api_call *c)
 
 void api_audit_result(struct api_call *c, const json_t *result)
 {
-	static const char *const members[] = { "sandboxID", "id", "name", "snapshot",
-					       "mountpoint" };
+	static const char *const members[] = { "sandboxID", "id",	  "name",
+					       "snapshot",  "mountpoint", "path" };
 
 	for (size_t i = 0; *c->who && i < ARRAY_SIZE(members); i++) {
 		const char *s = json_string_value(json_object_get(result, members[i]));
@@ -63,5 +63,5 @@ void api_audit_end(struct api_call *c)
 	metrics_call(&c->api->metrics, resource_of(r), changes(r), monotonic_us() - c->begun_us);
 	if (*c->who)
 		log_info("%s %s by %s: %d%s", http_method(c->rq), http_path(c->rq), c->who,
-			 http_status(c->rq), c->what);
+			 c->fail_status ? c->fail_status : http_status(c->rq), c->what);
 }

@@ -88,6 +88,7 @@ const struct route api_routes[] = {
 	  ROUTE_LONG, NULL },
 	{ "POST", "/api/gc", api_gc, ROUTE_LONG, NULL },
 	{ "POST", "/api/verify", api_verify, ROUTE_LONG, NULL },
+	{ "POST", "/api/backup", api_backup, ROUTE_LONG, NULL },
 	{ "GET", "/api/stats", api_stats, 0, NULL },
 	{ "GET", "/api/stats/history", api_stats_history, 0, NULL },
 	{ "GET", "/", api_dashboard, ROUTE_OPEN, api_dashboard_check },

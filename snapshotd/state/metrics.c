@@ -20,6 +20,7 @@ static const char *const work_names[METRICS_WORK_COUNT] = {
 	[METRICS_CHECKPOINT] = "checkpoint",
 	[METRICS_GC] = "gc",
 	[METRICS_VERIFY] = "verify",
+	[METRICS_BACKUP] = "backup",
 	[METRICS_SANDBOX] = "sandbox",
 	[METRICS_PUSH] = "push",
 	[METRICS_PULL] = "pull",

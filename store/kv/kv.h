@@ -160,6 +160,14 @@ MUST_CHECK int kv_compact_replaced(struct kv *kv);
 /* End a run of either and let no more begin, because the store is about to close. */
 void kv_compact_stop(struct kv *kv);
 
+/*
+ * Copy the database as it is at one moment between the call and its return to `dir`, absolute,
+ * which must not exist, but its parent: files that never change by hard links, so on the same
+ * filesystem; the rest is little. It has content only as far as kv_flush_content made it
+ * permanent. What is there is not synced.
+ */
+MUST_CHECK int kv_copy(struct kv *kv, const char *dir);
+
 struct kv_stats {
 	uint64_t live_bytes[KV_FAMILY_COUNT]; /* estimated: files, blobs, unflushed writes */
 	uint64_t garbage_bytes;		/* of these: in blobs that a compaction would give back */

@@ -89,6 +89,12 @@ const struct command cli_commands[] = {
 	  "status 1 where something is damaged. With --remote, looks whether all that the\n"
 	  "snapshots of that bucket need is there.\n",
 	  0, 1, options_verify, true, cmd_verify },
+	{ "backup", "DIR", "copy the daemon's whole state while it is in use",
+	  "To an empty directory of its host, or a new one: snapshots, mounts with what was\n"
+	  "written to them, sandboxes, images, as they are at one moment. What it has is a state\n"
+	  "directory. `varve backup --restore DIR STATE` copies it to where a daemon is to "
+	  "start.\n",
+	  1, 2, options_backup, false, cmd_backup },
 	{ "stats", "", "print figures of the daemon and its store", NULL, 0, 0, NULL, true,
 	  cmd_stats },
 	{ "dashboard", "", "print the dashboard's address, with a token for your browser",

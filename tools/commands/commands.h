@@ -38,6 +38,8 @@ COMMAND(pin);
 OPTIONS(pin);
 COMMAND(gc);
 OPTIONS(gc);
+COMMAND(backup);
+OPTIONS(backup);
 COMMAND(stats);
 COMMAND(daemon);
 COMMAND(dashboard);
