@@ -218,6 +218,12 @@ static int listen_tcp(struct daemon_parts *d, struct listener *l, struct error *
 	return rc;
 }
 
+/* Mounts and sandboxes are a predecessor's, and another daemon goes on with them if we do not. */
+static bool is_successor(const struct daemon_parts *d)
+{
+	return d->keeper && d->config.supervise && keeper_generation(d->keeper) > 1;
+}
+
 static int listen_all(struct daemon_parts *d, struct error *err)
 {
 	struct listener l = LISTENER_NONE;
@@ -230,7 +236,8 @@ static int listen_all(struct daemon_parts *d, struct error *err)
 		if (rc == 0)
 			rc = http_server_listen(d->http, &l, true, err);
 	}
-	listener_unlink(&l);
+	if (!is_successor(d))
+		listener_unlink(&l);
 	listener_fini(&l);
 	return rc;
 }
@@ -476,6 +483,8 @@ static int serve(struct daemon_parts *d)
 	rc = start(d, &err);
 	if (rc < 0) {
 		log_error("%s", error_text(&err));
+		if (is_successor(d))
+			_exit(SUPERVISE_NOT_STARTED);
 	} else {
 		warn_of_network(&d->config);
 		log_info("snapshotd %s serves %s on %s", VARVE_VERSION VARVE_COMMIT,
@@ -501,7 +510,7 @@ int main(int argc, char **argv)
 	d.argv = argv;
 	if (config_load(&d.config, argc, argv, getenv("SNAPSHOTD_API_KEY"), &err) < 0) {
 		fprintf(stderr, "snapshotd: %s\n", error_text(&err));
-		return 2;
+		return SUPERVISE_MISUSED;
 	}
 	if (d.config.help) {
 		fputs(config_usage, stdout);

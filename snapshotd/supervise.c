@@ -305,6 +305,16 @@ static void plan_next(struct supervisor *s)
 	s->delay_ms = s->delay_ms ? 2 * s->delay_ms : DELAY_FIRST_MS;
 }
 
+/* May a request have been its death? */
+static bool is_crash(int status)
+{
+	if (WIFSIGNALED(status))
+		return WTERMSIG(status) != SIGKILL;
+	return WEXITSTATUS(status) != SUPERVISE_HANDED_OVER &&
+	       WEXITSTATUS(status) != SUPERVISE_NOT_STARTED &&
+	       WEXITSTATUS(status) != SUPERVISE_MISUSED;
+}
+
 /* True: the daemon's end is ours, with *out_status. */
 static bool reap(struct supervisor *s, int *out_status)
 {
@@ -321,8 +331,7 @@ static bool reap(struct supervisor *s, int *out_status)
 
 	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0 && !is_trial) || !s->was_ready)
 		return true;
-	s->has_crashed = *out_status != SUPERVISE_HANDED_OVER &&
-			 (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL);
+	s->has_crashed = is_crash(status);
 	if (s->next >= 0)
 		note_left(s);
 	if (*out_status == SUPERVISE_HANDED_OVER) {

@@ -8,6 +8,10 @@
 
 /* The exit status of a daemon that leaves all to its successor, after SIGUSR2. */
 #define SUPERVISE_HANDED_OVER 75
+/* That of a successor that could not start, and has left what there is as it found it. */
+#define SUPERVISE_NOT_STARTED 76
+/* That of a program that does not understand its command line or config. */
+#define SUPERVISE_MISUSED 2
 
 /*
  * With SIGUSR2, or when the daemon asks for it (keeper_upgrade), the daemon is told to leave by

@@ -80,34 +80,38 @@ static int spawn(const struct reaper_options *o, int life, int lock, pid_t *out_
 	return rc;
 }
 
-/* The one whose pipe the keeper has, if it lives: it holds the lock. */
-static bool adopt(const struct reaper_options *o, struct reaper *out)
+/* 1: a reaper holds the lock; 0: none does; -errno. */
+static int is_locked(const char *path)
 {
-	int life = keeper_take(o->keeper, KEPT_NAME);
-	int lock = life < 0 ? -1 : open(o->lock, O_RDWR | O_CLOEXEC);
-	bool lives = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+	int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int rc = lock < 0 ? -errno : 0;
 
+	if (rc == 0 && flock(lock, LOCK_EX | LOCK_NB) < 0)
+		rc = errno == EWOULDBLOCK ? 1 : -errno;
 	if (lock >= 0)
 		close(lock);
-	if (lives)
-		out->life = life;
-	else if (life >= 0)
-		close(life);
-	return lives;
+	return rc;
 }
 
-int reaper_start(const struct reaper_options *o, struct reaper *out, bool *adopted,
+int reaper_start(const struct reaper_options *o, struct reaper *out, bool *out_kept,
 		 struct error *err)
 {
-	int pair[2], lock = -1, rc;
+	int life = keeper_take(o->keeper, KEPT_NAME);
+	int pair[2], lock = -1, rc = life < 0 ? 0 : is_locked(o->lock);
 
 	*out = (struct reaper){ -1, -1, o->keeper, strdup(o->lock) };
 	if (!out->lock)
-		return error_set(err, -ENOMEM, "out of memory");
-	*adopted = adopt(o, out);
-	if (*adopted)
+		rc = -ENOMEM;
+	/* As long as the keeper has the pipe, no reaper has begun. */
+	*out_kept = life >= 0;
+	if (rc == 1) {
+		out->life = life;
 		return 0;
-	keeper_drop(o->keeper, KEPT_NAME);
+	}
+	if (life >= 0)
+		close(life);
+	if (rc < 0)
+		return error_set_errno(err, rc, "%s", o->lock);
 	rc = take_lock(o->lock, &lock, err);
 	if (rc < 0)
 		return rc;
@@ -115,6 +119,8 @@ int reaper_start(const struct reaper_options *o, struct reaper *out, bool *adopt
 		close(lock);
 		return error_set_errno(err, -errno, "cannot make a pipe");
 	}
+	/* First, or it would begin if we died next. In the place of a dead one's. */
+	(void)!keeper_put(o->keeper, KEPT_NAME, pair[1]);
 	rc = spawn(o, pair[0], lock, &out->pid);
 	close(pair[0]);
 	close(lock);
@@ -123,7 +129,6 @@ int reaper_start(const struct reaper_options *o, struct reaper *out, bool *adopt
 		return error_set_errno(err, rc, "cannot start %s", o->agent);
 	}
 	out->life = pair[1];
-	(void)!keeper_put(o->keeper, KEPT_NAME, out->life);
 	return 0;
 }
 

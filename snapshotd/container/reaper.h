@@ -33,11 +33,11 @@ struct reaper_options {
 };
 
 /*
- * Goes on with the reaper that the keeper has a pipe of, and says so. Else waits for a former
- * daemon's: names of containers come again. -EBUSY when that does not end; -errno where one
- * cannot be started.
+ * Goes on with the reaper that the keeper has a pipe of; if that was killed, with a new one. Then
+ * the containers go on as well, *out_kept. Else waits for a former daemon's: names of containers
+ * come again. -EBUSY when that does not end; -errno where one cannot be started.
  */
-MUST_CHECK int reaper_start(const struct reaper_options *o, struct reaper *out, bool *adopted,
+MUST_CHECK int reaper_start(const struct reaper_options *o, struct reaper *out, bool *out_kept,
 			    struct error *err);
 /* Containers that are left end. For one that was not started, nothing. */
 void reaper_stop(struct reaper *r);

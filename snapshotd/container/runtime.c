@@ -377,11 +377,11 @@ static int start_reaper(struct runtime *rt, const char *lock, struct error *err)
 					  .bundles_dir = rt->bundles_dir,
 					  .oci_dir = rt->oci_dir,
 					  .keeper = rt->keeper };
-	bool adopted = false;
-	int rc = reaper_start(&o, &rt->reaper, &adopted, err);
+	bool kept = false;
+	int rc = reaper_start(&o, &rt->reaper, &kept, err);
 
-	/* A new one has waited for the old one, which has killed them all. */
-	if (rc == 0 && adopted)
+	/* Else the old reaper has killed them all. */
+	if (rc == 0 && kept)
 		find_kept(rt);
 	return rc;
 }
@@ -409,11 +409,11 @@ int runtime_open(const struct runtime_options *o, struct runtime **out, struct e
 	if (rc == 0)
 		rc = write_agent(rt, err);
 	if (rc == 0)
+		rc = cgroups_load("/proc/self/mountinfo", "/sys/fs/cgroup", &rt->cgroups, err);
+	if (rc == 0) /* last: from then on what is kept would end with rt */
 		rc = start_reaper(rt, lock, err);
 	free(run);
 	free(lock);
-	if (rc == 0)
-		rc = cgroups_load("/proc/self/mountinfo", "/sys/fs/cgroup", &rt->cgroups, err);
 	if (rc < 0) {
 		runtime_close(rt);
 		return rc;

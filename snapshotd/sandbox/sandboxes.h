@@ -59,7 +59,8 @@ struct sandboxes_options {
 /*
  * Loads the records; goes on with the containers and programs that a predecessor has left to the
  * keeper, and starts other containers in the background. Removes what was
- * half made or half removed when a former daemon ended.
+ * half made or half removed when a former daemon ended. Where it fails, *out may be set, too: to
+ * close, which ends them all, or to leave as it is to a successor.
  */
 MUST_CHECK int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out,
 			      struct error *err);

@@ -100,10 +100,7 @@ int sandboxes_open(const struct sandboxes_options *o, struct sandboxes **out, st
 	if (rc == 0 && pthread_create(&ss->reaper, NULL, reaper_main, ss) != 0)
 		rc = error_set(err, -EAGAIN, "cannot start a thread");
 	ss->has_reaper = rc == 0;
-	if (rc < 0)
-		sandboxes_close(ss);
-	else
-		*out = ss;
+	*out = ss;
 	return rc;
 }
 

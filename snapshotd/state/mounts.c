@@ -126,10 +126,7 @@ int mounts_open(struct store *s, struct session_pool *sp, struct mounts **out, s
 	pthread_mutex_init(&ms->lock, NULL);
 	cond_init_monotonic(&ms->released);
 	rc = table_load(ms, err);
-	if (rc < 0)
-		mounts_close(ms);
-	else
-		*out = ms;
+	*out = ms;
 	return rc;
 }
 

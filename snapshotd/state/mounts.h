@@ -16,7 +16,10 @@
 struct mounts;
 struct mount_entry;
 
-/* Loads what the store knows (mount_load_all). Borrows s and sp. */
+/*
+ * Loads what the store knows (mount_load_all). Borrows s and sp. Where it fails, *out may be set,
+ * too: to close, which unmounts them all, or to leave as it is to a successor.
+ */
 MUST_CHECK int mounts_open(struct store *s, struct session_pool *sp, struct mounts **out,
 			   struct error *err);
 /*

@@ -19,7 +19,9 @@ mkdir "$T/bin"
 real=$(command -v snapshotd)
 cp "$real" "$T/bin/snapshotd"
 PATH=$T/bin:$PATH
-start_daemon --supervise
+echo '{}' >"$T/config.json"
+chmod 600 "$T/config.json"
+start_daemon --supervise --config "$T/config.json"
 import_empty empty >/dev/null
 m=$T/m
 mount_at empty "$m" || bail "no mount"
@@ -77,6 +79,27 @@ mv "$T/bin/next" "$T/bin/snapshotd"
 kill -USR2 "$DAEMON"
 is_new() { [ "$(program_of "$(daemon_pid)")" = "$T/bin/snapshotd" ]; }
 ok 'a signal to the keeper does the same' until_true 30 is_new
+
+# None can start, neither the new program nor the one before it: what there is waits until one can.
+python3 - "$T/port" <<'PY' &
+import os, socket, sys, time
+s = socket.create_server(("127.0.0.1", 0))
+with open(sys.argv[1] + ".new", "w") as f:
+    f.write(str(s.getsockname()[1]))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+time.sleep(1000)
+PY
+owner=$!
+until_true 20 test -e "$T/port"
+echo "{\"listen\": \"127.0.0.1:$(cat "$T/port")\", \"apiKey\": \"0123456789abcdef\"}" >"$T/config.json"
+kill -USR2 "$DAEMON"
+failed_starts() { [ "$(grep -c 'listen 127.0.0.1:.*: Address already in use' "$T/daemon.log")" -ge 3 ]; }
+ok 'a mistake in the config keeps every successor from starting' until_true 60 failed_starts
+echo '{}' >"$T/config.json"
+ok 'it is mended, and one goes on' until_true 30 daemon_ready
+ok '... with the mount' sh -c 'echo there >"$1/after" && [ "$(cat "$1/after")" = there ]' sh "$m"
+kill $owner
+wait $owner 2>/dev/null
 : >"$T/stop"
 ok 'no call has failed' wait $load
 diag "$(cut -c1-300 "$T/load.out" "$T/load.err")"

@@ -146,6 +146,24 @@ is 'an open connection to its server goes on' "$said" 'you said second'
 is 'the result of one that had ended is kept' \
 	"$(result "$sb" "$short" | jq -c '[.exitCode, .stdout, .stderr]')" '[5,"short\n","wrong\n"]'
 
+# The one that would end them if keeper and daemon died: a signal for the whole service is none to
+# it, and if it was killed, there is another.
+reaper() { pgrep -f "^varve-init reap $STATE/"; }
+has_reaper() { [ "$(reaper | wc -l)" = 1 ]; }
+first=$(reaper)
+kill -USR1 "$first"
+kill -USR2 "$first"
+kill -TERM "$first"
+kill_now
+is 'no signal but one ends the reaper' "$(reaper)" "$first"
+kill -9 "$first"
+kill_now
+ok 'another follows it' has_reaper
+is '... and no process in the sandbox has ended' "$(lasting "$sb")" "$before"
+echo third >&$conn
+IFS= read -r -t 10 said <&$conn
+is 'nor the connection' "$said" 'you said third'
+
 # A checkpoint is as right as before.
 run "$sb" 'echo kept >/tmp/kept'
 cp=$(api POST "/api/sandboxes/$sb/checkpoints" '{"name":"after"}' | field .id)

@@ -103,7 +103,7 @@ cat >"$root/etc/test.sh" <<-'END'
 	tell restarted 'show ActiveState; show NRestarts; cat /mnt/a/file'
 	tell verify 'systemctl start varve-verify.service && echo yes; systemctl is-failed varve-verify.service'
 	tell timer 'systemctl start varve-verify.timer && systemctl is-active varve-verify.timer'
-	tell killmode 'show KillMode; show WatchdogUSec; show LimitNOFILE'
+	tell killmode 'show KillMode; show WatchdogUSec; show LimitNOFILE; show OOMPolicy'
 	systemctl stop mnt-a.mount snapshotd.service
 	tell stopped 'show ActiveState; show Result; findmnt -rn -t fuse.varve | wc -l'
 	systemctl start snapshotd.socket
@@ -150,7 +150,7 @@ fi
 is "a crash of all: it is there again, with the mount" "$(said restarted)" "active 1 two"
 is "verification" "$(said verify)" "yes inactive"
 is "its timer" "$(said timer)" active
-is "limits" "$(said killmode)" "process 3min 1048576"
+is "limits" "$(said killmode)" "process 3min 1048576 continue"
 is "it stops" "$(said stopped)" "inactive success 0"
 is "a client starts it by its socket" "$(said socket)" "yes active varve:660"
 is "clients wait while it is restarted" "$(said clients)" 1
