@@ -44,7 +44,7 @@ int mount_backup_cut(struct mount *m, bool held_before, struct mount_backup **ou
 		journal_cut(m->view.journal, &b->cut);
 		r = staging_cut(m->view.staging, b->frozen);
 	}
-	if (!r && !held_before && b->cut.applied > 0)
+	if (!r && !held_before && (b->cut.applied > 0 || b->cut.min_epoch > 0))
 		r = -EAGAIN;
 	if (r) {
 		mount_backup_free(b);
@@ -52,6 +52,11 @@ int mount_backup_cut(struct mount *m, bool held_before, struct mount_backup **ou
 	}
 	*out = b;
 	return 0;
+}
+
+const char *mount_backup_id(const struct mount_backup *b)
+{
+	return b->id;
 }
 
 int mount_backup_journal(struct mount_backup *b, int dir_fd)
@@ -93,12 +98,18 @@ int mount_backup_data(struct mount_backup *b, int dir_fd, struct progress *p)
 	return copy_staged(b, dir_fd, p);
 }
 
+void mount_backup_thaw(struct mount_backup *b)
+{
+	staging_thaw(STEAL(b->frozen));
+	if (b->journal_fd >= 0)
+		close(b->journal_fd);
+	b->journal_fd = -1;
+}
+
 void mount_backup_free(struct mount_backup *b)
 {
 	if (!b)
 		return;
-	staging_thaw(b->frozen);
-	if (b->journal_fd >= 0)
-		close(b->journal_fd);
+	mount_backup_thaw(b);
 	free(b);
 }

@@ -3,7 +3,7 @@
  *
  *	mount_backup_hold(m)          what it does from now on stays in the journal
  *	kv_copy(...)                  the database, with what came before
- *	mount_backup_cut(m, &b)       the moment
+ *	mount_backup_cut(m, &b)       the moment; no I/O
  *	mount_backup_journal(b, fd)
  *	mount_backup_release(m)
  *	mount_backup_data(b, fd, p)   long; m may be gone
@@ -24,15 +24,22 @@ struct mount_backup;
 void mount_backup_hold(struct mount *m);
 /*
  * held_before: since before the database was copied. If not, the mount is younger than the copy;
- * -EAGAIN where it has reached the database all the same, and another copy of that is needed.
- * -EBUSY: it is being copied already.
+ * -EAGAIN where it has reached the database, or adopted an epoch, all the same, and another copy of
+ * that is needed. -EBUSY: it is being copied already.
  */
 MUST_CHECK int mount_backup_cut(struct mount *m, bool held_before, struct mount_backup **out);
-/* dir_fd: of a store's directory that is being made. The file is not synced. */
+/* The mount's id, as long as b. */
+const char *mount_backup_id(const struct mount_backup *b);
+/* To journal/ID below dir_fd. mount_backup_data syncs the file, by its descriptor. */
 MUST_CHECK int mount_backup_journal(struct mount_backup *b, int dir_fd);
 void mount_backup_release(struct mount *m);
-/* What the journal's copy and the database need of the staged data; all of it is synced. */
+/*
+ * What the journal's copy and the database need of the staged data, to staging/ID below dir_fd;
+ * all of it is synced.
+ */
 MUST_CHECK int mount_backup_data(struct mount_backup *b, int dir_fd, struct progress *p);
+/* The end of what it keeps of the mount; b stays, for its id. */
+void mount_backup_thaw(struct mount_backup *b);
 /* NULL is accepted. */
 void mount_backup_free(struct mount_backup *b);
 

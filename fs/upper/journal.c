@@ -615,7 +615,9 @@ void journal_release(struct journal *j, uint32_t epoch)
 void journal_cut(struct journal *j, struct journal_cut *out)
 {
 	pthread_mutex_lock(&j->lock);
-	*out = (struct journal_cut){ .applied = j->applied, .number = j->number };
+	*out = (struct journal_cut){ .applied = j->applied,
+				     .min_epoch = j->min_epoch,
+				     .number = j->number };
 	if (j->fd >= 0 && j->number > j->applied) {
 		out->len = j->at;
 		out->full_len = j->number - 1 > j->applied ? j->full_len : 0;
@@ -623,14 +625,31 @@ void journal_cut(struct journal *j, struct journal_cut *out)
 	pthread_mutex_unlock(&j->lock);
 }
 
-static int copy_segment(const struct journal *j, uint64_t number, size_t len, int to)
+/* A record behind the last one of a segment that has `room` for it; its bytes, 0: it has none. */
+static size_t put_data_synced(uint8_t *segment, size_t len, size_t room)
 {
-	uint8_t *data = bulk_alloc(len);
+	const size_t need = journal_align(JOURNAL_RECORD + 1);
+	uint8_t *at = segment + len;
+	struct journal_head h;
+
+	if (len + need > room || journal_head_get(segment, &h))
+		return 0;
+	at[JOURNAL_RECORD] = JOURNAL_DATA_SYNCED;
+	wire_set32(at, 1);
+	wire_set32(at + 4, journal_record_crc(journal_seed(&h), at + JOURNAL_RECORD, 1, NULL, 0));
+	return need;
+}
+
+static int copy_segment(const struct journal *j, uint64_t number, size_t len, bool last, int to)
+{
+	uint8_t *data = bulk_alloc(JOURNAL_SEGMENT);
 	int r = data ? journal_read_segment(j->fd, number, data, len) : -ENOMEM;
 
+	if (!r && last)
+		len += put_data_synced(data, len, JOURNAL_SEGMENT);
 	if (!r)
 		r = pwrite_all(to, data, len, (uint64_t)journal_place(number));
-	bulk_free(data, len);
+	bulk_free(data, JOURNAL_SEGMENT);
 	return r;
 }
 
@@ -640,9 +659,9 @@ int journal_copy(const struct journal *j, const struct journal_cut *c, int to)
 
 	/* Held: the file stays, and neither place is given to another segment. */
 	if (!r && c->full_len)
-		r = copy_segment(j, c->number - 1, c->full_len, to);
+		r = copy_segment(j, c->number - 1, c->full_len, false, to);
 	if (!r)
-		r = copy_segment(j, c->number, c->len, to);
+		r = copy_segment(j, c->number, c->len, true, to);
 	return r;
 }
 

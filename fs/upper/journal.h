@@ -130,13 +130,17 @@ void journal_release(struct journal *j, uint32_t epoch);
  * database is to be copied between the hold and the release, so that the two fit.
  */
 struct journal_cut {
-	uint64_t applied; /* number of the last segment in the database; 0: none */
-	uint64_t number;  /* of the last one */
-	size_t full_len;  /* bytes of the one before, if that is not in the database */
-	size_t len;	  /* bytes of the last one; 0: there is nothing to copy */
+	uint64_t applied;   /* number of the last segment in the database; 0: none */
+	uint32_t min_epoch; /* what the database has of epochs below has been deleted */
+	uint64_t number;    /* of the last one */
+	size_t full_len;    /* bytes of the one before, if that is not in the database */
+	size_t len;	    /* bytes of the last one; 0: there is nothing to copy */
 };
 void journal_cut(struct journal *j, struct journal_cut *out);
-/* To an empty file. Not if `len` is 0. */
+/*
+ * To an empty file. Not if `len` is 0. It says that logged data is on disk in the data file: what
+ * the copy of that has is newer.
+ */
 MUST_CHECK int journal_copy(const struct journal *j, const struct journal_cut *c, int to);
 
 #endif

@@ -89,6 +89,17 @@ static int file_of(struct staging *st)
 	return fd;
 }
 
+/* Writers that never pause do not keep a freeze from beginning. Nobody takes it twice. */
+static void init_overwriting(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
 int staging_open(int dir_fd, const char *name, bool fresh, struct journal *j, struct staging **out,
 		 struct error *err)
 {
@@ -105,7 +116,7 @@ int staging_open(int dir_fd, const char *name, bool fresh, struct journal *j, st
 	pthread_mutex_init(&st->lock, NULL);
 	pthread_mutex_init(&st->punching, NULL);
 	pthread_mutex_init(&st->syncing, NULL);
-	pthread_rwlock_init(&st->overwriting, NULL);
+	init_overwriting(&st->overwriting);
 	int fd = fresh ? 0 : file_of(st);
 
 	if (fd < 0) {

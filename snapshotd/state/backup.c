@@ -2,8 +2,8 @@
  * The moment. All mounts' journals are held, then the database is copied (hard links, and its log),
  * then each journal is cut and copied, and the holds end. So the database has of each mount what
  * its journal's copy does not. Staged data is copied after that, which may take long: until then
- * none of it is overwritten or punched (fs/mount/mount_backup.h). The database is copied to STATE
- * first, where links are possible, so that the hold is short wherever the backup goes.
+ * none of it is overwritten or punched (fs/mount/mount_backup.h). Database and journals are copied
+ * to STATE first, where links are possible, so that the hold is short wherever the backup goes.
  */
 #include "snapshotd/state/backup.h"
 
@@ -25,8 +25,8 @@
 #include "store/base/log.h"
 #include "store/base/sync_dir.h"
 
-#define SCRATCH "backup" /* in STATE */
-#define TRIES 3		 /* when mounts are made and filled at the moment */
+#define SCRATCH "backup.tmp" /* in STATE */
+#define TRIES 3		     /* when mounts are made and filled at the moment */
 
 struct backed_up {
 	struct mount_entry *e; /* in use until the release */
@@ -36,10 +36,15 @@ struct backed_up {
 struct backup {
 	struct store *s;
 	struct mounts *ms;
-	struct progress *p;
+	struct progress *p_caller; /* or NULL */
+	struct progress *p;	   /* &own */
 	struct error *err;
 	int dir;
-	bool made; /* it was not there */
+	bool made;	     /* it was not there */
+	bool same_disk;	     /* it fills the disk that mounts and database are on */
+	bool no_room;	     /* beyond what is kept back there */
+	struct progress own; /* what copies look at: the caller's, and room */
+	struct buf strays;   /* names of files of no mount that is loaded, each with its NUL */
 	struct backed_up *mounts;
 	size_t n;
 	struct backup_result *out;
@@ -93,31 +98,49 @@ static DIR *open_list(int dir_fd, const char *name)
 
 static int is_empty(int fd)
 {
+	static const char *const none[] = { ".", "..", "lost+found" };
 	DIR *d = open_list(fd, ".");
 	struct dirent *e;
 	int n = 0;
 
 	if (!d)
 		return -errno;
-	while ((e = readdir(d)))
-		n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+	while ((e = readdir(d))) {
+		n++;
+		for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+			n -= strcmp(e->d_name, none[i]) == 0;
+	}
 	closedir(d);
 	return n == 0;
 }
 
+static unsigned char type_of(DIR *d, const struct dirent *e)
+{
+	struct stat st;
+
+	if (e->d_type != DT_UNKNOWN) /* some filesystems do not say */
+		return e->d_type;
+	if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return DT_UNKNOWN;
+	return S_ISREG(st.st_mode) ? DT_REG : S_ISDIR(st.st_mode) ? DT_DIR : DT_UNKNOWN;
+}
+
 /* The daemon would have to answer its own writes; and a backup in its store is in the next one. */
-static int check_place(const struct backup *b, const char *dir)
+static int check_place(struct backup *b, const char *dir)
 {
 	struct mountinfo mi = MOUNTINFO_INIT;
 	char proc[64], real[4096];
 	ssize_t n;
-	struct stat st;
+	struct stat st, own;
 
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", b->dir);
 	n = readlink(proc, real, sizeof(real) - 1);
-	if (n < 0 || fstat(b->dir, &st) < 0)
+	if (n < 0 || fstat(b->dir, &st) < 0 || fstat(b->s->dir_fd, &own) < 0)
 		return error_set_errno(b->err, -errno, "%s", dir);
 	real[n] = '\0';
+	b->same_disk = st.st_dev == own.st_dev;
+	if (st.st_uid != geteuid()) /* who could turn our names elsewhere */
+		return error_set(b->err, -EPERM, "%s belongs to another user", dir);
 	if (path_is_within(real, b->s->dir))
 		return error_set(b->err, -EINVAL, "%s is in the state directory", dir);
 	int rc = mountinfo_read("/proc/self/mountinfo", &mi);
@@ -161,7 +184,7 @@ static int take_dir(struct backup *b, const char *dir)
 
 static int make_dirs(struct backup *b)
 {
-	static const char *const names[] = { "journal", "staging", "remote", "builds" };
+	static const char *const names[] = { "staging", "remote", "builds" };
 	int rc = fchmod(b->dir, 0700) < 0 ? -errno : 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names) && rc == 0; i++)
@@ -194,7 +217,7 @@ static int each_file(int parent, const char *name,
 	int rc = d ? 0 : -errno;
 
 	while (rc == 0 && (e = readdir(d)))
-		if (e->d_type == DT_REG)
+		if (type_of(d, e) == DT_REG)
 			rc = fn(b, dirfd(d), e->d_name, to);
 	if (d)
 		closedir(d);
@@ -239,11 +262,22 @@ static int hold_mounts(struct backup *b)
 	return rc;
 }
 
-static int cut(struct backup *b, struct backed_up *m, bool held_before)
+/* What a mount's journal is bringing to the database is waited for while no other is held. */
+static int settle_mounts(struct backup *b)
 {
-	int rc = mount_backup_cut(mount_entry_mount(m->e), held_before, &m->copy);
+	struct mount_entry **list;
+	size_t n;
+	int rc = mounts_list(b->ms, &list, &n);
 
-	return rc < 0 ? rc : mount_backup_journal(m->copy, b->dir);
+	if (rc < 0)
+		return rc;
+	for (size_t i = 0; i < n; i++) {
+		mount_backup_hold(mount_entry_mount(list[i]));
+		mount_backup_release(mount_entry_mount(list[i]));
+		mounts_put(b->ms, list[i]);
+	}
+	free(list);
+	return 0;
 }
 
 static void release_mounts(struct backup *b)
@@ -263,7 +297,7 @@ static void drop_mounts(struct backup *b)
 	b->n = 0;
 }
 
-static int copy_held(struct backup *b, const char *db)
+static int copy_held(struct backup *b, const char *db, int scratch)
 {
 	int rc = hold_mounts(b);
 	const size_t before = b->n;
@@ -273,8 +307,28 @@ static int copy_held(struct backup *b, const char *db)
 	if (rc == 0) /* the database has the records of some that were made meanwhile */
 		rc = hold_mounts(b);
 	for (size_t i = 0; i < b->n && rc == 0; i++)
-		rc = cut(b, &b->mounts[i], i < before);
+		rc = mount_backup_cut(mount_entry_mount(b->mounts[i].e), i < before,
+				      &b->mounts[i].copy);
+	for (size_t i = 0; i < b->n && rc == 0; i++)
+		rc = mount_backup_journal(b->mounts[i].copy, scratch);
 	return rc;
+}
+
+/* STATE/backup.tmp, open, with a directory for journals. */
+static int make_scratch(struct backup *b)
+{
+	int fd, rc;
+
+	backup_sweep(b->s);
+	if (mkdirat(b->s->dir_fd, SCRATCH, 0700) < 0)
+		return -errno;
+	fd = openat(b->s->dir_fd, SCRATCH, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd >= 0 && mkdirat(fd, "journal", 0700) < 0) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	return fd < 0 ? -errno : fd;
 }
 
 static int take_moment(struct backup *b)
@@ -285,19 +339,21 @@ static int take_moment(struct backup *b)
 	snprintf(db, sizeof(db), "%s/" SCRATCH "/db", b->s->dir);
 	for (int i = 0; i < TRIES && rc == -EAGAIN; i++) {
 		drop_mounts(b);
-		empty_named(b->dir, "journal");
-		backup_sweep(b->s);
-		rc = mkdirat(b->s->dir_fd, SCRATCH, 0700) < 0 ? -errno : 0;
+		int scratch = make_scratch(b);
+
 		/* Before the hold: what is written meanwhile is little. */
+		rc = scratch < 0 ? scratch : kv_flush_content(b->s->kv);
 		if (rc == 0)
-			rc = kv_flush_content(b->s->kv);
-		if (rc < 0)
-			break;
+			rc = settle_mounts(b);
 		const int64_t start = monotonic_ns();
 
-		rc = copy_held(b, db);
-		release_mounts(b);
+		if (rc == 0) {
+			rc = copy_held(b, db, scratch);
+			release_mounts(b);
+		}
 		b->out->held_ns = (uint64_t)(monotonic_ns() - start);
+		if (scratch >= 0)
+			close(scratch);
 	}
 	b->out->mounts = b->n;
 	return rc < 0 ? error_set_errno(b->err, rc, "cannot copy the database and the journals")
@@ -333,14 +389,14 @@ static int take_remotes(struct backup *b)
 		int to;
 		char name[300];
 
-		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+		if (type_of(d, e) != DT_DIR || e->d_name[0] == '.')
 			continue;
 		snprintf(name, sizeof(name), "remote/%s", e->d_name);
 		if (mkdirat(b->dir, name, 0700) < 0 && errno != EEXIST) {
 			rc = -errno;
 			break;
 		}
-		to = openat(b->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		to = openat(b->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		rc = to < 0 ? -errno : each_file(dirfd(d), e->d_name, take_file, b, to);
 		if (rc == -ENOENT)
 			rc = 0;
@@ -357,30 +413,101 @@ static int sync_file(struct backup *b, int from, const char *name, int to)
 	return sync_name(from, name);
 }
 
-/* From the scratch directory to its place. */
-static int move_database(struct backup *b)
+/* A directory of files from the scratch directory to its place; *linked: not one byte was copied.
+ */
+static int move_dir(struct backup *b, const char *name, bool *linked)
 {
+	char from[32];
 	int to, rc;
 
-	b->out->linked = renameat(b->s->dir_fd, SCRATCH "/db", b->dir, "db") == 0;
-	if (!b->out->linked && errno != EXDEV)
+	snprintf(from, sizeof(from), SCRATCH "/%s", name);
+	*linked = renameat(b->s->dir_fd, from, b->dir, name) == 0;
+	if (!*linked && errno != EXDEV)
 		return -errno;
-	if (b->out->linked) {
-		rc = each_file(b->dir, "db", sync_file, b, -1);
-		return rc < 0 ? rc : sync_name(b->dir, "db");
+	if (*linked) {
+		rc = each_file(b->dir, name, sync_file, b, -1);
+		return rc < 0 ? rc : sync_name(b->dir, name);
 	}
-	if (mkdirat(b->dir, "db", 0700) < 0)
+	if (mkdirat(b->dir, name, 0700) < 0)
 		return -errno;
-	to = openat(b->dir, "db", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	to = openat(b->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (to < 0)
 		return -errno;
-	rc = each_file(b->s->dir_fd, SCRATCH "/db", take_file, b, to);
+	rc = each_file(b->s->dir_fd, from, take_file, b, to);
 	return sync_fd(to) < 0 && rc == 0 ? -EIO : rc;
+}
+
+static int move_scratch(struct backup *b)
+{
+	bool linked;
+	int rc = move_dir(b, "journal", &linked);
+
+	if (rc == 0)
+		rc = move_dir(b, "db", &b->out->linked);
+	/* Whatever listed its files: without this, a daemon would begin a new one. */
+	if (rc == 0 && faccessat(b->dir, "db/CURRENT", F_OK, 0) < 0)
+		rc = -errno;
+	return rc;
+}
+
+/* ---- files of mounts that were left out when the daemon started, as their records are kept ----
+ */
+
+static int note_file(struct backup *b, int from, const char *name, int to)
+{
+	(void)from, (void)to;
+	return buf_append(&b->strays, name, strlen(name) + 1);
+}
+
+/* Before the moment: what is made later is no such mount's. */
+static int note_strays(struct backup *b)
+{
+	int rc = each_file(b->s->dir_fd, "journal", note_file, b, -1);
+
+	return rc < 0 ? rc : each_file(b->s->dir_fd, "staging", note_file, b, -1);
+}
+
+static bool is_mounts(const struct backup *b, const char *id)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (strcmp(mount_backup_id(b->mounts[i].copy), id) == 0)
+			return true;
+	return false;
+}
+
+static int take_stray(struct backup *b, const char *dir, const char *id)
+{
+	int from = openat(b->s->dir_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int to = openat(b->dir, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	int rc = from < 0 || to < 0 ? -errno : take_file(b, from, id, to);
+
+	if (from >= 0)
+		close(from);
+	if (to >= 0)
+		close(to);
+	return rc;
+}
+
+static int take_strays(struct backup *b)
+{
+	int rc = 0;
+
+	for (size_t at = 0; at < b->strays.len && rc == 0;) {
+		const char *id = (const char *)b->strays.data + at;
+
+		at += strlen(id) + 1;
+		if (is_mounts(b, id))
+			continue;
+		rc = take_stray(b, "journal", id);
+		if (rc == 0)
+			rc = take_stray(b, "staging", id);
+	}
+	return rc;
 }
 
 static int take_logs(struct backup *b)
 {
-	int to = openat(b->dir, "builds", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int to = openat(b->dir, "builds", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	int rc = to < 0 ? -errno : each_file(b->s->dir_fd, "builds", take_file, b, to);
 
 	if (to >= 0 && sync_fd(to) < 0 && rc == 0)
@@ -394,21 +521,26 @@ static int take_data(struct backup *b)
 
 	for (size_t i = 0; i < b->n && rc == 0; i++) {
 		rc = mount_backup_data(b->mounts[i].copy, b->dir, b->p);
-		mount_backup_free(b->mounts[i].copy); /* what it keeps is kept no longer */
-		b->mounts[i].copy = NULL;
+		mount_backup_thaw(b->mounts[i].copy); /* what it keeps is kept no longer */
 	}
-	if (rc == 0)
-		rc = sync_name(b->dir, "staging");
-	return rc < 0 ? rc : sync_name(b->dir, "journal");
+	return rc;
+}
+
+static int sync_dirs(struct backup *b)
+{
+	static const char *const names[] = { "journal", "staging", "remote" };
+	int rc = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names) && rc == 0; i++)
+		rc = sync_name(b->dir, names[i]);
+	return rc < 0 ? rc : fsync(b->dir) < 0 ? -errno : 0;
 }
 
 /* With this it is a store. */
 static int finish(struct backup *b, const char *dir)
 {
-	int rc = sync_name(b->dir, "remote");
+	int rc = sync_dirs(b);
 
-	if (rc == 0)
-		rc = fsync(b->dir) < 0 ? -errno : 0;
 	if (rc == 0)
 		rc = copy_file_at(b->s->dir_fd, "FORMAT", b->dir, "FORMAT.tmp", b->p);
 	if (rc == 0)
@@ -426,33 +558,61 @@ static int copy_all(struct backup *b, const char *dir)
 		return rc;
 	/* Twice: a file that the database's copy needs is here before it, or still after it. */
 	rc = take_remotes(b);
+	if (rc == 0)
+		rc = note_strays(b);
 	if (rc == 0 && (rc = take_moment(b)) < 0)
 		return rc;
 	if (rc == 0)
-		rc = take_data(b);
-	if (rc == 0)
 		rc = take_remotes(b);
 	if (rc == 0)
-		rc = move_database(b);
+		rc = take_data(b);
+	if (rc == 0)
+		rc = move_scratch(b);
+	if (rc == 0)
+		rc = take_strays(b);
 	if (rc == 0)
 		rc = take_logs(b);
 	if (rc == 0)
 		rc = finish(b, dir);
+	if (b->no_room)
+		return error_set(b->err, -ENOSPC,
+				 "cannot make the backup %s: the disk of the state directory has "
+				 "room only for what diskReserveBytes keeps back",
+				 dir);
 	return rc < 0 ? error_set_errno(b->err, rc, "cannot make the backup %s", dir) : 0;
+}
+
+/* Whether copies are to end: the caller wants that, or they would take the room of mounts. */
+static bool is_over(void *arg)
+{
+	struct backup *b = arg;
+
+	b->no_room |= b->same_disk && space_check(&b->s->space, SPACE_GROWTH, 0, NULL) < 0;
+	return b->no_room || progress_cancelled(b->p_caller);
+}
+
+static void report(void *arg, const struct progress *own)
+{
+	struct backup *b = arg;
+
+	if (!b->p_caller)
+		return;
+	b->p_caller->done_bytes = own->done_bytes;
+	progress_tick(b->p_caller, true);
 }
 
 int backup_run(struct store *s, struct mounts *ms, const char *dir, struct progress *p,
 	       struct backup_result *out, struct error *err)
 {
 	static atomic_flag running = ATOMIC_FLAG_INIT; /* one store a process */
-	struct backup b = { .s = s, .ms = ms, .p = p, .err = err, .dir = -1, .out = out };
-	struct progress none = { 0 };
+	struct backup b = { .s = s, .ms = ms, .p_caller = p, .err = err, .dir = -1, .out = out };
 	int rc;
 
 	memset(out, 0, sizeof(*out));
-	if (!p)
-		b.p = &none;
-	b.p->phase = "copying";
+	if (p)
+		p->phase = "copying";
+	b.own = (struct progress){ .report = report, .cancelled = is_over, .arg = &b };
+	b.p = &b.own;
 	if (atomic_flag_test_and_set(&running))
 		return error_set(err, -EBUSY, "another backup is being made");
 	rc = take_dir(&b, dir);
@@ -466,7 +626,8 @@ int backup_run(struct store *s, struct mounts *ms, const char *dir, struct progr
 		(void)!rmdir(dir);
 	if (b.dir >= 0)
 		close(b.dir);
-	out->copied_bytes = b.p->done_bytes;
+	out->copied_bytes = b.own.done_bytes;
+	buf_fini(&b.strays);
 	atomic_flag_clear(&running);
 	return rc;
 }

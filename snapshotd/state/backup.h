@@ -24,7 +24,8 @@ struct backup_result {
  * dir is absolute: an empty directory, or none, which is made (mode 0700). It has no FORMAT, so
  * that no daemon takes it for a store, until all is there and synced. A failure empties it again.
  * -ENOTEMPTY, -EINVAL (in the state directory, or in a mount of ours), -EBUSY (another backup is
- * being made), -ENOSPC, -ECANCELED.
+ * being made), -EPERM (of another user), -ENOSPC (on the disk of the state directory: only the
+ * reserve is left), -ECANCELED.
  */
 MUST_CHECK int backup_run(struct store *s, struct mounts *ms, const char *dir, struct progress *p,
 			  struct backup_result *out, struct error *err);

@@ -97,7 +97,7 @@ done
 diag "the journals were held $(cat "$T"/said-* | grep -o '"heldMs": [0-9]*' | tr '\n' ' ')"
 is 'beside the store its files are linked' "$(field .linked <"$T/said-0")" true
 is '... on another disk they are not' "$(field .linked <"$T/said-1")" false
-ok 'nothing is left of it in the state directory' test ! -e "$STATE/backup"
+ok 'nothing is left of it in the state directory' test ! -e "$STATE/backup.tmp"
 
 # --- what is refused, or fails ---
 like 'a directory with something in it' "$(varve backup "$T/backup-0" 2>&1)" 'backup-0 is not empty'
@@ -109,6 +109,8 @@ mkdir "$T/small" && mount -t tmpfs -o size=1m none "$T/small"
 not_ok 'a disk that is too small' varve backup "$T/small/backup"
 is '... has nothing of it' "$(ls -A "$T/small")" ''
 is 'no refusal leaves anything' "$(ls -d "$STATE/x" "$T/wal/backup" 2>/dev/null)" ''
+mkdir "$T/theirs" && chown 65534 "$T/theirs"
+like 'a directory of somebody else' "$(varve backup "$T/theirs" 2>&1)" 'belongs to another user'
 touch "$T/stop"
 wait "$churn"
 kill "${loads[@]}"
@@ -116,12 +118,12 @@ wait "${loads[@]}" 2>/dev/null
 
 # --- a daemon that dies in the middle ---
 varve backup "$T/disk/cut" >/dev/null 2>&1 &
-until_true 10 test -e "$STATE/backup" -o -e "$T/disk/cut/FORMAT"
+until_true 10 test -e "$STATE/backup.tmp" -o -e "$T/disk/cut/FORMAT"
 kill_daemon
 wait $!
 [ -e "$T/disk/cut/FORMAT" ] || not_ok 'half a backup is none' varve backup --restore "$T/disk/cut" "$T/restored"
 start_daemon
-ok '... and the next daemon tidies up' test ! -e "$STATE/backup"
+ok '... and the next daemon tidies up' test ! -e "$STATE/backup.tmp"
 for mode in "${mounts[@]}"; do
 	varve umount --discard "$T/$mode" >/dev/null
 done

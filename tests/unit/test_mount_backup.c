@@ -1,4 +1,7 @@
-/* mount_backup, staging_freeze, journal_cut, kv_copy: a copy of one moment of a mount in use. */
+/*
+ * mount_backup, staging_freeze, journal_cut, kv_copy: a copy of one moment of a mount in use.
+ * wrap: journal_boot_id
+ */
 #include "tests/unit/view_ops.h"
 
 #include <fcntl.h>
@@ -7,6 +10,14 @@
 
 #include "fs/mount/mount_backup.h"
 #include "store/base/copy_file.h"
+
+static uint8_t boot = 1; /* the machine's */
+
+void __wrap_journal_boot_id(uint8_t out[JOURNAL_BOOT_SIZE]);
+void __wrap_journal_boot_id(uint8_t out[JOURNAL_BOOT_SIZE])
+{
+	memset(out, boot, JOURNAL_BOOT_SIZE);
+}
 
 /* A store's directory in the making. */
 struct copy {
@@ -135,6 +146,28 @@ static void what_is_overwritten_stays_in_the_copy(void **state)
 	mf_assert_content(f, ino, after, LEN);
 }
 
+/* What an fsync has logged is older than what the copy has in its place, on another host, too. */
+static void what_was_logged_does_not_come_back(void **state)
+{
+	static uint8_t old[4096], new[4096];
+	struct mf *f = *state, g;
+	struct copy c;
+	uint64_t ino = mf_file(f, "a");
+
+	fill(old, sizeof(old), 1);
+	fill(new, sizeof(new), 2);
+	mf_write(f, ino, 0, old, sizeof(old));
+	assert_int_equal(view_sync(f->v), 0);
+	mf_write(f, ino, 0, new, sizeof(new));
+	copy_moment(f, &c);
+	copy_end(f, &c);
+	boot++;
+	copy_open(&c, &g);
+	mf_assert_content(&g, ino, new, sizeof(new));
+	mf_close(&g);
+	boot--;
+}
+
 static void what_is_deleted_stays_until_it_is_copied(void **state)
 {
 	static uint8_t data[LEN];
@@ -239,6 +272,20 @@ static void a_mount_that_the_database_does_not_know_yet(void **state)
 	assert_null(b);
 }
 
+/* Nor may it have adopted an epoch whose data has been punched since. */
+static void a_mount_that_has_adopted_before_the_database_knew_it(void **state)
+{
+	struct mf *f = *state;
+	struct mount_backup *b = NULL;
+
+	mf_write(f, mf_file(f, "a"), 0, "x", 1);
+	mf_checkpoint(f);
+	mount_backup_hold(f->m);
+	assert_int_equal(mount_backup_cut(f->m, false, &b), -EAGAIN);
+	mount_backup_release(f->m);
+	assert_null(b);
+}
+
 /* ---- random moments ---- */
 
 static void random_moments(void **state)
@@ -267,6 +314,9 @@ static void random_moments(void **state)
 		}
 		copy_end(f, &c);
 		vm_check_all(m);
+		const uint8_t here = boot;
+
+		boot = (uint8_t)(1 + mf_below(&m->random, 2)); /* maybe another machine */
 		copy_open(&c, &g);
 		then->f = &g;
 		vm_close_all(then);
@@ -275,6 +325,7 @@ static void random_moments(void **state)
 		vm_sealed(then);
 		vm_check_all(then);
 		mf_close(&g);
+		boot = here;
 		vm_free(then);
 	}
 	vm_free(m);
@@ -364,6 +415,11 @@ int main(void)
 						mf_teardown),
 		cmocka_unit_test_setup_teardown(a_mount_that_the_database_does_not_know_yet,
 						mf_setup, mf_teardown),
+		cmocka_unit_test_setup_teardown(
+			a_mount_that_has_adopted_before_the_database_knew_it, mf_setup,
+			mf_teardown),
+		cmocka_unit_test_setup_teardown(what_was_logged_does_not_come_back, mf_setup,
+						mf_teardown),
 		cmocka_unit_test_setup_teardown(random_moments, mf_setup, mf_teardown),
 		cmocka_unit_test_setup_teardown(pages_are_no_newer_than_their_log, mf_setup,
 						mf_teardown),

@@ -31,7 +31,16 @@ static bool is_left_out(const char *name, int depth)
 	for (size_t i = 0; depth == 0 && i < ARRAY_SIZE(names); i++)
 		if (strcmp(name, names[i]) == 0)
 			return true;
-	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "lost+found") == 0;
+}
+
+static bool is_directory(int dir_fd, const struct dirent *e)
+{
+	struct stat st;
+
+	if (e->d_type != DT_UNKNOWN) /* some filesystems do not say */
+		return e->d_type == DT_DIR;
+	return fstatat(dir_fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
 static int copy_tree(int from, int to, int depth, struct progress *p, struct error *err);
@@ -69,7 +78,7 @@ static int copy_tree(int from, int to, int depth, struct progress *p, struct err
 	while (r == 0 && (e = readdir(d))) {
 		if (is_left_out(e->d_name, depth))
 			continue;
-		if (e->d_type == DT_DIR && depth < DEPTH_MAX) {
+		if (is_directory(dirfd(d), e) && depth < DEPTH_MAX) {
 			r = copy_directory(from, e->d_name, to, depth, p, err);
 		} else {
 			r = copy_file_at(from, e->d_name, to, e->d_name, p);
