@@ -461,12 +461,17 @@ static void reload(void *arg)
  */
 static void hand_over(struct daemon_parts *d)
 {
+	sigset_t pending;
+
 	if (!d->keeper || !d->config.supervise) {
 		log_warn("SIGUSR2: nobody would go on (--supervise)");
 		return;
 	}
 	log_info("leaving to a successor");
-	http_server_stop(d->http, HAND_OVER_GRACE_MS);
+	http_server_leave(d->http, HAND_OVER_GRACE_MS);
+	if (sigpending(&pending) == 0 &&
+	    (sigismember(&pending, SIGTERM) > 0 || sigismember(&pending, SIGINT) > 0))
+		return; /* told to end meanwhile: in order */
 	_exit(SUPERVISE_HANDED_OVER);
 }
 

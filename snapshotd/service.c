@@ -62,7 +62,7 @@ static void find_notify_socket(void)
 	service.to_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
 }
 
-static bool is_unix_listener(int fd)
+bool service_is_unix_listener(int fd)
 {
 	struct sockaddr_un a;
 	socklen_t len = sizeof(a);
@@ -78,12 +78,12 @@ static bool is_unix_listener(int fd)
 static void find_socket(void)
 {
 	const uint64_t n = getenv("LISTEN_PID") && env_is_mine("LISTEN_PID")
-				   ? MIN(env_number("LISTEN_FDS"), (uint64_t)64)
+				   ? MIN(env_number("LISTEN_FDS"), (uint64_t)SERVICE_FDS_MAX)
 				   : 0;
 
 	for (int fd = FIRST_SOCKET; fd < FIRST_SOCKET + (int)n; fd++) {
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-		if (service.socket < 0 && is_unix_listener(fd))
+		if (service.socket < 0 && service_is_unix_listener(fd))
 			service.socket = fd;
 	}
 }

@@ -7,6 +7,7 @@
 #define VARVE_SNAPSHOTD_SERVICE_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 #include "store/base/macros.h"
 
@@ -14,6 +15,9 @@
 void service_begin(void);
 /* The listening unix socket that systemd has handed over, close-on-exec; -1: there is none. */
 int service_socket(void);
+#define SERVICE_FDS_MAX 64
+/* Systemd hands over whatever its unit says; the API without a key is for a unix socket alone. */
+bool service_is_unix_listener(int fd);
 /* "READY=1", "STOPPING=1", "STATUS=...", lines of sd_notify(3). */
 void service_notify(const char *state);
 /*

@@ -21,10 +21,13 @@
 #include <unistd.h>
 
 #include "fs/host/keeper.h"
+#include "snapshotd/service.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 
 #define FIRST_FD 3
+#define ABOVE (FIRST_FD + (int)KEEPER_FDS_MAX + 1) /* what a daemon finds */
+#define FDS_MIN (ABOVE + 64)
 #define MESSAGE_MAX 4096
 #define DELAY_FIRST_MS 50
 #define LEAVE_MS 15000 /* for a daemon to hand over */
@@ -54,6 +57,7 @@ struct supervisor {
 	pid_t pid; /* 0: none runs */
 	unsigned generation;
 	bool ready, was_ready; /* this daemon; any */
+	bool ending;	       /* told to: no successor */
 	bool has_watchdog;     /* of a service manager; the daemon feeds it */
 	bool has_crashed;      /* the last one, of itself */
 	unsigned soon;	       /* died soon after they were ready, or before, in a row */
@@ -120,9 +124,9 @@ static void upgrade(struct supervisor *s)
 {
 	int fd;
 
-	if (!s->pid || !s->ready || s->next >= 0) {
+	if (!s->pid || !s->ready || s->next >= 0 || s->ending) {
 		log_warn("no upgrade now: %s",
-			 s->next >= 0 ? "one is under way" : "no daemon is ready");
+			 s->next >= 0 ? "one is under way" : "no daemon is ready, or to be");
 		return;
 	}
 	fd = open(s->path, O_PATH | O_CLOEXEC);
@@ -211,29 +215,35 @@ static void set_number(const char *name, long value)
 	setenv(name, text, 1);
 }
 
+static _Noreturn void fail_child(void)
+{
+	log_error("cannot start a daemon: %s", strerror(errno));
+	_exit(EXIT_FAILURE);
+}
+
 /* In the child. Descriptors that are held are above all that they become. */
 static void become_daemon(const struct supervisor *s)
 {
-	const int above = FIRST_FD + (int)KEEPER_FDS_MAX + 1;
+	const int above = ABOVE;
 	char *names = name_all(s);
 	int to = FIRST_FD, mine, program;
 
 	if (!names)
-		_exit(EXIT_FAILURE);
+		fail_child();
 	mine = fcntl(s->sockets[1], F_DUPFD_CLOEXEC, above);
 	program = fcntl(s->next >= 0 ? s->next : s->program, F_DUPFD_CLOEXEC, above);
 	for (size_t i = 0; i < s->n; i++) {
 		int fd = fcntl(s->held[i].fd, F_DUPFD_CLOEXEC, above);
 
 		if (fd < 0)
-			_exit(EXIT_FAILURE);
+			fail_child();
 		((struct supervisor *)s)->held[i].fd = fd;
 	}
 	for (size_t i = 0; i < s->n; i++)
 		if (dup2(s->held[i].fd, to++) < 0)
-			_exit(EXIT_FAILURE);
+			fail_child();
 	if (mine < 0 || program < 0 || dup2(mine, to) < 0)
-		_exit(EXIT_FAILURE);
+		fail_child();
 	/* Without its keeper it would go on unseen, with what a next service needs. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != s->own_pid)
 		_exit(EXIT_FAILURE);
@@ -245,10 +255,15 @@ static void become_daemon(const struct supervisor *s)
 	setenv("LISTEN_FDNAMES", names, 1);
 	if (s->has_watchdog)
 		set_number("WATCHDOG_PID", getpid());
-	sigprocmask(SIG_SETMASK, &s->mask, NULL);
+	/* What comes before the daemon waits for signals is not lost, and does not kill it. */
+	sigset_t mask = s->mask;
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigaddset(&mask, SIGHUP);
+	sigaddset(&mask, SIGUSR2);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
 	fexecve(program, s->argv, environ);
-	fprintf(stderr, "snapshotd: cannot start itself: %s\n", strerror(errno));
-	_exit(EXIT_FAILURE);
+	fail_child();
 }
 
 static void start(struct supervisor *s)
@@ -305,6 +320,17 @@ static void plan_next(struct supervisor *s)
 	s->delay_ms = s->delay_ms ? 2 * s->delay_ms : DELAY_FIRST_MS;
 }
 
+/* Has the daemon ended? As a container's first process the keeper inherits orphans, too. */
+static bool collect(const struct supervisor *s, int *out_status)
+{
+	pid_t pid;
+
+	do
+		pid = waitpid(-1, out_status, WNOHANG);
+	while (pid > 0 && pid != s->pid);
+	return pid > 0;
+}
+
 /* May a request have been its death? */
 static bool is_crash(int status)
 {
@@ -320,7 +346,7 @@ static bool reap(struct supervisor *s, int *out_status)
 {
 	int status;
 
-	if (!s->pid || waitpid(s->pid, &status, WNOHANG) != s->pid)
+	if (!collect(s, &status))
 		return false;
 	while (receive(s)) /* what it has sent before */
 		;
@@ -329,7 +355,8 @@ static bool reap(struct supervisor *s, int *out_status)
 	/* A new program that is not ready has nothing to end. */
 	bool is_trial = s->next >= 0 && !s->leave_ms;
 
-	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0 && !is_trial) || !s->was_ready)
+	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0 && !is_trial) || !s->was_ready ||
+	    s->ending)
 		return true;
 	s->has_crashed = is_crash(status);
 	if (s->next >= 0)
@@ -346,6 +373,16 @@ static bool reap(struct supervisor *s, int *out_status)
 	return false;
 }
 
+/* The daemon takes the time it needs, and is the last. */
+static void end(struct supervisor *s)
+{
+	s->ending = true;
+	if (s->next >= 0)
+		close(s->next);
+	s->next = -1;
+	s->leave_ms = 0;
+}
+
 /* A signal to us. True: we are to end, as no daemon runs that would. */
 static bool pass_signal(struct supervisor *s)
 {
@@ -357,6 +394,8 @@ static bool pass_signal(struct supervisor *s)
 		upgrade(s);
 		return false;
 	}
+	if (info.ssi_signo != SIGHUP)
+		end(s);
 	if (s->pid)
 		kill(s->pid, (int)info.ssi_signo);
 	return !s->pid && info.ssi_signo != SIGHUP;
@@ -422,7 +461,7 @@ static bool is_ours(const char *name)
 	return pid && atoi(pid) == getpid();
 }
 
-/* The listening socket that a service manager has handed over. */
+/* The listening unix socket that a service manager has handed over. */
 static void hold_service_socket(struct supervisor *s)
 {
 	const char *n = getenv("LISTEN_FDS");
@@ -430,11 +469,14 @@ static void hold_service_socket(struct supervisor *s)
 
 	if (!is_ours("LISTEN_PID") || !n || atoi(n) < 1)
 		return;
-	fd = fcntl(FIRST_FD, F_DUPFD_CLOEXEC, FIRST_FD + 1);
-	if (fd >= 0)
-		hold(s, KEEPER_SERVICE_SOCKET, fd);
-	for (int i = 0; i < atoi(n); i++)
-		(void)fcntl(FIRST_FD + i, F_SETFD, FD_CLOEXEC);
+	for (fd = FIRST_FD; fd < FIRST_FD + MIN(atoi(n), SERVICE_FDS_MAX); fd++) {
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+		if (s->n || !service_is_unix_listener(fd))
+			continue;
+		int copy = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD + SERVICE_FDS_MAX);
+		if (copy >= 0)
+			hold(s, KEEPER_SERVICE_SOCKET, copy);
+	}
 }
 
 static int prepare(struct supervisor *s)
@@ -445,6 +487,13 @@ static int prepare(struct supervisor *s)
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
+		if (files.rlim_max < FDS_MIN) {
+			log_error("--supervise needs a limit of open files (ulimit -Hn) of %d at "
+				  "least; it "
+				  "is %llu",
+				  FDS_MIN, (unsigned long long)files.rlim_max);
+			return -EMFILE;
+		}
 	}
 	sigemptyset(&mine);
 	sigaddset(&mine, SIGCHLD);

@@ -30,7 +30,8 @@ struct fuse_handle {
 
 struct task {
 	int (*run)(const struct task *t);
-	const char *mountpoint;
+	const char *mountpoint; /* or another path */
+	const char *other;
 	int flags;
 	int fd; /* that the child keeps; -1: none */
 	dev_t dev;
@@ -90,6 +91,31 @@ IN_CHILD static int run_syncfs_fd(const struct task *t)
 	int fd = call(syscall(SYS_openat, t->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 
 	return fd < 0 ? fd : call(syscall(SYS_syncfs, fd));
+}
+
+IN_CHILD static int run_same_file(const struct task *t)
+{
+	struct statx a, b;
+	int r = call(
+		syscall(SYS_statx, AT_FDCWD, t->mountpoint, AT_STATX_DONT_SYNC, STATX_INO, &a));
+
+	if (!r)
+		r = call(syscall(SYS_statx, AT_FDCWD, t->other, AT_STATX_DONT_SYNC, STATX_INO, &b));
+	if (r)
+		return r;
+	return a.stx_dev_major == b.stx_dev_major && a.stx_dev_minor == b.stx_dev_minor &&
+			       a.stx_ino == b.stx_ino
+		       ? 0
+		       : -EXDEV;
+}
+
+IN_CHILD static int run_file_type(const struct task *t)
+{
+	struct statx stx;
+	int r = call(
+		syscall(SYS_statx, AT_FDCWD, t->mountpoint, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &stx));
+
+	return r ? r : stx.stx_mode & S_IFMT;
 }
 
 IN_CHILD static int run_write_back(const struct task *t)
@@ -177,6 +203,16 @@ int child_syncfs(const char *mountpoint, dev_t dev)
 int child_syncfs_fd(int dir_fd)
 {
 	return run(&(struct task){ .run = run_syncfs_fd, .fd = dir_fd });
+}
+
+int child_same_file(const char *a, const char *b)
+{
+	return run(&(struct task){ .run = run_same_file, .mountpoint = a, .other = b, .fd = -1 });
+}
+
+int child_file_type(const char *path)
+{
+	return run(&(struct task){ .run = run_file_type, .mountpoint = path, .fd = -1 });
 }
 
 int child_write_back(const char *mountpoint, dev_t dev, uint64_t ino)

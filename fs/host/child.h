@@ -25,6 +25,10 @@ MUST_CHECK int child_umount(const char *mountpoint, uint64_t mount_id, dev_t dev
 MUST_CHECK int child_syncfs(const char *mountpoint, dev_t dev);
 /* The same for the filesystem of an open directory (O_PATH is enough). */
 MUST_CHECK int child_syncfs_fd(int dir_fd);
+/* Are both paths, which may end in symlinks, one inode? 0; -EXDEV: no. */
+MUST_CHECK int child_same_file(const char *a, const char *b);
+/* The type (S_IFMT) of what is at path itself, as lstat(2) has it; -ENOENT. */
+MUST_CHECK int child_file_type(const char *path);
 /*
  * Write dirty pages of a file back and wait for that. dev: the mount's st_dev;
  * -ENODEV if something else is at mountpoint. Node ids are FUSE's, with

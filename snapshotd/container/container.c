@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fs/host/child.h"
 #include "fs/host/freeze.h"
 #include "snapshotd/container/container_names.h"
 #include "snapshotd/container/init/protocol.h"
@@ -54,12 +55,15 @@ static int check_root(const char *rootfs, struct error *err)
 {
 	static const char *const names[] = { "dev", "proc", "sys" };
 	char path[PATH_MAX];
-	struct stat st;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (snprintf(path, sizeof(path), "%s/%s", rootfs, names[i]) >= (int)sizeof(path))
 			return error_set(err, -ENAMETOOLONG, "%s", rootfs);
-		if (lstat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+		int type = child_file_type(path);
+
+		if (type < 0 && type != -ENOENT)
+			return error_set_errno(err, type, "/%s of the root", names[i]);
+		if (type >= 0 && type != S_IFDIR)
 			return error_set(err, -EINVAL, "/%s of the root is not a directory",
 					 names[i]);
 	}
@@ -309,13 +313,9 @@ static struct kept *steal_kept(struct runtime *rt, const char *name)
 static bool has_root(pid_t pid, const char *rootfs)
 {
 	char path[64];
-	struct statx a, b;
 
 	snprintf(path, sizeof(path), "/proc/%d/root/.", (int)pid);
-	return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_INO, &a) == 0 &&
-	       statx(AT_FDCWD, rootfs, AT_STATX_DONT_SYNC, STATX_INO, &b) == 0 &&
-	       a.stx_dev_major == b.stx_dev_major && a.stx_dev_minor == b.stx_dev_minor &&
-	       a.stx_ino == b.stx_ino;
+	return child_same_file(path, rootfs) == 0;
 }
 
 int container_adopt(struct runtime *rt, const char *id, const char *rootfs, struct container **out)

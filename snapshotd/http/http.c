@@ -496,6 +496,13 @@ static void requests_wait(struct http_server *s, int grace_ms)
 	pthread_mutex_unlock(&s->lock);
 }
 
+void http_server_leave(struct http_server *s, int grace_ms)
+{
+	for (size_t i = 0; i < s->n_endpoints; i++)
+		(void)MHD_quiesce_daemon(s->endpoints[i].daemon);
+	requests_wait(s, grace_ms);
+}
+
 void http_server_stop(struct http_server *s, int grace_ms)
 {
 	if (atomic_exchange(&s->stopping, true))

@@ -60,6 +60,11 @@ MUST_CHECK int http_server_listen(struct http_server *s, struct listener *l, boo
  * reply, then close every connection and wait for its thread. Idempotent.
  */
 void http_server_stop(struct http_server *s, int grace_ms);
+/*
+ * The same for a process that is about to end while another goes on with the sockets: their files
+ * stay, and after grace_ms nothing is waited for.
+ */
+void http_server_leave(struct http_server *s, int grace_ms);
 /* Stops where that has not been done. NULL is accepted. */
 void http_server_free(struct http_server *s);
 

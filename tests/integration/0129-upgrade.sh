@@ -49,6 +49,27 @@ print(i, " ".join(f"{1000 * t:.0f}" for t in times[-100:]))
 PY
 python3 "$T/load.py" "$m" "$T/stop" >"$T/load.out" 2>"$T/load.err" &
 load=$!
+# Calls the API all the time: an answer may be broken off, but nobody is refused.
+cat >"$T/calls.py" <<'PY'
+import os, socket, sys
+path, stop = sys.argv[1:]
+calls = broken = 0
+while not os.path.exists(stop):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(60)
+    s.connect(path)
+    try:
+        s.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        broken += not s.recv(100).startswith(b"HTTP/1.")
+    except (ConnectionResetError, BrokenPipeError):
+        broken += 1
+    s.close()
+    calls += 1
+print(calls, "calls,", broken, "broken off")
+sys.exit(broken > calls / 2)
+PY
+python3 "$T/calls.py" "$SOCK" "$T/stop" >"$T/calls.out" 2>&1 &
+calls=$!
 failed=''
 for ((i = 1; i <= upgrades; i++)); do
 	before=$(daemon_pid)
@@ -102,11 +123,23 @@ kill $owner
 wait $owner 2>/dev/null
 : >"$T/stop"
 ok 'no call has failed' wait $load
+ok 'nor was a client of the API refused' wait $calls
+diag "$(tail -n 3 "$T/calls.out")"
 diag "$(cut -c1-300 "$T/load.out" "$T/load.err")"
 ok "umount" varve umount "$m"
 stop_daemon
 ok 'the keeper ends as the daemon does' daemon_ended_well
 
+start_daemon
+kill -USR2 "$DAEMON"
+kill -TERM "$DAEMON"
+is_down() { ! daemon_alive; }
+ok 'told to end in the middle of an upgrade, it ends' until_true 30 is_down
+_reap_daemon
+
+few() (ulimit -n 1000 && exec snapshotd --supervise --state "$T/few" --socket "$T/few.sock")
+not_ok 'a keeper needs more open files' few
+like '... and says so' "$(cat "$T/.out")" 'limit of open files'
 start_daemon --foreground
 not_ok 'without a keeper there is no upgrade' varve daemon upgrade
 done_testing

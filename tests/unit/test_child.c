@@ -114,6 +114,26 @@ static void child_write_back_wants_the_right_filesystem(void **state)
 	assert_int_equal(child_write_back("/nowhere/at/all", 1, 1), -ENOENT);
 }
 
+static void child_looks_at_files(void **state)
+{
+	char path[300], link[300];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/file", dir);
+	snprintf(link, sizeof(link), "%s/link", dir);
+	assert_int_equal(child_file_type(path), -ENOENT);
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	assert_int_equal(symlink("file", link), 0);
+	assert_int_equal(child_file_type(dir), S_IFDIR);
+	assert_int_equal(child_file_type(path), S_IFREG);
+	assert_int_equal(child_file_type(link), S_IFLNK);
+	assert_int_equal(child_same_file(path, link), 0);
+	assert_int_equal(child_same_file(path, dir), -EXDEV);
+	assert_int_equal(child_same_file("/nowhere/at/all", dir), -ENOENT);
+	unlink(link);
+	unlink(path);
+}
+
 static void *sync_often(void *arg)
 {
 	dev_t dev = dev_of(dir);
@@ -145,6 +165,7 @@ int main(void)
 		cmocka_unit_test(child_umount_takes_no_other_mount),
 		cmocka_unit_test(child_umount_says_what_failed),
 		cmocka_unit_test(child_leaves_our_descriptors_alone),
+		cmocka_unit_test(child_looks_at_files),
 		cmocka_unit_test(child_write_back_wants_the_right_filesystem),
 		cmocka_unit_test(children_of_several_threads_do_not_meet),
 	};
