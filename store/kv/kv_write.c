@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "store/base/wire.h"
@@ -29,6 +30,8 @@
 
 #define HEAD_SIZE_MAX (HEAD_LENGTH_SIZE + KV_HEAD_SIZE + 1)
 #define LOGGED_CONTENT_MAX (8u << 20)
+/* Free bytes that a write leaves, for blocks and metadata of the log. */
+#define LOG_ROOM (256u << 10)
 /* Bytes without the log between two looks; full buffers that make a writer wait. */
 #define THROTTLE_EVERY (4u << 20)
 #define THROTTLE_FULL_BUFFERS 2
@@ -250,6 +253,19 @@ static void note_log_write(struct kv *kv, bool failed)
 		atomic_store_explicit(&kv->log_failed, failed, memory_order_release);
 }
 
+/*
+ * Whether the log can take so much. Nor may RocksDB write to a log again in which a write has
+ * failed, which it does now and then when it has recovered by itself: that, too, ends the process.
+ * So a disk that is full is found here. True where the filesystem does not tell.
+ */
+static bool has_room(const struct kv *kv, size_t bytes)
+{
+	struct statvfs s;
+
+	return statvfs(kv->dir, &s) < 0 || s.f_blocks == 0 ||
+	       (uint64_t)s.f_bfree * s.f_frsize >= bytes + LOG_ROOM;
+}
+
 int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 {
 	char *text = NULL;
@@ -258,6 +274,10 @@ int kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d)
 		return -EROFS;
 	if (d == KV_NO_LOG && fits_in_log(kv, b))
 		d = KV_LOG;
+	if (d >= KV_LOG && !has_room(kv, b->bytes)) {
+		text = strdup("IO error: No space left on device");
+		return text ? kv_failure(kv, "write", text) : -ENOSPC;
+	}
 	if (d == KV_NO_LOG)
 		throttle(kv, b);
 	count_content_write(&kv->logged, kv->unlogged, b, d, false);

@@ -15,7 +15,7 @@ for f in bin/varve bin/snapshotd libexec/varve/varve-store lib/libvarve.so lib/p
 	ok "$f" test -s "$to/$f"
 done
 
-ok "the unit starts it from there" grep -qx "ExecStart=$to/bin/snapshotd --config .*" \
+ok "the unit starts it from there" grep -qx "ExecStart=$to/bin/snapshotd --supervise --config .*" \
 	"$to/lib/systemd/system/snapshotd.service"
 ok "the configuration is right" "$to/bin/snapshotd" --check-config --config "$to/etc/varve/snapshotd.json"
 ok "so is the example" "$to/bin/snapshotd" --check-config --config "$to/share/doc/varve/examples/snapshotd.json"

@@ -331,10 +331,10 @@ static void fill_disk(struct fixture *fx)
 	assert_int_equal(rc, -ENOSPC);
 }
 
-static void a_log_that_a_full_disk_cut_off_is_synced_once_there_is_room(void **state)
+/* RocksDB would end the process, sooner or later, after a write to its log that failed. */
+static void a_full_disk_is_found_before_its_log_is_broken(void **state)
 {
 	struct fixture *fx = *state;
-	int rc = -1;
 
 	kv_close(fx->kv);
 	fx->kv = NULL;
@@ -344,14 +344,11 @@ static void a_log_that_a_full_disk_cut_off_is_synced_once_there_is_room(void **s
 	reopen(fx);
 	put(fx->kv, KV_META, "before", "x", 1, KV_LOG);
 	fill_disk(fx);
-	assert_true(kv_sync_log(fx->kv) < 0);
+	for (int i = 0; i < 10; i++)
+		fill_disk(fx); /* fails at once */
+	assert_int_equal(kv_sync_log(fx->kv), 0);
 	assert_true(kv_flush_content(fx->kv) <= 0);
 	assert_int_equal(mount("varve-test", fx->db, "tmpfs", MS_REMOUNT, "size=64m"), 0);
-	for (int i = 0; i < 3000 && rc != 0; i++) {
-		usleep(10000);
-		rc = kv_sync_log(fx->kv);
-	}
-	assert_int_equal(rc, 0);
 	put(fx->kv, KV_META, "after", "x", 1, KV_SYNC);
 	reopen(fx);
 	expect(fx->kv, KV_META, "before", "x");
@@ -391,7 +388,7 @@ int main(int argc, char **argv)
 		TEST(lost_current_file_is_refused_and_nothing_removed),
 		TEST(damaged_manifest_is_a_clear_error),
 		TEST(damaged_node_fails_alone),
-		TEST(a_log_that_a_full_disk_cut_off_is_synced_once_there_is_room),
+		TEST(a_full_disk_is_found_before_its_log_is_broken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
