@@ -284,6 +284,7 @@ static int open_builds(struct daemon_parts *d, struct error *err)
 		.step_timeout_s = c->build_step_timeout_s,
 		.total_timeout_s = c->build_timeout_s,
 		.network_none = c->build_network_none,
+		.goes_on = d->api.generation > 1,
 		.env = c->build_env,
 	};
 

@@ -35,7 +35,7 @@ void build_unref(struct build *bd)
 }
 
 int build_new(struct builds *b, const struct manifest *m, const struct build_request *rq,
-	      struct build **out, struct error *err)
+	      const struct build_past *past, struct build **out, struct error *err)
 {
 	/* Its own: another thread's references to what it uses are no business of jansson's. */
 	json_t *own = json_deep_copy(m->json);
@@ -52,15 +52,21 @@ int build_new(struct builds *b, const struct manifest *m, const struct build_req
 	bd->force = rq->force;
 	atomic_init(&bd->keep_failed, rq->keep_failed);
 	atomic_init(&bd->cancelled, false);
-	bd->created_at_ms = clock_ms();
-	id_random(bd->id);
+	if (past) {
+		bd->created_at_ms = past->created_at_ms;
+		bd->restarts = past->restarts;
+		snprintf(bd->id, sizeof(bd->id), "%s", past->id);
+	} else {
+		bd->created_at_ms = clock_ms();
+		id_random(bd->id);
+	}
 	if (rq->name)
 		strncpy(bd->name, rq->name, sizeof(bd->name) - 1);
 	bd->dir = builds_path(b, bd->id, "");
 	if (!bd->dir || buf_printf(&path, "%s.log", bd->dir) < 0 || !buf_cstr(&path))
 		rc = error_set(err, -ENOMEM, "out of memory");
 	if (rc == 0)
-		rc = build_log_open((const char *)path.data, &bd->log, err);
+		rc = build_log_open((const char *)path.data, past != NULL, &bd->log, err);
 	if (rc < 0)
 		build_free(bd);
 	else

@@ -128,18 +128,51 @@ void line_splitter_fini(struct line_splitter *ls)
 
 /* ---- writing ---- */
 
-int build_log_open(const char *path, struct build_log **out, struct error *err)
+/* The bytes of its whole events, or -errno. */
+static int64_t whole_events(int fd)
+{
+	char tail[4096];
+	off_t end = lseek(fd, 0, SEEK_END);
+
+	while (end > 0) {
+		const off_t from = MAX(end - (off_t)sizeof(tail), (off_t)0);
+		const ssize_t n = pread(fd, tail, (size_t)(end - from), from);
+		const char *nl = n > 0 ? memrchr(tail, '\n', (size_t)n) : NULL;
+
+		if (nl)
+			return from + (nl - tail) + 1;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		end = from;
+	}
+	return end < 0 ? -errno : 0;
+}
+
+static int keep_events(struct build_log *l)
+{
+	const int64_t size = whole_events(l->fd);
+
+	if (size < 0)
+		return (int)size;
+	l->size = (uint64_t)size;
+	return ftruncate(l->fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+int build_log_open(const char *path, bool go_on, struct build_log **out, struct error *err)
 {
 	struct build_log *l = calloc(1, sizeof(*l));
+	int rc;
 
 	if (!l || !(l->path = strdup(path))) {
 		free(l);
 		return error_set(err, -ENOMEM, "out of memory");
 	}
-	l->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (l->fd < 0) {
-		int rc = error_set_errno(err, -errno, "cannot make the log %s", path);
-
+	l->fd = open(path, O_RDWR | O_CREAT | (go_on ? 0 : O_TRUNC) | O_CLOEXEC, 0600);
+	rc = l->fd < 0 ? -errno : go_on ? keep_events(l) : 0;
+	if (rc < 0) {
+		error_set_errno(err, rc, "cannot make the log %s", path);
+		if (l->fd >= 0)
+			close(l->fd);
 		free(l->path);
 		free(l);
 		return rc;

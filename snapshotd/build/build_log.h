@@ -41,8 +41,9 @@ void line_splitter_fini(struct line_splitter *ls);
 /* ---- the log ---- */
 
 struct build_log;
-/* Creates the file, or empties it. */
-MUST_CHECK int build_log_open(const char *path, struct build_log **out, struct error *err);
+/* Creates the file, or empties it; go_on: keeps its events, and drops half of one at its end. */
+MUST_CHECK int build_log_open(const char *path, bool go_on, struct build_log **out,
+			      struct error *err);
 /* No reader uses it any more. NULL is accepted. */
 void build_log_free(struct build_log *l);
 /*

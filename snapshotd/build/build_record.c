@@ -58,6 +58,7 @@ static json_t *record_of(struct build *bd)
 				  bd->failed_step ? json_integer(bd->failed_step) : json_null());
 	rc |= json_object_set_new(j, "failure",
 				  bd->failure ? json_incref(bd->failure) : json_null());
+	rc |= json_object_set_new(j, "restarts", json_integer(bd->restarts));
 	rc |= json_object_set_new(j, "snapshotID", text_or_null(bd->snapshot_id));
 	rc |= json_object_set_new(j, "mountID", text_or_null(bd->mount_kept ? bd->mount_id : ""));
 	rc |= json_object_set_new(j, "createdAtMs", time_or_null(bd->created_at_ms));

@@ -1,7 +1,9 @@
 /*
  * What a former daemon left: builds that it did not finish become failed, with
  * their logs; their mounts and the checkpoints that no cache entry names go;
- * snapshots that waited for them become failed, which frees their names.
+ * snapshots that waited for them become failed, which frees their names. Where
+ * this daemon is the successor of one that died, they are to begin again instead, at
+ * the first step that is not cached, and such snapshots wait on.
  */
 #include "snapshotd/build/builds_internal.h"
 
@@ -16,6 +18,7 @@
 #include "store/base/log.h"
 
 #define REASON "snapshotd stopped during the build"
+#define RESTARTS_MAX 3 /* one that ends the daemon each time is to end */
 
 static void json_freep(json_t **j)
 {
@@ -34,29 +37,31 @@ void builds_drop_mount(struct builds *b, struct mount_entry *e)
 
 struct recovery {
 	struct builds *b;
-	json_t *kept_ids;  /* a set: builds whose mounts are to be kept */
-	json_t *mounted;   /* a set: those that have one */
-	json_t *mount_ids; /* a set: mounts that were discarded */
+	json_t *kept_ids;   /* a set: builds whose mounts are to be kept */
+	json_t *mounted;    /* a set: those that have one */
+	json_t *mount_ids;  /* a set: mounts that were discarded */
+	json_t *unfinished; /* ids to records: builds that are to go on */
 };
 
 /* ---- records ---- */
 
-static int end_record(struct recovery *r, const char *id, const json_t *record, bool keep)
+static int end_record(struct builds *b, const char *id, const json_t *record, const char *why,
+		      bool keep)
 {
 	CLEANUP(json_freep) json_t *j = json_copy((json_t *)record);
 	json_int_t step = json_integer_value(json_object_get(record, "step"));
 	int rc = j ? 0 : -1;
 
 	rc |= json_object_set_new(j, "state", json_string(build_state_name(BUILD_FAILED)));
-	rc |= json_object_set_new(j, "error", json_string(REASON));
+	rc |= json_object_set_new(j, "error", json_string(why));
 	rc |= json_object_set_new(j, "failedStep", step ? json_integer(step) : json_null());
 	rc |= json_object_set_new(j, "endedAtMs", json_integer(clock_ms()));
 	if (!keep)
 		rc |= json_object_set_new(j, "mountID", json_null());
 	if (rc)
 		return -ENOMEM;
-	log_info("build %s: %s", id, REASON);
-	return json_record_put(r->b->opt.store->kv, META_BUILD, id, j, KV_LOG);
+	log_info("build %s: %s", id, why);
+	return json_record_put(b->opt.store->kv, META_BUILD, id, j, KV_LOG);
 }
 
 /* Whether a build that has ended has left a mount, which may be discarded since. */
@@ -79,6 +84,11 @@ static bool is_kept(struct recovery *r, const char *id, const json_t *record)
 	return false;
 }
 
+static bool goes_on(const struct recovery *r, const json_t *record)
+{
+	return r->b->opt.goes_on && json_record_int(record, "restarts") < RESTARTS_MAX;
+}
+
 static int recover_record(void *arg, const char *id, const json_t *j)
 {
 	struct recovery *r = arg;
@@ -88,8 +98,10 @@ static int recover_record(void *arg, const char *id, const json_t *j)
 
 	if (build_state_parse(json_record_text(j, "state"), &s) < 0)
 		s = BUILD_QUEUED; /* of a later version, perhaps */
+	if (build_state_after_crash(s) != s && goes_on(r, j))
+		return json_object_set(r->unfinished, id, (json_t *)j) ? -ENOMEM : 0;
 	if (build_state_after_crash(s) != s)
-		rc = end_record(r, id, j, keep);
+		rc = end_record(r->b, id, j, REASON, keep);
 	else
 		keep = is_kept(r, id, j);
 	if (rc == 0 && keep && json_object_set_new(r->kept_ids, id, json_true()))
@@ -191,6 +203,8 @@ static int recover_snapshot(struct recovery *r, const struct snapshot *s)
 {
 	struct snapshots *ss = r->b->opt.store->snapshots;
 
+	if (s->name[0] && s->build_id[0] && json_object_get(r->unfinished, s->build_id))
+		return 0;
 	if (s->name[0] && s->status == SNAPSHOT_BUILDING &&
 	    strcmp(s->source, IMAGE_CACHE_SOURCE) == 0)
 		return snapshots_update(ss, s->id, fail_snapshot, NULL, NULL, NULL, NULL);
@@ -202,6 +216,28 @@ static int recover_snapshot(struct recovery *r, const struct snapshot *s)
 	if (!s->name[0] && s->mount_id[0] && json_object_get(r->mount_ids, s->mount_id))
 		return snapshots_delete(ss, s->id, NULL);
 	return 0;
+}
+
+/* One that was to go on and cannot: as if it had not been meant to. */
+void builds_recover_failed(struct builds *b, const char *id, const char *why)
+{
+	struct snapshot *list = NULL;
+	json_t *j = NULL;
+	size_t n = 0;
+	int rc = json_record_get(b->opt.store->kv, META_BUILD, id, &j);
+
+	if (rc == 0)
+		rc = end_record(b, id, j, why, false);
+	if (rc == 0)
+		rc = snapshots_list(b->opt.store->snapshots, &list, &n, NULL);
+	for (size_t i = 0; i < n && rc == 0; i++)
+		if (strcmp(list[i].build_id, id) == 0)
+			rc = snapshots_update(b->opt.store->snapshots, list[i].id, fail_snapshot,
+					      NULL, NULL, NULL, NULL);
+	if (rc < 0)
+		log_error("build %s is not ended: %s", id, strerror(-rc));
+	snapshots_list_free(list, n);
+	json_decref(j);
 }
 
 static int recover_snapshots(struct recovery *r)
@@ -216,12 +252,12 @@ static int recover_snapshots(struct recovery *r)
 	return rc;
 }
 
-int builds_recover(struct builds *b, struct error *err)
+int builds_recover(struct builds *b, json_t *unfinished, struct error *err)
 {
 	CLEANUP(json_freep) json_t *kept = json_object();
 	CLEANUP(json_freep) json_t *mounted = json_object();
 	CLEANUP(json_freep) json_t *discarded = json_object();
-	struct recovery r = { b, kept, mounted, discarded };
+	struct recovery r = { b, kept, mounted, discarded, unfinished };
 	int rc = kept && mounted && discarded
 			 ? json_record_each(b->opt.store->kv, META_BUILD, recover_record, &r)
 			 : -ENOMEM;

@@ -16,6 +16,8 @@
 #include <time.h>
 
 #include "snapshotd/build/image_cache.h"
+#include "snapshotd/state/json_record.h"
+#include "store/base/listed.h"
 #include "store/base/log.h"
 
 static int add_named_locked(struct build *bd, const struct named *named)
@@ -51,39 +53,47 @@ static struct build *find_key_locked(struct builds *b, const char *key, const ch
 	return NULL;
 }
 
-static int start_locked(struct builds *b, const struct manifest *m, const struct build_request *rq,
-			const char *base_id, struct build **out, struct error *err)
+/* Its thread, with what bd has so far; bd is the thread's from then on. */
+static int launch_locked(struct builds *b, struct build *bd, const char *base_id, struct error *err)
 {
 	pthread_t thread;
-	struct build *bd = NULL;
 	int rc;
 
-	if (b->n_active >= BUILDS_ACTIVE_MAX)
-		return error_set(err, -EAGAIN, "%u builds are under way already", b->n_active);
-	rc = build_new(b, m, rq, &bd, err);
-	if (rc < 0)
-		return rc;
 	bd->number = b->next_number++;
 	memcpy(bd->base_id, base_id, sizeof(bd->base_id));
 	rc = build_record_put(bd);
 	if (rc == 0) /* after what names it: image_cache_sweep_manifests */
-		rc = image_cache_put_manifest(b->opt.store, m->key, m->json);
+		rc = image_cache_put_manifest(b->opt.store, bd->m.key, bd->m.json);
 	if (rc < 0)
 		error_set_errno(err, rc, "cannot record the build");
 	bd->refs = 1; /* the thread's */
 	if (rc == 0 && (rc = -pthread_create(&thread, NULL, build_main, bd)) < 0)
 		error_set_errno(err, rc, "cannot start a thread");
-	if (rc < 0) {
-		build_record_remove(b, bd->id);
-		build_free(bd);
+	if (rc < 0)
 		return rc;
-	}
 	pthread_detach(thread);
 	LIST_INSERT_HEAD(&b->active, bd, link);
 	b->n_active++;
 	b->n_threads++;
-	*out = bd;
 	return 0;
+}
+
+static int start_locked(struct builds *b, const struct manifest *m, const struct build_request *rq,
+			const char *base_id, struct build **out, struct error *err)
+{
+	struct build *bd = NULL;
+	int rc;
+
+	if (b->n_active >= BUILDS_ACTIVE_MAX)
+		return error_set(err, -EAGAIN, "%u builds are under way already", b->n_active);
+	rc = build_new(b, m, rq, NULL, &bd, err);
+	if (rc == 0 && (rc = launch_locked(b, bd, base_id, err)) < 0) {
+		build_record_remove(b, bd->id);
+		build_free(bd);
+	}
+	if (rc == 0)
+		*out = bd;
+	return rc;
 }
 
 /* Whether the key has been built since the caller looked. */
@@ -152,6 +162,87 @@ int builds_cancel(struct builds *b, const char *id, struct error *err)
 	return rc;
 }
 
+/* ---- what a former daemon has begun ---- */
+
+/* The snapshots that it is to make ready. One that takes another's name is not among them. */
+static int find_named(struct builds *b, struct build *bd)
+{
+	struct snapshot *list = NULL;
+	size_t n = 0;
+	int rc = snapshots_list(b->opt.store->snapshots, &list, &n, NULL);
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct named named = { .id = "" };
+
+		if (list[i].status != SNAPSHOT_BUILDING || strcmp(list[i].build_id, bd->id) != 0)
+			continue;
+		memcpy(named.id, list[i].id, sizeof(named.id));
+		rc = add_named_locked(bd, &named);
+	}
+	snapshots_list_free(list, n);
+	return rc;
+}
+
+static int resume(struct builds *b, const char *id, const json_t *record, struct error *err)
+{
+	const struct build_past past = { id, json_record_int(record, "createdAtMs"),
+					 (unsigned)json_record_int(record, "restarts") + 1 };
+	const char *name = json_record_text(record, "name");
+	const struct build_request rq = { .force = json_is_true(json_object_get(record, "force")),
+					  .keep_failed = json_is_true(
+						  json_object_get(record, "keepFailed")),
+					  .name = name[0] ? name : NULL };
+	json_t *j = image_cache_manifest(b->opt.store, json_record_text(record, "key"));
+	struct build_base base = { 0 };
+	struct build *bd = NULL;
+	struct manifest m;
+	int rc = j ? manifest_parse(j, &m, err) : error_set(err, -ENOENT, "its manifest is gone");
+
+	json_decref(j);
+	if (rc < 0)
+		return rc;
+	/* Without its base it fails by itself, and says why. */
+	if (builds_base(b, &m, &base, NULL) < 0)
+		log_debug("the base of build %s is gone", id);
+	rc = build_new(b, &m, &rq, &past, &bd, err);
+	if (rc == 0) {
+		build_info(bd, "snapshotd has died; its successor goes on with the build");
+		pthread_mutex_lock(&b->lock);
+		rc = find_named(b, bd);
+		if (rc == 0)
+			rc = launch_locked(b, bd, base.id, err);
+		pthread_mutex_unlock(&b->lock);
+		if (rc < 0)
+			build_free(bd);
+	}
+	build_base_fini(&base);
+	manifest_fini(&m);
+	return rc;
+}
+
+/* Oldest first, as they were queued. What cannot go on has failed. */
+static void resume_all(struct builds *b, const json_t *unfinished)
+{
+	CLEANUP(buf_fini_p) struct buf order = BUF_INIT;
+	const struct listed *l;
+	const char *id;
+	json_t *record;
+	size_t n = 0;
+
+	json_object_foreach((json_t *)unfinished, id, record)
+		if (listed_add(&order, json_record_int(record, "createdAtMs"), id) < 0)
+			log_error("out of memory: build %s does not go on", id);
+	l = listed_sort(&order, &n);
+	for (size_t i = 0; i < n; i++) {
+		struct error err = ERROR_INIT;
+
+		if (resume(b, l[i].id, json_object_get(unfinished, l[i].id), &err) < 0)
+			builds_recover_failed(b, l[i].id, error_text(&err));
+		else
+			log_info("build %s goes on", l[i].id);
+	}
+}
+
 /* ---- open and close ---- */
 
 static void builds_free(struct builds *b)
@@ -190,10 +281,14 @@ static int make_dir(struct builds *b, const char *state_dir, struct error *err)
 int builds_open(const struct builds_options *o, struct builds **out, struct error *err)
 {
 	struct builds *b = calloc(1, sizeof(*b));
+	json_t *unfinished = json_object();
 	int rc;
 
-	if (!b)
+	if (!b || !unfinished) {
+		free(b);
+		json_decref(unfinished);
 		return error_set(err, -ENOMEM, "out of memory");
+	}
 	b->opt = *o;
 	set_defaults(&b->opt);
 	b->opt.state_dir = NULL; /* not kept */
@@ -206,9 +301,12 @@ int builds_open(const struct builds_options *o, struct builds **out, struct erro
 	rc = b->opt.default_template ? make_dir(b, o->state_dir, err)
 				     : error_set(err, -ENOMEM, "out of memory");
 	if (rc == 0)
-		rc = builds_recover(b, err);
+		rc = builds_recover(b, unfinished, err);
 	if (rc == 0)
 		rc = image_cache_sweep(b->opt.store, err);
+	if (rc == 0)
+		resume_all(b, unfinished);
+	json_decref(unfinished);
 	if (rc < 0)
 		builds_free(b);
 	else

@@ -49,13 +49,17 @@ struct builds_options {
 	unsigned step_timeout_s;      /* 1800 */
 	unsigned total_timeout_s;     /* 7200 */
 	bool network_none;	      /* else the host's network */
-	const json_t *env;	      /* strings that build steps see, or NULL */
+	bool goes_on; /* with what a former daemon began, which has died; else that has failed */
+	const json_t *env; /* strings that build steps see, or NULL */
 };
 
-/* Ends what a former daemon left unfinished: its builds become failed, their mounts go. */
 /* As sharer_options.lost wants it: the image that was first becomes the one of this host, too. */
 MUST_CHECK int builds_take_image(struct store *s, struct remotes *rs, struct remote *r,
 				 const struct lost_image *lost, struct error *err);
+/*
+ * What a former daemon left unfinished becomes failed, or begins again at its first step that is
+ * not cached, three times at most (o->goes_on). The mounts go.
+ */
 MUST_CHECK int builds_open(const struct builds_options *o, struct builds **out, struct error *err);
 /* Cancels what runs and waits for it. Nobody waits for a build any more. NULL is accepted. */
 void builds_close(struct builds *b);
@@ -119,8 +123,8 @@ MUST_CHECK int builds_template(struct builds *b, struct snapshot *out, struct er
  * Records as the API shows them: each, newest first, while nothing is locked (what fn
  * returns, if not 0, ends the walk and is returned); one (a new reference, -ENOENT). {"id", "key",
  * "name" or null, "base", "state" (build_state.h), "step" (1-based; 0: before the first),
- * "stepCount", "stepType" or null, "cachedSteps", "force", "keepFailed", "error" or null,
- * "failedStep" or null, "failure" or null:
+ * "stepCount", "stepType" or null, "cachedSteps", "restarts", "force", "keepFailed", "error" or
+ * null, "failedStep" or null, "failure" or null:
  * {"step", "type", "kind" ("exit", "signal", "timeout", "memory", "space", "start",
  * "container"), "command", "exitCode", "signal"}, "snapshotID" or null: the image,
  * "mountID" or null: the mount that keepFailed left, "createdAt", "startedAt" and

@@ -58,6 +58,7 @@ struct build {
 	struct manifest m;
 	char name[SNAPSHOT_NAME_MAX + 1]; /* who asked, or "" */
 	bool force;
+	unsigned restarts; /* how often a successor has begun it again */
 	struct build_log *log;
 	char *dir; /* STATE/builds/ID; the mount is at dir + "/root" */
 
@@ -104,9 +105,17 @@ struct builds {
 };
 
 /* build.c */
-/* One that nobody knows yet, with its log, and no reference. */
+/*
+ * One that nobody knows yet, with its log, and no reference. past: what a record says of it that a
+ * former daemon has begun; NULL: it is new.
+ */
+struct build_past {
+	const char *id;
+	int64_t created_at_ms;
+	unsigned restarts; /* this one is counted */
+};
 MUST_CHECK int build_new(struct builds *b, const struct manifest *m, const struct build_request *rq,
-			 struct build **out, struct error *err);
+			 const struct build_past *past, struct build **out, struct error *err);
 /* NULL is accepted, as in build_unref. */
 void build_free(struct build *bd);
 void build_unref(struct build *bd);
@@ -144,7 +153,10 @@ MUST_CHECK int build_record_outcome(struct builds *b, const char *id, struct bui
 				    struct error *err);
 
 /* build_recover.c */
-MUST_CHECK int builds_recover(struct builds *b, struct error *err);
+/* Adds ids and records of those that are to go on (builds_options.goes_on) to `unfinished`. */
+MUST_CHECK int builds_recover(struct builds *b, json_t *unfinished, struct error *err);
+/* One of these cannot: it is failed. */
+void builds_recover_failed(struct builds *b, const char *id, const char *why);
 /* Detach and discard a mount of ours. */
 void builds_drop_mount(struct builds *b, struct mount_entry *e);
 

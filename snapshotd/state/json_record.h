@@ -26,5 +26,10 @@ MUST_CHECK int json_record_each(struct kv *kv, enum meta_kind kind, json_record_
 
 /* An object's string member, "" where there is none. */
 const char *json_record_text(const json_t *o, const char *name);
+/* 0 where there is none. */
+static inline json_int_t json_record_int(const json_t *o, const char *name)
+{
+	return json_integer_value(json_object_get(o, name));
+}
 
 #endif

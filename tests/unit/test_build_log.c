@@ -2,6 +2,7 @@
 #include "snapshotd/build/build_log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -146,7 +147,7 @@ static int log_setup(void **state)
 	fd = mkstemp(f->path);
 	assert_true(fd >= 0);
 	close(fd);
-	assert_int_equal(build_log_open(f->path, &f->log, &err), 0);
+	assert_int_equal(build_log_open(f->path, false, &f->log, &err), 0);
 	*state = f;
 	return 0;
 }
@@ -198,6 +199,39 @@ static void what_comes_after_the_end_is_dropped(void **state)
 	assert_int_equal(build_log_replay(f->path, collect_event, a), 0);
 	assert_int_equal(json_array_size(a), 1);
 	json_decref(a);
+}
+
+/* A daemon has died while it wrote, and its successor goes on. */
+static void a_log_goes_on_behind_its_last_whole_event(void **state)
+{
+	struct log_fx *f = *state;
+	struct error err = ERROR_INIT;
+	char text[BUILD_LOG_LINE_MAX];
+	json_t *a = json_array();
+	int fd;
+
+	memset(text, 'x', sizeof(text));
+	add(f->log, 1, BUILD_INFO, "one");
+	build_log_free(f->log);
+	fd = open(f->path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	assert_int_equal(write(fd, text, sizeof(text)), sizeof(text)); /* and no end */
+	close(fd);
+	assert_int_equal(build_log_open(f->path, true, &f->log, &err), 0);
+	add(f->log, 1, BUILD_INFO, "two");
+	build_log_end(f->log);
+	assert_int_equal(build_log_follow(f->log, collect_event, NULL, a), 0);
+	assert_int_equal(json_array_size(a), 2);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(a, 1), "message")),
+			    "two");
+	json_decref(a);
+	/* One that has nothing whole begins anew. */
+	build_log_free(f->log);
+	fd = open(f->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	assert_int_equal(write(fd, "{", 1), 1);
+	close(fd);
+	assert_int_equal(build_log_open(f->path, true, &f->log, &err), 0);
+	build_log_end(f->log);
+	assert_int_equal(build_log_replay(f->path, NULL, NULL), 0);
 }
 
 static void no_file_no_events(void **state)
@@ -295,6 +329,7 @@ int main(void)
 		cmocka_unit_test(garbage_is_bounded_too),
 		WITH_LOG(an_event_has_its_members),
 		WITH_LOG(what_comes_after_the_end_is_dropped),
+		WITH_LOG(a_log_goes_on_behind_its_last_whole_event),
 		cmocka_unit_test(no_file_no_events),
 		WITH_LOG(readers_get_all_of_it),
 		WITH_LOG(a_reader_may_give_up),

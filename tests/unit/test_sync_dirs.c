@@ -126,7 +126,7 @@ static void the_log_of_a_build_is_on_disk_with_its_name(void **state)
 	char path[512];
 
 	snprintf(path, sizeof(path), "%s/build.log", f->dir);
-	assert_int_equal(build_log_open(path, &l, &err), 0);
+	assert_int_equal(build_log_open(path, false, &l, &err), 0);
 	build_log_add(l, 1, "run", BUILD_STDOUT, "text", 4);
 	n_synced = 0;
 	build_log_sync(l);

@@ -16,6 +16,7 @@
 
 struct client {
 	char *socket_path;
+	bool broke_off;
 };
 
 /* One call while it runs. */
@@ -191,8 +192,9 @@ static int status_to_code(int status)
 }
 
 /* The call was not made, or broke off. */
-static int transport_failure(const struct client *c, int r, struct error *err)
+static int transport_failure(struct client *c, int r, struct error *err)
 {
+	c->broke_off = r == -ECONNRESET;
 	switch (r) {
 	case -EINTR:
 		return error_set(err, r, "interrupted");
@@ -242,6 +244,7 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 	if (t->error_event)
 		return refusal(t->error_event, status, err);
 	if (t->is_events && status < 400) {
+		t->client->broke_off = !t->result;
 		if (!t->result)
 			return error_set(err, -EIO, "snapshotd ended before it had a result");
 		o = STEAL(t->result);
@@ -312,6 +315,7 @@ int client_run(struct client *c, const struct client_request *rq, json_t **out, 
 	struct transfer t = { .client = c, .rq = rq };
 	char *text = NULL;
 
+	c->broke_off = false;
 	if (rq->body) {
 		text = json_dumps(rq->body, JSON_COMPACT);
 		if (!text)
@@ -327,6 +331,11 @@ int client_run(struct client *c, const struct client_request *rq, json_t **out, 
 	json_decref(t.error_event);
 	free(text);
 	return r;
+}
+
+bool client_broke_off(const struct client *c)
+{
+	return c->broke_off;
 }
 
 int client_call(struct client *c, const char *method, const char *path, const json_t *body,

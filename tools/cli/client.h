@@ -64,6 +64,11 @@ struct client_request {
  */
 MUST_CHECK int client_run(struct client *c, const struct client_request *rq, json_t **out,
 			  struct error *err);
+/*
+ * Whether the last call was taken and not answered: the daemon has gone. Where a successor of its
+ * is to come, the next call waits for that.
+ */
+bool client_broke_off(const struct client *c);
 /* The common case: JSON or nothing (NULL) there, JSON back. */
 MUST_CHECK int client_call(struct client *c, const char *method, const char *path,
 			   const json_t *body, json_t **out, struct error *err);
