@@ -17,13 +17,41 @@
 
 #define VERSION 1u
 #define PREFIX "exec-"
-/* Of all: the keeper has room for mounts, too. Others end with the daemon. */
-#define KEPT_MAX 1000
 
 /* What is in a box: first those that stay when it is over. */
 enum { MEMORY, SPOOL_OUT, SPOOL_ERR, N_DONE, SOCK = N_DONE, PIPE_OUT, PIPE_ERR, N_RUNNING };
 
-static atomic_int n_kept;
+static atomic_uint n_names;
+
+/* ---- names ---- */
+
+bool exec_keep_take_name(void)
+{
+	if (atomic_fetch_add(&n_names, 1) < EXEC_KEEP_NAMES_MAX)
+		return true;
+	atomic_fetch_sub(&n_names, 1);
+	return false;
+}
+
+void exec_keep_add_name(void)
+{
+	atomic_fetch_add(&n_names, 1);
+}
+
+void exec_keep_give_name(void)
+{
+	atomic_fetch_sub(&n_names, 1);
+}
+
+static void tell_full(void)
+{
+	static atomic_bool told;
+
+	if (!atomic_exchange(&told, true))
+		log_warn("programs are started that end with this daemon: %u of them, their inputs "
+			 "and results are kept already",
+			 EXEC_KEEP_NAMES_MAX);
+}
 
 /* ---- the box ---- */
 
@@ -34,14 +62,20 @@ static void put(struct exec_keep *k, unsigned n)
 	const uint32_t count = n;
 	int rc;
 
-	if (!k->keeper || (!k->is_kept && atomic_load(&n_kept) >= KEPT_MAX))
+	if (!k->keeper)
 		return;
+	if (!k->is_kept && !exec_keep_take_name()) {
+		tell_full();
+		return;
+	}
 	rc = keeper_box_put(k->keeper, k->name, &count, sizeof(count), fds, n);
-	if (rc < 0)
+	if (rc < 0) {
 		log_warn("exec %s will end with this daemon: %s", k->state->id, strerror(-rc));
-	else if (!k->is_kept)
-		atomic_fetch_add(&n_kept, 1);
-	k->is_kept |= rc == 0;
+		if (!k->is_kept)
+			exec_keep_give_name();
+		return;
+	}
+	k->is_kept = true;
 }
 
 void exec_keep_put(struct exec_keep *k)
@@ -104,7 +138,7 @@ void exec_keep_free(struct exec_keep *k)
 		return;
 	if (k->is_kept) {
 		keeper_drop(k->keeper, k->name);
-		atomic_fetch_sub(&n_kept, 1);
+		exec_keep_give_name();
 	}
 	keep_free(k);
 }
@@ -178,6 +212,17 @@ static int open_box(struct exec_keep *k, int box)
 	return rc;
 }
 
+/* The daemon died before the keeper had only what stays: nobody reads its pipes any more. */
+static void put_done(struct exec_keep *k)
+{
+	if (!k->state->done || k->sock < 0)
+		return;
+	close_fd(&k->sock);
+	close_fd(&k->pipes[0]);
+	close_fd(&k->pipes[1]);
+	put(k, N_DONE);
+}
+
 /* The daemon died before all of them were there: they are written again. */
 static void take_back_notes(struct exec_keep *k)
 {
@@ -187,6 +232,12 @@ static void take_back_notes(struct exec_keep *k)
 		if (ftruncate(k->spool[i], (off_t)k->state->noted_at[i]) < 0)
 			log_warn("%s: %s", k->name, strerror(errno));
 	k->state->noted = false;
+}
+
+static const char *why_not(int rc)
+{
+	return rc == -EPROTO || rc == -EBADMSG ? "a daemon of another version has kept it"
+					       : strerror(-rc);
 }
 
 struct exec_keep *exec_keep_next(struct keeper *keeper)
@@ -203,10 +254,13 @@ struct exec_keep *exec_keep_next(struct keeper *keeper)
 			memcpy(k->name, name, sizeof(k->name));
 			take_back_notes(k);
 			k->is_kept = true;
-			atomic_fetch_add(&n_kept, 1);
+			exec_keep_add_name();
+			put_done(k);
 			return k;
 		}
-		log_warn("%s of an earlier daemon is not understood: it ends", name);
+		log_error(
+			"exec %s: its program, or its result, cannot be gone on with and ends: %s",
+			name + strlen(PREFIX), why_not(rc));
 		if (k)
 			keep_free(k);
 		keeper_drop(keeper, name);

@@ -24,6 +24,8 @@
 #include "store/base/macros.h"
 
 #define EXEC_KEEP_ID_MAX 47u
+/* Of the keeper's names, which mounts and containers need, too: programs, results and inputs. */
+#define EXEC_KEEP_NAMES_MAX 1000u
 
 /* How far a program is. */
 struct exec_progress {
@@ -71,6 +73,12 @@ MUST_CHECK int exec_keep_new(struct keeper *keeper, const char *id, const char *
 struct exec_keep *exec_keep_next(struct keeper *keeper);
 /* It is over, or has nobody who asks: the keeper gives it up. NULL is accepted. */
 void exec_keep_free(struct exec_keep *k);
+
+/* One of EXEC_KEEP_NAMES_MAX, for something else of a program; false: there is none left. */
+MUST_CHECK bool exec_keep_take_name(void);
+/* One that a predecessor has taken. */
+void exec_keep_add_name(void);
+void exec_keep_give_name(void);
 
 /* Close what it has open, once it is done; the keeper's stays. */
 void exec_keep_close(struct exec_keep *k);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "snapshotd/container/exec_keep.h"
 #include "snapshotd/container/sealed_fd.h"
 
 #define FEED_STEP (64u << 10)
@@ -63,8 +64,14 @@ void exec_control_keep(struct exec_control *ec, struct keeper *keeper)
 	char name[KEEPER_NAME_MAX + 1];
 
 	snprintf(name, sizeof(name), KEPT_INPUT, ec->id);
-	if (ec->feed >= 0 && keeper_put(keeper, name, ec->feed) == 0)
-		ec->keeper = keeper;
+	pthread_mutex_lock(&ec->lock);
+	if (ec->feed >= 0 && exec_keep_take_name()) {
+		if (keeper_put(keeper, name, ec->feed) == 0)
+			ec->keeper = keeper;
+		else
+			exec_keep_give_name();
+	}
+	pthread_mutex_unlock(&ec->lock);
 }
 
 /* lock held, or nobody else's. */
@@ -76,6 +83,7 @@ static void give_up_input(struct exec_control *ec)
 		return;
 	snprintf(name, sizeof(name), KEPT_INPUT, ec->id);
 	keeper_drop(ec->keeper, name);
+	exec_keep_give_name();
 	ec->keeper = NULL;
 }
 
@@ -90,8 +98,10 @@ int exec_control_revive(struct keeper *keeper, const char *id, struct exec_contr
 	snprintf((*out)->id, sizeof((*out)->id), "%s", id);
 	snprintf(name, sizeof(name), KEPT_INPUT, (*out)->id);
 	(*out)->feed = keeper_take(keeper, name);
-	if ((*out)->feed >= 0)
+	if ((*out)->feed >= 0) {
 		(*out)->keeper = keeper;
+		exec_keep_add_name();
+	}
 	return 0;
 }
 

@@ -31,8 +31,8 @@ MUST_CHECK int exec_control_new(struct exec_control **out, struct error *err);
 MUST_CHECK int exec_control_revive(struct keeper *keeper, const char *id, struct exec_control **out,
 				   struct error *err);
 /*
- * The keeper holds its open input until somebody feeds it or it ends: so the program sees no
- * end of it when the daemon dies.
+ * Of a program that is kept: the keeper holds its open input, if it has room for it, until
+ * somebody feeds it or it ends. So the program sees no end of it when the daemon dies.
  */
 void exec_control_keep(struct exec_control *ec, struct keeper *keeper);
 void exec_control_hold(struct exec_control *ec);

@@ -142,9 +142,18 @@ static void a_successor_finds_it(void **state)
 	assert_int_equal(exec_keep_note(k, 1, "no", 2), 0);
 	box = box_of(pair[0]);
 	assert_int_equal(status_of(pair[1], box, false), 0);
-	close(box);
 
+	/* Killed before the keeper has let the pipes go: the successor tells it. */
 	assert_int_equal(exec_keep_note(k, 1, "note", 4), 0);
+	k->state->done = true;
+	assert_int_equal(box_of(pair[0]), -1);
+	assert_int_equal(status_of(pair[1], box, true), 0);
+	close(box);
+	box = box_of(pair[0]);
+	assert_true(box >= 0);
+	assert_int_equal(status_of(pair[1], box, true), 0);
+	assert_int_equal(box_of(pair[0]), -1);
+	close(box);
 	exec_keep_done(k);
 	box = box_of(pair[0]);
 	assert_int_equal(status_of(pair[1], box, true), 0);
@@ -161,11 +170,28 @@ static void a_successor_finds_it(void **state)
 	close(pair[0]);
 }
 
+static void programs_leave_names_to_others(void **state)
+{
+	unsigned n = 0;
+
+	(void)state;
+	exec_keep_add_name();
+	while (exec_keep_take_name())
+		n++;
+	assert_int_equal(n, EXEC_KEEP_NAMES_MAX - 1);
+	exec_keep_give_name();
+	assert_true(exec_keep_take_name());
+	assert_false(exec_keep_take_name());
+	for (n = 0; n < EXEC_KEEP_NAMES_MAX; n++)
+		exec_keep_give_name();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(output_is_moved_in_order),
 		cmocka_unit_test(a_successor_finds_it),
+		cmocka_unit_test(programs_leave_names_to_others),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
