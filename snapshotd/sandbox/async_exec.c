@@ -268,11 +268,28 @@ const struct exec_spec *async_exec_spec(const struct async_exec *e)
 	return &e->spec;
 }
 
-void async_exec_end(struct async_exec *e, int rc, struct exec_output *out, const struct error *err)
+/* By their ends: a predecessor's come in any order. */
+static void insert_ended_locked(struct async_execs *x, struct async_exec *e)
+{
+	struct async_exec *before;
+
+	TAILQ_FOREACH_REVERSE(before, &x->ended, exec_list, link)
+	if (before->ended_ms <= e->ended_ms)
+		break;
+	if (before)
+		TAILQ_INSERT_AFTER(&x->ended, before, e, link);
+	else
+		TAILQ_INSERT_HEAD(&x->ended, e, link);
+	x->n_ended++;
+	x->kept_bytes += output_bytes(e);
+}
+
+/* It is in no list; the list of those that have ended uses it from now on. */
+static void end_locked(struct async_exec *e, int rc, struct exec_output *out,
+		       const struct error *err)
 {
 	struct async_execs *x = e->owner;
 
-	pthread_mutex_lock(&x->lock);
 	e->rc = rc;
 	e->out = *out;
 	*out = (struct exec_output){ 0 };
@@ -283,15 +300,31 @@ void async_exec_end(struct async_exec *e, int rc, struct exec_output *out, const
 		e->ended_ms = e->spec.keep->state->done_ms;
 		exec_keep_close(e->spec.keep);
 	}
-	TAILQ_REMOVE(&x->running, e, link);
-	TAILQ_INSERT_TAIL(&x->ended, e, link);
-	x->n_running--;
-	x->n_ended++;
-	x->kept_bytes += output_bytes(e);
+	insert_ended_locked(x, e);
 	while (x->n_ended > 1 && (x->n_ended > EXEC_KEEP_COUNT || x->kept_bytes > EXEC_KEEP_BYTES))
 		forget_oldest_locked(x);
+}
+
+void async_exec_end(struct async_exec *e, int rc, struct exec_output *out, const struct error *err)
+{
+	struct async_execs *x = e->owner;
+
+	pthread_mutex_lock(&x->lock);
+	TAILQ_REMOVE(&x->running, e, link);
+	x->n_running--;
+	end_locked(e, rc, out, err);
 	pthread_cond_broadcast(&x->some_ended);
 	put_locked(e);
+	pthread_mutex_unlock(&x->lock);
+}
+
+void async_exec_adopt_ended(struct async_exec *e, int rc, struct exec_output *out,
+			    const struct error *err)
+{
+	struct async_execs *x = e->owner;
+
+	pthread_mutex_lock(&x->lock);
+	end_locked(e, rc, out, err);
 	pthread_mutex_unlock(&x->lock);
 }
 

@@ -105,6 +105,10 @@ const struct exec_spec *async_exec_spec(const struct async_exec *e);
 /* It has ended with rc: 0 and its output, or else err. Takes the output over; ends the use. */
 void async_exec_end(struct async_exec *e, int rc, struct exec_output *out, const struct error *err);
 
+/* The same of one that was never begun here: a predecessor has seen its end, whatever runs now. */
+void async_exec_adopt_ended(struct async_exec *e, int rc, struct exec_output *out,
+			    const struct error *err);
+
 /* One that runs or has ended: async_exec_put it. NULL: there is none. */
 struct async_exec *async_exec_find(struct async_execs *x, const char *id);
 void async_exec_put(struct async_exec *e);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -287,6 +288,7 @@ int sandbox_exec(struct sandbox *sb, const struct exec_spec *spec, bool (*cancel
 struct job {
 	struct sandbox *sb; /* in use until its end */
 	struct async_exec *e;
+	sem_t begun;
 };
 
 static void *job_main(void *arg)
@@ -298,6 +300,8 @@ static void *job_main(void *arg)
 	int rc;
 
 	pthread_setname_np(pthread_self(), "varve-exec");
+	while (sem_wait(&j->begun) < 0) /* EINTR */
+		;
 	rc = sandbox_exec(j->sb, spec, NULL, NULL, &out, &err);
 	rc = kept_exec_end(spec->keep, rc, &out, &err);
 	if (rc < 0)
@@ -305,6 +309,7 @@ static void *job_main(void *arg)
 	sandbox_exec_unshare(j->sb, spec->control);
 	async_exec_end(j->e, rc, &out, &err);
 	sandbox_put(j->sb);
+	sem_destroy(&j->begun);
 	free(j);
 	return NULL;
 }
@@ -322,40 +327,6 @@ static int thread_start(void *(*fn)(void *arg), void *arg)
 	return -rc;
 }
 
-static int job_start(struct sandbox *sb, struct async_exec *e, struct error *err)
-{
-	struct job *j = malloc(sizeof(*j));
-	int rc = j ? async_exec_begin(e, err) : error_set(err, -ENOMEM, "out of memory");
-
-	if (rc == 0) {
-		*j = (struct job){ sb, e };
-		rc = thread_start(job_main, j);
-		if (rc == 0)
-			return 0;
-		error_set_errno(err, rc, "cannot start a thread");
-		async_exec_abandon(e);
-	}
-	free(j);
-	return rc;
-}
-
-/* e is the job's; not where it fails. */
-static int job_begin(struct sandbox *sb, struct async_exec *e, struct error *err)
-{
-	struct exec_control *ec = async_exec_spec(e)->control;
-	int rc;
-
-	sandbox_hold(sb); /* before the thread may let it go */
-	sandbox_exec_share(sb, ec);
-	rc = job_start(sb, e, err);
-	if (rc < 0) {
-		sandbox_exec_unshare(sb, ec);
-		async_exec_put(e);
-		sandbox_put(sb);
-	}
-	return rc;
-}
-
 /* Whoever is told its id finds it, in this daemon or the next. What fails, the job tells. */
 static void begin_kept(struct sandbox *sb, struct container *c, const struct exec_spec *spec)
 {
@@ -363,8 +334,51 @@ static void begin_kept(struct sandbox *sb, struct container *c, const struct exe
 	struct exec_request rq = request_of(sb, spec, env);
 	struct error err = ERROR_INIT;
 
-	if (env && container_exec_begin(c, &rq, &err) == 0)
+	if (env && container_exec_begin(c, &rq, &err) == 0 && spec->keep->is_kept)
 		exec_control_keep(spec->control, sb->owner->keeper);
+}
+
+/* What may be refused comes first: whoever is told so starts it again. */
+static int job_start(struct sandbox *sb, struct container *c, struct async_exec *e,
+		     struct error *err)
+{
+	struct job *j = malloc(sizeof(*j));
+	int rc = j ? async_exec_begin(e, err) : error_set(err, -ENOMEM, "out of memory");
+
+	if (rc == 0) {
+		*j = (struct job){ .sb = sb, .e = e };
+		sem_init(&j->begun, 0, 0);
+		rc = thread_start(job_main, j);
+		if (rc == 0) {
+			if (c)
+				begin_kept(sb, c, async_exec_spec(e));
+			sem_post(&j->begun);
+			return 0;
+		}
+		error_set_errno(err, rc, "cannot start a thread");
+		sem_destroy(&j->begun);
+		async_exec_abandon(e);
+	}
+	free(j);
+	return rc;
+}
+
+/* e is the job's; not where it fails. c: to begin it in; NULL: a predecessor has. */
+static int job_begin(struct sandbox *sb, struct container *c, struct async_exec *e,
+		     struct error *err)
+{
+	struct exec_control *ec = async_exec_spec(e)->control;
+	int rc;
+
+	sandbox_hold(sb); /* before the thread may let it go */
+	sandbox_exec_share(sb, ec);
+	rc = job_start(sb, c, e, err);
+	if (rc < 0) {
+		sandbox_exec_unshare(sb, ec);
+		async_exec_put(e);
+		sandbox_put(sb);
+	}
+	return rc;
 }
 
 int sandbox_exec_start(struct sandbox *sb, struct container *c, const struct exec_spec *spec,
@@ -383,24 +397,19 @@ int sandbox_exec_start(struct sandbox *sb, struct container *c, const struct exe
 	}
 	async_exec_set_keep(e, k);
 	memcpy(id, exec_control_id(spec->control), SNAPSHOT_ID_SIZE);
-	begin_kept(sb, c, async_exec_spec(e));
-	return job_begin(sb, e, err);
+	return job_begin(sb, c, e, err);
 }
 
 /* A predecessor has seen its end. */
 static void adopt_ended(struct sandbox *sb, struct async_exec *e)
 {
 	struct exec_output out = { .budget = async_execs_budget(sb->execs) };
-	struct error err = ERROR_INIT, why = ERROR_INIT;
+	struct error err = ERROR_INIT;
 	int rc;
 
 	exec_control_end(async_exec_spec(e)->control);
-	if (async_exec_begin(e, &why) < 0) {
-		async_exec_put(e);
-		return;
-	}
 	rc = kept_exec_load(async_exec_spec(e)->keep, &out, &err);
-	async_exec_end(e, rc, &out, &err);
+	async_exec_adopt_ended(e, rc, &out, &err);
 }
 
 void sandbox_exec_adopt(struct sandbox *sb, struct exec_keep *k)
@@ -426,7 +435,7 @@ void sandbox_exec_adopt(struct sandbox *sb, struct exec_keep *k)
 	async_exec_set_keep(e, k);
 	if (s->done)
 		adopt_ended(sb, e);
-	else if (job_begin(sb, e, &err) < 0)
+	else if (job_begin(sb, NULL, e, &err) < 0)
 		log_error("exec: %s", error_text(&err));
 }
 

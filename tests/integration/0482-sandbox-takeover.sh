@@ -203,6 +203,22 @@ is 'a timeout ends its program' "$(result "$sb" "$limited" | field .exitCode)" 1
 ok 'a sandbox is killed' [ "$(api DELETE "/api/sandboxes/$other" -o /dev/null; api GET /api/sandboxes | jq length)" = 1 ]
 exec {conn}>&-
 
+# As many as may run at a time, beside a result: one more does nothing at all, and a kill loses none.
+many=$(create '{"templateID":"root","memoryMB":256}')
+short=$(exec_async "$many" 'echo short; exit 5')
+until_true 20 has_ended "$many" "$short"
+for ((n = 0; n < 64; n++)); do
+	exec_async "$many" 'while [ ! -e /tmp/enough ]; do sleep 1; done' >/dev/null
+done
+like 'of so many one more is refused' \
+	"$(api POST "/api/sandboxes/$many/exec/run-async" '{"cmd":"sh","args":["-c","echo >/tmp/refused"]}')" 'running in the sandbox already'
+pause 0.3
+is '... and has done nothing' "$(run "$many" 'cat /tmp/refused; echo' | grep -c 'No such file')" 1
+kill_now
+is 'a result is kept beside them' "$(result "$many" "$short" | field .stdout)" short
+ok '... and they go on' [ "$(lasting "$many" | grep -c enough)" -ge 64 ] # those that fork count twice
+api DELETE "/api/sandboxes/$many" >/dev/null
+
 # Killed while a checkpoint holds everything up.
 exec_async "$sb" 'i=0; while :; do i=$((i + 1)); echo $i >/tmp/n.new; busybox mv /tmp/n.new /tmp/n; done' >/dev/null
 for ((i = 0; i < 3; i++)); do

@@ -120,6 +120,57 @@ static void only_so_many_run_at_once(void **state)
 	async_execs_free(x);
 }
 
+/* One whose end a predecessor has seen, at that time. */
+static void one_adopt(struct async_execs *x, int64_t done_ms, char id[SNAPSHOT_ID_SIZE])
+{
+	struct async_exec *e = one_new(x, id);
+	struct exec_output out = { 0 };
+	struct error err = ERROR_INIT;
+	struct exec_keep *k;
+
+	assert_int_equal(exec_keep_new(NULL, id, "sb-1", &k, &err), 0);
+	k->state->done_ms = done_ms;
+	async_exec_set_keep(e, k);
+	async_exec_adopt_ended(e, 0, &out, &err);
+}
+
+static void results_of_a_predecessor_are_found(void **state)
+{
+	static const int64_t ends[] = { 20, 40, 10, 30 };
+	struct async_exec *running[EXEC_RUNNING_MAX], *e;
+	char id[SNAPSHOT_ID_SIZE], ids[ARRAY_SIZE(ends)][SNAPSHOT_ID_SIZE];
+	struct error err = ERROR_INIT;
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+
+	(void)state;
+	for (int i = 0; i < EXEC_RUNNING_MAX; i++) {
+		running[i] = one_new(x, id);
+		assert_int_equal(async_exec_begin(running[i], &err), 0);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		one_adopt(x, ends[i], ids[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		e = async_exec_find(x, ids[i]);
+		assert_non_null(e);
+		assert_true(async_exec_wait(e, 0));
+		async_exec_put(e);
+	}
+	/* The oldest end goes first, in whatever order they came. */
+	for (int64_t end = 10; end <= 40; end += 10) {
+		assert_true(async_execs_forget_oldest(x));
+		for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+			e = async_exec_find(x, ids[i]);
+			assert_true(!e == (ends[i] <= end));
+			if (e)
+				async_exec_put(e);
+		}
+	}
+	for (int i = 0; i < EXEC_RUNNING_MAX; i++)
+		one_end(running[i], "");
+	async_execs_free(x);
+}
+
 static void the_oldest_results_are_forgotten(void **state)
 {
 	char first[SNAPSHOT_ID_SIZE], second[SNAPSHOT_ID_SIZE], id[SNAPSHOT_ID_SIZE];
@@ -157,6 +208,7 @@ int main(void)
 		cmocka_unit_test(failures_have_the_codes_of_a_shell),
 		cmocka_unit_test(nothing_is_kept_at_first),
 		cmocka_unit_test(only_so_many_run_at_once),
+		cmocka_unit_test(results_of_a_predecessor_are_found),
 		cmocka_unit_test(the_oldest_results_are_forgotten),
 	};
 
