@@ -24,7 +24,7 @@ struct deferred_request {
 	uint64_t ino, off;		 /* seek; stale: ino */
 	uint64_t unique;		 /* stale: the request's number; req is NULL */
 	int whence;			 /* seek */
-	_Alignas(8) uint8_t request[64]; /* seek: as it came, to be parked (parked.h) */
+	_Alignas(8) uint8_t request[64]; /* its first bytes; seek: all, to be parked (parked.h) */
 };
 
 #define DEFERRED_THREADS 4

@@ -2,6 +2,7 @@
 #include "fs/fuse/session_internal.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,6 +52,7 @@ void session_release(struct session *s)
 
 bool session_defer(struct deferred *d, struct session *s, const struct deferred_request *what)
 {
+	const struct fuse_in_header *in = session_current_request();
 	struct deferred_request *q = malloc(sizeof(*q));
 
 	if (!q) {
@@ -60,8 +62,10 @@ bool session_defer(struct deferred *d, struct session *s, const struct deferred_
 	}
 	*q = *what;
 	q->session = s;
+	memcpy(q->request, in, MIN((size_t)in->len, sizeof(q->request)));
 	session_use(s);
 	deferred_push(d, q);
+	suspects_defer(s->pool->suspects);
 	return true;
 }
 

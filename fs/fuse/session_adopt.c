@@ -108,8 +108,8 @@ static int read_resent(int fd, struct session_waiting *w)
 			 in->opcode != FUSE_INTERRUPT)
 			break;
 		/*
-		 * A FORGET is lost with it: what that leaves is looked for by the next
-		 * successor, and when the mount ends.
+		 * A FORGET is lost with it: after the adoption the kernel is asked what it knows
+		 * of what has no name (drop_unused, mount_place.c).
 		 */
 	}
 	free(buf);

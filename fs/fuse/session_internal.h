@@ -146,6 +146,12 @@ size_t session_buffer_size(void); /* of the largest request */
 /* Does this request take so long that another thread should look for more at once? */
 bool request_takes_long(const void *request, size_t n);
 bool request_is_write(const void *request, size_t n);
+/*
+ * Note that this thread begins with it (suspects.h), as with what it defers to another one.
+ * False: three daemons have died of it, so answer it with EIO.
+ */
+MUST_CHECK bool request_begin(struct session *s, const void *request);
+void request_end(struct session *s);
 /* What this thread handles from now on; request NULL: none. */
 void session_set_current(struct session *s, const void *request);
 

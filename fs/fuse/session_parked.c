@@ -306,7 +306,9 @@ bool parked_add(struct session *s, const void *request, size_t n, int *error)
 	if (!*error)
 		queue_locked(s, q);
 	pthread_mutex_unlock(&p->lock);
-	if (*error && anew)
+	if (!*error)
+		suspects_defer(s->pool->suspects);
+	else if (anew)
 		free(q);
 	return !*error || *error == -ECANCELED;
 }

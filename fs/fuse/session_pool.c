@@ -193,7 +193,11 @@ void session_pool_keep(struct session_pool *sp, struct keeper *k)
 	int fd = keeper_take(k, name);
 
 	sp->suspects = suspects_new(fd, keeper_has_crashed(k));
-	if (!sp->suspects || (fd < 0 && keeper_put(k, name, suspects_fd(sp->suspects))))
+	const bool adopted = sp->suspects && suspects_is_adopted(sp->suspects);
+
+	if (fd >= 0 && !adopted) /* of another version, perhaps */
+		keeper_drop(k, name);
+	if (!sp->suspects || (!adopted && keeper_put(k, name, suspects_fd(sp->suspects))))
 		log_warn("a request that kills daemons will not be found");
 }
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <sys/uio.h>
 
+#include "store/base/log.h"
+
 /* max_write of 1 MiB, and the header libfuse allows for. */
 #define REQUEST_MAX ((1u << 20) + 4096)
 
@@ -32,6 +34,24 @@ void session_set_current(struct session *s, const void *request)
 	current_request = request;
 	/* What this thread changes meanwhile is done for the request. */
 	journal_set_request(current_request ? current_request->unique & ~SESSION_RESENT : 0);
+}
+
+bool request_begin(struct session *s, const void *request)
+{
+	const struct fuse_in_header *in = request;
+
+	if (suspects_begin(s->pool->suspects, s->kept_as, in->unique & ~SESSION_RESENT,
+			   in->unique & SESSION_RESENT))
+		return true;
+	log_error("%s: a request (%u of inode %llu) is answered with EIO: three daemons have died "
+		  "when they had begun with it",
+		  s->mountpoint, in->opcode, (unsigned long long)passthrough_ino(in->nodeid));
+	return false;
+}
+
+void request_end(struct session *s)
+{
+	suspects_end(s->pool->suspects);
 }
 
 bool request_takes_long(const void *request, size_t n)

@@ -219,11 +219,14 @@ void shared_run_stales(struct deferred_request *q)
 
 	for (; q; q = next) {
 		struct fuse_in_header in = { .unique = q->unique };
+		const bool begins = request_begin(q->session, q->request);
 
 		next = q->next;
 		session_set_current(q->session, NULL);
-		forget_names(q->session, q->ino);
-		session_reply_raw(&in, -ESTALE, NULL, 0);
+		if (begins)
+			forget_names(q->session, q->ino);
+		session_reply_raw(&in, begins ? -ESTALE : -EIO, NULL, 0);
+		request_end(q->session);
 		atomic_fetch_sub(&q->session->stales, 1);
 		session_release(q->session);
 		free(q);

@@ -29,12 +29,15 @@ void session_run_syncs(struct deferred_request *q)
 {
 	struct deferred_request *next;
 	struct session *s = q->session;
-	int r = view_sync(s->view);
+	/* The first stands for all. */
+	int r = request_begin(s, q->request) ? view_sync(s->view) : -EIO;
 
 	session_set_current(s, NULL);
 	for (; q; q = next) {
 		next = q->next;
 		fuse_reply_err(q->req, sync_error(r));
+		if (!next)
+			request_end(s);
 		session_release(s);
 		free(q);
 	}
@@ -83,8 +86,13 @@ void session_run_seeks(struct deferred_request *q)
 		next = q->next;
 		session_set_current(q->session, q->request);
 		want_begin(NULL, 0);
-		write_back(q->session, q->ino);
-		seek(q->session, q);
+		if (request_begin(q->session, q->request)) {
+			write_back(q->session, q->ino);
+			seek(q->session, q);
+		} else {
+			fuse_reply_err(q->req, EIO);
+		}
+		request_end(q->session);
 		session_release(q->session);
 		free(q);
 	}
@@ -118,10 +126,10 @@ void session_queue_seek(struct session *s, struct fuse_req *req, uint64_t ino, u
 			int whence)
 {
 	struct deferred_request q = { .req = req, .ino = ino, .off = off, .whence = whence };
-	const struct fuse_in_header *in = session_current_request();
 
-	_Static_assert(sizeof(q.request) >= sizeof(*in) + sizeof(struct fuse_lseek_in), "no room");
-	memcpy(q.request, in, MIN((size_t)in->len, sizeof(q.request)));
+	_Static_assert(sizeof(q.request) >=
+			       sizeof(struct fuse_in_header) + sizeof(struct fuse_lseek_in),
+		       "no room");
 	(void)session_defer(&s->pool->seeks, s, &q);
 }
 

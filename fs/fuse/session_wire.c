@@ -202,15 +202,11 @@ static void run(struct session *s, void *request, size_t n)
 		fuse_session_process_buf(s->pool->fuse, &fb);
 }
 
-/* Note who begins with it. False: daemons have died of it, and it is answered. */
+/* False: daemons have died of it, and it is answered. */
 static bool begin(struct session *s, const struct fuse_in_header *in)
 {
-	if (suspects_begin(s->pool->suspects, s->kept_as, in->unique & ~SESSION_RESENT,
-			   in->unique & SESSION_RESENT))
+	if (request_begin(s, in))
 		return true;
-	log_error("%s: a request (%u of inode %llu) is answered with EIO: three daemons have died "
-		  "when they had begun with it",
-		  s->mountpoint, in->opcode, (unsigned long long)passthrough_ino(in->nodeid));
 	session_reply_raw(in, -EIO, NULL, 0);
 	return false;
 }
@@ -222,7 +218,7 @@ void wire_again(struct session *s, void *request, size_t n)
 	session_set_current(s, in);
 	if (begin(s, in) && (in->opcode != FUSE_OPEN || !shared_handle(s, request, n)))
 		run(s, request, n);
-	suspects_end(s->pool->suspects);
+	request_end(s);
 	journal_set_request(0);
 }
 
@@ -259,6 +255,6 @@ void wire_handle(struct session *s, void *request, size_t n)
 	session_set_current(s, request);
 	if (begin(s, request))
 		handle(s, request, n);
-	suspects_end(s->pool->suspects);
+	request_end(s);
 	journal_set_request(0); /* it is answered, or others will do it */
 }

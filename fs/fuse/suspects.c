@@ -32,6 +32,7 @@ struct page {
 struct suspects {
 	unsigned number; /* of this process's */
 	int fd;
+	bool is_adopted;
 	struct page *page;
 	unsigned n; /* of the list; constant */
 	_Atomic unsigned n_slots;
@@ -43,6 +44,7 @@ static _Thread_local struct {
 	unsigned of;		 /* their number */
 	struct request *slot;	 /* NULL: there was none left */
 	struct request *suspect; /* that it is at, with l->alone */
+	bool deferred;		 /* what it is at goes on in another thread */
 } mine;
 
 static bool is_request(const struct request *r, const char *connection, uint64_t unique)
@@ -159,6 +161,7 @@ struct suspects *suspects_new(int fd, bool crashed)
 	}
 	l->number = atomic_fetch_add(&number, 1) + 1;
 	l->fd = fd;
+	l->is_adopted = found;
 	l->page = p;
 	pthread_mutex_init(&l->alone, NULL);
 	if (found)
@@ -182,6 +185,11 @@ int suspects_fd(const struct suspects *l)
 	return l->fd;
 }
 
+bool suspects_is_adopted(const struct suspects *l)
+{
+	return l->is_adopted;
+}
+
 /* ---- requests ---- */
 
 static struct request *slot_of_thread(struct suspects *l)
@@ -191,6 +199,7 @@ static struct request *slot_of_thread(struct suspects *l)
 
 		mine.of = l->number;
 		mine.suspect = NULL;
+		mine.deferred = false;
 		mine.slot = i < SLOTS ? &l->page->slots[i] : NULL;
 	}
 	return mine.slot;
@@ -232,14 +241,24 @@ bool suspects_begin(struct suspects *l, const char *connection, uint64_t unique,
 	return true;
 }
 
+void suspects_defer(struct suspects *l)
+{
+	if (l && mine.of == l->number)
+		mine.deferred = true;
+}
+
 void suspects_end(struct suspects *l)
 {
 	if (!l || mine.of != l->number || !mine.slot)
 		return;
+	const bool is_over = !mine.deferred;
+
+	mine.deferred = false;
 	mine.slot->unique = 0;
 	if (!mine.suspect)
 		return;
-	mine.suspect->points = 0; /* nobody died of it */
+	if (is_over)
+		mine.suspect->points = 0; /* nobody died of it */
 	mine.suspect = NULL;
 	pthread_mutex_unlock(&l->alone);
 }

@@ -32,6 +32,8 @@ struct suspects;
  */
 struct suspects *suspects_new(int fd, bool crashed);
 void suspects_free(struct suspects *l);
+/* False: what was left, if anything, was no such memory, and the successor is to get this. */
+bool suspects_is_adopted(const struct suspects *l);
 /* For the successor; borrowed. */
 int suspects_fd(const struct suspects *l);
 
@@ -41,6 +43,11 @@ int suspects_fd(const struct suspects *l);
  */
 MUST_CHECK bool suspects_begin(struct suspects *l, const char *connection, uint64_t unique,
 			       bool sent_again);
+/*
+ * It is not over with suspects_end: a thread (any) will begin with it again. Until then it merely
+ * waits, and what is held against it stays.
+ */
+void suspects_defer(struct suspects *l);
 void suspects_end(struct suspects *l);
 
 #endif
