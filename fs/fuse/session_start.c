@@ -122,20 +122,26 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 }
 
 /* What a former process knew of open files; none in cache mode `private`. */
-static int adopt_opens(struct session *s)
+static int adopt_opens(struct session *s, struct error *err)
 {
 	int fd = keeper_take(s->pool->keeper, s->opens_kept_as), r;
 
 	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
+		return fd == -ENOENT ? 0 : error_set_errno(err, fd, "the table of open files");
 	if (!s->pool->files) {
 		close(fd);
-		return -ENOTSUP;
+		return error_set(
+			err, -ENOTSUP,
+			"it is in cache mode \"shared\", and this daemon has no page cache "
+			"to share");
 	}
 	r = passthrough_adopt(s->view, s->pool->files, s->fd, fd, &s->passthrough);
 	if (!r)
 		s->is_shared = passthrough_is_negotiated(s->passthrough);
-	return r;
+	if (r == -EPROTO)
+		return error_set(err, r,
+				 "its open files were noted by another version, in another layout");
+	return r ? error_set_errno(err, r, "its open files") : 0;
 }
 
 int session_adopt(struct session_pool *sp, struct view *v, const struct session_options *opt,
@@ -151,15 +157,18 @@ int session_adopt(struct session_pool *sp, struct view *v, const struct session_
 	r = session_find_places(s, opt, out_placed, err);
 	if (!r) {
 		r = name_kept(s, opt);
-		if (!r)
-			r = adopt_opens(s);
+		if (r)
+			error_set(err, r, "out of memory");
+	}
+	if (!r)
+		r = adopt_opens(s, err);
+	if (!r) {
 		/* Before a thread reads: what it has read would be sent to a second one. */
-		if (!r)
-			r = session_resume(s);
+		r = session_resume(s);
 		if (!r)
 			r = session_arm(s, EPOLL_CTL_ADD);
 		if (r)
-			error_set_errno(err, r, "cannot go on with a FUSE connection");
+			error_set_errno(err, r, "its FUSE connection");
 	}
 	if (r) {
 		s->fd = -1; /* it stays the caller's */

@@ -321,7 +321,9 @@ static void find_connection(struct session_pool *sp, const struct mount_record *
 	if (!r)
 		return;
 	if (r != -ENOTCONN)
-		log_warn("mount %s cannot be gone on with: %s", rec->id, strerror(-r));
+		log_error(
+			"mount %s at %s cannot be gone on with, and what is open in it is lost: %s",
+			rec->id, rec->mountpoint, strerror(-r));
 	end_connection(sp, rec->id, &out->fuse_fd);
 }
 
@@ -367,7 +369,8 @@ static bool adopt(struct loaded *at)
 		log_info("mount %s goes on at %s", at->id, at->place);
 		return true;
 	}
-	log_warn("mount %s: %s", at->id, error_text(&err));
+	log_error("mount %s at %s cannot be gone on with, and what is open in it is lost: %s",
+		  at->id, at->place, error_text(&err));
 	end_connection(at->m->pool, at->id, &at->fuse_fd);
 	mount_nobody_is_inside(at->m);
 	return false;

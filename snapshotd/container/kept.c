@@ -63,6 +63,13 @@ struct kept *kept_take(struct keeper *k, const char *name)
 		rc = keeper_box_open(fd, &label, sizeof(label), fds, 2);
 	if (fd >= 0)
 		close(fd);
+	if (fd >= 0 && rc < 0) {
+		log_error(
+			"container %s cannot be gone on with, and its processes end: what is kept "
+			"of it is not understood (another version?): %s",
+			name, strerror(-rc));
+		keeper_drop(k, box);
+	}
 	if (rc < 0)
 		return NULL;
 	c = calloc(1, sizeof(*c));
@@ -71,7 +78,9 @@ struct kept *kept_take(struct keeper *k, const char *name)
 	if (c && c->name && label.protocol == INIT_PROTOCOL && !has_ended(c->pidfd))
 		return c;
 	if (label.protocol != INIT_PROTOCOL)
-		log_warn("container %s has an agent of another version: it ends", name);
+		log_error("container %s cannot be gone on with, and its processes end: its agent "
+			  "is of another version (protocol %u, not %u)",
+			  name, label.protocol, INIT_PROTOCOL);
 	if (c)
 		kept_free(c);
 	keeper_drop(k, box);
