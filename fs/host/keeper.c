@@ -205,7 +205,8 @@ void keeper_drop(struct keeper *k, const char *name)
 
 /* ---- what was found ---- */
 
-int keeper_take(struct keeper *k, const char *name)
+/* The first whose name has these first n bytes; name (may be NULL) gets all of it. */
+static int take(struct keeper *k, const char *prefix, size_t n, char *name)
 {
 	int fd = -ENOENT;
 
@@ -215,33 +216,25 @@ int keeper_take(struct keeper *k, const char *name)
 	for (size_t i = 0; i < k->n_found && fd < 0; i++) {
 		struct kept *f = &k->found[i];
 
-		if (f->fd < 0 || strcmp(f->name, name) != 0)
+		if (f->fd < 0 || strncmp(f->name, prefix, n) != 0)
 			continue;
 		fd = f->fd;
 		f->fd = -1;
+		if (name)
+			memcpy(name, f->name, sizeof(f->name));
 	}
 	pthread_mutex_unlock(&k->lock);
 	return fd;
 }
 
+int keeper_take(struct keeper *k, const char *name)
+{
+	return take(k, name, strlen(name) + 1, NULL); /* its end, too */
+}
+
 int keeper_take_any(struct keeper *k, const char *prefix, char *name)
 {
-	int fd = -ENOENT;
-
-	if (!k)
-		return -ENOENT;
-	pthread_mutex_lock(&k->lock);
-	for (size_t i = 0; i < k->n_found && fd < 0; i++) {
-		struct kept *f = &k->found[i];
-
-		if (f->fd < 0 || strncmp(f->name, prefix, strlen(prefix)) != 0)
-			continue;
-		fd = f->fd;
-		memcpy(name, f->name, sizeof(f->name));
-		f->fd = -1;
-	}
-	pthread_mutex_unlock(&k->lock);
-	return fd;
+	return take(k, prefix, strlen(prefix), name);
 }
 
 void keeper_drop_untaken(struct keeper *k)

@@ -262,21 +262,12 @@ static int hold_mounts(struct backup *b)
 	return rc;
 }
 
-/* What a mount's journal is bringing to the database is waited for while no other is held. */
-static int settle_mounts(struct backup *b)
+/* What its journal is bringing to the database is waited for while no other mount is held. */
+static int settle_mount(void *arg, struct mount_entry *e)
 {
-	struct mount_entry **list;
-	size_t n;
-	int rc = mounts_list(b->ms, &list, &n);
-
-	if (rc < 0)
-		return rc;
-	for (size_t i = 0; i < n; i++) {
-		mount_backup_hold(mount_entry_mount(list[i]));
-		mount_backup_release(mount_entry_mount(list[i]));
-		mounts_put(b->ms, list[i]);
-	}
-	free(list);
+	(void)arg;
+	mount_backup_hold(mount_entry_mount(e));
+	mount_backup_release(mount_entry_mount(e));
 	return 0;
 }
 
@@ -344,7 +335,7 @@ static int take_moment(struct backup *b)
 		/* Before the hold: what is written meanwhile is little. */
 		rc = scratch < 0 ? scratch : kv_flush_content(b->s->kv);
 		if (rc == 0)
-			rc = settle_mounts(b);
+			rc = mounts_each(b->ms, settle_mount, NULL);
 		const int64_t start = monotonic_ns();
 
 		if (rc == 0) {
