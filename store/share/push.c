@@ -17,6 +17,7 @@
 #include "store/share/relied.h"
 #include "store/share/repair.h"
 #include "store/remote/share_ids.h"
+#include "store/remote/share_walk.h"
 #include "store/tree/record.h"
 
 #define BASES_MAX 4u
@@ -39,7 +40,7 @@ struct push {
 	/* To repair: what is there, and its packs of no use; else NULL. */
 	const struct share_record *old;
 	const struct share_packs *bad;
-	bool misled; /* what is there says wrong places */
+	bool misled; /* what is there says wrong places, or lacks nodes */
 	struct push_intent i;
 	struct base bases[BASES_MAX]; /* the first is the nearest ancestor, if is_child */
 	unsigned n_bases;
@@ -111,23 +112,36 @@ static int learn_chunk(void *arg, const struct digest *d)
 static int learn_node(void *arg, const struct share_node *n)
 {
 	const struct learn *l = arg;
-	struct node_view v;
-	int rc = node_check(n->bytes, n->len, &v);
 
-	if (rc == 0 && l->nodes)
+	if (l->nodes)
 		digest_set_add(l->nodes, &n->digest);
-	return rc < 0 ? rc : share_leaf_chunks(&v, learn_chunk, arg);
+	return 0;
 }
 
-/* Learn from a base; with footers: only what these confirm. */
+/*
+ * Learn from a base; with footers: only what these confirm. What is not in its own tree does not
+ * count, though its metadata has it of an ancestor: nobody may need that any more, so that it went
+ * when its pack was rewritten.
+ */
 static int learn_base(struct push *x, const struct base *b, struct digest_set *nodes, bool footers,
 		      struct error *err)
 {
 	struct relied relied = { .v = BUF_INIT };
 	struct learn l = { x, b, nodes, footers ? &relied : NULL };
+	struct share_walk w = { .meta = &b->meta,
+				.root = b->rec.root,
+				.memory = KNOWN_NODES_MAX,
+				.p = x->p,
+				.chunk = learn_chunk,
+				.node = learn_node,
+				.arg = &l };
 	size_t denied;
-	int rc = share_meta_each_node(&b->meta, learn_node, &l, err), checked;
+	int rc = share_walk_run(&w, err), checked;
 
+	if (nodes && w.lacks) /* not all that is below them is there */
+		x->misled = true;
+	if (rc == -EFBIG) /* what it has met is there */
+		rc = 0;
 	/* What was read before damage was met is there nevertheless. */
 	checked = relied_check(&relied, x->os, &x->present, &denied, err);
 	relied_fini(&relied);

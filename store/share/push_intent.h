@@ -7,8 +7,9 @@
  *
  *  1. reads the newest round, E, creates its intent push/P with E in it, and reads the newest round
  *     again: if that is not E, it begins anew. So a round after E sees the intent.
- *  2. takes as present only what the record of a snapshot lists that is ready *now*, and that no
- *     round which is under way has condemned.
+ *  2. takes as present only what the tree of a snapshot has whose record is ready *now*, in packs
+ *     that this lists and no round which is under way has condemned or repacks. What else lies in
+ *     such a pack, or is said to by old metadata, may go with any round that rewrites the pack.
  *  3. uploads, then creates the record snap/P. A collector that waits for this push in vain creates
  *     that very key to say "aborted"; so one of the two wins, whatever gets lost or comes late.
  *

@@ -5,8 +5,11 @@
 #include <string.h>
 
 #include "store/remote/share_meta.h"
+#include "store/remote/share_walk.h"
 #include "store/share/relied.h"
 #include "store/share/share_verify.h"
+
+#define NODES_MAX ((size_t)64 << 20) /* bytes of each set */
 
 int repair_find_bad(struct remote *r, const struct share_record *rec, struct progress *p,
 		    struct share_packs *bad, struct error *err)
@@ -50,25 +53,22 @@ static int note_place(void *arg, const struct digest *d)
 	return share_meta_find(p->meta, d, 0, &at) ? relied_add(&p->relied, d, &at) : 0;
 }
 
-static int note_places(void *arg, const struct share_node *n)
-{
-	struct node_view v;
-	int rc = node_check(n->bytes, n->len, &v);
-
-	return rc < 0 ? rc : share_leaf_chunks(&v, note_place, arg);
-}
-
 int repair_find_misled(struct remote *r, const struct share_record *rec, size_t *out,
 		       struct error *err)
 {
 	struct error own = ERROR_INIT;
 	struct share_meta meta = { 0 };
 	struct places p = { .meta = &meta };
+	struct share_walk w = { .meta = &meta,
+				.root = rec->root,
+				.memory = NODES_MAX,
+				.chunk = note_place,
+				.arg = &p };
 	int rc = share_meta_fetch(remote_objects(r), OBJECT_BACKGROUND, rec, &meta, &own);
 
 	*out = 0;
 	if (rc == 0)
-		rc = share_meta_each_node(&meta, note_places, &p, &own);
+		rc = share_walk_run(&w, &own);
 	if (share_is_damage(rc)) /* in a pack that is bad */
 		rc = 0;
 	if (rc == 0)

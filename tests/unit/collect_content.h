@@ -136,7 +136,7 @@ static inline int content_take_node(void *arg, const struct share_node *n)
 	struct node_view v;
 	int rc = node_check(n->bytes, n->len, &v);
 
-	if (rc < 0 || !digest_equal(&n->digest, t->root))
+	if (rc < 0 || (t->root && !digest_equal(&n->digest, t->root)))
 		return rc;
 	for (uint32_t i = 0; i < v.count && t->out->n < USES_MAX; i++) {
 		struct use *u = &t->out->v[t->out->n];
@@ -152,7 +152,7 @@ static inline int content_take_node(void *arg, const struct share_node *n)
 	return 0;
 }
 
-/* What a snapshot needs. */
+/* What a snapshot needs; root NULL: what its metadata has, of its ancestors, too. */
 static inline int content_of(const struct share_meta *meta, const struct digest *root,
 			     struct uses *out)
 {

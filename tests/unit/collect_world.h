@@ -45,6 +45,7 @@ enum rule {
 	HEED_THE_REPACKED,
 	SAY_WHERE_FIRST,
 	LOOK_THROUGH_MOVES,
+	USE_THE_TREE_ALONE,
 	RULES
 };
 struct ready {
@@ -413,7 +414,8 @@ static int read_base(struct world *w, struct memory *mem)
 	if (rec.state == SHARE_READY)
 		rc = share_meta_fetch(&w->m.base, OBJECT_PUSH, &rec, &meta, NULL);
 	if (rec.state == SHARE_READY && rc == 0) {
-		rc = content_of(&meta, &rec.root, &mem->base_uses);
+		rc = content_of(&meta, w->without == USE_THE_TREE_ALONE ? NULL : &rec.root,
+				&mem->base_uses);
 		share_meta_fini(&meta);
 		if (rc == 0)
 			rc = share_packs_add_all(&mem->base, &rec.packs);

@@ -26,6 +26,7 @@ static const char *const rule_names[RULES] = {
 	"to heed what is repacked",
 	"to say where chunks are before the pack goes",
 	"to look through moves",
+	"to use only what the base's tree has",
 };
 
 /* The first schedules that lose something: they save the search. */
@@ -34,7 +35,7 @@ static const unsigned caught_at[RULES] = {
 	[READ_BASES_NOW] = 4,	       [NAME_PACKS_ONCE] = 3,	   [ABORT_BY_THE_RECORD] = 97,
 	[FENCE_BY_DATE] = 190,	       [HEED_THE_CONDEMNED] = 11,  [LOOK_FOR_DONE] = 207,
 	[READ_THE_EPOCH_AGAIN] = 2252, [LIST_WITHOUT_DELAY] = 6,   [HEED_THE_REPACKED] = 720,
-	[SAY_WHERE_FIRST] = 14,	       [LOOK_THROUGH_MOVES] = 207,
+	[SAY_WHERE_FIRST] = 14,	       [LOOK_THROUGH_MOVES] = 207, [USE_THE_TREE_ALONE] = 694,
 };
 
 /* ---- runs ---- */

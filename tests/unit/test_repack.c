@@ -302,6 +302,33 @@ static void small_packs_are_merged(void **state)
 	assert_same_tree(&l->h->a, parent, &l->h->b, "last");
 }
 
+/*
+ * What a child's metadata still says of its ancestor's files is no reason to rely on them: nobody
+ * needed them any more when their pack was rewritten.
+ */
+static void what_only_an_ancestor_had_is_pushed_again(void **state)
+{
+	struct lazy_host *l = *state;
+	struct push_result res;
+
+	push_files(l, 60);
+	assert_int_equal(push_first(l, 61, "other").chunks, 1);
+	make_files(l->h, "few", 10, 1);
+	take(l->h, &l->h->a, "few", "few", "other");
+	assert_int_equal(push(&l->h->a, "few", "few").chunks, 0);
+	delete (l, "base");
+	delete (l, "other");
+	assert_int_equal(collect_bucket(l, false).repacked.packs, 1);
+	assert_true(push_repair(l, "few").existed);
+	make_files(l->h, "again", 59, 1);
+	take(l->h, &l->h->a, "again", "again", "few");
+	res = push(&l->h->a, "again", "again");
+	assert_int_equal(res.chunks, 49);
+	assert_bucket_is_whole(l);
+	pull(&l->h->b, "again", "again");
+	assert_same_tree(&l->h->a, "again", &l->h->b, "again");
+}
+
 /* ---- failures ---- */
 
 /* A bucket that answers so many requests, and then none. */
@@ -468,6 +495,7 @@ int main(void)
 		TEST(a_pack_with_metadata_in_use_stays),
 		TEST(a_pack_that_is_needed_stays),
 		TEST(small_packs_are_merged),
+		TEST(what_only_an_ancestor_had_is_pushed_again),
 		TEST(a_failure_at_any_request_loses_nothing),
 		TEST(a_damaged_pack_stays),
 		cmocka_unit_test(moved_objects_are_checked),
