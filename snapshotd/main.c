@@ -19,6 +19,7 @@
 #include "snapshotd/api/api.h"
 #include "snapshotd/build/image_cache.h"
 #include "snapshotd/config.h"
+#include "snapshotd/formats.h"
 #include "snapshotd/reload.h"
 #include "snapshotd/service.h"
 #include "snapshotd/state/backup.h"
@@ -98,6 +99,8 @@ static int open_store(struct daemon_parts *d, struct error *err)
 	if (rc == -EBUSY)
 		error_prefix(err, rc, "snapshotd is already running on this store");
 	if (rc == 0)
+		rc = formats_check_store(d->api.store, err);
+	if (rc == 0)
 		backup_sweep(d->api.store);
 	return rc;
 }
@@ -175,7 +178,7 @@ static int open_evictor(struct daemon_parts *d, struct error *err)
 /* Sockets never close as long as the keeper has them: nobody is refused meanwhile. */
 static int listen_unix(struct daemon_parts *d, struct listener *l, struct error *err)
 {
-	static const char name[] = "http-unix";
+	static const char name[] = FORMATS_KEPT_SOCKETS "unix";
 	const struct config *c = &d->config;
 	int fd = keeper_take(d->keeper, name), rc;
 
@@ -203,7 +206,8 @@ static int listen_tcp(struct daemon_parts *d, struct listener *l, struct error *
 	char name[KEEPER_NAME_MAX + 1];
 	uint16_t port = 0;
 
-	snprintf(name, sizeof(name), "http-tcp-%u-%.40s", c->listen_port, c->listen_host);
+	snprintf(name, sizeof(name), FORMATS_KEPT_SOCKETS "tcp-%u-%.40s", c->listen_port,
+		 c->listen_host);
 	for (char *p = name; (p = strpbrk(p, ":%_"));)
 		*p = '.';
 	int fd = keeper_take(d->keeper, name), rc;
@@ -350,8 +354,10 @@ static void share_files(struct daemon_parts *d)
 static int start(struct daemon_parts *d, struct error *err)
 {
 	struct http_app app = api_app(&d->api);
-	int rc = open_store(d, err);
+	int rc = formats_check_kept(d->keeper, err);
 
+	if (rc == 0)
+		rc = open_store(d, err);
 	d->api.started_ms = monotonic_ms();
 	d->api.generation = keeper_generation(d->keeper);
 	d->api.keeper = d->keeper;

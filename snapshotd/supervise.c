@@ -250,6 +250,7 @@ static void become_daemon(const struct supervisor *s)
 	set_number("VARVE_KEEPER", to);
 	set_number("VARVE_GENERATION", (long)s->generation);
 	set_number("VARVE_CRASHED", s->has_crashed);
+	set_number("VARVE_TRIAL", s->next >= 0);
 	set_number("LISTEN_PID", getpid());
 	set_number("LISTEN_FDS", (long)s->n);
 	setenv("LISTEN_FDNAMES", names, 1);

@@ -30,6 +30,8 @@
 #define FUSE_REPLY_MAX (64u << 10)
 /* A bit of `unique`: the request was read before, and is sent again (FUSE_UNIQUE_RESEND). */
 #define SESSION_RESENT (1ull << 63)
+/* After a mount's id: under what a keeper has its table of open files. */
+#define SESSION_KEPT_OPENS ".opens"
 
 /*
  * A serving thread. `pass` is odd from before it reads a request until that is

@@ -13,8 +13,10 @@
 
 #include "fs/host/keeper.h"
 #include "fs/host/short_slice.h"
+#include "fs/shared/open_table.h"
 #include "store/base/log.h"
 
+#define KEPT_REQUESTS "requests"
 #define STOP_TOKEN UINT64_MAX
 
 static void end(struct session *s)
@@ -179,9 +181,21 @@ static bool kernel_sends_again(void)
 	       (major > 6 || (major == 6 && minor >= 9));
 }
 
+int session_pool_check_kept(const char *name, int fd)
+{
+	const char *dot = strchr(name, '.');
+
+	if (strcmp(name, KEPT_REQUESTS) == 0)
+		return suspects_knows(fd) ? 0 : -EPROTO;
+	if (dot)
+		return strcmp(dot, SESSION_KEPT_OPENS) == 0 ? open_table_check(fd) : -EPROTO;
+	/* A mount's id, of hex digits and '-'. */
+	return name[strspn(name, "0123456789abcdef-")] ? -EPROTO : 0;
+}
+
 void session_pool_keep(struct session_pool *sp, struct keeper *k)
 {
-	static const char name[] = "requests";
+	static const char name[] = KEPT_REQUESTS;
 
 	if (k && !kernel_sends_again()) {
 		log_warn("mounts end with this process: to go on with them needs Linux 6.9");

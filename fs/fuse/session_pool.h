@@ -18,6 +18,11 @@ void session_pool_share(struct session_pool *sp, struct shared_files *files);
 /* Connections made from now on are kept by it; borrowed. */
 struct keeper;
 void session_pool_keep(struct session_pool *sp, struct keeper *k);
+/*
+ * 0: what a keeper has under this name, a connection or something of one, is understood by a pool
+ * and its mounts; -EPROTO: it is not, or is nothing of theirs. Nothing is changed.
+ */
+MUST_CHECK int session_pool_check_kept(const char *name, int fd);
 struct keeper *session_pool_keeper(const struct session_pool *sp);
 /* Those files, or NULL. */
 struct shared_files *session_pool_shared(const struct session_pool *sp);

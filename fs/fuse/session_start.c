@@ -66,7 +66,7 @@ static int make(struct session_pool *sp, struct view *v, const struct session_op
 static int name_kept(struct session *s, const struct session_options *opt)
 {
 	s->kept_as = strdup(opt->keep_as);
-	if (!s->kept_as || asprintf(&s->opens_kept_as, "%s.opens", opt->keep_as) < 0) {
+	if (!s->kept_as || asprintf(&s->opens_kept_as, "%s" SESSION_KEPT_OPENS, opt->keep_as) < 0) {
 		s->opens_kept_as = NULL;
 		return -ENOMEM;
 	}

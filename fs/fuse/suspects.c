@@ -11,8 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAGIC 0x3150535553565256ull /* "VRVSUSP1" */
-#define SLOTS 256u		    /* further threads are not watched */
+#ifndef SUSPECTS_MAGIC
+#define SUSPECTS_MAGIC 0x3150535553565256ull /* "VRVSUSP1" */
+#endif
+#define SLOTS 256u /* further threads are not watched */
 #define LIST_MAX 256u
 #define NAME_SIZE 64u
 
@@ -28,6 +30,11 @@ struct page {
 	struct request slots[SLOTS];   /* what threads are at */
 	struct request list[LIST_MAX]; /* what former daemons died of */
 };
+
+/* Of another build with the same magic it is the same. Change both, or none. */
+_Static_assert(sizeof(struct request) == 80 &&
+		       sizeof(struct page) == 8 + (SLOTS + LIST_MAX) * sizeof(struct request),
+	       "another layout: another magic");
 
 struct suspects {
 	unsigned number; /* of this process's */
@@ -131,20 +138,20 @@ static void take_over(struct suspects *l, bool crashed)
 	count(l, crashed ? SUSPECTS_POINTS_CRASH : 1);
 }
 
-static bool is_page(int fd)
+bool suspects_knows(int fd)
 {
 	struct stat st;
 	uint64_t magic;
 
 	return fstat(fd, &st) == 0 && st.st_size == sizeof(struct page) &&
-	       pread(fd, &magic, sizeof(magic), 0) == sizeof(magic) && magic == MAGIC;
+	       pread(fd, &magic, sizeof(magic), 0) == sizeof(magic) && magic == SUSPECTS_MAGIC;
 }
 
 struct suspects *suspects_new(int fd, bool crashed)
 {
 	static _Atomic unsigned number;
 	struct suspects *l = calloc(1, sizeof(*l));
-	const bool found = fd >= 0 && is_page(fd);
+	const bool found = fd >= 0 && suspects_knows(fd);
 	void *p = MAP_FAILED;
 
 	if (!found && fd >= 0)
@@ -166,7 +173,7 @@ struct suspects *suspects_new(int fd, bool crashed)
 	pthread_mutex_init(&l->alone, NULL);
 	if (found)
 		take_over(l, crashed);
-	l->page->magic = MAGIC;
+	l->page->magic = SUSPECTS_MAGIC;
 	return l;
 }
 

@@ -32,6 +32,8 @@ struct suspects;
  */
 struct suspects *suspects_new(int fd, bool crashed);
 void suspects_free(struct suspects *l);
+/* Would suspects_new take it over? Nothing is changed. */
+MUST_CHECK bool suspects_knows(int fd);
 /* False: what was left, if anything, was no such memory, and the successor is to get this. */
 bool suspects_is_adopted(const struct suspects *l);
 /* For the successor; borrowed. */

@@ -25,7 +25,7 @@ struct keeper {
 	struct sockaddr_un to; /* of a service manager */
 	socklen_t to_len;      /* 0: the socket is connected */
 	unsigned generation;
-	bool has_crashed;
+	bool has_crashed, is_trial;
 	pthread_mutex_t lock; /* guards what follows */
 	struct kept *found;
 	size_t n_found;
@@ -92,11 +92,11 @@ static int find_socket(struct keeper *k)
 
 struct keeper *keeper_open(void)
 {
-	static const char *const names[] = { "VARVE_KEEPER",  "VARVE_GENERATION", "VARVE_CRASHED",
-					     "FDSTORE",	      "LISTEN_PID",	  "LISTEN_FDS",
-					     "LISTEN_FDNAMES" };
+	static const char *const names[] = { "VARVE_KEEPER", "VARVE_GENERATION", "VARVE_CRASHED",
+					     "VARVE_TRIAL",  "FDSTORE",		 "LISTEN_PID",
+					     "LISTEN_FDS",   "LISTEN_FDNAMES" };
 	/* Sockets that a service manager hands over are others' business, too. */
-	const size_t n_names = getenv("VARVE_KEEPER") ? ARRAY_SIZE(names) : 4;
+	const size_t n_names = getenv("VARVE_KEEPER") ? ARRAY_SIZE(names) : 5;
 	struct keeper *k = calloc(1, sizeof(*k));
 	int r = k ? find_socket(k) : -ENOMEM;
 
@@ -105,6 +105,7 @@ struct keeper *keeper_open(void)
 	if (!r) {
 		k->generation = (unsigned)number("VARVE_GENERATION");
 		k->has_crashed = number("VARVE_CRASHED") != 0;
+		k->is_trial = number("VARVE_TRIAL") != 0;
 		pthread_mutex_init(&k->lock, NULL);
 	} else if (k) {
 		if (r != -ENOENT)
@@ -139,6 +140,11 @@ unsigned keeper_generation(const struct keeper *k)
 bool keeper_has_crashed(const struct keeper *k)
 {
 	return k && k->has_crashed;
+}
+
+bool keeper_is_trial(const struct keeper *k)
+{
+	return k && k->is_trial;
 }
 
 /* ---- messages ---- */
@@ -235,6 +241,16 @@ int keeper_take(struct keeper *k, const char *name)
 int keeper_take_any(struct keeper *k, const char *prefix, char *name)
 {
 	return take(k, prefix, strlen(prefix), name);
+}
+
+int keeper_each(const struct keeper *k, int (*fn)(void *arg, const char *name, int fd), void *arg)
+{
+	int r = 0;
+
+	for (size_t i = 0; k && i < k->n_found && !r; i++)
+		if (k->found[i].fd >= 0)
+			r = fn(arg, k->found[i].name, k->found[i].fd);
+	return r;
 }
 
 void keeper_drop_untaken(struct keeper *k)

@@ -39,6 +39,11 @@ void keeper_close(struct keeper *k);
 unsigned keeper_generation(const struct keeper *k);
 /* Has its predecessor died of itself (a signal that is no SIGKILL, a failure)? */
 bool keeper_has_crashed(const struct keeper *k);
+/*
+ * Is this another program than its predecessor's, which goes on if this one does not become ready?
+ * Then it may refuse what it does not understand, and nothing is lost.
+ */
+bool keeper_is_trial(const struct keeper *k);
 /* This process is ready to serve. */
 void keeper_ready(struct keeper *k);
 
@@ -49,6 +54,12 @@ MUST_CHECK int keeper_upgrade(struct keeper *k);
 MUST_CHECK int keeper_take(struct keeper *k, const char *name);
 /* The same for any whose name begins so; name gets KEEPER_NAME_MAX + 1 bytes. */
 MUST_CHECK int keeper_take_any(struct keeper *k, const char *prefix, char *name);
+/*
+ * Look at what nobody has taken yet; the descriptor is only borrowed. What fn returns, if not 0,
+ * ends it and is returned. Before there are threads.
+ */
+MUST_CHECK int keeper_each(const struct keeper *k, int (*fn)(void *arg, const char *name, int fd),
+			   void *arg);
 /* Close what nobody has taken, and give it up. */
 void keeper_drop_untaken(struct keeper *k);
 /* Store a copy. -ENOTSUP: nobody keeps it. */

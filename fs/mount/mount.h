@@ -77,7 +77,13 @@ MUST_CHECK int mount_create(struct store *s, struct session_pool *sp, const stru
 			    const struct mount_options *opt, struct mount **out, struct error *err);
 
 /*
- * After a restart: load every "mount/ID" record. Finishes or redoes what a
+ * Before anything of the store is changed: -EINVAL, with a reason, where a journal or the record of
+ * a mount is of a version that this program does not know.
+ */
+MUST_CHECK int mount_check_formats(struct store *s, struct error *err);
+
+/*
+ * After a restart, and mount_check_formats: load every "mount/ID" record. Finishes or redoes what a
  * crash interrupted (checkpoints, discards), removes uppers of no mount.
  * Mounts that were attached are attached again at their places, those that others
  * have their places in first (a stale FUSE mount there is unmounted before). One

@@ -74,6 +74,10 @@
 #include "fs/fuse/session.h"
 #include "fs/view/view.h"
 
+#ifndef MOUNT_RECORD_VERSION
+#define MOUNT_RECORD_VERSION 1
+#endif
+
 /* What the record "mount/ID" says. */
 struct mount_record {
 	char id[SNAPSHOT_ID_SIZE];

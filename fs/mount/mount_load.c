@@ -18,6 +18,7 @@
 #include "fs/host/mountinfo.h"
 #include "store/base/log.h"
 #include "store/kv/meta.h"
+#include "store/kv/meta_version.h"
 
 #define FUSE_TYPE "fuse.varve"
 
@@ -294,6 +295,13 @@ static int check_journals(struct store *s, struct error *err)
 	return r;
 }
 
+int mount_check_formats(struct store *s, struct error *err)
+{
+	int r = check_journals(s, err);
+
+	return r ? r : meta_check_versions(s->kv, META_MOUNT, MOUNT_RECORD_VERSION, err);
+}
+
 static void end_connection(struct session_pool *sp, const char *id, int *fuse_fd)
 {
 	if (*fuse_fd < 0)
@@ -413,10 +421,8 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 	struct mountinfo mi = MOUNTINFO_INIT;
 	struct mount_set all = { NULL, 0 };
 	struct mount **mounts = NULL;
-	int r = check_journals(s, err);
+	int r = read_records(s, &l, err);
 
-	if (!r)
-		r = read_records(s, &l, err);
 	if (!r) {
 		all.e = calloc(l.n + 1, sizeof(*all.e));
 		mounts = calloc(l.n + 1, sizeof(struct mount *));

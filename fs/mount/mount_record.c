@@ -25,16 +25,16 @@ static json_t *to_json(const struct mount_record *r)
 	json_t *j = json_pack(
 		"{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:b s:i s:I s:I s:b s:b "
 		"s:I s:I s:I s:s s:s s:I s:I}",
-		"version", 1, "id", r->id, "snapshot", r->snapshot_id, "snapshotName",
-		r->snapshot_name, "base", base, "readOnly", r->read_only, "volatile",
-		r->is_volatile, "dev", r->allow_dev, "suid", r->allow_suid, "containerRoot",
-		r->container_root, "cache", (int)r->cache, "quotaBytes", (json_int_t)r->quota_bytes,
-		"createdAtMs", (json_int_t)r->created_at_ms, "attached", r->attached, "discarding",
-		r->discarding, "epoch", (json_int_t)r->epoch, "sealingEpoch",
-		(json_int_t)r->sealing_epoch, "sealingNextIno", (json_int_t)r->sealing_next_ino,
-		"sealingSnapshot", r->sealing_snapshot, "sealingBoot", r->sealing_boot,
-		"detachedAtMs", (json_int_t)r->detached_at_ms, "quotaInodes",
-		(json_int_t)r->quota_inodes);
+		"version", MOUNT_RECORD_VERSION, "id", r->id, "snapshot", r->snapshot_id,
+		"snapshotName", r->snapshot_name, "base", base, "readOnly", r->read_only,
+		"volatile", r->is_volatile, "dev", r->allow_dev, "suid", r->allow_suid,
+		"containerRoot", r->container_root, "cache", (int)r->cache, "quotaBytes",
+		(json_int_t)r->quota_bytes, "createdAtMs", (json_int_t)r->created_at_ms, "attached",
+		r->attached, "discarding", r->discarding, "epoch", (json_int_t)r->epoch,
+		"sealingEpoch", (json_int_t)r->sealing_epoch, "sealingNextIno",
+		(json_int_t)r->sealing_next_ino, "sealingSnapshot", r->sealing_snapshot,
+		"sealingBoot", r->sealing_boot, "detachedAtMs", (json_int_t)r->detached_at_ms,
+		"quotaInodes", (json_int_t)r->quota_inodes);
 	if (j && bytes_json_set(j, "mountpoint", r->mountpoint, strlen(r->mountpoint)) == 0 &&
 	    bytes_json_set(j, "fsname", r->fsname, strlen(r->fsname)) == 0)
 		return j;
@@ -82,7 +82,8 @@ static int from_json(json_t *j, struct mount_record *out)
 			&container_root, "detachedAtMs", &detached, "quotaInodes",
 			&quota_inodes) < 0)
 		return -EBADMSG;
-	if (version != 1 || copy_text(id, out->id, sizeof(out->id)) ||
+	if (version < 1 || version > MOUNT_RECORD_VERSION ||
+	    copy_text(id, out->id, sizeof(out->id)) ||
 	    copy_text(snapshot, out->snapshot_id, sizeof(out->snapshot_id)) ||
 	    copy_text(name, out->snapshot_name, sizeof(out->snapshot_name)) ||
 	    copy_text(sealing, out->sealing_snapshot, sizeof(out->sealing_snapshot)) ||

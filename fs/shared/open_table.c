@@ -10,7 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAGIC 0x314e45504f565256ull /* "VRVOPEN1" */
+#ifndef OPEN_TABLE_MAGIC
+#define OPEN_TABLE_MAGIC 0x314e45504f565256ull /* "VRVOPEN1" */
+#endif
 /* So much is mapped; the file grows in steps, so that it is memory as far as it is used. */
 #define RECORDS_MAX (1u << 21)
 #define STEP 512u
@@ -20,6 +22,9 @@ struct open_table_head {
 	uint32_t record_size;
 	volatile uint32_t is_negotiated;
 };
+
+_Static_assert(sizeof(struct open_table_head) == 16 && sizeof(struct open_record) == 144,
+	       "another layout: another magic");
 
 #define MAP_BYTES \
 	(sizeof(struct open_table_head) + (size_t)RECORDS_MAX * sizeof(struct open_record))
@@ -83,7 +88,7 @@ struct open_table *open_table_new(void)
 	if (fd >= 0 && posix_fallocate(fd, 0, (off_t)bytes_of(0)) == 0)
 		t = map(fd);
 	if (t) {
-		t->head->magic = MAGIC;
+		t->head->magic = OPEN_TABLE_MAGIC;
 		t->head->record_size = sizeof(struct open_record);
 	} else if (fd >= 0) {
 		close(fd);
@@ -101,23 +106,36 @@ static int find_vacant(struct open_table *t)
 	return r;
 }
 
+int open_table_check(int fd)
+{
+	struct open_table_head head;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size < (off_t)bytes_of(0) || st.st_size > (off_t)MAP_BYTES ||
+	    pread(fd, &head, sizeof(head), 0) != sizeof(head))
+		return -EPROTO;
+	return head.magic == OPEN_TABLE_MAGIC && head.record_size == sizeof(struct open_record)
+		       ? 0
+		       : -EPROTO;
+}
+
 int open_table_adopt(int fd, struct open_table **out)
 {
 	struct open_table *t;
 	struct stat st;
-	int r;
+	int r = open_table_check(fd);
 
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (st.st_size < (off_t)bytes_of(0) || st.st_size > (off_t)MAP_BYTES)
-		return -EPROTO;
+	if (!r && fstat(fd, &st) < 0)
+		r = -errno;
+	if (r)
+		return r;
 	t = map(fd);
 	if (!t)
 		return -ENOMEM;
 	t->n = ((size_t)st.st_size - bytes_of(0)) / sizeof(struct open_record);
-	r = t->head->magic == MAGIC && t->head->record_size == sizeof(struct open_record)
-		    ? find_vacant(t)
-		    : -EPROTO;
+	r = find_vacant(t);
 	if (r) {
 		t->fd = -1;
 		open_table_free(t);

@@ -35,6 +35,8 @@ struct open_table;
 
 /* NULL: out of memory or descriptors. */
 struct open_table *open_table_new(void);
+/* 0: open_table_adopt would take it over; -EPROTO. Nothing is changed. */
+MUST_CHECK int open_table_check(int fd);
 /*
  * What a former process has left; fd is taken over if that succeeds. -EPROTO: it is not one of
  * this version.

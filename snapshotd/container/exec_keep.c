@@ -15,8 +15,9 @@
 #include "store/base/log.h"
 #include "store/base/write_all.h"
 
-#define VERSION 1u
-#define PREFIX "exec-"
+#ifndef EXEC_KEEP_VERSION
+#define EXEC_KEEP_VERSION 1u
+#endif
 
 /* What is in a box: first those that stay when it is over. */
 enum { MEMORY, SPOOL_OUT, SPOOL_ERR, N_DONE, SOCK = N_DONE, PIPE_OUT, PIPE_ERR, N_RUNNING };
@@ -175,10 +176,10 @@ int exec_keep_new(struct keeper *keeper, const char *id, const char *owner, stru
 			keep_free(k);
 		return error_set_errno(err, rc, "cannot keep the program's output");
 	}
-	k->state->version = VERSION;
+	k->state->version = EXEC_KEEP_VERSION;
 	k->state->size = sizeof(*k->state);
 	snprintf(k->state->id, sizeof(k->state->id), "%s", id);
-	snprintf(k->name, sizeof(k->name), PREFIX "%s", k->state->id);
+	snprintf(k->name, sizeof(k->name), EXEC_KEEP_PREFIX "%s", k->state->id);
 	snprintf(k->state->owner, sizeof(k->state->owner), "%s", owner);
 	*out = k;
 	return 0;
@@ -207,9 +208,20 @@ static int open_box(struct exec_keep *k, int box)
 	if (st.st_size != sizeof(*k->state))
 		return -EPROTO;
 	rc = map_state(k);
-	if (rc == 0 && (k->state->version != VERSION || k->state->size != sizeof(*k->state)))
+	if (rc == 0 &&
+	    (k->state->version != EXEC_KEEP_VERSION || k->state->size != sizeof(*k->state)))
 		rc = -EPROTO;
 	return rc;
+}
+
+int exec_keep_check(int box)
+{
+	struct exec_keep *k = keep_new(NULL);
+	int rc = k ? open_box(k, box) : -ENOMEM;
+
+	if (k)
+		keep_free(k);
+	return rc == -EBADMSG ? -EPROTO : rc;
 }
 
 /* The daemon died before the keeper had only what stays: nobody reads its pipes any more. */
@@ -245,7 +257,7 @@ struct exec_keep *exec_keep_next(struct keeper *keeper)
 	char name[KEEPER_NAME_MAX + 1];
 	int box;
 
-	while ((box = keeper_take_any(keeper, PREFIX, name)) >= 0) {
+	while ((box = keeper_take_any(keeper, EXEC_KEEP_PREFIX, name)) >= 0) {
 		struct exec_keep *k = keep_new(keeper);
 		int rc = k ? open_box(k, box) : -ENOMEM;
 
@@ -260,7 +272,7 @@ struct exec_keep *exec_keep_next(struct keeper *keeper)
 		}
 		log_error(
 			"exec %s: its program, or its result, cannot be gone on with and ends: %s",
-			name + strlen(PREFIX), why_not(rc));
+			name + strlen(EXEC_KEEP_PREFIX), why_not(rc));
 		if (k)
 			keep_free(k);
 		keeper_drop(keeper, name);

@@ -24,6 +24,7 @@
 #include "store/base/macros.h"
 
 #define EXEC_KEEP_ID_MAX 47u
+#define EXEC_KEEP_PREFIX "exec-" /* of its names */
 /* Of the keeper's names, which mounts and containers need, too: programs, results and inputs. */
 #define EXEC_KEEP_NAMES_MAX 1000u
 
@@ -71,6 +72,8 @@ MUST_CHECK int exec_keep_new(struct keeper *keeper, const char *id, const char *
 			     struct exec_keep **out, struct error *err);
 /* One that a predecessor has left; exec_keep_free it. NULL: no more of them. */
 struct exec_keep *exec_keep_next(struct keeper *keeper);
+/* 0: exec_keep_next would understand what is in this box; -EPROTO. Nothing is changed. */
+MUST_CHECK int exec_keep_check(int box);
 /* It is over, or has nobody who asks: the keeper gives it up. NULL is accepted. */
 void exec_keep_free(struct exec_keep *k);
 

@@ -20,7 +20,7 @@ struct label {
 
 static bool name_box(const char *name, char out[KEEPER_NAME_MAX + 1])
 {
-	return snprintf(out, KEEPER_NAME_MAX + 1, "container-%s", name) <= (int)KEEPER_NAME_MAX;
+	return snprintf(out, KEEPER_NAME_MAX + 1, KEPT_PREFIX "%s", name) <= (int)KEEPER_NAME_MAX;
 }
 
 bool kept_put(struct keeper *k, const char *name, int control, int pidfd, pid_t pid)
@@ -42,6 +42,18 @@ void kept_drop(struct keeper *k, const char *name)
 
 	if (name_box(name, box))
 		keeper_drop(k, box);
+}
+
+int kept_check(int box)
+{
+	struct label label;
+	int fds[2], rc = keeper_box_open(box, &label, sizeof(label), fds, 2);
+
+	if (rc < 0)
+		return rc == -EBADMSG ? -EPROTO : rc;
+	close(fds[0]);
+	close(fds[1]);
+	return label.protocol == INIT_PROTOCOL ? 0 : -EPROTO;
 }
 
 static bool has_ended(int pidfd)

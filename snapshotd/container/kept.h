@@ -9,6 +9,9 @@
 #include <sys/types.h>
 
 #include "fs/host/keeper.h"
+#include "store/base/macros.h"
+
+#define KEPT_PREFIX "container-"
 
 struct kept {
 	char *name; /* the container's */
@@ -25,6 +28,8 @@ void kept_drop(struct keeper *k, const char *name);
  * for kept_free. NULL: nothing.
  */
 struct kept *kept_take(struct keeper *k, const char *name);
+/* 0: kept_take would understand what is in this box, which it does not open; -EPROTO. */
+MUST_CHECK int kept_check(int box);
 /* Closes what it still has. */
 void kept_free(struct kept *c);
 

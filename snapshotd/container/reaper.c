@@ -14,7 +14,7 @@
 
 #define LOCK_TIMEOUT_MS 25000 /* longer than a reaper has patience */
 #define LOCK_FD 3
-#define KEPT_NAME "reaper"
+#define KEPT_NAME REAPER_KEPT_NAME
 
 extern char **environ;
 

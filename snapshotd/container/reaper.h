@@ -13,6 +13,8 @@
 #include "store/base/error.h"
 #include "store/base/macros.h"
 
+#define REAPER_KEPT_NAME "reaper" /* to the keeper */
+
 struct reaper {
 	int life;  /* the other end of its pipe: closed, also by our end, it begins */
 	pid_t pid; /* -1: a predecessor's child */

@@ -57,7 +57,7 @@ int exec_control_new(struct exec_control **out, struct error *err)
 	return 0;
 }
 
-#define KEPT_INPUT "stdin-%s"
+#define KEPT_INPUT EXEC_CONTROL_PREFIX "%s"
 
 void exec_control_keep(struct exec_control *ec, struct keeper *keeper)
 {

@@ -19,7 +19,8 @@
 #include "store/base/macros.h"
 #include "store/names/snapshot.h"
 
-#define EXEC_STDIN_MAX (1u << 20) /* of input given at once */
+#define EXEC_CONTROL_PREFIX "stdin-" /* of the keeper's names for inputs */
+#define EXEC_STDIN_MAX (1u << 20)    /* of input given at once */
 
 struct exec_control;
 /* With an id of its own, and without input: the program reads /dev/null. */

@@ -6,14 +6,27 @@
 #include <string.h>
 
 #include "store/base/buf.h"
+#include "store/kv/meta_version.h"
 
-#define RECORD_VERSION 1
+#ifndef SANDBOX_RECORD_VERSION
+#define SANDBOX_RECORD_VERSION 1
+#endif
 
 const char *const sandbox_status_names[] = {
 	[SANDBOX_RUNNING] = "running",
 	[SANDBOX_STOPPED] = "stopped",
 	[SANDBOX_FAILED] = "failed",
 };
+
+int sandbox_records_check(struct kv *kv, struct error *err)
+{
+	static const enum meta_kind kinds[] = { META_SANDBOX, META_CHECKPOINT, META_PATCH };
+	int rc = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !rc; i++)
+		rc = meta_check_versions(kv, kinds[i], SANDBOX_RECORD_VERSION, err);
+	return rc;
+}
 
 void sandbox_config_fini(struct sandbox_config *c)
 {
@@ -90,8 +103,8 @@ static int encode(json_t *o, int rc, char **out)
 
 int sandbox_record_encode(const struct sandbox_record *r, char **out)
 {
-	json_t *o = json_pack("{s:i, s:s, s:s}", "version", RECORD_VERSION, "id", r->id, "status",
-			      sandbox_status_names[r->status]);
+	json_t *o = json_pack("{s:i, s:s, s:s}", "version", SANDBOX_RECORD_VERSION, "id", r->id,
+			      "status", sandbox_status_names[r->status]);
 	int rc = set_text(o, "reason", r->reason);
 
 	if (r->idle)
@@ -111,8 +124,8 @@ int sandbox_record_encode(const struct sandbox_record *r, char **out)
 
 int checkpoint_record_encode(const struct checkpoint_record *r, char **out)
 {
-	json_t *o = json_pack("{s:i, s:s, s:s, s:s}", "version", RECORD_VERSION, "id", r->id,
-			      "sandbox", r->sandbox_id, "name", r->name);
+	json_t *o = json_pack("{s:i, s:s, s:s, s:s}", "version", SANDBOX_RECORD_VERSION, "id",
+			      r->id, "sandbox", r->sandbox_id, "name", r->name);
 	int rc = set_number(o, "sequence", r->sequence);
 
 	rc |= set_number(o, "createdAtMs", (uint64_t)r->created_at_ms);
@@ -121,8 +134,8 @@ int checkpoint_record_encode(const struct checkpoint_record *r, char **out)
 
 int patch_record_encode(const struct patch_record *r, char **out)
 {
-	json_t *o = json_pack("{s:i, s:s, s:s, s:s}", "version", RECORD_VERSION, "id", r->id,
-			      "snapshot", r->snapshot_id, "script", r->script);
+	json_t *o = json_pack("{s:i, s:s, s:s, s:s}", "version", SANDBOX_RECORD_VERSION, "id",
+			      r->id, "snapshot", r->snapshot_id, "script", r->script);
 	int rc = set_text(o, "description", r->description);
 
 	rc |= set_number(o, "sequence", r->sequence);
@@ -143,7 +156,7 @@ static void reader_open(struct reader *r, const void *text, size_t len)
 
 	r->o = json_loadb(text, len, 0, NULL);
 	version = json_object_get(r->o, "version");
-	r->bad = !json_is_integer(version) || json_integer_value(version) != RECORD_VERSION;
+	r->bad = !json_is_integer(version) || json_integer_value(version) != SANDBOX_RECORD_VERSION;
 }
 
 static void get_text(struct reader *r, const char *name, char *out, size_t size)

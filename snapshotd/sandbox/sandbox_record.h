@@ -49,6 +49,9 @@ struct sandbox_config {
 	json_t *envs;				 /* owned object of strings, or NULL */
 };
 
+/* -EINVAL, with a reason, where one is of a version that this program does not know. */
+MUST_CHECK int sandbox_records_check(struct kv *kv, struct error *err);
+
 struct sandbox_record {
 	char id[SANDBOX_ID_SIZE];
 	enum sandbox_status status;

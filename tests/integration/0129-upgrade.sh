@@ -5,7 +5,7 @@
 # tags: model
 # timeout: 900
 . "${0%/*}/lib.sh"
-need root fuse curl jq python3
+need root fuse curl jq python3 helper:newer
 upgrades=${VARVE_UPGRADES:-$((LONG ? 100 : 5))}
 [[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] || bail "no kernel version"
 ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)) || skip_all "needs Linux 6.9"
@@ -17,6 +17,7 @@ program_of() { readlink "/proc/$1/exe"; }
 # A program of its own, that can be replaced.
 mkdir "$T/bin"
 real=$(command -v snapshotd)
+other=${VARVE_OTHER_DAEMON:-$(helper newer)} # another build: its version is another, too
 cp "$real" "$T/bin/snapshotd"
 PATH=$T/bin:$PATH
 echo '{}' >"$T/config.json"
@@ -71,19 +72,40 @@ PY
 python3 "$T/calls.py" "$SOCK" "$T/stop" >"$T/calls.out" 2>&1 &
 calls=$!
 failed=''
+# What a leak would make more, of keeper and daemon: descriptors, threads, kilobytes.
+used() {
+	local p
+	for p in "$DAEMON" "$(daemon_pid)"; do
+		echo "$(find "/proc/$p/fd" -mindepth 1 2>/dev/null | wc -l) $(awk '/^Threads/ { n = $2 } /^VmRSS/ { m = $2 }
+			END { print n, m }' "/proc/$p/status")"
+	done
+}
+builds=("$real" "$other") versions=
 for ((i = 1; i <= upgrades; i++)); do
 	before=$(daemon_pid)
-	cp "$real" "$T/bin/next"
+	cp "${builds[i % 2]}" "$T/bin/next"
 	mv "$T/bin/next" "$T/bin/snapshotd"
 	varve daemon upgrade >"$T/upgrade.out" 2>&1 || failed+=" $i: $(cat "$T/upgrade.out")"
 	[ "$(program_of "$(daemon_pid)")" = "$T/bin/snapshotd" ] || failed+=" $i: an old program"
 	[ "$(daemon_pid)" != "$before" ] || failed+=" $i: the same process"
+	versions+="$(api GET /healthz | jq -r .version) "
+	((i != 1)) || first=$(used)
 	[ -z "$failed" ] || {
 		diag "$(tail -n 20 "$T/daemon.log")"
 		break
 	}
 done
 is "$upgrades upgrades" "$failed" ''
+last=$(used)
+is 'two builds took turns' "$(tr ' ' '\n' <<<"$versions" | grep . | sort -u | wc -l)" 2
+diag "descriptors, threads, KiB of keeper and daemon: $(xargs <<<"$first"), and then $(xargs <<<"$last")"
+read -r -d '' kf0 kt0 km0 df0 dt0 dm0 <<<"$first"
+read -r -d '' kf1 kt1 km1 df1 dt1 dm1 <<<"$last"
+is 'the keeper has no more descriptors and threads' "$kf1 $kt1" "$kf0 $kt0"
+ok '... nor memory' [ "$km1" -le $((km0 + 300)) ]
+# Connections of the clients come and go.
+ok 'nor have daemons' [ "$df1" -le $((df0 + 8)) -a "$dt1" -le $((dt0 + 8)) ]
+is_sanitized || ok '... nor memory' [ "$dm1" -le $((dm0 + dm0 / 3)) ]
 is 'as many daemons' "$(generation)" $((upgrades + 1))
 
 # A program that does not come up, and one that never is ready.

@@ -141,6 +141,11 @@ static void a_successor_finds_it(void **state)
 	k->state->noted = true;
 	assert_int_equal(exec_keep_note(k, 1, "no", 2), 0);
 	box = box_of(pair[0]);
+	assert_int_equal(exec_keep_check(box), 0);
+	k->state->version++;
+	assert_int_equal(exec_keep_check(box), -EPROTO);
+	k->state->version--;
+	assert_int_equal(exec_keep_check(pipes[0]), -ENOTSOCK);
 	assert_int_equal(status_of(pair[1], box, false), 0);
 
 	/* Killed before the keeper has let the pipes go: the successor tells it. */

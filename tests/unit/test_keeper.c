@@ -115,10 +115,24 @@ static void a_service_manager_does_too(void **state)
 	close(end);
 }
 
+static int count_one(void *arg, const char *name, int fd)
+{
+	(void)name;
+	*(int *)arg += fd >= 3;
+	return 0;
+}
+
+static int refuse_second(void *arg, const char *name, int fd)
+{
+	(void)arg;
+	(void)fd;
+	return strcmp(name, "second") == 0 ? -EPROTO : 0;
+}
+
 /* In a process of its own, whose descriptors from 3 on are those that were kept. */
 static int successor(int keeper)
 {
-	int above = fcntl(keeper, F_DUPFD, 100), pipes[2], fd;
+	int above = fcntl(keeper, F_DUPFD, 100), pipes[2], fd, seen = 0;
 	char byte = 0;
 
 	if (pipe(pipes) || dup2(pipes[0], 90) < 0 || dup2(pipes[1], 91) < 0 || dup2(90, 3) < 0 ||
@@ -127,9 +141,13 @@ static int successor(int keeper)
 	set_number("VARVE_KEEPER", above);
 	set_number("LISTEN_PID", getpid());
 	set_number("LISTEN_FDS", 2);
+	set_number("VARVE_TRIAL", 1);
 	setenv("LISTEN_FDNAMES", "first:second", 1);
 	struct keeper *k = keeper_open();
 
+	if (!keeper_is_trial(k) || keeper_each(k, count_one, &seen) || seen != 2 ||
+	    keeper_each(k, refuse_second, NULL) != -EPROTO)
+		return 5;
 	fd = keeper_take(k, "second");
 	if (fd != 4 || !(fcntl(fd, F_GETFD) & FD_CLOEXEC) || write(fd, "x", 1) != 1 ||
 	    read(90, &byte, 1) != 1 || byte != 'x')

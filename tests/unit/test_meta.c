@@ -1,5 +1,6 @@
 /* Records of the meta family. */
 #include "store/kv/meta.h"
+#include "store/kv/meta_version.h"
 
 #include "tests/unit/kv_fixture.h"
 
@@ -73,6 +74,21 @@ static void a_name_that_is_too_long_is_no_records(void **state)
 	assert_int_equal(meta_has(kv, META_BUILD, name), 1);
 }
 
+static void records_of_a_newer_version_are_found(void **state)
+{
+	struct kv *kv = ((struct fixture *)*state)->kv;
+	struct error err = ERROR_INIT;
+
+	put_text(kv, META_SANDBOX, "1", "{\"version\": 1, \"metadata\": {\"version\": 9}}");
+	put_text(kv, META_SANDBOX, "2", "{\"version\": 2}");
+	put_text(kv, META_SANDBOX, "3", "no JSON");
+	put_text(kv, META_SANDBOX, "4", "[]");
+	assert_int_equal(meta_check_versions(kv, META_SANDBOX, 2, &err), 0);
+	assert_int_equal(meta_check_versions(kv, META_SANDBOX, 1, &err), -EINVAL);
+	assert_string_equal(error_text(&err), "the record sandbox/2 is of version 2, which this "
+					      "program does not know");
+}
+
 static void no_prefix_begins_another(void **state)
 {
 	(void)state;
@@ -92,6 +108,7 @@ int main(void)
 		TEST(records_are_found_by_kind_and_name),
 		TEST(a_walk_ends_where_it_is_told_to),
 		TEST(a_name_that_is_too_long_is_no_records),
+		TEST(records_of_a_newer_version_are_found),
 		cmocka_unit_test(no_prefix_begins_another),
 	};
 
