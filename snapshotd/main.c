@@ -367,6 +367,7 @@ static int start(struct daemon_parts *d, struct error *err)
 	d->api.host_roots = d->config.host_roots;
 	d->api.socket_host_roots = d->config.socket_host_roots;
 	d->api.allowed_hosts = d->config.allowed_hosts;
+	keeper_sign_of_life(d->keeper);
 	if (rc == 0)
 		rc = open_remotes(d, err);
 	if (rc == 0)
@@ -383,15 +384,20 @@ static int start(struct daemon_parts *d, struct error *err)
 	session_pool_keep(d->api.pool, d->keeper);
 	session_pool_limit_metadata(d->api.pool, d->config.mount_metadata_bytes);
 	share_files(d);
+	keeper_sign_of_life(d->keeper);
 	rc = mounts_open(d->api.store, d->api.pool, &d->api.mounts, err);
-	if (rc == 0)
+	if (rc == 0) {
+		keeper_adopted(d->keeper);
 		rc = open_runtime(d, err);
+	}
 	if (rc == 0)
 		rc = open_sharer(d, err);
 	if (rc == 0)
 		rc = open_builds(d, err);
+	keeper_sign_of_life(d->keeper);
 	if (rc == 0)
 		rc = open_sandboxes(d, err);
+	keeper_sign_of_life(d->keeper);
 	if (rc == 0)
 		rc = stats_history_open(d->api.store, &d->api.history, err);
 	if (rc == 0)
@@ -455,6 +461,13 @@ static void warn_of_network(const struct config *c)
 			 (unsigned)c->listen_port);
 }
 
+static void alive(void *arg)
+{
+	struct daemon_parts *d = arg;
+
+	keeper_sign_of_life(d->keeper);
+}
+
 static void reload(void *arg)
 {
 	struct daemon_parts *d = arg;
@@ -484,6 +497,8 @@ static void hand_over(struct daemon_parts *d)
 
 static int serve(struct daemon_parts *d)
 {
+	/* A keeper feeds systemd, and is fed itself. */
+	const struct service_calls calls = { reload, keeper_watches(d->keeper) ? alive : NULL };
 	struct error err = ERROR_INIT;
 	sigset_t signals;
 	int rc, sig;
@@ -502,11 +517,12 @@ static int serve(struct daemon_parts *d)
 		log_info("snapshotd %s serves %s on %s", VARVE_VERSION VARVE_COMMIT,
 			 d->api.store->dir, d->config.socket_path);
 		service_notify("READY=1\nSTATUS=serving");
-		while ((sig = service_wait(&signals, reload, d)) == SIGUSR2)
+		while ((sig = service_wait(&signals, &calls, d)) == SIGUSR2)
 			hand_over(d);
 		log_info("stopping (%s)", sig == SIGTERM ? "SIGTERM" : "SIGINT");
 	}
 	service_notify("STOPPING=1");
+	keeper_stopping(d->keeper);
 	stop(d);
 	if (rc == 0)
 		log_info("stopped");
@@ -544,5 +560,6 @@ int main(int argc, char **argv)
 	unsetenv("SNAPSHOTD_API_KEY"); /* not for children to see */
 	d.keeper = keeper_open();
 	service_begin();
+	keeper_sign_of_life(d.keeper);
 	return serve(&d);
 }

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,53 +13,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/host/service_manager.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 
-#define FIRST_SOCKET 3 /* SD_LISTEN_FDS_START */
 #define WATCHDOG_MIN_US ((uint64_t)1000)
 #define WATCHDOG_MAX_US (24ull * 3600 * 1000000)
 
 static struct {
-	struct sockaddr_un to; /* $NOTIFY_SOCKET; sun_family 0: there is none */
-	socklen_t to_len;
+	struct manager_address to;
 	uint64_t watchdog_us; /* 0: none */
 	int socket;
 } service = { .socket = -1 };
-
-/* The number in a variable, 0 where there is none. */
-static uint64_t env_number(const char *name)
-{
-	const char *s = getenv(name);
-	char *end;
-
-	if (!s || *s < '0' || *s > '9')
-		return 0;
-	errno = 0;
-	unsigned long long n = strtoull(s, &end, 10);
-	return errno || *end ? 0 : n;
-}
-
-/* A variable that names a process is meant for that one alone. */
-static bool env_is_mine(const char *name)
-{
-	return !getenv(name) || env_number(name) == (uint64_t)getpid();
-}
-
-/* A path, or "@name" of the abstract namespace. */
-static void find_notify_socket(void)
-{
-	const char *s = getenv("NOTIFY_SOCKET");
-	size_t len = s ? strlen(s) : 0;
-
-	if (len < 2 || (*s != '/' && *s != '@') || len >= sizeof(service.to.sun_path))
-		return;
-	service.to.sun_family = AF_UNIX;
-	memcpy(service.to.sun_path, s, len);
-	if (*s == '@')
-		service.to.sun_path[0] = '\0';
-	service.to_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
-}
 
 bool service_is_unix_listener(int fd)
 {
@@ -77,15 +41,25 @@ bool service_is_unix_listener(int fd)
 /* The first that is one; others are nobody's. */
 static void find_socket(void)
 {
-	const uint64_t n = getenv("LISTEN_PID") && env_is_mine("LISTEN_PID")
-				   ? MIN(env_number("LISTEN_FDS"), (uint64_t)SERVICE_FDS_MAX)
-				   : 0;
+	const int end = MANAGER_FIRST_FD + (int)manager_fds(SERVICE_FDS_MAX);
 
-	for (int fd = FIRST_SOCKET; fd < FIRST_SOCKET + (int)n; fd++) {
+	for (int fd = MANAGER_FIRST_FD; fd < end; fd++) {
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 		if (service.socket < 0 && service_is_unix_listener(fd))
 			service.socket = fd;
 	}
+}
+
+uint64_t service_watchdog_us(void)
+{
+	if (!manager_means_us("WATCHDOG_PID"))
+		return 0;
+	return MIN(manager_number("WATCHDOG_USEC"), (uint64_t)WATCHDOG_MAX_US);
+}
+
+void service_find(void)
+{
+	(void)manager_find(&service.to);
 }
 
 void service_begin(void)
@@ -93,10 +67,9 @@ void service_begin(void)
 	static const char *const names[] = { "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
 					     "LISTEN_PID",    "LISTEN_FDS",    "LISTEN_FDNAMES" };
 
-	find_notify_socket();
+	service_find();
 	find_socket();
-	if (env_is_mine("WATCHDOG_PID"))
-		service.watchdog_us = MIN(env_number("WATCHDOG_USEC"), (uint64_t)WATCHDOG_MAX_US);
+	service.watchdog_us = service_watchdog_us();
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		unsetenv(names[i]);
 }
@@ -108,14 +81,14 @@ int service_socket(void)
 
 void service_notify(const char *state)
 {
-	int fd;
+	int fd, r;
 
-	if (!service.to.sun_family)
+	if (!service.to.len)
 		return;
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || sendto(fd, state, strlen(state), MSG_NOSIGNAL,
-			     (const struct sockaddr *)&service.to, service.to_len) < 0)
-		log_warn("cannot notify systemd: %s", strerror(errno));
+	r = fd < 0 ? -errno : manager_send(fd, &service.to, state, -1);
+	if (r < 0)
+		log_warn("cannot notify systemd: %s", strerror(-r));
 	if (fd >= 0)
 		close(fd);
 }
@@ -131,20 +104,27 @@ static void run_reload(void (*reload)(void *arg), void *arg)
 	service_notify("READY=1");
 }
 
-int service_wait(const sigset_t *set, void (*reload)(void *arg), void *arg)
+static void feed_watchdog(void *arg)
+{
+	(void)arg;
+	service_notify("WATCHDOG=1");
+}
+
+int service_wait(const sigset_t *set, const struct service_calls *calls, void *arg)
 {
 	/* Twice as often as must be. */
 	const uint64_t us = MAX(service.watchdog_us / 2, WATCHDOG_MIN_US);
+	void (*alive)(void *) = calls->alive ? calls->alive : feed_watchdog;
 	const struct timespec pause = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
 
 	for (;;) {
 		int sig = sigtimedwait(set, NULL, service.watchdog_us ? &pause : NULL);
 
 		if (sig == SIGHUP)
-			run_reload(reload, arg);
+			run_reload(calls->reload, arg);
 		else if (sig > 0)
 			return sig;
 		if (service.watchdog_us)
-			service_notify("WATCHDOG=1");
+			alive(arg);
 	}
 }

@@ -21,12 +21,12 @@
 #include <unistd.h>
 
 #include "fs/host/keeper.h"
+#include "fs/host/service_manager.h"
 #include "snapshotd/service.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 
-#define FIRST_FD 3
-#define ABOVE (FIRST_FD + (int)KEEPER_FDS_MAX + 1) /* what a daemon finds */
+#define ABOVE (MANAGER_FIRST_FD + (int)KEEPER_FDS_MAX + 1) /* what a daemon finds */
 #define FDS_MIN (ABOVE + 64)
 #define MESSAGE_MAX 4096
 #define DELAY_FIRST_MS 50
@@ -36,6 +36,12 @@
 #define DELAY_CRASH_MAX_MS 10000
 /* A daemon that was ready for so long has got over whatever its predecessor died of. */
 #define WELL_MS 2000
+/* How long a daemon may give no sign of life, where no service manager has a watchdog. */
+#define SILENT_MS 90000
+/* The same at its start, once mounts are served, in parts of takeoverTimeout. */
+#define SILENT_START 10
+/* After so much longer than meant, we were stopped ourselves, and daemons with us. */
+#define OVERSLEPT_MS 1000
 
 struct held {
 	char name[KEEPER_NAME_MAX + 1];
@@ -58,9 +64,14 @@ struct supervisor {
 	unsigned generation;
 	bool ready, was_ready; /* this daemon; any */
 	bool ending;	       /* told to: no successor */
-	bool has_watchdog;     /* of a service manager; the daemon feeds it */
-	bool has_crashed;      /* the last one, of itself */
-	unsigned soon;	       /* died soon after they were ready, or before, in a row */
+	bool adopted;	       /* this daemon serves the mounts */
+	bool speaks, stopping; /* it gives signs of life; it stops by itself */
+	int64_t seen_ms;       /* its last one */
+	int64_t silent_ms;     /* how long it may give none */
+	int64_t feed_ms;       /* when a service manager's watchdog is fed; 0: there is none */
+	int64_t feed_each_ms;
+	bool has_crashed; /* the last one, of itself */
+	unsigned soon;	  /* died soon after they were ready, or before, in a row */
 	int64_t ready_ms;
 	int64_t down_ms; /* since when none is ready */
 	int64_t delay_ms, next_ms;
@@ -101,9 +112,16 @@ static void hold(struct supervisor *s, const char *name, int fd)
 	s->held[s->n++].fd = fd;
 }
 
+static void note_alive(struct supervisor *s)
+{
+	s->speaks = true;
+	s->seen_ms = monotonic_ms();
+}
+
 static void note_ready(struct supervisor *s)
 {
 	s->ready = s->was_ready = true;
+	s->seen_ms = monotonic_ms();
 	s->ready_ms = monotonic_ms();
 	if (s->next >= 0 && !s->leave_ms) {
 		log_info("upgraded: daemon %u has another program", s->generation);
@@ -148,6 +166,12 @@ static void handle(struct supervisor *s, char *text, int fd)
 	for (char *line; (line = strsep(&text, "\n"));) {
 		if (strcmp(line, "READY=1") == 0)
 			note_ready(s);
+		else if (strcmp(line, "WATCHDOG=1") == 0)
+			note_alive(s);
+		else if (strcmp(line, "ADOPTED=1") == 0)
+			s->adopted = true;
+		else if (strcmp(line, "STOPPING=1") == 0)
+			s->stopping = true;
 		else if (strcmp(line, "UPGRADE=1") == 0)
 			upgrade(s);
 		else if (strcmp(line, "FDSTORE=1") == 0)
@@ -226,7 +250,7 @@ static void become_daemon(const struct supervisor *s)
 {
 	const int above = ABOVE;
 	char *names = name_all(s);
-	int to = FIRST_FD, mine, program;
+	int to = MANAGER_FIRST_FD, mine, program;
 
 	if (!names)
 		fail_child();
@@ -254,8 +278,9 @@ static void become_daemon(const struct supervisor *s)
 	set_number("LISTEN_PID", getpid());
 	set_number("LISTEN_FDS", (long)s->n);
 	setenv("LISTEN_FDNAMES", names, 1);
-	if (s->has_watchdog)
-		set_number("WATCHDOG_PID", getpid());
+	set_number("VARVE_WATCH", 1);
+	set_number("WATCHDOG_PID", getpid());
+	set_number("WATCHDOG_USEC", (long)s->silent_ms * 1000);
 	/* What comes before the daemon waits for signals is not lost, and does not kill it. */
 	sigset_t mask = s->mask;
 	sigaddset(&mask, SIGTERM);
@@ -270,7 +295,8 @@ static void become_daemon(const struct supervisor *s)
 static void start(struct supervisor *s)
 {
 	s->generation++;
-	s->ready = false;
+	s->ready = s->adopted = s->speaks = s->stopping = false;
+	s->seen_ms = monotonic_ms();
 	s->pid = fork();
 	if (s->pid == 0)
 		become_daemon(s);
@@ -300,17 +326,24 @@ static int64_t longest_delay(const struct supervisor *s)
 	return MIN(s->has_crashed ? DELAY_CRASH_MAX_MS : DELAY_MAX_MS, s->timeout_ms / 3);
 }
 
+/* From now on nobody serves the mounts. */
+static void note_down(struct supervisor *s)
+{
+	int64_t now = monotonic_ms();
+
+	if (s->ready || s->adopted)
+		s->down_ms = now;
+	if (s->ready && now - s->ready_ms >= WELL_MS)
+		s->delay_ms = s->soon = 0;
+	s->ready = s->adopted = false;
+}
+
 /* The daemon has ended, and not in order: when does the next one start? */
 static void plan_next(struct supervisor *s)
 {
 	int64_t now = monotonic_ms();
 
-	if (s->ready) {
-		s->down_ms = now;
-		if (now - s->ready_ms >= WELL_MS)
-			s->delay_ms = s->soon = 0;
-	}
-	s->ready = false;
+	note_down(s);
 	s->delay_ms = MIN(s->delay_ms, longest_delay(s));
 	s->next_ms = now + s->delay_ms;
 	if (s->soon)
@@ -405,26 +438,72 @@ static bool pass_signal(struct supervisor *s)
 /* In an upgrade: when the daemon that runs has had its time. */
 static int64_t give_way_ms(const struct supervisor *s)
 {
-	return s->leave_ms ? s->leave_ms : s->down_ms + s->timeout_ms / 2;
+	if (s->leave_ms)
+		return s->leave_ms;
+	return s->adopted ? INT64_MAX : s->down_ms + s->timeout_ms / 2;
 }
 
-static int wait_ms(const struct supervisor *s)
+/*
+ * When the daemon is taken for one that hangs, unless it gives a sign of life. A successor that has
+ * not yet adopted the mounts leaves some of the time to one after it. The first daemon's start is a
+ * service manager's business.
+ */
+static int64_t hangs_ms(const struct supervisor *s)
 {
-	int64_t now = monotonic_ms(), until = INT64_MAX;
+	if (!s->pid || !s->speaks || s->leave_ms || s->ending || s->stopping)
+		return INT64_MAX;
+	if (s->ready)
+		return s->seen_ms + s->silent_ms;
+	if (!s->was_ready)
+		return INT64_MAX;
+	return s->seen_ms + (s->adopted ? SILENT_START * s->timeout_ms : 2 * s->timeout_ms / 3);
+}
+
+/* When callers in mounts have waited for long enough. */
+static int64_t given_up_ms(const struct supervisor *s)
+{
+	bool served = s->ready || s->adopted || !s->was_ready;
+
+	return served ? INT64_MAX : s->down_ms + s->timeout_ms;
+}
+
+static int64_t next_event_ms(const struct supervisor *s)
+{
+	int64_t until = MIN(hangs_ms(s), given_up_ms(s));
 
 	if (!s->pid)
-		until = s->next_ms;
-	if (s->was_ready && !s->ready)
-		until = MIN(until, s->down_ms + s->timeout_ms);
+		until = MIN(until, s->next_ms);
 	if (s->next >= 0 && s->pid)
 		until = MIN(until, give_way_ms(s));
-	return until == INT64_MAX ? -1 : (int)MAX(until - now, (int64_t)0);
+	return s->feed_ms ? MIN(until, s->feed_ms) : until;
 }
 
-/* Nobody has taken the mounts over in time. */
-static bool is_given_up(const struct supervisor *s)
+/* Where the machine, or a debugger, has stopped us all, the daemon has its time again. */
+static void sleep_until_event(struct supervisor *s, struct pollfd p[2])
 {
-	return s->was_ready && !s->ready && monotonic_ms() >= s->down_ms + s->timeout_ms;
+	const int64_t until = next_event_ms(s), now = monotonic_ms();
+
+	(void)poll(p, 2, until == INT64_MAX ? -1 : (int)MAX(until - now, (int64_t)0));
+	if (until != INT64_MAX && monotonic_ms() > MAX(until, now) + OVERSLEPT_MS)
+		s->seen_ms = monotonic_ms();
+}
+
+static void feed(struct supervisor *s)
+{
+	if (!s->feed_ms || monotonic_ms() < s->feed_ms)
+		return;
+	s->feed_ms = monotonic_ms() + s->feed_each_ms;
+	service_notify("WATCHDOG=1");
+}
+
+/* As good as dead: who follows has as long as after a death. */
+static void end_hanging(struct supervisor *s)
+{
+	log_error("daemon %u (process %d) has given no sign of life for %lld s: it is killed",
+		  s->generation, (int)s->pid, (long long)(monotonic_ms() - s->seen_ms) / 1000);
+	note_down(s);
+	s->speaks = false; /* once */
+	kill(s->pid, SIGKILL);
 }
 
 static int watch(struct supervisor *s)
@@ -435,7 +514,8 @@ static int watch(struct supervisor *s)
 	for (;;) {
 		if (!s->pid && monotonic_ms() >= s->next_ms)
 			start(s);
-		(void)poll(p, 2, wait_ms(s));
+		sleep_until_event(s, p);
+		feed(s);
 		if (p[0].revents)
 			while (receive(s))
 				;
@@ -445,8 +525,10 @@ static int watch(struct supervisor *s)
 			return status;
 		if (s->next >= 0 && s->pid && monotonic_ms() >= give_way_ms(s))
 			kill(s->pid, SIGKILL);
-		if (is_given_up(s)) {
-			log_error("no daemon has been ready for %lld s: its mounts end",
+		if (monotonic_ms() >= hangs_ms(s))
+			end_hanging(s);
+		if (monotonic_ms() >= given_up_ms(s)) {
+			log_error("no daemon has served the mounts for %lld s: they end",
 				  (long long)s->timeout_ms / 1000);
 			if (s->pid)
 				kill(s->pid, SIGKILL);
@@ -455,29 +537,33 @@ static int watch(struct supervisor *s)
 	}
 }
 
-static bool is_ours(const char *name)
-{
-	const char *pid = getenv(name);
-
-	return pid && atoi(pid) == getpid();
-}
-
 /* The listening unix socket that a service manager has handed over. */
 static void hold_service_socket(struct supervisor *s)
 {
-	const char *n = getenv("LISTEN_FDS");
-	int fd;
+	const int end_fd = MANAGER_FIRST_FD + (int)manager_fds(SERVICE_FDS_MAX);
 
-	if (!is_ours("LISTEN_PID") || !n || atoi(n) < 1)
-		return;
-	for (fd = FIRST_FD; fd < FIRST_FD + MIN(atoi(n), SERVICE_FDS_MAX); fd++) {
+	for (int fd = MANAGER_FIRST_FD; fd < end_fd; fd++) {
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 		if (s->n || !service_is_unix_listener(fd))
 			continue;
-		int copy = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD + SERVICE_FDS_MAX);
+		int copy = fcntl(fd, F_DUPFD_CLOEXEC, MANAGER_FIRST_FD + SERVICE_FDS_MAX);
 		if (copy >= 0)
 			hold(s, KEEPER_SERVICE_SOCKET, copy);
 	}
+}
+
+/* A service manager's watchdog is for us: we feed it, and the daemon has half of its time. */
+static void watch_as_told(struct supervisor *s)
+{
+	const int64_t ms = (int64_t)(service_watchdog_us() / 1000);
+
+	service_find();
+
+	s->silent_ms = ms ? MAX(ms / 2, (int64_t)1) : SILENT_MS;
+	if (!ms)
+		return;
+	s->feed_each_ms = MAX(ms / 4, (int64_t)1);
+	s->feed_ms = monotonic_ms() + s->feed_each_ms;
 }
 
 static int prepare(struct supervisor *s)
@@ -512,7 +598,7 @@ static int prepare(struct supervisor *s)
 	s->program = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 	if (s->program < 0 || !s->path)
 		return -errno;
-	s->has_watchdog = is_ours("WATCHDOG_PID");
+	watch_as_told(s);
 	return 0;
 }
 

@@ -21,7 +21,9 @@
  * Start the program of this process with argv, without --supervise, and again whenever it
  * dies after it was ready, at longer intervals where it dies soon. Returns with its exit
  * status when it ended in order (SIGTERM and SIGINT are passed on), did not start at all, or
- * none was ready for timeout_s: then everything that was held is closed.
+ * none has adopted the mounts for timeout_s: then everything that was held is closed. One that
+ * gives no sign of life (keeper_sign_of_life) for half of a service manager's watchdog, which is
+ * fed here, is killed.
  */
 int supervise(char **argv, unsigned timeout_s);
 

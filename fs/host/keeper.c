@@ -3,17 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "fs/host/service_manager.h"
 #include "store/base/log.h"
-
-#define FIRST_FD 3
 
 struct kept {
 	char name[KEEPER_NAME_MAX + 1];
@@ -22,10 +19,9 @@ struct kept {
 
 struct keeper {
 	int socket;
-	struct sockaddr_un to; /* of a service manager */
-	socklen_t to_len;      /* 0: the socket is connected */
+	struct manager_address manager; /* len 0: the socket is connected, to our own keeper */
 	unsigned generation;
-	bool has_crashed, is_trial;
+	bool has_crashed, is_trial, watches;
 	pthread_mutex_t lock; /* guards what follows */
 	struct kept *found;
 	size_t n_found;
@@ -33,31 +29,24 @@ struct keeper {
 
 /* ---- the start ---- */
 
-static int number(const char *name)
-{
-	const char *text = getenv(name);
-
-	return text ? atoi(text) : 0;
-}
-
 static int find_fds(struct keeper *k)
 {
 	char *names = getenv("LISTEN_FDNAMES"), *copy, *at;
-	int n = number("LISTEN_PID") == getpid() ? number("LISTEN_FDS") : 0;
+	const unsigned n = manager_fds(KEEPER_FDS_MAX);
 
-	if (n <= 0 || !names)
+	if (!n || !names)
 		return 0;
-	k->found = calloc((size_t)n, sizeof(*k->found));
+	k->found = calloc(n, sizeof(*k->found));
 	at = copy = strdup(names);
 	if (!k->found || !copy) {
 		free(copy);
 		return -ENOMEM;
 	}
-	for (int i = 0; i < n && at; i++) {
+	for (unsigned i = 0; i < n && at; i++) {
 		struct kept *f = &k->found[k->n_found++];
 		const char *name = strsep(&at, ":");
 
-		f->fd = FIRST_FD + i;
+		f->fd = MANAGER_FIRST_FD + (int)i;
 		(void)fcntl(f->fd, F_SETFD, FD_CLOEXEC);
 		snprintf(f->name, sizeof(f->name), "%s", name);
 	}
@@ -68,23 +57,15 @@ static int find_fds(struct keeper *k)
 /* The socket of a service manager that keeps descriptors. */
 static int find_manager(struct keeper *k)
 {
-	const char *path = getenv("NOTIFY_SOCKET");
-	size_t len = path ? strlen(path) : 0;
-
-	if (!number("FDSTORE") || len < 2 || len >= sizeof(k->to.sun_path))
+	if (!manager_number("FDSTORE") || !manager_find(&k->manager))
 		return -ENOENT;
-	k->to.sun_family = AF_UNIX;
-	memcpy(k->to.sun_path, path, len);
-	if (path[0] == '@')
-		k->to.sun_path[0] = 0;
-	k->to_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
 	k->socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	return k->socket < 0 ? -errno : 0;
 }
 
 static int find_socket(struct keeper *k)
 {
-	k->socket = number("VARVE_KEEPER");
+	k->socket = (int)manager_number("VARVE_KEEPER");
 	if (k->socket <= 0)
 		return find_manager(k);
 	return fcntl(k->socket, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
@@ -93,19 +74,20 @@ static int find_socket(struct keeper *k)
 struct keeper *keeper_open(void)
 {
 	static const char *const names[] = { "VARVE_KEEPER", "VARVE_GENERATION", "VARVE_CRASHED",
-					     "VARVE_TRIAL",  "FDSTORE",		 "LISTEN_PID",
-					     "LISTEN_FDS",   "LISTEN_FDNAMES" };
+					     "VARVE_TRIAL",  "VARVE_WATCH",	 "FDSTORE",
+					     "LISTEN_PID",   "LISTEN_FDS",	 "LISTEN_FDNAMES" };
 	/* Sockets that a service manager hands over are others' business, too. */
-	const size_t n_names = getenv("VARVE_KEEPER") ? ARRAY_SIZE(names) : 5;
+	const size_t n_names = getenv("VARVE_KEEPER") ? ARRAY_SIZE(names) : 6;
 	struct keeper *k = calloc(1, sizeof(*k));
 	int r = k ? find_socket(k) : -ENOMEM;
 
 	if (!r)
 		r = find_fds(k);
 	if (!r) {
-		k->generation = (unsigned)number("VARVE_GENERATION");
-		k->has_crashed = number("VARVE_CRASHED") != 0;
-		k->is_trial = number("VARVE_TRIAL") != 0;
+		k->generation = (unsigned)manager_number("VARVE_GENERATION");
+		k->has_crashed = manager_number("VARVE_CRASHED") != 0;
+		k->watches = manager_number("VARVE_WATCH") != 0;
+		k->is_trial = manager_number("VARVE_TRIAL") != 0;
 		pthread_mutex_init(&k->lock, NULL);
 	} else if (k) {
 		if (r != -ENOENT)
@@ -151,26 +133,42 @@ bool keeper_is_trial(const struct keeper *k)
 
 static int tell(struct keeper *k, const char *text, int fd)
 {
-	union {
-		struct cmsghdr head;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { .bytes = { 0 } };
-	struct iovec iov = { (void *)text, strlen(text) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	return manager_send(k->socket, k->manager.len ? &k->manager : NULL, text, fd);
+}
 
-	if (k->to_len) {
-		msg.msg_name = &k->to;
-		msg.msg_namelen = k->to_len;
-	}
-	if (fd >= 0) {
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = sizeof(control.bytes);
-		control.head.cmsg_level = SOL_SOCKET;
-		control.head.cmsg_type = SCM_RIGHTS;
-		control.head.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
-	}
-	return sendmsg(k->socket, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+/* A service manager would not know what this means. */
+static bool is_ours(const struct keeper *k)
+{
+	return k && !k->manager.len;
+}
+
+bool keeper_watches(const struct keeper *k)
+{
+	return k && k->watches;
+}
+
+void keeper_sign_of_life(struct keeper *k)
+{
+	int r = keeper_watches(k) ? tell(k, "WATCHDOG=1", -1) : 0;
+
+	if (r)
+		log_warn("the keeper gets no sign of life: %s", strerror(-r));
+}
+
+void keeper_adopted(struct keeper *k)
+{
+	int r = is_ours(k) ? tell(k, "ADOPTED=1", -1) : 0;
+
+	if (r)
+		log_warn("the keeper does not know that mounts are served: %s", strerror(-r));
+}
+
+void keeper_stopping(struct keeper *k)
+{
+	int r = is_ours(k) ? tell(k, "STOPPING=1", -1) : 0;
+
+	if (r)
+		log_warn("the keeper does not know that this daemon stops: %s", strerror(-r));
 }
 
 void keeper_ready(struct keeper *k)
@@ -183,7 +181,7 @@ void keeper_ready(struct keeper *k)
 
 int keeper_upgrade(struct keeper *k)
 {
-	return k && !k->to_len ? tell(k, "UPGRADE=1", -1) : -ENOTSUP;
+	return is_ours(k) ? tell(k, "UPGRADE=1", -1) : -ENOTSUP;
 }
 
 int keeper_put(struct keeper *k, const char *name, int fd)

@@ -44,6 +44,16 @@ bool keeper_has_crashed(const struct keeper *k);
  * Then it may refuse what it does not understand, and nothing is lost.
  */
 bool keeper_is_trial(const struct keeper *k);
+/*
+ * What is said to a supervisor alone. It feeds a service manager's watchdog itself, and kills this
+ * process when that gives no sign of life for long, from the start on.
+ */
+bool keeper_watches(const struct keeper *k); /* false: of an older version, it does not */
+void keeper_sign_of_life(struct keeper *k);
+/* Mounts are served again: callers in them wait no more. */
+void keeper_adopted(struct keeper *k);
+/* It takes its time, and is not watched any more. */
+void keeper_stopping(struct keeper *k);
 /* This process is ready to serve. */
 void keeper_ready(struct keeper *k);
 

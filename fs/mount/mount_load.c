@@ -363,6 +363,7 @@ static void load_mounts(struct store *s, struct session_pool *sp, struct record_
 		at->fuse_fd = found.fuse_fd;
 		session_waiting_fini(&found.waiting);
 		all->n++;
+		keeper_sign_of_life(session_pool_keeper(sp));
 	}
 }
 

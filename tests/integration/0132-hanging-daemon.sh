@@ -1,0 +1,72 @@
+#!/bin/bash
+# A daemon that hangs costs no more than one that dies: its keeper kills it, feeds the service
+# manager's watchdog meanwhile, and a successor goes on. Who adopts the mounts may be slow after that.
+# timeout: 300
+# tags: model
+. "${0%/*}/lib.sh"
+need root fuse curl jq python3 helper:newer
+[[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] || bail "no kernel version"
+((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)) || skip_all "needs Linux 6.9"
+child() { cat "/proc/$DAEMON/task/$DAEMON/children"; }
+generation() { api GET /healthz | jq -r .generation; }
+
+mkdir "$T/bin"
+cp "$(helper newer)" "$T/bin/snapshotd"
+PATH=$T/bin:$PATH
+: >"$T/newer"
+export VARVE_NEWER=$T/newer
+# A service manager that notes what it is told.
+cat >"$T/manager.py" <<'END'
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+with open(sys.argv[2], "a", buffering=1) as f:
+    while True:
+        f.write(s.recv(4096).decode().replace("\n", " ") + "\n")
+END
+python3 "$T/manager.py" "$T/notify" "$T/said" &
+manager=$!
+until_true 20 test -S "$T/notify" || bail "no manager"
+export NOTIFY_SOCKET=$T/notify WATCHDOG_USEC=$((6000000 * SLOW))
+echo "{\"takeoverTimeout\": $((6 * SLOW))}" >"$T/config.json"
+chmod 600 "$T/config.json"
+start_daemon --supervise --config "$T/config.json"
+unset NOTIFY_SOCKET WATCHDOG_USEC
+keeper=$DAEMON
+import_empty empty >/dev/null
+mount_at empty "$T/m" || bail "no mount"
+exec {open}>"$T/m/open"
+goes_on() { echo "$1" >&$open && echo there >"$T/m/$1" && [ "$(cat "$T/m/$1")" = there ]; }
+fed() { [ "$(grep -c '^WATCHDOG=1' "$T/said")" -gt "$1" ]; }
+is_generation() { [ "$(generation)" = "$1" ]; }
+
+ok "the watchdog is fed" until_true 20 fed 0
+kill -STOP "$(child)"
+ok "a daemon that hangs only makes callers wait" goes_on stopped
+ok "... it was killed" grep -q "daemon 1 .* has given no sign of life for .* it is killed" "$T/daemon.log"
+ok "... and has a successor" until_true 30 is_generation 2
+fed=$(grep -c '^WATCHDOG=1' "$T/said")
+ok "the watchdog is fed still" until_true 20 fed "$fed"
+
+echo hang-before >"$T/newer"
+kill -9 "$(child)"
+ok "a successor that hangs before it adopts has one after it in time" goes_on hung
+ok "... it was killed" grep -q "daemon 3 .* has given no sign of life" "$T/daemon.log"
+ok "... and has a successor" until_true 30 is_generation 4
+
+# Longer than takeoverTimeout.
+echo slow-after >"$T/newer"
+before=$SECONDS
+kill -9 "$(child)"
+ok "a successor that is slow once it has adopted serves the mounts" goes_on slow
+ok "... before it is ready" [ $((SECONDS - before)) -lt $((9 * SLOW)) ]
+ok "... and is let be" until_true 60 is_generation 5
+not_ok "... though it is late" grep -q "daemon 5 .* has given no sign of life\|no daemon has served" "$T/daemon.log"
+is "the keeper is the same" "$DAEMON" "$keeper"
+exec {open}>&-
+ok "umount" varve umount "$T/m"
+stop_daemon
+ok "it ends in order" daemon_ended_well
+kill $manager
+wait $manager 2>/dev/null
+done_testing
