@@ -8,6 +8,7 @@
 
 #define FEATURES_MAX 256u
 #define MOVED "moved"
+#define MOVED_META "moved-meta"
 #define SEALED "sealed"
 #define PERMANENT "permanent" /* after a '?' */
 #define CIPHER "aes-256-gcm-4k"
@@ -101,6 +102,7 @@ int share_format_encode(const struct share_format *f, struct buf *out, struct er
 		return error_set(err, -EINVAL, "%s: uuid is wrong", what);
 	}
 	if ((f->moved && json_array_append_new(features, json_string(MOVED)) != 0) ||
+	    (f->moved_meta && json_array_append_new(features, json_string(MOVED_META)) != 0) ||
 	    (f->permanent && json_array_append_new(features, json_string("?" PERMANENT)) != 0) ||
 	    (f->sealed && json_array_append_new(features, json_string(SEALED)) != 0)) {
 		json_decref(features);
@@ -170,6 +172,10 @@ static int read_features(const json_t *list, struct share_format *f, struct erro
 			return error_set(err, -EBADMSG, "%s: a feature has no valid name", what);
 		if (!readable && strcmp(name, MOVED) == 0) {
 			f->moved = true;
+			continue;
+		}
+		if (!readable && strcmp(name, MOVED_META) == 0) {
+			f->moved_meta = true;
 			continue;
 		}
 		if (!readable && strcmp(name, SEALED) == 0) {

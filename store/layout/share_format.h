@@ -7,6 +7,7 @@
  * (-ENOTSUP); if its name begins with '?' it may read, but not write. Those that there are:
  *
  *   moved       chunks may be elsewhere than their records say (share_moved.h)
+ *   moved-meta  nodes and locations may be in meta/PUSH-N in place of their container (share_key.h)
  *   ?permanent  nothing is deleted, and no name moves to another snapshot (remote.h); set when the
  *               bucket is made, or never
  *   sealed      all objects but this one are encrypted (sealed.h), and it has the member "sealed":
@@ -31,7 +32,7 @@
 
 struct share_format {
 	char uuid[SNAPSHOT_ID_SIZE];
-	bool moved;
+	bool moved, moved_meta;
 	bool permanent;
 	/* An unknown feature that forbids writing (without its '?'), or "". */
 	char read_only_for[SHARE_FEATURE_MAX + 1];

@@ -170,6 +170,7 @@ static const struct shape {
 	[SHARE_KEY_GC] = { "gc/", BODY_NONE, true, "" },
 	[SHARE_KEY_GC_DONE] = { "gc/", BODY_NONE, true, ".done" },
 	[SHARE_KEY_MOVED] = { "moved/", BODY_PACK, false, "" },
+	[SHARE_KEY_META] = { "meta/", BODY_PACK, false, "" },
 	[SHARE_KEY_NODE] = { "node/", BODY_ID, false, "" },
 	[SHARE_KEY_HOOK] = { "hook/", BODY_HOOK, false, "" },
 };
@@ -266,6 +267,13 @@ void share_key_moved(const struct pack_id *p, char out[SHARE_KEY_SIZE])
 	char text[PACK_ID_SIZE];
 	pack_id_text(p, text);
 	snprintf(out, SHARE_KEY_SIZE, "%s%s", shapes[SHARE_KEY_MOVED].prefix, text);
+}
+
+void share_key_meta(const struct pack_id *p, char out[SHARE_KEY_SIZE])
+{
+	char text[PACK_ID_SIZE];
+	pack_id_text(p, text);
+	snprintf(out, SHARE_KEY_SIZE, "%s%s", shapes[SHARE_KEY_META].prefix, text);
 }
 
 void share_key_of_id(enum share_key_kind kind, const struct share_id *id, char out[SHARE_KEY_SIZE])

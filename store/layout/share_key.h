@@ -15,6 +15,8 @@
  *   image/DIGEST/GEN  build/DIGEST/GEN
  *   gc/GEN  gc/GEN.done        registers
  *   moved/PUSH-N               where the chunks of a pack are now (share_moved.h)
+ *   meta/PUSH-N                the sections of a pack that was repacked (vpk.h), if they were
+ *                              in use
  *   node/INSTANCE              what an instance uses
  *   probe/ID/...               what a check of the service writes, and then removes
  *   hook/HOOK/PUSH             that snapshot has a certain chunk. HOOK: first 32 digits of the
@@ -89,6 +91,7 @@ enum share_key_kind {
 	SHARE_KEY_GC,	     /* generation */
 	SHARE_KEY_GC_DONE,   /* generation */
 	SHARE_KEY_MOVED,     /* pack */
+	SHARE_KEY_META,	     /* pack */
 	SHARE_KEY_NODE,	     /* id */
 	SHARE_KEY_HOOK,	     /* digest, id */
 };
@@ -121,6 +124,7 @@ MUST_CHECK int share_key_prefix(const struct share_key *k, char out[SHARE_KEY_SI
 /* The most used ones; cannot fail. */
 void share_key_pack(const struct pack_id *p, char out[SHARE_KEY_SIZE]);
 void share_key_moved(const struct pack_id *p, char out[SHARE_KEY_SIZE]);
+void share_key_meta(const struct pack_id *p, char out[SHARE_KEY_SIZE]);
 void share_key_of_id(enum share_key_kind kind, const struct share_id *id,
 		     char out[SHARE_KEY_SIZE]); /* PUSH, SNAP, HOT, NODE */
 

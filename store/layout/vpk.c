@@ -347,6 +347,12 @@ int vpk_tail_parse(const uint8_t tail[VPK_TAIL_SIZE], uint64_t size, struct vpk_
 	return 0;
 }
 
+int vpk_sections_tail(const uint8_t tail[VPK_TAIL_SIZE], uint64_t len, struct vpk_tail *out,
+		      struct error *err)
+{
+	return vpk_tail_parse(tail, len + wire_get32(tail), out, err);
+}
+
 static bool take_nodes(struct vpk_view *v, const uint8_t *bytes, size_t len)
 {
 	const uint8_t *frame;

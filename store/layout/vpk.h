@@ -90,6 +90,10 @@ struct vpk_tail {
 MUST_CHECK int vpk_tail_parse(const uint8_t tail[VPK_TAIL_SIZE], uint64_t size,
 			      struct vpk_tail *out, struct error *err);
 
+/* The same of an object of `len` bytes that has only the sections, and the tail: meta/PUSH-N. */
+MUST_CHECK int vpk_sections_tail(const uint8_t tail[VPK_TAIL_SIZE], uint64_t len,
+				 struct vpk_tail *out, struct error *err);
+
 /* Checked sections; borrows the bytes. Indices below are trusted: the caller keeps to the counts.
  */
 struct vpk_view {

@@ -192,7 +192,12 @@ int remote_writable(const struct remote *r, struct error *err)
  * What another host has added is read first, and two that do the same write the same. An encrypted
  * bucket has it from the start: its keys are bound to its features.
  */
-int remote_need_moved(struct remote *r, struct error *err)
+bool remote_meta_stays(const struct remote *r)
+{
+	return r->format.sealed && !r->format.moved_meta;
+}
+
+int remote_need_moved(struct remote *r, bool meta, struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
 	struct remote now = { .os = r->os }; /* others read r's format */
@@ -200,17 +205,19 @@ int remote_need_moved(struct remote *r, struct error *err)
 	int rc;
 
 	if (r->format.sealed)
-		return r->format.moved ? 0
-				       : error_set(err, -ENOTSUP,
-						   "the bucket does not allow packs to be moved");
+		return r->format.moved && (r->format.moved_meta || !meta)
+			       ? 0
+			       : error_set(err, -ENOTSUP,
+					   "the bucket does not allow packs to be moved");
 	rc = remote_read_format(&now, 0, err);
 	f = now.format;
 	buf_fini(&now.format_text);
 	if (rc == 0)
 		rc = share_format_writable(&f, err);
-	if (rc < 0 || f.moved)
+	if (rc < 0 || (f.moved && (f.moved_meta || !meta)))
 		return rc;
 	f.moved = true;
+	f.moved_meta |= meta;
 	rc = share_format_encode(&f, &text, err);
 	return rc < 0 ? rc : object_put(r->os, OBJECT_CONTROL, "format", text.data, text.len, err);
 }

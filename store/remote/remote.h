@@ -67,8 +67,13 @@ struct object_store *remote_objects(struct remote *r);
  * itself; in an encrypted bucket, a name that only who has the key can make. -EIO, -ENOMEM.
  */
 MUST_CHECK int remote_hook(const struct remote *r, const struct digest *d, struct digest *out);
-/* Have the bucket ask for the feature "moved" (share_format.h), for good. */
-MUST_CHECK int remote_need_moved(struct remote *r, struct error *err);
+/*
+ * Have the bucket ask for the feature "moved", and for "moved-meta" if `meta` (share_format.h), for
+ * good. -ENOTSUP: it is encrypted, and was made without.
+ */
+MUST_CHECK int remote_need_moved(struct remote *r, bool meta, struct error *err);
+/* Whether that is in vain. */
+bool remote_meta_stays(const struct remote *r);
 /* What tells the bucket that this host lives (pins.h; borrowed); NULL: nothing does. */
 struct pins;
 struct pins *remote_pins(const struct remote *r);

@@ -60,7 +60,7 @@ int remote_make_key(struct remote *r, const struct remote_config *c, struct shar
 	if (rc < 0)
 		return error_set_errno(err, rc, "make a key");
 	f->sealed = true;
-	f->moved = true; /* the key is bound to the features: none is added later */
+	f->moved = f->moved_meta = true; /* the key is bound to the features: none is added later */
 	rc = share_format_encode(f, &text, err);
 	if (rc == 0)
 		rc = share_format_about(text.data, text.len, &about, err);

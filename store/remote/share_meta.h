@@ -25,11 +25,17 @@ struct share_meta {
 	} packs[SHARE_META_MAX];
 };
 
-/* Fetch the sections of all containers that r->meta names. Failures as of object_store.h and vpk.h.
+/*
+ * Fetch the sections of all containers that r->meta names; of those that were repacked, what was
+ * kept of them (share/repack.h). Failures as of object_store.h and vpk.h.
  */
 MUST_CHECK int share_meta_fetch(struct object_store *os, enum object_priority pr,
 				const struct share_record *r, struct share_meta *out,
 				struct error *err);
+/* Those of one container, which must be there itself: -ENOENT. */
+MUST_CHECK int share_meta_fetch_pack(struct object_store *os, enum object_priority pr,
+				     const struct pack_id *pack, struct share_meta *out,
+				     struct error *err);
 void share_meta_fini(struct share_meta *m);
 
 /*

@@ -40,13 +40,12 @@ static bool is_damage(int rc)
 
 int census_add(struct census *c, const struct pack_id *id, struct error *err)
 {
-	const struct share_record one = { .meta = { *id }, .n_meta = 1 };
 	struct census_pack pack = { .id = *id,
 				    .size = VPK_HEADER_SIZE,
 				    .first = (uint32_t)n_frames(c) };
 	const struct vpk_view *v;
 	struct share_meta m;
-	int rc = share_meta_fetch(c->os, OBJECT_BACKGROUND, &one, &m, err);
+	int rc = share_meta_fetch_pack(c->os, OBJECT_BACKGROUND, id, &m, err);
 
 	if (rc < 0)
 		return rc;
@@ -67,6 +66,8 @@ int census_add(struct census *c, const struct pack_id *id, struct error *err)
 		rc = buf_append(&c->frames, &f, sizeof(f));
 	}
 	pack.size += m.packs[0].bytes.len;
+	if (share_packs_has(&c->mark->meta, id))
+		pack.meta = m.packs[0].bytes.len;
 	share_meta_fini(&m);
 	return rc < 0 ? rc : buf_append(&c->packs, &pack, sizeof(pack));
 }

@@ -30,6 +30,7 @@ struct census_pack {
 	struct pack_id id;
 	uint64_t size;	   /* bytes */
 	uint64_t needed;   /* bytes that its needed chunks take in a container; 0: none is */
+	uint64_t meta;	   /* bytes of its sections, if they are in use; else 0 */
 	uint32_t first, n; /* its frames */
 };
 

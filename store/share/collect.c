@@ -89,6 +89,22 @@ static int condemn_names(struct collect *c, struct share_packs *out)
 	return rc;
 }
 
+/* What was kept of packs that nobody names any more. */
+static int condemn_meta(void *arg, const struct object_entry *e)
+{
+	struct condemn *d = arg;
+	struct share_key k;
+
+	if (share_key_parse(e->key, &k) < 0 || k.kind != SHARE_KEY_META ||
+	    share_packs_has(&d->c->mark.live, &k.pack) || share_packs_has(d->out, &k.pack))
+		return 0;
+	if (d->out->n >= CONDEMNED_RANGES_MAX) {
+		d->c->more = true;
+		return 0;
+	}
+	return share_packs_add(d->out, &k.pack);
+}
+
 static int condemn(struct collect *c, struct share_packs *out, struct error *err)
 {
 	struct condemn d = { c, out };
@@ -100,6 +116,9 @@ static int condemn(struct collect *c, struct share_packs *out, struct error *err
 		return rc;
 	rc = object_each(c->os, OBJECT_BACKGROUND, share_key_kind_prefix(SHARE_KEY_PACK),
 			 condemn_one, &d, err);
+	if (rc == 0)
+		rc = object_each(c->os, OBJECT_BACKGROUND, share_key_kind_prefix(SHARE_KEY_META),
+				 condemn_meta, &d, err);
 	c->counted = true;
 	return rc;
 }
@@ -203,6 +222,21 @@ static int sweep_moved(struct sweep *s, struct error *err)
 	return rc;
 }
 
+/* What was kept of packs, and nobody needs. */
+static int sweep_meta(void *arg, const struct object_entry *e)
+{
+	struct sweep *s = arg;
+	const struct mark *m = &s->c->mark;
+	struct share_key k;
+
+	if (share_key_parse(e->key, &k) < 0 || k.kind != SHARE_KEY_META)
+		return 0;
+	if (!is_dead(s, &k.pack) &&
+	    (share_packs_has(&m->meta, &k.pack) || !share_packs_has(&s->round->repacked, &k.pack)))
+		return 0;
+	return object_delete(s->c->os, OBJECT_BACKGROUND, e->key, s->err);
+}
+
 static int sweep(struct collect *c, const struct share_round *round, struct error *err)
 {
 	struct sweep s = { .c = c, .round = round, .err = err };
@@ -221,6 +255,9 @@ static int sweep(struct collect *c, const struct share_round *round, struct erro
 		rc = delete_keys(&s);
 	if (rc == 0)
 		rc = sweep_moved(&s, err);
+	if (rc == 0)
+		rc = object_each(c->os, OBJECT_BACKGROUND, share_key_kind_prefix(SHARE_KEY_META),
+				 sweep_meta, &s, err);
 	free(s.keys);
 	return rc;
 }
@@ -253,6 +290,14 @@ static int is_ending_done(void *arg, int64_t *out_date, struct error *err)
 	return is_done(c, c->ending, out_date, err);
 }
 
+/* Who does not know what is done to these packs refuses the bucket. */
+static int need_moved(struct collect *c, const struct share_packs *repacked, struct error *err)
+{
+	const bool meta = !c->repack.meta_stays && share_packs_meet(repacked, &c->mark.meta);
+
+	return repacked->n ? remote_need_moved(c->r, meta, err) : 0;
+}
+
 static int end_round(struct collect *c, const struct share_round *round, struct error *err)
 {
 	struct collect_wait w = {
@@ -272,6 +317,8 @@ static int end_round(struct collect *c, const struct share_round *round, struct 
 		rc = mark_run(&c->mark, c->p, err);
 	if (rc == 0)
 		rc = is_done(c, round->epoch, &date, err);
+	if (rc == 0)
+		rc = need_moved(c, &round->repacked, err);
 	if (rc == 0)
 		rc = repack_run(&c->repack, &round->repacked, err);
 	if (rc == 0)
@@ -341,9 +388,7 @@ static int choose(struct collect *c, struct share_round *round, struct error *er
 		share_packs_fini(&round->repacked);
 		rc = repack_choose(&c->repack, &round->repacked, err);
 	} while (rc == 0 && c->opt->dry_run && c->repack.more);
-	if (rc == 0 && round->repacked.n && !c->opt->dry_run)
-		rc = remote_need_moved(c->r, err);
-	return rc;
+	return rc < 0 || c->opt->dry_run ? rc : need_moved(c, &round->repacked, err);
 }
 
 /* One round. 1: there is more to do. */
@@ -475,9 +520,12 @@ int collect_run(struct remote *r, const struct collect_options *opt, struct prog
 	};
 	int rc;
 
-	c.repack = (struct repack){
-		.os = c.os, .mark = &c.mark, .p = p, .is_done = is_ending_done, .arg = &c
-	};
+	c.repack = (struct repack){ .os = c.os,
+				    .mark = &c.mark,
+				    .p = p,
+				    .meta_stays = remote_meta_stays(r),
+				    .is_done = is_ending_done,
+				    .arg = &c };
 	*out = (struct collect_result){ 0 };
 	rc = opt->dry_run ? 0 : remote_writable(r, err);
 	if (rc == 0 && !opt->dry_run)

@@ -25,8 +25,8 @@
  *
  * A pack that was repacked is a name, under which records that nobody rewrites know its chunks; it
  * is in use while they are, and keeps what has the chunks now in use. So where that is condemned or
- * repacked, all its names are, too; and moved/PUSH-N of a name that is condemned and not marked is
- * deleted in 5, too.
+ * repacked, all its names are, too; and moved/PUSH-N and meta/PUSH-N of a name that is condemned
+ * and not marked are deleted in 5, too.
  *
  * Memory is bounded by collect_mark.h and SHARE_ROUND_MAX.
  */

@@ -45,10 +45,9 @@ static bool has_moved(struct moved *moved, struct object_store *os, const struct
 static int check_container(struct object_store *os, struct moved *moved, const struct placed *p,
 			   size_t n, struct place_map *present, size_t *denied, struct error *err)
 {
-	const struct share_record one = { .meta = { p->at.pack }, .n_meta = 1 };
 	struct share_meta m = { 0 };
 	struct error own = ERROR_INIT;
-	const int fetched = share_meta_fetch(os, OBJECT_PUSH, &one, &m, &own);
+	const int fetched = share_meta_fetch_pack(os, OBJECT_PUSH, &p->at.pack, &m, &own);
 	int rc = fetched < 0 && !share_is_damage(fetched)
 			 ? error_set(err, fetched, "%s", error_text(&own))
 			 : 0;

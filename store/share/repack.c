@@ -29,7 +29,8 @@ static bool is_candidate(const struct repack *x, const struct pack_id *pack)
 	const struct mark *m = x->mark;
 	size_t n = m->users.len / sizeof(struct share_id);
 
-	return share_packs_has(&m->live, pack) && !share_packs_has(&m->meta, pack) &&
+	return share_packs_has(&m->live, pack) &&
+	       !(x->meta_stays && share_packs_has(&m->meta, pack)) &&
 	       !collect_moved_get(&m->moved, pack, NULL) &&
 	       !(n && bsearch(&pack->push, m->users.data, n, sizeof(struct share_id), by_id)) &&
 	       collect_moved_depth(&m->moved, pack) < REPACK_DEPTH;
@@ -62,10 +63,17 @@ static int gather_candidate(void *arg, const struct object_entry *e)
 	return is_damage(rc) ? 0 : rc;
 }
 
+static bool is_small(const struct census_pack *p)
+{
+	return p->size < REPACK_SMALL && !p->meta;
+}
+
 static bool is_sparse(const struct census_pack *p, size_t n_small)
 {
-	return !p->needed || 2 * (p->needed + OVERHEAD) < p->size ||
-	       (n_small > REPACK_SMALL_N && p->size < REPACK_SMALL);
+	const uint64_t needed = p->needed + p->meta;
+
+	return !needed || 2 * (needed + OVERHEAD) < p->size ||
+	       (n_small > REPACK_SMALL_N && is_small(p));
 }
 
 static int choose_of(struct repack *x, const struct census *c, struct share_packs *out)
@@ -75,7 +83,7 @@ static int choose_of(struct repack *x, const struct census *c, struct share_pack
 	int rc = 0;
 
 	for (size_t i = 0; i < n; i++)
-		n_small += packs[i].size < REPACK_SMALL;
+		n_small += is_small(&packs[i]);
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		if (!is_sparse(&packs[i], n_small))
 			continue;
@@ -337,6 +345,29 @@ static int copy_frame(struct copy *y, const struct census_pack *p, struct census
 	return rc;
 }
 
+/* Its sections, if they are in use: before anything says that the pack has moved. */
+static int keep_meta(struct copy *y, const struct census_pack *p, const struct buf *bytes,
+		     struct error *err)
+{
+	struct vpk_view v;
+	struct vpk_tail t;
+	char key[SHARE_KEY_SIZE];
+	int rc;
+
+	if (!p->meta)
+		return 0;
+	rc = vpk_view_whole(&v, &p->id, bytes->data, bytes->len, err);
+	if (rc == 0)
+		rc = vpk_tail_parse(bytes->data + bytes->len - VPK_TAIL_SIZE, bytes->len, &t, err);
+	if (rc < 0)
+		return rc;
+	share_key_meta(&p->id, key);
+	rc = object_put(y->x->os, OBJECT_BACKGROUND, key, bytes->data + t.nodes,
+			bytes->len - t.nodes, err);
+	y->x->counts.written_bytes += rc == 0 ? bytes->len - t.nodes : 0;
+	return rc;
+}
+
 static int copy_pack(struct copy *y, uint32_t index, struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
@@ -350,7 +381,7 @@ static int copy_pack(struct copy *y, uint32_t index, struct error *err)
 	share_key_pack(&p->id, key);
 	if (y->w && vpk_writer_size(y->w) + p->needed > PACK_AIM)
 		rc = flush(y, err);
-	if (rc == 0 && p->needed)
+	if (rc == 0 && (p->needed || p->meta))
 		rc = object_get(y->x->os, OBJECT_BACKGROUND, key, VPK_SIZE_MAX, &bytes, NULL, err);
 	if (rc == -ENOENT)
 		return 0; /* another collector is faster */
@@ -359,6 +390,8 @@ static int copy_pack(struct copy *y, uint32_t index, struct error *err)
 	for (uint32_t i = p->first; i < p->first + p->n && rc == 0; i++)
 		if (f[i].needed)
 			rc = copy_frame(y, p, &f[i], &bytes, err);
+	if (rc == 0)
+		rc = keep_meta(y, p, &bytes, err);
 	if (rc == -EBADMSG) /* so that it is found, and can be repaired */
 		return leave(y->x, &p->id, err);
 	return rc != 0 ? rc : buf_append(&y->covered, &index, sizeof(index));
@@ -399,7 +432,7 @@ static int gather_listed(void *arg, const struct object_entry *e)
 	strcpy(g->after, e->key);
 	if (collect_moved_get(&x->mark->moved, &k.pack, &head))
 		return share_moved_stays(&head) ? 0 : delete_pack(x, &k.pack, e->size, g->err);
-	if (share_packs_has(&x->mark->meta, &k.pack))
+	if (x->meta_stays && share_packs_has(&x->mark->meta, &k.pack))
 		return leave(x, &k.pack, g->err);
 	rc = census_add(g->c, &k.pack, g->err);
 	if (rc == -ENOENT)

@@ -1,11 +1,15 @@
 /*
- * repack.h - the part of a collection that rewrites packs of which little is needed: it copies what
- * is needed to new containers, says so in moved/PUSH-N (share_moved.h), and deletes the packs.
+ * repack.h - the part of a collection that rewrites packs of which little is needed: it copies the
+ * chunks that are needed to new containers, says so in moved/PUSH-N (share_moved.h), and deletes
+ * the packs. Where a pack's metadata is in use, its sections, byte for byte, become meta/PUSH-N
+ * first: who finds no pack reads them there (store/remote/share_meta.h). What they say of places
+ * stays true, by way of moved/PUSH-N.
  *
- * What is chosen: packs whose own snapshot is not in use any more, as all of the others is needed;
- * and which have no metadata in use, as that never moves. Of these
+ * What is chosen: packs whose own snapshot is not in use any more, as all of the others is needed.
+ * Of these
  *  - those of which less than half is needed;
- *  - where there are more than REPACK_SMALL_N of less than REPACK_SMALL bytes: all these.
+ *  - where there are more than REPACK_SMALL_N of less than REPACK_SMALL bytes without metadata in
+ *    use: all these.
  * A pack that REPACK_DEPTH moves have led to stays, so that readers come to an end (less than
  * SHARE_MOVED_HOPS).
  *
@@ -14,9 +18,10 @@
  * needed of them only becomes less after the round has waited for older pushes: whoever has marked
  * after that may copy what its mark needs, at any later time. At the round's end each pack is gone
  * that some record names, and its moved/PUSH-N, created once, was there before it went; or that
- * says that it stays (somebody came to need its metadata meanwhile). Of two collectors the first
- * one's counts, and the other's copy is garbage of the next round: only what moved/PUSH-N of a pack
- * that is in use leads to is in use, too.
+ * says that it stays (it is damaged). Of two collectors the first one's counts, and the other's
+ * copy is garbage of the next round: only what moved/PUSH-N of a pack that is in use leads to is in
+ * use, too. meta/PUSH-N says the same whoever writes it. Nobody comes to need it after a round that
+ * lists its pack has marked, for the same reason; so it goes when such a mark does not need it.
  */
 #ifndef VARVE_SHARE_REPACK_H
 #define VARVE_SHARE_REPACK_H
@@ -45,6 +50,7 @@ struct repack {
 	struct object_store *os;
 	const struct mark *mark; /* as it is now */
 	struct progress *p;
+	bool meta_stays; /* the bucket does not allow packs with metadata in use to be rewritten */
 	/* Whether the round has ended: 1, or 0 as of *out_date. */
 	int (*is_done)(void *arg, int64_t *out_date, struct error *err);
 	void *arg;

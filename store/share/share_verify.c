@@ -233,9 +233,7 @@ static int fetch_container(struct verify *v, struct placed *p, size_t n, struct 
 	int rc = -ENOENT;
 
 	for (unsigned hops = 0; rc == -ENOENT && hops <= SHARE_MOVED_HOPS; hops++) {
-		const struct share_record one = { .meta = { p->at.pack }, .n_meta = 1 };
-
-		rc = share_meta_fetch(v->os, OBJECT_BACKGROUND, &one, out, err);
+		rc = share_meta_fetch_pack(v->os, OBJECT_BACKGROUND, &p->at.pack, out, err);
 		if (rc == -ENOENT && !follow(v, p, n))
 			break;
 	}

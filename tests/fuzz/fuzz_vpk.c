@@ -58,6 +58,20 @@ static void write_locs(const struct vpk_view *v, struct vpk_writer *w)
 	}
 }
 
+/* The sections alone, as meta/PUSH-N has them, show the same. */
+static void check_sections(const struct vpk_view *v, const uint8_t *bytes, size_t size)
+{
+	const uint8_t *tail = bytes + size - VPK_TAIL_SIZE;
+	const uint32_t nodes = wire_get32(tail);
+	struct vpk_tail t;
+	struct vpk_view alone;
+
+	MUST(vpk_sections_tail(tail, size - nodes, &t, NULL) == 0 && t.size == size);
+	MUST(vpk_view_init(&alone, &t, &id, bytes + nodes, size - nodes, NULL) == 0);
+	MUST(alone.nodes == v->nodes && alone.locs == v->locs && alone.n_locs == v->n_locs &&
+	     alone.n_frames == v->n_frames);
+}
+
 /* False if the frames, which the sections do not vouch for, are no frames. */
 static bool write_frames(const struct vpk_view *v, const uint8_t *bytes, struct vpk_writer *w)
 {
@@ -82,6 +96,7 @@ static void check(const uint8_t *bytes, size_t size)
 
 	if (vpk_view_whole(&v, &id, bytes, size, NULL) != 0)
 		return;
+	check_sections(&v, bytes, size);
 	struct vpk_writer *w = vpk_writer_new(&id);
 	MUST(w);
 	for (; vpk_next_node(&v, &pos, &frame, &len); n++)
@@ -131,9 +146,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint8_t *b = malloc(size + 1);
 	struct vpk_view v;
+	struct vpk_tail t;
 
 	MUST(b);
 	(void)vpk_view_whole(&v, &id, data, size, NULL);
+	if (size >= VPK_TAIL_SIZE &&
+	    vpk_sections_tail(data + size - VPK_TAIL_SIZE, size, &t, NULL) == 0 &&
+	    t.size - t.nodes == size)
+		(void)vpk_view_init(&v, &t, &id, data, size, NULL);
 	memcpy(b, data, size);
 	if (size >= VPK_HEADER_SIZE + VPK_TAIL_SIZE)
 		seal(b, size);

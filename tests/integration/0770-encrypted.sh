@@ -41,7 +41,7 @@ start_b
 
 # --- there and back ---
 ok 'a remote is added with a key' varve remote add main "file://$BUCKET" --key-file "$T/key"
-like 'its format says so' "$(cat "$BUCKET/format")" '"features":\["moved","sealed"\]'
+like 'its format says so' "$(cat "$BUCKET/format")" '"features":\["moved","moved-meta","sealed"\]'
 is 'and the list where the key is' "$(varve --json remote ls | jq -r '.[].keyFile')" "$T/key"
 varve import app dir "$T/src" >"$T/.out" 2>&1 || bail "$(cat "$T/.out")"
 ok 'a snapshot is pushed' varve push app main

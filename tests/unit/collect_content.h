@@ -17,7 +17,8 @@
 #include "tests/unit/model_bucket.h"
 
 #define PACK_CHUNKS 4u
-#define CHUNK_BYTES 40u
+#define META_CHUNKS 2u
+#define CHUNK_BYTES 2000u /* so that chunks count for more than metadata */
 #define USES_MAX 16u
 
 /* A chunk that a snapshot needs, and where its metadata says that it is. */
@@ -33,21 +34,20 @@ struct uses {
 
 /* ---- containers ---- */
 
-/* One with new chunks, which go to `out` as far as there is room. */
-static inline void content_make_pack(struct model *m, const struct pack_id *id, struct uses *out,
-				     struct buf *bytes)
+/* n new chunks, which go to `out` as far as there is room. */
+static inline void content_add_chunks(struct model *m, struct vpk_writer *w,
+				      const struct pack_id *id, unsigned n, struct uses *out)
 {
-	struct vpk_writer *w = vpk_writer_new(id);
-
-	if (!w)
-		abort();
-	for (unsigned i = 0; i < PACK_CHUNKS; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		struct buf CLEANUP(buf_fini_p) frame = BUF_INIT;
 		struct use u = { .at.pack = *id };
+		uint32_t x = model_random(m, UINT32_MAX);
 		uint8_t raw[CHUNK_BYTES];
 
-		for (size_t k = 0; k < sizeof(raw); k++)
-			raw[k] = (uint8_t)model_random(m, 256);
+		for (size_t k = 0; k < sizeof(raw); k++) {
+			x = x * 1664525 + 1013904223;
+			raw[k] = (uint8_t)(x >> 24);
+		}
 		if (hash_bytes(raw, sizeof(raw), &u.digest) < 0 ||
 		    codec_encode(CODEC_LEVEL_DEFAULT, raw, sizeof(raw), &frame) < 0 ||
 		    vpk_add_frame(w, &u.digest, frame.data, frame.len, &u.at.offset) < 0)
@@ -56,6 +56,17 @@ static inline void content_make_pack(struct model *m, const struct pack_id *id, 
 		if (out->n < USES_MAX)
 			out->v[out->n++] = u;
 	}
+}
+
+/* One with new chunks. */
+static inline void content_make_pack(struct model *m, const struct pack_id *id, struct uses *out,
+				     struct buf *bytes)
+{
+	struct vpk_writer *w = vpk_writer_new(id);
+
+	if (!w)
+		abort();
+	content_add_chunks(m, w, id, PACK_CHUNKS, out);
 	if (vpk_writer_finish(w, bytes) < 0)
 		abort();
 	vpk_writer_free(w);
@@ -99,17 +110,20 @@ static inline void content_make_leaf(const struct uses *u, struct buf *leaf)
 	node_builder_fini(&nb);
 }
 
-/* One with the tree, and the locations from u->v[from] on. */
-static inline void content_make_meta(const struct pack_id *id, const struct uses *u, size_t from,
-				     struct digest *out_root, struct buf *bytes)
+/* One with more chunks, the tree, and the locations from u->v[from] on. */
+static inline void content_make_meta(struct model *m, const struct pack_id *id, struct uses *u,
+				     size_t from, struct digest *out_root, struct buf *bytes)
 {
 	struct buf CLEANUP(buf_fini_p) leaf = BUF_INIT;
 	struct buf CLEANUP(buf_fini_p) frame = BUF_INIT;
 	struct vpk_writer *w = vpk_writer_new(id);
 	uint32_t pack;
 
+	if (!w)
+		abort();
+	content_add_chunks(m, w, id, META_CHUNKS, u);
 	content_make_leaf(u, &leaf);
-	if (!w || hash_bytes(leaf.data, leaf.len, out_root) < 0 ||
+	if (hash_bytes(leaf.data, leaf.len, out_root) < 0 ||
 	    codec_encode(CODEC_LEVEL_DEFAULT, leaf.data, leaf.len, &frame) < 0 ||
 	    vpk_add_node(w, frame.data, frame.len) < 0)
 		abort();
@@ -162,22 +176,34 @@ static inline int content_of(const struct share_meta *meta, const struct digest 
 	return share_meta_each_node(meta, content_take_node, &t, NULL);
 }
 
+/* A container's sections, in it or where they were kept. */
+static inline bool content_sections(const struct model *m, struct share_meta_pack *p)
+{
+	const struct model_object *o;
+	struct vpk_tail tail;
+	char key[SHARE_KEY_SIZE];
+
+	share_key_pack(&p->id, key);
+	o = model_find(m, key);
+	if (o)
+		return buf_append(&p->bytes, o->body.data, o->body.len) == 0 &&
+		       vpk_view_whole(&p->view, &p->id, p->bytes.data, p->bytes.len, NULL) == 0;
+	share_key_meta(&p->id, key);
+	o = model_find(m, key);
+	return o && buf_append(&p->bytes, o->body.data, o->body.len) == 0 &&
+	       vpk_sections_tail(p->bytes.data + p->bytes.len - VPK_TAIL_SIZE, p->bytes.len, &tail,
+				 NULL) == 0 &&
+	       vpk_view_init(&p->view, &tail, &p->id, p->bytes.data, p->bytes.len, NULL) == 0;
+}
+
 /* Its metadata, without a request. False: some is missing. */
 static inline bool content_meta(const struct model *m, const struct share_record *rec,
 				struct share_meta *out)
 {
-	char key[SHARE_KEY_SIZE];
-
 	*out = (struct share_meta){ .n = rec->n_meta };
 	for (unsigned i = 0; i < out->n; i++) {
-		struct share_meta_pack *p = &out->packs[i];
-		const struct model_object *o;
-
-		p->id = rec->meta[i];
-		share_key_pack(&p->id, key);
-		o = model_find(m, key);
-		if (!o || buf_append(&p->bytes, o->body.data, o->body.len) < 0 ||
-		    vpk_view_whole(&p->view, &p->id, p->bytes.data, p->bytes.len, NULL) < 0)
+		out->packs[i].id = rec->meta[i];
+		if (!content_sections(m, &out->packs[i]))
 			return false;
 	}
 	return true;

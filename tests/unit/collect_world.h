@@ -46,6 +46,8 @@ enum rule {
 	SAY_WHERE_FIRST,
 	LOOK_THROUGH_MOVES,
 	USE_THE_TREE_ALONE,
+	KEEP_METADATA_FIRST,
+	KEEP_METADATA_IN_USE,
 	RULES
 };
 struct ready {
@@ -82,7 +84,8 @@ struct world {
 	char violation[200];
 	struct share_id copies[READY_MAX]; /* pushes whose packs collectors have written */
 	size_t n_copies;
-	uint64_t pushed, deleted, collected, packs_deleted, given_up, freed, moved, moved_again;
+	uint64_t pushed, deleted, collected, packs_deleted, given_up, freed, moved, moved_again,
+		kept;
 };
 
 /* The ids that are drawn belong to the seed, too. */
@@ -134,6 +137,9 @@ static void check(struct world *w)
 
 		for (unsigned k = 0; k < r->n_meta; k++) {
 			share_key_pack(&r->meta[k], key);
+			if (model_find(&w->m, key))
+				continue;
+			share_key_meta(&r->meta[k], key);
 			if (!model_find(&w->m, key))
 				lacks(w, r, "", &r->meta[k]);
 		}
@@ -228,6 +234,7 @@ static void made(struct model *m, struct actor *a, const struct object_request *
 	}
 	if (r->op == OBJECT_PUT && begins(r->key, "pack/") && a && is_collector(a))
 		note_copy(w, r->key);
+	w->kept += r->op == OBJECT_PUT && begins(r->key, "meta/");
 	if (r->op == OBJECT_PUT_ONCE && begins(r->key, "moved/")) {
 		w->moved++;
 		w->moved_again += is_of_copy(w, r->key);
@@ -245,6 +252,21 @@ static void made(struct model *m, struct actor *a, const struct object_request *
 
 /* ---- lies ---- */
 
+/* A record without its ancestors' metadata. */
+static bool hide_old_meta(struct world *w, struct object_request *r)
+{
+	const struct model_object *o = model_find(&w->m, r->key);
+	struct share_record rec;
+
+	if (!o || share_record_decode(o->body.data, o->body.len, &rec, NULL) < 0)
+		return false;
+	rec.n_meta = MIN(rec.n_meta, 1u);
+	if (share_record_encode(&rec, &r->data, NULL) < 0)
+		abort();
+	share_record_fini(&rec);
+	return true;
+}
+
 static bool lie_to_collector(struct world *w, struct memory *mem, struct object_request *r)
 {
 	char intent[SHARE_KEY_SIZE];
@@ -261,6 +283,10 @@ static bool lie_to_collector(struct world *w, struct memory *mem, struct object_
 			return false;
 		r->result = -ENOENT;
 		return true;
+	case KEEP_METADATA_FIRST:
+		return r->op == OBJECT_PUT && begins(r->key, "meta/");
+	case KEEP_METADATA_IN_USE:
+		return r->op == OBJECT_GET && begins(r->key, "snap/") && hide_old_meta(w, r);
 	case SAY_WHERE_FIRST:
 		return r->op == OBJECT_PUT_ONCE && begins(r->key, "moved/");
 	case ABORT_BY_THE_RECORD:
@@ -381,8 +407,8 @@ static int write_pack(struct world *w, struct push_intent *i, uint32_t number,
 	return share_packs_add(out, &p);
 }
 
-static int write_meta(struct world *w, struct share_record *rec, uint32_t number,
-		      const struct uses *uses, size_t from)
+static int write_meta(struct world *w, struct share_record *rec, uint32_t number, struct uses *uses,
+		      size_t from)
 {
 	struct pack_id p = { rec->id, number };
 	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
@@ -390,7 +416,7 @@ static int write_meta(struct world *w, struct share_record *rec, uint32_t number
 	int rc;
 
 	share_key_pack(&p, key);
-	content_make_meta(&p, uses, from, &rec->root, &bytes);
+	content_make_meta(&w->m, &p, uses, from, &rec->root, &bytes);
 	rc = object_put(&w->m.base, OBJECT_PUSH, key, bytes.data, bytes.len, NULL);
 	memmove(&rec->meta[1], &rec->meta[0], rec->n_meta * sizeof(p));
 	rec->meta[0] = p;

@@ -27,15 +27,21 @@ static const char *const rule_names[RULES] = {
 	"to say where chunks are before the pack goes",
 	"to look through moves",
 	"to use only what the base's tree has",
+	"to keep metadata before the pack goes",
+	"to keep metadata that is in use",
 };
 
 /* The first schedules that lose something: they save the search. */
 static const unsigned caught_at[RULES] = {
-	[WAIT_FOR_OLDER_PUSHES] = 1,   [MARK_AGAIN] = 1,	   [MARK_AFTER_THE_WAIT] = 6,
-	[READ_BASES_NOW] = 4,	       [NAME_PACKS_ONCE] = 3,	   [ABORT_BY_THE_RECORD] = 97,
-	[FENCE_BY_DATE] = 190,	       [HEED_THE_CONDEMNED] = 11,  [LOOK_FOR_DONE] = 207,
-	[READ_THE_EPOCH_AGAIN] = 2252, [LIST_WITHOUT_DELAY] = 6,   [HEED_THE_REPACKED] = 720,
-	[SAY_WHERE_FIRST] = 14,	       [LOOK_THROUGH_MOVES] = 207, [USE_THE_TREE_ALONE] = 694,
+	[WAIT_FOR_OLDER_PUSHES] = 3, [MARK_AGAIN] = 2,
+	[MARK_AFTER_THE_WAIT] = 8,   [READ_BASES_NOW] = 9,
+	[NAME_PACKS_ONCE] = 4,	     [ABORT_BY_THE_RECORD] = 426,
+	[FENCE_BY_DATE] = 426,	     [HEED_THE_CONDEMNED] = 50,
+	[LOOK_FOR_DONE] = 399,	     [READ_THE_EPOCH_AGAIN] = 2760,
+	[LIST_WITHOUT_DELAY] = 113,  [HEED_THE_REPACKED] = 161,
+	[SAY_WHERE_FIRST] = 7,	     [LOOK_THROUGH_MOVES] = 52,
+	[USE_THE_TREE_ALONE] = 130,  [KEEP_METADATA_FIRST] = 28,
+	[KEEP_METADATA_IN_USE] = 11,
 };
 
 /* ---- runs ---- */
@@ -71,7 +77,7 @@ static void check_end(struct world *w)
 }
 
 static uint64_t total_pushed, total_steps, total_packs, total_freed, total_given_up, total_moved,
-	total_again;
+	total_again, total_kept;
 
 /* True: all held. */
 static bool run_seed(uint64_t seed, enum rule without, char why[200])
@@ -91,6 +97,7 @@ static bool run_seed(uint64_t seed, enum rule without, char why[200])
 	total_given_up += w->given_up;
 	total_moved += w->moved;
 	total_again += w->moved_again;
+	total_kept += w->kept;
 	held = !w->violation[0];
 	snprintf(why, 200, "%s", w->violation);
 	world_fini(w);
@@ -123,13 +130,14 @@ static void all_rules_keep_what_is_named(void **state)
 			fail_msg("seed %llu: %s", (unsigned long long)seed, why);
 	print_message(
 		"# %llu schedules, %llu steps: %llu pushes, %llu packs deleted, %llu pushes given "
-		"up, %llu records freed, %llu packs moved, %llu of them again\n",
+		"up, %llu records freed, %llu packs moved, %llu of them again, metadata of %llu\n",
 		(unsigned long long)n, (unsigned long long)total_steps,
 		(unsigned long long)total_pushed, (unsigned long long)total_packs,
 		(unsigned long long)total_given_up, (unsigned long long)total_freed,
-		(unsigned long long)total_moved, (unsigned long long)total_again);
-	assert_true(only ||
-		    (total_pushed && total_packs && total_freed && total_given_up && total_moved));
+		(unsigned long long)total_moved, (unsigned long long)total_again,
+		(unsigned long long)total_kept);
+	assert_true(only || (total_pushed && total_packs && total_freed && total_given_up &&
+			     total_moved && total_kept));
 }
 
 /* Schedules are the same on each machine: so is the first one that loses something. */

@@ -62,7 +62,7 @@ static void only_its_key_opens_a_bucket(void **state)
 
 	write_secret(b, KEY_A, "kept");
 	format = bucket_get(b->os, "format");
-	assert_non_null(strstr(format, "\"features\":[\"moved\",\"sealed\"]"));
+	assert_non_null(strstr(format, "\"features\":[\"moved\",\"moved-meta\",\"sealed\"]"));
 	assert_int_equal(open_as(b, NULL, "is encrypted: its key is needed"), -EACCES);
 	assert_int_equal(open_as(b, KEY_B, "does not open the bucket"), -EACCES);
 	assert_int_equal(open_as(b, "echo short", "64 hex digits"), -EINVAL);
@@ -86,13 +86,14 @@ static void an_edited_format_opens_for_nobody(void **state)
 		const char *from, *to, *why;
 		int result;
 	} edits[] = {
-		{ "[\"moved\",\"sealed\"]", "[\"sealed\"]", "was changed", -EACCES },
-		{ "[\"moved\",\"sealed\"]", "[]", "\"sealed\" is missing or wrong", -EBADMSG },
+		{ "[\"moved\",\"moved-meta\",\"sealed\"]", "[\"sealed\"]", "was changed", -EACCES },
+		{ "[\"moved\",\"moved-meta\",\"sealed\"]", "[]", "\"sealed\" is missing or wrong",
+		  -EBADMSG },
 		{ "\"sealed\":{", "\"x\":{", "\"sealed\" is missing or wrong", -EBADMSG },
-		{ "[\"moved\",\"sealed\"]", "[\"moved\",\"sealed\",\"?other\"]", "was changed",
-		  -EACCES },
-		{ "[\"moved\",\"sealed\"]", "[\"moved\",\"sealed\",\"sealed\"]", "was changed",
-		  -EACCES },
+		{ "[\"moved\",\"moved-meta\",\"sealed\"]",
+		  "[\"moved\",\"moved-meta\",\"sealed\",\"?other\"]", "was changed", -EACCES },
+		{ "[\"moved\",\"moved-meta\",\"sealed\"]",
+		  "[\"moved\",\"moved-meta\",\"sealed\",\"sealed\"]", "was changed", -EACCES },
 		{ "aes-256-gcm-4k", "aes-256-gcm-8k", "aes-256-gcm-8k", -ENOTSUP },
 		{ "\"keys\":[\"", "\"keys\":[\"AAAA", "a key is wrong", -EBADMSG },
 	};

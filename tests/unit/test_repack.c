@@ -232,32 +232,93 @@ static void put_round(struct lazy_host *l, const struct pack_id *repacked)
 	share_round_fini(&round);
 }
 
-/* Since the round was begun, somebody has come to need a pack's metadata: it stays for good. */
-static void a_pack_with_metadata_in_use_stays(void **state)
+/* The only pack of "base" is needed for 10 of its 60 files, and for its metadata, by "few". */
+static void make_sparse_with_metadata(struct lazy_host *l)
+{
+	push_files(l, 60);
+	make_files(l->h, "few", 10, 1);
+	take(l->h, &l->h->a, "few", "few", "base");
+	assert_int_equal(push(&l->h->a, "few", "few").chunks, 0);
+	delete (l, "base");
+}
+
+static void metadata_in_use_is_kept(void **state)
 {
 	struct lazy_host *l = *state;
-	struct share_moved_head head;
-	struct moved_bucket b = { .os = l->h->bucket.os };
+	struct share_record rec;
+	struct collect_result c;
+
+	make_sparse_with_metadata(l);
+	pull_lazily(l, "few");
+	c = collect_bucket(l, false);
+	assert_int_equal(c.repacked.packs, 1);
+	assert_true(c.repacked.bytes > 1200000);
+	assert_in_range(c.repacked.written_bytes, 200000, 240000);
+	assert_int_equal(count(l, "pack/"), 2);
+	assert_int_equal(count(l, "moved/"), 1);
+	assert_int_equal(count(l, "meta/"), 1);
+	assert_bucket_is_whole(l);
+	/* Who has pulled it before finds it, and so does who comes now. */
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(read_file(l, "few", "few", i), 0);
+	pull(&l->h->b, "few", "whole");
+	assert_same_tree(&l->h->a, "few", &l->h->b, "whole");
+	assert_whole(&l->h->b);
+	/* And then it is left alone. */
+	assert_int_equal(collect_bucket(l, false).repacked.sparse_packs, 0);
+	/* A child goes on with that metadata. */
+	take(l->h, &l->h->a, "d", "more", "few");
+	assert_int_equal(push(&l->h->a, "more", "more").chunks, 50);
+	assert_int_equal(remote_resolve(l->h->a.r, "more", &rec, NULL), 0);
+	assert_int_equal(rec.n_meta, 3);
+	share_record_fini(&rec);
+	assert_bucket_is_whole(l);
+	assert_true(push_repair(l, "more").existed);
+	delete (l, "few");
+	delete (l, "more");
+	collect_bucket(l, false);
+	assert_int_equal(count(l, "pack/") + count(l, "moved/") + count(l, "meta/"), 0);
+}
+
+/* Its pack's chunks are needed, under that name, and its metadata is not. */
+static void metadata_goes_when_nobody_needs_it(void **state)
+{
+	struct lazy_host *l = *state;
+
+	make_sparse_with_metadata(l);
+	collect_bucket(l, false);
+	assert_int_equal(push_first(l, 3, "three").chunks, 0);
+	delete (l, "few");
+	assert_int_equal(collect_bucket(l, false).repacked.packs, 1);
+	assert_int_equal(count(l, "moved/"), 2);
+	assert_int_equal(count(l, "meta/"), 0);
+	assert_bucket_is_whole(l);
+	pull(&l->h->b, "three", "three");
+	assert_same_tree(&l->h->a, "three", &l->h->b, "three");
+}
+
+/* Since the round was begun, somebody has come to need a pack's metadata. */
+static void metadata_that_came_into_use_is_kept(void **state)
+{
+	struct lazy_host *l = *state;
 	struct share_record rec;
 	struct pack_id pack;
+	char *text;
 
 	push_files(l, 5);
 	assert_int_equal(remote_resolve(l->h->a.r, "base", &rec, NULL), 0);
 	pack = rec.meta[0];
 	share_record_fini(&rec);
 	put_round(l, &pack);
-	assert_int_equal(collect_bucket(l, false).repacked.packs, 0);
-	assert_int_equal(moved_head(&b, &pack, &head, NULL), 0);
-	assert_true(share_moved_stays(&head));
+	assert_int_equal(collect_bucket(l, false).repacked.packs, 1);
+	assert_int_equal(count(l, "meta/"), 1);
 	assert_bucket_is_whole(l);
-	/* Neither when it would be sparse. */
-	push_first(l, 1, "ten");
+	text = bucket_get(l->h->bucket.os, "format");
+	assert_non_null(strstr(text, "\"features\":[\"moved\",\"moved-meta\"]"));
+	free(text);
 	delete (l, "base");
-	assert_int_equal(collect_bucket(l, false).repacked.sparse_packs, 0);
-	assert_bucket_is_whole(l);
-	delete (l, "ten");
 	collect_bucket(l, false);
-	assert_int_equal(count(l, "pack/") + count(l, "moved/"), 0);
+	assert_int_equal(count(l, "pack/") + count(l, "moved/") + count(l, "meta/"), 0);
 }
 
 /* All of it is needed, though its snapshot is gone. */
@@ -318,7 +379,7 @@ static void what_only_an_ancestor_had_is_pushed_again(void **state)
 	assert_int_equal(push(&l->h->a, "few", "few").chunks, 0);
 	delete (l, "base");
 	delete (l, "other");
-	assert_int_equal(collect_bucket(l, false).repacked.packs, 1);
+	assert_int_equal(collect_bucket(l, false).repacked.packs, 2);
 	assert_true(push_repair(l, "few").existed);
 	make_files(l->h, "again", 59, 1);
 	take(l->h, &l->h->a, "again", "again", "few");
@@ -380,20 +441,32 @@ static int collect_with(struct lazy_host *l, unsigned requests)
 }
 
 /* Whatever request fails, what is needed is there, and the next collection goes on. */
-static void a_failure_at_any_request_loses_nothing(void **state)
+static void assert_no_failure_loses(struct lazy_host *l, unsigned n_meta)
 {
-	struct lazy_host *l = *state;
 	unsigned n = 0;
 
-	make_sparse(l);
 	while (collect_with(l, n) != 0) {
 		assert_bucket_is_whole(l);
 		assert_in_range(n++, 0, 100);
 	}
 	assert_in_range(n, 10, 60);
 	assert_int_equal(count(l, "moved/"), 1);
+	assert_int_equal(count(l, "meta/"), n_meta);
 	assert_int_equal(collect_bucket(l, false).garbage_packs, 0);
 	assert_int_equal(count(l, "pack/"), 2);
+	assert_bucket_is_whole(l);
+}
+
+static void a_failure_at_any_request_loses_nothing(void **state)
+{
+	make_sparse(*state);
+	assert_no_failure_loses(*state, 0);
+}
+
+static void a_failure_at_any_request_loses_no_metadata(void **state)
+{
+	make_sparse_with_metadata(*state);
+	assert_no_failure_loses(*state, 1);
 }
 
 /* Where a pack has some chunk that "ten" needs, as its metadata says. */
@@ -492,11 +565,14 @@ int main(void)
 		TEST(a_program_that_does_not_know_moves_refuses),
 		TEST(who_read_lazily_finds_what_has_moved),
 		TEST(what_has_moved_moves_again),
-		TEST(a_pack_with_metadata_in_use_stays),
+		TEST(metadata_in_use_is_kept),
+		TEST(metadata_goes_when_nobody_needs_it),
+		TEST(metadata_that_came_into_use_is_kept),
 		TEST(a_pack_that_is_needed_stays),
 		TEST(small_packs_are_merged),
 		TEST(what_only_an_ancestor_had_is_pushed_again),
 		TEST(a_failure_at_any_request_loses_nothing),
+		TEST(a_failure_at_any_request_loses_no_metadata),
 		TEST(a_damaged_pack_stays),
 		cmocka_unit_test(moved_objects_are_checked),
 	};

@@ -25,6 +25,7 @@ static const struct {
 	{ "hot/" P, { .kind = SHARE_KEY_HOT } },
 	{ "node/" P, { .kind = SHARE_KEY_NODE } },
 	{ "moved/" P "-12", { .kind = SHARE_KEY_MOVED, .pack.number = 12 } },
+	{ "meta/" P "-12", { .kind = SHARE_KEY_META, .pack.number = 12 } },
 	{ "gc/fffffffffffffffe", { .kind = SHARE_KEY_GC, .generation = 1 } },
 	{ "gc/ffffffffffffff00.done", { .kind = SHARE_KEY_GC_DONE, .generation = 255 } },
 	{ "name/app/ffe0000000000000",
@@ -42,7 +43,7 @@ static const struct {
 static struct share_key whole_key(size_t i)
 {
 	struct share_key k = keys[i].key;
-	if (k.kind == SHARE_KEY_PACK || k.kind == SHARE_KEY_MOVED)
+	if (k.kind == SHARE_KEY_PACK || k.kind == SHARE_KEY_MOVED || k.kind == SHARE_KEY_META)
 		k.pack.push = push;
 	if (k.kind == SHARE_KEY_PUSH || k.kind == SHARE_KEY_SNAP || k.kind == SHARE_KEY_HOT ||
 	    k.kind == SHARE_KEY_NODE)
