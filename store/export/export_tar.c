@@ -230,8 +230,60 @@ static int load_inode(struct tar_export *x, uint64_t ino, struct inode_rec *rec,
 	return r;
 }
 
+/*
+ * GNU tar reads each run of a sparse file in whole blocks, so runs begin and end with blocks; zeros
+ * fill them up.
+ */
+static void align_runs(struct tar_export *x, uint64_t size)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < x->n_runs; i++) {
+		uint64_t from = x->runs[i].offset / TAR_BLOCK * TAR_BLOCK;
+		uint64_t end = x->runs[i].offset + x->runs[i].len;
+		uint64_t left = (TAR_BLOCK - end % TAR_BLOCK) % TAR_BLOCK;
+
+		end += MIN(left, size > end ? size - end : 0);
+		if (n && x->runs[n - 1].offset + x->runs[n - 1].len >= from)
+			x->runs[n - 1].len = end - x->runs[n - 1].offset;
+		else
+			x->runs[n++] = (struct run){ from, end - from };
+	}
+	x->n_runs = n;
+}
+
+/* Where the output is in the runs. */
+struct run_place {
+	size_t run;
+	uint64_t offset;
+};
+
+/* The zeros before `offset`, or (UINT64_MAX) before the end. */
+static int fill_up(struct tar_export *x, struct run_place *at, uint64_t offset)
+{
+	static const uint8_t zeros[TAR_BLOCK];
+	int r = 0;
+
+	while (r == 0 && at->run < x->n_runs) {
+		const struct run *run = &x->runs[at->run];
+		const uint64_t to = MIN(offset, run->offset + run->len);
+
+		at->offset = MAX(at->offset, run->offset);
+		for (uint64_t n; r == 0 && at->offset < to; at->offset += n) {
+			n = MIN(to - at->offset, (uint64_t)sizeof(zeros));
+			r = buf_append(export_stream_buf(x->out), zeros, n);
+			r = r < 0 ? r : export_stream_flow(x->out);
+		}
+		if (offset < run->offset + run->len)
+			break;
+		at->run++;
+	}
+	return r;
+}
+
 static int put_data(struct tar_export *x, uint64_t ino)
 {
+	struct run_place at = { 0, 0 };
 	struct key key;
 	struct key_parts k;
 	struct extent_rec e;
@@ -244,14 +296,17 @@ static int put_data(struct tar_export *x, uint64_t ino)
 
 		r = key_parse(bytes, len, &k);
 		if (r == 0 && (k.ino != ino || k.kind != KEY_EXTENT))
-			return 0;
+			break;
 		if (r == 0) {
 			const uint8_t *v = tree_iter_value(x->iter, &len);
 
 			r = extent_decode(v, len, &e);
 		}
 		if (r == 0)
+			r = fill_up(x, &at, key_sub_u64(&k));
+		if (r == 0)
 			r = export_stream_extent(x->out, ino, &e);
+		at.offset += e.len;
 		if (r == 0 && progress_cancelled(x->progress))
 			r = -ECANCELED;
 		if (r < 0)
@@ -261,7 +316,7 @@ static int put_data(struct tar_export *x, uint64_t ino)
 			progress_tick(x->progress, false);
 		}
 	}
-	return r;
+	return r < 0 ? r : fill_up(x, &at, UINT64_MAX);
 }
 
 /* GNU.sparse 1.0: the number of runs, then each offset and length; whole blocks. */
@@ -287,6 +342,7 @@ static int put_file(struct tar_export *x, uint64_t ino, const struct inode_rec *
 	uint64_t data = 0;
 	int r = 0;
 
+	align_runs(x, rec->size);
 	for (size_t i = 0; i < x->n_runs; i++)
 		data += x->runs[i].len;
 	m->sparse = data != rec->size;
