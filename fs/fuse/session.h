@@ -34,6 +34,7 @@ struct session_options {
 	 * (unmounted by whomever). Must not call session_stop. */
 	void (*on_end)(void *arg);
 	void *arg;
+	int place_fd;	     /* the mountpoint, open, where its path leads to a wait; 0: none */
 	const char *keep_as; /* for the pool's keeper; NULL: it ends with this process */
 };
 

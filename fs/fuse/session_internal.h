@@ -169,6 +169,9 @@ void session_run_seeks(struct deferred_request *q);
 MUST_CHECK int session_open_mount(struct session *s, const struct session_options *opt, int *out_fd,
 				  struct error *err);
 
+/* At its mountpoint, or what opt has open of that. */
+MUST_CHECK int session_place(int mount_fd, const struct session_options *opt, struct error *err);
+
 /* Of a connection that was adopted: its superblock, and whether that is at its place. */
 MUST_CHECK int session_find_places(struct session *s, const struct session_options *opt,
 				   bool *out_placed, struct error *err);

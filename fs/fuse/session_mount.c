@@ -59,6 +59,14 @@ int session_find_places(struct session *s, const struct session_options *opt, bo
 	return 0;
 }
 
+int session_place(int mount_fd, const struct session_options *opt, struct error *err)
+{
+	int r = opt->place_fd ? kernel_mount_place_on(mount_fd, opt->place_fd)
+			      : kernel_mount_place(mount_fd, opt->mountpoint);
+
+	return r ? error_set_errno(err, r, "cannot mount at %s", opt->mountpoint) : 0;
+}
+
 int session_place_again(struct session *s, const struct session_options *opt, struct error *err)
 {
 	const struct kernel_mount_options ko = kernel_options(opt);
@@ -67,12 +75,11 @@ int session_place_again(struct session *s, const struct session_options *opt, st
 
 	if (r)
 		return error_set_errno(err, r, "cannot mount once more what others hold");
-	r = kernel_mount_place(fd, opt->mountpoint);
+	r = session_place(fd, opt, err);
 	close(fd);
-	if (r)
-		return error_set_errno(err, r, "cannot mount at %s", opt->mountpoint);
-	s->at = at;
-	return 0;
+	if (!r)
+		s->at = at;
+	return r;
 }
 
 const struct kernel_mount *session_at(const struct session *s)

@@ -108,9 +108,7 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 		r = begin_to_serve(s, opt, err);
 	if (!r) {
 		keep(s, opt);
-		r = kernel_mount_place(mount_fd, opt->mountpoint);
-		if (r)
-			error_set_errno(err, r, "cannot mount at %s", opt->mountpoint);
+		r = session_place(mount_fd, opt, err);
 	}
 	if (r)
 		session_stop(s); /* before its mount ends, so that on_end is not called */

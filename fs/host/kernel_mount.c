@@ -78,6 +78,14 @@ int kernel_mount_place(int mount_fd, const char *mountpoint)
 	return r < 0 ? -errno : 0;
 }
 
+int kernel_mount_place_on(int mount_fd, int dir_fd)
+{
+	int r = move_mount(mount_fd, "", dir_fd, "",
+			   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+
+	return r < 0 ? -errno : 0;
+}
+
 void kernel_mount_describe(const struct mountinfo_entry *e, char *out, size_t size)
 {
 	snprintf(out, size, "%s (%s) is mounted at %s", e->type, e->source, e->mountpoint);

@@ -36,6 +36,9 @@ MUST_CHECK int kernel_mount_new(int fuse_fd, const struct kernel_mount_options *
 				struct kernel_mount *out);
 /* Place it on a directory. */
 MUST_CHECK int kernel_mount_place(int mount_fd, const char *mountpoint);
+/* The same upon an open one (O_PATH), such as an automount point, where a path would lead to a
+ * wait. */
+MUST_CHECK int kernel_mount_place_on(int mount_fd, int dir_fd);
 
 /*
  * Unmount k, wherever it is now. After a failure nothing is unmounted:

@@ -23,6 +23,7 @@ enum mount_cache { MOUNT_CACHE_PRIVATE, MOUNT_CACHE_SHARED };
 
 struct mount_options {
 	const char *mountpoint; /* absolute; an existing directory */
+	int place_fd;		/* the same, open, where its path leads to a wait; 0: none */
 	const char *fsname;	/* source shown in /proc/mounts; NULL: the snapshot's name */
 	bool read_only;
 	bool is_volatile; /* fsync does nothing */
@@ -86,7 +87,8 @@ MUST_CHECK int mount_check_formats(struct store *s, struct error *err);
  * After a restart, and mount_check_formats: load every "mount/ID" record. Finishes or redoes what a
  * crash interrupted (checkpoints, discards), removes uppers of no mount.
  * Mounts that were attached are attached again at their places, those that others
- * have their places in first (a stale FUSE mount there is unmounted before). One
+ * have their places in first (a stale FUSE mount there is unmounted before). Those at automount
+ * points become detached: whoever uses one has it attached. One
  * that cannot be is left detached with a log line, and tried again at the next
  * start. *out: malloc'd array of all mounts, detached ones included.
  */
@@ -98,6 +100,10 @@ MUST_CHECK int mount_load_all(struct store *s, struct session_pool *sp, struct m
  * that others still hold goes on for them as well. On failure nothing has changed.
  */
 MUST_CHECK int mount_attach(struct mount *m, const char *mountpoint, struct error *err);
+/* The same upon an open directory, that of `mountpoint`: an automount point, which waits for this.
+ */
+MUST_CHECK int mount_attach_upon(struct mount *m, const char *mountpoint, int place_fd,
+				 struct error *err);
 
 enum mount_detach_how {
 	MOUNT_GENTLY, /* -EBUSY where files are open */

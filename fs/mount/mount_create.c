@@ -78,7 +78,7 @@ int mount_create(struct store *s, struct session_pool *sp, const struct snapshot
 	struct mount_record rec;
 	struct mount *m = NULL;
 	char id[SNAPSHOT_ID_SIZE];
-	int r = mount_check_place(opt->mountpoint, err);
+	int r = opt->place_fd ? 0 : mount_check_place(opt->mountpoint, err);
 
 	if (!r && (snap->status != SNAPSHOT_READY || !snap->has_root))
 		r = error_set(err, -EBUSY, "snapshot %s is not ready", snap->name);
@@ -97,8 +97,11 @@ int mount_create(struct store *s, struct session_pool *sp, const struct snapshot
 		mount_record_fini(&rec);
 	else
 		r = mount_new(s, sp, &rec, NULL, &m, err);
-	if (!r)
+	if (!r) {
+		m->place_fd = opt->place_fd;
 		r = mount_attach_locked(m, err);
+		m->place_fd = 0;
+	}
 	if (r) {
 		mount_free(m);
 		remove_mount_data(s, id);

@@ -123,6 +123,7 @@ struct mount {
 	struct session_pool *pool;
 	pthread_mutex_t op;	 /* one attach, detach, checkpoint or discard at a time */
 	struct session *session; /* guarded by op */
+	int place_fd;		 /* guarded by op: where it is about to be attached; 0: by path */
 
 	pthread_mutex_t writing; /* held while the record is written */
 	pthread_mutex_t state;	 /* guards what follows */

@@ -93,6 +93,7 @@ static void set_placed(struct mount *m, bool placed)
 static struct session_options session_options_of(struct mount *m)
 {
 	return (struct session_options){ .mountpoint = m->rec.mountpoint,
+					 .place_fd = m->place_fd,
 					 .fsname = m->rec.fsname,
 					 .read_only = m->rec.read_only,
 					 .allow_dev = m->rec.allow_dev,
@@ -116,7 +117,7 @@ int mount_attach_locked(struct mount *m, struct error *err)
 {
 	const struct session_options opt = session_options_of(m);
 	bool served, placed;
-	int r = mount_check_place(m->rec.mountpoint, err);
+	int r = m->place_fd ? 0 : mount_check_place(m->rec.mountpoint, err);
 
 	if (r)
 		return r;
@@ -294,7 +295,7 @@ static void look_for_it(struct mount *m)
 	mountinfo_fini(&mi);
 }
 
-int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
+int mount_attach_upon(struct mount *m, const char *mountpoint, int place_fd, struct error *err)
 {
 	bool served, placed;
 	int r;
@@ -307,10 +308,18 @@ int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
 	}
 	if (placed)
 		r = error_set(err, -EBUSY, "it is mounted at %s already", m->rec.mountpoint);
-	else
+	else {
+		m->place_fd = place_fd;
 		r = attach_at(m, mountpoint, err);
+		m->place_fd = 0;
+	}
 	pthread_mutex_unlock(&m->op);
 	return r;
+}
+
+int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
+{
+	return mount_attach_upon(m, mountpoint, 0, err);
 }
 
 /* ---- detach ---- */

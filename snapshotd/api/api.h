@@ -109,6 +109,13 @@ MUST_CHECK int api_host_place(struct api_call *c, const char *member, const char
 MUST_CHECK int api_host_path(struct api_call *c, json_t *body, const char *member,
 			     const char **path, struct error *err);
 
+/*
+ * Number `fd` of the descriptors of the client's process, which is to be the automount point
+ * `mountpoint`: *out_fd, the caller's to close. 0: none is asked for, and *out_fd is 0.
+ */
+MUST_CHECK int api_automount(struct api_call *c, uint64_t fd, const char *mountpoint, int *out_fd,
+			     struct error *err);
+
 /* Decoded capture i of the path. */
 static inline const char *api_capture(const struct api_call *c, size_t i)
 {

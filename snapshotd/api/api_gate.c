@@ -8,10 +8,13 @@
 #include "snapshotd/api/api.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "snapshotd/api/host_place.h"
@@ -165,6 +168,48 @@ int api_host_path(struct api_call *c, json_t *body, const char *member, const ch
 		return error_set_errno(err, rc, "%s \"%.200s\"", member, *path);
 	*path = json_string_value(json_object_get(body, member));
 	return 0;
+}
+
+/* Without following a path to it, which would wait for this mount. */
+static int open_automount(const char *mountpoint, pid_t pid, uint64_t number, int *out_fd)
+{
+	char link[64], *real = NULL;
+	struct statfs fs;
+	int fd, rc;
+
+	snprintf(link, sizeof(link), "/proc/%d/fd/%llu", (int)pid, (unsigned long long)number);
+	fd = open(link, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	rc = fstatfs(fd, &fs) < 0 ? -errno : host_place_path(fd, &real);
+	if (rc == 0 && (fs.f_type != AUTOFS_SUPER_MAGIC || strcmp(real, mountpoint) != 0))
+		rc = -EINVAL;
+	free(real);
+	if (rc < 0)
+		close(fd);
+	else
+		*out_fd = fd;
+	return rc;
+}
+
+int api_automount(struct api_call *c, uint64_t fd, const char *mountpoint, int *out_fd,
+		  struct error *err)
+{
+	const pid_t pid = http_peer_pid(c->rq);
+	int rc;
+
+	*out_fd = 0;
+	if (!fd)
+		return 0;
+	if (pid <= 0 || c->api->socket_host_roots)
+		return error_set(err, -EACCES,
+				 "automountFD is for clients of a socket without socketHostRoots");
+	rc = mountpoint ? open_automount(mountpoint, pid, fd, out_fd) : -EINVAL;
+	if (rc == -EINVAL)
+		return error_set(err, rc,
+				 "automountFD %llu is not open at an automount point \"%.200s\"",
+				 (unsigned long long)fd, mountpoint ? mountpoint : "");
+	return rc < 0 ? error_set_errno(err, rc, "automountFD %llu", (unsigned long long)fd) : 0;
 }
 
 int api_gate_init(struct api *a, struct error *err)

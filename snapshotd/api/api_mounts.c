@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/base/log.h"
 
@@ -68,8 +69,9 @@ int api_mount_get(struct api_call *c, struct error *err)
 /* What a body says of a new mount. */
 struct mount_request {
 	const char *snapshot, *cache;
-	bool force; /* over a directory that is not empty */
-	struct mount_options opt;
+	bool force;		  /* over a directory that is not empty */
+	uint64_t automount_fd;	  /* of the client; 0: none */
+	struct mount_options opt; /* place_fd is api_mount_create's to close */
 };
 
 /* with_snapshot: else the snapshot is not the client's to say. *body owns the strings. */
@@ -89,12 +91,14 @@ static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mo
 		{ "fsname", FIELD_STRING, &o->fsname, false },
 		{ "cache", FIELD_STRING, &mr->cache, false },
 		{ "force", FIELD_BOOL, &mr->force, false },
-		{ "snapshot", FIELD_STRING, &mr->snapshot, true }, /* the last one */
+		/* The last two are of a mount of a snapshot. */
+		{ "automountFD", FIELD_U64, &mr->automount_fd, false },
+		{ "snapshot", FIELD_STRING, &mr->snapshot, true },
 	};
 	int rc;
 
 	*mr = (struct mount_request){ 0 };
-	rc = api_body(c, fields, ARRAY_SIZE(fields) - !with_snapshot, body, err);
+	rc = api_body(c, fields, ARRAY_SIZE(fields) - (with_snapshot ? 0 : 2), body, err);
 	if (rc < 0)
 		return rc;
 	rc = api_host_path(c, *body, "mountpoint", &o->mountpoint, err);
@@ -129,7 +133,7 @@ static int mount_ready_snapshot(struct api_call *c, const struct snapshot *snap,
 
 int api_mount_create(struct api_call *c, struct error *err)
 {
-	struct mount_request mr;
+	struct mount_request mr = { 0 };
 	struct snapshot s = { 0 };
 	json_t *body = NULL;
 	int rc = api_query(c, err, NULL);
@@ -139,9 +143,13 @@ int api_mount_create(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = api_ready_snapshot(c, mr.snapshot, &s, err);
 	if (rc == 0)
+		rc = api_automount(c, mr.automount_fd, mr.opt.mountpoint, &mr.opt.place_fd, err);
+	if (rc == 0 && !mr.opt.place_fd)
 		rc = mounts_check_place(c->api->mounts, mr.opt.mountpoint, mr.force, err);
 	if (rc == 0)
 		rc = mount_ready_snapshot(c, &s, &mr.opt, err);
+	if (mr.opt.place_fd)
+		close(mr.opt.place_fd);
 	snapshot_fini(&s);
 	json_decref(body);
 	return rc;
@@ -221,8 +229,11 @@ int api_mount_attach(struct api_call *c, struct error *err)
 {
 	const char *mountpoint = NULL;
 	bool force = false;
+	uint64_t automount_fd = 0;
 	const struct field fields[] = { { "mountpoint", FIELD_STRING, &mountpoint, false },
-					{ "force", FIELD_BOOL, &force, false } };
+					{ "force", FIELD_BOOL, &force, false },
+					{ "automountFD", FIELD_U64, &automount_fd, false } };
+	int place_fd = 0;
 	struct mount_entry *e = NULL;
 	json_t *body = NULL;
 	int rc = api_query(c, err, NULL);
@@ -233,14 +244,19 @@ int api_mount_attach(struct api_call *c, struct error *err)
 		rc = api_host_path(c, body, "mountpoint", &mountpoint, err);
 	if (rc == 0)
 		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
-	if (rc == 0 && mountpoint && !is_attached(e)) /* where it was, it may be again */
+	if (rc == 0)
+		rc = api_automount(c, automount_fd, mountpoint, &place_fd, err);
+	if (rc == 0 && mountpoint && !place_fd &&
+	    !is_attached(e)) /* where it was, it may be again */
 		rc = mounts_check_place(c->api->mounts, mountpoint, force, err);
 	if (rc == 0)
-		rc = mounts_attach(c->api->mounts, e, mountpoint, err);
+		rc = mounts_attach(c->api->mounts, e, mountpoint, place_fd, err);
 	if (rc == 0)
 		rc = reply_mount(c, 200, e, err);
 	if (e)
 		mounts_put(c->api->mounts, e);
+	if (place_fd)
+		close(place_fd);
 	json_decref(body);
 	return rc;
 }

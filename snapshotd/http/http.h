@@ -86,6 +86,8 @@ const char *http_local_address(const struct http_request *rq, char out[HTTP_ADDR
  */
 #define HTTP_PEER_SIZE 80
 void http_peer(const struct http_request *rq, char out[HTTP_PEER_SIZE]);
+/* The process that has connected, of a unix socket; 0 of TCP. */
+pid_t http_peer_pid(const struct http_request *rq);
 /* The client may call: its connection is no longer one of those that may have to go. */
 void http_set_trusted(struct http_request *rq);
 /* Whether the client would rather have events than JSON (accept.h). */

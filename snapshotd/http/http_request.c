@@ -156,6 +156,14 @@ void http_peer(const struct http_request *rq, char out[HTTP_PEER_SIZE])
 		 *name ? " (" : "", name, *name ? ")" : "");
 }
 
+pid_t http_peer_pid(const struct http_request *rq)
+{
+	struct ucred who = { 0 };
+	socklen_t len = sizeof(who);
+
+	return getsockopt(rq->fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0 ? 0 : who.pid;
+}
+
 void http_set_trusted(struct http_request *rq)
 {
 	conns_trust(rq->conns, rq->watched);

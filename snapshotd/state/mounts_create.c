@@ -35,7 +35,7 @@ int mounts_create(struct mounts *ms, const struct snapshot *snap, const struct m
 	struct mount_entry *e;
 	struct mount *m = NULL;
 	char *place, *old = NULL;
-	int rc = mounts_place_resolve(ms->store, opt->mountpoint, &place, err);
+	int rc = mounts_place_resolve(ms->store, opt->mountpoint, opt->place_fd, &place, err);
 
 	if (rc < 0)
 		return rc;
@@ -59,7 +59,7 @@ int mounts_create(struct mounts *ms, const struct snapshot *snap, const struct m
 	return rc;
 }
 
-int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoint,
+int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoint, int place_fd,
 		  struct error *err)
 {
 	char *place, *old = NULL, *was;
@@ -70,7 +70,7 @@ int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoi
 	pthread_mutex_unlock(&ms->lock);
 	if (!was)
 		return error_set(err, -ENOMEM, "out of memory");
-	rc = mounts_place_resolve(ms->store, mountpoint ? mountpoint : was, &place, err);
+	rc = mounts_place_resolve(ms->store, mountpoint ? mountpoint : was, place_fd, &place, err);
 	free(was);
 	if (rc < 0)
 		return rc;
@@ -80,7 +80,7 @@ int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoi
 		return rc;
 	}
 	if (rc == 0)
-		rc = mount_attach(e->m, place, err);
+		rc = mount_attach_upon(e->m, place, place_fd, err);
 	pthread_mutex_lock(&ms->lock);
 	e->busy = false;
 	if (rc < 0) { /* it stays where it was */

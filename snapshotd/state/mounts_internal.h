@@ -38,9 +38,12 @@ bool mount_entry_is_attached(struct mount_entry *e);
 
 /* The first entry at `place` from index *pos on, in use; moves *pos beyond it. */
 struct mount_entry *mounts_next_at(struct mounts *ms, const char *place, size_t *pos);
-/* The directory to mount upon, symlinks resolved; malloc'd. Errors as of mounts_create. */
-MUST_CHECK int mounts_place_resolve(const struct store *s, const char *mountpoint, char **out,
-				    struct error *err);
+/*
+ * The directory to mount upon, symlinks resolved; malloc'd. place_fd, if not 0, is that directory,
+ * which no path is followed to. Errors as of mounts_create.
+ */
+MUST_CHECK int mounts_place_resolve(const struct store *s, const char *mountpoint, int place_fd,
+				    char **out, struct error *err);
 /*
  * Take `place` for e (added to the table where it has no mount yet). *old gets the
  * place that e had. An error after e->busy is set leaves place with e.

@@ -21,7 +21,7 @@ static bool hides_store(const struct store *s, const char *place)
 }
 
 /* The directory to mount upon, symlinks resolved. */
-int mounts_place_resolve(const struct store *s, const char *mountpoint, char **out,
+int mounts_place_resolve(const struct store *s, const char *mountpoint, int place_fd, char **out,
 			 struct error *err)
 {
 	struct stat st;
@@ -30,8 +30,8 @@ int mounts_place_resolve(const struct store *s, const char *mountpoint, char **o
 	if (mountpoint[0] != '/')
 		return error_set(err, -EINVAL, "mountpoint \"%s\" is not an absolute path",
 				 mountpoint);
-	path = realpath(mountpoint, NULL);
-	if (!path || stat(path, &st) < 0) {
+	path = place_fd ? strdup(mountpoint) : realpath(mountpoint, NULL);
+	if (!path || (place_fd ? fstat(place_fd, &st) : stat(path, &st)) < 0) {
 		int rc = -errno;
 
 		free(path);
@@ -136,7 +136,7 @@ int mounts_check_place(struct mounts *ms, const char *mountpoint, bool over_file
 		       struct error *err)
 {
 	char *place;
-	int rc = mounts_place_resolve(ms->store, mountpoint, &place, err);
+	int rc = mounts_place_resolve(ms->store, mountpoint, 0, &place, err);
 
 	if (rc < 0)
 		return rc;

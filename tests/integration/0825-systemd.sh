@@ -45,7 +45,7 @@ echo one >"$root/srv/src/file"
 cat >"$root/etc/fstab" <<-'END'
 	image	/mnt/a	varve	_netdev,nofail,noauto	0 0
 	image	/mnt/b	varve	ro,_netdev,nofail	0 0
-	image	/mnt/c	varve	_netdev,noauto,x-systemd.automount	0 0
+	image	/mnt/c	varve	_netdev,noauto,x-systemd.automount,x-systemd.idle-timeout=1	0 0
 END
 
 # --- what happens in it ---
@@ -76,7 +76,10 @@ cat >"$root/etc/test.sh" <<-'END'
 	tell import 'varve import image dir /srv/src >/dev/null && echo yes'
 	tell mount 'systemctl start mnt-a.mount && findmnt -rn -o FSTYPE,SOURCE /mnt/a'
 	tell remote 'systemctl start mnt-b.mount; cat /mnt/b/file; findmnt -rn -o FSTYPE,OPTIONS /mnt/b | cut -d, -f1'
-	tell automount 'systemctl start mnt-c.automount; ls /mnt/c >/dev/null; journalctl -u mnt-c.mount -o cat | grep -o "is an automount point.*: "; systemctl stop mnt-c.automount; systemctl reset-failed mnt-c.mount'
+	unused() { until_ok '[ "$(systemctl show -P ActiveState mnt-c.mount)" = inactive ]' && varve --json mounts | jq -r '.[] | select(.mountpoint == "/mnt/c") | .status' && findmnt -rn -o FSTYPE /mnt/c; }
+	tell automount 'systemctl start mnt-c.automount; findmnt -rn -o FSTYPE /mnt/c; cat /mnt/c/file; echo first >/mnt/c/new; findmnt -rn -t fuse.varve -o FSTYPE,SOURCE /mnt/c'
+	tell idle unused
+	tell again 'cat /mnt/c/new; systemctl show -P NRestarts mnt-c.mount; varve --json mounts | jq -r "map(select(.mountpoint == \"/mnt/c\")) | length"'
 	journalctl -b -o cat >/srv/journal
 	tell order 'systemctl show -P After mnt-a.mount | tr " " "\n" | grep -x remote-fs-pre.target; systemctl show -P Before snapshotd.service | tr " " "\n" | grep -x remote-fs-pre.target'
 	echo two >/mnt/a/file
@@ -89,21 +92,24 @@ cat >"$root/etc/test.sh" <<-'END'
 	tell mistake 'systemctl reload snapshotd >/dev/null 2>&1; echo $?; show ActiveState; show MainPID | grep -cx '"$pid"
 	echo '{"socketGroup": "varve"}' >/etc/varve/snapshotd.json
 	daemon() { curl -s --unix-socket /run/snapshotd.sock http://localhost/healthz | jq ".$1"; }
-	exec 5</mnt/a/file 6>>/mnt/a/log
+	exec 5</mnt/a/file 6>>/mnt/a/log 7</mnt/c/new
 	echo before >&6
 	tell child 'cat "/proc/$(daemon pid)/stat" | cut -d" " -f4 | grep -cx '"$pid"
 	kill -9 "$(daemon pid)"
-	tell waited 'cat /mnt/a/file; cat <&5; echo after >&6; cat /mnt/a/log'
+	tell waited 'cat /mnt/a/file; cat <&5; cat <&7; echo after >&6; cat /mnt/a/log'
 	until_ok '[ "$(daemon generation)" = 2 ]'
 	tell takeover 'show ActiveState; show NRestarts; show MainPID | grep -cx '"$pid"'; daemon generation; ls /mnt/a'
 	exec 5<&- 6>&-
 	rm /mnt/a/log
+	exec 7<&-
+	tell automounted 'unused; cat /mnt/c/new'
 	kill -9 "$pid"
 	until_ok '[ "$(show MainPID)" != '"$pid"' ] && [ "$(show ActiveState)" = active ]'
-	tell restarted 'show ActiveState; show NRestarts; cat /mnt/a/file'
+	tell restarted 'show ActiveState; show NRestarts; cat /mnt/a/file /mnt/c/new'
 	tell verify 'systemctl start varve-verify.service && echo yes; systemctl is-failed varve-verify.service'
 	tell timer 'systemctl start varve-verify.timer && systemctl is-active varve-verify.timer'
 	tell killmode 'show KillMode; show WatchdogUSec; show LimitNOFILE; show OOMPolicy'
+	tell all 'umount -a -t fuse.varve; findmnt -rn -t fuse.varve | wc -l; cat /mnt/c/new; systemctl start mnt-b.mount'
 	systemctl stop mnt-a.mount snapshotd.service
 	tell stopped 'show ActiveState; show Result; findmnt -rn -t fuse.varve | wc -l'
 	systemctl start snapshotd.socket
@@ -132,7 +138,9 @@ is "an import" "$(said import)" yes
 is "a mount of fstab" "$(said mount)" "fuse.varve image"
 is "another mount of fstab, which failed at boot for want of its snapshot" "$(said remote)" "one fuse.varve ro"
 if [ -c /dev/autofs ]; then
-	like "an automount fails at once, and says why" "$(said automount)" "is an automount point"
+	is "an automount: the first use mounts it" "$(said automount)" "autofs one fuse.varve image"
+	is "and it is unmounted when nobody uses it" "$(said idle)" "detached autofs"
+	is "the next use has what was written" "$(said again)" "first 1"
 else
 	skip "an automount" "no /dev/autofs"
 fi
@@ -142,18 +150,23 @@ is "tells with a priority what needs a restart" "$(said reloaded)" 1
 is "of a file with a mistake fails, and harms nothing" "$(said mistake)" "1 active 1"
 is "the daemon is a child of the service" "$(said child)" 1
 if [[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)); then
-	is "a crash: programs in mounts have waited" "$(said waited)" "two two before after"
+	is "a crash: programs in mounts have waited" "$(said waited)" "two two first before after"
 	is "and the service knows nothing of it" "$(said takeover)" "active 0 1 2 file log"
+	is "nor does an automount" "$(said automounted)" "detached autofs first"
 else
 	skip "a crash that nobody notices" "needs Linux 6.9"
 fi
-is "a crash of all: it is there again, with the mount" "$(said restarted)" "active 1 two"
+is "a crash of all: it is there again, with the mount" "$(said restarted)" "active 1 two first"
+is "umount -a, and an automount after it" "$(said all)" "0 first"
 is "verification" "$(said verify)" "yes inactive"
 is "its timer" "$(said timer)" active
 is "limits" "$(said killmode)" "process 3min 1048576 continue"
 is "it stops" "$(said stopped)" "inactive success 0"
 is "a client starts it by its socket" "$(said socket)" "yes active varve:660"
 is "clients wait while it is restarted" "$(said clients)" 1
+# The last of each: what happened at the end.
+at_end() { journalctl -D "$root/var/log/journal" -o cat --no-pager 2>/dev/null | grep -nE "^($1)" | tail -n 1 | cut -d : -f 1; }
+ok "at the end mounts go before the daemon" test "$(at_end 'Unmounted mnt-b')" -lt "$(at_end 'Stopp(ing|ed) snapshotd.service')"
 is "the units have no faults" "$(said problems)" ""
 # shellcheck disable=SC2154 # it is of lib.sh
 [ "$tap_failed" = 0 ] || { sed 's/^/# /' "$root/srv/out" "$root/srv/err" "$root/srv/journal"; tail -n 20 "$T/console" | sed 's/^/# console: /'; }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <linux/magic.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ struct helper_call {
 	const char *spec, *dir;
 	struct mount_wishes wishes;
 	bool sloppy, fake, verbose, lazy, force;
+	int automount_fd; /* where it is to be mounted; -1: that is no automount point */
 };
 
 static const char *base_name(const char *path)
@@ -147,7 +149,10 @@ static int mount_again(struct cli *cli, const struct helper_call *h, const char 
 			      "volatile, cache): discard it, or mount with 'fresh' beside it",
 			      id);
 	} else {
-		body = cli_flag(h->wishes.body, "force") ? json_pack("{s:b}", "force", 1) : NULL;
+		body = h->automount_fd > 0 ? json_pack("{s:s, s:i}", "mountpoint", dir,
+						       "automountFD", h->automount_fd)
+		       : cli_flag(h->wishes.body, "force") ? json_pack("{s:b}", "force", 1)
+							   : NULL;
 		r = cli_call(cli, "POST", "/api/mounts/%s/attach", id, body, NULL, err);
 		r = r < 0 ? r : 1;
 	}
@@ -166,7 +171,9 @@ static int mount_new(struct cli *cli, const struct helper_call *h, const char *d
 
 	if (json_object_set_new(body, "snapshot", json_string(snapshot_id)) ||
 	    json_object_set_new(body, "fsname", bytes_json(h->spec, strlen(h->spec))) ||
-	    json_object_set_new(body, "mountpoint", json_string(dir)))
+	    json_object_set_new(body, "mountpoint", json_string(dir)) ||
+	    (h->automount_fd > 0 &&
+	     json_object_set_new(body, "automountFD", json_integer(h->automount_fd))))
 		r = error_set(err, -ENOMEM, "out of memory");
 	if (r == 0)
 		r = cli_call(cli, "POST", "/api/mounts", NULL, body, &m, err);
@@ -178,21 +185,36 @@ static int mount_new(struct cli *cli, const struct helper_call *h, const char *d
 }
 
 /*
- * An automount point lets nobody but systemd's own processes pass until something is mounted there:
- * the daemon, which is to mount it, would wait for itself. Looking by O_PATH does not trigger it.
+ * An automount point lets nobody but the processes of who made it, such as us, pass until something
+ * is mounted there: the daemon, which is to mount it, would wait for itself. So it is given what we
+ * have opened. Looking by O_PATH does not trigger it. -1: it is none.
  */
-static bool is_automount(const char *dir)
+static int open_automount(const char *dir)
 {
 	int fd = open(dir, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct statfs fs;
-	bool is = fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == AUTOFS_SUPER_MAGIC;
 
-	if (fd >= 0)
+	if (fd >= 0 && (fstatfs(fd, &fs) < 0 || fs.f_type != AUTOFS_SUPER_MAGIC)) {
 		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* Whether what is mounted there is mounted upon an automount point. */
+static bool is_upon_automount(const char *dir)
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	bool is = false;
+
+	for (struct mntent *e; f && !is && (e = getmntent(f));)
+		is = strcmp(e->mnt_type, "autofs") == 0 && strcmp(e->mnt_dir, dir) == 0;
+	if (f)
+		endmntent(f);
 	return is;
 }
 
-static int run_mount(struct cli *cli, const struct helper_call *h)
+static int run_mount(struct cli *cli, struct helper_call *h)
 {
 	struct error err = ERROR_INIT;
 	char *snapshot = NULL, *real = realpath(h->dir, NULL), *dir = NULL;
@@ -200,12 +222,7 @@ static int run_mount(struct cli *cli, const struct helper_call *h)
 	int r = real ? cli_json_path(real, &dir, &err)
 		     : error_set_errno(&err, -errno, "the directory %s", h->dir);
 
-	if (r == 0 && is_automount(dir))
-		r = error_set(
-			&err, -EOPNOTSUPP,
-			"%s is an automount point, and the daemon cannot mount there: mount at "
-			"boot, with _netdev,nofail",
-			dir);
+	h->automount_fd = r == 0 ? open_automount(dir) : -1;
 	if (r == 0)
 		r = wait_for_daemon(cli, h, &err);
 	if (r < 0) {
@@ -238,7 +255,9 @@ static int run_umount(struct cli *cli, const struct helper_call *h)
 	char path[96];
 	size_t n = 3;
 
-	if (mount_find(cli, h->dir, &m, &err) == 0 && cli_flag(m, "attached")) {
+	/* While one expires, the daemon would wait at it. It notices. */
+	if (!is_upon_automount(h->dir) && mount_find(cli, h->dir, &m, &err) == 0 &&
+	    cli_flag(m, "attached")) {
 		snprintf(path, sizeof(path), "/api/mounts/%%s?lazy=%d&force=%d", h->lazy, h->force);
 		int r = cli_call(cli, "DELETE", path, cli_str(m, "id"), NULL, NULL, &err);
 
