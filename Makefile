@@ -8,7 +8,7 @@
 #   bench          measure beside other tools (BENCH=name: one; BENCH_QUICK=1)
 #   bench-results  put what that gave into tests/perf/RESULTS.md and the README
 #   install uninstall
-#   deb npm        Debian packages; the TypeScript library as a package: build/packages
+#   deb npm oci    Debian packages; the TypeScript library; a container image: build/packages
 #   clean
 # Options: DEVELOPER=1 (-Werror), SANITIZE=address,undefined or thread,
 # COVERAGE=1, BUILD=dir (one for each set of options), V=1 (show commands),

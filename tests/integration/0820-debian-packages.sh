@@ -10,10 +10,13 @@ is_sanitized && skip_all "packages are not made of sanitized builds"
 need_debian_root
 need_space 2000
 unset VARVE_DEB_VERSION
-[ "$LONG" = 0 ] && export VARVE_PREBUILT=$BUILD
-
-ok "make deb" env TMPDIR="$T" "$SRC/tools/packaging/build-deb" "$T/packages" || done_testing
-cd "$T/packages" || exit 1
+if [ "$LONG" = 0 ]; then
+	ok "make deb" make_packages || done_testing
+else
+	PACKAGES=$T/packages
+	ok "make deb" env TMPDIR="$T" "$SRC/tools/packaging/build-deb" "$PACKAGES" || done_testing
+fi
+cd "$PACKAGES" || exit 1
 version=$(sed -n 's/.*VARVE_VERSION "\(.*\)"/\1/p' "$SRC/store/base/version.h")
 is "the packages" "$(echo *.deb)" "$(printf '%s ' libvarve-dev_"$version"_*.deb libvarve0-dbgsym_"$version"_*.deb \
 	libvarve0_"$version"_*.deb python3-varve_"$version"_all.deb varve-dbgsym_"$version"_*.deb varve_"$version"_*.deb | sed 's/ $//')"
@@ -80,4 +83,17 @@ dpkg_in -i /packages/next.deb >/dev/null 2>&1
 ok "purge with the store" inside env VARVE_PURGE_STORE=yes dpkg --force-depends -P varve
 not_ok "it has gone" test -e "$root/var/lib/snapshotd"
 umount "$root/proc" 2>/dev/null
+
+# --- as Debian tests packages ---
+if [ "$LONG" != 0 ] && command -v autopkgtest >/dev/null && mirror_reachable; then
+	mkdir -p "$T/tree" "$root"/{proc,sys,dev/pts,dev/shm}
+	cp -r "$SRC/tools/packaging/debian" "$T/tree/debian"
+	printf '%s\n' "varve ($version) unstable; urgency=medium" '' '  * Test.' '' \
+		" -- The Varve authors <varve@localhost>  $(date -R)" >"$T/tree/debian/changelog"
+	mount -t proc proc "$root/proc" && mount --rbind /sys "$root/sys" && mount --make-rslave "$root/sys"
+	cp -an /dev/{null,zero,random,urandom,fuse} "$root/dev/"
+	ln -s /proc/self/fd "$root/dev/fd"
+	ok "autopkgtest" autopkgtest -B --test-name=supervised --test-name=library "$T/tree/" "$T/packages"/*.deb -- chroot "$root"
+	umount -l "$root/sys" "$root/proc"
+fi
 done_testing

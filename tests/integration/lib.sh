@@ -214,6 +214,20 @@ need_debian_root() {
 		skip_all "cannot make a Debian root (no mirror?)"
 	fi
 }
+# The Debian packages of this build in $PACKAGES, made once for the tests that install them.
+make_packages() {
+	local lock
+	PACKAGES=$BUILD/tests/packages
+	mkdir -p "$PACKAGES"
+	exec {lock}>"$PACKAGES/lock"
+	flock -w $((300 * SLOW)) "$lock" || return
+	if ! [ "$PACKAGES/made" -nt "$BUILD/bin/snapshotd" ] ||
+		[ -n "$(find "$SRC/tools/packaging" -newer "$PACKAGES/made" -print -quit)" ]; then
+		VARVE_PREBUILT=$BUILD TMPDIR=$T "$SRC/tools/packaging/build-deb" "$PACKAGES" || return
+		touch "$PACKAGES/made"
+	fi
+	exec {lock}>&-
+}
 # A daemon whose default template is a Debian root, the snapshot "debian". JSON has more
 # members of its config.
 start_debian_daemon() { # JSON [ARGUMENT...]

@@ -94,4 +94,8 @@ deb:
 npm:
 	tools/packaging/build-npm $(BUILD)/packages
 
-.PHONY: install uninstall deb npm
+# A container image of the daemon, as an OCI layout.
+oci:
+	tools/packaging/build-oci $(BUILD)/packages/varve.oci
+
+.PHONY: install uninstall deb npm oci
