@@ -32,6 +32,7 @@ struct loaded {
 	char id[SNAPSHOT_ID_SIZE];
 	char *place;	 /* owned */
 	bool attach;	 /* it is to be */
+	bool is_adopted; /* and goes on */
 	int fuse_fd;	 /* of a connection to adopt; -1: none */
 	struct mount *m; /* NULL: it cannot be loaded */
 };
@@ -378,22 +379,23 @@ static void load_mounts(struct store *s, struct session_pool *sp, struct record_
 	}
 }
 
-/* False: it is to be attached, or stays detached, as one whose daemon died. */
-static bool adopt(struct loaded *at)
+/* If that fails it is to be attached, or stays detached, as one whose daemon died. */
+static void adopt(struct loaded *at)
 {
 	struct error err = ERROR_INIT;
 
 	if (!at->m || at->fuse_fd < 0)
-		return false;
-	if (mount_adopt(at->m, at->fuse_fd, &err) == 0) {
+		return;
+	at->is_adopted = mount_adopt(at->m, at->fuse_fd, &err) == 0;
+	if (at->is_adopted) {
 		log_info("mount %s goes on at %s", at->id, at->place);
-		return true;
+		resume(at->m);
+		return;
 	}
 	log_error("mount %s at %s cannot be gone on with, and what is open in it is lost: %s",
 		  at->id, at->place, error_text(&err));
 	end_connection(at->m->pool, at->id, &at->fuse_fd);
 	mount_nobody_is_inside(at->m);
-	return false;
 }
 
 /*
@@ -407,10 +409,6 @@ static void bring_back(struct loaded *at, const struct mountinfo *mi)
 	struct error err = ERROR_INIT;
 	int r = 0;
 
-	if (adopt(at)) {
-		resume(at->m);
-		return;
-	}
 	/* Others may have their places below, so in any case. Mostly nothing is there. */
 	if (at->place && count_at(mi, at->place, &only))
 		r = clean_stale(only, at->place, &err);
@@ -455,8 +453,12 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 		load_mounts(s, sp, &l, &all);
 		fail_abandoned(s, &all);
 		*out_n = 0;
+		/* First: to look at a place asks whoever is there, maybe a mount of ours. */
+		for (size_t i = 0; i < all.n; i++)
+			adopt(&all.e[i]);
 		for (size_t i = 0; i < all.n; i++) {
-			bring_back(&all.e[i], &mi);
+			if (!all.e[i].is_adopted)
+				bring_back(&all.e[i], &mi);
 			if (all.e[i].m)
 				mounts[(*out_n)++] = all.e[i].m;
 			free(all.e[i].place);

@@ -48,11 +48,22 @@ ok "... and has a successor" until_true 30 is_generation 2
 fed=$(grep -c '^WATCHDOG=1' "$T/said")
 ok "the watchdog is fed still" until_true 20 fed "$fed"
 
+# Whoever was at the same place before, and is not now, is not asked there: a daemon would wait for itself.
+for i in 1 2 3 4 5 6; do
+	mount_at empty "$T/place" && echo $i >"$T/place/file" && varve umount "$T/place" >/dev/null || bail "no mount"
+done
+mount_at empty "$T/place" || bail "no mount"
+before=$(generation)
+kill -9 "$(child)"
+ok "a place that others had before goes on" sh -c 'echo now >"$1/now"' sh "$T/place"
+ok "... with the next daemon" until_true 30 is_generation $((before + 1))
+ok "umount" varve umount "$T/place"
+
 echo hang-before >"$T/newer"
 kill -9 "$(child)"
 ok "a successor that hangs before it adopts has one after it in time" goes_on hung
-ok "... it was killed" grep -q "daemon 3 .* has given no sign of life" "$T/daemon.log"
-ok "... and has a successor" until_true 30 is_generation 4
+ok "... it was killed" grep -q "daemon 4 .* has given no sign of life" "$T/daemon.log"
+ok "... and has a successor" until_true 30 is_generation 5
 
 # Longer than takeoverTimeout.
 echo slow-after >"$T/newer"
@@ -60,8 +71,8 @@ before=$SECONDS
 kill -9 "$(child)"
 ok "a successor that is slow once it has adopted serves the mounts" goes_on slow
 ok "... before it is ready" [ $((SECONDS - before)) -lt $((9 * SLOW)) ]
-ok "... and is let be" until_true 60 is_generation 5
-not_ok "... though it is late" grep -q "daemon 5 .* has given no sign of life\|no daemon has served" "$T/daemon.log"
+ok "... and is let be" until_true 60 is_generation 6
+not_ok "... though it is late" grep -q "daemon 6 .* has given no sign of life\|no daemon has served" "$T/daemon.log"
 is "the keeper is the same" "$DAEMON" "$keeper"
 exec {open}>&-
 ok "umount" varve umount "$T/m"
