@@ -63,7 +63,7 @@ struct supervisor {
 	pid_t pid; /* 0: none runs */
 	unsigned generation;
 	bool ready, was_ready; /* this daemon; any */
-	bool ending;	       /* told to: no successor */
+	int ending;	       /* told to by this signal: no successor; 0 */
 	bool adopted;	       /* this daemon serves the mounts */
 	bool speaks, stopping; /* it gives signs of life; it stops by itself */
 	int64_t seen_ms;       /* its last one */
@@ -386,6 +386,14 @@ static bool reap(struct supervisor *s, int *out_status)
 		;
 	s->pid = 0;
 	*out_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	if (s->ending && *out_status == SUPERVISE_HANDED_OVER) {
+		log_info("daemon %u has left, and another one ends in order", s->generation);
+		note_down(s);
+		start(s);
+		if (s->pid)
+			kill(s->pid, s->ending);
+		return !s->pid;
+	}
 	/* A new program that is not ready has nothing to end. */
 	bool is_trial = s->next >= 0 && !s->leave_ms;
 
@@ -408,9 +416,9 @@ static bool reap(struct supervisor *s, int *out_status)
 }
 
 /* The daemon takes the time it needs, and is the last. */
-static void end(struct supervisor *s)
+static void end(struct supervisor *s, int sig)
 {
-	s->ending = true;
+	s->ending = sig;
 	if (s->next >= 0)
 		close(s->next);
 	s->next = -1;
@@ -429,7 +437,7 @@ static bool pass_signal(struct supervisor *s)
 		return false;
 	}
 	if (info.ssi_signo != SIGHUP)
-		end(s);
+		end(s, (int)info.ssi_signo);
 	if (s->pid)
 		kill(s->pid, (int)info.ssi_signo);
 	return !s->pid && info.ssi_signo != SIGHUP;

@@ -159,6 +159,25 @@ is_down() { ! daemon_alive; }
 ok 'told to end in the middle of an upgrade, it ends' until_true 30 is_down
 _reap_daemon
 
+# The same, once the daemon has looked whether it is told to.
+: >"$T/newer"
+cp "$other" "$T/bin/next"
+mv "$T/bin/next" "$T/bin/snapshotd"
+export VARVE_NEWER=$T/newer
+start_daemon --supervise --config "$T/config.json"
+unset VARVE_NEWER
+ok 'mounted' mount_at empty "$m"
+echo slow-leave >"$T/newer"
+kill -USR2 "$DAEMON"
+leaves() { [ ! -s "$T/newer" ]; }
+ok 'the daemon leaves' until_true 30 leaves
+kill -TERM "$DAEMON"
+wait "$DAEMON"
+is 'told to end then, its keeper ends in order' $? 0
+DAEMON=
+not_ok '... and has unmounted' mountpoint -q "$m"
+ok '... by another daemon' grep -q 'has left, and another one ends in order' "$T/daemon.log"
+
 few() (ulimit -n 1000 && exec snapshotd --supervise --state "$T/few" --socket "$T/few.sock")
 not_ok 'a keeper needs more open files' few
 like '... and says so' "$(cat "$T/.out")" 'limit of open files'
