@@ -85,6 +85,8 @@ static int copy_staged(struct mount_backup *b, int dir_fd, struct progress *p)
 	if (to < 0)
 		return -errno;
 	r = copy_file(from, to, len, p);
+	if (!r && !staging_frozen_is_whole(b->frozen))
+		r = -EOVERFLOW;
 	if (!r && fsync(to) < 0)
 		r = -errno;
 	close(to);

@@ -35,7 +35,8 @@ MUST_CHECK int mount_backup_journal(struct mount_backup *b, int dir_fd);
 void mount_backup_release(struct mount *m);
 /*
  * What the journal's copy and the database need of the staged data, to staging/ID below dir_fd;
- * all of it is synced.
+ * all of it is synced. -EOVERFLOW: meanwhile so much was written over that the mount's limits, or
+ * the disk, had no room for both, and the mount came first.
  */
 MUST_CHECK int mount_backup_data(struct mount_backup *b, int dir_fd, struct progress *p);
 /* The end of what it keeps of the mount; b stays, for its id. */

@@ -185,7 +185,8 @@ static void fail_abandoned(struct store *s, const struct mount_set *all)
 			continue;
 		snap->status = SNAPSHOT_FAILED;
 		snprintf(snap->error, sizeof(snap->error),
-			 "the daemon or the machine stopped before the checkpoint was on disk");
+			 "the daemon or the machine stopped, or a backup was made, before the "
+			 "checkpoint was on disk; what it was of is in the mount");
 		if (snapshots_put(s->snapshots, snap, NULL, &err))
 			log_error("%s", error_text(&err));
 	}

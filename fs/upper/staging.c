@@ -37,6 +37,7 @@ struct dead_list {
 struct staging_frozen {
 	_Atomic unsigned refs;
 	_Atomic uint64_t below; /* nothing below this is overwritten or punched */
+	_Atomic bool spoilt;	/* something may have been, before it was thawed */
 	int fd;
 	uint64_t len;
 };
@@ -284,6 +285,21 @@ bool staging_is_frozen(struct staging *st, uint64_t pos)
 	frozen = pos < frozen_below(st);
 	pthread_rwlock_unlock(&st->overwriting);
 	return frozen;
+}
+
+void staging_spoil(struct staging *st)
+{
+	pthread_rwlock_rdlock(&st->overwriting);
+	if (frozen_below(st) > 0) {
+		atomic_store(&st->frozen->spoilt, true);
+		atomic_store(&st->frozen->below, 0);
+	}
+	pthread_rwlock_unlock(&st->overwriting);
+}
+
+bool staging_frozen_is_whole(const struct staging_frozen *fz)
+{
+	return !atomic_load(&fz->spoilt);
 }
 
 int staging_freeze(struct staging *st, struct staging_frozen **out)

@@ -55,6 +55,8 @@ void staging_punch(struct staging *st, uint64_t from, uint64_t to);
 MUST_CHECK int staging_overwrite(struct staging *st, uint64_t pos, const void *data, size_t len);
 /* Whether staging_overwrite would say so. */
 bool staging_is_frozen(struct staging *st, uint64_t pos);
+/* The copy that is made costs too much: from now on all is overwritten in place, and it fails. */
+void staging_spoil(struct staging *st);
 
 /*
  * The file as it is at a cut, for a copy that is made meanwhile. From the freeze on nothing is
@@ -66,6 +68,8 @@ MUST_CHECK int staging_freeze(struct staging *st, struct staging_frozen **out);
 MUST_CHECK int staging_cut(struct staging *st, struct staging_frozen *fz);
 /* After the cut, also when st is closed. A descriptor, borrowed, -1: no file; and bytes. */
 int staging_frozen_fd(const struct staging_frozen *fz, uint64_t *out_len);
+/* Whether what was read until now is what the file had at the cut. */
+bool staging_frozen_is_whole(const struct staging_frozen *fz);
 /* Thaw. NULL is accepted. */
 void staging_thaw(struct staging_frozen *fz);
 

@@ -77,6 +77,8 @@ struct upper {
 	_Atomic uint64_t n_unodes;
 	_Atomic uint64_t data_bytes; /* staged file data */
 	_Atomic uint64_t meta_bytes; /* prices of inodes and entries */
+	/* Of these, what a copy has cost (upper_tx.copy_budget): nobody's limit counts it. */
+	_Atomic uint64_t copy_bytes;
 	_Atomic uint64_t new_inodes; /* with a record, and fresh */
 	struct upper_shard shards[UPPER_SHARDS];
 };
@@ -155,6 +157,11 @@ struct upper_tx {
 	_Atomic uint64_t *refused;
 	/* Commit gives -ENOSPC if only the reserve is left on the disk; NULL: not asked. */
 	struct space *space;
+	/*
+	 * If not 0: data is written anew only because a copy is made (staging_freeze). What that
+	 * adds counts for no limit but this one, of up->copy_bytes: -EDQUOT, and nobody is told.
+	 */
+	uint64_t copy_budget;
 	bool repeatable; /* the operation may begin again after it, see store/chunk/want.h */
 	bool unlimited;	 /* ignores the limits: it deletes, or must not fail */
 };

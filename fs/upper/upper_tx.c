@@ -403,6 +403,20 @@ static bool goes_beyond(uint64_t has, int64_t add, uint64_t max)
 	return add > 0 && has + (uint64_t)add > max;
 }
 
+static int take_copy_budget(struct upper_tx *tx)
+{
+	const struct growth g = growth_of(tx);
+	struct upper *up = tx->up;
+
+	if (g.meta <= 0)
+		return 0;
+	if (goes_beyond(atomic_load_explicit(&up->copy_bytes, memory_order_relaxed), g.meta,
+			tx->copy_budget))
+		return -EDQUOT;
+	atomic_fetch_add_explicit(&up->copy_bytes, (uint64_t)g.meta, memory_order_relaxed);
+	return 0;
+}
+
 /* Others may commit between this check and the journal's write: then a little more is used. */
 static int check_room(struct upper_tx *tx)
 {
@@ -410,6 +424,8 @@ static int check_room(struct upper_tx *tx)
 
 	if (tx->unlimited)
 		return 0;
+	if (tx->copy_budget)
+		return take_copy_budget(tx);
 	const bool full = tx->space && space_take(tx->space, SPACE_GROWTH, 0);
 
 	if (!full && tx->max_bytes == UINT64_MAX && tx->max_inodes == UINT64_MAX &&

@@ -64,15 +64,29 @@ uint64_t view_new_inodes(struct view *v)
 	return new_inodes(v->cur) + new_inodes(v->sealed);
 }
 
+/* What a backup has cost is not the mount's to pay. */
+static uint64_t copy_bytes(const struct view *v)
+{
+	return atomic_load_explicit(&v->cur->copy_bytes, memory_order_relaxed) +
+	       (v->sealed ? atomic_load_explicit(&v->sealed->copy_bytes, memory_order_relaxed) : 0);
+}
+
+uint64_t view_quota(const struct view *v)
+{
+	return v->quota_bytes ? v->quota_bytes + copy_bytes(v) : 0;
+}
+
 void view_tx_begin(struct view *v, struct upper_tx *tx)
 {
 	upper_tx_begin(tx, v->cur, v->journal, v->staging);
+	const uint64_t quota = view_quota(v), most = v->metadata_bytes + copy_bytes(v);
+
 	if (v->quota_bytes)
-		tx->max_bytes = v->quota_bytes - MIN(v->quota_bytes, upper_bytes(v->sealed));
+		tx->max_bytes = quota - MIN(quota, upper_bytes(v->sealed));
 	if (v->quota_inodes)
 		tx->max_inodes = v->quota_inodes - MIN(v->quota_inodes, new_inodes(v->sealed));
 	if (v->metadata_bytes)
-		tx->max_meta = v->metadata_bytes - MIN(v->metadata_bytes, metadata(v->sealed));
+		tx->max_meta = most - MIN(most, metadata(v->sealed));
 	tx->refused = &v->no_space;
 	tx->space = &v->store->space;
 }

@@ -153,29 +153,28 @@ static int write_in_place(struct view *v, struct unode *u, uint64_t off, const u
 	return 0;
 }
 
-/* Where the next extent begins that is written in place, or end. The one at `at` is not. */
-static uint64_t gap_end(struct view *v, const struct unode *u, uint64_t at, uint64_t end)
+/*
+ * Where what is written anew from `at` on ends, at `end` at most: where own data begins, which is
+ * written in place. *out_copied: there is own data at `at`, but it is being copied; then it ends
+ * where that does, or what is not copied begins.
+ */
+static uint64_t gap_end(struct view *v, const struct unode *u, uint64_t at, uint64_t end,
+			bool *out_copied)
 {
 	struct upper_extent x;
+	uint64_t to = at;
 
+	*out_copied = false;
 	for (struct omap_entry *e = upper_extent_seek(u, at, &x); e && x.off < end;
-	     e = upper_extent_next(u, &x, &x))
-		if (x.kind == UPPER_DATA && x.off > at && !staging_is_frozen(v->staging, x.pos))
-			return x.off;
-	return end;
-}
-
-/* Bytes of [at, end) that are the current epoch's own data. */
-static uint64_t own_data(const struct unode *u, uint64_t at, uint64_t end)
-{
-	struct upper_extent x;
-	uint64_t sum = 0;
-
-	for (struct omap_entry *e = upper_extent_seek(u, at, &x); e && x.off < end;
-	     e = upper_extent_next(u, &x, &x))
-		if (x.kind == UPPER_DATA)
-			sum += MIN(x.off + x.len, end) - MAX(x.off, at);
-	return sum;
+	     e = upper_extent_next(u, &x, &x)) {
+		if (x.kind != UPPER_DATA)
+			continue;
+		if (x.off > to || (x.off > at && !staging_is_frozen(v->staging, x.pos)))
+			return *out_copied ? to : x.off;
+		*out_copied = true;
+		to = x.off + x.len;
+	}
+	return *out_copied ? MIN(to, end) : end;
 }
 
 /* Checked first, so that nothing is written in vain: the commit checks again, in full. */
@@ -183,17 +182,27 @@ static int check_quota(struct view *v, uint64_t want)
 {
 	uint64_t used = upper_bytes(v->cur) + upper_bytes(v->sealed);
 
-	return v->quota_bytes && used + want > v->quota_bytes ? -EDQUOT : 0;
+	return v->quota_bytes && used + want > view_quota(v) ? -EDQUOT : 0;
 }
 
-/* New space for [at, upto), written, and its extent and the record committed. */
+/* What a backup may cost a mount, in metadata that stays until the next checkpoint. */
+#define COPY_BUDGET_MIN (16u << 20)
+static uint64_t copy_budget(const struct view *v)
+{
+	return v->metadata_bytes ? v->metadata_bytes / 8 + 1 : COPY_BUDGET_MIN;
+}
+
+/*
+ * New space for [at, upto), written, and its extent and the record committed. copied: own data is
+ * there, which is not written in place because it is being copied.
+ */
 static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uint64_t at,
-		     uint64_t upto, const uint8_t *data)
+		     uint64_t upto, const uint8_t *data, bool copied)
 {
 	struct upper_extent x = { .off = at, .len = upto - at, .kind = UPPER_DATA };
 	uint64_t had = 0, size = rec->size, alloc = rec->alloc_bytes;
 	struct upper_tx tx;
-	int r = check_quota(v, x.len - (v->quota_bytes ? own_data(u, at, upto) : 0));
+	int r = copied ? 0 : check_quota(v, x.len);
 
 	if (!r)
 		r = allocated(v, u->ino, at, MIN(upto, MAX(rec->size, at)), &had);
@@ -201,7 +210,7 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 		r = staging_alloc(v->staging, x.len, &x.pos);
 	if (!r)
 		r = staging_write(v->staging, x.pos, data, x.len);
-	if (r == -EDQUOT || r == -ENOSPC)
+	if (!copied && (r == -EDQUOT || r == -ENOSPC))
 		atomic_fetch_add_explicit(&v->no_space, 1, memory_order_relaxed);
 	if (r)
 		return r;
@@ -209,6 +218,7 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 	rec->alloc_bytes += x.len - had;
 	view_tx_begin(v, &tx);
 	tx.repeatable = true;
+	tx.copy_budget = copied ? copy_budget(v) : 0;
 	view_kill_caps_tx(v, &tx, u);
 	upper_tx_extent(&tx, u, &x);
 	upper_tx_rec(&tx, u, rec);
@@ -259,6 +269,7 @@ static int64_t write_locked(struct view *v, struct unode *u, struct inode_rec *r
 		rec->mode = mode_without_suid(rec->mode, flags & VIEW_WRITE_KILL_SGID);
 	while (at < end && !r) {
 		uint64_t upto;
+		bool copied;
 
 		r = write_in_place(v, u, at, data + (at - off), end, &upto);
 		if (r || upto == end) {
@@ -266,9 +277,12 @@ static int64_t write_locked(struct view *v, struct unode *u, struct inode_rec *r
 			break;
 		}
 		at = upto;
-		upto = gap_end(v, u, at, end);
-		r = write_new(v, u, rec, at, upto, data + (at - off));
-		if (!r) {
+		upto = gap_end(v, u, at, end, &copied);
+		r = write_new(v, u, rec, at, upto, data + (at - off), copied);
+		if (copied && (r == -EDQUOT || r == -ENOSPC)) {
+			staging_spoil(v->staging); /* the backup fails, not the write */
+			r = 0;
+		} else if (!r) {
 			at = upto;
 			rec_dirty = false;
 		}
@@ -550,7 +564,7 @@ int view_statfs(struct view *v, struct statvfs *out)
 	if (r)
 		return r == -ENOENT ? -EBADMSG : r;
 	if (v->quota_bytes)
-		avail = MIN(avail, v->quota_bytes - MIN(s.used, v->quota_bytes));
+		avail = MIN(avail, view_quota(v) - MIN(s.used, view_quota(v)));
 	out->f_bsize = out->f_frsize = 4096;
 	out->f_bfree = out->f_bavail = avail / 4096;
 	out->f_blocks = out->f_bfree + (s.sup.data_bytes + s.used) / 4096;

@@ -570,6 +570,12 @@ static int copy_all(struct backup *b, const char *dir)
 				 "cannot make the backup %s: the disk of the state directory has "
 				 "room only for what diskReserveBytes keeps back",
 				 dir);
+	if (rc == -EOVERFLOW)
+		return error_set(
+			b->err, rc,
+			"cannot make the backup %s: a mount was written over faster than it "
+			"was copied; try again when less is written, or onto a faster disk",
+			dir);
 	return rc < 0 ? error_set_errno(b->err, rc, "cannot make the backup %s", dir) : 0;
 }
 

@@ -25,7 +25,8 @@ struct backup_result {
  * that no daemon takes it for a store, until all is there and synced. A failure empties it again.
  * -ENOTEMPTY, -EINVAL (in the state directory, or in a mount of ours), -EBUSY (another backup is
  * being made), -EPERM (of another user), -ENOSPC (on the disk of the state directory: only the
- * reserve is left), -ECANCELED.
+ * reserve is left), -EOVERFLOW (a mount was written over so much meanwhile that it had to be let go
+ * on in place), -ECANCELED.
  */
 MUST_CHECK int backup_run(struct store *s, struct mounts *ms, const char *dir, struct progress *p,
 			  struct backup_result *out, struct error *err);

@@ -113,6 +113,59 @@ static void fill(uint8_t *out, size_t len, unsigned seed)
 
 /* ---- what is done after the moment is not in the copy, and not lost either ---- */
 
+/* ---- who pays ---- */
+
+static void the_copy_fails_before_a_write_does(void **state)
+{
+	static uint8_t before[LEN], after[LEN];
+	struct mf *f = *state;
+	struct copy c;
+	uint64_t ino = mf_file(f, "a"), end;
+
+	fill(before, LEN, 1);
+	memcpy(after, before, LEN);
+	mf_write(f, ino, 0, before, LEN);
+	f->v->metadata_bytes = upper_bytes(f->v->cur) - LEN + 4096;
+	copy_moment(f, &c);
+	for (size_t i = 0; i < LEN; i += 64) {
+		memset(after + i, 'x', 16);
+		mf_write(f, ino, i, after + i, 16);
+	}
+	end = staging_end(f->v->staging);
+	mf_write(f, ino, 32, after, 16);
+	memcpy(after + 32, after, 16);
+	assert_int_equal(staging_end(f->v->staging), end);
+	assert_int_equal(mount_backup_data(c.mount, c.fd, NULL), -EOVERFLOW);
+	mount_backup_free(c.mount);
+	close(c.fd);
+	mf_assert_content(f, ino, after, LEN);
+	assert_int_equal(atomic_load(&f->v->no_space), 0);
+	assert_int_equal(nftw(c.dir, fx_remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static void what_a_copy_costs_is_not_of_the_quota(void **state)
+{
+	static uint8_t data[LEN];
+	struct mf *f = *state;
+	struct copy c;
+	uint64_t ino = mf_file(f, "a"), other = mf_file(f, "b");
+
+	fill(data, LEN, 1);
+	mf_write(f, ino, 0, data, LEN);
+	mf_write(f, other, 0, data, 10000);
+	f->v->quota_bytes = upper_bytes(f->v->cur); /* it is full */
+	copy_moment(f, &c);
+	for (size_t i = 0; i < LEN; i += 4096)
+		mf_write(f, ino, i, data + 1, 100);
+	copy_end(f, &c);
+	assert_int_equal(nftw(c.dir, fx_remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+	assert_true(upper_bytes(f->v->cur) > f->v->quota_bytes);
+	/* What is given back is there to be used again. */
+	mf_truncate(f, other, 0);
+	mf_write(f, other, 0, data, 10000);
+	assert_true(view_write(f->v, other, 20000, data, 10000, 0) == -EDQUOT);
+}
+
 static void what_is_overwritten_stays_in_the_copy(void **state)
 {
 	static uint8_t before[LEN], after[LEN];
@@ -404,6 +457,10 @@ static void pages_are_no_newer_than_their_log(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(the_copy_fails_before_a_write_does, mf_setup,
+						mf_teardown),
+		cmocka_unit_test_setup_teardown(what_a_copy_costs_is_not_of_the_quota, mf_setup,
+						mf_teardown),
 		cmocka_unit_test_setup_teardown(what_is_overwritten_stays_in_the_copy, mf_setup,
 						mf_teardown),
 		cmocka_unit_test_setup_teardown(what_is_deleted_stays_until_it_is_copied, mf_setup,
