@@ -90,10 +90,11 @@ if [ "$LONG" != 0 ] && command -v autopkgtest >/dev/null && mirror_reachable; th
 	cp -r "$SRC/tools/packaging/debian" "$T/tree/debian"
 	printf '%s\n' "varve ($version) unstable; urgency=medium" '' '  * Test.' '' \
 		" -- The Varve authors <varve@localhost>  $(date -R)" >"$T/tree/debian/changelog"
+	mount --bind "$root" "$root" # a container runtime wants a root that is mounted
 	mount -t proc proc "$root/proc" && mount --rbind /sys "$root/sys" && mount --make-rslave "$root/sys"
 	cp -an /dev/{null,zero,random,urandom,fuse} "$root/dev/"
 	ln -s /proc/self/fd "$root/dev/fd"
 	ok "autopkgtest" autopkgtest -B --test-name=supervised --test-name=library "$T/tree/" "$T/packages"/*.deb -- chroot "$root"
-	umount -l "$root/sys" "$root/proc"
+	umount -l "$root"
 fi
 done_testing

@@ -110,6 +110,20 @@ cat >"$root/etc/test.sh" <<-'END'
 	tell timer 'systemctl start varve-verify.timer && systemctl is-active varve-verify.timer'
 	tell killmode 'show KillMode; show WatchdogUSec; show LimitNOFILE; show OOMPolicy'
 	tell all 'umount -a -t fuse.varve; findmnt -rn -t fuse.varve | wc -l; cat /mnt/c/new; systemctl start mnt-b.mount'
+	mkdir -p /etc/systemd/system/snapshotd.service.d
+	printf '%s\n' '[Service]' ExecStart= 'ExecStart=/usr/bin/snapshotd --config /etc/varve/snapshotd.json' \
+		FileDescriptorStoreMax=2000 Environment=FDSTORE=2000 RestartSec=100ms >/etc/systemd/system/snapshotd.service.d/store.conf
+	systemctl daemon-reload
+	systemctl start mnt-a.mount
+	systemctl restart snapshotd.service
+	pid=$(show MainPID)
+	exec 5</mnt/a/file 6>>/mnt/a/log
+	kill -9 "$pid"
+	tell store 'cat <&5; echo on >&6; cat /mnt/a/log /mnt/a/file; show NRestarts'
+	exec 5<&- 6>&-
+	rm -r /mnt/a/log /etc/systemd/system/snapshotd.service.d
+	systemctl daemon-reload
+	systemctl restart snapshotd.service
 	systemctl stop mnt-a.mount snapshotd.service
 	tell stopped 'show ActiveState; show Result; findmnt -rn -t fuse.varve | wc -l'
 	systemctl start snapshotd.socket
@@ -152,6 +166,7 @@ is "the daemon is a child of the service" "$(said child)" 1
 if [[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)); then
 	is "a crash: programs in mounts have waited" "$(said waited)" "two two first before after"
 	is "and the service knows nothing of it" "$(said takeover)" "active 0 1 2 file log"
+	is "with systemd's store in place of the keeper mounts go on, too" "$(said store)" "two on two 1"
 	is "nor does an automount" "$(said automounted)" "detached autofs first"
 else
 	skip "a crash that nobody notices" "needs Linux 6.9"
