@@ -182,6 +182,7 @@ int api_remote_add(struct api_call *c, struct error *err)
 		{ "credentials", FIELD_STRING, &text, false },
 		{ "keyFile", FIELD_STRING, &text, false },
 		{ "keyCommand", FIELD_STRING, &text, false },
+		{ "alternate", FIELD_STRING, &text, false },
 		{ "pathStyle", FIELD_BOOL, &flag, false },
 		{ "readOnly", FIELD_BOOL, &flag, false },
 		{ "permanent", FIELD_BOOL, &flag, false },

@@ -7,6 +7,7 @@
 #include "store/layout/share_json.h"
 
 #define FEATURES_MAX 256u
+#define ALTERNATES "alternates"
 #define MOVED "moved"
 #define MOVED_META "moved-meta"
 #define SEALED "sealed"
@@ -15,8 +16,8 @@
 
 static const char what[] = "the bucket's format";
 
-/* A UUID as id_random writes it: 8-4-4-4-12 lower-case hex digits. */
-static bool uuid_is_valid(const char *s)
+/* 8-4-4-4-12 lower-case hex digits. */
+bool share_uuid_is_valid(const char *s)
 {
 	for (size_t i = 0; i < SNAPSHOT_ID_SIZE - 1; i++) {
 		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
@@ -97,11 +98,12 @@ int share_format_encode(const struct share_format *f, struct buf *out, struct er
 	CLEANUP(share_json_free_p) json_t *o = json_object();
 	json_t *features = json_array(), *sealed;
 
-	if (!uuid_is_valid(f->uuid)) {
+	if (!share_uuid_is_valid(f->uuid)) {
 		json_decref(features);
 		return error_set(err, -EINVAL, "%s: uuid is wrong", what);
 	}
-	if ((f->moved && json_array_append_new(features, json_string(MOVED)) != 0) ||
+	if ((f->alternates && json_array_append_new(features, json_string(ALTERNATES)) != 0) ||
+	    (f->moved && json_array_append_new(features, json_string(MOVED)) != 0) ||
 	    (f->moved_meta && json_array_append_new(features, json_string(MOVED_META)) != 0) ||
 	    (f->permanent && json_array_append_new(features, json_string("?" PERMANENT)) != 0) ||
 	    (f->sealed && json_array_append_new(features, json_string(SEALED)) != 0)) {
@@ -174,6 +176,10 @@ static int read_features(const json_t *list, struct share_format *f, struct erro
 			f->moved = true;
 			continue;
 		}
+		if (!readable && strcmp(name, ALTERNATES) == 0) {
+			f->alternates = true;
+			continue;
+		}
 		if (!readable && strcmp(name, MOVED_META) == 0) {
 			f->moved_meta = true;
 			continue;
@@ -209,7 +215,7 @@ int share_format_decode(const void *text, size_t len, struct share_format *out, 
 		return r;
 	struct share_fields fields = { .o = o };
 	share_get_text(&fields, "uuid", f.uuid, sizeof(f.uuid));
-	if (!uuid_is_valid(f.uuid))
+	if (!share_uuid_is_valid(f.uuid))
 		share_get_fail(&fields, "uuid", -EBADMSG);
 	r = share_fields_check(&fields, what, err);
 	if (r == 0)

@@ -8,6 +8,7 @@
  *
  *   moved       chunks may be elsewhere than their records say (share_moved.h)
  *   moved-meta  nodes and locations may be in meta/PUSH-N in place of their container (share_key.h)
+ *   alternates  packs that records name may be in another bucket (share_record.h: "alternate")
  *   ?permanent  nothing is deleted, and no name moves to another snapshot (remote.h); set when the
  *               bucket is made, or never
  *   sealed      all objects but this one are encrypted (sealed.h), and it has the member "sealed":
@@ -32,7 +33,7 @@
 
 struct share_format {
 	char uuid[SNAPSHOT_ID_SIZE];
-	bool moved, moved_meta;
+	bool moved, moved_meta, alternates;
 	bool permanent;
 	/* An unknown feature that forbids writing (without its '?'), or "". */
 	char read_only_for[SHARE_FEATURE_MAX + 1];
@@ -40,6 +41,7 @@ struct share_format {
 	unsigned n_keys; /* wrapped keys; 0 unless sealed */
 	uint8_t keys[SHARE_KEYS_MAX][BUCKET_KEY_WRAPPED];
 };
+bool share_uuid_is_valid(const char *s); /* as id_random writes it */
 /* With all features but unknown ones. -EINVAL, -ENOMEM. */
 MUST_CHECK int share_format_encode(const struct share_format *f, struct buf *out,
 				   struct error *err);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/layout/share_format.h"
 #include "store/layout/share_json.h"
 #include "store/layout/vpk.h"
 
@@ -65,6 +66,13 @@ static const char *snapshot_flaw(const struct share_snapshot *s)
 	return s->config && !json_is_object(s->config) ? "config" : NULL;
 }
 
+static bool alternate_is_valid(const struct share_record *r)
+{
+	if (!r->alternate.bucket[0])
+		return !r->alternate.url[0];
+	return share_uuid_is_valid(r->alternate.bucket) && text_is_plain(r->alternate.url);
+}
+
 /* The member that breaks a rule, or NULL. */
 static const char *record_flaw(const struct share_record *r)
 {
@@ -78,6 +86,8 @@ static const char *record_flaw(const struct share_record *r)
 		return "epoch";
 	if (r->state == SHARE_ABORTED)
 		return NULL;
+	if (!alternate_is_valid(r))
+		return "alternate";
 	return meta_is_valid(r) ? snapshot_flaw(&r->snapshot) : "meta";
 }
 
@@ -136,6 +146,18 @@ static json_t *meta_bytes_json(const struct share_record *r)
 	return list;
 }
 
+static json_t *alternate_json(const struct share_record *r)
+{
+	json_t *o = json_object();
+
+	if (json_object_set_new(o, "bucket", json_string(r->alternate.bucket)) != 0 ||
+	    share_json_set_text(o, "url", r->alternate.url) != 0) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
+}
+
 /* NULL without memory. */
 static json_t *record_json(const struct share_record *r)
 {
@@ -155,6 +177,8 @@ static json_t *record_json(const struct share_record *r)
 		if (has_meta_bytes(r))
 			rc |= json_object_set_new(o, "metaBytes", meta_bytes_json(r));
 		rc |= share_json_set_id(o, "hot", &r->hot);
+		if (r->alternate.bucket[0])
+			rc |= json_object_set_new(o, "alternate", alternate_json(r));
 		rc |= json_object_set_new(o, "snapshot", snapshot_json(&r->snapshot));
 	}
 	return rc == 0 ? STEAL(o) : NULL;
@@ -257,6 +281,18 @@ static void get_meta_bytes(struct share_fields *f, struct share_record *r)
 	}
 }
 
+static void get_alternate(struct share_fields *outer, struct share_record *r)
+{
+	struct share_fields f = { .o = json_object_get(outer->o, "alternate") };
+
+	if (!f.o)
+		return;
+	share_get_text(&f, "bucket", r->alternate.bucket, sizeof(r->alternate.bucket));
+	share_get_text(&f, "url", r->alternate.url, sizeof(r->alternate.url));
+	if (f.bad || !r->alternate.bucket[0])
+		share_get_fail(outer, "alternate", -EBADMSG);
+}
+
 static void get_snapshot(struct share_fields *outer, struct share_snapshot *s)
 {
 	struct share_fields f = { .o = json_object_get(outer->o, "snapshot") };
@@ -286,6 +322,7 @@ static int read_record(const json_t *o, struct share_record *r, struct error *er
 		get_meta(&f, r);
 		get_meta_bytes(&f, r);
 		share_get_id_or_none(&f, "hot", &r->hot);
+		get_alternate(&f, r);
 		get_snapshot(&f, &r->snapshot);
 	}
 	const char *flaw = f.bad ? NULL : record_flaw(r);

@@ -6,6 +6,7 @@
  *    and unless aborted
  *    "root": hex, "packs": [["PUSH", "0-14"], ["PUSH", "3"], ...], "meta": ["PUSH-15", ...],
  *    "metaBytes": [n, ...] or absent, "hot": id or null,
+ *    "alternate": {"bucket": uuid, "url"} or absent,
  *    "snapshot": {"name", "parent": id, "source", "contentHash", "createdAtMs", "sizeBytes",
  *                 "fileCount", "config": object}}
  * Empty strings, a parent of none and a config of none are absent. A deleted record keeps all that
@@ -13,6 +14,9 @@
  * those of them that have its nodes and locations, newest first. metaBytes, for each of these: from
  * the start of NODES to its end (vpk.h), 0 where that is not known; only saves who reads it a
  * request.
+ *
+ * alternate: some of the packs may be in that bucket, which is a permanent one (share_format.h).
+ * How it was reached where the snapshot was pushed is for people.
  *
  * It is not the JSON of RFC 8785: an image's config may hold numbers that this has no bytes for.
  *
@@ -43,6 +47,7 @@
 #define SHARE_RECORD_MAX (1u << 20)
 #define SHARE_REGISTER_MAX (SHARE_RECORD_MAX + 1024)
 #define SHARE_META_MAX 6u
+#define SHARE_URL_SIZE 256u
 
 /* ---- records ---- */
 
@@ -74,6 +79,10 @@ struct share_record {
 	uint32_t meta_bytes[SHARE_META_MAX];
 	unsigned n_meta;
 	struct share_id hot; /* or none */
+	struct {
+		char bucket[SNAPSHOT_ID_SIZE]; /* uuid; "": there is none */
+		char url[SHARE_URL_SIZE];      /* as far as it fits; or "" */
+	} alternate;
 	struct share_snapshot snapshot;
 };
 void share_record_fini(struct share_record *r);

@@ -122,6 +122,10 @@ void remote_close(struct remote *r)
 	if (!r)
 		return;
 	object_store_close(r->os);
+	if (r->alternate)
+		r->alternate->os = NULL; /* closed with the former */
+	remote_close(r->alternate);
+	free(r->alternate_url);
 	buf_fini(&r->format_text);
 	free(r);
 }
@@ -164,7 +168,7 @@ struct object_store *remote_objects(struct remote *r)
 int remote_hook(const struct remote *r, const struct digest *d, struct digest *out)
 {
 	struct digest whole = *d;
-	int rc = r->format.sealed ? object_sealed_digest(r->os, d, &whole) : 0;
+	int rc = r->format.sealed ? object_sealed_digest(r->sealed, d, &whole) : 0;
 
 	*out = (struct digest){ 0 };
 	memcpy(out->b, whole.b, SHARE_HOOK_BYTES);
@@ -189,15 +193,16 @@ int remote_writable(const struct remote *r, struct error *err)
 }
 
 /*
- * What another host has added is read first, and two that do the same write the same. An encrypted
- * bucket has it from the start: its keys are bound to its features.
+ * Add features. What another host has added is read first, and two that do the same write the same.
+ * An encrypted bucket has them from the start: its keys are bound to its features.
  */
-bool remote_meta_stays(const struct remote *r)
+static bool has_all(const struct share_format *f, const struct share_format *want)
 {
-	return r->format.sealed && !r->format.moved_meta;
+	return (f->moved || !want->moved) && (f->moved_meta || !want->moved_meta) &&
+	       (f->alternates || !want->alternates);
 }
 
-int remote_need_moved(struct remote *r, bool meta, struct error *err)
+int remote_need(struct remote *r, const struct share_format *want, struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
 	struct remote now = { .os = r->os }; /* others read r's format */
@@ -205,19 +210,33 @@ int remote_need_moved(struct remote *r, bool meta, struct error *err)
 	int rc;
 
 	if (r->format.sealed)
-		return r->format.moved && (r->format.moved_meta || !meta)
+		return has_all(&r->format, want)
 			       ? 0
 			       : error_set(err, -ENOTSUP,
-					   "the bucket does not allow packs to be moved");
+					   "the bucket is encrypted, and was made without a "
+					   "feature that this needs");
 	rc = remote_read_format(&now, 0, err);
 	f = now.format;
 	buf_fini(&now.format_text);
 	if (rc == 0)
 		rc = share_format_writable(&f, err);
-	if (rc < 0 || (f.moved && (f.moved_meta || !meta)))
+	if (rc < 0 || has_all(&f, want))
 		return rc;
-	f.moved = true;
-	f.moved_meta |= meta;
+	f.moved |= want->moved;
+	f.moved_meta |= want->moved_meta;
+	f.alternates |= want->alternates;
 	rc = share_format_encode(&f, &text, err);
 	return rc < 0 ? rc : object_put(r->os, OBJECT_CONTROL, "format", text.data, text.len, err);
+}
+
+bool remote_meta_stays(const struct remote *r)
+{
+	return r->format.sealed && !r->format.moved_meta;
+}
+
+int remote_need_moved(struct remote *r, bool meta, struct error *err)
+{
+	const struct share_format want = { .moved = true, .moved_meta = meta };
+
+	return remote_need(r, &want, err);
 }

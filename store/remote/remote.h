@@ -74,6 +74,26 @@ MUST_CHECK int remote_hook(const struct remote *r, const struct digest *d, struc
 MUST_CHECK int remote_need_moved(struct remote *r, bool meta, struct error *err);
 /* Whether that is in vain. */
 bool remote_meta_stays(const struct remote *r);
+/*
+ * The alternate of a remote: another one, of a permanent bucket, whose packs its snapshots borrow.
+ * What is read of packs is looked for there, too (object_alternate.h); a push takes what lies there
+ * for present. Nothing protects what is borrowed but that a permanent bucket loses nothing.
+ *
+ * To be set before others use r, once: `alternate`, opened as c says, which r then owns; the caller
+ * still does after a failure. -EPERM: it is not permanent; -EINVAL: it is the same bucket;
+ * -ENOTSUP: r's is encrypted, and was made without alternates.
+ */
+MUST_CHECK int remote_set_alternate(struct remote *r, struct remote *alternate,
+				    const struct remote_config *c, struct error *err);
+/* ... or that it could not be opened: what is in r's own bucket can be read. -ENOMEM. */
+MUST_CHECK int remote_lack_alternate(struct remote *r, const struct error *why, struct error *err);
+struct remote *remote_alternate(const struct remote *r); /* lent; or NULL */
+bool remote_lacks_alternate(const struct remote *r);
+/* 0, or -ENOTSUP: rec borrows of a bucket that is not r's alternate, which err names. */
+MUST_CHECK int remote_check_alternate(const struct remote *r, const struct share_record *rec,
+				      struct error *err);
+/* Let rec borrow of r's alternate; the bucket asks for the feature "alternates" then. */
+MUST_CHECK int remote_borrow(struct remote *r, struct share_record *rec, struct error *err);
 /* What tells the bucket that this host lives (pins.h; borrowed); NULL: nothing does. */
 struct pins;
 struct pins *remote_pins(const struct remote *r);

@@ -37,10 +37,11 @@ void remote_config_fini(struct remote_config *c)
 	free(c->credentials);
 	free(c->key_file);
 	free(c->key_command);
+	free(c->alternate);
 	*c = (struct remote_config){ 0 };
 }
 
-#define TEXTS_ANY 3u /* of the texts below: for directories, too */
+#define TEXTS_ANY 4u /* of the texts below: for directories, too */
 
 static const struct text_member {
 	const char *name;
@@ -49,6 +50,7 @@ static const struct text_member {
 	{ "url", offsetof(struct remote_config, url) },
 	{ "keyFile", offsetof(struct remote_config, key_file) },
 	{ "keyCommand", offsetof(struct remote_config, key_command) },
+	{ "alternate", offsetof(struct remote_config, alternate) },
 	/* Those from here on go with s3:// only. */
 	{ "endpoint", offsetof(struct remote_config, endpoint) },
 	{ "region", offsetof(struct remote_config, region) },
@@ -158,6 +160,8 @@ static int check_config(const struct remote_config *c, struct error *err)
 
 	if (!c->name[0] || !url)
 		return error_set(err, -EINVAL, "a remote needs a \"name\" and a \"url\"");
+	if (c->alternate && strcmp(c->alternate, c->name) == 0)
+		return error_set(err, -EINVAL, "alternate: another remote's name is needed");
 	if (c->key_file && c->key_command)
 		return error_set(err, -EINVAL, "give one of keyFile and keyCommand");
 	if (c->key_file && c->key_file[0] != '/')

@@ -25,6 +25,7 @@ struct remote_config {
 	char *credentials; /* s3_cred.h; NULL: the usual search */
 	/* Where the tenant's key is (bucket_key.h): at most one of them. NULL: not encrypted. */
 	char *key_file, *key_command;
+	char *alternate; /* name of another remote, whose packs are borrowed (remote.h) */
 	bool path_style, read_only;
 	bool permanent; /* the bucket is to be one of which nothing is deleted */
 	/* s3: how long a request may take, with all its attempts, seconds; 0: the default */
@@ -35,7 +36,7 @@ void remote_config_fini(struct remote_config *c);
 const char *remote_config_dir(const struct remote_config *c);
 /*
  * {"name", "url", "endpoint", "region", "proxy", "caFile", "credentials", "pathStyle", "readOnly",
- * "timeoutSeconds", "keyFile", "keyCommand", "permanent"}
+ * "timeoutSeconds", "keyFile", "keyCommand", "permanent", "alternate"}
  * -EINVAL with why, also for an unknown member.
  */
 MUST_CHECK int remote_config_parse(const json_t *j, struct remote_config *out, struct error *err);

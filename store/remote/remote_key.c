@@ -60,6 +60,7 @@ int remote_make_key(struct remote *r, const struct remote_config *c, struct shar
 	if (rc < 0)
 		return error_set_errno(err, rc, "make a key");
 	f->sealed = true;
+	f->alternates = c->alternate != NULL;
 	f->moved = f->moved_meta = true; /* the key is bound to the features: none is added later */
 	rc = share_format_encode(f, &text, err);
 	if (rc == 0)
@@ -107,5 +108,9 @@ int remote_unlock(struct remote *r, const struct remote_config *c, struct error 
 		rc = remote_about(r, &about, err);
 	if (rc == 0)
 		rc = remote_find_key(r, (const char *)about.data, &tenant, &key, err);
-	return rc < 0 ? rc : object_sealed_open(r->os, &key, &r->os, err);
+	if (rc == 0)
+		rc = object_sealed_open(r->os, &key, &r->os, err);
+	if (rc == 0)
+		r->sealed = r->os;
+	return rc;
 }

@@ -10,8 +10,14 @@
 struct pins;
 struct remote {
 	char name[REMOTE_NAME_MAX + 1];
-	struct object_store *os; /* owned; once it is unlocked, without seals */
+	struct object_store *os;     /* owned; once it is unlocked, without seals */
+	struct object_store *sealed; /* `os`, or behind it; NULL: it is not encrypted */
 	struct share_format format;
+	/* Owned, but for its backend, which `os` closes; NULL: there is none, or why not: */
+	struct remote *alternate;
+	bool lacks_alternate;
+	struct error why_alternate;
+	char *alternate_url;
 	struct pins *pins;	/* borrowed; or NULL */
 	struct buf format_text; /* `format`, as it was read */
 };

@@ -129,9 +129,40 @@ static int remove_locked(struct remotes *rs, const char *name, struct error *err
 	return 0;
 }
 
+struct borrower {
+	const char *lender;
+	char name[REMOTE_NAME_MAX + 1];
+};
+
+static int is_borrower(void *arg, const struct remote_config *c)
+{
+	struct borrower *b = arg;
+
+	if (!c->alternate || strcmp(c->alternate, b->lender) != 0)
+		return 0;
+	snprintf(b->name, sizeof(b->name), "%s", c->name);
+	return 1;
+}
+
+static int check_lends_not(struct remotes *rs, const char *name, struct error *err)
+{
+	struct borrower b = { .lender = name };
+	int rc = remotes_each(rs, is_borrower, &b, err);
+
+	return rc == 1 ? error_set(
+				 err, -EBUSY,
+				 "remote %s is the alternate of remote %s, whose snapshots may be "
+				 "in part in it",
+				 name, b.name)
+		       : rc;
+}
+
 int remotes_remove(struct remotes *rs, const char *name, bool force, struct error *err)
 {
 	int rc = force ? 0 : check_unneeded(rs, name, err);
+
+	if (rc == 0 && !force)
+		rc = check_lends_not(rs, name, err);
 
 	pthread_mutex_lock(&rs->records);
 	if (rc == 0)

@@ -38,7 +38,8 @@ MUST_CHECK int remotes_add(struct remotes *rs, const struct remote_config *c, st
 MUST_CHECK int remotes_set(struct remotes *rs, const struct remote_config *c, struct error *err);
 /*
  * -ENOENT. Who uses it at the moment goes on. Nothing in the bucket changes. Unless `force`, -EBUSY
- * while the index has containers of its bucket, and no other remote is that.
+ * while the index has containers of its bucket, and no other remote is that, or it is another one's
+ * alternate.
  */
 MUST_CHECK int remotes_remove(struct remotes *rs, const char *name, bool force, struct error *err);
 

@@ -14,7 +14,8 @@
 struct open_remote {
 	LIST_ENTRY(open_remote) link;
 	char name[REMOTE_NAME_MAX + 1];
-	struct object_store *os; /* of r, once there is that; NULL: there is none yet */
+	struct object_store *os;    /* of r, once there is that; NULL: there is none yet */
+	struct object_store *other; /* of r's alternate, likewise, while r or its opener has it */
 	struct remote *r;
 	unsigned users;	  /* its opener is one */
 	bool listed;	  /* has a configuration: who asks for that name gets it */

@@ -59,8 +59,12 @@ void remotes_stop(struct remotes *rs)
 	pthread_mutex_lock(&rs->lock);
 	rs->stopping = true;
 	LIST_FOREACH(o, &rs->list, link)
-	if (o->os)
-		object_store_stop(o->os);
+	{
+		if (o->os)
+			object_store_stop(o->os);
+		if (o->other)
+			object_store_stop(o->other);
+	}
 	pthread_cond_broadcast(&rs->opened);
 	pthread_mutex_unlock(&rs->lock);
 }
@@ -171,36 +175,6 @@ static void set_store(struct remotes *rs, struct open_remote *o, struct object_s
 	pthread_mutex_unlock(&rs->lock);
 }
 
-static int connect_and_read(struct remotes *rs, struct open_remote *o,
-			    const struct remote_config *c, bool make, struct remote **out,
-			    struct error *err)
-{
-	struct object_store *os;
-	int rc = remote_connect(c, make, &os, err);
-
-	if (rc < 0)
-		return rc;
-	set_store(rs, o, os);
-	return remote_open_on(c, os, make, out, err);
-}
-
-/* The end of opening it: r may be there also after a failure. */
-static void set_outcome(struct remotes *rs, struct open_remote *o, struct remote *r, int rc,
-			const struct error *err)
-{
-	pthread_mutex_lock(&rs->lock);
-	o->r = r;
-	o->opened_ms = monotonic_ms();
-	o->rc = rc;
-	o->err = *err;
-	o->err.code = rc;
-	o->opening = false;
-	if (rc < 0)
-		o->listed = false; /* who comes later tries anew */
-	pthread_cond_broadcast(&rs->opened);
-	pthread_mutex_unlock(&rs->lock);
-}
-
 /* Remember, or forget, that it was waited for in vain, from began_ms on. */
 static void note_away(struct remotes *rs, const char *name, int rc, const struct error *err,
 		      int64_t began_ms)
@@ -234,6 +208,101 @@ static int check_away_locked(struct remotes *rs, const char *name, struct error 
 			 s->why_away.msg, (long long)(left_ms + 999) / 1000, name);
 }
 
+/* The same for its alternate's; NULL: it is to be closed. */
+static void set_other(struct remotes *rs, struct open_remote *o, struct object_store *os)
+{
+	pthread_mutex_lock(&rs->lock);
+	o->other = os;
+	if (os && rs->stopping)
+		object_store_stop(os);
+	pthread_mutex_unlock(&rs->lock);
+}
+
+/* Nothing is written to it. */
+static int open_other(struct remotes *rs, struct open_remote *o, struct remote_config *c,
+		      struct remote *r, struct error *err)
+{
+	struct remote *alternate = NULL;
+	struct object_store *os;
+	int rc;
+
+	c->read_only = true;
+	rc = remote_connect(c, false, &os, err);
+	if (rc < 0)
+		return rc;
+	set_other(rs, o, os);
+	rc = remote_open_on(c, os, false, &alternate, err);
+	if (rc == 0)
+		rc = remote_set_alternate(r, alternate, c, err);
+	if (rc == 0)
+		return 0;
+	set_other(rs, o, NULL);
+	if (alternate)
+		remote_close(alternate);
+	else
+		object_store_close(os);
+	return rc;
+}
+
+/* Whether it is reached or not, r can be used; `must`: a failure if it is not. */
+static int open_alternate(struct remotes *rs, struct open_remote *o, const struct remote_config *c,
+			  bool must, struct remote *r, struct error *err)
+{
+	struct remote_config other = { 0 };
+	const int64_t began_ms = monotonic_ms();
+	struct error why = ERROR_INIT;
+	int rc;
+
+	if (!c->alternate)
+		return 0;
+	pthread_mutex_lock(&rs->lock);
+	rc = must ? 0 : check_away_locked(rs, c->alternate, &why);
+	pthread_mutex_unlock(&rs->lock);
+	if (rc == 0)
+		rc = remotes_config(rs, c->alternate, &other, &why);
+	if (rc == 0) {
+		rc = open_other(rs, o, &other, r, &why);
+		note_away(rs, c->alternate, rc, &why, began_ms);
+	}
+	remote_config_fini(&other);
+	if (rc == 0)
+		return 0;
+	if (must)
+		return error_set(err, rc == -ENOENT ? -EINVAL : rc, "%s", error_text(&why));
+	return remote_lack_alternate(r, &why, err);
+}
+
+static int connect_and_read(struct remotes *rs, struct open_remote *o,
+			    const struct remote_config *c, bool make, bool must,
+			    struct remote **out, struct error *err)
+{
+	struct object_store *os;
+	int rc = remote_connect(c, make, &os, err);
+
+	if (rc < 0)
+		return rc;
+	set_store(rs, o, os);
+	rc = remote_open_on(c, os, make, out, err);
+	return rc < 0 ? rc : open_alternate(rs, o, c, must, *out, err);
+}
+
+/* The end of opening it: r may be there also after a failure. */
+static void set_outcome(struct remotes *rs, struct open_remote *o, struct remote *r, int rc,
+			const struct error *err)
+{
+	pthread_mutex_lock(&rs->lock);
+	o->r = r;
+	o->opened_ms = monotonic_ms();
+	o->rc = rc;
+	o->err = *err;
+	o->err.code = rc;
+	o->opening = false;
+	if (rc < 0)
+		o->listed = false; /* who comes later tries anew */
+	pthread_cond_broadcast(&rs->opened);
+	pthread_mutex_unlock(&rs->lock);
+}
+
 static void open_it(struct remotes *rs, struct open_remote *o, const struct remote_config *c)
 {
 	struct error err = ERROR_INIT;
@@ -243,7 +312,7 @@ static void open_it(struct remotes *rs, struct open_remote *o, const struct remo
 	int rc;
 
 	remotes_bucket(rs, c->name, bucket);
-	rc = connect_and_read(rs, o, c, !bucket[0], &r, &err);
+	rc = connect_and_read(rs, o, c, !bucket[0], false, &r, &err);
 	if (rc == -ENOENT)
 		rc = -EIO; /* the remote is known: its bucket is not there */
 	if (rc == 0)
@@ -268,7 +337,7 @@ int remotes_try(struct remotes *rs, struct remote_config *c, char out_bucket[SNA
 	pthread_mutex_unlock(&rs->lock);
 	if (!o)
 		return error_set(err, -ENOMEM, "out of memory");
-	rc = connect_and_read(rs, o, c, true, &r, err);
+	rc = connect_and_read(rs, o, c, true, true, &r, err);
 	if (rc == 0)
 		snprintf(out_bucket, SNAPSHOT_ID_SIZE, "%s", remote_uuid(r));
 	if (rc == 0)
@@ -278,11 +347,12 @@ int remotes_try(struct remotes *rs, struct remote_config *c, char out_bucket[SNA
 	return rc;
 }
 
-/* Whether it is to be opened anew: its bucket is gone, or wants other credentials. */
+/* Whether it is to be opened anew: its bucket is gone, or wants other credentials; or the other is.
+ */
 static bool is_stale(const struct open_remote *o)
 {
-	return o->r &&
-	       (o->os->gone || (o->os->refused && monotonic_ms() - o->opened_ms >= REFUSED_MS));
+	return o->r && (o->os->gone || ((o->os->refused || remote_lacks_alternate(o->r)) &&
+					monotonic_ms() - o->opened_ms >= REFUSED_MS));
 }
 
 /*

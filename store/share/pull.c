@@ -115,8 +115,10 @@ static int pull_it(const struct pull *x, struct pull_result *out, struct error *
 				  .lazy = x->opt->lazy,
 				  .p = x->p };
 	struct share_meta meta;
-	int rc;
+	int rc = remote_check_alternate(x->r, x->rec, err);
 
+	if (rc < 0)
+		return rc;
 	if (c.lazy)
 		prefetch_begin(x->opt->prefetch, x->r, x->rec);
 	rc = share_meta_fetch(c.os, c.lazy ? OBJECT_DEMAND : OBJECT_BACKGROUND, x->rec, &meta, err);

@@ -29,6 +29,7 @@
 struct base {
 	struct share_record rec;
 	struct share_meta meta;
+	bool is_other; /* it is in the alternate */
 };
 
 struct push {
@@ -46,7 +47,8 @@ struct push {
 	unsigned n_bases;
 	bool is_child;
 	struct place_map present;
-	struct digest_set known; /* nodes of the first base */
+	struct share_packs borrowed; /* those of bases that may be in the alternate */
+	struct digest_set known;     /* nodes of the first base */
 	uint64_t hooks_from;
 	struct push_survey survey;
 	struct push_content content;
@@ -65,6 +67,7 @@ static void push_fini(struct push *x)
 		base_fini(&x->bases[i]);
 	push_intent_end(&x->i);
 	place_map_fini(&x->present);
+	share_packs_fini(&x->borrowed);
 	digest_set_fini(&x->known);
 	push_content_fini(&x->content);
 }
@@ -136,7 +139,14 @@ static int learn_base(struct push *x, const struct base *b, struct digest_set *n
 				.node = learn_node,
 				.arg = &l };
 	size_t denied;
-	int rc = share_walk_run(&w, err), checked;
+	int rc = b->is_other || b->rec.alternate.bucket[0]
+			 ? share_packs_add_all(&x->borrowed, &b->rec.packs)
+			 : 0;
+	int checked;
+
+	if (rc < 0)
+		return rc;
+	rc = share_walk_run(&w, err);
 
 	if (nodes && w.lacks) /* not all that is below them is there */
 		x->misled = true;
@@ -149,16 +159,20 @@ static int learn_base(struct push *x, const struct base *b, struct digest_set *n
 }
 
 /* A base that cannot be read is none: content is uploaded that may be there. 1: it is one. */
-static int read_base(struct push *x, const struct share_id *id, struct base *b, struct error *err)
+static int read_base(struct push *x, struct remote *at, const struct share_id *id, struct base *b,
+		     struct error *err)
 {
-	int rc = remote_read_record(x->r, id, &b->rec, err);
+	int rc = remote_read_record(at, id, &b->rec, err);
 
 	if (rc < 0)
 		return rc == -ENOENT || rc == -EBADMSG || rc == -ENOTSUP ? 0 : rc;
 	if (!share_id_equal(&b->rec.id, id))
 		rc = -EBADMSG;
 	else if (b->rec.state == SHARE_READY)
-		rc = share_meta_fetch(x->os, OBJECT_PUSH, &b->rec, &b->meta, err);
+		rc = remote_check_alternate(at, &b->rec, err);
+	if (rc == 0 && b->rec.state == SHARE_READY)
+		rc = share_meta_fetch(remote_objects(at), OBJECT_PUSH, &b->rec, &b->meta, err);
+	b->is_other = at != x->r;
 	if (rc == 0 && b->rec.state == SHARE_READY)
 		return 1;
 	share_record_fini(&b->rec);
@@ -166,15 +180,28 @@ static int read_base(struct push *x, const struct share_id *id, struct base *b, 
 	return rc == 0 || rc == -ENOENT || rc == -EBADMSG || rc == -ENOTSUP ? 0 : rc;
 }
 
-static int add_base(struct push *x, const struct share_id *id, struct error *err)
+static int add_base(struct push *x, struct remote *at, const struct share_id *id, struct error *err)
 {
-	int rc = read_base(x, id, &x->bases[x->n_bases], err);
+	int rc = read_base(x, at, id, &x->bases[x->n_bases], err);
 
 	x->n_bases += rc == 1;
 	return rc;
 }
 
-/* The snapshot's nearest ancestor that is in the bucket. */
+/* A snapshot of this host, if it is in the bucket, or in its alternate. */
+static int add_local(struct push *x, const char *local, struct error *err)
+{
+	struct remote *const at[] = { x->r, remote_alternate(x->r) };
+	struct share_id id;
+	int rc = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(at) && at[i] && rc == 0; i++)
+		if (share_ids_to(x->s->kv, remote_uuid(at[i]), local, &id) == 0)
+			rc = add_base(x, at[i], &id, err);
+	return rc;
+}
+
+/* The snapshot itself, if the alternate has it, or its nearest ancestor that is there. */
 static int add_ancestor(struct push *x, struct error *err)
 {
 	struct snapshot *list;
@@ -183,12 +210,8 @@ static int add_ancestor(struct push *x, struct error *err)
 
 	if (rc < 0)
 		return rc;
-	for (size_t i = 1; rc >= 0 && i < n && !x->n_bases; i++) {
-		struct share_id id;
-
-		if (share_ids_to(x->s->kv, remote_uuid(x->r), list[i].id, &id) == 0)
-			rc = add_base(x, &id, err);
-	}
+	for (size_t i = 0; rc >= 0 && i < n && !x->n_bases; i++)
+		rc = add_local(x, list[i].id, err);
 	snapshots_list_free(list, n);
 	x->is_child = x->n_bases == 1;
 	return MIN(rc, 0);
@@ -196,7 +219,7 @@ static int add_ancestor(struct push *x, struct error *err)
 
 struct recent {
 	struct push *x;
-	unsigned n;
+	unsigned n, most; /* at most BASES_MAX */
 	struct {
 		int64_t used_ms;
 		struct share_id id;
@@ -215,26 +238,26 @@ static int note_recent(void *arg, const char *local, const struct share_id *remo
 		return 0;
 	while (at > 0 && r->v[at - 1].used_ms < s.created_at_ms)
 		at--;
-	if (at < BASES_MAX) {
-		unsigned moved = r->n - at < BASES_MAX - at ? r->n - at : BASES_MAX - at - 1;
+	if (at < r->most) {
+		unsigned moved = r->n - at < r->most - at ? r->n - at : r->most - at - 1;
 
 		memmove(&r->v[at + 1], &r->v[at], moved * sizeof(r->v[0]));
 		r->v[at].used_ms = s.created_at_ms;
 		r->v[at].id = *remote;
-		r->n = MIN(r->n + 1, BASES_MAX);
+		r->n = MIN(r->n + 1, r->most);
 	}
 	snapshot_fini(&s);
 	return 0;
 }
 
 /* Without an ancestor: the snapshots that this host has shared or pulled last. */
-static int add_recent(struct push *x, struct error *err)
+static int add_recent(struct push *x, struct remote *at, struct error *err)
 {
-	struct recent r = { .x = x };
-	int rc = share_ids_each(x->s->kv, remote_uuid(x->r), note_recent, &r);
+	struct recent r = { .x = x, .most = BASES_MAX - x->n_bases };
+	int rc = share_ids_each(x->s->kv, remote_uuid(at), note_recent, &r);
 
 	for (unsigned i = 0; rc >= 0 && i < r.n; i++)
-		rc = add_base(x, &r.v[i].id, err);
+		rc = add_base(x, at, &r.v[i].id, err);
 	return MIN(rc, 0);
 }
 
@@ -258,12 +281,15 @@ static bool is_delta(const struct push *x)
 
 static int learn_bases(struct push *x, struct error *err)
 {
-	int rc = x->old ? MIN(add_base(x, &x->old->id, err), 0) : 0;
+	struct remote *other = remote_alternate(x->r);
+	int rc = x->old ? MIN(add_base(x, x->r, &x->old->id, err), 0) : 0;
 
 	if (rc == 0 && x->n_bases == 0)
 		rc = add_ancestor(x, err);
 	if (rc == 0 && x->n_bases == 0)
-		rc = add_recent(x, err);
+		rc = add_recent(x, x->r, err);
+	if (rc == 0 && !x->is_child && !x->old && other)
+		rc = add_recent(x, other, err);
 	for (unsigned i = 0; rc == 0 && i < x->n_bases; i++)
 		rc = learn_base(x, &x->bases[i], i == 0 && is_delta(x) ? &x->known : NULL,
 				x->old != NULL, err);
@@ -276,7 +302,7 @@ static int learn_bases(struct push *x, struct error *err)
 static int learn_hooked(struct push *x, const struct share_id *id, struct error *err)
 {
 	struct base b = { 0 };
-	int rc = read_base(x, id, &b, err);
+	int rc = read_base(x, x->r, id, &b, err);
 
 	if (rc == 1)
 		rc = learn_base(x, &b, NULL, true, err);
@@ -346,7 +372,7 @@ static int write_hooks(struct push *x)
 	return all->bytes >= x->hooks_from ? hooks_write(x->r, all, &x->i.intent.id) : 0;
 }
 
-static int make_record(struct push *x, struct share_record *rec)
+static int make_record(struct push *x, struct share_record *rec, struct error *err)
 {
 	const struct share_record *base = x->content.with_below ? &x->bases[0].rec : NULL;
 	struct share_id parent = x->old ? x->old->snapshot.parent : (struct share_id){ 0 };
@@ -370,7 +396,11 @@ static int make_record(struct push *x, struct share_record *rec)
 		rc = share_packs_add_range(&rec->packs, &x->content.packs.v[i]);
 	for (size_t i = 0; rc == 0 && base && i < base->packs.n; i++)
 		rc = share_packs_add_range(&rec->packs, &base->packs.v[i]);
-	share_snapshot_from(&rec->snapshot, x->snap, x->is_child ? &x->bases[0].rec.id : &parent);
+	if (x->is_child && !x->bases[0].is_other)
+		parent = x->bases[0].rec.id;
+	share_snapshot_from(&rec->snapshot, x->snap, &parent);
+	if (rc == 0 && share_packs_meet(&rec->packs, &x->borrowed))
+		rc = remote_borrow(x->r, rec, err);
 	return rc;
 }
 
@@ -402,7 +432,7 @@ static int push_once(struct push *x, struct share_record *rec, struct error *err
 	if (rc == 0)
 		rc = write_hooks(x);
 	if (rc == 0)
-		rc = make_record(x, rec);
+		rc = make_record(x, rec, err);
 	if (rc == 0)
 		rc = push_intent_decide(&x->i, rec, err);
 	if (rc == 0)

@@ -295,8 +295,11 @@ static int check_ready(struct verify *v, const char *key, const struct share_rec
 
 	digest_set_init(&k.chunks, NODES_MAX);
 	v->res->snapshots++;
-	check_packs(&k);
-	rc = k.problems ? 0 : check_tree(&k, &err);
+	rc = remote_check_alternate(v->r, rec, &err);
+	if (rc == 0)
+		check_packs(&k);
+	if (rc == 0 && !k.problems)
+		rc = check_tree(&k, &err);
 	if (rc == 0 && !k.problems)
 		rc = check_chunks(&k, &err);
 	if (share_is_damage(rc)) {

@@ -95,6 +95,34 @@ static void records_have_the_documented_text(void **state)
 	share_record_fini(&back);
 }
 
+static void records_say_of_whom_they_borrow(void **state)
+{
+	(void)state;
+	static const char lent[] =
+		"\"alternate\":{\"bucket\":\"01234567-89ab-cdef-0123-456789abcdef\","
+		"\"url\":\"s3://t\"}";
+	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
+	CLEANUP(share_record_fini_p) struct share_record r = make_ready();
+	struct share_record back;
+	char *found;
+
+	strcpy(r.alternate.url, "s3://t"); /* of no bucket */
+	assert_int_equal(share_record_encode(&r, &b, NULL), -EINVAL);
+	strcpy(r.alternate.bucket, "01234567-89ab-cdef-0123-456789abcdef");
+	assert_int_equal(share_record_encode(&r, &b, NULL), 0);
+	assert_non_null(buf_cstr(&b));
+	found = strstr((char *)b.data, lent);
+	assert_non_null(found);
+	assert_int_equal(share_record_decode(b.data, b.len, &back, NULL), 0);
+	assert_string_equal(back.alternate.bucket, r.alternate.bucket);
+	assert_string_equal(back.alternate.url, "s3://t");
+	share_record_fini(&back);
+	found[strlen("\"alternate\":{\"bucket\":\"")] = 'x'; /* no uuid */
+	assert_int_equal(share_record_decode(b.data, b.len, &back, NULL), -EBADMSG);
+	memcpy(found, "\"alternate\":{\"busket\"", 22);
+	assert_int_equal(share_record_decode(b.data, b.len, &back, NULL), -EBADMSG);
+}
+
 static void records_say_how_long_their_metadata_is(void **state)
 {
 	(void)state;
@@ -551,6 +579,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(records_have_the_documented_text),
 		cmocka_unit_test(records_say_how_long_their_metadata_is),
+		cmocka_unit_test(records_say_of_whom_they_borrow),
 		cmocka_unit_test(an_aborted_record_has_nothing_else),
 		cmocka_unit_test(a_register_embeds_the_record),
 		cmocka_unit_test(damaged_records_are_refused_and_the_member_named),

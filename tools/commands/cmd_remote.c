@@ -25,6 +25,7 @@ const struct option_spec options_remote[] = {
 	{ 0, "timeout", "DURATION", "add: for a request, with all its attempts (5m)" },
 	{ 0, "key-file", "FILE", "add, rekey: the bucket is encrypted, with the key in it" },
 	{ 0, "key-command", "CMD", "add, rekey: the same, with the key that CMD prints" },
+	{ 0, "alternate", "NAME", "add: packs of that remote, which is permanent, are borrowed" },
 	{ 0, "permanent", NULL, "add: a new bucket is one of which nothing is ever deleted" },
 	{ 0, "keep-old", NULL, "rekey: former keys open the bucket, too" },
 	{ 0, "force", NULL, "rm: also while parts of snapshots may be there alone" },
@@ -105,6 +106,8 @@ static int remote_add(struct cli *cli, const struct args *args, struct error *er
 	if (r == 0)
 		r = set_text(body, args, "proxy", "proxy");
 	if (r == 0)
+		r = set_text(body, args, "alternate", "alternate");
+	if (r == 0)
 		r = set_text(body, args, "credentials", "credentials");
 	if (r == 0)
 		r = set_path(body, args, "ca-file", "caFile", err);
@@ -177,7 +180,7 @@ static const struct verb {
 } verbs[] = {
 	{ "add", 3, remote_add,
 	  " endpoint region read-only path-style proxy ca-file credentials timeout key-file "
-	  "key-command permanent " },
+	  "key-command permanent alternate " },
 	{ "ls", 1, remote_ls, "" },
 	{ "check", 2, remote_check, "" },
 	{ "rekey", 2, remote_set_key, " key-file key-command keep-old " },

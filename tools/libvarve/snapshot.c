@@ -197,6 +197,7 @@ int varve_remote_add_with(struct varve_client *c, const char *name, const char *
 		"name",	       name,	       "url",	  url,	       "endpoint",   o->endpoint,
 		"region",      o->region,      "proxy",	  o->proxy,    "caFile",     o->ca_file,
 		"credentials", o->credentials, "keyFile", o->key_file, "keyCommand", o->key_command,
+		"alternate",   o->alternate,
 	};
 
 	CLEANUP(json_decref_p) json_t *body = texts(pairs, sizeof(pairs) / sizeof(*pairs) / 2);

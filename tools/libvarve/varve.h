@@ -339,6 +339,7 @@ struct varve_remote_options {
 	unsigned timeout_s;	 /* 0: the daemon's default */
 	const char *key_file;	 /* of an encrypted bucket; or */
 	const char *key_command; /* which prints it */
+	const char *alternate;	 /* name of a remote whose packs are borrowed; it is permanent */
 	bool read_only;
 	bool permanent; /* nothing is ever deleted from it: of a new one alone */
 };

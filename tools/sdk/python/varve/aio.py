@@ -546,11 +546,12 @@ class AsyncRemotes:
         timeout_seconds: Optional[int] = None,
         key_file: Optional[str] = None,
         key_command: Optional[str] = None,
+        alternate: Optional[str] = None,
         permanent: bool = False,
     ) -> RemoteInfo:
         """Make a bucket known: s3://BUCKET[/PREFIX], or file:///DIR of the daemon's host. With a
         key, in a file there or printed by a command, it is an encrypted one. permanent: from a new
-        one nothing is ever deleted."""
+        one nothing is ever deleted. alternate: a remote that is, whose packs are borrowed."""
         settings = without_none(
             endpoint=endpoint,
             region=region,
@@ -562,6 +563,7 @@ class AsyncRemotes:
             timeoutSeconds=timeout_seconds,
             keyFile=key_file,
             keyCommand=key_command,
+            alternate=alternate,
             permanent=permanent or None,
         )
         call = _calls.remote_add(name, url, **settings)

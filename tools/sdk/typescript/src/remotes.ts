@@ -36,6 +36,8 @@ export interface RemoteOptions {
   keyFile?: string;
   /** The same, with the key that this command prints. */
   keyCommand?: string;
+  /** The name of a remote, which is permanent: its packs are borrowed. */
+  alternate?: string;
 }
 
 function remotePath(name: string, rest = ""): string {
