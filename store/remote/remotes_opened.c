@@ -91,14 +91,14 @@ static struct open_remote *find_listed(struct remotes *rs, const char *name)
 	return NULL;
 }
 
-/* os: only if it is that; or NULL. */
+/* os: only if it is that, its backend or what stands before it; or NULL. */
 static void unlist(struct remotes *rs, const char *name, const struct object_store *os)
 {
 	struct open_remote *o, *unused = NULL;
 
 	pthread_mutex_lock(&rs->lock);
 	o = find_listed(rs, name);
-	if (o && (!os || o->os == os)) {
+	if (o && (!os || o->os == os || (o->r && remote_objects(o->r) == os))) {
 		o->listed = false;
 		unused = drop_unused_locked(rs, o);
 	}

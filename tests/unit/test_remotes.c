@@ -360,6 +360,26 @@ static int tear_down(void **state)
 	return 0;
 }
 
+/* Whatever stands before its backend. */
+static void an_encrypted_one_that_fails_is_opened_anew(void **state)
+{
+	struct lazy_host *l = *state;
+	struct remote_config c = { .name = "sealed" };
+	struct remote *first, *second;
+
+	assert_true(asprintf(&c.url, "file://%s/sealed", l->h->bucket.dir) > 0);
+	c.key_command = strdup("echo 000102030405060708090a0b0c0d0e0f"
+			       "101112131415161718191a1b1c1d1e1f");
+	assert_int_equal(remotes_add(l->rs, &c, NULL), 0);
+	assert_int_equal(remotes_get(l->rs, "sealed", &first, NULL), 0);
+	remotes_failed(l->rs, "sealed", remote_objects(first));
+	assert_int_equal(remotes_get(l->rs, "sealed", &second, NULL), 0);
+	assert_ptr_not_equal(first, second);
+	remotes_release(l->rs, first);
+	remotes_release(l->rs, second);
+	remote_config_fini(&c);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, lazy_setup, lazy_teardown)
 int main(void)
 {
@@ -372,6 +392,7 @@ int main(void)
 		cmocka_unit_test(a_time_limit_is_of_sound_size_and_of_s3),
 		TEST(many_open_it_once),
 		TEST(one_that_is_being_opened_is_stopped),
+		TEST(an_encrypted_one_that_fails_is_opened_anew),
 		TEST(a_bucket_that_is_known_waits_for_no_other),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
