@@ -23,6 +23,7 @@
 #include "snapshotd/reload.h"
 #include "snapshotd/service.h"
 #include "snapshotd/state/backup.h"
+#include "snapshotd/state/idempotency.h"
 #include "snapshotd/supervise.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
@@ -407,6 +408,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	if (rc == 0)
 		rc = open_collector(d, err);
 	if (rc == 0)
+		rc = idempotency_open(d->api.store->kv, &d->api.idempotency, err);
+	if (rc == 0)
 		rc = http_server_new(&app, d->config.connection_limit, &d->http, err);
 	if (rc == 0)
 		rc = listen_all(d, err);
@@ -430,6 +433,7 @@ static void stop(struct daemon_parts *d)
 	if (d->http)
 		http_server_stop(d->http, STOP_GRACE_MS);
 	http_server_free(d->http);
+	idempotency_close(d->api.idempotency);
 	collector_close(d->api.collector);
 	recompressor_close(d->api.recompressor);
 	stats_history_close(d->api.history);

@@ -97,6 +97,8 @@ int api_result(struct api_call *c, int status, json_t *j, struct error *err)
 	char *line;
 
 	api_audit_result(c, j);
+	if (j)
+		api_once_result(c, status, j);
 	if (j && c->events) {
 		if (event_send(c, "result", j) == -ENOMEM)
 			return error_set(err, -ENOMEM, "out of memory");
@@ -111,6 +113,7 @@ int api_result(struct api_call *c, int status, json_t *j, struct error *err)
 
 int api_no_content(struct api_call *c)
 {
+	api_once_result(c, 204, NULL);
 	http_reply(c->rq, 204, NULL, NULL, 0);
 	return 0;
 }
@@ -165,7 +168,8 @@ void api_fail(struct api_call *c, int code, const struct error *err)
 		return;
 	}
 	if (status == 503)
-		http_reply_header(c->rq, "Retry-After", HTTP_RETRY_AFTER_S);
+		http_reply_header(c->rq, "Retry-After",
+				  http_stopping(c->rq) ? HTTP_RETRY_SOON_S : HTTP_RETRY_AFTER_S);
 	line = json_line(j);
 	http_reply(c->rq, status, "application/json", line, line ? strlen(line) : 0);
 }

@@ -21,6 +21,7 @@
 #include "snapshotd/state/metrics.h"
 #include "snapshotd/state/mounts.h"
 #include "snapshotd/state/collector.h"
+#include "snapshotd/state/idempotency.h"
 #include "snapshotd/state/recompressor.h"
 #include "snapshotd/state/sharer.h"
 #include "snapshotd/http/router.h"
@@ -51,6 +52,7 @@ struct api {
 	struct stats_history *history;
 	struct recompressor *recompressor;
 	struct collector *collector;
+	struct idempotency *idempotency;
 	struct metrics metrics;
 	struct request_memory memory;
 	const char *api_key;		 /* or NULL */
@@ -85,6 +87,9 @@ struct api_call {
 	char who[HTTP_PEER_SIZE]; /* "" of a call that changes nothing */
 	char what[160];		  /* that it has made or changed, for the log; "" */
 
+	char once_key[IDEMPOTENCY_KEY_MAX + 1]; /* Idempotency-Key; "" for none */
+	struct idempotent once;			/* of it; see below */
+
 	bool keyed;	    /* it carries a key or token that is right */
 	bool not_modified;  /* the client has the reply already */
 	int fail_status;    /* of a failure; 0: by its code */
@@ -115,6 +120,23 @@ MUST_CHECK int api_host_path(struct api_call *c, json_t *body, const char *membe
  */
 MUST_CHECK int api_automount(struct api_call *c, uint64_t fd, const char *mountpoint, int *out_fd,
 			     struct error *err);
+
+/*
+ * api_idempotency.c: a call with a key is done once. The key: inside begin. Then before the call:
+ * c->once.status and result are the answer, if it has had one; api_result and api_no_content keep
+ * the answer; after it, with what it has returned, a failure lets the key go.
+ *
+ * c->once.again, of routes with ROUTE_AGAIN alone: it has begun before, in a daemon that has died,
+ * say. What it was to make may be there: under c->once.id, or under a name or at a place of its
+ * own, made since then (api_once_made).
+ */
+MUST_CHECK int api_once_key(struct api_call *c, struct error *err);
+MUST_CHECK int api_once_begin(struct api_call *c, struct error *err);
+void api_once_result(struct api_call *c, int status, const json_t *j);
+void api_once_end(struct api_call *c, int rc);
+bool api_once_made(const struct api_call *c, int64_t created_at_ms);
+/* Such a snapshot of that name (snapshot_fini); false: there is none. */
+bool api_once_snapshot(const struct api_call *c, const char *name, struct snapshot *out);
 
 /* Decoded capture i of the path. */
 static inline const char *api_capture(const struct api_call *c, size_t i)

@@ -57,6 +57,8 @@ static int request_flags(struct api_call *c, struct build_request *rq, struct er
 {
 	int rc = query_bool(&c->query, "force", &rq->force, err);
 
+	if (c->once.again) /* what was forced has begun, and goes on */
+		rq->force = false;
 	return rc < 0 ? rc : query_bool(&c->query, "keepFailed", &rq->keep_failed, err);
 }
 
@@ -129,11 +131,25 @@ static int wait_created(struct api_call *c, const struct creation *cr, struct sn
 	return snapshots_get(c->api->store->snapshots, id, s, err);
 }
 
+/* A daemon that has died has begun it for this call. */
+static bool is_made(struct api_call *c, const struct creation *cr, struct snapshot *s)
+{
+	if (!api_once_snapshot(c, cr->name, s))
+		return false;
+	if (strcmp(s->content_hash, cr->m.key) == 0)
+		return true;
+	snapshot_fini(s);
+	*s = (struct snapshot){ 0 };
+	return false;
+}
+
 static int create(struct api_call *c, const struct creation *cr, struct error *err)
 {
 	struct build_outcome oc;
 	struct snapshot s = { 0 };
-	int rc = builds_snapshot(c->api->builds, &cr->m, cr->name, &cr->rq, &oc, &s, err);
+	int rc = is_made(c, cr, &s)
+			 ? 0
+			 : builds_snapshot(c->api->builds, &cr->m, cr->name, &cr->rq, &oc, &s, err);
 
 	if (rc < 0)
 		return rc;

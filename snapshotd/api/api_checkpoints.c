@@ -58,6 +58,38 @@ static int checkpoint_parse(struct api_call *c, const char **name, uint64_t *kee
 	return rc == 0 ? retention_parse(policy, keep, err) : rc;
 }
 
+struct made {
+	const char *name;
+	char since[TIME_TEXT_SIZE];
+	json_t *found; /* or NULL */
+};
+
+static int find_one(void *arg, const char *id, const json_t *j)
+{
+	struct made *m = arg;
+
+	(void)id;
+	if (strcmp(json_record_text(j, "name"), m->name) != 0 ||
+	    strcmp(json_record_text(j, "status"), "failed") == 0 ||
+	    strcmp(json_record_text(j, "createdAt"), m->since) < 0)
+		return 0;
+	m->found = json_deep_copy(j);
+	return 1;
+}
+
+/* The checkpoint that a daemon which has died has taken for this call, or NULL. */
+static json_t *find_made(struct api_call *c, const char *name)
+{
+	struct made m = { .name = name };
+	struct error ignored = ERROR_INIT;
+
+	if (!c->once.again)
+		return NULL;
+	time_to_text(c->once.begun_ms, m.since);
+	(void)!checkpoints_each(c->api->sandboxes, api_capture(c, 0), find_one, &m, &ignored);
+	return m.found;
+}
+
 int api_checkpoint_create(struct api_call *c, struct error *err)
 {
 	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
@@ -71,6 +103,10 @@ int api_checkpoint_create(struct api_call *c, struct error *err)
 		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
 	if (rc == 0)
 		rc = checkpoint_parse(c, &name, &keep, &body, err);
+	if (rc == 0 && (j = find_made(c, name))) {
+		json_decref(body);
+		return api_result(c, 201, j, err);
+	}
 	if (rc == 0) {
 		rc = sandbox_checkpoint(sb, name, keep, &j, &times, err);
 		metrics_work(&c->api->metrics, METRICS_CHECKPOINT, rc < 0);

@@ -56,7 +56,8 @@ struct exec_input {
 	bool open;
 };
 
-static int input_make(struct exec_body *b, const struct exec_input *in, struct error *err)
+static int input_make(struct exec_body *b, const char *id, const struct exec_input *in,
+		      struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf bytes = BUF_INIT;
 	struct exec_control *ec;
@@ -65,7 +66,7 @@ static int input_make(struct exec_body *b, const struct exec_input *in, struct e
 	if ((in->text != NULL) + (in->base64 != NULL) + in->open > 1)
 		return error_set(err, -EINVAL,
 				 "only one of stdin, stdinBase64 and openStdin can be given");
-	rc = exec_control_new(&b->spec.control, err);
+	rc = exec_control_new(id, &b->spec.control, err);
 	if (rc < 0)
 		return rc;
 	ec = b->spec.control;
@@ -116,7 +117,7 @@ static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err
 	if (rc == 0)
 		rc = argv_make(b, cmd, args, err);
 	if (rc == 0)
-		rc = input_make(b, &in, err);
+		rc = input_make(b, *c->once.id ? c->once.id : NULL, &in, err);
 	b->control |= in.open;
 	if (rc < 0)
 		return rc;
@@ -292,6 +293,23 @@ int api_exec_run(struct api_call *c, struct error *err)
 	return rc;
 }
 
+/* Whether a daemon that has died has started it for this call. */
+static bool has_begun(struct api_call *c, struct sandbox *sb)
+{
+	struct error ignored = ERROR_INIT;
+	struct async_exec *e;
+
+	if (!c->once.again || sandbox_exec_get(sb, c->once.id, &e, &ignored) < 0)
+		return false;
+	async_exec_put(e);
+	return true;
+}
+
+static int reply_id(struct api_call *c, const char *id, struct error *err)
+{
+	return api_result(c, 200, json_pack("{s:s}", "execId", id), err);
+}
+
 int api_exec_run_async(struct api_call *c, struct error *err)
 {
 	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
@@ -302,6 +320,12 @@ int api_exec_run_async(struct api_call *c, struct error *err)
 
 	if (rc == 0)
 		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
+	if (rc == 0 && has_begun(c, sb))
+		return reply_id(c, c->once.id, err);
+	if (rc == 0 && c->once.again && !c->api->keeper) /* it ended with that daemon */
+		return error_set(err, -EBUSY,
+				 "snapshotd has ended while the program was started: whether it "
+				 "has run is not known");
 	if (rc == 0)
 		rc = exec_parse(c, &b, err);
 	if (rc == 0) /* one that does not run is told at once */
@@ -311,7 +335,7 @@ int api_exec_run_async(struct api_call *c, struct error *err)
 		sandbox_leave(sb);
 	}
 	exec_body_fini(&b);
-	return rc < 0 ? rc : api_result(c, 200, json_pack("{s:s}", "execId", id), err);
+	return rc < 0 ? rc : reply_id(c, id, err);
 }
 
 static int reply_outcome(struct api_call *c, struct async_exec *e, struct error *err)

@@ -262,6 +262,10 @@ int api_import(struct api_call *c, struct error *err)
 
 	rc = query_get(&c->query, "format") ? parse_query(c, &im, err)
 					    : parse_body(c, &im, &body, err);
+	if (rc == 0 && api_once_snapshot(c, im.name, &s)) {
+		rc = api_result(c, 201, import_to_json(&s, &remarks), err);
+		goto out;
+	}
 	if (rc == 0)
 		rc = api_name_free(c, im.name, err);
 	if (rc == 0 && !(p = api_progress(c, err)))
@@ -275,6 +279,7 @@ int api_import(struct api_call *c, struct error *err)
 					  memory_order_relaxed);
 		rc = api_result(c, 201, import_to_json(&s, &remarks), err);
 	}
+out:
 	snapshot_fini(&s);
 	json_decref(body);
 	if (im.place_fd >= 0)

@@ -115,6 +115,24 @@ static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mo
 	return rc;
 }
 
+/* Whether a daemon that has died has made the mount for this call: then it replies. */
+static bool find_made(struct api_call *c, const char *mountpoint, int *rc, struct error *err)
+{
+	struct error ignored = ERROR_INIT;
+	struct mount_info info;
+	struct mount_entry *e;
+	bool made;
+
+	if (!c->once.again || mounts_get(c->api->mounts, mountpoint, &e, &ignored) < 0)
+		return false;
+	mount_get_info(mount_entry_mount(e), &info);
+	made = info.attached && api_once_made(c, info.created_at_ms);
+	if (made)
+		*rc = reply_mount(c, 201, e, err);
+	mounts_put(c->api->mounts, e);
+	return made;
+}
+
 static int mount_ready_snapshot(struct api_call *c, const struct snapshot *snap,
 				const struct mount_options *opt, struct error *err)
 {
@@ -140,6 +158,8 @@ int api_mount_create(struct api_call *c, struct error *err)
 
 	if (rc == 0)
 		rc = mount_request_parse(c, true, &mr, &body, err);
+	if (rc == 0 && find_made(c, mr.opt.mountpoint, &rc, err))
+		goto out;
 	if (rc == 0)
 		rc = api_ready_snapshot(c, mr.snapshot, &s, err);
 	if (rc == 0)
@@ -148,6 +168,7 @@ int api_mount_create(struct api_call *c, struct error *err)
 		rc = mounts_check_place(c->api->mounts, mr.opt.mountpoint, mr.force, err);
 	if (rc == 0)
 		rc = mount_ready_snapshot(c, &s, &mr.opt, err);
+out:
 	if (mr.opt.place_fd)
 		close(mr.opt.place_fd);
 	snapshot_fini(&s);
@@ -181,7 +202,7 @@ static int delete_mount(struct api_call *c, struct mount_entry *e, enum mount_de
 	rc = check_free(c, &info, err);
 	if (rc == 0 && (info.attached || info.held))
 		rc = mounts_detach(ms, e, how, discard, err);
-	else if (rc == 0 && !discard)
+	else if (rc == 0 && !discard && !c->once.again)
 		rc = error_set(err, -ENOTCONN,
 			       "mount %s is detached already; ?discard=1 deletes what it holds",
 			       info.id);
@@ -316,6 +337,27 @@ static int take_checkpoint(struct api_call *c, struct mount *m, const struct che
 	return rc;
 }
 
+/* One that a daemon which has died has taken for this call. */
+static int reply_made(struct api_call *c, struct snapshot *s, bool wait, struct error *err)
+{
+	struct error sealed = ERROR_INIT;
+	struct mount_entry *e;
+
+	if (wait && mounts_get(c->api->mounts, api_capture(c, 0), &e, &sealed) == 0) {
+		char id[SNAPSHOT_ID_SIZE];
+
+		memcpy(id, s->id, sizeof(id));
+		(void)!mount_wait_sealed(mount_entry_mount(e), &sealed);
+		mounts_put(c->api->mounts, e);
+		snapshot_fini(s);
+		*s = (struct snapshot){ 0 };
+		int rc = snapshots_get(c->api->store->snapshots, id, s, err);
+		if (rc < 0)
+			return rc;
+	}
+	return api_result(c, 201, snapshot_to_json(s), err);
+}
+
 int api_mount_checkpoint(struct api_call *c, struct error *err)
 {
 	struct checkpoint_wish wish = { .wait = false };
@@ -339,6 +381,10 @@ int api_mount_checkpoint(struct api_call *c, struct error *err)
 		rc = error_set(err, -EINVAL, "freezeCgroup is not an absolute path");
 	if (rc == 0)
 		rc = api_host_path(c, body, "freezeCgroup", &wish.cgroup, err);
+	if (rc == 0 && wish.name && api_once_snapshot(c, wish.name, &s)) {
+		rc = reply_made(c, &s, wish.wait, err);
+		goto out;
+	}
 	if (rc == 0 && wish.name && *wish.name)
 		rc = api_name_free(c, wish.name, err);
 	if (rc == 0)
@@ -352,6 +398,7 @@ int api_mount_checkpoint(struct api_call *c, struct error *err)
 		rc = reply ? checkpoint_times_tell(&times, reply) : -ENOMEM;
 		rc = rc == 0 ? api_result(c, 201, reply, err) : error_set(err, rc, "out of memory");
 	}
+out:
 	snapshot_fini(&s);
 	json_decref(body);
 	return rc;
@@ -368,6 +415,8 @@ int api_mount_fork(struct api_call *c, struct error *err)
 
 	if (rc == 0)
 		rc = mount_request_parse(c, false, &mr, &body, err);
+	if (rc == 0 && find_made(c, mr.opt.mountpoint, &rc, err))
+		goto out;
 	if (rc == 0) /* before there is a checkpoint that nobody wants */
 		rc = mounts_check_place(c->api->mounts, mr.opt.mountpoint, mr.force, err);
 	if (rc == 0)
@@ -380,6 +429,7 @@ int api_mount_fork(struct api_call *c, struct error *err)
 	}
 	if (rc == 0)
 		rc = mount_ready_snapshot(c, &s, &mr.opt, err);
+out:
 	snapshot_fini(&s);
 	json_decref(body);
 	return rc;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "snapshotd/http/http_conns.h"
 #include "store/base/clock.h"
@@ -15,84 +16,91 @@ const struct route api_routes[] = {
 	{ "POST", "/api/daemon/upgrade", api_upgrade, 0, NULL },
 	{ "GET", "/metrics", api_metrics, 0, NULL },
 	{ "GET", "/api/snapshots", api_snapshots_list, ROUTE_LONG, NULL },
-	{ "POST", "/api/snapshots", api_snapshot_create, ROUTE_LONG | ROUTE_LARGE, NULL },
-	{ "POST", "/api/snapshots/import", api_import, ROUTE_LONG | ROUTE_UPLOAD,
+	{ "POST", "/api/snapshots", api_snapshot_create, ROUTE_LONG | ROUTE_LARGE | ROUTE_AGAIN,
+	  NULL },
+	{ "POST", "/api/snapshots/import", api_import, ROUTE_LONG | ROUTE_UPLOAD | ROUTE_AGAIN,
 	  api_import_check },
-	{ "POST", "/api/snapshots/pull", api_pull, ROUTE_LONG, NULL },
-	{ "POST", "/api/snapshots/:name/push", api_push, ROUTE_LONG, NULL },
+	{ "POST", "/api/snapshots/pull", api_pull, ROUTE_LONG | ROUTE_AGAIN, NULL },
+	{ "POST", "/api/snapshots/:name/push", api_push, ROUTE_LONG | ROUTE_AGAIN, NULL },
 	{ "GET", "/api/snapshots/:name", api_snapshot_get, 0, NULL },
-	{ "PATCH", "/api/snapshots/:name", api_snapshot_patch, 0, NULL },
-	{ "DELETE", "/api/snapshots/:name", api_snapshot_delete, 0, NULL },
+	{ "PATCH", "/api/snapshots/:name", api_snapshot_patch, ROUTE_AGAIN, NULL },
+	{ "DELETE", "/api/snapshots/:name", api_snapshot_delete, ROUTE_AGAIN, NULL },
 	{ "GET", "/api/snapshots/:name/history", api_snapshot_history, ROUTE_LONG, NULL },
 	{ "GET", "/api/snapshots/:name/export", api_export, ROUTE_LONG, NULL },
 	{ "GET", "/api/snapshots/:name/diff/:other", api_snapshots_diff, ROUTE_LONG, NULL },
 	{ "GET", "/api/remotes", api_remotes_list, ROUTE_LONG, NULL },
 	{ "POST", "/api/remotes", api_remote_add, ROUTE_LONG, NULL },
 	{ "GET", "/api/remotes/:remote", api_remote_show, 0, NULL },
-	{ "DELETE", "/api/remotes/:remote", api_remote_delete, 0, NULL },
-	{ "POST", "/api/remotes/:remote/check", api_remote_check, ROUTE_LONG, NULL },
+	{ "DELETE", "/api/remotes/:remote", api_remote_delete, ROUTE_AGAIN, NULL },
+	{ "POST", "/api/remotes/:remote/check", api_remote_check, ROUTE_LONG | ROUTE_AGAIN, NULL },
 	{ "POST", "/api/remotes/:remote/rekey", api_remote_rekey, ROUTE_LONG, NULL },
-	{ "POST", "/api/remotes/:remote/gc", api_remote_gc, ROUTE_LONG, NULL },
-	{ "POST", "/api/remotes/:remote/verify", api_remote_verify, ROUTE_LONG, NULL },
+	{ "POST", "/api/remotes/:remote/gc", api_remote_gc, ROUTE_LONG | ROUTE_AGAIN, NULL },
+	{ "POST", "/api/remotes/:remote/verify", api_remote_verify, ROUTE_LONG | ROUTE_AGAIN,
+	  NULL },
 	{ "GET", "/api/remotes/:remote/snapshots", api_remote_snapshots, ROUTE_LONG, NULL },
 	{ "GET", "/api/remotes/:remote/snapshots/:snapshot", api_remote_snapshot_get, ROUTE_LONG,
 	  NULL },
 	{ "DELETE", "/api/remotes/:remote/snapshots/:snapshot", api_remote_snapshot_delete,
 	  ROUTE_LONG, NULL },
 	{ "GET", "/api/mounts", api_mounts_list, ROUTE_LONG, NULL },
-	{ "POST", "/api/mounts", api_mount_create, ROUTE_LONG, NULL },
+	{ "POST", "/api/mounts", api_mount_create, ROUTE_LONG | ROUTE_AGAIN, NULL },
 	{ "GET", "/api/mounts/:id", api_mount_get, 0, NULL },
-	{ "DELETE", "/api/mounts/:id", api_mount_delete, 0, NULL },
-	{ "POST", "/api/mounts/:id/attach", api_mount_attach, 0, NULL },
-	{ "POST", "/api/mounts/:id/checkpoint", api_mount_checkpoint, 0, NULL },
-	{ "POST", "/api/mounts/:id/fork", api_mount_fork, 0, NULL },
+	{ "DELETE", "/api/mounts/:id", api_mount_delete, ROUTE_AGAIN, NULL },
+	{ "POST", "/api/mounts/:id/attach", api_mount_attach, ROUTE_AGAIN, NULL },
+	{ "POST", "/api/mounts/:id/checkpoint", api_mount_checkpoint, ROUTE_AGAIN, NULL },
+	{ "POST", "/api/mounts/:id/fork", api_mount_fork, ROUTE_AGAIN, NULL },
 	{ "GET", "/api/mounts/:id/diff", api_mount_diff, ROUTE_LONG, NULL },
 	{ "GET", "/api/builds", api_builds_list, ROUTE_LONG, NULL },
 	{ "GET", "/api/builds/:id", api_build_get, 0, NULL },
-	{ "DELETE", "/api/builds/:id", api_build_cancel, 0, NULL },
+	{ "DELETE", "/api/builds/:id", api_build_cancel, ROUTE_AGAIN, NULL },
 	{ "GET", "/api/builds/:id/logs", api_build_logs, ROUTE_LONG, NULL },
 	{ "GET", "/api/images", api_images_list, ROUTE_LONG, NULL },
-	{ "POST", "/api/images", api_image_create, ROUTE_LONG | ROUTE_LARGE, NULL },
-	{ "DELETE", "/api/images/:key", api_image_delete, 0, NULL },
+	{ "POST", "/api/images", api_image_create, ROUTE_LONG | ROUTE_LARGE | ROUTE_AGAIN, NULL },
+	{ "DELETE", "/api/images/:key", api_image_delete, ROUTE_AGAIN, NULL },
 	/* Those before what has an id there. */
 	{ "POST", "/api/sandboxes/from-checkpoint/:checkpoint", api_sandbox_fork,
-	  ROUTE_LONG | ROUTE_MEDIUM, NULL },
+	  ROUTE_LONG | ROUTE_MEDIUM | ROUTE_AGAIN, NULL },
 	{ "GET", "/api/sandboxes/checkpoints/:checkpoint/patches", api_patches_list, ROUTE_LONG,
 	  NULL },
 	{ "POST", "/api/sandboxes/checkpoints/:checkpoint/patches", api_patch_create, ROUTE_MEDIUM,
 	  NULL },
-	{ "DELETE", "/api/sandboxes/checkpoints/:checkpoint/patches/:patch", api_patch_delete, 0,
-	  NULL },
+	{ "DELETE", "/api/sandboxes/checkpoints/:checkpoint/patches/:patch", api_patch_delete,
+	  ROUTE_AGAIN, NULL },
 	{ "GET", "/api/sandboxes", api_sandboxes_list, ROUTE_LONG, NULL },
-	{ "POST", "/api/sandboxes", api_sandbox_create, ROUTE_LONG | ROUTE_LARGE, NULL },
+	{ "POST", "/api/sandboxes", api_sandbox_create, ROUTE_LONG | ROUTE_LARGE | ROUTE_AGAIN,
+	  NULL },
 	{ "GET", "/api/sandboxes/:id", api_sandbox_get, 0, NULL },
-	{ "DELETE", "/api/sandboxes/:id", api_sandbox_delete, 0, NULL },
-	{ "POST", "/api/sandboxes/:id/timeout", api_sandbox_timeout, 0, NULL },
+	{ "DELETE", "/api/sandboxes/:id", api_sandbox_delete, ROUTE_AGAIN, NULL },
+	{ "POST", "/api/sandboxes/:id/timeout", api_sandbox_timeout, ROUTE_AGAIN, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/run", api_exec_run, ROUTE_LONG | ROUTE_MEDIUM, NULL },
-	{ "POST", "/api/sandboxes/:id/exec/run-async", api_exec_run_async, ROUTE_MEDIUM, NULL },
+	{ "POST", "/api/sandboxes/:id/exec/run-async", api_exec_run_async,
+	  ROUTE_MEDIUM | ROUTE_AGAIN, NULL },
 	{ "GET", "/api/sandboxes/:id/exec/:exec/result", api_exec_result, ROUTE_LONG, NULL },
 	{ "GET", "/api/sandboxes/:id/exec/:exec/output", api_exec_output, ROUTE_LONG, NULL },
-	{ "POST", "/api/sandboxes/:id/exec/:exec/signal", api_exec_signal, 0, NULL },
+	{ "POST", "/api/sandboxes/:id/exec/:exec/signal", api_exec_signal, ROUTE_AGAIN, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/:exec/stdin", api_exec_stdin,
 	  ROUTE_LONG | ROUTE_STREAM | ROUTE_LIVE, api_exec_stdin_check },
 	{ "GET", "/api/sandboxes/:id/files", api_file_get, ROUTE_LONG, NULL },
 	{ "PUT", "/api/sandboxes/:id/files", api_file_put, ROUTE_LONG | ROUTE_STREAM,
 	  api_file_put_check },
-	{ "DELETE", "/api/sandboxes/:id/files", api_file_delete, ROUTE_LONG, NULL },
+	{ "DELETE", "/api/sandboxes/:id/files", api_file_delete, ROUTE_LONG | ROUTE_AGAIN, NULL },
 	{ "GET", "/api/sandboxes/:id/files/list", api_file_list, ROUTE_LONG, NULL },
-	{ "POST", "/api/sandboxes/:id/files/mkdir", api_file_mkdir, ROUTE_LONG, NULL },
+	{ "POST", "/api/sandboxes/:id/files/mkdir", api_file_mkdir, ROUTE_LONG | ROUTE_AGAIN,
+	  NULL },
 	{ "GET", "/api/sandboxes/:id/checkpoints", api_checkpoints_list, ROUTE_LONG, NULL },
-	{ "POST", "/api/sandboxes/:id/checkpoints", api_checkpoint_create, ROUTE_LONG, NULL },
-	{ "DELETE", "/api/sandboxes/:id/checkpoints/:checkpoint", api_checkpoint_delete, 0, NULL },
+	{ "POST", "/api/sandboxes/:id/checkpoints", api_checkpoint_create, ROUTE_LONG | ROUTE_AGAIN,
+	  NULL },
+	{ "DELETE", "/api/sandboxes/:id/checkpoints/:checkpoint", api_checkpoint_delete,
+	  ROUTE_AGAIN, NULL },
 	{ "POST", "/api/sandboxes/:id/checkpoints/:checkpoint/restore", api_checkpoint_restore,
-	  ROUTE_LONG, NULL },
-	{ "POST", "/api/gc", api_gc, ROUTE_LONG, NULL },
-	{ "POST", "/api/verify", api_verify, ROUTE_LONG, NULL },
+	  ROUTE_LONG | ROUTE_AGAIN, NULL },
+	{ "POST", "/api/gc", api_gc, ROUTE_LONG | ROUTE_AGAIN, NULL },
+	{ "POST", "/api/verify", api_verify, ROUTE_LONG | ROUTE_AGAIN, NULL },
 	{ "POST", "/api/backup", api_backup, ROUTE_LONG, NULL },
 	{ "GET", "/api/stats", api_stats, 0, NULL },
 	{ "GET", "/api/stats/history", api_stats_history, 0, NULL },
 	{ "GET", "/", api_dashboard, ROUTE_OPEN, api_dashboard_check },
-	{ "POST", "/api/dashboard/token", api_dashboard_token, 0, NULL },
+	{ "POST", "/api/dashboard/token", api_dashboard_token, ROUTE_AGAIN, NULL },
 	{ "GET", "/dashboard/:file", api_dashboard, ROUTE_OPEN, api_dashboard_check },
 };
 const size_t api_routes_count = ARRAY_SIZE(api_routes);
@@ -157,6 +165,8 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 		plan->body_stream = (r->flags & ROUTE_STREAM) ||
 				    ((r->flags & ROUTE_UPLOAD) && query_get(&c->query, "format"));
 		rc = api_gate_body(c, plan->body_stream, &err);
+		if (rc == 0 && !plan->body_stream)
+			rc = api_once_key(c, &err);
 		if (rc == 0 && r->before)
 			rc = r->before(c, &err);
 	}
@@ -164,13 +174,32 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 		api_fail(c, rc, &err);
 }
 
+/* What it answered is answered again. */
+static int answer_again(struct api_call *c, struct error *err)
+{
+	json_t *j;
+
+	http_reply_header(c->rq, "Idempotency-Replayed", "true");
+	if (!*c->once.result)
+		return api_no_content(c);
+	if ((c->match.route->flags & ROUTE_LONG) && !api_progress(c, err))
+		return err->code;
+	j = json_loads(c->once.result, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+	return api_result(c, c->once.status, j, err);
+}
+
 static void call_handle(void *ctx, struct http_request *rq)
 {
 	struct api_call *c = http_user(rq);
 	struct error err = ERROR_INIT;
-	int rc = c->match.route->fn(c, &err);
+	int rc = api_once_begin(c, &err);
 
 	(void)ctx;
+	if (rc == 0)
+		rc = c->once.status ? answer_again(c, &err) : c->match.route->fn(c, &err);
+	if (rc == -ENOENT && c->once.again && strcmp(http_method(rq), "DELETE") == 0)
+		rc = api_no_content(c); /* a daemon that has died has deleted it */
+	api_once_end(c, rc);
 	if (rc < 0)
 		api_fail(c, rc, &err);
 }
@@ -186,6 +215,7 @@ static void call_end(void *ctx, struct http_request *rq)
 	atomic_fetch_sub_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
 	api_audit_end(c);
 	log_debug("%s %s: %d", http_method(rq), http_path(rq), http_status(rq));
+	idempotent_fini(&c->once);
 	query_fini(&c->query);
 	route_match_fini(&c->match);
 	free(c);

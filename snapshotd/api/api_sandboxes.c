@@ -235,13 +235,32 @@ static bool is_cancelled(void *arg)
 	return http_cancelled(c->rq);
 }
 
+/* The sandbox that a daemon which has died has made for this call; false: none. */
+static bool find_made(struct api_call *c, struct sandbox **out)
+{
+	struct error ignored = ERROR_INIT;
+	char id[SANDBOX_ID_SIZE];
+
+	if (!c->once.again)
+		return false;
+	sandbox_id_of(c->once.id, id);
+	return sandboxes_get(c->api->sandboxes, id, out, &ignored) == 0;
+}
+
 /* Make it of a ready snapshot and reply. */
 static int create_from(struct api_call *c, const struct snapshot *snap, struct sandbox_spec *spec,
 		       struct error *err)
 {
 	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
+	char id[SANDBOX_ID_SIZE];
 	int rc;
 
+	if (find_made(c, &sb))
+		return reply_sandbox(c, 201, sb, err);
+	if (*c->once_key) {
+		sandbox_id_of(c->once.id, id);
+		spec->id = id;
+	}
 	if (!spec->template_id)
 		spec->template_id = "base";
 	spec->cancelled = is_cancelled;

@@ -253,7 +253,9 @@ int api_snapshot_patch(struct api_call *c, struct error *err)
 		rc = patch_parse(c, &p, &body, err);
 	if (rc == 0)
 		rc = snapshots_get(ss, api_capture(c, 0), &s, err);
-	if (rc == 0)
+	if (rc == -ENOENT && c->once.again && p.name) /* renamed by a daemon that has died */
+		rc = snapshots_get(ss, p.name, &s, err);
+	else if (rc == 0)
 		rc = p.name ? rename_to(c, &s, &p, err) : pin(c, &s, &p, err);
 	if (rc == 0)
 		rc = reply_snapshot(c, s.id, err);

@@ -25,6 +25,7 @@
 #define HTTP_BODY_SMALL (64u << 10) /* of a body or reply that is charged to no budget */
 
 #define HTTP_RETRY_AFTER_S "5" /* of a 503 that a while may mend */
+#define HTTP_RETRY_SOON_S "1"  /* of one that the next daemon mends */
 
 struct http_server;
 struct http_request;

@@ -39,7 +39,7 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-int exec_control_new(struct exec_control **out, struct error *err)
+int exec_control_new(const char *id, struct exec_control **out, struct error *err)
 {
 	struct exec_control *ec = calloc(1, sizeof(*ec));
 
@@ -49,7 +49,10 @@ int exec_control_new(struct exec_control **out, struct error *err)
 		free(ec);
 		return error_set_errno(err, -errno, "cannot make a pipe");
 	}
-	id_random(ec->id);
+	if (id)
+		snprintf(ec->id, sizeof(ec->id), "%s", id);
+	else
+		id_random(ec->id);
 	ec->input = ec->feed = -1;
 	ec->users = 1;
 	pthread_mutex_init(&ec->lock, NULL);
@@ -91,11 +94,10 @@ int exec_control_revive(struct keeper *keeper, const char *id, struct exec_contr
 			struct error *err)
 {
 	char name[KEEPER_NAME_MAX + 1];
-	int rc = exec_control_new(out, err);
+	int rc = exec_control_new(id, out, err);
 
 	if (rc < 0)
 		return rc;
-	snprintf((*out)->id, sizeof((*out)->id), "%s", id);
 	snprintf(name, sizeof(name), KEPT_INPUT, (*out)->id);
 	(*out)->feed = keeper_take(keeper, name);
 	if ((*out)->feed >= 0) {

@@ -23,8 +23,8 @@
 #define EXEC_STDIN_MAX (1u << 20)    /* of input given at once */
 
 struct exec_control;
-/* With an id of its own, and without input: the program reads /dev/null. */
-MUST_CHECK int exec_control_new(struct exec_control **out, struct error *err);
+/* Without input: the program reads /dev/null. id: that nobody has; NULL: a new one. */
+MUST_CHECK int exec_control_new(const char *id, struct exec_control **out, struct error *err);
 /*
  * That of a program which a predecessor has started, with the input that the keeper has of it.
  * It is kept from then on, as by exec_control_keep.

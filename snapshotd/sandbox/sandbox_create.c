@@ -16,7 +16,10 @@ static void record_fill(struct sandbox_record *r, const struct sandboxes *ss,
 				      .timeout_s = spec->timeout_s,
 				      .metadata = json_incref(spec->metadata),
 				      .image = json_incref(snap->config) };
-	sandbox_id_random(r->id);
+	if (spec->id)
+		snprintf(r->id, sizeof(r->id), "%s", spec->id);
+	else
+		sandbox_id_random(r->id);
 	r->config = (struct sandbox_config){
 		.memory_mb = spec->memory_mb ? spec->memory_mb : SANDBOX_MEMORY_MB,
 		.disk_mb = spec->disk_mb ? spec->disk_mb : ss->disk_mb,

@@ -301,10 +301,16 @@ int patch_record_decode(const void *text, size_t len, struct patch_record *out)
 void sandbox_id_random(char out[SANDBOX_ID_SIZE])
 {
 	char uuid[SNAPSHOT_ID_SIZE];
+
+	id_random(uuid);
+	sandbox_id_of(uuid, out);
+}
+
+void sandbox_id_of(const char uuid[SNAPSHOT_ID_SIZE], char out[SANDBOX_ID_SIZE])
+{
 	size_t n = 3;
 
 	/* Sixteen of its digits, without the two places that are not random. */
-	id_random(uuid);
 	memcpy(out, "sb-", 3);
 	for (size_t i = 0; n < SANDBOX_ID_SIZE - 1; i++)
 		if (uuid[i] != '-' && i != 14 && i != 19)

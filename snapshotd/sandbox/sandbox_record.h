@@ -104,6 +104,8 @@ MUST_CHECK int patch_record_decode(const void *text, size_t len, struct patch_re
 
 /* A new random id. */
 void sandbox_id_random(char out[SANDBOX_ID_SIZE]);
+/* The one that stands for a UUID. */
+void sandbox_id_of(const char uuid[SNAPSHOT_ID_SIZE], char out[SANDBOX_ID_SIZE]);
 bool sandbox_id_is_valid(const char *s);
 /* 0 or -EINVAL with why: 1..128 bytes of UTF-8 without control characters. */
 MUST_CHECK int checkpoint_name_check(const char *name, struct error *err);

@@ -69,6 +69,7 @@ void sandboxes_close(struct sandboxes *ss);
 
 /* What a new sandbox is to be. Borrowed. */
 struct sandbox_spec {
+	const char *id;		      /* that nobody has; or NULL: a new one */
 	const char *template_id;      /* or NULL */
 	json_t *envs, *metadata;      /* objects (envs: of strings), or NULL */
 	uint64_t timeout_s;	      /* of idleness; 0: none */

@@ -25,6 +25,7 @@ static const char *const prefixes[] = {
 	[META_PATCH] = "patch/",
 	[META_REMOTE] = "remote/",
 	[META_SHARED] = "shared/",
+	[META_IDEMPOTENCY] = "idempotency/",
 };
 _Static_assert(ARRAY_SIZE(prefixes) == META_KIND_COUNT, "a kind lacks its prefix");
 

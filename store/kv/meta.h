@@ -32,6 +32,7 @@ enum meta_kind {
 	META_PATCH,	    /* SNAPSHOT/ID: JSON */
 	META_REMOTE,	    /* NAME: JSON; store/remote/remotes.h */
 	META_SHARED,	    /* UUID/to/ID and others: store/remote/share_ids.h */
+	META_IDEMPOTENCY,   /* KEY: JSON; snapshotd/state/idempotency.h */
 	META_KIND_COUNT
 };
 

@@ -39,7 +39,7 @@ static void signals_come_until_the_end(void **state)
 	int rc = 0;
 
 	(void)state;
-	assert_int_equal(exec_control_new(&ec, NULL), 0);
+	assert_int_equal(exec_control_new(NULL, &ec, NULL), 0);
 	assert_int_equal(exec_control_signal(ec, SIGTERM, NULL), 0);
 	assert_int_equal(exec_control_signal(ec, SIGINT, NULL), 0);
 	assert_int_equal(read(exec_control_signal_fd(ec), got, sizeof(got)), 2);
@@ -61,7 +61,7 @@ static void input_at_once_is_bounded_and_fixed(void **state)
 
 	(void)state;
 	assert_non_null(big);
-	assert_int_equal(exec_control_new(&ec, NULL), 0);
+	assert_int_equal(exec_control_new(NULL, &ec, NULL), 0);
 	assert_int_equal(exec_control_stdin_fd(ec), -1);
 	assert_int_equal(exec_control_give_input(ec, big, EXEC_STDIN_MAX + 1, NULL), -EINVAL);
 	assert_int_equal(exec_control_give_input(ec, "input", 5, NULL), 0);
@@ -80,7 +80,7 @@ static void a_feed_ends_with_its_source(void **state)
 	int fds[2];
 
 	(void)state;
-	assert_int_equal(exec_control_new(&ec, NULL), 0);
+	assert_int_equal(exec_control_new(NULL, &ec, NULL), 0);
 	assert_int_equal(exec_control_open_input(ec, NULL), 0);
 	assert_int_equal(exec_control_can_feed(ec, NULL), 0);
 	assert_int_equal(pipe(fds), 0);
@@ -115,13 +115,13 @@ static void a_feed_does_not_wait_for_ever(void **state)
 
 	(void)state;
 	assert_true(zero >= 0);
-	assert_int_equal(exec_control_new(&ec, NULL), 0);
+	assert_int_equal(exec_control_new(NULL, &ec, NULL), 0);
 	assert_int_equal(exec_control_open_input(ec, NULL), 0);
 	assert_int_equal(exec_control_feed(ec, zero, end_it, ec, NULL), 0);
 	assert_int_equal(exec_control_feed(ec, zero, NULL, NULL, NULL), -ENOTCONN);
 	exec_control_put(ec);
 
-	assert_int_equal(exec_control_new(&ec, NULL), 0);
+	assert_int_equal(exec_control_new(NULL, &ec, NULL), 0);
 	assert_int_equal(exec_control_open_input(ec, NULL), 0);
 	assert_int_equal(exec_control_feed(ec, zero, stop_it, NULL, NULL), -ECANCELED);
 	exec_control_put(ec);
@@ -135,7 +135,7 @@ static void others_find_what_is_listed(void **state)
 
 	(void)state;
 	exec_controls_init(&cs);
-	assert_int_equal(exec_control_new(&ec, NULL), 0);
+	assert_int_equal(exec_control_new(NULL, &ec, NULL), 0);
 	assert_null(exec_controls_find(&cs, exec_control_id(ec)));
 	exec_controls_add(&cs, ec);
 	found = exec_controls_find(&cs, exec_control_id(ec));

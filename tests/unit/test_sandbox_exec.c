@@ -73,7 +73,7 @@ static struct async_exec *one_new(struct async_execs *x, char id[SNAPSHOT_ID_SIZ
 	struct exec_spec spec = { .argv = argv, .cwd = "/", .timeout_ms = 5 };
 	struct async_exec *e;
 
-	assert_int_equal(exec_control_new(&spec.control, &err), 0);
+	assert_int_equal(exec_control_new(NULL, &spec.control, &err), 0);
 	memcpy(id, exec_control_id(spec.control), SNAPSHOT_ID_SIZE);
 	e = async_exec_new(x, &spec);
 	exec_control_put(spec.control); /* it holds its own */
