@@ -65,7 +65,8 @@ obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 STORE = $(call obj,$(wildcard store/*.c store/*/*.c))
 FS = $(call obj,$(wildcard fs/*/*.c))
 DAEMON = $(call obj,$(filter-out snapshotd/main.c,$(wildcard snapshotd/*.c snapshotd/*/*.c)))
-TOOLS = $(call obj,$(wildcard $(addprefix tools/,cli/*.c commands/*.c inspect/*.c)) tools/libvarve/events.c)
+TOOLS = $(call obj,$(wildcard $(addprefix tools/,cli/*.c commands/*.c inspect/*.c)) tools/libvarve/events.c \
+	tools/libvarve/retry.c)
 UNIT = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 # Helpers are one file each, tests/x/name.c, or a directory tests/x/name/*.c, which
 # makes tests/x/name/name.

@@ -195,22 +195,27 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* After it has been started, `served` is the thread's until the client has been answered. */
-static void serve_once(const char *ask, const char *until, const char *answer, bool deaf)
+static void listen_there(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-	served = (struct served){ .dir = "/tmp/varve-http.XXXXXX",
-				  .ask = ask,
-				  .until = until,
-				  .answer = answer,
-				  .deaf = deaf };
+	served = (struct served){ .dir = "/tmp/varve-http.XXXXXX" };
 	assert_non_null(mkdtemp(served.dir));
 	snprintf(served.path, sizeof(served.path), "%s/sock", served.dir);
 	strcpy(address.sun_path, served.path);
 	served.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(served.fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(served.fd, 1), 0);
+}
+
+/* After it has been started, `served` is the thread's until the client has been answered. */
+static void serve_once(const char *ask, const char *until, const char *answer, bool deaf)
+{
+	listen_there();
+	served.ask = ask;
+	served.until = until;
+	served.answer = answer;
+	served.deaf = deaf;
 	assert_int_equal(pthread_create(&served.thread, NULL, serve, NULL), 0);
 }
 
@@ -261,10 +266,15 @@ static void request_and_answer_are_json(void **state)
 	assert_int_equal(call(&rq, answer, sizeof(answer), &err), 0);
 	assert_string_equal(answer, "{\"b\":2}");
 	served_join();
-	assert_string_equal(buf_cstr(&served.got),
-			    "POST /api/x?y=%20 HTTP/1.1\r\nHost: localhost\r\nAccept: "
-			    "application/json\r\nContent-Type: application/json\r\n"
-			    "Content-Length: 7\r\n\r\n{\"a\":1}");
+	char *key = strstr((char *)buf_cstr(&served.got), "Idempotency-Key: ");
+	assert_non_null(key);
+	memset(key + 17, 'x', 32); /* another each time */
+	assert_string_equal(
+		buf_cstr(&served.got),
+		"POST /api/x?y=%20 HTTP/1.1\r\nHost: localhost\r\nAccept: "
+		"application/json\r\nIdempotency-Key: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n"
+		"Content-Type: application/json\r\n"
+		"Content-Length: 7\r\n\r\n{\"a\":1}");
 	served_fini();
 	json_decref((json_t *)rq.body);
 }
@@ -300,6 +310,127 @@ static void what_goes_wrong_is_told(void **state)
 	}
 	strcpy(served.path, "/nowhere/sock");
 	assert_int_equal(call(&rq, answer, sizeof(answer), &err), -ECONNREFUSED);
+}
+
+/* Answers on connections of their own, "" for none. */
+static void *serve_several(void *arg)
+{
+	const char *const *answers_in_turn = arg;
+
+	for (; *answers_in_turn; answers_in_turn++) {
+		int fd = accept(served.fd, NULL, NULL);
+
+		assert_int_equal(buf_append_str(&served.got, "<"), 0);
+		assert_int_equal(fd < 0, 0);
+		for (size_t n = 0; n < 4;) { /* the end of the head */
+			char c;
+
+			if (recv(fd, &c, 1, 0) != 1)
+				break;
+			n = c == "\r\n\r\n"[n] ? n + 1 : c == '\r';
+			assert_int_equal(buf_append(&served.got, &c, 1), 0);
+		}
+		say(fd, *answers_in_turn);
+		close(fd);
+	}
+	return NULL;
+}
+
+/* Which calls were made, by their keys: "aab", '-' for none. */
+static void keys_of(char *out, size_t size)
+{
+	char keys[8][33];
+	size_t n = 0, at = 0;
+
+	for (char *s = strtok((char *)buf_cstr(&served.got), "<"); s && at + 1 < size;
+	     s = strtok(NULL, "<")) {
+		const char *key = strstr(s, "Idempotency-Key: ");
+		size_t i = 0;
+
+		snprintf(keys[n], sizeof(keys[n]), "%.32s", key ? key + 17 : "");
+		while (strcmp(keys[i], keys[n]) != 0)
+			i++;
+		n += i == n;
+		out[at++] = key ? (char)('a' + i) : '-';
+	}
+	out[at] = '\0';
+}
+
+static int events_seen, agains_seen;
+
+static void count_event(void *arg, const char *type, const json_t *data)
+{
+	(void)arg;
+	(void)type;
+	(void)data;
+	events_seen++;
+}
+
+static void count_again(void *arg)
+{
+	(void)arg;
+	agains_seen++;
+}
+
+#define EVENTS                                                                            \
+	"HTTP/1.1 200 x\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked" \
+	"\r\n\r\n"
+#define ONE_EVENT "19\r\nevent: progress\ndata: 1\n\n\r\n"
+#define SOON "HTTP/1.1 503 x\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\n{}"
+#define GOOD "HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\n{}"
+
+static void a_call_that_broke_off_is_made_again(void **state)
+{
+	static const struct {
+		const char *method;
+		bool events, again, upload;
+		const char *answers[5];
+		int result;
+		const char *keys;
+	} cases[] = {
+		{ "GET", false, false, false, { "", GOOD }, 0, "--" },
+		{ "POST", false, false, false, { "", SOON, "HTTP/1.1 2", GOOD }, 0, "aaaa" },
+		{ "POST", true, false, false, { EVENTS, GOOD }, 0, "aa" },
+		{ "POST", true, true, false, { EVENTS ONE_EVENT, GOOD }, 0, "aa" },
+		{ "POST", true, false, false, { EVENTS ONE_EVENT }, -EIO, "a" },
+		{ "POST", false, false, true, { "" }, -EIO, "-" },
+		{ "GET",
+		  false,
+		  false,
+		  false,
+		  { "HTTP/1.1 503 x\r\nRetry-After: 5\r\nContent-Length: 2\r\n\r\n{}" },
+		  -EIO,
+		  "-" },
+	};
+	pthread_t thread;
+	struct error err;
+	char answer[64], keys[8];
+
+	(void)state;
+	unsetenv("VARVE_RETRY_SECONDS");
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct client_request rq = { .method = cases[i].method, .path = "/" };
+
+		events_seen = agains_seen = 0;
+		if (cases[i].events)
+			rq.on_event = count_event;
+		if (cases[i].again)
+			rq.on_again = count_again;
+		rq.upload = cases[i].upload;
+		rq.upload_fd = -1;
+		listen_there();
+		assert_int_equal(pthread_create(&thread, NULL, serve_several,
+						(void *)(uintptr_t)cases[i].answers),
+				 0);
+		assert_int_equal(call(&rq, answer, sizeof(answer), &err), cases[i].result);
+		pthread_join(thread, NULL);
+		keys_of(keys, sizeof(keys));
+		assert_string_equal(keys, cases[i].keys);
+		assert_int_equal(agains_seen, cases[i].again);
+		served.joined = true;
+		served_fini();
+	}
+	setenv("VARVE_RETRY_SECONDS", "0", 1);
 }
 
 struct upload {
@@ -460,6 +591,7 @@ int main(void)
 		cmocka_unit_test(endless_heads_are_refused),
 		cmocka_unit_test(request_and_answer_are_json),
 		cmocka_unit_test(what_goes_wrong_is_told),
+		cmocka_unit_test(a_call_that_broke_off_is_made_again),
 		cmocka_unit_test(bodies_are_sent_when_asked_for_or_after_a_second),
 		cmocka_unit_test(refusal_ends_a_body),
 		cmocka_unit_test(a_body_that_fails_is_not_ended),
@@ -467,5 +599,6 @@ int main(void)
 		cmocka_unit_test(a_closed_pipe_is_a_failure_and_no_signal),
 	};
 
+	setenv("VARVE_RETRY_SECONDS", "0", 1);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,23 +7,30 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tools/cli/http_call.h"
 #include "tools/libvarve/events.h"
+#include "tools/libvarve/retry.h"
 
 #define ANSWER_MAX ((size_t)1 << 30) /* of JSON */
 
 struct client {
 	char *socket_path;
-	bool broke_off;
+	struct retry_policy retry;
+	bool reached; /* a daemon has answered */
 };
 
 /* One call while it runs. */
 struct transfer {
 	struct client *client;
 	const struct client_request *rq;
+	const char *key; /* or NULL */
 	struct http_answer http;
+	bool handed_over; /* an event, or a piece of the answer */
+	enum retry_failure broken;
+	bool again;	/* after a failure: it may be made again, for `broken` */
 	bool is_events; /* where the body has started */
 	struct event_parser parser;
 	struct buf answer;   /* JSON, or an error's body */
@@ -49,6 +56,7 @@ int client_new(const char *socket_path, struct client **out, struct error *err)
 		client_free(c);
 		return -ENOMEM;
 	}
+	c->retry = retry_policy_get();
 	*out = c;
 	return 0;
 }
@@ -110,6 +118,7 @@ static int on_stream_event(void *arg, const char *type, const char *data, size_t
 		t->error_event = o;
 		return 0;
 	}
+	t->handed_over = true;
 	t->rq->on_event(t->rq->arg, type, o);
 	json_decref(o);
 	return 0;
@@ -124,9 +133,10 @@ static int on_body(void *arg, const void *data, size_t len)
 	t->is_events = t->rq->on_event && strncmp(t->http.type, "text/event-stream", 17) == 0;
 	if (good && t->is_events)
 		r = event_parser_feed(&t->parser, data, len);
-	else if (good && t->rq->on_data)
+	else if (good && t->rq->on_data) {
+		t->handed_over = true;
 		r = t->rq->on_data(t->rq->arg, data, len);
-	else if (t->answer.len + len > ANSWER_MAX)
+	} else if (t->answer.len + len > ANSWER_MAX)
 		r = -EMSGSIZE;
 	else
 		r = buf_append(&t->answer, data, len);
@@ -191,23 +201,38 @@ static int status_to_code(int status)
 	return -EIO;
 }
 
-/* The call was not made, or broke off. */
-static int transport_failure(struct client *c, int r, struct error *err)
+/* The daemon has gone. */
+static bool is_break(int r)
 {
-	c->broke_off = r == -ECONNRESET;
+	return r == -ECONNRESET || r == -EPIPE;
+}
+
+/* The call was not made, or broke off. */
+static int transport_failure(struct transfer *t, int r, struct error *err)
+{
+	const struct client *c = t->client;
+
+	t->again = r == -ENOTCONN || is_break(r);
+	t->broken = r == -ENOTCONN   ? RETRY_NOT_REACHED
+		    : t->http.status ? RETRY_BROKEN_OFF
+				     : RETRY_BROKEN;
 	switch (r) {
 	case -EINTR:
 		return error_set(err, r, "interrupted");
 	case -ENOTCONN:
-		if (access(c->socket_path, W_OK) < 0 && errno == EACCES)
+		t->again &= c->reached || c->retry.always;
+		if (access(c->socket_path, W_OK) < 0 && errno == EACCES) {
+			t->again = false;
 			return error_set(err, -EACCES,
 					 "no permission to use %s: run as root or as its group",
 					 c->socket_path);
+		}
 		return error_set(err, -ECONNREFUSED,
 				 "cannot reach snapshotd at %s: is it running? "
 				 "(snapshotd --state DIR)",
 				 c->socket_path);
 	case -ECONNRESET:
+	case -EPIPE:
 		return error_set(err, -EIO, "snapshotd broke off its answer; its log may say why");
 	case -ENOMEM:
 		return r;
@@ -244,7 +269,8 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 	if (t->error_event)
 		return refusal(t->error_event, status, err);
 	if (t->is_events && status < 400) {
-		t->client->broke_off = !t->result;
+		t->again = !t->result;
+		t->broken = RETRY_BROKEN_OFF;
 		if (!t->result)
 			return error_set(err, -EIO, "snapshotd ended before it had a result");
 		o = STEAL(t->result);
@@ -255,6 +281,10 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 		o = json_null();
 	}
 	int r = 0;
+	if (status == 503 && t->http.retry_after_s <= RETRY_AFTER_MAX_S) {
+		t->again = true;
+		t->broken = RETRY_UNAVAILABLE;
+	}
 	if (status >= 400)
 		r = refusal(o, status, err);
 	else if (!o)
@@ -295,6 +325,7 @@ static int perform(struct transfer *t, const char *text, json_t **out, struct er
 		.accept = rq->on_event	? "text/event-stream, application/json;q=0.5"
 			  : rq->on_data ? "*/*"
 					: "application/json",
+		.key = t->key,
 		.type = rq->upload ? rq->upload_type
 			: text	   ? "application/json"
 				   : NULL,
@@ -307,35 +338,88 @@ static int perform(struct transfer *t, const char *text, json_t **out, struct er
 
 	if (t->failure < 0)
 		return callback_failure(t, err);
-	return r < 0 ? transport_failure(t->client, r, err) : conclude(t, out, err);
+	if (t->http.status)
+		t->client->reached = true;
+	return r < 0 ? transport_failure(t, r, err) : conclude(t, out, err);
 }
 
-int client_run(struct client *c, const struct client_request *rq, json_t **out, struct error *err)
+/* *again: it may be made again, for *why. */
+static int run_once(struct client *c, const struct client_request *rq, const char *text,
+		    const char *key, bool *again, enum retry_failure *why, json_t **out,
+		    struct error *err)
 {
-	struct transfer t = { .client = c, .rq = rq };
-	char *text = NULL;
+	struct transfer t = { .client = c, .rq = rq, .key = key };
 
-	c->broke_off = false;
-	if (rq->body) {
-		text = json_dumps(rq->body, JSON_COMPACT);
-		if (!text)
-			return -ENOMEM;
-	}
 	event_parser_init(&t.parser, on_stream_event, &t);
 	http_answer_init(&t.http, on_body, &t);
 	int r = perform(&t, text, out, err);
+	*again = r < 0 && t.again && (!t.handed_over || rq->on_again);
+	*why = t.broken;
 	http_answer_fini(&t.http);
 	event_parser_fini(&t.parser);
 	buf_fini(&t.answer);
 	json_decref(t.result);
 	json_decref(t.error_event);
+	return r;
+}
+
+/* False: the caller wants no more. */
+static bool wait_ms(const struct client_request *rq, int64_t ms)
+{
+	const struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+
+	if (rq->cancelled && rq->cancelled(rq->arg))
+		return false;
+	nanosleep(&pause, NULL);
+	return !rq->cancelled || !rq->cancelled(rq->arg);
+}
+
+/* Until it is answered, or not to be made again. err tells of the first failure. */
+static int run_until_answered(struct client *c, const struct client_request *rq, const char *text,
+			      const char *key, json_t **out, struct error *err)
+{
+	struct error later = ERROR_INIT;
+	struct retry retry = { 0 };
+	enum retry_failure why;
+	bool again;
+	int r = run_once(c, rq, text, key, &again, &why, out, err);
+
+	while (again && !rq->upload) {
+		int64_t pause = retry_next(&retry, &c->retry, why);
+
+		if (pause < 0)
+			return r;
+		if (!wait_ms(rq, pause)) {
+			return error_set(err, -EINTR, "interrupted");
+		}
+		if (rq->on_again)
+			rq->on_again(rq->arg);
+		r = run_once(c, rq, text, key, &again, &why, out, &later);
+		if (r < 0 && !(again && why == RETRY_NOT_REACHED))
+			*err = later;
+	}
+	return r;
+}
+
+int client_run(struct client *c, const struct client_request *rq, json_t **out, struct error *err)
+{
+	char key[RETRY_KEY_SIZE] = "", *text = NULL;
+
+	if (rq->body) {
+		text = json_dumps(rq->body, JSON_COMPACT);
+		if (!text)
+			return -ENOMEM;
+	}
+	if (strcmp(rq->method, "GET") != 0 && !rq->upload)
+		retry_key(key);
+	int r = run_until_answered(c, rq, text, *key ? key : NULL, out, err);
 	free(text);
 	return r;
 }
 
-bool client_broke_off(const struct client *c)
+void client_again(void *arg)
 {
-	return c->broke_off;
+	(void)arg;
 }
 
 int client_call(struct client *c, const char *method, const char *path, const json_t *body,

@@ -50,6 +50,12 @@ struct client_request {
 	/* Stream the answer here instead; a failure (-errno) ends the call. */
 	int (*on_data)(void *arg, const void *data, size_t len);
 
+	/*
+	 * May be NULL. The call is made again, and what was handed over may come again, from its
+	 * begin. Without it, one that has handed something over is not made again.
+	 */
+	void (*on_again)(void *arg);
+
 	/* May be NULL. Asked every second, and after each signal: true ends it, -EINTR. */
 	bool (*cancelled)(void *arg);
 
@@ -57,6 +63,10 @@ struct client_request {
 };
 
 /*
+ * A daemon that is being replaced is waited for (libvarve/retry.h), and the call made again: with
+ * the same Idempotency-Key where it changes something, so that it is done once. Not one that has an
+ * upload, nor one that has handed over a part of its answer, but for on_again.
+ *
  * *out (may be NULL) gets the answer, a new reference; json null where there
  * is none. Failures carry the daemon's own words: -ENOENT (404), -EEXIST
  * (409), -EINVAL (400, 413, 422), -EACCES (401, 403), -ENOSPC (507),
@@ -64,11 +74,8 @@ struct client_request {
  */
 MUST_CHECK int client_run(struct client *c, const struct client_request *rq, json_t **out,
 			  struct error *err);
-/*
- * Whether the last call was taken and not answered: the daemon has gone. Where a successor of its
- * is to come, the next call waits for that.
- */
-bool client_broke_off(const struct client *c);
+/* An on_again of a call whose events only tell how far it is. */
+void client_again(void *arg);
 /* The common case: JSON or nothing (NULL) there, JSON back. */
 MUST_CHECK int client_call(struct client *c, const char *method, const char *path,
 			   const json_t *body, json_t **out, struct error *err);

@@ -43,6 +43,7 @@ static int status_line(struct http_answer *a, const char *line)
 	a->chunked = a->has_length = false;
 	a->left = 0;
 	a->type[0] = '\0';
+	a->retry_after_s = UINT64_MAX;
 	a->state = ANSWER_HEADER;
 	return 0;
 }
@@ -60,6 +61,9 @@ static int header(struct http_answer *a, char *line)
 		value[n - 1] = '\0';
 	if (strcasecmp(line, "Content-Type") == 0) {
 		snprintf(a->type, sizeof(a->type), "%s", value);
+	} else if (strcasecmp(line, "Retry-After") == 0) {
+		if (parse_size(value, 10, &a->retry_after_s) < 0) /* a date */
+			a->retry_after_s = UINT64_MAX;
 	} else if (strcasecmp(line, "Content-Length") == 0) {
 		r = a->has_length ? -EPROTO : parse_size(value, 10, &a->left);
 		a->has_length = true;

@@ -20,9 +20,10 @@ struct http_answer {
 	int (*on_data)(void *arg, const void *data, size_t len);
 	void *arg;
 
-	int status;	/* 0 until a head that is not interim is whole */
-	char type[128]; /* then: Content-Type, cut; "" for none */
-	bool asked;	/* an interim answer has come: 100 asks for the body */
+	int status;		/* 0 until a head that is not interim is whole */
+	char type[128];		/* then: Content-Type, cut; "" for none */
+	uint64_t retry_after_s; /* Retry-After, in seconds; UINT64_MAX for none */
+	bool asked;		/* an interim answer has come: 100 asks for the body */
 	bool whole;
 
 	/* private */

@@ -68,6 +68,8 @@ static int put_head(struct exchange *x)
 	int r = buf_printf(&x->out, "%s %s HTTP/1.1\r\nHost: localhost\r\nAccept: %s\r\n",
 			   call->method, call->path, call->accept);
 
+	if (r == 0 && call->key)
+		r = buf_printf(&x->out, "Idempotency-Key: %s\r\n", call->key);
 	if (r == 0 && call->type)
 		r = buf_printf(&x->out, "Content-Type: %s\r\n", call->type);
 	if (r == 0 && call->body)

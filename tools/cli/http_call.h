@@ -17,6 +17,7 @@ struct http_call {
 	const char *method;
 	const char *path; /* escaped */
 	const char *accept;
+	const char *key;  /* Idempotency-Key, or NULL */
 	const char *type; /* Content-Type of the body; NULL where there is none */
 	const char *body; /* or NULL: on_read has it */
 	/* Bytes, 0 at the end; a failure (-errno) ends the call. It may wait, the call with it. */

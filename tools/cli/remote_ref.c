@@ -18,9 +18,12 @@ int remote_ref_post(struct cli *cli, const char *path, json_t *body, json_t **ou
 		    struct error *err)
 {
 	struct progress_bar bar;
-	struct client_request rq = {
-		.method = "POST", .path = path, .body = body, .on_event = on_event, .arg = &bar
-	};
+	struct client_request rq = { .method = "POST",
+				     .path = path,
+				     .body = body,
+				     .on_event = on_event,
+				     .on_again = client_again,
+				     .arg = &bar };
 	struct client *c = cli_client(cli, err);
 	int r = c ? -ENOMEM : err->code;
 

@@ -128,14 +128,16 @@ int cmd_cancel(struct cli *cli, const struct args *args, struct error *err)
 struct log_printer {
 	bool json;
 	int failed;
+	uint64_t shown, seen; /* so far, and of this call: see on_again */
 };
 
 static void print_event(void *arg, const char *type, const json_t *data)
 {
 	struct log_printer *p = arg;
 
-	if (strcmp(type, "build_log") != 0)
+	if (strcmp(type, "build_log") != 0 || p->seen++ < p->shown)
 		return;
+	p->shown++;
 	if (!p->json) {
 		said_build_event(stdout, data, NULL);
 	} else {
@@ -145,6 +147,14 @@ static void print_event(void *arg, const char *type, const json_t *data)
 	}
 	if (fflush(stdout) == EOF)
 		p->failed = cli_write_failure();
+}
+
+/* The daemon has been replaced: the log comes from its begin. */
+static void on_again(void *arg)
+{
+	struct log_printer *p = arg;
+
+	p->seen = 0;
 }
 
 static int print_log(struct cli *cli, const char *id, struct error *err)
@@ -170,9 +180,11 @@ static int follow_log(struct cli *cli, const char *id, struct error *err)
 		return err->code;
 	if (client_path(&path, "/api/builds/%s/logs", id) < 0 || !buf_cstr(&path))
 		return -ENOMEM;
-	struct client_request rq = {
-		.method = "GET", .path = (const char *)path.data, .on_event = print_event, .arg = &p
-	};
+	struct client_request rq = { .method = "GET",
+				     .path = (const char *)path.data,
+				     .on_event = print_event,
+				     .on_again = on_again,
+				     .arg = &p };
 	int r = client_run(c, &rq, NULL, err);
 	return r < 0 ? r : p.failed;
 }

@@ -140,6 +140,7 @@ static int import_by_path(struct client *c, const struct args *args, const struc
 					     .path = "/api/snapshots/import",
 					     .body = body,
 					     .on_event = on_event,
+					     .on_again = client_again,
 					     .arg = im };
 		r = client_run(c, &rq, out, err);
 	}

@@ -32,9 +32,12 @@ static int store_gc(struct cli *cli, const struct args *args, struct error *err)
 	struct client *c = cli_client(cli, err);
 	json_t *o = NULL, *body = json_pack("{s:b, s:b}", "compact", !args_has(args, "no-compact"),
 					    "recompress", args_has(args, "recompress"));
-	struct client_request rq = {
-		.method = "POST", .path = "/api/gc", .body = body, .on_event = gc_event, .arg = &bar
-	};
+	struct client_request rq = { .method = "POST",
+				     .path = "/api/gc",
+				     .body = body,
+				     .on_event = gc_event,
+				     .on_again = client_again,
+				     .arg = &bar };
 
 	progress_bar_init(&bar);
 	int r = !c ? err->code : !body ? -ENOMEM : client_run(c, &rq, &o, err);

@@ -113,10 +113,15 @@ static bool is_cancelled(void *arg)
 	return false;
 }
 
-/* ---- a daemon that dies meanwhile ---- */
+/* The daemon has died: its successor goes on with the build, and tells its log from the begin. */
+static void on_again(void *arg)
+{
+	struct watcher *w = arg;
 
-static int call(struct watcher *w, const char *where, const json_t *body, bool force, json_t **out,
-		struct error *err)
+	w->seen = 0;
+}
+
+static int call(struct watcher *w, json_t **out, struct error *err)
 {
 	const struct image_build *b = w->build;
 	struct client *c = cli_client(w->cli, err);
@@ -124,76 +129,24 @@ static int call(struct watcher *w, const char *where, const json_t *body, bool f
 
 	if (!c)
 		return err->code;
-	snprintf(path, sizeof(path), "%s?force=%d&keepFailed=%d", where, force, b->keep_failed);
+	snprintf(path, sizeof(path), "%s?force=%d&keepFailed=%d", b->path, b->force,
+		 b->keep_failed);
 	struct client_request rq = { .method = "POST",
 				     .path = path,
-				     .body = body,
+				     .body = b->body,
 				     .on_event = on_event,
+				     .on_again = on_again,
 				     .cancelled = b->interruptible ? is_cancelled : NULL,
 				     .arg = w };
-	w->seen = 0;
 	return client_run(c, &rq, out, err);
-}
-
-/* The snapshot of the name, where it is of this image. -ENOENT. */
-static int find_named(struct watcher *w, const char *name, json_t **out, struct error *err)
-{
-	char key[DIGEST_HEX_SIZE];
-	json_t *s = NULL;
-	int r = image_key(json_object_get(w->build->body, "image"), key, err);
-
-	if (r == 0)
-		r = cli_call(w->cli, "GET", "/api/snapshots/%s", name, NULL, &s, err);
-	if (r == 0 && (strcmp(cli_str(s, "contentHash"), key) != 0 ||
-		       strcmp(cli_str(s, "status"), "ready") != 0))
-		r = -ENOENT;
-	if (r == 0)
-		*out = STEAL(s);
-	json_decref(s);
-	return r;
-}
-
-/* Not where something else is made as well, which may have been. */
-static bool may_repeat(const struct watcher *w)
-{
-	const char *path = w->build->path;
-
-	return (strcmp(path, "/api/images") == 0 || strcmp(path, "/api/snapshots") == 0) &&
-	       w->cli->client && client_broke_off(w->cli->client);
-}
-
-/*
- * Once more. The successor goes on with the build, and who asks for its image joins it, or gets
- * it; events that were shown are not shown again. With a name that may be taken already.
- */
-static int call_again(struct watcher *w, json_t **out, struct error *err)
-{
-	const json_t *body = w->build->body;
-	const char *name = json_string_value(json_object_get(body, "name"));
-	json_t *image = json_pack("{s:O}", "image", json_object_get(body, "image"));
-	int r = image ? call(w, "/api/images", image, false, out, err) : -ENOMEM;
-
-	json_decref(image);
-	if (r < 0 || !name)
-		return r;
-	json_decref(STEAL(*out));
-	r = find_named(w, name, out, err);
-	return r == -ENOENT ? call(w, w->build->path, body, false, out, err) : r;
 }
 
 int image_build(struct cli *cli, const struct image_build *b, json_t **out, struct error *err)
 {
 	struct watcher w = { .cli = cli, .build = b, .reach = REACH_INIT };
-	struct error again = ERROR_INIT;
 	char reach[400];
-	int r = call(&w, b->path, b->body, b->force, out, err);
+	int r = call(&w, out, err);
 
-	/* As often as its successors may begin it; err is why the first call broke off. */
-	for (int i = 0; i < 4 && r < 0 && may_repeat(&w); i++) {
-		r = call_again(&w, out, &again);
-		if (r != -ECONNREFUSED)
-			*err = again;
-	}
 	if (r < 0 && w.step > 0 && reach_found(&w.reach)) {
 		char text[sizeof(err->msg)];
 		snprintf(text, sizeof(text), "%s", error_text(err));

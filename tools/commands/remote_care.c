@@ -21,9 +21,11 @@ static int post(struct cli *cli, const struct args *args, const char *what, json
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
 	struct client *c = cli_client(cli, err);
 	struct progress_bar bar;
-	struct client_request rq = {
-		.method = "POST", .body = body, .on_event = on_progress, .arg = &bar
-	};
+	struct client_request rq = { .method = "POST",
+				     .body = body,
+				     .on_event = on_progress,
+				     .on_again = client_again,
+				     .arg = &bar };
 	int r;
 
 	if (!c)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
@@ -20,6 +21,7 @@
 #include "store/base/version.h"
 #include "tools/libvarve/events.h"
 #include "tools/libvarve/image.h"
+#include "tools/libvarve/retry.h"
 
 #define SOCKET_DEFAULT "/run/snapshotd.sock"
 #define ANSWER_MAX ((size_t)1 << 30) /* bytes of JSON */
@@ -30,6 +32,8 @@ struct varve_client {
 	char *socket_path; /* or NULL */
 	char *base;	   /* "http://HOST:PORT", without "/api" and slash */
 	char *api_key;	   /* or NULL */
+	struct retry_policy retry;
+	bool reached; /* a daemon has answered */
 	char curl_error[CURL_ERROR_SIZE];
 };
 
@@ -37,9 +41,8 @@ struct varve_client {
 struct transfer {
 	struct varve_client *client;
 	const struct call *call;
+	struct attempts *attempts;
 	struct curl_slist *headers;
-	struct buf url;
-	char *text;  /* the body that is JSON; from jansson */
 	long status; /* 0 until the body starts */
 	bool is_events;
 	struct event_parser parser;
@@ -47,7 +50,20 @@ struct transfer {
 	json_t *result;	     /* of the event "result" */
 	json_t *error_event; /* of the event "error" */
 	size_t sent;
-	int failure; /* of a callback */
+	int failure;	 /* of a callback */
+	uint64_t told;	 /* logs that this answer has had */
+	bool data_taken; /* a piece of it was given to on_data */
+	bool again;	 /* after a failure: it may be made again, for `broken` */
+	enum retry_failure broken;
+};
+
+/* What stays of a call that is made again. */
+struct attempts {
+	struct buf url;
+	char *text;		  /* the body that is JSON; from jansson */
+	char key[RETRY_KEY_SIZE]; /* Idempotency-Key, or "" */
+	struct retry retry;
+	uint64_t told; /* logs that were handed over: they come again */
 };
 
 /* ---- the client ---- */
@@ -129,6 +145,9 @@ int varve_client_new(const struct varve_client_options *o, struct varve_client *
 	static const struct varve_client_options none;
 	struct error why = ERROR_INIT;
 	struct varve_client *c = calloc(1, sizeof(*c));
+
+	if (c)
+		c->retry = retry_policy_get();
 	int r = c ? choose_address(o ? o : &none, c, &why) : -ENOMEM;
 
 	if (r == 0) {
@@ -141,6 +160,11 @@ int varve_client_new(const struct varve_client_options *o, struct varve_client *
 	else
 		*out = c;
 	return image_report(&why, r, err);
+}
+
+void varve_client_set_retry(struct varve_client *c, unsigned seconds)
+{
+	c->retry = (struct retry_policy){ .for_ms = (int64_t)seconds * 1000, .always = true };
 }
 
 void varve_client_free(struct varve_client *c)
@@ -172,6 +196,9 @@ static int hand_over(struct transfer *t, const json_t *o)
 		.stream = string_of(o, "stream"),
 	};
 
+	if (t->told++ < t->attempts->told)
+		return 0;
+	t->attempts->told++;
 	return t->call->on_log && t->call->on_log(t->call->arg, &log) ? -ECANCELED : 0;
 }
 
@@ -214,9 +241,10 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 		start_body(t);
 	if (t->status < 400 && t->is_events)
 		r = event_parser_feed(&t->parser, data, len);
-	else if (t->status < 400 && t->call->on_data)
+	else if (t->status < 400 && t->call->on_data) {
+		t->data_taken = true;
 		r = t->call->on_data(t->call->arg, data, len);
-	else if (t->answer.len + len > ANSWER_MAX)
+	} else if (t->answer.len + len > ANSWER_MAX)
 		r = -EMSGSIZE;
 	else
 		r = buf_append(&t->answer, data, len);
@@ -262,20 +290,21 @@ static int put_escaped(struct buf *out, const char *s, struct error *err)
 	return r;
 }
 
-static int make_url(struct transfer *t, const char *fmt, va_list ap, struct error *err)
+static int make_url(const struct varve_client *c, struct buf *url, const char *fmt, va_list ap,
+		    struct error *err)
 {
-	int r = buf_append_str(&t->url, t->client->base);
+	int r = buf_append_str(url, c->base);
 
 	while (*fmt && r == 0) {
 		size_t n = strcspn(fmt, "%");
-		r = buf_append(&t->url, fmt, n);
+		r = buf_append(url, fmt, n);
 		fmt += n;
 		if (r == 0 && *fmt == '%') {
-			r = put_escaped(&t->url, va_arg(ap, const char *), err);
+			r = put_escaped(url, va_arg(ap, const char *), err);
 			fmt += 2;
 		}
 	}
-	return r == 0 && !buf_cstr(&t->url) ? -ENOMEM : r;
+	return r == 0 && !buf_cstr(url) ? -ENOMEM : r;
 }
 
 static int add_header(struct transfer *t, const char *name, const char *value)
@@ -303,7 +332,9 @@ static int make_headers(struct transfer *t)
 		r = add_header(t, "User-Agent", "libvarve/" VARVE_VERSION);
 	if (r == 0 && t->client->api_key)
 		r = add_header(t, "X-API-Key", t->client->api_key);
-	if (r == 0 && (call->upload || t->text))
+	if (r == 0 && *t->attempts->key)
+		r = add_header(t, "Idempotency-Key", t->attempts->key);
+	if (r == 0 && (call->upload || t->attempts->text))
 		r = add_header(t, "Content-Type",
 			       call->upload ? "application/octet-stream" : "application/json");
 	return r;
@@ -323,7 +354,7 @@ static void set_up(struct transfer *t)
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
 	curl_easy_setopt(c, CURLOPT_PROXY, "");
 	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(c, CURLOPT_URL, (const char *)t->url.data);
+	curl_easy_setopt(c, CURLOPT_URL, (const char *)t->attempts->url.data);
 	curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(c, CURLOPT_HTTPHEADER, t->headers);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
@@ -334,9 +365,10 @@ static void set_up(struct transfer *t)
 		curl_easy_setopt(c, CURLOPT_READDATA, t);
 		if (call->fd < 0)
 			curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)call->len);
-	} else if (t->text) {
-		curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(t->text));
-		curl_easy_setopt(c, CURLOPT_POSTFIELDS, t->text);
+	} else if (t->attempts->text) {
+		curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE,
+				 (curl_off_t)strlen(t->attempts->text));
+		curl_easy_setopt(c, CURLOPT_POSTFIELDS, t->attempts->text);
 	}
 	curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, call->method);
 }
@@ -364,11 +396,32 @@ static int status_to_code(long status)
 	return -EIO;
 }
 
+/* Whether, after that, it may be made again. */
+static void judge(struct transfer *t, CURLcode rc)
+{
+	const struct varve_client *c = t->client;
+
+	t->again = rc == CURLE_COULDNT_CONNECT ? c->reached || c->retry.always
+		   : rc == CURLE_SEND_ERROR    ? true
+		   : rc == CURLE_GOT_NOTHING   ? true
+		   : rc == CURLE_RECV_ERROR    ? true
+					       : rc == CURLE_PARTIAL_FILE;
+	t->again &= !t->data_taken;
+	t->broken = rc == CURLE_COULDNT_CONNECT ? RETRY_NOT_REACHED
+		    : t->status			? RETRY_BROKEN_OFF
+						: RETRY_BROKEN;
+}
+
 /* The call was not made, or broke off. */
-static int transport_failure(const struct transfer *t, CURLcode rc, struct error *err)
+static int transport_failure(struct transfer *t, CURLcode rc, struct error *err)
 {
 	const struct varve_client *c = t->client;
 	const char *where = c->socket_path ? c->socket_path : c->base;
+
+	judge(t, rc);
+	if (rc == CURLE_COULDNT_CONNECT && c->socket_path && access(where, W_OK) < 0 &&
+	    errno == EACCES)
+		t->again = false;
 
 	if (rc == CURLE_COULDNT_CONNECT && c->socket_path && access(where, W_OK) < 0 &&
 	    errno == EACCES)
@@ -420,8 +473,17 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 			       JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 	else
 		o = json_null();
+	if (t->status == 503) {
+		curl_off_t after = -1;
+
+		curl_easy_getinfo(t->client->curl, CURLINFO_RETRY_AFTER, &after);
+		t->again = after > 0 && after <= RETRY_AFTER_MAX_S;
+		t->broken = RETRY_UNAVAILABLE;
+	}
 	if (t->status >= 400 || t->status < 200)
 		return refusal(o, status_to_code(t->status), t->status, err);
+	t->again = !o && t->is_events;
+	t->broken = RETRY_BROKEN_OFF;
 	if (!o)
 		return error_set(err, -EBADMSG,
 				 t->is_events ? "snapshotd ended before it had a result"
@@ -438,6 +500,7 @@ static int perform(struct transfer *t, json_t **out, struct error *err)
 	set_up(t);
 	CURLcode rc = curl_easy_perform(curl);
 	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &t->status);
+	t->client->reached |= t->status != 0;
 	if (t->failure)
 		return callback_failure(t, rc, err);
 	if (rc != CURLE_OK)
@@ -445,34 +508,75 @@ static int perform(struct transfer *t, json_t **out, struct error *err)
 	return conclude(t, out, err);
 }
 
-int connection_run(struct varve_client *c, const struct call *call, json_t **out,
-		   struct varve_error *err, const char *fmt, ...)
+/* *again: after a failure, it may be made again, for *why. */
+static int run_once(struct varve_client *c, const struct call *call, struct attempts *a,
+		    bool *again, enum retry_failure *why, json_t **out, long *status,
+		    struct error *err)
 {
-	struct transfer t = { .client = c, .call = call };
-	struct error why = ERROR_INIT;
-	va_list ap;
+	struct transfer t = { .client = c, .call = call, .attempts = a };
+	int r = make_headers(&t);
 
-	va_start(ap, fmt);
-	int r = make_url(&t, fmt, ap, &why);
-	va_end(ap);
-	if (r == 0 && call->body) {
-		t.text = json_dumps(call->body, JSON_COMPACT);
-		r = t.text ? 0 : -ENOMEM;
-	}
-	if (r == 0)
-		r = make_headers(&t);
 	event_parser_init(&t.parser, on_event, &t);
 	if (r == 0)
-		r = perform(&t, out, &why);
+		r = perform(&t, out, err);
 	event_parser_fini(&t.parser);
 	curl_slist_free_all(t.headers);
-	buf_fini(&t.url);
 	buf_fini(&t.answer);
 	json_decref(t.result);
 	json_decref(t.error_event);
-	free(t.text);
+	*again = r < 0 && t.again && !(call->upload && call->fd >= 0);
+	*why = t.broken;
+	*status = t.status;
+	return r;
+}
+
+/* Until it is answered, or not to be made again. */
+static int run(struct varve_client *c, const struct call *call, struct attempts *a, json_t **out,
+	       long *status, struct error *err)
+{
+	struct error later = ERROR_INIT;
+	enum retry_failure why;
+	bool again;
+	int r = run_once(c, call, a, &again, &why, out, status, err);
+
+	while (again) {
+		int64_t ms = retry_next(&a->retry, &c->retry, why);
+		const struct timespec pause = { .tv_sec = ms / 1000,
+						.tv_nsec = ms % 1000 * 1000000 };
+
+		if (ms < 0)
+			return r;
+		nanosleep(&pause, NULL);
+		r = run_once(c, call, a, &again, &why, out, status, &later);
+		if (r < 0 && !(again && why == RETRY_NOT_REACHED))
+			*err = later;
+	}
+	return r;
+}
+
+int connection_run(struct varve_client *c, const struct call *call, json_t **out,
+		   struct varve_error *err, const char *fmt, ...)
+{
+	struct attempts a = { .told = 0 };
+	struct error why = ERROR_INIT;
+	long status = 0;
+	va_list ap;
+
+	va_start(ap, fmt);
+	int r = make_url(c, &a.url, fmt, ap, &why);
+	va_end(ap);
+	if (r == 0 && call->body) {
+		a.text = json_dumps(call->body, JSON_COMPACT);
+		r = a.text ? 0 : -ENOMEM;
+	}
+	if (strcmp(call->method, "GET") != 0 && !call->upload)
+		retry_key(a.key);
+	if (r == 0)
+		r = run(c, call, &a, out, &status, &why);
+	buf_fini(&a.url);
+	free(a.text);
 	image_report(&why, r, err);
 	if (err && r < 0)
-		err->status = t.status >= 400 ? (int)t.status : 0;
+		err->status = status >= 400 ? (int)status : 0;
 	return r;
 }

@@ -121,6 +121,14 @@ struct varve_client_options {
 VARVE_API VARVE_MUST_CHECK int varve_client_new(const struct varve_client_options *o,
 						struct varve_client **out, struct varve_error *err);
 VARVE_API void varve_client_free(struct varve_client *c);
+/*
+ * A daemon that is being replaced is waited for, and a call that it has not answered is made again:
+ * 10 seconds, or those of VARVE_RETRY_SECONDS, from when none answers (0: not at all). A call that
+ * changes something has an Idempotency-Key, so that it is done once. Made again is neither what
+ * reads from a descriptor nor what has handed over a part of its answer. Where no daemon has
+ * answered yet, none is waited for unless the seconds are set, here or in the environment.
+ */
+VARVE_API void varve_client_set_retry(struct varve_client *c, unsigned seconds);
 
 /* Borrowed for the call. Return 0 to go on. */
 struct varve_log {

@@ -28,14 +28,16 @@ def event(name, value):
 
 
 class Server:
-    """Answers each connection with the same bytes, piece by piece, and keeps what it was sent.
+    """Answers each connection with the same bytes, piece by piece (or in turn with those of
+    `turns`), and keeps what it was sent.
     Without read_all it answers after the request's head."""
 
-    def __init__(self, *pieces, read_all=True):
+    def __init__(self, *pieces, read_all=True, turns=()):
         self._held = tempfile.TemporaryDirectory()
         self.path = os.path.join(self._held.name, "s")
         self.requests = []
         self._pieces = pieces
+        self._turns = list(turns)
         self._read_all = read_all
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
@@ -66,7 +68,8 @@ class Server:
             with connection:
                 self.requests.append(self._read(connection))
                 try:
-                    for piece in self._pieces:
+                    pieces = self._turns.pop(0) if self._turns else self._pieces
+                    for piece in pieces:
                         connection.sendall(piece)
                 except OSError:
                     pass  # the client has heard enough

@@ -1,10 +1,12 @@
 """HTTP, with and without asyncio, against a server of canned bytes."""
 import asyncio
 import json
+import os
 import tempfile
 import unittest
 
 from varve import (
+    ApiError,
     AsyncClient,
     AsyncSandbox,
     BuildError,
@@ -18,6 +20,7 @@ from varve import (
     SandboxInfo,
     Snapshots,
     TransportError,
+    UnreachableError,
 )
 from varve._endpoint import Call
 
@@ -70,6 +73,62 @@ def both(test):
                 test(self, calls)
 
     return run
+
+
+def setUpModule():
+    os.environ["VARVE_RETRY_SECONDS"] = "0"
+
+
+def tearDownModule():
+    del os.environ["VARVE_RETRY_SECONDS"]
+
+
+class Retry(unittest.TestCase):
+    """A daemon that is being replaced: a reply for each connection."""
+
+    def setUp(self):
+        os.environ["VARVE_RETRY_SECONDS"] = "10"
+
+    def tearDown(self):
+        os.environ["VARVE_RETRY_SECONDS"] = "0"
+
+    def _keys(self, server):
+        heads = [r.partition(b"\r\n\r\n")[0].split(b"\r\n") for r in server.requests]
+        return [next((h for h in head if h.startswith(b"Idempotency-Key: ")), None) for head in heads]
+
+    @both
+    def test_a_change_has_one_key(self, calls):
+        soon = reply(503, {"error": "x"}).replace(b"X\r\n", b"X\r\nRetry-After: 1\r\n", 1)
+        half = reply(201, SANDBOX)[:-5]
+        with Server(turns=[[b""], [soon], [half], [reply(201, SANDBOX)]]) as server:
+            self.assertEqual(calls.create(server.path).id, "sb-1")
+            keys = self._keys(server)
+        self.assertEqual(len(keys), 4)
+        self.assertEqual(len(set(keys)), 1)
+        self.assertIsNotNone(keys[0])
+
+    @both
+    def test_events_come_once(self, calls):
+        log = [event("build_log", {"step": 1, "message": f"{n}"}) for n in range(3)]
+        turns = [[EVENTS, log[0], log[1]], [EVENTS, log[0]], [EVENTS, *log, event("result", SANDBOX), LAST]]
+        got = []
+        with Server(turns=turns) as server:
+            sandbox = calls.create(server.path, image=Image.base(), on_build_log=got.append)
+        self.assertEqual(sandbox.id, "sb-1")
+        self.assertEqual([str(g) for g in got], ["0", "1", "2"])
+
+    @both
+    def test_a_daemon_that_is_away_is_no_other(self, calls):
+        away = reply(503, {"error": "x"}).replace(b"X\r\n", b"X\r\nRetry-After: 5\r\n", 1)
+        with Server(turns=[[away], [reply(201, SANDBOX)]]) as server:
+            with self.assertRaises(ApiError):
+                calls.create(server.path)
+
+    @both
+    def test_without_a_daemon_nobody_waits(self, calls):
+        os.environ.pop("VARVE_RETRY_SECONDS", None)
+        with self.assertRaises(UnreachableError):
+            calls.create("/nowhere/sock")
 
 
 class Http(unittest.TestCase):

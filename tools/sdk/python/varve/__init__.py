@@ -30,6 +30,7 @@ from .errors import (
     NoSpaceError,
     NotFoundError,
     TransportError,
+    UnreachableError,
     VarveError,
     WaitTimeoutError,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "SnapshotInfo",
     "Snapshots",
     "TransportError",
+    "UnreachableError",
     "VarveError",
     "WaitTimeoutError",
 ]

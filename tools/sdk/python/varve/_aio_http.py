@@ -12,6 +12,7 @@ from typing import (
     AsyncIterable,
     AsyncIterator,
     Awaitable,
+    Callable,
     Dict,
     Iterable,
     Optional,
@@ -21,7 +22,7 @@ from typing import (
 )
 
 from ._endpoint import CONNECT_TIMEOUT, Call, Endpoint
-from .errors import TransportError, api_error
+from .errors import TransportError, UnreachableError, api_error
 
 CHUNK = 1 << 16
 HEAD_MAX = 1 << 16
@@ -105,7 +106,7 @@ async def _connect(where: Endpoint) -> _Connection:
     try:
         return await _within(CONNECT_TIMEOUT, _connect_any(where))
     except (OSError, asyncio.TimeoutError) as e:
-        raise TransportError(f"cannot reach the daemon at {where}: {e}") from e
+        raise UnreachableError(f"cannot reach the daemon at {where}: {e}") from e
 
 
 class _Reader:
@@ -258,9 +259,12 @@ async def _send(
 
 
 async def open_call(
-    where: Endpoint, call: Call, content: Optional[AsyncContent] = None
+    where: Endpoint,
+    call: Call,
+    content: Optional[AsyncContent] = None,
+    on_reply: Callable[[], None] = lambda: None,
 ) -> AsyncResponse:
-    """Send a call. A failing status is raised as an ApiError."""
+    """Send a call. A failing status is raised as an ApiError. on_reply: when one has come."""
     connection = await _connect(where)
     try:
         await _send(connection, where, call, call.body if content is None else content)
@@ -269,9 +273,10 @@ async def open_call(
             status, headers = await reader.head()
         except _BROKEN as e:
             raise TransportError(f"the call to {where} broke off: {e!r}") from e
+        on_reply()
         response = AsyncResponse(connection, reader.body(status, headers), headers)
         if not 200 <= status < 300:
-            raise api_error(status, await response.read())
+            raise api_error(status, await response.read(), headers.get("retry-after"))
         return response
     except BaseException:
         connection.close()

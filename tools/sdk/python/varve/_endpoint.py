@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from dataclasses import dataclass, field
+import uuid
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 DEFAULT_SOCKET = "/run/snapshotd.sock"
@@ -78,6 +79,8 @@ class Call:
     content_type: str = "application/json"
     events: bool = False
     timeout: Optional[float] = None
+    # Of one that changes something; the same where it is made again, so that it is done once.
+    key: str = ""
 
     def target(self, endpoint: Endpoint) -> str:
         query = urllib.parse.urlencode(self.query, safe="/", quote_via=urllib.parse.quote)
@@ -88,6 +91,8 @@ class Call:
         out.append(("Accept", "text/event-stream" if self.events else "*/*"))
         if endpoint.api_key:
             out.append(("X-API-Key", endpoint.api_key))
+        if self.key:
+            out.append(("Idempotency-Key", self.key))
         return out
 
     def body_headers(self, body: object) -> List[Tuple[str, str]]:
@@ -98,6 +103,14 @@ class Call:
         if isinstance(body, (bytes, bytearray, memoryview)):
             return out + [("Content-Length", str(memoryview(body).nbytes))]
         return out + [("Transfer-Encoding", "chunked")]
+
+
+def with_key(call: Call) -> Call:
+    """The same call, with a key where it needs one to be made again: what looks something up and
+    what writes a file may be done twice."""
+    if call.key or call.method in ("GET", "PUT"):
+        return call
+    return replace(call, key=uuid.uuid4().hex)
 
 
 def quote(part: Union[str, int]) -> str:

@@ -10,6 +10,7 @@ import inspect
 from typing import (
     IO,
     Any,
+    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
@@ -26,10 +27,11 @@ from typing import (
 from . import _calls
 from ._aio_http import AsyncContent, AsyncResponse, open_call
 from ._calls import Retention
-from ._endpoint import Call, Endpoint, without_none
+from ._endpoint import Call, Endpoint, with_key, without_none
 from ._events import BUILD, OUTPUT, Kind, ResultStream
+from ._retry import Retry, RetryPolicy
 from .client import decode
-from .errors import ApiError, InvalidRequestError, NotFoundError
+from .errors import ApiError, InvalidRequestError, NotFoundError, TransportError
 from .image import Image
 from .sandbox import (
     Polling,
@@ -79,49 +81,99 @@ class AsyncClient:
         socket: Optional[str] = None,
         url: Optional[str] = None,
         api_key: Optional[str] = None,
+        retry: Optional[float] = None,
     ) -> None:
         self.endpoint = Endpoint.resolve(socket, url, api_key)
+        self._retry = RetryPolicy(retry)
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self.endpoint}>"
 
     async def open(self, call: Call, content: Optional[AsyncContent] = None) -> AsyncResponse:
         """Send a call. A failing status is raised as an ApiError."""
-        return await open_call(self.endpoint, call, content)
+        retry, call = Retry(self._retry), with_key(call)
+        while True:
+            try:
+                return await open_call(self.endpoint, call, content, self._note_reached)
+            except (ApiError, TransportError) as e:
+                if not _is_again(content):
+                    raise
+                pause = retry.next(e)
+            await asyncio.sleep(pause)
+
+    def _note_reached(self) -> None:
+        self._retry.reached = True
+
+    async def _whole(self, call: Call, content: Optional[AsyncContent] = None) -> bytes:
+        """Send a call and return its reply, whole."""
+        retry, call = Retry(self._retry), with_key(call)
+        while True:
+            async with await self.open(call, content) as response:
+                try:
+                    return await response.read()
+                except TransportError as e:
+                    if not _is_again(content):
+                        raise
+                    pause = retry.next(e, answered=True)
+            await asyncio.sleep(pause)
 
     async def send(self, call: Call, content: Optional[AsyncContent] = None) -> None:
         """Send a call whose reply has nothing to say."""
-        async with await self.open(call, content) as response:
-            await response.read()
+        await self._whole(call, content)
 
     async def request(self, call: Call) -> Any:
         """Send a call and return its JSON."""
-        async with await self.open(call) as response:
-            return decode(await response.read())
+        return decode(await self._whole(call))
 
     async def follow(
         self, call: Call, kind: Kind[T], tell: Optional[Callable[[T], Any]] = None
     ) -> Any:
         """Send a call whose reply may be a stream of events and return its result. tell may be a
         coroutine function; it is awaited before the next event."""
-        async with await self.open(call) as response:
-            if not response.content_type.startswith("text/event-stream"):
-                return decode(await response.read())
-            stream = ResultStream(kind)
-            async for data in response.pieces():
-                for told in stream.feed(data):
-                    done = tell(told) if tell else None
-                    if inspect.isawaitable(done):
-                        await done
-            return stream.result()
+        result: List[Any] = []
+        events = self._events(call, kind, result)
+        try:
+            async for told in events:
+                done = tell(told) if tell else None
+                if inspect.isawaitable(done):
+                    await done
+        finally:
+            await events.aclose()
+        return result[0]
+
+    async def _events(self, call: Call, kind: Kind[T], result: List[Any]) -> AsyncGenerator[T, None]:
+        """What is told, each once though the daemon be replaced meanwhile; then the result is in
+        `result`."""
+        retry, call = Retry(self._retry), with_key(call)
+        known = 0  # they come again, from the first
+        while True:
+            async with await self.open(call) as response:
+                try:
+                    if not response.content_type.startswith("text/event-stream"):
+                        result.append(decode(await response.read()))
+                        return
+                    stream, seen = ResultStream(kind), 0
+                    async for data in response.pieces():
+                        for told in stream.feed(data):
+                            seen += 1
+                            if seen > known:
+                                known = seen
+                                yield told
+                    result.append(stream.result())
+                    return
+                except TransportError as e:
+                    pause = retry.next(e, answered=True)
+            await asyncio.sleep(pause)
 
     async def logs(self, build_id: str) -> AsyncIterator[BuildLog]:
         """A build's log from its start, until it ends."""
-        async with await self.open(_calls.build_logs(build_id)) as response:
-            stream = ResultStream(BUILD)
-            async for data in response.pieces():
-                for log in stream.feed(data):
-                    yield log
+        async for log in self._events(_calls.build_logs(build_id), BUILD, []):
+            yield log
+
+
+def _is_again(content: Optional[AsyncContent]) -> bool:
+    """Whether it can be sent again."""
+    return content is None or isinstance(content, (bytes, bytearray, memoryview))
 
 
 class AsyncProcess:

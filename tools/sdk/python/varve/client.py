@@ -6,12 +6,14 @@ import http.client
 import json
 import socket
 import ssl
-from typing import Any, Callable, Iterable, Iterator, Optional, TypeVar, Union
+import time
+from typing import Any, Callable, Generator, Iterable, Iterator, Optional, TypeVar, Union
 
 from . import _calls
-from ._endpoint import CONNECT_TIMEOUT, Call, Endpoint
+from ._endpoint import CONNECT_TIMEOUT, Call, Endpoint, with_key
 from ._events import BUILD, Kind, ResultStream
-from .errors import TransportError, api_error
+from ._retry import Retry, RetryPolicy
+from .errors import ApiError, TransportError, UnreachableError, api_error
 from .types import BuildLog
 
 CHUNK = 1 << 16
@@ -79,6 +81,11 @@ class Client:
 
     Without arguments: VARVE_API_URL with VARVE_API_KEY, else the unix socket that VARVE_SOCKET or
     SNAPSHOTD_SOCKET names, else /run/snapshotd.sock. `url` may be http:, https: or unix:.
+
+    A daemon that is being replaced is waited for: `retry` seconds from when none answers (0: not
+    at all; 10, or VARVE_RETRY_SECONDS). A call that it has not answered is made again, and done
+    once all the same. Where none has ever answered, none is waited for unless `retry` or the
+    variable says so.
     """
 
     def __init__(
@@ -87,8 +94,10 @@ class Client:
         socket: Optional[str] = None,
         url: Optional[str] = None,
         api_key: Optional[str] = None,
+        retry: Optional[float] = None,
     ) -> None:
         self.endpoint = Endpoint.resolve(socket, url, api_key)
+        self._retry = RetryPolicy(retry)
 
     def __repr__(self) -> str:
         return f"<Client {self.endpoint}>"
@@ -102,7 +111,7 @@ class Client:
             connection.connect()
             connection.sock.settimeout(call.timeout)
         except OSError as e:
-            raise TransportError(f"cannot reach the daemon at {where}: {e}") from e
+            raise UnreachableError(f"cannot reach the daemon at {where}: {e}") from e
         try:
             connection.putrequest(
                 call.method, call.target(where), skip_host=True, skip_accept_encoding=True
@@ -121,12 +130,25 @@ class Client:
 
     def open(self, call: Call, content: Optional[Content] = None) -> Response:
         """Send a call. A failing status is raised as an ApiError."""
+        retry, call = Retry(self._retry), with_key(call)
+        while True:
+            try:
+                return self._open(call, content)
+            except (ApiError, TransportError) as e:
+                if not _is_again(content):
+                    raise
+                time.sleep(retry.next(e))
+
+    def _open(self, call: Call, content: Optional[Content]) -> Response:
         connection = _Connection(self.endpoint)
         try:
             reply = self._begin(connection, call, content)
+            self._retry.reached = True
             response = Response(connection, reply)
             if not 200 <= reply.status < 300:
-                raise api_error(reply.status, response.read())
+                raise api_error(
+                    reply.status, response.read(), reply.headers.get("Retry-After")
+                )
             return response
         except BaseException:
             connection.close()
@@ -134,33 +156,69 @@ class Client:
 
     def send(self, call: Call, content: Optional[Content] = None) -> None:
         """Send a call whose reply has nothing to say."""
-        with self.open(call, content) as response:
-            response.read()
+        self._whole(call, content)
+
+    def _whole(self, call: Call, content: Optional[Content] = None) -> bytes:
+        """Send a call and return its reply, whole."""
+        retry, call = Retry(self._retry), with_key(call)
+        while True:
+            with self.open(call, content) as response:
+                try:
+                    return response.read()
+                except TransportError as e:
+                    if not _is_again(content):
+                        raise
+                    pause = retry.next(e, answered=True)
+            time.sleep(pause)
 
     def request(self, call: Call) -> Any:
         """Send a call and return its JSON."""
-        with self.open(call) as response:
-            return decode(response.read())
+        return decode(self._whole(call))
 
     def follow(self, call: Call, kind: Kind[T], tell: Optional[Callable[[T], Any]] = None) -> Any:
         """Send a call whose reply may be a stream of events and return its result. What tell
         raises ends it (a build goes on)."""
-        with self.open(call) as response:
-            if not response.content_type.startswith("text/event-stream"):
-                return decode(response.read())
-            stream = ResultStream(kind)
-            for data in response.pieces():
-                for told in stream.feed(data):
-                    if tell:
-                        tell(told)
-            return stream.result()
+        events = self._events(call, kind)
+        try:
+            while True:
+                try:
+                    told = next(events)
+                except StopIteration as end:
+                    return end.value
+                if tell:
+                    tell(told)
+        finally:
+            events.close()
+
+    def _events(self, call: Call, kind: Kind[T]) -> Generator[T, None, Any]:
+        """What is told, each once though the daemon be replaced meanwhile; returns the result."""
+        retry, call = Retry(self._retry), with_key(call)
+        known = 0  # they come again, from the first
+        while True:
+            with self.open(call) as response:
+                try:
+                    if not response.content_type.startswith("text/event-stream"):
+                        return decode(response.read())
+                    stream, seen = ResultStream(kind), 0
+                    for data in response.pieces():
+                        for told in stream.feed(data):
+                            seen += 1
+                            if seen > known:
+                                known = seen
+                                yield told
+                    return stream.result()
+                except TransportError as e:
+                    pause = retry.next(e, answered=True)
+            time.sleep(pause)
 
     def logs(self, build_id: str) -> Iterator[BuildLog]:
         """A build's log from its start, until it ends."""
-        with self.open(_calls.build_logs(build_id)) as response:
-            stream = ResultStream(BUILD)
-            for data in response.pieces():
-                yield from stream.feed(data)
+        yield from self._events(_calls.build_logs(build_id), BUILD)
+
+
+def _is_again(content: Optional[Content]) -> bool:
+    """Whether it can be sent again."""
+    return content is None or isinstance(content, (bytes, bytearray, memoryview))
 
 
 def decode(body: bytes) -> Any:

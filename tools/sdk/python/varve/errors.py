@@ -13,6 +13,10 @@ class TransportError(VarveError):
     """The daemon could not be reached, or the connection broke off."""
 
 
+class UnreachableError(TransportError):
+    """There was no connection: nothing has been sent."""
+
+
 class ApiError(VarveError):
     """The daemon refused or failed. `status` is HTTP's (0 for what failed once a reply had begun),
     `message` says what and why."""
@@ -21,6 +25,7 @@ class ApiError(VarveError):
         super().__init__(f"{message} (status {status})" if status else message)
         self.status = status
         self.message = message
+        self.retry_after: Optional[float] = None  # seconds, where the daemon says so
 
 
 class InvalidRequestError(ApiError):
@@ -75,8 +80,15 @@ _BY_STATUS: dict[int, Type[ApiError]] = {
 }
 
 
-def api_error(status: int, body: bytes) -> ApiError:
+def api_error(status: int, body: bytes, retry_after: Optional[str] = None) -> ApiError:
     """The exception for a reply with a failing status."""
+    error = _api_error(status, body)
+    if retry_after is not None and retry_after.isdigit():
+        error.retry_after = float(retry_after)
+    return error
+
+
+def _api_error(status: int, body: bytes) -> ApiError:
     text = body.decode("utf-8", "replace").strip()
     message, step = text or "the daemon gave no reason", None
     try:

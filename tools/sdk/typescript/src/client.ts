@@ -1,10 +1,12 @@
 /** The connection to a daemon: one request a connection. */
 import * as http from "node:http";
+import { randomUUID } from "node:crypto";
 import * as https from "node:https";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { ApiError, TransportError, apiError } from "./errors.js";
+import { ApiError, TransportError, UnreachableError, apiError } from "./errors.js";
 import { BUILD, ResultStream, type Kind } from "./events.js";
+import { Retry, RetryPolicy } from "./retry.js";
 import type { BuildLog } from "./types.js";
 
 export const DEFAULT_SOCKET = "/run/snapshotd.sock";
@@ -22,6 +24,12 @@ export interface ClientOptions {
   url?: string;
   /** For a URL. */
   apiKey?: string;
+  /**
+   * How many seconds a daemon that is being replaced is waited for, from when none answers: 10, or
+   * VARVE_RETRY_SECONDS; 0 for not at all. A call that it has not answered is made again, and done
+   * once all the same. Where none has ever answered, none is waited for unless this is given.
+   */
+  retrySeconds?: number;
 }
 
 type Pieces = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -55,6 +63,8 @@ export interface Call {
   /** The longest silence, where there is one. */
   timeoutMs?: number;
   signal?: AbortSignal | undefined;
+  /** Of one that changes something; the same where it is made again. */
+  key?: string;
 }
 
 /** One segment of a path. */
@@ -120,8 +130,10 @@ async function* watched(
 export class Client {
   readonly #target: Target;
   readonly #apiKey: string;
+  readonly #retry: RetryPolicy;
 
   constructor(options: ClientOptions = {}) {
+    this.#retry = new RetryPolicy(options.retrySeconds);
     this.#target = resolve(options);
     this.#apiKey = options.apiKey ?? process.env["VARVE_API_KEY"] ?? "";
   }
@@ -144,6 +156,7 @@ export class Client {
       headers: {
         Accept: call.events ? "text/event-stream" : "*/*",
         ...(this.#apiKey ? { "X-API-Key": this.#apiKey } : {}),
+        ...(call.key ? { "Idempotency-Key": call.key } : {}),
         ...(call.json === undefined ? {} : { "Content-Type": "application/json" }),
         ...(call.content === undefined ? {} : { "Content-Type": "application/octet-stream" }),
       },
@@ -179,7 +192,7 @@ export class Client {
         else if (connected) fail(broken(this.address, e));
         else
           fail(
-            new TransportError(`cannot reach the daemon at ${this.address}: ${e.message}`, {
+            new UnreachableError(`cannot reach the daemon at ${this.address}: ${e.message}`, {
               cause: e,
             }),
           );
@@ -205,11 +218,27 @@ export class Client {
   }
 
   /** Send a call and return the reply's type and body. A failing status is an ApiError. */
-  async open(call: Call): Promise<{ contentType: string; body: AsyncGenerator<Uint8Array> }> {
+  async open(given: Call): Promise<Opened> {
+    const retry = new Retry(this.#retry);
+    const call = withKey(given);
+    for (;;) {
+      try {
+        return await this.#open(call);
+      } catch (e) {
+        if (!isAgain(call)) throw e;
+        await retry.next(e, false, call.signal);
+      }
+    }
+  }
+
+  async #open(call: Call): Promise<Opened> {
     const reply = await this.#begin(call);
+    this.#retry.reached = true;
     const body = this.#pieces(reply, call.signal);
     const status = reply.statusCode ?? 0;
-    if (status < 200 || status > 299) throw apiError(status, (await collect(body)).toString());
+    if (status < 200 || status > 299) {
+      throw apiError(status, (await collect(body)).toString(), reply.headers["retry-after"]);
+    }
     return { contentType: reply.headers["content-type"] ?? "", body };
   }
 
@@ -227,13 +256,28 @@ export class Client {
 
   /** Send a call whose reply has nothing to say. */
   async send(call: Call): Promise<void> {
-    await collect((await this.open(call)).body);
+    await this.#whole(call);
+  }
+
+  /** Send a call and return its reply, whole. */
+  async #whole(given: Call): Promise<Buffer> {
+    const retry = new Retry(this.#retry);
+    const call = withKey(given);
+    for (;;) {
+      const { body } = await this.open(call);
+      try {
+        return await collect(body);
+      } catch (e) {
+        if (!isAgain(call)) throw e;
+        await retry.next(e, true, call.signal);
+      }
+    }
   }
 
   /** Send a call and return its JSON. */
   async request<T = unknown>(call: Call): Promise<T> {
     const timeoutMs = call.method === "GET" ? LOOKUP_TIMEOUT_MS : 0;
-    return decode(await collect((await this.open({ timeoutMs, ...call })).body)) as T;
+    return decode(await this.#whole({ timeoutMs, ...call })) as T;
   }
 
   /**
@@ -241,21 +285,68 @@ export class Client {
    * ends it (a build goes on).
    */
   async follow<R, T>(call: Call, kind: Kind<T>, tell?: (told: T) => void): Promise<R> {
-    const { contentType, body } = await this.open(withEvents(call));
-    if (!contentType.startsWith("text/event-stream")) return decode(await collect(body)) as R;
-    const stream = new ResultStream(kind);
-    for await (const data of body) {
-      for (const told of stream.feed(data)) tell?.(told);
+    const events = this.#events(call, kind);
+    try {
+      for (;;) {
+        const { done, value } = await events.next();
+        if (done) return value as R;
+        tell?.(value);
+      }
+    } finally {
+      await events.return(undefined);
     }
-    return stream.result() as R;
+  }
+
+  /** What is told, each once though the daemon be replaced meanwhile; returns the result. */
+  async *#events<T>(given: Call, kind: Kind<T>): AsyncGenerator<T, unknown> {
+    const retry = new Retry(this.#retry);
+    const call = withKey(withEvents(given));
+    let known = 0; // they come again, from the first
+    for (;;) {
+      const { contentType, body } = await this.open(call);
+      const stream = new ResultStream(kind);
+      let seen = 0;
+      const pieces = body[Symbol.asyncIterator]();
+      try {
+        if (!contentType.startsWith("text/event-stream")) return decode(await collect(body));
+        for (;;) {
+          const { done, value } = await pieces.next();
+          if (done) return stream.result();
+          for (const told of stream.feed(value)) {
+            if (++seen <= known) continue;
+            known = seen;
+            yield told;
+          }
+        }
+      } catch (e) {
+        await retry.next(e, true, call.signal);
+      } finally {
+        await pieces.return?.(undefined);
+      }
+    }
   }
 
   /** The log events of a call's reply. */
   async *logs(call: Call): AsyncGenerator<BuildLog> {
-    const { body } = await this.open(withEvents(call));
-    const stream = new ResultStream(BUILD);
-    for await (const data of body) yield* stream.feed(data);
+    yield* this.#events(call, BUILD);
   }
+}
+
+interface Opened {
+  contentType: string;
+  body: AsyncGenerator<Uint8Array>;
+}
+
+/** What looks something up and what writes a file may be done twice; all else needs a key for that. */
+function withKey(call: Call): Call {
+  if (call.key || call.method === "GET" || call.method === "PUT") return call;
+  return { ...call, key: randomUUID() };
+}
+
+/** Whether it can be sent again. */
+function isAgain(call: Call): boolean {
+  const { content } = call;
+  return content === undefined || typeof content === "string" || content instanceof Uint8Array;
 }
 
 function withEvents(call: Call): Call {

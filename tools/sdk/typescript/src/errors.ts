@@ -11,6 +11,9 @@ export class VarveError extends Error {
 /** The daemon could not be reached, or the connection broke off. */
 export class TransportError extends VarveError {}
 
+/** There was no connection: nothing has been sent. */
+export class UnreachableError extends TransportError {}
+
 /**
  * The daemon refused or failed. `status` is HTTP's (0 for what failed once a reply had begun),
  * `reason` says what and why.
@@ -18,6 +21,8 @@ export class TransportError extends VarveError {}
 export class ApiError extends VarveError {
   readonly status: number;
   readonly reason: string;
+  /** Seconds, where the daemon says so. */
+  retryAfter: number | undefined;
 
   constructor(status: number, reason: string) {
     super(status ? `${reason} (status ${status})` : reason);
@@ -78,7 +83,13 @@ const BY_STATUS: Record<number, new (status: number, reason: string) => ApiError
 };
 
 /** The error for a reply with a failing status. */
-export function apiError(status: number, body: string): ApiError {
+export function apiError(status: number, body: string, retryAfter?: string): ApiError {
+  const error = errorOf(status, body);
+  if (retryAfter !== undefined && /^[0-9]+$/.test(retryAfter)) error.retryAfter = Number(retryAfter);
+  return error;
+}
+
+function errorOf(status: number, body: string): ApiError {
   let reason = body.trim() || "the daemon gave no reason";
   let step: number | undefined;
   try {

@@ -19,6 +19,7 @@ export {
   NoSpaceError,
   NotFoundError,
   TransportError,
+  UnreachableError,
   VarveError,
   WaitTimeoutError,
 } from "./errors.js";

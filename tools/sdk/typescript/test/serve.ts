@@ -35,13 +35,15 @@ function isWhole(data: Buffer): boolean {
 }
 
 /**
- * Answers each connection with the same bytes, piece by piece, and keeps what it was sent.
+ * Answers each connection with the same bytes, piece by piece (or in turn with those of `turns`), and
+ * keeps what it was sent.
  * Without readAll it answers after the request's head. Given to a function, closed at its end.
  */
 export async function serving(
   pieces: (string | Uint8Array)[],
   use: (socket: string, requests: Buffer[]) => Promise<void>,
   readAll = true,
+  turns: (string | Uint8Array)[][] = [],
 ): Promise<void> {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), "varve-ts-"));
   const requests: Buffer[] = [];
@@ -57,7 +59,7 @@ export async function serving(
     });
   });
   const answer = async (connection: net.Socket): Promise<void> => {
-    for (const piece of pieces) {
+    for (const piece of turns.shift() ?? pieces) {
       await new Promise<void>((done) => connection.write(piece, () => done()));
     }
     connection.end();

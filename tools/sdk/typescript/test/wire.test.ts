@@ -17,6 +17,7 @@ import {
   Sandbox,
   Snapshots,
   TransportError,
+  UnreachableError,
   VarveError,
   type Content,
   type Page,
@@ -24,6 +25,64 @@ import {
 import { apiError } from "../src/errors.js";
 import { EventParser, type ServerEvent } from "../src/events.js";
 import { CHUNKED, EVENTS, LAST, SANDBOX, chunk, event, reply, serving } from "./serve.js";
+
+process.env["VARVE_RETRY_SECONDS"] = "0";
+
+describe("a daemon that is being replaced", () => {
+  const during = async (
+    turns: string[][],
+    use: (client: Client, requests: Buffer[]) => Promise<void>,
+  ): Promise<void> => {
+    await serving(
+      [],
+      (socket, requests) => use(new Client({ socket, retrySeconds: 10 }), requests),
+      true,
+      turns,
+    );
+  };
+  const refusal = (seconds: number): string =>
+    reply(503, { error: "x" }).replace("X\r\n", `X\r\nRetry-After: ${seconds}\r\n`);
+
+  test("a change has one key", async () => {
+    const half = reply(201, SANDBOX).slice(0, -5);
+    const turns = [[""], [refusal(1)], [half], [reply(201, SANDBOX)]];
+    await during(turns, async (client, requests) => {
+      assert.equal((await Sandbox.create({ client })).id, "sb-1");
+      const keys = requests.map((r) => /^Idempotency-Key: (.*)$/m.exec(r.toString())?.[1]);
+      assert.equal(keys.length, 4);
+      assert.equal(new Set(keys).size, 1);
+      assert.ok(keys[0]);
+    });
+  });
+
+  test("events come once", async () => {
+    const log = [0, 1, 2].map((n) => event("build_log", { step: 1, message: `${n}` }));
+    const turns = [
+      [EVENTS, log[0]!, log[1]!],
+      [EVENTS, log[0]!],
+      [EVENTS, ...log, event("result", SANDBOX), LAST],
+    ];
+    const got: string[] = [];
+    await during(turns, async (client) => {
+      const onBuildLog = (l: { message: string }): void => void got.push(l.message);
+      assert.equal((await Sandbox.create({ client, image: Image.base(), onBuildLog })).id, "sb-1");
+    });
+    assert.deepEqual(got, ["0", "1", "2"]);
+  });
+
+  test("one that is away is no other", async () => {
+    await during([[refusal(5)], [reply(201, SANDBOX)]], async (client) => {
+      await assert.rejects(Sandbox.create({ client }), ApiError);
+    });
+  });
+
+  test("without one, nobody waits", async () => {
+    delete process.env["VARVE_RETRY_SECONDS"];
+    const client = new Client({ socket: "/nowhere/sock" });
+    process.env["VARVE_RETRY_SECONDS"] = "0";
+    await assert.rejects(Sandbox.create({ client }), UnreachableError);
+  });
+});
 
 describe("event streams", () => {
   const STREAM = Buffer.from(
