@@ -6,6 +6,7 @@
 
 #include "store/chunk/codec.h"
 #include "store/bucket/object_window.h"
+#include "store/remote/share_meta.h"
 #include "store/layout/vpk.h"
 #include "store/tree/record.h"
 
@@ -23,6 +24,7 @@ struct run {
 	struct buf nodes;	/* struct digest: the new ones, root first, by level, by key */
 	struct buf frame;
 	struct push_survey *survey; /* of push_content_survey */
+	struct error *err;	    /* for what is done with a leaf's chunks */
 };
 
 /* ---- containers ---- */
@@ -140,36 +142,18 @@ static int upload_chunk(struct run *r, const struct digest *d, struct error *err
 	return place_map_add(&r->own, d, &at);
 }
 
-/* What fn does for each chunk of a leaf. */
-typedef int (*chunk_fn)(struct run *r, const struct digest *d, struct error *err);
-static int each_chunk(struct run *r, const struct node *n, chunk_fn fn, struct error *err)
-{
-	int rc = 0;
-
-	for (uint32_t i = 0; i < n->view.count && rc == 0; i++) {
-		const uint8_t *key, *val;
-		size_t klen, vlen;
-		struct digest d;
-
-		node_entry(&n->view, i, &key, &klen, &val, &vlen);
-		rc = leaf_entry_chunk(key, klen, val, vlen, &d);
-		if (rc == 1)
-			rc = fn(r, &d, err);
-	}
-	return rc;
-}
-
 static bool place_of(const struct run *r, const struct digest *d, struct share_place *out)
 {
 	return place_map_get(&r->own, d, out) || place_map_get(r->c->present, d, out);
 }
 
-static int chunk_content(struct run *r, const struct digest *d, struct error *err)
+static int chunk_content(void *arg, const struct digest *d)
 {
+	struct run *r = arg;
 	struct share_place at;
 
 	if (!place_of(r, d, &at))
-		return upload_chunk(r, d, err);
+		return upload_chunk(r, d, r->err);
 	return share_packs_add(&r->c->packs, &at.pack);
 }
 
@@ -219,7 +203,8 @@ typedef int (*leaf_fn)(struct run *r, const struct node *n, struct error *err);
 
 static int leaf_content(struct run *r, const struct node *n, struct error *err)
 {
-	return each_chunk(r, n, chunk_content, err);
+	r->err = err;
+	return share_leaf_chunks(&n->view, chunk_content, r);
 }
 
 /* Level by level, so that leaves come last, by key; and their chunks with them. */
@@ -242,13 +227,13 @@ static int walk(struct run *r, leaf_fn leaf, struct error *err)
 
 /* ---- nodes and locations ---- */
 
-static int chunk_location(struct run *r, const struct digest *d, struct error *err)
+static int chunk_location(void *arg, const struct digest *d)
 {
+	struct run *r = arg;
 	struct share_place at;
 	uint32_t pack;
 	int rc;
 
-	(void)err;
 	if (!place_of(r, d, &at))
 		return -ENODATA; /* not met: the walk has seen it */
 	rc = vpk_add_pack(r->pack, &at.pack, &pack);
@@ -256,14 +241,14 @@ static int chunk_location(struct run *r, const struct digest *d, struct error *e
 }
 
 /* A node with the locations that it needs, to the open container. -EFBIG: that is full. */
-static int add_node(struct run *r, const struct node *n, struct error *err)
+static int add_node(struct run *r, const struct node *n)
 {
 	int rc;
 
 	buf_clear(&r->frame);
 	rc = codec_encode(CODEC_LEVEL_DEFAULT, n->view.bytes, n->view.len, &r->frame);
-	if (rc == 0 && n->view.level == 0)
-		rc = each_chunk(r, n, chunk_location, err);
+	if (rc == 0)
+		rc = share_leaf_chunks(&n->view, chunk_location, r);
 	return rc < 0 ? rc : vpk_add_node(r->pack, r->frame.data, r->frame.len);
 }
 
@@ -293,11 +278,11 @@ static int write_meta(struct run *r, struct error *err)
 		rc = node_at(r, i, &n);
 		if (rc < 0 || !n)
 			break;
-		rc = r->c->n_meta ? add_node(r, n, err) : -EFBIG;
+		rc = r->c->n_meta ? add_node(r, n) : -EFBIG;
 		if (rc == -EFBIG) {
 			rc = next_meta(r, err);
 			if (rc == 0)
-				rc = add_node(r, n, err);
+				rc = add_node(r, n);
 		}
 		r->c->nodes++;
 	}
