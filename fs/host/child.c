@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,7 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/openat2.h>
+
 #define STACK_BYTES (64u << 10)
+#define OPEN_TRIES 1000
 /* linux/exportfs.h: FILEID_INO64_GEN, which FUSE makes of node id and generation. */
 #define HANDLE_TYPE 0x81
 
@@ -36,6 +40,8 @@ struct task {
 	int fd; /* that the child keeps; -1: none */
 	dev_t dev;
 	uint64_t ino, mount_id;
+	void *room;
+	size_t room_len;
 	int result; /* written by the child */
 };
 
@@ -141,6 +147,38 @@ IN_CHILD static int run_write_back(const struct task *t)
 				    SYNC_FILE_RANGE_WAIT_AFTER));
 }
 
+/* The kernel gives up where something is renamed while it walks: tried again, not for ever. */
+IN_CHILD static int open_in_root(const struct task *t)
+{
+	struct open_how how = { .flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+	int root = open_root(t), fd = root;
+
+	for (int i = 0; root >= 0 && i < OPEN_TRIES && (fd == root || fd == -EAGAIN); i++)
+		fd = call(syscall(SYS_openat2, root, t->other, &how, sizeof(how)));
+	return fd;
+}
+
+IN_CHILD static int run_read(const struct task *t)
+{
+	struct statx stx;
+	int fd = open_in_root(t), r, n = 0;
+
+	if (fd < 0)
+		return fd;
+	r = call(syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_TYPE, &stx));
+	if (!r && (stx.stx_mode & S_IFMT) != S_IFREG)
+		r = -EINVAL;
+	while (!r && (size_t)n < t->room_len) {
+		r = call(syscall(SYS_read, fd, (char *)t->room + n, t->room_len - (size_t)n));
+		if (r <= 0)
+			break;
+		n += r;
+		r = 0;
+	}
+	return r < 0 ? r : n;
+}
+
 IN_CHILD static int child_main(void *arg)
 {
 	struct task *t = arg;
@@ -213,6 +251,16 @@ int child_same_file(const char *a, const char *b)
 int child_file_type(const char *path)
 {
 	return run(&(struct task){ .run = run_file_type, .mountpoint = path, .fd = -1 });
+}
+
+ssize_t child_read_in_root(const char *root, const char *path, void *room, size_t room_len)
+{
+	return run(&(struct task){ .run = run_read,
+				   .mountpoint = root,
+				   .other = path,
+				   .fd = -1,
+				   .room = room,
+				   .room_len = MIN(room_len, (size_t)INT_MAX) });
 }
 
 int child_write_back(const char *mountpoint, dev_t dev, uint64_t ino)

@@ -30,6 +30,13 @@ MUST_CHECK int child_same_file(const char *a, const char *b);
 /* The type (S_IFMT) of what is at path itself, as lstat(2) has it; -ENOENT. */
 MUST_CHECK int child_file_type(const char *path);
 /*
+ * Read a regular file below a directory that stands for "/" (symlinks are followed in it, those of
+ * /proc are not): its first bytes, room_len at most. How many, or -errno; -EINVAL: it is no regular
+ * file.
+ */
+MUST_CHECK ssize_t child_read_in_root(const char *root, const char *path, void *room,
+				      size_t room_len);
+/*
  * Write dirty pages of a file back and wait for that. dev: the mount's st_dev;
  * -ENODEV if something else is at mountpoint. Node ids are FUSE's, with
  * generation 1. -ESTALE if the kernel no longer knows the inode: then it has

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "store/base/open_beneath.h"
+#include "fs/host/child.h"
 #include "store/base/write_all.h"
 
 #define HOSTS_MAX (1u << 20) /* of the image's lines */
@@ -72,31 +72,20 @@ int container_names_complete(struct buf *text, const char *hostname)
 	return rc;
 }
 
-/* The image's own, with the symlinks that are followed inside; nothing where there is no file. */
+/*
+ * The image's own, with the symlinks that are followed inside; nothing where there is no file. The
+ * root is a mount of ours: only a child may wait for what is in it.
+ */
 static int read_hosts(const char *rootfs, struct buf *out)
 {
-	int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -1, rc = 0;
-	struct stat st;
+	int rc = buf_reserve(out, HOSTS_MAX);
+	ssize_t n = rc ? 0 : child_read_in_root(rootfs, "etc/hosts", out->data, HOSTS_MAX);
 
-	if (root >= 0)
-		fd = open_beneath(root, "etc/hosts", O_RDONLY | O_NONBLOCK | O_NOCTTY,
-				  OPEN_IN_ROOT);
-	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
-		rc = buf_reserve(out, HOSTS_MAX);
-	while (fd >= 0 && rc == 0 && out->cap && out->len < HOSTS_MAX) {
-		ssize_t n = read(fd, out->data + out->len, HOSTS_MAX - out->len);
-
-		if (n <= 0)
-			break;
-		out->len += (size_t)n;
-	}
+	if (n > 0)
+		out->len = (size_t)n;
 	/* No half lines of a longer one. */
 	while (out->len == HOSTS_MAX && out->data[out->len - 1] != '\n')
 		out->len--;
-	if (fd >= 0)
-		close(fd);
-	if (root >= 0)
-		close(root);
 	return rc;
 }
 

@@ -134,6 +134,28 @@ static void child_looks_at_files(void **state)
 	unlink(path);
 }
 
+static void child_reads_below_a_root(void **state)
+{
+	char path[300], link[300], room[8] = "";
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/file", dir);
+	snprintf(link, sizeof(link), "%s/link", dir);
+	assert_int_equal(child_read_in_root(dir, "file", room, sizeof(room)), -ENOENT);
+	int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	assert_int_equal(write(fd, "0123456789", 10), 10);
+	close(fd);
+	assert_int_equal(symlink("/../file", link), 0);
+	assert_int_equal(child_read_in_root(dir, "link", room, 4), 4);
+	assert_memory_equal(room, "0123", 5);
+	assert_int_equal(child_read_in_root(dir, "/file", room, sizeof(room)), 8);
+	assert_int_equal(child_read_in_root(dir, ".", room, sizeof(room)), -EINVAL);
+	assert_int_equal(child_read_in_root("/nowhere/at/all", "x", room, sizeof(room)), -ENOENT);
+	unlink(link);
+	unlink(path);
+}
+
 static void *sync_often(void *arg)
 {
 	dev_t dev = dev_of(dir);
@@ -166,6 +188,7 @@ int main(void)
 		cmocka_unit_test(child_umount_says_what_failed),
 		cmocka_unit_test(child_leaves_our_descriptors_alone),
 		cmocka_unit_test(child_looks_at_files),
+		cmocka_unit_test(child_reads_below_a_root),
 		cmocka_unit_test(child_write_back_wants_the_right_filesystem),
 		cmocka_unit_test(children_of_several_threads_do_not_meet),
 	};
