@@ -97,6 +97,13 @@ not_ok "the quota counts" dd if=/dev/urandom of="$T/m2/big" bs=1M count=3 status
 ok "umount -f" umount -f "$T/m2"
 varve discard "$T/m2"
 
+like "a descriptor that is not at an automount point" \
+	"$(api POST /api/mounts "{\"snapshot\": \"image\", \"mountpoint\": \"$m\", \"automountFD\": 1}")" \
+	'automountFD 1 is not open at an automount point'
+like "nor one at all" "$(api POST /api/mounts "{\"snapshot\": \"image\", \"mountpoint\": \"$m\", \"automountFD\": 9999}")" \
+	'automountFD 9999: No such file'
+not_ok "mount nothing" is_mounted "$m"
+
 # --- fstab, and a remote ---
 mkdir "$T/bucket"
 varve remote add main "file://$T/bucket" >/dev/null && varve push image main >/dev/null

@@ -66,7 +66,9 @@ mkdir -p "$root/var/lib/snapshotd" && echo data >"$root/var/lib/snapshotd/FORMAT
 echo '{"logLevel": "debug"}' >"$root/etc/varve/snapshotd.json"
 dpkg-deb -R varve_*.deb "$T/next" && sed -i "s/^Version: .*/Version: $version+next/" "$T/next/DEBIAN/control"
 dpkg-deb -b "$T/next" "$root/packages/next.deb" >/dev/null
-ok "upgrade" dpkg_in --force-confold -i /packages/next.deb
+inside python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("/run/snapshotd.sock")' # as if a daemon ran
+like "upgrade says how the daemon follows" "$(dpkg_in --force-confold -i /packages/next.deb 2>&1 && echo done)" \
+	'old program.*varve daemon upgrade.*systemctl restart snapshotd.*done'
 is "to the next version" "$(inside dpkg-query -W -f '${Version}' varve)" "$version+next"
 is "the configuration stays" "$(cat "$root/etc/varve/snapshotd.json")" '{"logLevel": "debug"}'
 
