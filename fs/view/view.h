@@ -263,7 +263,7 @@ MUST_CHECK int view_read_piece(struct view *v, const struct piece *p, uint64_t o
 			       size_t len);
 /* Inodes made since the base that still exist, with or without a name. layers held. */
 uint64_t view_new_inodes(struct view *v);
-/* quota_bytes, and what a backup has cost since the last checkpoint. */
+/* quota_bytes, and what a backup has cost since the last checkpoint; 0: none. Locked. */
 uint64_t view_quota(const struct view *v);
 /* For view_attr.c: truncate inside a transaction; *rec is updated. */
 void view_truncate_tx(struct view *v, struct upper_tx *tx, struct unode *u, struct inode_rec *rec,

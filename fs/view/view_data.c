@@ -531,7 +531,7 @@ int view_sync(struct view *v)
 /* What the base has, and what is over it. */
 struct sums {
 	struct super_rec sup;
-	uint64_t used, made;
+	uint64_t used, made, quota;
 };
 
 static int look_at_sums(struct view *v, struct sums *out)
@@ -543,6 +543,7 @@ static int look_at_sums(struct view *v, struct sums *out)
 
 	out->used = upper_bytes(v->cur) + upper_bytes(v->sealed);
 	out->made = view_new_inodes(v);
+	out->quota = view_quota(v);
 	view_unlock(v, &l);
 	return r;
 }
@@ -564,7 +565,7 @@ int view_statfs(struct view *v, struct statvfs *out)
 	if (r)
 		return r == -ENOENT ? -EBADMSG : r;
 	if (v->quota_bytes)
-		avail = MIN(avail, view_quota(v) - MIN(s.used, view_quota(v)));
+		avail = MIN(avail, s.quota - MIN(s.used, s.quota));
 	out->f_bsize = out->f_frsize = 4096;
 	out->f_bfree = out->f_bavail = avail / 4096;
 	out->f_blocks = out->f_bfree + (s.sup.data_bytes + s.used) / 4096;

@@ -67,8 +67,8 @@ echo '{"logLevel": "debug"}' >"$root/etc/varve/snapshotd.json"
 dpkg-deb -R varve_*.deb "$T/next" && sed -i "s/^Version: .*/Version: $version+next/" "$T/next/DEBIAN/control"
 dpkg-deb -b "$T/next" "$root/packages/next.deb" >/dev/null
 inside python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("/run/snapshotd.sock")' # as if a daemon ran
-like "upgrade says how the daemon follows" "$(dpkg_in --force-confold -i /packages/next.deb 2>&1 && echo done)" \
-	'old program.*varve daemon upgrade.*systemctl restart snapshotd.*done'
+like "upgrade says how the daemon follows" "$(dpkg_in --force-confold -i /packages/next.deb 2>&1 && echo upgraded)" \
+	'old program.*varve daemon upgrade.*systemctl restart snapshotd.*upgraded'
 is "to the next version" "$(inside dpkg-query -W -f '${Version}' varve)" "$version+next"
 is "the configuration stays" "$(cat "$root/etc/varve/snapshotd.json")" '{"logLevel": "debug"}'
 
