@@ -1,7 +1,7 @@
 # Varve. Targets:
 #   all (default)  build/bin/snapshotd, build/bin/varve with build/libexec/varve, build/lib/libvarve.*
 #   check          unit tests and the quick integration tests
-#   unit helpers   the test programs only
+#   unit helpers   the test programs only (tested-helpers: those that have code of ours to test)
 #   lint format    style and layers; rewrite with clang-format
 #   fuzz           every fuzzer for FUZZ_SECONDS=30 (FUZZ="name ...": these)
 #   coverage       lines of store/ and fs/ that the tests reach
@@ -220,6 +220,7 @@ $(QUICK): $(BUILD)/%: %.c tests/integration/quick/fall_back.h
 
 unit: $(UNIT)
 helpers: $(HELPERS) $(BIG_HELPERS) $(QUICK)
+tested-helpers: $(filter $(BUILD)/tests/integration/%,$(HELPERS))
 fuzz-objects: $(FUZZERS:=.o)
 fuzzers: $(if $(FUZZ),$(FUZZ:%=$(BUILD)/tests/fuzz/fuzz_%),$(FUZZERS))
 
@@ -270,5 +271,5 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(patsubst %.c,$(BUILD)/%.d,$(ALL_C)) $(LIB_O:.o=.d)
-.PHONY: all unit helpers fuzzers fuzz-objects check fuzz fuzz-programs coverage bench bench-results lint format clean
+.PHONY: all unit helpers tested-helpers fuzzers fuzz-objects check fuzz fuzz-programs coverage bench bench-results lint format clean
 .SECONDARY:

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Import a directory, mount it, change it, unmount, attach again, discard.
-# tags: quick asan tsan
+# tags: quick asan tsan commands
 # timeout: 60
 . "${0%/*}/lib.sh"
 need root fuse curl jq python3 helper:fsmodel

@@ -7,7 +7,7 @@
 . "${0%/*}/lib.sh"
 need root fuse curl
 files=${VARVE_MEMORY_FILES:-$((LONG ? 1000000 : 200000))}
-maketar=$BUILD/tests/perf/maketar
+maketar=$TOOLS/tests/perf/maketar
 [ -x "$maketar" ] || skip_all "needs maketar (make helpers)"
 need_space $((files / 500))
 budget=32 # MiB

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Every command of varve, and its mistakes, against a daemon.
-# tags: quick asan
+# tags: quick asan commands
 # timeout: 120
 . "${0%/*}/lib.sh"
 need root fuse jq setfattr script setpriv unshare readelf python3

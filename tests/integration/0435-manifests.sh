@@ -1,7 +1,7 @@
 #!/bin/bash
 # Every bad manifest of the shared vectors is refused by the daemon with 400 and the reason, by
 # each call that takes one, and nothing is built of it; good ones get the keys of the vectors.
-# tags: sandbox quick asan
+# tags: sandbox quick asan commands
 # timeout: 300
 . "${0%/*}/lib.sh"
 need root fuse curl jq python3

@@ -1,6 +1,6 @@
 #!/bin/bash
 # `mount -t varve NAME DIR` and fstab: the helpers that mount(8) and umount(8) call.
-# tags: quick asan
+# tags: quick asan commands
 # timeout: 120
 # mount(8) looks for helpers in /sbin alone: here that is one of this test's own.
 [ -n "${VARVE_OWN_SBIN:-}" ] || [ "$(id -u)" != 0 ] || ! unshare -m true 2>/dev/null ||

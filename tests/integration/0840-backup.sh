@@ -1,7 +1,7 @@
 #!/bin/bash
 # A backup of a state that is in use: what it has is of one moment, whatever goes on, and a daemon
 # that starts on it finds that. Beside the store, on another disk, and where there is no room.
-# tags: asan
+# tags: asan commands
 # timeout: 300
 . "${0%/*}/lib.sh"
 need root fuse python3 jq

@@ -15,6 +15,9 @@ set -uo pipefail
 
 SRC=${VARVE_SRC:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 BUILD=$(realpath -m "${VARVE_BUILD:-$SRC/build}")
+# A build without a sanitizer, for what a test uses and is not about: helpers and, in tests without
+# the tag `commands`, varve.
+TOOLS=$(realpath -m "${VARVE_TOOLS:-$BUILD}")
 export LONG=${VARVE_LONG:-0}
 # Limits are multiplied by this: VARVE_SLOW, and more on a host that is slow or has other work.
 # shellcheck source=scripts/slowness.sh
@@ -43,7 +46,10 @@ skip_python_shim() {
 skip_python_shim
 # Those of curl and jq that start in no time, where they have something to fall back on.
 if [ -n "$(type -P curl)" ] && [ -n "$(type -P jq)" ]; then
-	PATH=$BUILD/tests/integration/quick:$PATH
+	PATH=$TOOLS/tests/integration/quick:$PATH
+fi
+if [ "$TOOLS" != "$BUILD" ] && ! head -n 30 "$0" | grep -q '^# tags:.*\<commands\>'; then
+	mkdir "$T/.tools" && ln -s "$TOOLS/bin/varve" "$T/.tools/" && PATH=$T/.tools:$PATH
 fi
 
 # A short sleep without a process, for loops that wait.
@@ -139,7 +145,7 @@ done_testing() {
 # --- what a test needs ---
 helper() { # NAME: path of a test program
 	local p
-	for p in "$BUILD/tests/model/$1/$1" "$BUILD/tests/model/$1" "$BUILD/tests/integration/$1"; do
+	for p in "$TOOLS/tests/model/$1/$1" "$TOOLS/tests/model/$1" "$BUILD/tests/integration/$1"; do
 		if [ -x "$p" ] && [ -f "$p" ]; then
 			printf '%s\n' "$p"
 			return
