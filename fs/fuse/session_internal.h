@@ -19,6 +19,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #include "fs/fuse/ahead.h"
 #include "fs/fuse/deferred.h"
@@ -72,8 +73,9 @@ struct session_pool {
 	struct session **slots;
 	size_t n_slots;
 	uint32_t generation;
-	unsigned busy;		/* serving threads that are with a session */
-	uint64_t requests_gone; /* of sessions that are no more */
+	unsigned busy;		   /* serving threads that are with a session */
+	LIST_HEAD(, session) held; /* sessions that wait for their share to grow */
+	uint64_t requests_gone;	   /* of sessions that are no more */
 
 	uint8_t init_reply[256]; /* constant, as its length */
 	size_t init_reply_len;
@@ -117,10 +119,11 @@ struct session {
 	_Atomic bool walking; /* an ahead_tree job of it is queued or runs */
 	void (*on_end)(void *arg);
 	void *arg;
-	_Atomic bool held;   /* not armed, as it has its share; changed under pool->lock */
-	unsigned threads;    /* guarded by pool->lock, as the next one: that serve it */
-	unsigned active;     /* threads and queued syncs that use it */
-	pthread_cond_t idle; /* active became 0 */
+	_Atomic bool held; /* not armed, as it has its share; changed under pool->lock */
+	LIST_ENTRY(session) held_link; /* of pool->held, while it is */
+	unsigned threads;	       /* guarded by pool->lock, as the next one: that serve it */
+	unsigned active;	       /* threads and queued syncs that use it */
+	pthread_cond_t idle;	       /* active became 0 */
 };
 
 /* --- session.c --- */

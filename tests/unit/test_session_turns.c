@@ -34,6 +34,7 @@ struct pair {
 
 /* What requests for attributes of the busy mount do. */
 static atomic_bool gate_is_shut;  /* wait for it to open */
+static atomic_bool other_is_shut; /* the other mount's do */
 static atomic_bool queue_is_kept; /* wait for another request to be queued */
 static struct pair *now;
 /*
@@ -75,7 +76,7 @@ int __wrap_view_getxattr(struct view *v, uint64_t ino, const char *name, struct 
 	if (strcmp(name, "user.ask") != 0) /* the kernel's own */
 		return __real_view_getxattr(v, ino, name, out);
 	atomic_fetch_add(busy ? &now->busy.asked : &now->other.asked, 1);
-	while (busy && atomic_load(&gate_is_shut))
+	while (atomic_load(busy ? &gate_is_shut : &other_is_shut))
 		usleep(100);
 	if (busy && atomic_load(&queue_is_kept))
 		keep_queue();
@@ -199,6 +200,39 @@ static void requests_that_wait_leave_threads_to_other_mounts(void **state)
 	assert_true(all); /* those that were held as well */
 }
 
+static void a_share_grows_when_others_leave(void **state)
+{
+	struct pair *p = new_pair(4);
+	pthread_t others[2];
+
+	(void)state;
+	atomic_store(&p->sp->polled, UINT64_MAX); /* neither: what is polled is armed anyway */
+	atomic_store(&gate_is_shut, true);
+	atomic_store(&other_is_shut, true);
+	assert_int_equal(pthread_create(&p->clients[p->n_clients++], NULL, ask_once, p), 0);
+	bool one = reaches(&p->busy.asked, 1);
+
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&others[i], NULL, ask_other, p), 0);
+	bool three = reaches(&p->other.asked, 2);
+
+	start_clients(p, ask_once); /* one thread is free, and one is their share */
+	usleep(50000);
+	unsigned before = atomic_load(&p->busy.asked);
+
+	atomic_store(&other_is_shut, false);
+	bool more = reaches(&p->busy.asked, 2); /* while the first waits */
+
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(others[i], NULL);
+	atomic_store(&p->sp->polled, 0);
+	free_pair(p);
+	assert_true(one);
+	assert_true(three);
+	assert_int_equal(before, 1);
+	assert_true(more);
+}
+
 /* ---- requests without an end ---- */
 
 static atomic_bool enough;
@@ -280,6 +314,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(requests_that_wait_leave_threads_to_other_mounts),
+		cmocka_unit_test(a_share_grows_when_others_leave),
 		cmocka_unit_test(requests_without_an_end_let_others_have_their_turn),
 		cmocka_unit_test(a_drain_waits_for_writes_of_its_mount_alone),
 	};
