@@ -21,11 +21,6 @@
 #define QUIET_MAX (16u << 20) /* bytes of output that are kept */
 #define SAID_MAX 240	      /* bytes of stderr in messages */
 
-static void json_freep(json_t **j)
-{
-	json_decref(*j);
-}
-
 /* ---- what it is given ---- */
 
 static bool image_sets(const struct image_config *c, const char *name)
@@ -41,7 +36,7 @@ static bool image_sets(const struct image_config *c, const char *name)
 /* The daemon's settings for builds, below what the image says, below the step's own. */
 static char **make_environ(const struct build *bd, const json_t *extra)
 {
-	CLEANUP(json_freep) json_t *all = json_object();
+	json_auto_t *all = json_object();
 	const char *name;
 	json_t *value;
 	int rc = all ? 0 : -1;

@@ -16,11 +16,6 @@
 
 static const char *const times[] = { "createdAt", "startedAt", "endedAt" };
 
-static void json_freep(json_t **j)
-{
-	json_decref(*j);
-}
-
 char *builds_path(const struct builds *b, const char *id, const char *suffix)
 {
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
@@ -72,7 +67,7 @@ static json_t *record_of(struct build *bd)
 
 int build_record_put(struct build *bd)
 {
-	CLEANUP(json_freep) json_t *j = record_of(bd);
+	json_auto_t *j = record_of(bd);
 	/* Whoever waits is told of the end; before it a build is lost in any crash. */
 	enum kv_durability d = build_state_is_final(bd->state) ? KV_SYNC : KV_LOG;
 
@@ -109,7 +104,7 @@ static json_t *to_api(const json_t *record)
 
 int builds_get(struct builds *b, const char *id, json_t **out, struct error *err)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
+	json_auto_t *j = NULL;
 	int rc = json_record_get(b->opt.store->kv, META_BUILD, id, &j);
 
 	if (rc == -ENOENT)
@@ -135,7 +130,7 @@ static int each_record(struct builds *b, json_record_fn fn, void *arg)
 	const struct listed *l = listed_sort(&list, &n);
 
 	for (size_t i = 0; i < n && rc == 0; i++) {
-		CLEANUP(json_freep) json_t *j = NULL;
+		json_auto_t *j = NULL;
 
 		rc = json_record_get(kv, META_BUILD, l[i].id, &j);
 		if (rc == 0)
@@ -154,7 +149,7 @@ struct shown {
 static int show(void *arg, const char *id, const json_t *record)
 {
 	const struct shown *s = arg;
-	CLEANUP(json_freep) json_t *j = to_api(record);
+	json_auto_t *j = to_api(record);
 
 	return j ? s->fn(s->arg, id, j) : -ENOMEM;
 }
@@ -185,7 +180,7 @@ int builds_log(struct builds *b, const char *id, build_log_fn fn, void *arg, str
 int build_record_outcome(struct builds *b, const char *id, struct build_outcome *out,
 			 struct error *err)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
+	json_auto_t *j = NULL;
 	int rc = builds_get(b, id, &j, err);
 
 	if (rc < 0)

@@ -20,11 +20,6 @@
 #define REASON "snapshotd stopped during the build"
 #define RESTARTS_MAX 3 /* one that ends the daemon each time is to end */
 
-static void json_freep(json_t **j)
-{
-	json_decref(*j);
-}
-
 void builds_drop_mount(struct builds *b, struct mount_entry *e)
 {
 	struct error err = ERROR_INIT;
@@ -48,7 +43,7 @@ struct recovery {
 static int end_record(struct builds *b, const char *id, const json_t *record, const char *why,
 		      bool keep)
 {
-	CLEANUP(json_freep) json_t *j = json_copy((json_t *)record);
+	json_auto_t *j = json_copy((json_t *)record);
 	json_int_t step = json_integer_value(json_object_get(record, "step"));
 	int rc = j ? 0 : -1;
 
@@ -67,7 +62,7 @@ static int end_record(struct builds *b, const char *id, const json_t *record, co
 /* Whether a build that has ended has left a mount, which may be discarded since. */
 static bool is_kept(struct recovery *r, const char *id, const json_t *record)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
+	json_auto_t *j = NULL;
 	const char *mount_id = json_record_text(record, "mountID");
 	struct mount_entry *e;
 
@@ -127,7 +122,7 @@ static char *build_of_place(const struct builds *b, const char *place)
 /* The record of a build whose mount is kept names it. */
 static void note_kept(struct recovery *r, const char *id, const char *mount_id)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
+	json_auto_t *j = NULL;
 
 	if (json_record_get(r->b->opt.store->kv, META_BUILD, id, &j) < 0 ||
 	    json_object_set_new(j, "mountID", json_string(mount_id)) ||
@@ -254,9 +249,9 @@ static int recover_snapshots(struct recovery *r)
 
 int builds_recover(struct builds *b, json_t *unfinished, struct error *err)
 {
-	CLEANUP(json_freep) json_t *kept = json_object();
-	CLEANUP(json_freep) json_t *mounted = json_object();
-	CLEANUP(json_freep) json_t *discarded = json_object();
+	json_auto_t *kept = json_object();
+	json_auto_t *mounted = json_object();
+	json_auto_t *discarded = json_object();
 	struct recovery r = { b, kept, mounted, discarded, unfinished };
 	int rc = kept && mounted && discarded
 			 ? json_record_each(b->opt.store->kv, META_BUILD, recover_record, &r)

@@ -20,11 +20,6 @@
 #define NAME_ITEM_MAX (16u << 10) /* bytes of one file's entry in a list */
 #define NOTE_TIMEOUT_MS 5000	  /* for the agent to read a small file */
 
-static void json_freep(json_t **j)
-{
-	json_decref(*j);
-}
-
 static const char *text_of(const json_t *o, const char *name)
 {
 	return json_string_value(json_object_get(o, name));
@@ -350,8 +345,7 @@ static int step_apt_install(struct build *bd, const json_t *args, struct error *
 		"install", "--", NULL
 	};
 	static const char *const clean[] = { "/bin/sh", "-c", apt_clean, NULL };
-	CLEANUP(json_freep)
-	json_t *env =
+	json_auto_t *env =
 		json_pack("{s:s, s:s, s:s, s:s}", "DEBIAN_FRONTEND", "noninteractive",
 			  "DEBCONF_NONINTERACTIVE_SEEN", "true", "RUNLEVEL", "1", "HOME", "/root");
 	int rc = env ? run_with(bd, update, NULL, env, "apt-get update", err)
@@ -367,10 +361,9 @@ static int step_pip_install(struct build *bd, const json_t *args, struct error *
 {
 	static const char *const install[] = { "python3",	 "-m", "pip", "install",
 					       "--no-cache-dir", "--", NULL };
-	CLEANUP(json_freep)
-	json_t *env = json_pack("{s:s, s:s, s:s, s:s}", "PIP_BREAK_SYSTEM_PACKAGES", "1",
-				"PIP_ROOT_USER_ACTION", "ignore", "PIP_DISABLE_PIP_VERSION_CHECK",
-				"1", "HOME", "/root");
+	json_auto_t *env = json_pack("{s:s, s:s, s:s, s:s}", "PIP_BREAK_SYSTEM_PACKAGES", "1",
+				     "PIP_ROOT_USER_ACTION", "ignore",
+				     "PIP_DISABLE_PIP_VERSION_CHECK", "1", "HOME", "/root");
 
 	if (!env)
 		return error_set(err, -ENOMEM, "out of memory");

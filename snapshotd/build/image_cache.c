@@ -11,11 +11,6 @@
 #include "store/base/log.h"
 #include "store/base/jcs.h"
 
-static void json_freep(json_t **j)
-{
-	json_decref(*j);
-}
-
 bool image_cache_owns(const struct snapshot *s)
 {
 	return !s->name[0] && strcmp(s->source, IMAGE_CACHE_SOURCE) == 0;
@@ -74,7 +69,7 @@ static json_t *config_text(const json_t *config)
 
 int image_base_id(const struct snapshot *base, const json_t *build_env, char out[DIGEST_HEX_SIZE])
 {
-	CLEANUP(json_freep) json_t *list = NULL;
+	json_auto_t *list = NULL;
 	char root[DIGEST_HEX_SIZE];
 	struct utsname host;
 
@@ -154,7 +149,7 @@ static void note_use(struct store *s, const struct snapshot *snap)
 int image_cache_find(struct store *s, const char *key, const char *base_id, struct image_entry *out,
 		     struct snapshot *snap)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
+	json_auto_t *j = NULL;
 	struct image_entry e;
 	int rc = json_record_get(s->kv, META_IMAGE, key, &j);
 
@@ -173,7 +168,7 @@ int image_cache_find(struct store *s, const char *key, const char *base_id, stru
 
 int image_cache_find_step(struct store *s, const char *step_key, struct snapshot *snap)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
+	json_auto_t *j = NULL;
 	int rc = json_record_get(s->kv, META_IMAGE_STEP, step_key, &j);
 
 	if (rc == 0)
@@ -189,7 +184,7 @@ int image_cache_find_step(struct store *s, const char *step_key, struct snapshot
 /* What a record named until now is found no more: gc may take it soon. */
 static void retire(struct store *s, enum meta_kind kind, const char *key, const char *new_id)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
+	json_auto_t *j = NULL;
 	struct snapshot old = { 0 };
 
 	if (json_record_get(s->kv, kind, key, &j) < 0 ||
@@ -205,8 +200,7 @@ static void retire(struct store *s, enum meta_kind kind, const char *key, const 
 static int put_image(struct store *s, struct kv_batch *b, const struct image_entry *e,
 		     const char *base)
 {
-	CLEANUP(json_freep)
-	json_t *j =
+	json_auto_t *j =
 		json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "snapshot", e->snapshot_id, "base",
 			  base, "baseID", e->base_id, "steps", (json_int_t)e->n_steps, "newBytes",
 			  (json_int_t)e->new_bytes, "createdAtMs", (json_int_t)e->created_at_ms);
@@ -216,7 +210,7 @@ static int put_image(struct store *s, struct kv_batch *b, const struct image_ent
 
 static int put_step(struct store *s, struct kv_batch *b, const char *key, const char *snapshot_id)
 {
-	CLEANUP(json_freep) json_t *j = json_pack("{s:s}", "snapshot", snapshot_id);
+	json_auto_t *j = json_pack("{s:s}", "snapshot", snapshot_id);
 
 	return j ? json_record_batch_put(s->kv, b, META_IMAGE_STEP, key, j) : -ENOMEM;
 }
@@ -299,7 +293,7 @@ static int note_moved(void *arg, const char *key, const json_t *j)
 
 int image_cache_move(struct store *s, const char *from, const char *to, struct error *err)
 {
-	CLEANUP(json_freep) json_t *list = json_array();
+	json_auto_t *list = json_array();
 	struct moved m = { from, list };
 	int rc = list ? json_record_each(s->kv, META_IMAGE, note_moved, &m) : -ENOMEM;
 	json_t *one;

@@ -9,11 +9,6 @@
 #include "store/base/listed.h"
 #include "store/base/log.h"
 
-static void json_freep(json_t **j)
-{
-	json_decref(*j);
-}
-
 struct snapshot_list {
 	struct snapshot *s;
 	size_t n;
@@ -80,7 +75,7 @@ static void release(struct store *s, const char *key, const char *image_id)
 
 void image_cache_release(struct store *s, const char *key)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
+	json_auto_t *j = NULL;
 
 	if (key[0] && json_record_get(s->kv, META_IMAGE, key, &j) == 0)
 		release(s, key, json_record_text(j, "snapshot"));
@@ -88,7 +83,7 @@ void image_cache_release(struct store *s, const char *key)
 
 int image_cache_forget(struct store *s, const char *key, struct error *err)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
+	json_auto_t *j = NULL;
 	int rc = json_record_get(s->kv, META_IMAGE, key, &j);
 
 	if (rc == -ENOENT)
@@ -203,9 +198,9 @@ static json_t *image_to_json(const char *key, const json_t *j, const struct snap
 
 static int list_one(struct listing *li, const char *key, json_record_fn fn, void *arg)
 {
-	CLEANUP(json_freep) json_t *j = NULL;
-	CLEANUP(json_freep) json_t *names = json_array();
-	CLEANUP(json_freep) json_t *o = NULL;
+	json_auto_t *j = NULL;
+	json_auto_t *names = json_array();
+	json_auto_t *o = NULL;
 	struct snapshot s = { 0 };
 	int rc = json_record_get(li->store->kv, META_IMAGE, key, &j);
 

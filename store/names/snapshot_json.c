@@ -13,11 +13,6 @@ static const char *const status_names[] = {
 	[SNAPSHOT_FAILED] = "failed",
 };
 
-static void json_freep(json_t **j)
-{
-	json_decref(*j);
-}
-
 static json_t *json_from_u64(uint64_t v)
 {
 	return json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v);
@@ -69,7 +64,7 @@ static int set_root(json_t *o, const struct snapshot *s)
 
 int snapshot_encode(const struct snapshot *s, char **out, size_t *out_len)
 {
-	CLEANUP(json_freep) json_t *o = json_object();
+	json_auto_t *o = json_object();
 	if (!o)
 		return -ENOMEM;
 	int rc = json_object_set_new(o, "version", json_integer(RECORD_VERSION));
@@ -150,7 +145,7 @@ static void get_root(struct field_reader *r, struct snapshot *s)
 
 int snapshot_decode(const void *text, size_t len, struct snapshot *out)
 {
-	CLEANUP(json_freep) json_t *o = json_loadb(text, len, 0, NULL);
+	json_auto_t *o = json_loadb(text, len, 0, NULL);
 	struct field_reader r = { .o = o };
 	if (!json_is_object(o) || get_int(&r, "version", 0) != RECORD_VERSION)
 		return -EBADMSG;
@@ -196,7 +191,7 @@ static int set_time(json_t *o, const char *key, int64_t ms)
 
 json_t *snapshot_to_json(const struct snapshot *s)
 {
-	CLEANUP(json_freep) json_t *o = json_object();
+	json_auto_t *o = json_object();
 	if (!o)
 		return NULL;
 	int rc = set_common(o, s);

@@ -209,8 +209,7 @@ static int on_event(void *arg, const char *type, const char *data, size_t len)
 	json_t **kept = strcmp(type, "result") == 0  ? &t->result
 			: strcmp(type, "error") == 0 ? &t->error_event
 						     : NULL;
-	CLEANUP(json_decref_p)
-	json_t *o = json_loadb(data, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+	json_auto_t *o = json_loadb(data, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 
 	if (!o)
 		return -EBADMSG;
@@ -460,7 +459,7 @@ static int refusal(const json_t *o, int code, long status, struct error *err)
 
 static int conclude(struct transfer *t, json_t **out, struct error *err)
 {
-	CLEANUP(json_decref_p) json_t *o = NULL;
+	json_auto_t *o = NULL;
 
 	if (t->error_event)
 		return refusal(t->error_event,

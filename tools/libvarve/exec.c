@@ -63,7 +63,7 @@ static int put_stdin(json_t *o, const void *data, size_t len)
 
 static int exec_body(const struct varve_exec_options *opt, json_t **out, struct error *err)
 {
-	CLEANUP(json_decref_p) json_t *o = json_object();
+	json_auto_t *o = json_object();
 	json_t *envs = NULL;
 	int r = o ? 0 : -ENOMEM;
 
@@ -91,7 +91,7 @@ static int exec_body(const struct varve_exec_options *opt, json_t **out, struct 
 static int exec_post(struct varve_client *c, const char *path, const char *sandbox_id,
 		     const struct varve_exec_options *o, json_t **out, struct varve_error *err)
 {
-	CLEANUP(json_decref_p) json_t *body = NULL;
+	json_auto_t *body = NULL;
 	struct error why = ERROR_INIT;
 	int r = exec_body(o, &body, &why);
 	struct call call = { .method = "POST", .body = body, .fd = -1 };
@@ -121,7 +121,7 @@ static int result_new(json_t *j, struct varve_exec_result **out, struct varve_er
 int varve_exec_start(struct varve_client *c, const char *sandbox_id,
 		     const struct varve_exec_options *o, char **exec_id, struct varve_error *err)
 {
-	CLEANUP(json_decref_p) json_t *j = NULL;
+	json_auto_t *j = NULL;
 	struct error why = ERROR_INIT;
 	int r = exec_post(c, "/api/sandboxes/%s/exec/run-async", sandbox_id, o, &j, err);
 

@@ -127,7 +127,7 @@ struct varve_image *image_failed(const struct error *err)
 /* The canonical text of j, which is given up to it; NULL for j means that memory ran out. */
 static int text_of(json_t *j, char **out, struct error *err)
 {
-	CLEANUP(json_decref_p) json_t *owned = j;
+	json_auto_t *owned = j;
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT;
 	int r = j ? jcs_dump(j, &b, err) : -ENOMEM;
 
@@ -183,7 +183,7 @@ json_t *image_mode(unsigned mode)
 
 static int text_list(const char *const *list, const char *what, json_t **out, struct error *err)
 {
-	CLEANUP(json_decref_p) json_t *array = json_array();
+	json_auto_t *array = json_array();
 	json_t *s;
 
 	for (; list && *list && array; list++) {
@@ -209,7 +209,7 @@ static int add_pair(json_t *object, const char *text, const char *what, struct e
 	int r = image_text(equals + 1, what, &value, err);
 	if (r < 0)
 		return r;
-	CLEANUP(json_decref_p) json_t *name = json_stringn(text, (size_t)(equals - text));
+	json_auto_t *name = json_stringn(text, (size_t)(equals - text));
 	if (!name) {
 		json_decref(value);
 		return error_set(err, -EILSEQ, "%s is not UTF-8: \"%.100s\"", what, text);
@@ -221,7 +221,7 @@ static int add_pair(json_t *object, const char *text, const char *what, struct e
 
 int image_pairs(const char *const *list, const char *what, json_t **out, struct error *err)
 {
-	CLEANUP(json_decref_p) json_t *object = json_object();
+	json_auto_t *object = json_object();
 	int r = object ? 0 : error_set(err, -ENOMEM, "out of memory");
 
 	for (; r == 0 && list && *list; list++)
@@ -406,7 +406,7 @@ static int file_args(const char *path, const void *content, size_t len, int mode
 		     struct error *err)
 {
 	CLEANUP(buf_fini_p) struct buf text = BUF_INIT;
-	CLEANUP(json_decref_p) json_t *args = NULL;
+	json_auto_t *args = NULL;
 	json_t *path_text;
 	int r = image_text(path, "a path", &path_text, err);
 

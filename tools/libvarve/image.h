@@ -8,8 +8,6 @@
 #include "store/base/macros.h"
 #include "tools/libvarve/varve.h"
 
-DEFINE_CLEANUP(json_t *, json_decref)
-
 /*
  * img with one more step, whose args are given up to it; NULL for them means
  * that memory ran out. Or with the error of img.

@@ -115,7 +115,7 @@ const json_t *record_json(const void *record)
 
 int records_new(const struct record_type *type, json_t *j, void ***out, struct varve_error *err)
 {
-	CLEANUP(json_decref_p) json_t *owned = j;
+	json_auto_t *owned = j;
 	json_t *v;
 	size_t i;
 	int r = 0;

@@ -87,7 +87,7 @@ static int put_source(json_t *o, const struct varve_sandbox_options *opt, struct
 static int make_body(const struct varve_sandbox_options *opt, bool with_source, json_t **out,
 		     struct error *err)
 {
-	CLEANUP(json_decref_p) json_t *o = json_object();
+	json_auto_t *o = json_object();
 	int r = o ? put_numbers(o, opt) : -ENOMEM;
 
 	if (r == 0)
@@ -109,7 +109,7 @@ static int create(struct varve_client *c, const char *path, const char *arg,
 		  const struct varve_sandbox_options *o, struct varve_sandbox **out,
 		  struct varve_error *err)
 {
-	CLEANUP(json_decref_p) json_t *body = NULL;
+	json_auto_t *body = NULL;
 	struct error why = ERROR_INIT;
 	json_t *j = NULL;
 	void *record = NULL;
@@ -186,8 +186,7 @@ int varve_sandbox_kill(struct varve_client *c, const char *id, struct varve_erro
 int varve_sandbox_set_timeout(struct varve_client *c, const char *id, unsigned timeout_s,
 			      struct varve_error *err)
 {
-	CLEANUP(json_decref_p)
-	json_t *body = json_pack("{s:I}", "timeout", (json_int_t)timeout_s);
+	json_auto_t *body = json_pack("{s:I}", "timeout", (json_int_t)timeout_s);
 	struct call call = { .method = "POST", .body = body, .fd = -1 };
 
 	if (!body)
@@ -229,7 +228,7 @@ int varve_checkpoint_create(struct varve_client *c, const char *sandbox_id, cons
 			    struct varve_error *err)
 {
 	struct error why = ERROR_INIT;
-	CLEANUP(json_decref_p) json_t *body = checkpoint_body(name, max_count, &why);
+	json_auto_t *body = checkpoint_body(name, max_count, &why);
 	struct call call = { .method = "POST", .body = body, .fd = -1 };
 	void *record = NULL;
 	json_t *j = NULL;

@@ -58,7 +58,7 @@ int varve_snapshot_create(struct varve_client *c, const char *name, struct varve
 	static const char *const paths[] = { "/api/snapshots", "/api/snapshots?force=true",
 					     "/api/snapshots?keepFailed=true",
 					     "/api/snapshots?force=true&keepFailed=true" };
-	CLEANUP(json_decref_p) json_t *body = NULL;
+	json_auto_t *body = NULL;
 	struct error why = ERROR_INIT;
 	void *record = NULL;
 	json_t *j = NULL;
@@ -150,7 +150,7 @@ int varve_snapshot_push(struct varve_client *c, const char *name_or_id, const ch
 {
 	const char *const pairs[] = { "remote", remote, "name", name };
 
-	CLEANUP(json_decref_p) json_t *body = texts(pairs, 2);
+	json_auto_t *body = texts(pairs, 2);
 	struct call call = { .method = "POST", .body = body, .fd = -1 };
 
 	return body ? connection_run(c, &call, NULL, err, "/api/snapshots/%s/push", name_or_id)
@@ -161,7 +161,7 @@ int varve_snapshot_pull(struct varve_client *c, const char *remote, const char *
 			const char *name, struct varve_snapshot **out, struct varve_error *err)
 {
 	const char *const pairs[] = { "remote", remote, "snapshot", reference, "name", name };
-	CLEANUP(json_decref_p) json_t *body = texts(pairs, 3);
+	json_auto_t *body = texts(pairs, 3);
 	struct call call = { .method = "POST", .body = body, .fd = -1 };
 	void *record = NULL;
 	json_t *j = NULL;
@@ -200,7 +200,7 @@ int varve_remote_add_with(struct varve_client *c, const char *name, const char *
 		"alternate",   o->alternate,
 	};
 
-	CLEANUP(json_decref_p) json_t *body = texts(pairs, sizeof(pairs) / sizeof(*pairs) / 2);
+	json_auto_t *body = texts(pairs, sizeof(pairs) / sizeof(*pairs) / 2);
 	struct call call = { .method = "POST", .body = body, .fd = -1 };
 	bool whole = body && set_flag(body, "pathStyle", o->path_style) &&
 		     set_flag(body, "readOnly", o->read_only) &&
