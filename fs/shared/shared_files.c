@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "fs/shared/file_content.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
 #include "store/chunk/want.h"
@@ -310,14 +311,12 @@ static int do_job(struct shared_files *sf, const struct job *j)
 /* Lock held. Looks at the disk meanwhile. */
 static void wait_for_job(struct shared_files *sf)
 {
-	struct timespec until;
+	const struct timespec until = monotonic_after_ms(DISK_LOOK_S * 1000);
 
 	if (TAILQ_EMPTY(&sf->lru)) {
 		pthread_cond_wait(&sf->wake, &sf->lock);
 		return;
 	}
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += DISK_LOOK_S;
 	if (pthread_cond_timedwait(&sf->wake, &sf->lock, &until) == ETIMEDOUT)
 		yield_disk(sf);
 }
@@ -563,7 +562,7 @@ int shared_files_open(struct store *s, uint64_t limit_bytes, struct shared_files
 	sf->store = s;
 	sf->dir_fd = -1;
 	pthread_mutex_init(&sf->lock, NULL);
-	pthread_cond_init(&sf->wake, NULL);
+	cond_init_monotonic(&sf->wake);
 	pthread_cond_init(&sf->idle, NULL);
 	STAILQ_INIT(&sf->jobs);
 	TAILQ_INIT(&sf->lru);
