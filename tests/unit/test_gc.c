@@ -411,7 +411,7 @@ static void gc_keeps_what_writers_rely_on(void **state)
 	struct fx *f = *state;
 	struct stress st[STRESS_THREADS];
 	pthread_t threads[STRESS_THREADS];
-	const char *seconds = getenv("VARVE_TEST_SCALE");
+	const char *seconds = getenv("VARVE_TEST_ROUNDS");
 	struct timespec t = { .tv_sec = 3 * (seconds ? atoi(seconds) : 1) };
 	start_stress(f, 0, st, threads);
 	nanosleep(&t, NULL);
@@ -443,7 +443,7 @@ static void run_until_killed(struct fx *f, unsigned round)
 static void kill_9_leaves_no_dangling_reference(void **state)
 {
 	struct fx *f = *state;
-	const char *scale = getenv("VARVE_TEST_SCALE");
+	const char *scale = getenv("VARVE_TEST_ROUNDS");
 	unsigned rounds = 4 * (scale ? (unsigned)atoi(scale) : 1);
 	for (unsigned round = 0; round < rounds; round++) {
 		struct timespec t = { .tv_nsec = 200000000 + round * 123456789 % 500000000 };

@@ -91,10 +91,10 @@ static inline double now_s(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
-/* How much work the randomised tests do: VARVE_TEST_SCALE=10 does ten times as much. */
+/* How much work the randomised tests do: VARVE_TEST_ROUNDS=10 does ten times as much. */
 static inline unsigned test_scale(void)
 {
-	const char *s = getenv("VARVE_TEST_SCALE");
+	const char *s = getenv("VARVE_TEST_ROUNDS");
 	int n = s ? atoi(s) : 1;
 	return n > 0 ? (unsigned)n : 1;
 }
