@@ -4,8 +4,8 @@
  * Layout of a store: DIR/db (RocksDB), DIR/staging/ and DIR/journal/ (mounts' data and
  * changes), DIR/shared/ (files that mounts share), DIR/FORMAT ("varve store 1\n"; 2 if a chunk
  * may need a dictionary: dict.h; 3 if a mount's journal may be of version 2:
- * fs/upper/journal.h; 4 if chunks of a tree may be in a bucket alone: share/far.h), DIR/remote/
- * (where these are: share/lazy_index.h). A read-write store holds an exclusive lock on DIR/LOCK.
+ * fs/upper/journal.h; 4 if chunks of a tree may be in a bucket alone: lazy/far.h), DIR/remote/
+ * (where these are: remote/lazy_index.h). A read-write store holds an exclusive lock on DIR/LOCK.
  */
 #ifndef VARVE_STORE_H
 #define VARVE_STORE_H
@@ -81,7 +81,7 @@ bool store_is_read_only(const struct store *s);
  */
 #define STORE_FORMAT_DICT 2
 #define STORE_FORMAT_JOURNAL 3
-#define STORE_FORMAT_FAR 4 /* chunks of a tree may be in a bucket: store/share */
+#define STORE_FORMAT_FAR 4 /* chunks of a tree may be in a bucket: store/lazy */
 MUST_CHECK int store_need_format(struct store *s, int format, struct error *err);
 
 /*
