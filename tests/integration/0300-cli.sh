@@ -417,6 +417,7 @@ complete() { varve __complete -- "$@" | grep -vE '^[0-9a-f]{8}(-[0-9a-f]{4}){3}'
 is "commands are completed" "$(complete hi)" history
 is "options are" "$(complete umount --)" "--discard --force --help --json --lazy --socket --store --version --wide"
 is "choices are" "$(complete mount --cache '')" "private shared"
+is "all verbs of a command are" "$(complete remote '')" "add check ls rekey rm"
 is "snapshots are" "$(complete show c)" "c1 c2"
 is "paths in snapshots are" "$(complete cat a:d/)" "a:d/big a:d/sub/"
 like "mounts are" "$(complete umount "${id:0:3}")" "${id:0:8}"

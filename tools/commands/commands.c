@@ -62,11 +62,12 @@ const struct command cli_commands[] = {
 	  "A pinned snapshot cannot be removed. With --ttl it is not pinned: gc removes it once\n"
 	  "it has not been used for that long.\n",
 	  1, 1, options_pin, false, cmd_pin },
-	{ "remote", "add|ls|check|rm [REMOTE] [URL]",
+	{ "remote", "add|ls|check|rekey|rm [REMOTE] [URL]",
 	  "name the buckets that snapshots are shared in",
 	  "  remote add NAME URL   make a bucket known: s3://BUCKET[/PREFIX] or file:///DIR\n"
 	  "  remote ls             list them\n"
 	  "  remote check NAME     try whether it can be used, and how fast it answers\n"
+	  "  remote rekey NAME     let another key open it (--key-file or --key-command)\n"
 	  "  remote rm NAME        forget it; nothing in the bucket changes\n"
 	  "REMOTE:NAME then stands for a snapshot in it: for push and pull, and wherever a\n"
 	  "snapshot is named. See varve-remotes(7).\n",
