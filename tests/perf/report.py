@@ -194,7 +194,8 @@ def machine():
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    return f"{model}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+    version = ".".join(platform.release().split(".")[:2])  # not whose build it is
+    return f"{model}, {os.cpu_count()} CPUs, Linux {version}"
 
 
 def write(path, text):
