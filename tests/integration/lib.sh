@@ -48,7 +48,8 @@ skip_python_shim
 if [ -n "$(type -P curl)" ] && [ -n "$(type -P jq)" ]; then
 	PATH=$TOOLS/tests/integration/quick:$PATH
 fi
-if [ "$TOOLS" != "$BUILD" ] && ! head -n 30 "$0" | grep -q '^# tags:.*\<commands\>'; then
+if [ "$TOOLS" != "$BUILD" ] && { ! [ -x "$BUILD/bin/varve" ] ||
+	! head -n 30 "$0" | grep -q '^# tags:.*\<commands\>'; }; then
 	mkdir "$T/.tools" && ln -s "$TOOLS/bin/varve" "$T/.tools/" && PATH=$T/.tools:$PATH
 fi
 
@@ -155,7 +156,7 @@ helper() { # NAME: path of a test program
 }
 need() { # root | fuse | helper:NAME | COMMAND ...
 	local n
-	if ! [ -x "$BUILD/bin/snapshotd" ] || ! [ -x "$BUILD/bin/varve" ]; then
+	if ! [ -x "$BUILD/bin/snapshotd" ] || ! [ -x "$TOOLS/bin/varve" ]; then
 		skip_all "snapshotd and varve are not built in $BUILD"
 	fi
 	for n; do
