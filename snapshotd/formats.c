@@ -25,7 +25,7 @@ static const struct known {
 } known[] = {
 	{ KEPT_PREFIX, kept_check },	    { EXEC_KEEP_PREFIX, exec_keep_check },
 	{ EXEC_CONTROL_PREFIX, is_plain },  { REAPER_KEPT_NAME, is_plain },
-	{ FORMATS_KEPT_SOCKETS, is_plain }, { KEEPER_SERVICE_SOCKET, is_plain },
+	{ KEEPER_OWN_SOCKETS, is_plain }, { KEEPER_SERVICE_SOCKET, is_plain },
 };
 
 static int check(const char *name, int fd)

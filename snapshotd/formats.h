@@ -10,9 +10,6 @@
 #include "store/base/macros.h"
 #include "store/store.h"
 
-/* Under these names a daemon keeps its listening sockets. */
-#define FORMATS_KEPT_SOCKETS "http-"
-
 /*
  * In an upgrade: -EINVAL, with a reason, where the keeper has something that this program does not
  * understand; the program before it goes on then. Else it is dropped by whoever finds it: nobody

@@ -179,7 +179,7 @@ static int open_evictor(struct daemon_parts *d, struct error *err)
 /* Sockets never close as long as the keeper has them: nobody is refused meanwhile. */
 static int listen_unix(struct daemon_parts *d, struct listener *l, struct error *err)
 {
-	static const char name[] = FORMATS_KEPT_SOCKETS "unix";
+	static const char name[] = KEEPER_OWN_SOCKETS "unix";
 	const struct config *c = &d->config;
 	int fd = keeper_take(d->keeper, name), rc;
 
@@ -187,8 +187,10 @@ static int listen_unix(struct daemon_parts *d, struct listener *l, struct error 
 	if (l->fd < 0)
 		l->fd = keeper_take(d->keeper, KEEPER_SERVICE_SOCKET);
 	if (l->fd >= 0) {
-		if (fd >= 0 && fd != l->fd)
+		if (fd >= 0 && fd != l->fd) {
 			close(fd);
+			keeper_drop(d->keeper, name);
+		}
 		return 0;
 	}
 	if (fd >= 0 && listener_adopt(l, fd, c->socket_path) == 0)
@@ -207,7 +209,7 @@ static int listen_tcp(struct daemon_parts *d, struct listener *l, struct error *
 	char name[KEEPER_NAME_MAX + 1];
 	uint16_t port = 0;
 
-	snprintf(name, sizeof(name), FORMATS_KEPT_SOCKETS "tcp-%u-%.40s", c->listen_port,
+	snprintf(name, sizeof(name), KEEPER_OWN_SOCKETS "tcp-%u-%.40s", c->listen_port,
 		 c->listen_host);
 	for (char *p = name; (p = strpbrk(p, ":%_"));)
 		*p = '.';

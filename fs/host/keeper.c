@@ -29,6 +29,17 @@ struct keeper {
 
 /* ---- the start ---- */
 
+/* What listens for a socket unit is the service's to serve, and not given up by us. */
+static bool is_of_socket_unit(const struct keeper *k, const char *name, int fd)
+{
+	socklen_t len = sizeof(int);
+	int listens = 0;
+
+	return k->manager.len &&
+	       strncmp(name, KEEPER_OWN_SOCKETS, strlen(KEEPER_OWN_SOCKETS)) != 0 &&
+	       getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens;
+}
+
 static int find_fds(struct keeper *k)
 {
 	char *names = getenv("LISTEN_FDNAMES"), *copy, *at;
@@ -43,10 +54,13 @@ static int find_fds(struct keeper *k)
 		return -ENOMEM;
 	}
 	for (unsigned i = 0; i < n && at; i++) {
-		struct kept *f = &k->found[k->n_found++];
+		struct kept *f = &k->found[k->n_found];
 		const char *name = strsep(&at, ":");
 
 		f->fd = MANAGER_FIRST_FD + (int)i;
+		if (is_of_socket_unit(k, name, f->fd))
+			continue;
+		k->n_found++;
 		(void)fcntl(f->fd, F_SETFD, FD_CLOEXEC);
 		snprintf(f->name, sizeof(f->name), "%s", name);
 	}

@@ -26,12 +26,15 @@ struct keeper;
 #define KEEPER_NAME_MAX 63u
 /* What the supervisor calls a listening socket that a service manager has handed it. */
 #define KEEPER_SERVICE_SOCKET "service-socket"
+/* Under names that begin so a daemon keeps its listening sockets. */
+#define KEEPER_OWN_SOCKETS "http-"
 /* Of what LISTEN_FDNAMES can hold. */
 #define KEEPER_FDS_MAX 2000u
 
 /*
  * Take over what the environment says, before there are threads. What is meant for this alone
- * is removed from it; what a service manager says is not. NULL: nobody keeps descriptors.
+ * is removed from it; what a service manager says is not, nor are sockets taken that it listens
+ * on for a service. NULL: nobody keeps descriptors.
  */
 struct keeper *keeper_open(void);
 void keeper_close(struct keeper *k);

@@ -121,7 +121,12 @@ cat >"$root/etc/test.sh" <<-'END'
 	kill -9 "$pid"
 	tell store 'cat <&5; echo on >&6; cat /mnt/a/log /mnt/a/file; show NRestarts'
 	exec 5<&- 6>&-
-	rm -r /mnt/a/log /etc/systemd/system/snapshotd.service.d
+	rm /mnt/a/log
+	systemctl stop mnt-a.mount snapshotd.service
+	systemctl start snapshotd.socket
+	tell storesocket 'timeout 20 varve stats >/dev/null && timeout 20 varve stats >/dev/null && echo yes; show NRestarts'
+	systemctl stop snapshotd.socket snapshotd.service
+	rm -r /etc/systemd/system/snapshotd.service.d
 	systemctl daemon-reload
 	systemctl restart snapshotd.service
 	systemctl stop mnt-a.mount snapshotd.service
@@ -171,6 +176,7 @@ if [[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] * 1000 + BASH_R
 else
 	skip "a crash that nobody notices" "needs Linux 6.9"
 fi
+is "with that store, a client starts it by its socket" "$(said storesocket)" "yes 0"
 is "a crash of all: it is there again, with the mount" "$(said restarted)" "active 1 two first"
 is "umount -a, and an automount after it" "$(said all)" "0 first"
 is "verification" "$(said verify)" "yes inactive"

@@ -115,6 +115,48 @@ static void a_service_manager_does_too(void **state)
 	close(end);
 }
 
+/* In a process of its own: a store, and a socket unit's socket among what is in it. */
+static int served_by_a_unit(const char *manager)
+{
+	struct sockaddr_un any = { .sun_family = AF_UNIX };
+	const socklen_t len = sizeof(sa_family_t); /* the kernel names it */
+	int pipes[2];
+
+	for (int fd = 3; fd <= 4; fd++) {
+		int s = socket(AF_UNIX, SOCK_STREAM, 0);
+
+		if (bind(s, (struct sockaddr *)&any, len) || listen(s, 1) || dup2(s, fd) < 0)
+			return 1;
+	}
+	if (pipe(pipes) || dup2(pipes[0], 5) < 0)
+		return 1;
+	setenv("NOTIFY_SOCKET", manager, 1);
+	set_number("FDSTORE", 100);
+	set_number("LISTEN_PID", getpid());
+	set_number("LISTEN_FDS", 3);
+	setenv("LISTEN_FDNAMES", "snapshotd.socket:http-unix:a-mount", 1);
+	struct keeper *k = keeper_open();
+
+	if (!k || keeper_take(k, "snapshotd.socket") != -ENOENT)
+		return 2;
+	keeper_drop_untaken(k);
+	if (fcntl(4, F_GETFD) >= 0 || fcntl(5, F_GETFD) >= 0)
+		return 3;
+	return fcntl(3, F_GETFD) >= 0 ? 0 : 4;
+}
+
+static void what_a_socket_unit_listens_on_is_left_alone(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0)
+		_exit(served_by_a_unit("@varve-test-nobody"));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static int count_one(void *arg, const char *name, int fd)
 {
 	(void)name;
@@ -232,6 +274,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_supervisor_keeps_what_it_is_given),
 		cmocka_unit_test(a_service_manager_does_too),
+		cmocka_unit_test(what_a_socket_unit_listens_on_is_left_alone),
 		cmocka_unit_test(a_successor_gets_each_once),
 		cmocka_unit_test(without_a_keeper_nothing_is_kept),
 		cmocka_unit_test(a_box_holds_several),
