@@ -389,10 +389,8 @@ static int start(struct daemon_parts *d, struct error *err)
 	share_files(d);
 	keeper_sign_of_life(d->keeper);
 	rc = mounts_open(d->api.store, d->api.pool, &d->api.mounts, err);
-	if (rc == 0) {
-		keeper_adopted(d->keeper);
+	if (rc == 0)
 		rc = open_runtime(d, err);
-	}
 	if (rc == 0)
 		rc = open_sharer(d, err);
 	if (rc == 0)

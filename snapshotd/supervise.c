@@ -40,8 +40,16 @@
 #define SILENT_MS 90000
 /* The same at its start, once mounts are served, in parts of takeoverTimeout. */
 #define SILENT_START 10
+/* And before mounts are served, where takeoverTimeout is long enough for that. */
+#define SILENT_ADOPT_MS 10000
 /* After so much longer than meant, we were stopped ourselves, and daemons with us. */
 #define OVERSLEPT_MS 1000
+/* How long we sleep at most while a clock runs that a stop is not to count for. */
+#define NAP_MS 1000
+/* So many daemons that adopt mounts and are never ready, for SILENT_START, are enough. */
+#define UNREADY_MIN 3
+/* How many may try to end in order. */
+#define END_TRIES 3
 
 struct held {
 	char name[KEEPER_NAME_MAX + 1];
@@ -52,6 +60,7 @@ struct supervisor {
 	char **argv;
 	char *path;	   /* of the program, for an upgrade */
 	int program, next; /* what runs, and what is to; next is -1 but in an upgrade */
+	int other;	   /* has adopted mounts in an upgrade, and was not ready; -1 */
 	int64_t leave_ms;  /* until when a daemon that hands over has to; 0: none does */
 	int64_t timeout_ms;
 	int sockets[2]; /* ours, and the daemon's */
@@ -63,7 +72,10 @@ struct supervisor {
 	pid_t pid; /* 0: none runs */
 	unsigned generation;
 	bool ready, was_ready; /* this daemon; any */
+	bool came_up, served;  /* this daemon was ready; it adopted the mounts; to its end */
 	int ending;	       /* told to by this signal: no successor; 0 */
+	int64_t end_ms;	       /* until when another may do so */
+	unsigned end_tries;
 	bool adopted;	       /* this daemon serves the mounts */
 	bool speaks, stopping; /* it gives signs of life; it stops by itself */
 	int64_t seen_ms;       /* its last one */
@@ -73,7 +85,9 @@ struct supervisor {
 	bool has_crashed; /* the last one, of itself */
 	unsigned soon;	  /* died soon after they were ready, or before, in a row */
 	int64_t ready_ms;
-	int64_t down_ms; /* since when none is ready */
+	int64_t down_ms;    /* since when none serves the mounts */
+	int64_t unready_ms; /* since when none is ready */
+	unsigned unready;   /* died before they were, in a row */
 	int64_t delay_ms, next_ms;
 };
 
@@ -120,7 +134,7 @@ static void note_alive(struct supervisor *s)
 
 static void note_ready(struct supervisor *s)
 {
-	s->ready = s->was_ready = true;
+	s->ready = s->was_ready = s->came_up = true;
 	s->seen_ms = monotonic_ms();
 	s->ready_ms = monotonic_ms();
 	if (s->next >= 0 && !s->leave_ms) {
@@ -129,6 +143,9 @@ static void note_ready(struct supervisor *s)
 		s->program = s->next;
 		s->next = -1;
 	}
+	if (s->other >= 0)
+		close(s->other);
+	s->other = -1;
 	if (s->generation > 1)
 		log_info("daemon %u (process %d) is ready %lld ms after the death of the last one",
 			 s->generation, (int)s->pid, (long long)(s->ready_ms - s->down_ms));
@@ -157,6 +174,11 @@ static void upgrade(struct supervisor *s)
 	kill(s->pid, SIGUSR2);
 }
 
+static void note_adopted(struct supervisor *s)
+{
+	s->adopted = s->served = true;
+}
+
 /* Takes fd, -1: none, over. */
 static void handle(struct supervisor *s, char *text, int fd)
 {
@@ -169,7 +191,7 @@ static void handle(struct supervisor *s, char *text, int fd)
 		else if (strcmp(line, "WATCHDOG=1") == 0)
 			note_alive(s);
 		else if (strcmp(line, "ADOPTED=1") == 0)
-			s->adopted = true;
+			note_adopted(s);
 		else if (strcmp(line, "STOPPING=1") == 0)
 			s->stopping = true;
 		else if (strcmp(line, "UPGRADE=1") == 0)
@@ -274,7 +296,7 @@ static void become_daemon(const struct supervisor *s)
 	set_number("VARVE_KEEPER", to);
 	set_number("VARVE_GENERATION", (long)s->generation);
 	set_number("VARVE_CRASHED", s->has_crashed);
-	set_number("VARVE_TRIAL", s->next >= 0);
+	set_number("VARVE_TRIAL", s->next >= 0 || s->other >= 0);
 	set_number("LISTEN_PID", getpid());
 	set_number("LISTEN_FDS", (long)s->n);
 	setenv("LISTEN_FDNAMES", names, 1);
@@ -295,7 +317,7 @@ static void become_daemon(const struct supervisor *s)
 static void start(struct supervisor *s)
 {
 	s->generation++;
-	s->ready = s->adopted = s->speaks = s->stopping = false;
+	s->ready = s->adopted = s->speaks = s->stopping = s->came_up = s->served = false;
 	s->seen_ms = monotonic_ms();
 	s->pid = fork();
 	if (s->pid == 0)
@@ -314,10 +336,24 @@ static void note_left(struct supervisor *s)
 		s->leave_ms = 0;
 	} else {
 		log_error("the new program does not come up: the one before it goes on");
-		close(s->next);
+		if (s->served)
+			s->other = s->next; /* what it has written may be of a newer format */
+		else
+			close(s->next);
 		s->next = -1;
 	}
 	s->delay_ms = 0;
+}
+
+/* What runs refuses what there is. Another program had adopted that. */
+static void take_other(struct supervisor *s)
+{
+	const int refuses = s->program;
+
+	log_warn("the program before the upgrade refuses what there is, or cannot start: the other "
+		 "one is tried again");
+	s->program = s->other;
+	s->other = refuses;
 }
 
 /* Callers are never let wait for long only because daemons die. */
@@ -333,6 +369,8 @@ static void note_down(struct supervisor *s)
 
 	if (s->ready || s->adopted)
 		s->down_ms = now;
+	if (s->ready)
+		s->unready_ms = now;
 	if (s->ready && now - s->ready_ms >= WELL_MS)
 		s->delay_ms = s->soon = 0;
 	s->ready = s->adopted = false;
@@ -344,6 +382,8 @@ static void plan_next(struct supervisor *s)
 	int64_t now = monotonic_ms();
 
 	note_down(s);
+	s->stopping = false;
+	s->unready = s->came_up ? 0 : s->unready + 1;
 	s->delay_ms = MIN(s->delay_ms, longest_delay(s));
 	s->next_ms = now + s->delay_ms;
 	if (s->soon)
@@ -375,6 +415,52 @@ static bool is_crash(int status)
 	       WEXITSTATUS(status) != SUPERVISE_MISUSED;
 }
 
+/*
+ * Told to end, but the daemon did not do that in order: it has left, died, or was none that has
+ * anything to end. False: no other is to, or could.
+ */
+static bool end_by_another(struct supervisor *s)
+{
+	if (!s->was_ready || s->stopping || s->end_tries == END_TRIES ||
+	    monotonic_ms() >= s->end_ms)
+		return false;
+	s->end_tries++;
+	note_down(s);
+	start(s);
+	if (s->pid)
+		kill(s->pid, s->ending);
+	return s->pid != 0;
+}
+
+static void log_end(const struct supervisor *s, int status)
+{
+	if (WIFSIGNALED(status))
+		log_error("daemon %u was killed by signal %d", s->generation, WTERMSIG(status));
+	else if (WEXITSTATUS(status) == SUPERVISE_HANDED_OVER)
+		log_info("daemon %u has left", s->generation);
+	else
+		log_error("daemon %u ended with status %d", s->generation, WEXITSTATUS(status));
+}
+
+/* True: the daemon's end is ours, with its status. */
+static bool reap_ending(struct supervisor *s, int status)
+{
+	const unsigned generation = s->generation;
+	const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+
+	if (code == 0 && s->came_up)
+		return true;
+	s->has_crashed = is_crash(status);
+	if (code != SUPERVISE_HANDED_OVER)
+		log_end(s, status);
+	if (code == SUPERVISE_NOT_STARTED && s->other >= 0)
+		take_other(s);
+	if (!end_by_another(s))
+		return true;
+	log_info("daemon %u has left, and another one ends in order", generation);
+	return false;
+}
+
 /* True: the daemon's end is ours, with *out_status. */
 static bool reap(struct supervisor *s, int *out_status)
 {
@@ -386,31 +472,21 @@ static bool reap(struct supervisor *s, int *out_status)
 		;
 	s->pid = 0;
 	*out_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-	if (s->ending && *out_status == SUPERVISE_HANDED_OVER) {
-		log_info("daemon %u has left, and another one ends in order", s->generation);
-		note_down(s);
-		start(s);
-		if (s->pid)
-			kill(s->pid, s->ending);
-		return !s->pid;
-	}
+	if (s->ending)
+		return reap_ending(s, status);
 	/* A new program that is not ready has nothing to end. */
 	bool is_trial = s->next >= 0 && !s->leave_ms;
 
-	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0 && !is_trial) || !s->was_ready ||
-	    s->ending)
+	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0 && !is_trial) || !s->was_ready)
 		return true;
 	s->has_crashed = is_crash(status);
+	log_end(s, status);
 	if (s->next >= 0)
 		note_left(s);
-	if (*out_status == SUPERVISE_HANDED_OVER) {
-		log_info("daemon %u has left", s->generation);
+	else if (s->other >= 0 && *out_status == SUPERVISE_NOT_STARTED)
+		take_other(s);
+	if (*out_status == SUPERVISE_HANDED_OVER)
 		s->soon = 0;
-	} else if (WIFSIGNALED(status)) {
-		log_error("daemon %u was killed by signal %d", s->generation, WTERMSIG(status));
-	} else {
-		log_error("daemon %u ended with status %d", s->generation, *out_status);
-	}
 	plan_next(s);
 	return false;
 }
@@ -418,6 +494,8 @@ static bool reap(struct supervisor *s, int *out_status)
 /* The daemon takes the time it needs, and is the last. */
 static void end(struct supervisor *s, int sig)
 {
+	if (!s->ending)
+		s->end_ms = monotonic_ms() + s->timeout_ms;
 	s->ending = sig;
 	if (s->next >= 0)
 		close(s->next);
@@ -440,7 +518,7 @@ static bool pass_signal(struct supervisor *s)
 		end(s, (int)info.ssi_signo);
 	if (s->pid)
 		kill(s->pid, (int)info.ssi_signo);
-	return !s->pid && info.ssi_signo != SIGHUP;
+	return !s->pid && s->ending && !end_by_another(s);
 }
 
 /* In an upgrade: when the daemon that runs has had its time. */
@@ -458,21 +536,28 @@ static int64_t give_way_ms(const struct supervisor *s)
  */
 static int64_t hangs_ms(const struct supervisor *s)
 {
-	if (!s->pid || !s->speaks || s->leave_ms || s->ending || s->stopping)
+	if (!s->pid || !s->speaks || s->leave_ms || s->stopping ||
+	    (s->ending && (s->ready || s->adopted)))
 		return INT64_MAX;
 	if (s->ready)
 		return s->seen_ms + s->silent_ms;
 	if (!s->was_ready)
 		return INT64_MAX;
-	return s->seen_ms + (s->adopted ? SILENT_START * s->timeout_ms : 2 * s->timeout_ms / 3);
+	if (s->adopted)
+		return s->seen_ms + SILENT_START * s->timeout_ms;
+	return s->seen_ms +
+	       MAX(2 * s->timeout_ms / 3, MIN((int64_t)SILENT_ADOPT_MS, 5 * s->timeout_ms / 6));
 }
 
-/* When callers in mounts have waited for long enough. */
+/* When callers in mounts have waited for long enough, or daemons have tried it. */
 static int64_t given_up_ms(const struct supervisor *s)
 {
-	bool served = s->ready || s->adopted || !s->was_ready;
+	const bool served = s->ready || s->adopted || !s->was_ready;
+	const int64_t until = served ? INT64_MAX : s->down_ms + s->timeout_ms;
 
-	return served ? INT64_MAX : s->down_ms + s->timeout_ms;
+	if (s->pid || s->unready < UNREADY_MIN)
+		return until;
+	return MIN(until, s->unready_ms + SILENT_START * s->timeout_ms);
 }
 
 static int64_t next_event_ms(const struct supervisor *s)
@@ -486,14 +571,33 @@ static int64_t next_event_ms(const struct supervisor *s)
 	return s->feed_ms ? MIN(until, s->feed_ms) : until;
 }
 
-/* Where the machine, or a debugger, has stopped us all, the daemon has its time again. */
+/* The machine, or a debugger, has stopped us all: that time counts for nobody. */
+static void note_stopped(struct supervisor *s, int64_t slept_ms)
+{
+	s->seen_ms = monotonic_ms();
+	s->down_ms += slept_ms;
+	s->unready_ms += slept_ms;
+	s->ready_ms += slept_ms;
+	s->next_ms += slept_ms;
+	if (s->leave_ms)
+		s->leave_ms += slept_ms;
+	if (s->ending)
+		s->end_ms += slept_ms;
+}
+
+/* In naps, so that little of a stop is taken for sleep. */
 static void sleep_until_event(struct supervisor *s, struct pollfd p[2])
 {
 	const int64_t until = next_event_ms(s), now = monotonic_ms();
+	const int64_t nap =
+		s->ready && !s->leave_ms ? MAX(s->silent_ms / 8, (int64_t)NAP_MS) : NAP_MS;
+	const int64_t meant = until == INT64_MAX ? -1 : MIN(MAX(until - now, (int64_t)0), nap);
 
-	(void)poll(p, 2, until == INT64_MAX ? -1 : (int)MAX(until - now, (int64_t)0));
-	if (until != INT64_MAX && monotonic_ms() > MAX(until, now) + OVERSLEPT_MS)
-		s->seen_ms = monotonic_ms();
+	(void)poll(p, 2, (int)meant);
+	const int64_t slept = monotonic_ms() - now;
+
+	if (meant >= 0 && slept > meant + OVERSLEPT_MS)
+		note_stopped(s, slept);
 }
 
 static void feed(struct supervisor *s)
@@ -514,6 +618,22 @@ static void end_hanging(struct supervisor *s)
 	kill(s->pid, SIGKILL);
 }
 
+/* Whoever looks at the service is told why. */
+static int give_up(struct supervisor *s)
+{
+	const bool served = s->unready >= UNREADY_MIN && !s->pid;
+	char text[128];
+
+	snprintf(text, sizeof(text), "STATUS=no daemon has %s for %lld s: mounts end",
+		 served ? "become ready" : "served the mounts",
+		 (long long)(served ? monotonic_ms() - s->unready_ms : s->timeout_ms) / 1000);
+	log_error("%s", text + strlen("STATUS="));
+	service_notify(text);
+	if (s->pid)
+		kill(s->pid, SIGKILL);
+	return EXIT_FAILURE;
+}
+
 static int watch(struct supervisor *s)
 {
 	struct pollfd p[2] = { { s->sockets[0], POLLIN, 0 }, { s->signals, POLLIN, 0 } };
@@ -524,9 +644,8 @@ static int watch(struct supervisor *s)
 			start(s);
 		sleep_until_event(s, p);
 		feed(s);
-		if (p[0].revents)
-			while (receive(s))
-				;
+		while (receive(s)) /* it may have come while we were stopped */
+			;
 		if (p[1].revents && pass_signal(s))
 			return EXIT_FAILURE;
 		if (reap(s, &status))
@@ -535,13 +654,8 @@ static int watch(struct supervisor *s)
 			kill(s->pid, SIGKILL);
 		if (monotonic_ms() >= hangs_ms(s))
 			end_hanging(s);
-		if (monotonic_ms() >= given_up_ms(s)) {
-			log_error("no daemon has served the mounts for %lld s: they end",
-				  (long long)s->timeout_ms / 1000);
-			if (s->pid)
-				kill(s->pid, SIGKILL);
-			return EXIT_FAILURE;
-		}
+		if (monotonic_ms() >= given_up_ms(s))
+			return give_up(s);
 	}
 }
 
@@ -601,7 +715,7 @@ static int prepare(struct supervisor *s)
 	if (s->signals < 0 || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, s->sockets) < 0)
 		return -errno;
 	hold_service_socket(s);
-	s->next = -1;
+	s->next = s->other = -1;
 	s->path = realpath("/proc/self/exe", NULL);
 	s->program = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 	if (s->program < 0 || !s->path)

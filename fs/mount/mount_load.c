@@ -228,14 +228,16 @@ static void remove_one(struct store *s, const char *id)
 }
 
 /* Of each mount that has a file in the directory and no record. */
-static void remove_unknown(struct store *s, const char *dir)
+static void remove_unknown(struct store *s, const char *dir, struct keeper *k)
 {
 	int fd = openat(s->dir_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 
 	for (struct dirent *e; d && (e = readdir(d));)
-		if (e->d_name[0] != '.' && !has_record(s, e->d_name))
+		if (e->d_name[0] != '.' && !has_record(s, e->d_name)) {
 			remove_one(s, e->d_name);
+			keeper_sign_of_life(k);
+		}
 	if (d)
 		closedir(d);
 	else if (fd >= 0)
@@ -243,13 +245,15 @@ static void remove_unknown(struct store *s, const char *dir)
 }
 
 /* Uppers, records and files of no mount. One that has changed nothing has no file. */
-static void remove_leftovers(struct store *s, const struct record_list *l)
+static void remove_leftovers(struct store *s, const struct record_list *l, struct keeper *k)
 {
 	for (size_t i = 0; i < l->n; i++)
-		if (l->recs[i].discarding)
+		if (l->recs[i].discarding) {
 			remove_one(s, l->recs[i].id);
-	remove_unknown(s, "staging");
-	remove_unknown(s, "journal");
+			keeper_sign_of_life(k);
+		}
+	remove_unknown(s, "staging", k);
+	remove_unknown(s, "journal", k);
 }
 
 /* The mounts that were at a mountpoint at the start; *only: the one, if it is the only one. */
@@ -431,12 +435,29 @@ static void bring_back(struct loaded *at, const struct mountinfo *mi)
 			 error_text(&err), at->id);
 }
 
+/* First those that go on, and whoever waits for them: to look at a place asks whoever is there,
+ * maybe a mount of ours. */
+static void let_go_on(struct mount_set *all, const struct mountinfo *mi, struct keeper *k)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		adopt(&all->e[i]);
+		keeper_sign_of_life(k);
+	}
+	keeper_adopted(k);
+	for (size_t i = 0; i < all->n; i++) {
+		if (!all->e[i].is_adopted)
+			bring_back(&all->e[i], mi);
+		keeper_sign_of_life(k);
+	}
+}
+
 int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out, size_t *out_n,
 		   struct error *err)
 {
 	struct record_list l = { NULL, 0, 0 };
 	struct mountinfo mi = MOUNTINFO_INIT;
 	struct mount_set all = { NULL, 0 };
+	struct keeper *k = session_pool_keeper(sp);
 	struct mount **mounts = NULL;
 	int r = read_records(s, &l, err);
 
@@ -448,18 +469,14 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 	if (!r && (r = mountinfo_read("/proc/self/mountinfo", &mi)))
 		error_set_errno(err, r, "cannot read what is mounted");
 	if (!r) {
-		remove_leftovers(s, &l);
+		remove_leftovers(s, &l, k);
 		if (l.n)
 			qsort(l.recs, l.n, sizeof(*l.recs), by_depth);
 		load_mounts(s, sp, &l, &all);
 		fail_abandoned(s, &all);
+		let_go_on(&all, &mi, k);
 		*out_n = 0;
-		/* First: to look at a place asks whoever is there, maybe a mount of ours. */
-		for (size_t i = 0; i < all.n; i++)
-			adopt(&all.e[i]);
 		for (size_t i = 0; i < all.n; i++) {
-			if (!all.e[i].is_adopted)
-				bring_back(&all.e[i], &mi);
 			if (all.e[i].m)
 				mounts[(*out_n)++] = all.e[i].m;
 			free(all.e[i].place);

@@ -178,6 +178,32 @@ DAEMON=
 not_ok '... and has unmounted' mountpoint -q "$m"
 ok '... by another daemon' grep -q 'has left, and another one ends in order' "$T/daemon.log"
 
+# Nor does it matter that none runs, or one that dies, when it is told to end.
+start_daemon --supervise --config "$T/config.json"
+ok 'mounted again' mountpoint -q "$m"
+kill -STOP "$DAEMON"
+kill -9 "$(daemon_pid)"
+kill -TERM "$DAEMON"
+kill -CONT "$DAEMON"
+wait "$DAEMON"
+is 'told to end between two daemons, its keeper ends in order' $? 0
+DAEMON=
+not_ok '... and has unmounted' mountpoint -q "$m"
+
+if ((LONG)); then # nor that the one that is to follow hangs
+	echo "{\"takeoverTimeout\": $((12 * SLOW))}" >"$T/config.json"
+	VARVE_NEWER=$T/newer start_daemon --supervise --config "$T/config.json"
+	ok 'mounted again' mountpoint -q "$m"
+	echo hang-before >"$T/newer"
+	kill -USR2 "$DAEMON"
+	ok 'a successor hangs' until_true 30 leaves
+	kill -TERM "$DAEMON"
+	wait "$DAEMON"
+	is 'told to end then, its keeper ends in order' $? 0
+	DAEMON=
+	not_ok '... and has unmounted' mountpoint -q "$m"
+fi
+
 few() (ulimit -n 1000 && exec snapshotd --supervise --state "$T/few" --socket "$T/few.sock")
 not_ok 'a keeper needs more open files' few
 like '... and says so' "$(cat "$T/.out")" 'limit of open files'

@@ -54,8 +54,15 @@ for what in requests opens; do
 	refuses "a build with other $what" "error: what is kept as .*$what is of a version" 0.1
 done
 # --- the other build in charge: its records are newer than the usual build knows ---
+# What it has written by the time it dies the one before it does not know, which leaves it to it.
+mount_at empty "$T/detached" && echo x >"$T/detached/x" && varve umount "$T/detached" >/dev/null || bail "no mount"
+next=$(($(healthz generation) + 1))
+newer mount die-$next
+varve daemon upgrade >/dev/null 2>&1
+has_come() { [ "$(healthz version)" = 0.2.0 ]; }
+ok "another build dies before it is ready, and follows nevertheless" until_true 60 has_come
+ok "... once the one before it has refused its formats" grep -q "refuses what there is.*the other one is tried" "$T/daemon.log"
 newer mount
-ok "another build of the same formats follows" varve daemon upgrade
 ok "... and serves" in_charge 0.2
 ok "a mount of a newer record" mount_at empty "$T/new"
 echo new >"$T/new/file"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# A daemon that hangs costs no more than one that dies: its keeper kills it, feeds the service
+# A daemon whose main thread hangs costs no more than one that dies: its keeper kills it, feeds the service
 # manager's watchdog meanwhile, and a successor goes on. Who adopts the mounts may be slow after that.
 # timeout: 300
 # tags: model
@@ -61,6 +61,11 @@ ok "umount" varve umount "$T/place"
 
 echo hang-before >"$T/newer"
 kill -9 "$(child)"
+# While its keeper is stopped, as the machine may be, no time runs out.
+until_true 20 test ! -s "$T/newer" || bail "it does not hang"
+kill -STOP "$keeper"
+sleep $((7 * SLOW))
+kill -CONT "$keeper"
 ok "a successor that hangs before it adopts has one after it in time" goes_on hung
 ok "... it was killed" grep -q "daemon 4 .* has given no sign of life" "$T/daemon.log"
 ok "... and has a successor" until_true 30 is_generation 5
@@ -78,6 +83,20 @@ exec {open}>&-
 ok "umount" varve umount "$T/m"
 stop_daemon
 ok "it ends in order" daemon_ended_well
+
+if ((LONG)); then # daemons that adopt the mounts and die have an end
+	export NOTIFY_SOCKET=$T/notify
+	echo '{"takeoverTimeout": 1}' >"$T/config.json"
+	start_daemon --supervise --config "$T/config.json"
+	unset NOTIFY_SOCKET
+	mount_at empty "$T/m" || bail "no mount"
+	echo die-late >"$T/newer"
+	kill -9 "$(child)"
+	is_down() { ! daemon_alive; }
+	ok "daemons that adopt mounts and die: their keeper gives up" until_true 60 is_down
+	ok "... it says why" grep -qE '^STATUS=no daemon has become ready for 1[0-9] s' "$T/said"
+	_reap_daemon
+fi
 kill $manager
 wait $manager 2>/dev/null
 done_testing

@@ -4,41 +4,37 @@
 
 #define VARVE_VERSION NEWER_VERSION
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "fs/host/keeper.h"
 
-/* Where $VARVE_NEWER says so, once. */
-static void hang(const char *where, unsigned seconds)
+/* Once mounts are adopted: any successor, or that of one number. */
+static void die(const struct keeper *k)
 {
-	if (!newer(where) || truncate(getenv("VARVE_NEWER"), 0) < 0)
-		return;
-	sleep(seconds);
-}
+	const unsigned n = keeper_generation(k);
+	char this_one[32];
 
-static void adopted(struct keeper *k)
-{
-	const char *slow = getenv("VARVE_SLOW");
-
-	keeper_adopted(k);
-	hang("slow-after", 9 * (slow ? (unsigned)atoi(slow) : 1));
+	snprintf(this_one, sizeof(this_one), "die-%u", n);
+	if (newer_has_adopted && ((n > 1 && newer("die-late")) || newer(this_one)))
+		(_exit)(EXIT_FAILURE);
 }
 
 static void sign_of_life(struct keeper *k)
 {
+	die(k);
 	keeper_sign_of_life(k);
-	hang("hang-before", 1000);
+	newer_hangs("hang-before", 1000);
 }
 
 /* Too late to see a signal. */
 static _Noreturn void leave(int status)
 {
-	hang("slow-leave", 2);
+	newer_hangs("slow-leave", 2);
 	_exit(status);
 }
 
 #define _exit(status) leave(status)
-#define keeper_adopted adopted
 #define keeper_sign_of_life sign_of_life
 #include "snapshotd/main.c"

@@ -5,9 +5,16 @@
 #ifndef VARVE_TESTS_NEWER_H
 #define VARVE_TESTS_NEWER_H
 
+#include <stdbool.h>
+
 #define NEWER_VERSION "0.2.0"
 
 /* 1 if it is named there. */
 unsigned newer(const char *what);
+/* Hangs for so long where that is named there, once: nothing is named there then. */
+void newer_hangs(const char *what, unsigned seconds);
+
+/* Mounts are adopted. */
+extern bool newer_has_adopted;
 
 #endif
