@@ -71,10 +71,38 @@ int mount_backup_journal(struct mount_backup *b, int dir_fd)
 				 : journal_copy(b->m->view.journal, &b->cut, b->journal_fd);
 }
 
+struct copying {
+	struct progress *caller; /* or NULL */
+	const struct mount_backup *b;
+};
+
+/* Nothing more is worth copying when something is missing already. */
+static bool is_in_vain(void *arg)
+{
+	const struct copying *c = arg;
+
+	return !staging_frozen_is_whole(c->b->frozen) || progress_cancelled(c->caller);
+}
+
+static void report(void *arg, const struct progress *own)
+{
+	const struct copying *c = arg;
+
+	if (!c->caller)
+		return;
+	c->caller->done_bytes = own->done_bytes;
+	progress_tick(c->caller, false);
+}
+
 static int copy_staged(struct mount_backup *b, int dir_fd, struct progress *p)
 {
 	uint64_t len;
 	char name[64];
+	struct copying c = { .caller = p, .b = b };
+	struct progress own = { .report = report,
+				.cancelled = is_in_vain,
+				.arg = &c,
+				.done_bytes = p ? p->done_bytes : 0 };
 	const int from = staging_frozen_fd(b->frozen, &len);
 	int to, r;
 
@@ -84,8 +112,10 @@ static int copy_staged(struct mount_backup *b, int dir_fd, struct progress *p)
 	to = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (to < 0)
 		return -errno;
-	r = copy_file(from, to, len, p);
-	if (!r && !staging_frozen_is_whole(b->frozen))
+	r = copy_file(from, to, len, &own);
+	if (p)
+		p->done_bytes = own.done_bytes;
+	if ((!r || r == -ECANCELED) && !staging_frozen_is_whole(b->frozen))
 		r = -EOVERFLOW;
 	if (!r && fsync(to) < 0)
 		r = -errno;

@@ -50,6 +50,7 @@ struct staging {
 	struct journal *journal;
 	struct space *space; /* borrowed; NULL: no reserve is kept */
 	_Atomic uint64_t end;
+	_Atomic uint64_t copies;       /* begun */
 	_Atomic uint64_t writes;       /* count */
 	uint64_t synced;	       /* of these; guarded by syncing */
 	pthread_mutex_t syncing;       /* one at a time; before lock */
@@ -302,6 +303,11 @@ bool staging_frozen_is_whole(const struct staging_frozen *fz)
 	return !atomic_load(&fz->spoilt);
 }
 
+uint64_t staging_copies(const struct staging *st)
+{
+	return atomic_load(&st->copies);
+}
+
 int staging_freeze(struct staging *st, struct staging_frozen **out)
 {
 	struct staging_frozen *fz = calloc(1, sizeof(*fz)), *was;
@@ -316,8 +322,10 @@ int staging_freeze(struct staging *st, struct staging_frozen **out)
 	const bool busy = frozen_below(st) > 0;
 
 	was = st->frozen;
-	if (!busy)
+	if (!busy) {
 		st->frozen = fz;
+		atomic_fetch_add(&st->copies, 1);
+	}
 	pthread_mutex_unlock(&st->lock);
 	pthread_rwlock_unlock(&st->overwriting);
 	if (busy) {

@@ -68,6 +68,8 @@ MUST_CHECK int staging_freeze(struct staging *st, struct staging_frozen **out);
 MUST_CHECK int staging_cut(struct staging *st, struct staging_frozen *fz);
 /* After the cut, also when st is closed. A descriptor, borrowed, -1: no file; and bytes. */
 int staging_frozen_fd(const struct staging_frozen *fz, uint64_t *out_len);
+/* How many copies have begun, the last one included. */
+uint64_t staging_copies(const struct staging *st);
 /* Whether what was read until now is what the file had at the cut. */
 bool staging_frozen_is_whole(const struct staging_frozen *fz);
 /* Thaw. NULL is accepted. */

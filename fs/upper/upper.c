@@ -130,30 +130,38 @@ uint64_t upper_entry_price(const struct omap_entry *e)
 	return UPPER_ENTRY_PRICE + e->key_len + e->value_len;
 }
 
-/* File data that the entry holds in the staging file. */
-static uint64_t entry_data(const struct omap_entry *e)
+/* File data that the entry holds in the staging file; *out_copied: only because of a copy. */
+static uint64_t entry_data(const struct omap_entry *e, bool *out_copied)
 {
 	struct upper_extent x;
 
+	*out_copied = false;
 	if (e->tombstone || omap_key(e)[0] != KEY_EXTENT)
 		return 0;
 	upper_extent_decode(e, &x);
+	*out_copied = x.copied;
 	return x.kind == UPPER_DATA ? x.len : 0;
 }
 
 void upper_count_entry(struct upper *up, const struct omap_entry *e, int sign)
 {
-	uint64_t data = entry_data(e), price = upper_entry_price(e);
+	bool copied;
+	uint64_t data = entry_data(e, &copied), price = upper_entry_price(e);
 
 	atomic_fetch_add_explicit(&up->data_bytes, sign > 0 ? data : 0 - data,
 				  memory_order_relaxed);
 	atomic_fetch_add_explicit(&up->meta_bytes, sign > 0 ? price : 0 - price,
 				  memory_order_relaxed);
+	if (copied)
+		atomic_fetch_add_explicit(&up->copy_bytes, sign > 0 ? price : 0 - price,
+					  memory_order_relaxed);
 }
 
 uint64_t upper_entry_bytes(const struct omap_entry *e)
 {
-	return entry_data(e) + upper_entry_price(e);
+	bool copied;
+
+	return entry_data(e, &copied) + upper_entry_price(e);
 }
 
 uint64_t upper_bytes(struct upper *up)
@@ -207,6 +215,9 @@ void upper_extent_decode(const struct omap_entry *e, struct upper_extent *out)
 	out->len = wire_get64(v + 1);
 	out->pos = wire_get64(v + 9);
 	out->chunk_off = wire_get32(v + 17);
+	out->copied = out->kind == UPPER_DATA && out->chunk_off != 0;
+	if (out->kind != UPPER_CHUNK)
+		out->chunk_off = 0;
 	memcpy(out->digest.b, v + 21, DIGEST_SIZE);
 }
 
@@ -217,8 +228,10 @@ void upper_extent_encode(const struct upper_extent *x, struct subkey *k,
 	memset(value, 0, UPPER_EXTENT_SIZE);
 	value[0] = (uint8_t)x->kind;
 	wire_set64(value + 1, x->len);
-	if (x->kind == UPPER_DATA)
+	if (x->kind == UPPER_DATA) {
 		wire_set64(value + 9, x->pos);
+		wire_set32(value + 17, x->copied);
+	}
 	if (x->kind == UPPER_CHUNK) {
 		wire_set32(value + 17, x->chunk_off);
 		memcpy(value + 21, x->digest.b, DIGEST_SIZE);

@@ -13,7 +13,8 @@
  *   value  inode:  u8 0 gone; or u8 1, u8 fresh, inode record
  *          other:  u8 0 tombstone; or u8 1, value of the tree, but for extents:
  *          extent: u8 1, u8 kind (enum upper_extent_kind), u64 length, u64 pos,
- *                  u32 chunk_off, digest[32], little-endian; 0 if unused
+ *                  u32 chunk_off, digest[32], little-endian; 0 if unused. DATA: in the
+ *                  place of chunk_off, 1 if it is there only because a copy was made
  *
  * What it takes is counted, entry by entry as it is linked in or out: the bytes of
  * file data in the staging file, and `meta_bytes`, the price of all the rest. A
@@ -45,6 +46,8 @@
 #define UPPER_INODE_PRICE 256u
 #define UPPER_ENTRY_PRICE 64u
 #define UPPER_ID_SIZE 16
+/* How many times what one copy may cost all of them may. */
+#define UPPER_COPIES 8u
 
 static inline unsigned upper_shard(uint64_t ino)
 {
@@ -77,8 +80,12 @@ struct upper {
 	_Atomic uint64_t n_unodes;
 	_Atomic uint64_t data_bytes; /* staged file data */
 	_Atomic uint64_t meta_bytes; /* prices of inodes and entries */
-	/* Of these, what a copy has cost (upper_tx.copy_budget): nobody's limit counts it. */
-	_Atomic uint64_t copy_bytes;
+	/*
+	 * Of these, the prices of extents that are there only because copies were made
+	 * (upper_tx.copy_budget): nobody's limit counts them. Then what it was when the last copy
+	 * began to cost something, and which one that was.
+	 */
+	_Atomic uint64_t copy_bytes, copy_start, copy_number;
 	_Atomic uint64_t new_inodes; /* with a record, and fresh */
 	struct upper_shard shards[UPPER_SHARDS];
 };
@@ -121,6 +128,7 @@ struct upper_extent {
 	enum upper_extent_kind kind;
 	uint64_t pos;
 	uint32_t chunk_off;
+	bool copied; /* DATA: there only because a copy was made */
 	struct digest digest;
 };
 void upper_extent_decode(const struct omap_entry *e, struct upper_extent *out);
@@ -159,11 +167,13 @@ struct upper_tx {
 	struct space *space;
 	/*
 	 * If not 0: data is written anew only because a copy is made (staging_freeze). What that
-	 * adds counts for no limit but this one, of up->copy_bytes: -EDQUOT, and nobody is told.
+	 * adds counts for no limit but this one, of what this copy adds to up->copy_bytes, and
+	 * UPPER_COPIES times as much for all: -EDQUOT, and nobody is told.
 	 */
 	uint64_t copy_budget;
-	bool repeatable; /* the operation may begin again after it, see store/chunk/want.h */
-	bool unlimited;	 /* ignores the limits: it deletes, or must not fail */
+	uint64_t copy_number; /* which copy that is: staging_copies */
+	bool repeatable;      /* the operation may begin again after it, see store/chunk/want.h */
+	bool unlimited;	      /* ignores the limits: it deletes, or must not fail */
 };
 void upper_tx_begin(struct upper_tx *tx, struct upper *up, struct journal *j,
 		    struct staging *staging);

@@ -174,12 +174,32 @@ void upper_tx_drop(struct upper_tx *tx, struct unode *u)
 	log_put(tx, u->ino, sub, 1);
 }
 
+/* Is what is placed at x there only for a copy? As what has its key now, if anything has. */
+static bool is_of_copy(const struct upper_tx *tx, const struct unode *u,
+		       const struct upper_extent *x)
+{
+	const struct omap_entry *e;
+	struct upper_extent was;
+	struct subkey k;
+
+	if (x->kind != UPPER_DATA || !u)
+		return false;
+	subkey_u64(&k, KEY_EXTENT, x->off);
+	e = omap_find(&u->entries, k.bytes, k.len);
+	if (!e)
+		return tx->copy_budget != 0;
+	upper_extent_decode(e, &was);
+	return was.copied;
+}
+
 void upper_tx_place(struct upper_tx *tx, struct unode *u, const struct upper_extent *x)
 {
+	struct upper_extent placed = *x;
 	uint8_t value[UPPER_EXTENT_SIZE];
 	struct subkey k;
 
-	upper_extent_encode(x, &k, value);
+	placed.copied = is_of_copy(tx, u, x);
+	upper_extent_encode(&placed, &k, value);
 	upper_tx_put(tx, u, &k, value, sizeof(value));
 }
 
@@ -403,18 +423,23 @@ static bool goes_beyond(uint64_t has, int64_t add, uint64_t max)
 	return add > 0 && has + (uint64_t)add > max;
 }
 
-static int take_copy_budget(struct upper_tx *tx)
+static int check_copy_budget(struct upper_tx *tx)
 {
 	const struct growth g = growth_of(tx);
 	struct upper *up = tx->up;
+	const uint64_t has = atomic_load(&up->copy_bytes);
 
-	if (g.meta <= 0)
-		return 0;
-	if (goes_beyond(atomic_load_explicit(&up->copy_bytes, memory_order_relaxed), g.meta,
-			tx->copy_budget))
-		return -EDQUOT;
-	atomic_fetch_add_explicit(&up->copy_bytes, (uint64_t)g.meta, memory_order_relaxed);
-	return 0;
+	/* In this order: who sees the number has its start. */
+	if (atomic_load(&up->copy_number) != tx->copy_number) {
+		atomic_store(&up->copy_start, has);
+		atomic_store(&up->copy_number, tx->copy_number);
+	}
+	const uint64_t start = MIN(has, atomic_load(&up->copy_start));
+
+	return goes_beyond(has - start, g.meta, tx->copy_budget) ||
+			       goes_beyond(has, g.meta, UPPER_COPIES * tx->copy_budget)
+		       ? -EDQUOT
+		       : 0;
 }
 
 /* Others may commit between this check and the journal's write: then a little more is used. */
@@ -425,7 +450,7 @@ static int check_room(struct upper_tx *tx)
 	if (tx->unlimited)
 		return 0;
 	if (tx->copy_budget)
-		return take_copy_budget(tx);
+		return check_copy_budget(tx);
 	const bool full = tx->space && space_take(tx->space, SPACE_GROWTH, 0);
 
 	if (!full && tx->max_bytes == UINT64_MAX && tx->max_inodes == UINT64_MAX &&

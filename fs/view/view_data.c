@@ -185,7 +185,8 @@ static int check_quota(struct view *v, uint64_t want)
 	return v->quota_bytes && used + want > view_quota(v) ? -EDQUOT : 0;
 }
 
-/* What a backup may cost a mount, in metadata that stays until the next checkpoint. */
+/* What a backup may cost a mount, in metadata that stays until the next checkpoint, or its file
+ * goes. */
 #define COPY_BUDGET_MIN (16u << 20)
 static uint64_t copy_budget(const struct view *v)
 {
@@ -219,6 +220,7 @@ static int write_new(struct view *v, struct unode *u, struct inode_rec *rec, uin
 	view_tx_begin(v, &tx);
 	tx.repeatable = true;
 	tx.copy_budget = copied ? copy_budget(v) : 0;
+	tx.copy_number = staging_copies(v->staging);
 	view_kill_caps_tx(v, &tx, u);
 	upper_tx_extent(&tx, u, &x);
 	upper_tx_rec(&tx, u, rec);

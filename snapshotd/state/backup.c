@@ -574,7 +574,8 @@ static int copy_all(struct backup *b, const char *dir)
 		return error_set(
 			b->err, rc,
 			"cannot make the backup %s: a mount was written over faster than it "
-			"was copied; try again when less is written, or onto a faster disk",
+			"was copied; take a checkpoint of it, and try again when less is written, "
+			"or onto a faster disk",
 			dir);
 	return rc < 0 ? error_set_errno(b->err, rc, "cannot make the backup %s", dir) : 0;
 }

@@ -166,6 +166,49 @@ static void what_a_copy_costs_is_not_of_the_quota(void **state)
 	assert_true(view_write(f->v, other, 20000, data, 10000, 0) == -EDQUOT);
 }
 
+/* What a copy of a file that is overwritten at `n` places costs. */
+static uint64_t cost_of_copy(struct mf *f, uint64_t ino, size_t from, size_t n)
+{
+	const uint64_t before = atomic_load(&f->v->cur->copy_bytes);
+	static uint8_t data[16];
+	struct copy c;
+
+	copy_moment(f, &c);
+	for (size_t i = 0; i < n; i++)
+		mf_write(f, ino, from + i * 64, data, sizeof(data));
+	copy_end(f, &c);
+	assert_int_equal(nftw(c.dir, fx_remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+	return atomic_load(&f->v->cur->copy_bytes) - before;
+}
+
+/* Each has a bound of its own; what they cost is known after a restart, and goes with the file. */
+static void what_copies_cost_is_kept_and_given_back(void **state)
+{
+	static uint8_t data[LEN];
+	struct mf *f = *state;
+	uint64_t ino = mf_file(f, "a"), other = mf_file(f, "b"), cost, all = 0;
+
+	mf_write(f, ino, 0, data, LEN);
+	cost = cost_of_copy(f, ino, 0, 100);
+	assert_true(cost >= 100 * UPPER_ENTRY_PRICE);
+	f->v->metadata_bytes = 8 * (cost + 1000);
+	for (size_t i = 1; i < 4; i++)
+		all += cost_of_copy(f, ino, i * 100 * 64, 100);
+	assert_true(all >= 3 * 100 * UPPER_ENTRY_PRICE);
+	all += cost;
+	assert_int_equal(atomic_load(&f->v->cur->copy_bytes), all);
+	mf_restart(f);
+	assert_int_equal(atomic_load(&f->v->cur->copy_bytes), all);
+	f->v->quota_bytes = upper_bytes(f->v->cur) - all; /* it is full, but for these */
+	/* What the mount itself does with such extents is its own. */
+	mf_write(f, ino, 0, data, 64);
+	assert_true(atomic_load(&f->v->cur->copy_bytes) <= all);
+	assert_true(view_write(f->v, other, 0, data, 8192, 0) == -EDQUOT);
+	f->v->quota_bytes = 0;
+	mf_truncate(f, ino, 0);
+	assert_int_equal(atomic_load(&f->v->cur->copy_bytes), 0);
+}
+
 static void what_is_overwritten_stays_in_the_copy(void **state)
 {
 	static uint8_t before[LEN], after[LEN];
@@ -460,6 +503,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_copy_fails_before_a_write_does, mf_setup,
 						mf_teardown),
 		cmocka_unit_test_setup_teardown(what_a_copy_costs_is_not_of_the_quota, mf_setup,
+						mf_teardown),
+		cmocka_unit_test_setup_teardown(what_copies_cost_is_kept_and_given_back, mf_setup,
 						mf_teardown),
 		cmocka_unit_test_setup_teardown(what_is_overwritten_stays_in_the_copy, mf_setup,
 						mf_teardown),
