@@ -157,6 +157,15 @@ bool path_is_within(const char *path, const char *dir)
 	return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
 
+bool mountinfo_has_automount(const struct mountinfo *mi, const char *mountpoint)
+{
+	for (size_t i = 0; i < mi->n; i++)
+		if (strcmp(mi->entries[i].type, "autofs") == 0 &&
+		    strcmp(mi->entries[i].mountpoint, mountpoint) == 0)
+			return true;
+	return false;
+}
+
 const struct mountinfo_entry *mountinfo_top(const struct mountinfo *mi, const char *mountpoint)
 {
 	const struct mountinfo_entry *top = NULL;

@@ -35,6 +35,11 @@ void mountinfo_fini(struct mountinfo *mi);
 const struct mountinfo_entry *mountinfo_find(const struct mountinfo *mi, uint64_t id, dev_t dev);
 /* The topmost mount at exactly this path, or NULL. */
 const struct mountinfo_entry *mountinfo_top(const struct mountinfo *mi, const char *mountpoint);
+/*
+ * Is there an automount point at exactly this path, under whatever is mounted by now? Whoever
+ * follows a path to one waits until it is mounted; what is to mount it would wait for itself.
+ */
+bool mountinfo_has_automount(const struct mountinfo *mi, const char *mountpoint);
 /* The mount that hides e's path, on top of it or on a directory above; or NULL. */
 const struct mountinfo_entry *mountinfo_cover(const struct mountinfo *mi,
 					      const struct mountinfo_entry *e);

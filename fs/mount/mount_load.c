@@ -270,17 +270,6 @@ static size_t count_at(const struct mountinfo *mi, const char *mountpoint,
 	return n;
 }
 
-/* Whoever follows a path to it waits until it is mounted; what is to mount it would wait for
- * itself. */
-static bool is_automount(const struct mountinfo *mi, const char *mountpoint)
-{
-	for (size_t i = 0; i < mi->n; i++)
-		if (strcmp(mi->entries[i].type, "autofs") == 0 &&
-		    strcmp(mi->entries[i].mountpoint, mountpoint) == 0)
-			return true;
-	return false;
-}
-
 /* A place in another mount is deeper than that mount's own. */
 static int by_depth(const void *a, const void *b)
 {
@@ -419,7 +408,7 @@ static void bring_back(struct loaded *at, const struct mountinfo *mi)
 		r = clean_stale(only, at->place, &err);
 	if (!at->m)
 		return;
-	if (at->attach && is_automount(mi, at->place)) {
+	if (at->attach && mountinfo_has_automount(mi, at->place)) {
 		log_info("mount %s comes back when its automount point %s is used", at->id,
 			 at->place);
 		at->attach = false;

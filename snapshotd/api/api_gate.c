@@ -17,6 +17,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "fs/host/mountinfo.h"
 #include "snapshotd/api/host_place.h"
 #include "snapshotd/http/origin.h"
 #include "store/base/hash.h"
@@ -170,6 +171,18 @@ int api_host_path(struct api_call *c, json_t *body, const char *member, const ch
 	return 0;
 }
 
+/* In an indirect map what is below the automount point is no mount point of its own. */
+static int check_automount(const char *mountpoint)
+{
+	struct mountinfo mi;
+	int rc = mountinfo_read("/proc/self/mountinfo", &mi);
+
+	if (rc == 0 && !mountinfo_has_automount(&mi, mountpoint))
+		rc = -EINVAL;
+	mountinfo_fini(&mi);
+	return rc;
+}
+
 /* Without following a path to it, which would wait for this mount. */
 static int open_automount(const char *mountpoint, pid_t pid, uint64_t number, int *out_fd)
 {
@@ -184,6 +197,8 @@ static int open_automount(const char *mountpoint, pid_t pid, uint64_t number, in
 	rc = fstatfs(fd, &fs) < 0 ? -errno : host_place_path(fd, &real);
 	if (rc == 0 && (fs.f_type != AUTOFS_SUPER_MAGIC || strcmp(real, mountpoint) != 0))
 		rc = -EINVAL;
+	if (rc == 0)
+		rc = check_automount(mountpoint);
 	free(real);
 	if (rc < 0)
 		close(fd);

@@ -116,14 +116,17 @@ static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mo
 }
 
 /* Whether a daemon that has died has made the mount for this call: then it replies. */
-static bool find_made(struct api_call *c, const char *mountpoint, int *rc, struct error *err)
+static bool find_made(struct api_call *c, const struct mount_request *mr, int *rc,
+		      struct error *err)
 {
+	int (*const get)(struct mounts *, const char *, struct mount_entry **, struct error *) =
+		mr->automount_fd ? mounts_get_at : mounts_get;
 	struct error ignored = ERROR_INIT;
 	struct mount_info info;
 	struct mount_entry *e;
 	bool made;
 
-	if (!c->once.again || mounts_get(c->api->mounts, mountpoint, &e, &ignored) < 0)
+	if (!c->once.again || get(c->api->mounts, mr->opt.mountpoint, &e, &ignored) < 0)
 		return false;
 	mount_get_info(mount_entry_mount(e), &info);
 	made = info.attached && api_once_made(c, info.created_at_ms);
@@ -158,7 +161,7 @@ int api_mount_create(struct api_call *c, struct error *err)
 
 	if (rc == 0)
 		rc = mount_request_parse(c, true, &mr, &body, err);
-	if (rc == 0 && find_made(c, mr.opt.mountpoint, &rc, err))
+	if (rc == 0 && find_made(c, &mr, &rc, err))
 		goto out;
 	if (rc == 0)
 		rc = api_ready_snapshot(c, mr.snapshot, &s, err);
@@ -415,7 +418,7 @@ int api_mount_fork(struct api_call *c, struct error *err)
 
 	if (rc == 0)
 		rc = mount_request_parse(c, false, &mr, &body, err);
-	if (rc == 0 && find_made(c, mr.opt.mountpoint, &rc, err))
+	if (rc == 0 && find_made(c, &mr, &rc, err))
 		goto out;
 	if (rc == 0) /* before there is a checkpoint that nobody wants */
 		rc = mounts_check_place(c->api->mounts, mr.opt.mountpoint, mr.force, err);

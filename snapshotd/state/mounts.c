@@ -205,7 +205,7 @@ struct mount_entry *mounts_next_at(struct mounts *ms, const char *place, size_t 
 }
 
 /* The attached mount at place, or else the only detached one. */
-static int get_at(struct mounts *ms, const char *place, struct mount_entry **out, struct error *err)
+int mounts_get_at(struct mounts *ms, const char *place, struct mount_entry **out, struct error *err)
 {
 	struct mount_entry *e, *detached = NULL;
 	size_t pos = 0, n_detached = 0;
@@ -243,12 +243,12 @@ int mounts_get(struct mounts *ms, const char *id_or_path, struct mount_entry **o
 		*out = get_by_id(ms, id_or_path);
 		return *out ? 0 : error_set(err, -ENOENT, "no mount has the id \"%s\"", id_or_path);
 	}
-	rc = get_at(ms, id_or_path, out, err);
+	rc = mounts_get_at(ms, id_or_path, out, err);
 	if (rc != -ENOENT)
 		return rc;
 	real = realpath(id_or_path, NULL);
 	if (real && strcmp(real, id_or_path) != 0)
-		rc = get_at(ms, real, out, err);
+		rc = mounts_get_at(ms, real, out, err);
 	free(real);
 	return rc;
 }

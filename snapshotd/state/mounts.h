@@ -39,6 +39,12 @@ MUST_CHECK int mount_cache_parse(const char *s, enum mount_cache *out, struct er
 MUST_CHECK int mounts_create(struct mounts *ms, const struct snapshot *snap,
 			     const struct mount_options *opt, struct mount_entry **out,
 			     struct error *err);
+/*
+ * The mount at exactly this path, which is not followed: an automount point would be waited for.
+ * Failures of mounts_get.
+ */
+MUST_CHECK int mounts_get_at(struct mounts *ms, const char *path, struct mount_entry **out,
+			     struct error *err);
 /* An id, or an absolute path. -ENOENT; -EBUSY where a path fits several detached mounts. */
 MUST_CHECK int mounts_get(struct mounts *ms, const char *id_or_path, struct mount_entry **out,
 			  struct error *err);

@@ -6,7 +6,7 @@
 [ -n "${VARVE_OWN_SBIN:-}" ] || [ "$(id -u)" != 0 ] || ! unshare -m true 2>/dev/null ||
 	VARVE_OWN_SBIN=1 exec unshare -m --propagation private bash "$0" "$@"
 . "${0%/*}/lib.sh"
-need root fuse jq unshare findmnt mount
+need root fuse jq python3 unshare findmnt mount
 sbin=$(realpath /sbin)
 mkdir "$T/tmpfs"
 mount -t tmpfs none "$T/tmpfs" && mkdir "$T/tmpfs/upper" "$T/tmpfs/work" || bail "no tmpfs"
@@ -125,6 +125,29 @@ is "they outlive the daemon" "$(ours | wc -l) $(cat "$m/kept")" "3 kept"
 ok "umount all" umount "$m" "$T/m2" "$T/m3"
 ok "mount -a at the next boot" mount -a -T "$T/fstab"
 is "has what was written" "$(cat "$m/kept")" kept
+
+# --- an automounter's indirect map: what is below its mount point is none ---
+cat >"$T/auto.py" <<'END'
+import ctypes, os, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+d, helper = sys.argv[1:]
+end = os.pipe()[1]
+if libc.mount(b"auto", d.encode(), b"autofs", 0, f"fd={end},pgrp={os.getpgrp()},minproto=5,maxproto=5,indirect".encode()):
+    sys.exit("no autofs")
+try:
+    os.mkdir(d + "/x")
+    p = subprocess.run(["timeout", "--foreground", "30", helper, "image", d + "/x"], stdout=2)
+    print("status", p.returncode, file=sys.stderr)
+finally:
+    libc.umount2(d.encode(), 2)
+END
+mkdir "$T/auto"
+got=$(python3 "$T/auto.py" "$T/auto" "$sbin/mount.varve" 2>&1)
+if [ "$got" = "no autofs" ]; then
+	skip "in an indirect map" "no autofs"
+else
+	like "in an indirect map" "$(xargs <<<"$got")" "mount.varve: .*/auto/x is in an indirect map of an automounter.* status 2"
+fi
 
 # --- umount without the daemon's help ---
 kill_daemon

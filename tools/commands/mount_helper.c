@@ -184,24 +184,7 @@ static int mount_new(struct cli *cli, const struct helper_call *h, const char *d
 	return r;
 }
 
-/*
- * An automount point lets nobody but the processes of who made it, such as us, pass until something
- * is mounted there: the daemon, which is to mount it, would wait for itself. So it is given what we
- * have opened. Looking by O_PATH does not trigger it. -1: it is none.
- */
-static int open_automount(const char *dir)
-{
-	int fd = open(dir, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	struct statfs fs;
-
-	if (fd >= 0 && (fstatfs(fd, &fs) < 0 || fs.f_type != AUTOFS_SUPER_MAGIC)) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-/* Whether what is mounted there is mounted upon an automount point. */
+/* Whether there is an automount point at exactly that place, under what is mounted by now. */
 static bool is_upon_automount(const char *dir)
 {
 	FILE *f = setmntent("/proc/self/mounts", "re");
@@ -214,6 +197,34 @@ static bool is_upon_automount(const char *dir)
 	return is;
 }
 
+/*
+ * An automount point lets nobody but the processes of who made it, such as us, pass until something
+ * is mounted there: the daemon, which is to mount it, would wait for itself. So it is given what we
+ * have opened. Looking by O_PATH does not trigger it. *out -1: it is none. In an indirect map of
+ * automount(8) the place is below the automount point, and the daemon could not but wait.
+ */
+static int open_automount(const char *dir, int *out, struct error *err)
+{
+	int fd = open(dir, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct statfs fs;
+
+	*out = -1;
+	if (fd >= 0 && (fstatfs(fd, &fs) < 0 || fs.f_type != AUTOFS_SUPER_MAGIC)) {
+		close(fd);
+		return 0;
+	}
+	if (fd >= 0 && !is_upon_automount(dir)) {
+		close(fd);
+		return error_set(
+			err, -EINVAL,
+			"%s is in an indirect map of an automounter, where a daemon cannot "
+			"mount: have it in a direct map, or as x-systemd.automount",
+			dir);
+	}
+	*out = fd;
+	return 0;
+}
+
 static int run_mount(struct cli *cli, struct helper_call *h)
 {
 	struct error err = ERROR_INIT;
@@ -222,7 +233,8 @@ static int run_mount(struct cli *cli, struct helper_call *h)
 	int r = real ? cli_json_path(real, &dir, &err)
 		     : error_set_errno(&err, -errno, "the directory %s", h->dir);
 
-	h->automount_fd = r == 0 ? open_automount(dir) : -1;
+	if (r == 0)
+		r = open_automount(dir, &h->automount_fd, &err);
 	if (r == 0)
 		r = wait_for_daemon(cli, h, &err);
 	if (r < 0) {
