@@ -10,6 +10,9 @@
 #include "snapshotd/container/reaper.h"
 #include "snapshotd/sandbox/exec_control.h"
 #include "snapshotd/sandbox/sandbox_record.h"
+#include "store/kv/meta_version.h"
+#include "store/names/snapshot.h"
+#include "store/remote/remotes.h"
 
 /* Descriptors that say nothing of their own. */
 static int is_plain(int fd)
@@ -23,9 +26,9 @@ static const struct known {
 	const char *start;
 	int (*check)(int fd);
 } known[] = {
-	{ KEPT_PREFIX, kept_check },	    { EXEC_KEEP_PREFIX, exec_keep_check },
-	{ EXEC_CONTROL_PREFIX, is_plain },  { REAPER_KEPT_NAME, is_plain },
-	{ KEEPER_OWN_SOCKETS, is_plain }, { KEEPER_SERVICE_SOCKET, is_plain },
+	{ KEPT_PREFIX, kept_check },	   { EXEC_KEEP_PREFIX, exec_keep_check },
+	{ EXEC_CONTROL_PREFIX, is_plain }, { REAPER_KEPT_NAME, is_plain },
+	{ KEEPER_OWN_SOCKETS, is_plain },  { KEEPER_SERVICE_SOCKET, is_plain },
 };
 
 static int check(const char *name, int fd)
@@ -57,5 +60,9 @@ int formats_check_store(struct store *s, struct error *err)
 {
 	int rc = mount_check_formats(s, err);
 
-	return rc ? rc : sandbox_records_check(s->kv, err);
+	if (!rc)
+		rc = sandbox_records_check(s->kv, err);
+	if (!rc)
+		rc = meta_check_versions(s->kv, META_SNAPSHOT, SNAPSHOT_RECORD_VERSION, err);
+	return rc ? rc : meta_check_versions(s->kv, META_REMOTE, REMOTE_RECORD_VERSION, err);
 }

@@ -26,6 +26,9 @@
 #include "store/base/hash.h"
 #include "store/kv/kv.h"
 
+#ifndef SNAPSHOT_RECORD_VERSION
+#define SNAPSHOT_RECORD_VERSION 1
+#endif
 #define SNAPSHOT_ID_SIZE 37
 #define SNAPSHOT_NAME_MAX 128
 

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RECORD_VERSION 1
 #define TEXT_MAX 1024 /* longer than any string field */
 
 static const char *const status_names[] = {
@@ -67,7 +66,7 @@ int snapshot_encode(const struct snapshot *s, char **out, size_t *out_len)
 	json_auto_t *o = json_object();
 	if (!o)
 		return -ENOMEM;
-	int rc = json_object_set_new(o, "version", json_integer(RECORD_VERSION));
+	int rc = json_object_set_new(o, "version", json_integer(SNAPSHOT_RECORD_VERSION));
 	rc |= set_common(o, s);
 	rc |= set_text(o, "name", s->name);
 	rc |= set_text(o, "parent", s->parent);
@@ -147,7 +146,7 @@ int snapshot_decode(const void *text, size_t len, struct snapshot *out)
 {
 	json_auto_t *o = json_loadb(text, len, 0, NULL);
 	struct field_reader r = { .o = o };
-	if (!json_is_object(o) || get_int(&r, "version", 0) != RECORD_VERSION)
+	if (!json_is_object(o) || get_int(&r, "version", 0) != SNAPSHOT_RECORD_VERSION)
 		return -EBADMSG;
 	struct snapshot s = { 0 };
 	get_text(&r, "id", s.id, sizeof(s.id));

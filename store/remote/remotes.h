@@ -4,7 +4,7 @@
  *
  * A remote is opened when it is first asked for, without a lock, and stays open until it is
  * removed. Who asks while it is being opened waits for that, and fails if that fails. Records:
- * META_REMOTE, NAME -> JSON (remote.h) with "version": 1 and, once it was open, "uuid" of the
+ * META_REMOTE, NAME -> JSON (remote.h) with "version" and, once it was open, "uuid" of the
  * bucket. Any thread.
  */
 #ifndef VARVE_SHARE_REMOTES_H
@@ -16,6 +16,9 @@
 #include "store/remote/remote.h"
 
 #define REMOTES_MAX 64u /* of a store */
+#ifndef REMOTE_RECORD_VERSION
+#define REMOTE_RECORD_VERSION 1
+#endif
 
 struct remotes;
 /* Borrows kv. A record that cannot be read fails when it is used. -EIO, -ENOMEM. */

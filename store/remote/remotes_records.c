@@ -105,7 +105,7 @@ static int parse(const void *text, size_t len, struct remote_config *out,
 
 	if (bucket)
 		snprintf(bucket, SNAPSHOT_ID_SIZE, "%s", uuid ? uuid : "");
-	if (!j || json_integer_value(json_object_get(j, "version")) != 1)
+	if (!j || json_integer_value(json_object_get(j, "version")) != REMOTE_RECORD_VERSION)
 		rc = error_set(err, -EBADMSG, "a remote's record is damaged or newer than this");
 	if (rc == 0) {
 		json_object_del(j, "version");
@@ -139,7 +139,7 @@ int remotes_write_record(struct remotes *rs, const struct remote_config *c, cons
 	char *text = NULL;
 	int rc = -ENOMEM;
 
-	if (j && json_object_set_new(j, "version", json_integer(1)) == 0 &&
+	if (j && json_object_set_new(j, "version", json_integer(REMOTE_RECORD_VERSION)) == 0 &&
 	    (!*bucket || json_object_set_new(j, "uuid", json_string(bucket)) == 0))
 		text = json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS);
 	if (text)

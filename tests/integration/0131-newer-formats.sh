@@ -97,4 +97,18 @@ put "$other"
 start_daemon --supervise
 is "the build that knows it has it" "$(cat "$T/new/file")" new
 ok "umount" varve umount "$T/new"
+stop_daemon
+# --- records that are of no mount ---
+newer_record() { # WHAT COMMAND...
+	STATE=$T/$1
+	newer "$1"
+	put "$other"
+	start_daemon
+	"${@:2}" >/dev/null || bail "no $1"
+	stop_daemon
+	put "$usual"
+	no_start "a newer $1" "error: the record $1/.* is of version 2, which this program"
+}
+newer_record snapshot import_empty empty
+newer_record remote varve remote add main "file://$T/bucket"
 done_testing
