@@ -18,13 +18,14 @@ proxies=$(jq -n 'env | with_entries(select(.key | test("^(https?|no)_proxy$"; "i
 ok "build-oci" env VARVE_BASE="$ROOT_TAR" VARVE_PACKAGES="$PACKAGES" VARVE_BIN="$BUILD/bin" VARVE_BUILD_ENV="$proxies" TMPDIR="$T" \
 	"$SRC/tools/packaging/build-oci" "$T/varve.oci" || done_testing
 is "skopeo takes it" "$(skopeo inspect --config "oci:$T/varve.oci:varve" | jq -c '.config | [.Entrypoint, .Cmd, .Volumes]')" \
-	'[["snapshotd","--supervise"],["--config","/etc/varve/snapshotd.json"],{"/var/lib/snapshotd":{}}]'
+	'[["snapshotd","--supervise","--runtime","crun"],["--config","/etc/varve/snapshotd.json"],{"/var/lib/snapshotd":{}}]'
 mkdir -p "$T"/bundle/rootfs "$T"/{volume,shared/m}
 blob() { # DIGEST
 	echo "$T/varve.oci/blobs/${1/:/\/}"
 }
 layer=$(jq -r '.layers[].digest' "$(blob "$(jq -r '.manifests[0].digest' "$T/varve.oci/index.json")")")
 ok "its layer" tar -C "$T/bundle/rootfs" -xzf "$(blob "$layer")"
+echo '{}' >"$T/bundle/rootfs/etc/varve/snapshotd.json" # one's own
 is "has no packages and lists left over" "$(cd "$T/bundle/rootfs" && echo packages* var/lib/apt/lists/*)" "packages* var/lib/apt/lists/*"
 
 # --- in a container: as podman run --privileged -v volume:/var/lib/snapshotd -v shared:/srv/varve:rshared ---
@@ -32,8 +33,9 @@ mount -t tmpfs none "$T/shared" && mkdir "$T/shared/m" && mount --make-shared "$
 (cd "$T/bundle" && runc spec)
 caps=$(capsh --decode="$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)" | sed 's/.*=//; s/.*/\U&/')
 devices=$(stat -c '%t %T' /dev/fuse | { read -r major minor && echo "$((16#$major)) $((16#$minor))"; })
-jq --arg t "$T" --arg caps "$caps" --arg fuse "$devices" '($fuse | split(" ") | map(tonumber)) as [$major, $minor] |
-	.process.terminal = false | .process.args = ["snapshotd", "--supervise", "--config", "/etc/varve/snapshotd.json"] |
+run=$(skopeo inspect --config "oci:$T/varve.oci:varve" | jq -c '.config.Entrypoint + .config.Cmd')
+jq --arg t "$T" --argjson run "$run" --arg caps "$caps" --arg fuse "$devices" '($fuse | split(" ") | map(tonumber)) as [$major, $minor] |
+	.process.terminal = false | .process.args = $run |
 	.process.noNewPrivileges = false | .root.readonly = false | .process.rlimits = [] | .linux.maskedPaths = [] | .linux.readonlyPaths = [] |
 	.process.capabilities |= map_values($caps | split(",")) |
 	.linux.devices = [{path: "/dev/fuse", type: "c", major: $major, minor: $minor, fileMode: 438}] | .linux.resources.devices = [{allow: true, access: "rwm"}] |

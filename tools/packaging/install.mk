@@ -95,7 +95,7 @@ npm:
 	tools/packaging/build-npm $(BUILD)/packages
 
 # A container image of the daemon, as an OCI layout.
-oci:
-	tools/packaging/build-oci $(BUILD)/packages/varve.oci
+oci: all
+	VARVE_REPLACE=1 VARVE_BIN=$(BUILD)/bin tools/packaging/build-oci $(BUILD)/packages/varve.oci
 
 .PHONY: install uninstall deb npm oci
