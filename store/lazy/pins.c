@@ -317,6 +317,26 @@ static int write_pins(struct pins *p, struct pinned_bucket *b, struct error *err
 
 /* ---- confirming; the caller has work ---- */
 
+/*
+ * What a pin holds of a record: its packs; of one that borrows, those of the push itself alone, as
+ * any other may be in the alternate, where no pin holds it for this host, and which may be away
+ * when it is needed.
+ */
+static int held_packs(struct share_record *rec, struct share_packs *out)
+{
+	int rc = 0;
+
+	if (!rec->alternate.bucket[0]) {
+		*out = rec->packs;
+		rec->packs = (struct share_packs){ 0 };
+		return 0;
+	}
+	for (size_t i = 0; i < rec->packs.n && rc == 0; i++)
+		if (share_id_equal(&rec->packs.v[i].push, &rec->id))
+			rc = share_packs_add_range(out, &rec->packs.v[i]);
+	return rc;
+}
+
 /* What a record says of its pin. 0, or a failure of the bucket. */
 static int take_record(struct pin *pin, const struct object_request *rq, struct error *err)
 {
@@ -334,12 +354,12 @@ static int take_record(struct pin *pin, const struct object_request *rq, struct 
 		return 0;
 	if (rec.state == SHARE_READY) {
 		share_packs_fini(&pin->packs);
-		pin->packs = rec.packs;
-		rec.packs = (struct share_packs){ 0 };
-		pin->state = PIN_HOLDS;
+		pin->packs = (struct share_packs){ 0 };
+		rc = held_packs(&rec, &pin->packs);
+		pin->state = rc == 0 ? PIN_HOLDS : PIN_UNREAD;
 	}
 	share_record_fini(&rec);
-	return 0;
+	return rc;
 }
 
 static int read_some(struct object_store *os, struct pin *const pins[], size_t n, struct error *err)
