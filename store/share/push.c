@@ -269,12 +269,17 @@ static int push_repair(const struct pushing *g, struct share_record *rec, struct
 	struct share_packs CLEANUP(share_packs_fini_p) bad = { 0 };
 	struct share_record old = *rec;
 	struct pushing anew = *g;
+	bool unreadable = false;
 	size_t denied = 0;
-	int rc = repair_find_bad(g->r, rec, g->p, &bad, err);
+	int rc = remote_check_alternate(g->r, rec, err); /* else all that it borrows seems lost */
 
 	if (rc == 0)
-		rc = repair_find_misled(g->r, rec, &denied, err);
+		rc = repair_find_bad(g->r, rec, g->p, &bad, err);
+	if (rc == 0)
+		rc = repair_find_misled(g->r, rec, &denied, &unreadable, err);
 	out->damaged = share_packs_count(&bad) + denied;
+	if (!out->damaged && unreadable)
+		out->damaged = 1;
 	if (rc < 0 || !out->damaged)
 		return rc < 0 ? rc : 1;
 	rc = remote_deletable(g->r, err);
@@ -284,7 +289,7 @@ static int push_repair(const struct pushing *g, struct share_record *rec, struct
 	*rec = (struct share_record){ 0 };
 	anew.old = &old;
 	anew.bad = &bad;
-	anew.misled = denied > 0;
+	anew.misled = denied > 0 || unreadable;
 	rc = push_new(&anew, rec, out, err);
 	if (rc == 0)
 		rc = repair_replace(g->r, &old, rec, err);

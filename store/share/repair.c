@@ -54,7 +54,7 @@ static int note_place(void *arg, const struct digest *d)
 }
 
 int repair_find_misled(struct remote *r, const struct share_record *rec, size_t *out,
-		       struct error *err)
+		       bool *out_unreadable, struct error *err)
 {
 	struct error own = ERROR_INIT;
 	struct share_meta meta = { 0 };
@@ -65,11 +65,16 @@ int repair_find_misled(struct remote *r, const struct share_record *rec, size_t 
 				.chunk = note_place,
 				.arg = &p };
 	int rc = share_meta_fetch(remote_objects(r), OBJECT_BACKGROUND, rec, &meta, &own);
+	bool unreadable = share_is_damage(rc);
 
 	*out = 0;
-	if (rc == 0)
+	if (rc == 0) {
 		rc = share_walk_run(&w, &own);
-	if (share_is_damage(rc)) /* in a pack that is bad */
+		/* -EFBIG: it has too many nodes to be looked at. */
+		unreadable = rc == 0 ? w.lacks > 0 : share_is_damage(rc) && rc != -EFBIG;
+	}
+	*out_unreadable = unreadable;
+	if (share_is_damage(rc))
 		rc = 0;
 	if (rc == 0)
 		rc = relied_check(&p.relied, remote_objects(r), NULL, out, &own);

@@ -20,10 +20,12 @@ MUST_CHECK int repair_find_bad(struct remote *r, const struct share_record *rec,
 			       struct share_packs *bad, struct error *err);
 /*
  * How many chunks of the record are where its metadata says that they are, by the footers: *out of
- * them are not. What is damaged otherwise is for repair_find_bad. A bucket that does not answer.
+ * them are not. *out_unreadable: the metadata itself is not whole. It lies in packs, which
+ * repair_find_bad looks at, or in objects of its own, if these were rewritten. What is damaged
+ * otherwise is for repair_find_bad. A bucket that does not answer.
  */
 MUST_CHECK int repair_find_misled(struct remote *r, const struct share_record *rec, size_t *out,
-				  struct error *err);
+				  bool *out_unreadable, struct error *err);
 /* Let all names that stand for the old record stand for the new one, then delete the old. */
 MUST_CHECK int repair_replace(struct remote *r, const struct share_record *old,
 			      const struct share_record *rec, struct error *err);

@@ -280,6 +280,45 @@ static void metadata_in_use_is_kept(void **state)
 	assert_int_equal(count(l, "pack/") + count(l, "moved/") + count(l, "meta/"), 0);
 }
 
+static int note_key(void *arg, const struct object_entry *e)
+{
+	snprintf(arg, OBJECT_KEY_MAX, "%s", e->key);
+	return 1;
+}
+
+/* It is not in a pack, so that no pack is bad. */
+static void kept_metadata_that_is_damaged_is_repaired(void **state)
+{
+	struct lazy_host *l = *state;
+	struct push_result res;
+	struct stat st;
+	char key[OBJECT_KEY_MAX], path[700];
+	uint8_t byte;
+	int fd;
+
+	make_sparse_with_metadata(l);
+	collect_bucket(l, false);
+	assert_true(push_repair(l, "few").existed);
+	assert_int_equal(object_each(l->h->bucket.os, OBJECT_CONTROL, "meta/", note_key, key, NULL),
+			 1);
+	snprintf(path, sizeof(path), "%s/%s", l->h->bucket.path, key);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(pread(fd, &byte, 1, st.st_size / 4), 1);
+	byte ^= 1;
+	assert_int_equal(pwrite(fd, &byte, 1, st.st_size / 4), 1);
+	close(fd);
+	res = push_repair(l, "few");
+	assert_false(res.existed);
+	assert_int_equal(res.damaged, 1);
+	assert_bucket_is_whole(l);
+	assert_int_equal(unlink(path), 0);
+	assert_bucket_is_whole(l); /* nobody needs it any more */
+	pull(&l->h->b, "few", "few");
+	assert_same_tree(&l->h->a, "few", &l->h->b, "few");
+}
+
 /* Its pack's chunks are needed, under that name, and its metadata is not. */
 static void metadata_goes_when_nobody_needs_it(void **state)
 {
@@ -567,6 +606,7 @@ int main(void)
 		TEST(what_has_moved_moves_again),
 		TEST(metadata_in_use_is_kept),
 		TEST(metadata_goes_when_nobody_needs_it),
+		TEST(kept_metadata_that_is_damaged_is_repaired),
 		TEST(metadata_that_came_into_use_is_kept),
 		TEST(a_pack_that_is_needed_stays),
 		TEST(small_packs_are_merged),
