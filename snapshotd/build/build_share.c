@@ -143,15 +143,22 @@ static int find(struct build *bd, struct remote *r, const char (*keys)[DIGEST_HE
 				    .p = &p };
 	struct share_record rec;
 	struct snapshot found;
-	size_t at;
-	int rc = remote_find_image(r, keys + *n, bd->m.n_steps - *n, FIND_TIMEOUT_MS, &at, &rec,
-				   err);
+	size_t at = bd->m.n_steps;
+	int rc;
 
-	if (rc < 0)
-		return rc == -ENOENT ? 0 : rc;
-	at += *n;
-	rc = adopt(&a, r, keys[at], &rec, &found, err);
-	share_record_fini(&rec);
+	do {
+		if (at == *n)
+			return 0;
+		rc = remote_find_image(r, keys + *n, at - *n, FIND_TIMEOUT_MS, &at, &rec, err);
+		if (rc < 0)
+			return rc == -ENOENT ? 0 : rc;
+		at += *n;
+		rc = adopt(&a, r, keys[at], &rec, &found, err);
+		share_record_fini(&rec);
+		if (rc == -ENOTSUP) /* it is of a newer version, or borrows of what is not here */
+			build_info(bd, "steps 1 to %zu are not taken from remote %s: %s", at + 1,
+				   remote_name(r), error_text(err));
+	} while (rc == -ENOTSUP);
 	if (rc < 0)
 		return rc;
 	build_info(bd, "steps 1 to %zu are from remote %s", at + 1, remote_name(r));

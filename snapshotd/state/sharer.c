@@ -71,11 +71,14 @@ static bool is_stopping(void *arg)
 
 /* ---- whether the bucket is there ---- */
 
-/* What says something of the snapshot, not of the bucket. */
+/*
+ * What says something of the snapshot, not of the bucket. -ENOTSUP: it borrows of a bucket that is
+ * not at hand, or is of a newer version.
+ */
 static bool is_of_snapshot(int rc)
 {
 	return rc == -ENOENT || rc == -EINVAL || rc == -ENODATA || rc == -EBADMSG || rc == -EFBIG ||
-	       rc == -EEXIST || rc == -EROFS || rc == -ECANCELED || rc == -ECHILD;
+	       rc == -EEXIST || rc == -EROFS || rc == -ECANCELED || rc == -ECHILD || rc == -ENOTSUP;
 }
 
 static void set_away(struct sharer *sh, const char *why)
