@@ -10,6 +10,7 @@
 #include "store/remote/remote_key.h"
 #include "store/remote/remote_state_internal.h"
 
+#define FORMAT_TRIES 10
 #define OPEN_TIMEOUT_MS 30000u /* who opens a remote learns soon that it is away */
 
 int remote_read_format(struct remote *r, unsigned timeout_ms, struct error *err)
@@ -192,41 +193,54 @@ int remote_writable(const struct remote *r, struct error *err)
 	return share_format_writable(&r->format, err);
 }
 
-/*
- * Add features. What another host has added is read first, and two that do the same write the same.
- * An encrypted bucket has them from the start: its keys are bound to its features.
- */
 static bool has_all(const struct share_format *f, const struct share_format *want)
 {
 	return (f->moved || !want->moved) && (f->moved_meta || !want->moved_meta) &&
 	       (f->alternates || !want->alternates);
 }
 
-int remote_need(struct remote *r, const struct share_format *want, struct error *err)
+static int add_features(struct remote *r, struct share_format *f, const struct share_format *want,
+			struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
-	struct remote now = { .os = r->os }; /* others read r's format */
-	struct share_format f;
 	int rc;
 
+	f->moved |= want->moved;
+	f->moved_meta |= want->moved_meta;
+	f->alternates |= want->alternates;
+	rc = share_format_encode(f, &text, err);
+	return rc < 0 ? rc : object_put(r->os, OBJECT_CONTROL, "format", text.data, text.len, err);
+}
+
+/*
+ * Add features, to those that another host has added. There is no turn among hosts, and the last
+ * one counts: so it is looked at again. Who needs a feature asks before each use, so that one which
+ * was lost after that comes back.
+ *
+ * An encrypted bucket has them from the start: its keys are bound to its features.
+ */
+int remote_need(struct remote *r, const struct share_format *want, struct error *err)
+{
 	if (r->format.sealed)
 		return has_all(&r->format, want)
 			       ? 0
 			       : error_set(err, -ENOTSUP,
 					   "the bucket is encrypted, and was made without a "
 					   "feature that this needs");
-	rc = remote_read_format(&now, 0, err);
-	f = now.format;
-	buf_fini(&now.format_text);
-	if (rc == 0)
-		rc = share_format_writable(&f, err);
-	if (rc < 0 || has_all(&f, want))
-		return rc;
-	f.moved |= want->moved;
-	f.moved_meta |= want->moved_meta;
-	f.alternates |= want->alternates;
-	rc = share_format_encode(&f, &text, err);
-	return rc < 0 ? rc : object_put(r->os, OBJECT_CONTROL, "format", text.data, text.len, err);
+	for (int tries = 0; tries < FORMAT_TRIES; tries++) {
+		struct remote now = { .os = r->os }; /* others read r's format */
+		int rc = remote_read_format(&now, 0, err);
+
+		buf_fini(&now.format_text);
+		if (rc == 0)
+			rc = share_format_writable(&now.format, err);
+		if (rc < 0 || has_all(&now.format, want))
+			return rc;
+		rc = add_features(r, &now.format, want, err);
+		if (rc < 0)
+			return rc;
+	}
+	return error_set(err, -EAGAIN, "other hosts change the bucket's features: again");
 }
 
 bool remote_meta_stays(const struct remote *r)
