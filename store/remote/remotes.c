@@ -51,6 +51,51 @@ static void tell_change(struct remotes *rs)
 		rs->changed(rs->changed_arg);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* Another remote that is the same bucket. */
+struct twin {
+	struct remotes *rs;
+	const char *name, *bucket, *alternate;
+	char other[REMOTE_NAME_MAX + 1];
+};
+
+static bool is_same_bucket(const struct twin *t, const struct remote_config *c)
+{
+	char bucket[SNAPSHOT_ID_SIZE];
+
+	remotes_bucket(t->rs, c->name, bucket);
+	return strcmp(c->name, t->name) != 0 && strcmp(bucket, t->bucket) == 0;
+}
+
+/* Whose alternate is another one. */
+static int is_at_odds(void *arg, const struct remote_config *c)
+{
+	struct twin *t = arg;
+
+	if (!is_same_bucket(t, c) || same_text(c->alternate, t->alternate))
+		return 0;
+	snprintf(t->other, sizeof(t->other), "%s", c->name);
+	return 1;
+}
+
+/* Whoever knows a bucket by its uuid has any of them. */
+static int check_alternates_agree(struct remotes *rs, const struct remote_config *c,
+				  const char *bucket, struct error *err)
+{
+	struct twin t = { .rs = rs, .name = c->name, .bucket = bucket, .alternate = c->alternate };
+	int rc = remotes_each_sound(rs, is_at_odds, &t);
+
+	return rc == 1 ? error_set(err, -EINVAL,
+				   "remote %s is the same bucket with another alternate, or none: "
+				   "remove it first, or have the same one",
+				   t.other)
+		       : rc;
+}
+
 int remotes_add(struct remotes *rs, const struct remote_config *c, struct error *err)
 {
 	char bucket[SNAPSHOT_ID_SIZE];
@@ -61,6 +106,8 @@ int remotes_add(struct remotes *rs, const struct remote_config *c, struct error 
 		return error_set(err, -EEXIST, "there is a remote \"%s\" already", c->name);
 	if (rc == 0)
 		rc = remotes_try(rs, &noted, bucket, err);
+	if (rc == 0)
+		rc = check_alternates_agree(rs, c, bucket, err);
 	if (rc < 0)
 		return rc;
 	/* It works; whoever needs it opens it. */
@@ -69,11 +116,6 @@ int remotes_add(struct remotes *rs, const struct remote_config *c, struct error 
 	pthread_mutex_unlock(&rs->records);
 	tell_change(rs);
 	return rc;
-}
-
-static bool same_text(const char *a, const char *b)
-{
-	return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
 int remotes_set(struct remotes *rs, const struct remote_config *c, struct error *err)
@@ -96,15 +138,33 @@ int remotes_set(struct remotes *rs, const struct remote_config *c, struct error 
 	return rc;
 }
 
+/* Which will do in the place of that one. */
+static int is_substitute(void *arg, const struct remote_config *c)
+{
+	const struct twin *t = arg;
+
+	return is_same_bucket(t, c) && (!t->alternate || same_text(c->alternate, t->alternate));
+}
+
 /* -EBUSY: snapshots of this store need it. */
 static int check_unneeded(struct remotes *rs, const char *name, struct error *err)
 {
+	struct remote_config c = { .name = "" };
+	struct twin t = { .rs = rs, .name = name };
 	char bucket[SNAPSHOT_ID_SIZE];
+	int rc;
 
 	remotes_bucket(rs, name, bucket);
-	if (!*bucket || !rs->index || lazy_index_count(rs->index, bucket) == 0 ||
-	    remotes_count_seen(rs, bucket) > 1)
+	if (!*bucket || !rs->index || lazy_index_count(rs->index, bucket) == 0)
 		return 0;
+	t.bucket = bucket;
+	if (remotes_config(rs, name, &c, NULL) ==
+	    0) /* else it is removed, if another one will do */
+		t.alternate = c.alternate;
+	rc = remotes_each_sound(rs, is_substitute, &t);
+	remote_config_fini(&c);
+	if (rc)
+		return MIN(rc, 0);
 	return error_set(
 		err, -EBUSY,
 		"parts of snapshots may be in remote %s alone: pull these snapshots whole "
@@ -147,7 +207,7 @@ static int is_borrower(void *arg, const struct remote_config *c)
 static int check_lends_not(struct remotes *rs, const char *name, struct error *err)
 {
 	struct borrower b = { .lender = name };
-	int rc = remotes_each(rs, is_borrower, &b, err);
+	int rc = remotes_each_sound(rs, is_borrower, &b);
 
 	return rc == 1 ? error_set(
 				 err, -EBUSY,

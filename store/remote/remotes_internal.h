@@ -61,8 +61,8 @@ MUST_CHECK int remotes_load_seen(struct remotes *rs);
 /* NULL: there is no such record. With the lock held. */
 struct seen *remotes_find_seen(struct remotes *rs, const char *name);
 void remotes_forget_seen(struct remotes *rs, const char *name);
-/* How many remotes are that bucket. */
-unsigned remotes_count_seen(struct remotes *rs, const char *bucket);
+/* remotes_each, of those whose records can be read. */
+MUST_CHECK int remotes_each_sound(struct remotes *rs, remotes_fn fn, void *arg);
 void remotes_add_counts(struct object_counts *to, const struct object_counts *c);
 /* With `records` held. bucket: its uuid, or "". */
 MUST_CHECK int remotes_write_record(struct remotes *rs, const struct remote_config *c,

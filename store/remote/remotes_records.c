@@ -190,6 +190,7 @@ int remotes_config(struct remotes *rs, const char *name, struct remote_config *o
 struct each {
 	remotes_fn fn;
 	void *arg;
+	bool sound; /* pass over what does not parse */
 	struct error *err;
 };
 
@@ -199,6 +200,8 @@ static int each_one(void *arg, const char *name, const void *value, size_t len)
 	struct remote_config c;
 	int rc = parse(value, len, &c, NULL, e->err);
 
+	if (rc < 0 && rc != -ENOMEM && e->sound)
+		return 0;
 	if (rc < 0)
 		return error_prefix(e->err, rc, "remote %s", name);
 	rc = e->fn(e->arg, &c);
@@ -208,7 +211,14 @@ static int each_one(void *arg, const char *name, const void *value, size_t len)
 
 int remotes_each(struct remotes *rs, remotes_fn fn, void *arg, struct error *err)
 {
-	struct each e = { fn, arg, err };
+	struct each e = { .fn = fn, .arg = arg, .err = err };
+
+	return meta_each(rs->kv, META_REMOTE, "", each_one, &e);
+}
+
+int remotes_each_sound(struct remotes *rs, remotes_fn fn, void *arg)
+{
+	struct each e = { .fn = fn, .arg = arg, .sound = true };
 
 	return meta_each(rs->kv, META_REMOTE, "", each_one, &e);
 }
@@ -246,15 +256,4 @@ int remotes_note_bucket(struct remotes *rs, const struct remote_config *c, const
 		rc = remotes_write_record(rs, c, bucket, err);
 	pthread_mutex_unlock(&rs->records);
 	return rc;
-}
-
-unsigned remotes_count_seen(struct remotes *rs, const char *bucket)
-{
-	unsigned n = 0;
-
-	pthread_mutex_lock(&rs->lock);
-	for (size_t i = 0; i < rs->n_seen; i++)
-		n += strcmp(rs->seen[i].bucket, bucket) == 0;
-	pthread_mutex_unlock(&rs->lock);
-	return n;
 }
