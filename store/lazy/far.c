@@ -319,7 +319,10 @@ static void log_gone(struct far *f, const struct job *j, const struct error *err
 			 err->msg);
 }
 
-/* The item's container is gone: whether it was repacked, and j->at is where the item is now. */
+/*
+ * The item's container is gone: whether it was repacked, and j->at is where the item is now. If the
+ * bucket does not say, the item has failed as its bucket has.
+ */
 static bool has_moved(struct far *f, struct job *j)
 {
 	struct moved_bucket b = { .uuid = j->place.uuid, .priority = OBJECT_DEMAND };
@@ -331,7 +334,11 @@ static bool has_moved(struct far *f, struct job *j)
 	if (rc == 0) {
 		b.os = from->os;
 		rc = moved_ask(f->moved, &b, &j->item->digest, &j->at, &err);
-		far_bucket_leave(&f->buckets, from, false);
+		far_bucket_leave(&f->buckets, from, is_of_remote(rc));
+	}
+	if (is_of_remote(rc)) {
+		j->item->result = -EIO;
+		j->refused = true;
 	}
 	if (rc < 0)
 		log_gone(f, j, &err);
@@ -434,21 +441,29 @@ static void end_job(struct far *f, struct job *j)
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* Its credentials may have changed, or another remote may be the same bucket. */
+static bool reopen(struct far *f, struct job *j)
+{
+	if (!j->refused || j->reopened)
+		return false;
+	j->reopened = true;
+	remotes_failed(f->rs, j->remote, j->os);
+	return true;
+}
+
 /* Damaged, or gone from that place: whether there is something else to try. */
 static bool try_again(struct far *f, struct job *j)
 {
 	int rc = j->item->result;
 
-	if (rc == -EIO && j->refused && !j->reopened) {
-		/* Its credentials may have changed, or another remote may be the same bucket. */
-		j->reopened = true;
-		remotes_failed(f->rs, j->remote, j->os);
-		return true;
-	}
+	if (rc == -EIO)
+		return reopen(f, j);
 	if (rc != -EBADMSG && rc != -ENODATA)
 		return false;
 	if (rc == -ENODATA && has_moved(f, j))
 		return true;
+	if (j->item->result == -EIO)
+		return reopen(f, j);
 	j->tries = rc == -EBADMSG ? j->tries + 1 : (j->tries / PLACE_TRIES + 1) * PLACE_TRIES;
 	j->alone = true;
 	return next_place(f, j);

@@ -63,6 +63,7 @@ static int open_on(const struct remote_config *c, struct object_store *os, bool 
 		return -ENOMEM;
 	snprintf(r->name, sizeof(r->name), "%s", c->name);
 	r->os = os;
+	pthread_mutex_init(&r->alternate_lock, NULL);
 	rc = remote_read_format(r, timeout_ms, err);
 	if (rc == -ENOENT && make && !os->read_only) {
 		rc = make_format(r, c, err);
@@ -79,6 +80,7 @@ static int open_on(const struct remote_config *c, struct object_store *os, bool 
 	if (rc < 0) {
 		error_prefix(err, rc, "remote %s", c->name);
 		buf_fini(&r->format_text);
+		pthread_mutex_destroy(&r->alternate_lock);
 		free(r);
 		return rc;
 	}
@@ -120,13 +122,16 @@ int remote_open(const struct remote_config *c, bool make, struct remote **out, s
 
 void remote_close(struct remote *r)
 {
+	struct remote *alternate = r ? r->alternate : NULL;
+
 	if (!r)
 		return;
 	object_store_close(r->os);
-	if (r->alternate)
-		r->alternate->os = NULL; /* closed with the former */
-	remote_close(r->alternate);
+	if (alternate)
+		alternate->os = NULL; /* closed with the former */
+	remote_close(alternate);
 	free(r->alternate_url);
+	pthread_mutex_destroy(&r->alternate_lock);
 	buf_fini(&r->format_text);
 	free(r);
 }

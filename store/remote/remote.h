@@ -79,18 +79,25 @@ bool remote_meta_stays(const struct remote *r);
  * What is read of packs is looked for there, too (object_alternate.h); a push takes what lies there
  * for present. Nothing protects what is borrowed but that a permanent bucket loses nothing.
  *
- * To be set before others use r, once: `alternate`, opened as c says, which r then owns; the caller
- * still does after a failure. -EPERM: it is not permanent; -EINVAL: it is the same bucket;
- * -ENOTSUP: r's is encrypted, and was made without alternates.
+ * Set once, by one thread, also while others use r: `alternate`, opened as c says, which r then
+ * owns; the caller still does after a failure. -EPERM: it is not permanent; -EINVAL: it is the same
+ * bucket; -ENOTSUP: r's is encrypted, and was made without alternates. Unless r lacked it before,
+ * nobody else uses r yet.
  */
 MUST_CHECK int remote_set_alternate(struct remote *r, struct remote *alternate,
 				    const struct remote_config *c, struct error *err);
-/* ... or that it could not be opened: what is in r's own bucket can be read. -ENOMEM. */
+/*
+ * ... or why it is not there (yet, or still): what is in r's own bucket can be read. The first time
+ * before others use r. -ENOMEM.
+ */
 MUST_CHECK int remote_lack_alternate(struct remote *r, const struct error *why, struct error *err);
+/* 0, or -EPERM and why: whether another one can have it as its alternate. */
+MUST_CHECK int remote_can_lend(const struct remote *alternate, struct error *err);
 struct remote *remote_alternate(const struct remote *r); /* lent; or NULL */
-bool remote_lacks_alternate(const struct remote *r);
+/* Whether it has one that is not there; why (may be NULL). */
+bool remote_lacks_alternate(struct remote *r, struct error *why);
 /* 0, or -ENOTSUP: rec borrows of a bucket that is not r's alternate, which err names. */
-MUST_CHECK int remote_check_alternate(const struct remote *r, const struct share_record *rec,
+MUST_CHECK int remote_check_alternate(struct remote *r, const struct share_record *rec,
 				      struct error *err);
 /* Let rec borrow of r's alternate; the bucket asks for the feature "alternates" then. */
 MUST_CHECK int remote_borrow(struct remote *r, struct share_record *rec, struct error *err);

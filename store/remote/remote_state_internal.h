@@ -2,6 +2,8 @@
 #ifndef VARVE_REMOTE_STATE_INTERNAL_H
 #define VARVE_REMOTE_STATE_INTERNAL_H
 
+#include <pthread.h>
+
 #include "store/base/buf.h"
 #include "store/bucket/object_store.h"
 #include "store/layout/share_format.h"
@@ -13,13 +15,14 @@ struct remote {
 	struct object_store *os;     /* owned; once it is unlocked, without seals */
 	struct object_store *sealed; /* `os`, or behind it; NULL: it is not encrypted */
 	struct share_format format;
+	struct object_store *front; /* object_alternate.h, behind `os` or it; NULL: it has none */
 	/* Owned, but for its backend, which `os` closes; NULL: there is none, or why not: */
-	struct remote *alternate;
-	bool lacks_alternate;
-	struct error why_alternate;
+	struct remote *_Atomic alternate; /* set once, after: */
 	char *alternate_url;
-	struct pins *pins;	/* borrowed; or NULL */
-	struct buf format_text; /* `format`, as it was read */
+	pthread_mutex_t alternate_lock; /* a leaf */
+	struct error why_alternate;	/* guarded by alternate_lock */
+	struct pins *pins;		/* borrowed; or NULL */
+	struct buf format_text;		/* `format`, as it was read */
 };
 
 #endif

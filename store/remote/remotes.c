@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "store/base/buf.h"
+#include "store/base/clock.h"
 #include "store/kv/meta.h"
 #include "store/remote/lazy_index.h"
 
@@ -13,6 +14,8 @@ void remotes_close(struct remotes *rs)
 {
 	if (!rs)
 		return;
+	remotes_stop(rs);
+	remotes_end_lenders(rs);
 	remotes_close_all(rs);
 	pthread_cond_destroy(&rs->opened);
 	pthread_mutex_destroy(&rs->lock);
@@ -30,7 +33,7 @@ int remotes_open(struct kv *kv, struct remotes **out, struct error *err)
 	rs->kv = kv;
 	pthread_mutex_init(&rs->lock, NULL);
 	pthread_mutex_init(&rs->records, NULL);
-	pthread_cond_init(&rs->opened, NULL);
+	cond_init_monotonic(&rs->opened);
 	LIST_INIT(&rs->list);
 	rc = remotes_load_seen(rs);
 	if (rc < 0)

@@ -33,8 +33,9 @@ void remotes_close(struct remotes *rs);
 DEFINE_CLEANUP(struct remotes *, remotes_close)
 
 /*
- * Open the bucket, which may be made by that, and if it works, write the configuration. -EEXIST:
- * the name is taken; -EBUSY: there are REMOTES_MAX; failures of remote_open.
+ * Open the bucket, which may be made by that, and if it works, write the configuration. Its
+ * alternate is opened before. -EEXIST: the name is taken; -EBUSY: there are REMOTES_MAX; -EINVAL:
+ * another remote is that bucket, with another alternate; failures of remote_open.
  */
 MUST_CHECK int remotes_add(struct remotes *rs, const struct remote_config *c, struct error *err);
 /* Write it without opening, also over another of that name. */
@@ -65,11 +66,15 @@ MUST_CHECK int remotes_each(struct remotes *rs, remotes_fn fn, void *arg, struct
  * or -ETIMEDOUT: its bucket is not there; others of remote_open. After one was waited for in vain,
  * this fails at once for 2 s, and longer each time, up to 30 s; remotes_reopen ends that. One that
  * has refused its credentials is opened anew, with what is configured now, every 5 s at most.
+ *
+ * Whether its alternate can be reached or not; that is waited for 5 s at most. One that lacks it
+ * gets it later, while it is open: it is tried when somebody asks for the remote.
  */
 MUST_CHECK int remotes_get(struct remotes *rs, const char *name, struct remote **out,
 			   struct error *err);
 /*
- * The same for a bucket, by its uuid, whichever remote it is. -ENOENT: no remote is known to be it,
+ * The same for a bucket, by its uuid, whichever remote it is, but one that lacks its alternate only
+ * if there is no other. -ENOENT: no remote is known to be it,
  * nor turns out to be.
  */
 MUST_CHECK int remotes_get_uuid(struct remotes *rs, const char *uuid, struct remote **out,
@@ -90,9 +95,12 @@ struct prefetch *remotes_prefetch(struct remotes *rs);
 /* The same for what each remote gets that is opened from now on (remote_pins). */
 struct pins;
 void remotes_set_pins(struct remotes *rs, struct pins *p);
-/* Who asks for it next opens it anew. */
+/* Who asks for it next opens it anew, and so with those that borrow of it. */
 void remotes_reopen(struct remotes *rs, const char *name);
-/* The same if it is os, a request to which has failed: by its credentials, say, or its service. */
+/*
+ * The same if it is os, a request to which has failed: by its credentials, say, or its service. If
+ * it lacks its alternate, that is tried instead, and waited for, 5 s at most.
+ */
 void remotes_failed(struct remotes *rs, const char *name, const struct object_store *os);
 /*
  * Call fn when a remote was added, changed or removed: whoever keeps one is to release it. From the

@@ -204,7 +204,11 @@ static int judge(struct census *c, const struct share_packs *names, const struct
 	if (!share_packs_meet(&rec->packs, names))
 		return 0;
 	rc = walk_tree(c, rec, err);
-	return is_damage(rc) ? need_all(c, rec) : rc;
+	/* A part of what borrows may be in another bucket, which is away. */
+	if (is_damage(rc) ||
+	    (rec->alternate.bucket[0] && (rc == -EIO || rc == -ETIMEDOUT || rc == -EACCES)))
+		return need_all(c, rec);
+	return rc;
 }
 
 static int take_record(void *arg, struct object_request *rq, struct error *err)

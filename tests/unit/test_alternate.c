@@ -246,6 +246,153 @@ static void an_alternate_that_is_away_is_said(void **state)
 	host_close(&fresh);
 }
 
+/* What is the bucket's own is deleted, and pushed, without it. */
+static void the_own_bucket_needs_no_lender(void **state)
+{
+	const struct collect_options opt = { .free_s = COLLECT_FREE_S };
+	struct error why = ERROR_INIT, err = ERROR_INIT;
+	struct pair *p = *state;
+	struct collect_result c;
+	struct host fresh;
+	bool deleted;
+
+	push_child(p);
+	make_files(&p->h, "own", 3, 7);
+	take(&p->h, &p->h.a, "own", "own", NULL);
+	push(&p->h.a, "own", "own");
+	assert_int_equal(remote_remove(p->h.a.r, "own", &deleted, NULL), 0);
+	open_host(p, &fresh, "fresh");
+	error_set(&why, -EIO, "it rests");
+	assert_int_equal(remote_lack_alternate(fresh.r, &why, NULL), 0);
+	if (collect_run(fresh.r, &opt, NULL, &c, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	assert_int_equal(c.deleted_packs, 1);
+	take(&p->h, &fresh, "own", "own", NULL);
+	assert_int_equal(push(&fresh, "own", "own").chunks, 3);
+	host_close(&fresh);
+}
+
+/* All that such a snapshot may need of a pack stays, as its tree is not known. */
+static void packs_of_what_borrows_are_looked_at_without_its_lender(void **state)
+{
+	const struct collect_options opt = { .free_s = COLLECT_FREE_S };
+	struct error why = ERROR_INIT, err = ERROR_INIT;
+	struct pair *p = *state;
+	struct collect_result c;
+	struct host fresh;
+	uint64_t damaged;
+	char text[400];
+	bool deleted;
+
+	borrow(p, &p->h.b);
+	make_files(&p->h, "d", 100, 1);
+	take(&p->h, &p->h.b, "d", "big", "base");
+	assert_int_equal(push(&p->h.b, "big", "big").chunks, 40);
+	make_files(&p->h, "few", 65, 1);
+	take(&p->h, &p->h.b, "few", "few", "big");
+	assert_int_equal(push(&p->h.b, "few", "few").chunks, 0);
+	assert_int_equal(remote_remove(p->h.b.r, "big", &deleted, NULL), 0);
+	open_host(p, &fresh, "fresh");
+	error_set(&why, -EIO, "it rests");
+	assert_int_equal(remote_lack_alternate(fresh.r, &why, NULL), 0);
+	if (collect_run(fresh.r, &opt, NULL, &c, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	assert_int_equal(c.repacked.packs, 0);
+	host_close(&fresh);
+	/* With it, what is needed is known. */
+	assert_int_equal(collect_run(p->h.b.r, &opt, NULL, &c, NULL), 0);
+	assert_int_equal(c.repacked.packs, 1);
+	assert_int_equal(verify(&p->h.b, &damaged, text), 0);
+	assert_int_equal(damaged, 0);
+}
+
+/* A repair would take all that is borrowed for lost. */
+static void what_borrows_is_not_repaired_without_its_lender(void **state)
+{
+	const struct push_options opt = { .repair = true };
+	struct pair *p = *state;
+	struct error why = ERROR_INIT, err = ERROR_INIT;
+	struct push_result res;
+	struct remote *r;
+
+	push_child(p);
+	r = p->h.b.r;
+	p->h.b.r = open_bucket(&p->h.bucket, "main", false);
+	assert_int_equal(push_snapshot(p->h.b.s, p->h.b.r, "child", &opt, NULL, &res, &err),
+			 -ENOTSUP);
+	error_set(&why, -EIO, "it rests");
+	assert_int_equal(remote_lack_alternate(p->h.b.r, &why, NULL), 0);
+	assert_int_equal(push_snapshot(p->h.b.s, p->h.b.r, "child", &opt, NULL, &res, &err),
+			 -ENOTSUP);
+	assert_non_null(strstr(err.msg, "it rests"));
+	remote_close(p->h.b.r);
+	p->h.b.r = r;
+	assert_int_equal(push_snapshot(p->h.b.s, r, "child", &opt, NULL, &res, &err), 0);
+	assert_int_equal(res.damaged, 0);
+}
+
+static void a_url_that_is_not_plain_is_not_told(void **state)
+{
+	struct pair *p = *state;
+	const struct remote_config c = { .url = (char *)"file:///vorl\u00e4ufig" };
+	struct remote *alternate = open_bucket(&p->templates, "templates", true);
+	struct error err = ERROR_INIT;
+	struct share_record rec;
+
+	assert_int_equal(remote_set_alternate(p->h.b.r, alternate, &c, NULL), 0);
+	make_files(&p->h, "d", 61, 1);
+	take(&p->h, &p->h.b, "d", "child", "base");
+	push(&p->h.b, "child", "child");
+	assert_int_equal(remote_resolve(p->h.b.r, "child", &rec, NULL), 0);
+	assert_true(rec.alternate.bucket[0]);
+	assert_string_equal(rec.alternate.url, "");
+	assert_int_equal(try_pull(&p->h.a, "child", &err), -ENOTSUP);
+	assert_non_null(strstr(err.msg, rec.alternate.bucket));
+	share_record_fini(&rec);
+}
+
+/* A bucket where other hosts write over what is put, so often. */
+struct contested {
+	struct object_store base;
+	unsigned left;
+};
+
+static void contested_submit(struct object_store *os, struct object_request *r)
+{
+	struct contested *x = CONTAINER_OF(os, struct contested, base);
+
+	if (r->op == OBJECT_PUT && x->left) {
+		x->left--;
+		r->done(r);
+		return;
+	}
+	object_submit(os->inner, r);
+}
+
+static void contested_close(struct object_store *os)
+{
+	object_store_close(os->inner);
+}
+
+static void a_feature_that_is_overwritten_is_set_again(void **state)
+{
+	static const struct object_store_ops ops = { .submit = contested_submit,
+						     .close = contested_close };
+	struct pair *p = *state;
+	struct contested x = { .base = { .ops = &ops }, .left = 2 };
+	struct error err = ERROR_INIT;
+	struct remote *r;
+	char *format;
+
+	x.base.inner = bucket_open(p->h.bucket.path, false);
+	assert_int_equal(remote_open_store("main", &x.base, &r, &err), 0);
+	assert_int_equal(remote_need_moved(r, true, &err), 0);
+	format = bucket_get(p->h.bucket.os, "format");
+	assert_non_null(strstr(format, "\"features\":[\"moved\",\"moved-meta\"]"));
+	free(format);
+	remote_close(r);
+}
+
 /* Which only who has the bucket's own key can make. */
 static void hooks_keep_their_names(void **state)
 {
@@ -283,6 +430,11 @@ int main(void)
 		TEST(what_borrows_is_borrowed_of_again),
 		TEST(a_collection_leaves_what_is_borrowed),
 		TEST(an_alternate_that_is_away_is_said),
+		TEST(a_feature_that_is_overwritten_is_set_again),
+		TEST(the_own_bucket_needs_no_lender),
+		TEST(packs_of_what_borrows_are_looked_at_without_its_lender),
+		TEST(what_borrows_is_not_repaired_without_its_lender),
+		TEST(a_url_that_is_not_plain_is_not_told),
 		ENCRYPTED(hooks_keep_their_names, setup, teardown),
 		TEST(only_a_permanent_bucket_lends),
 	};
