@@ -280,11 +280,36 @@ static json_t *checks_json(const struct object_probe *p)
 	return list;
 }
 
-static json_t *probe_json(struct remote *r, const struct object_probe *p)
+/* What it borrows of: {"name", "bucket": its uuid or null, "error": why it cannot be used, or
+ * null}; null: nothing. */
+static json_t *alternate_json(struct api_call *c, struct remote *r)
 {
-	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:b, s:f, s:f, s:o}", "remote", remote_name(r),
-			 "bucket", remote_uuid(r), "readOnly", remote_objects(r)->read_only,
-			 "encrypted", remote_is_encrypted(r), "permanent", remote_is_permanent(r),
+	struct remote_config config = { 0 };
+	struct error why = ERROR_INIT;
+	const struct remote *other;
+	bool lacks;
+	json_t *j;
+
+	if (remotes_config(c->api->remotes, remote_name(r), &config, NULL) < 0 ||
+	    !config.alternate) {
+		remote_config_fini(&config);
+		return json_null();
+	}
+	lacks = remote_lacks_alternate(r, &why);
+	other = remote_alternate(r);
+	j = json_pack("{s:s, s:s?, s:o}", "name", config.alternate, "bucket",
+		      other ? remote_uuid(other) : NULL, "error",
+		      lacks ? api_text(error_text(&why)) : json_null());
+	remote_config_fini(&config);
+	return j;
+}
+
+static json_t *probe_json(struct api_call *c, struct remote *r, const struct object_probe *p)
+{
+	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:o, s:b, s:f, s:f, s:o}", "remote",
+			 remote_name(r), "bucket", remote_uuid(r), "readOnly",
+			 remote_objects(r)->read_only, "encrypted", remote_is_encrypted(r),
+			 "permanent", remote_is_permanent(r), "alternate", alternate_json(c, r),
 			 "usable", p->usable, "readMs", (double)p->get_us / 1000, "writeMs",
 			 (double)p->put_us / 1000, "checks", checks_json(p));
 }
@@ -309,7 +334,7 @@ int api_remote_check(struct api_call *c, struct error *err)
 		return rc;
 	rc = object_probe(remote_objects(r), (unsigned)rounds, &probe, err);
 	if (rc == 0)
-		rc = api_result(c, 200, probe_json(r, &probe), err);
+		rc = api_result(c, 200, probe_json(c, r, &probe), err);
 	else
 		api_share_failure(c, true, rc);
 	remotes_release(c->api->remotes, r);

@@ -33,7 +33,11 @@ ok '... in it' varve push base templates
 ok 'another bucket' varve remote add other "file://$T/other"
 refused 'lends nothing, as it is not permanent' 'not permanent' varve remote add main "$M" --alternate other
 refused 'nor does one that is not known' 'no remote "nope"' varve remote add main "$M" --alternate nope
+is '... for which no bucket is made' "$([ -e "$T/bucket" ] && echo there)" ""
 ok 'one that borrows of the first' varve remote add main "$M" --alternate templates
+is '... which a check finds' "$(varve --json remote check main | jq -c .alternate)" \
+	"{\"name\":\"templates\",\"bucket\":\"$(jq -r .uuid "$T/templates/format")\",\"error\":null}"
+refused 'another remote of its bucket has the same one' 'remote main is the same bucket' varve remote add plain "$M"
 is 'says so' "$(varve --json remote ls | jq -r '.[] | select(.name == "main").alternate')" templates
 head -c 50000 /dev/urandom >"$T/src/new"
 ok 'a snapshot upon the template' varve import app dir "$T/src"
@@ -66,6 +70,13 @@ mv "$T/templates" "$T/away"
 ok 'what does not borrow' varve import own dir "$T/mnt"
 restart_daemon
 ok '... is pushed without the lender' varve push own main
+is '... which the log says once' "$(grep -c 'remote main: its alternate templates cannot be used' "$T/daemon.log")" 1
+is '... and a check' "$(varve --json remote check main | jq -c '.alternate | .bucket, (.error | length > 0)' | tr '\n' ' ')" \
+	'null true '
+like '... in words' "$(varve remote check main)" 'alternate +away +templates: '
+ok 'garbage' varve rm main:own
+ok '... is collected' varve gc --remote main --grace 0
+refused 'what borrows is not repaired then' "$uuid" varve push app main --repair
 ok '... and listed' varve snapshots --remote main
 refused 'what borrows is not verified then' "$uuid" varve verify --remote main
 mv "$T/away" "$T/templates"

@@ -131,6 +131,19 @@ static void add_check(struct table *t, const json_t *o)
 	table_cell(t, "%s", cli_str(o, "text"));
 }
 
+/* What it borrows of, if that cannot be used, as another check. */
+static int note_alternate(json_t *o)
+{
+	const json_t *other = json_object_get(o, "alternate");
+	const char *why = json_string_value(json_object_get(other, "error"));
+
+	if (!why)
+		return 0;
+	return json_array_append_new(json_object_get(o, "checks"),
+				     json_pack("{s:s, s:s, s:s++}", "name", "alternate", "result",
+					       "away", "text", cli_str(other, "name"), ": ", why));
+}
+
 static int remote_check(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *o = NULL;
@@ -139,8 +152,10 @@ static int remote_check(struct cli *cli, const struct args *args, struct error *
 	if (r < 0)
 		return r;
 	r = cli->json ? cli_print_json(o)
-		      : cli_print_list(cli, json_object_get(o, "checks"), "CHECK|RESULT|",
-				       add_check, "nothing was checked");
+	    : note_alternate(o) != 0
+		    ? -ENOMEM
+		    : cli_print_list(cli, json_object_get(o, "checks"), "CHECK|RESULT|", add_check,
+				     "nothing was checked");
 	if (r == 0 && !cli_flag(o, "usable"))
 		r = CLI_FAILED;
 	json_decref(o);
