@@ -1,7 +1,6 @@
 #include "snapshotd/api/api.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -409,21 +408,9 @@ static int follow(struct api_call *c, struct sandbox *sb, struct async_exec *e, 
 	}
 }
 
-/* Its client has gone, who was all that it ran for; not where this daemon is to be followed. */
-static void end_with_client(struct api_call *c, struct sandbox *sb)
-{
-	CLEANUP(exec_control_put_p) struct exec_control *ec = NULL;
-	struct error ignored = ERROR_INIT;
-
-	if (!http_stopping(c->rq) &&
-	    sandbox_exec_control(sb, api_capture(c, 1), &ec, &ignored) == 0)
-		(void)!exec_control_signal(ec, SIGKILL, &ignored);
-}
-
 /*
  * What it has written from the given places on, and what it will write, as events "output" with
- * "end", the place where to go on after a connection that broke off. attached: it ends with its
- * client, but not with this daemon.
+ * "end", the place where to go on after a connection that broke off.
  */
 int api_exec_output(struct api_call *c, struct error *err)
 {
@@ -432,11 +419,8 @@ int api_exec_output(struct api_call *c, struct error *err)
 	const struct error *why;
 	struct async_exec *e;
 	uint64_t at[2] = { 0, 0 };
-	bool attached = false;
-	int rc = api_query(c, err, "stdout", "stderr", "attached", NULL);
+	int rc = api_query(c, err, "stdout", "stderr", NULL);
 
-	if (rc == 0)
-		rc = query_bool(&c->query, "attached", &attached, err);
 	if (rc == 0)
 		rc = query_u64(&c->query, "stdout", &at[0], err);
 	if (rc == 0)
@@ -454,8 +438,6 @@ int api_exec_output(struct api_call *c, struct error *err)
 		rc = err->code;
 	if (rc == 0)
 		rc = follow(c, sb, e, at, err);
-	if (rc < 0 && attached)
-		end_with_client(c, sb);
 	if (rc == 0 && async_exec_outcome(e, &out, &why) < 0)
 		rc = error_set(err, why->code, "%s", error_text(why));
 	else if (rc == 0)

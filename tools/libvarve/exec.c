@@ -118,6 +118,16 @@ static int result_new(json_t *j, struct varve_exec_result **out, struct varve_er
 	return 0;
 }
 
+int varve_exec_run(struct varve_client *c, const char *sandbox_id,
+		   const struct varve_exec_options *o, struct varve_exec_result **out,
+		   struct varve_error *err)
+{
+	json_t *j = NULL;
+	int r = exec_post(c, "/api/sandboxes/%s/exec/run", sandbox_id, o, &j, err);
+
+	return r < 0 ? r : result_new(j, out, err);
+}
+
 int varve_exec_start(struct varve_client *c, const char *sandbox_id,
 		     const struct varve_exec_options *o, char **exec_id, struct varve_error *err)
 {
@@ -147,51 +157,6 @@ int varve_exec_get(struct varve_client *c, const char *sandbox_id, const char *e
 	int r = connection_run(c, &call, &j, err, "/api/sandboxes/%s/exec/%s/result", sandbox_id,
 			       exec_id);
 
-	return r < 0 ? r : result_new(j, out, err);
-}
-
-/* Behind all output: only the end is waited for. */
-#define OUTPUT_PATH "/api/sandboxes/%s/exec/%s/output?attached=1&stdout=" FAR "&stderr=" FAR
-#define FAR "4611686018427387904"
-
-/* A program that goes on though the daemon be replaced, and ends with us. */
-static int run_attached(struct varve_client *c, const char *sandbox_id, const char *exec_id,
-			struct varve_exec_result **out, struct varve_error *err)
-{
-	struct call call = { .method = "GET", .events = true, .fd = -1 };
-	struct error why = ERROR_INIT;
-	int r = connection_run(c, &call, NULL, err, OUTPUT_PATH, sandbox_id, exec_id);
-
-	if (r == 0)
-		r = varve_exec_get(c, sandbox_id, exec_id, out, err);
-	if (r < 0 || !*(*out)->error)
-		return r;
-	r = error_set(&why, -EIO, "%s", (*out)->error);
-	varve_exec_result_free(*out);
-	*out = NULL;
-	return image_report(&why, r, err);
-}
-
-int varve_exec_run(struct varve_client *c, const char *sandbox_id,
-		   const struct varve_exec_options *o, struct varve_exec_result **out,
-		   struct varve_error *err)
-{
-	struct varve_error why = { .code = 0 };
-	char *exec_id = NULL;
-	json_t *j = NULL;
-	int r = varve_exec_start(c, sandbox_id, o, &exec_id, &why);
-
-	if (r == 0) {
-		r = run_attached(c, sandbox_id, exec_id, out, err);
-		free(exec_id);
-		return r;
-	}
-	if (why.status != 503) { /* not: of those that go on there are too many already */
-		if (err)
-			*err = why;
-		return r;
-	}
-	r = exec_post(c, "/api/sandboxes/%s/exec/run", sandbox_id, o, &j, err);
 	return r < 0 ? r : result_new(j, out, err);
 }
 

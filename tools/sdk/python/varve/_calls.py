@@ -136,14 +136,6 @@ def with_output(call: Call) -> Call:
     return _with_events(call)
 
 
-def exec_attached(sandbox_id: str, exec_id: str) -> Call:
-    """Waits for the end of a command that goes on though the daemon be replaced, and ends with
-    its client. Begins behind all output."""
-    query = {"attached": "1", "stdout": str(1 << 62), "stderr": str(1 << 62)}
-    path = _sandbox(sandbox_id, "exec", quote(exec_id), "output")
-    return _with_events(Call("GET", path, query))
-
-
 def exec_result(sandbox_id: str, exec_id: str) -> Call:
     return _get(_sandbox(sandbox_id, "exec", quote(exec_id), "result"))
 

@@ -219,24 +219,15 @@ class AsyncExec:
     ) -> ExecResult:
         """Run a command and wait for its end, see Exec.run. on_output may be a coroutine
         function."""
-        options = (cmd, args, env, cwd, timeout, stdin, linger)
-        call = _calls.exec_run(self._id, False, *options)
+        call = _calls.exec_run(
+            self._id, False, cmd, args, env, cwd, timeout, stdin, linger
+        )
         if on_output is None:
-            result = await self._run_attached(_calls.exec_run(self._id, True, *options), call)
+            result = ExecResult.from_json(await self._client.request(call))
         else:
             call = _calls.with_output(call)
             result = ExecResult.from_json(await self._client.follow(call, OUTPUT, on_output))
         return check_result(cmd, result) if check else result
-
-    async def _run_attached(self, start: Call, otherwise: Call) -> ExecResult:
-        try:
-            exec_id = (await self._client.request(start))["execId"]
-        except ApiError as e:
-            if e.status != 503:
-                raise
-            return ExecResult.from_json(await self._client.request(otherwise))
-        await self._client.follow(_calls.exec_attached(self._id, exec_id), OUTPUT)
-        return final_result(await self.result(exec_id))
 
     async def run_async(
         self,

@@ -18,7 +18,6 @@ from typing import (
 
 from . import _calls
 from ._calls import Retention
-from ._endpoint import Call
 from ._events import BUILD, OUTPUT
 from .client import CHUNK, Client, Content, OnLog
 from .errors import (
@@ -156,25 +155,15 @@ class Exec:
         CommandError unless it ends with 0. on_output gets the output as it comes, any amount of
         it, and the result has none then.
         """
-        options = (cmd, args, env, cwd, timeout, stdin, linger)
-        call = _calls.exec_run(self._id, False, *options)
+        call = _calls.exec_run(
+            self._id, False, cmd, args, env, cwd, timeout, stdin, linger
+        )
         if on_output is None:
-            result = self._run_attached(_calls.exec_run(self._id, True, *options), call)
+            result = ExecResult.from_json(self._client.request(call))
         else:
             call = _calls.with_output(call)
             result = ExecResult.from_json(self._client.follow(call, OUTPUT, on_output))
         return check_result(cmd, result) if check else result
-
-    def _run_attached(self, start: Call, otherwise: Call) -> ExecResult:
-        """Goes on though the daemon be replaced. otherwise: where too many do already."""
-        try:
-            exec_id = self._client.request(start)["execId"]
-        except ApiError as e:
-            if e.status != 503:
-                raise
-            return ExecResult.from_json(self._client.request(otherwise))
-        self._client.follow(_calls.exec_attached(self._id, exec_id), OUTPUT)
-        return final_result(self.result(exec_id))
 
     def run_async(
         self,

@@ -1,5 +1,5 @@
 /** Commands of a sandbox. */
-import { isStatus, quote, type Call, type Client } from "./client.js";
+import { quote, type Call, type Client } from "./client.js";
 import { CommandError, VarveError } from "./errors.js";
 import { OUTPUT } from "./events.js";
 import { base64 } from "./image.js";
@@ -12,8 +12,6 @@ import {
   type Output,
 } from "./types.js";
 import { poll, type WaitOptions } from "./wait.js";
-
-const FAR = "4611686018427387904";
 
 export interface RunOptions {
   /** Arguments, exactly these. Without them the command is a line for `sh -c`. */
@@ -97,35 +95,11 @@ export class Exec {
     const { onOutput } = options;
     const running = onOutput
       ? this.#client.follow<JsonObject, Output>(call, OUTPUT, onOutput)
-      : this.#runAttached(command, options, call);
+      : this.#client.request<JsonObject>(call);
     const result = toExecResult(await running);
     if (options.check && result.exitCode !== 0) {
       throw new CommandError(command, result.exitCode, result.stdout, result.stderr);
     }
-    return result;
-  }
-
-  /** Goes on though the daemon be replaced. otherwise: where too many do already. */
-  async #runAttached(command: string, options: RunOptions, otherwise: Call): Promise<JsonObject> {
-    const start = runCall(this.#id, "run-async", command, options);
-    const { signal } = options;
-    let execId: string;
-    try {
-      ({ execId } = await this.#client.request<{ execId: string }>(start));
-    } catch (e) {
-      if (!isStatus(e, 503)) throw e;
-      return this.#client.request<JsonObject>(otherwise);
-    }
-    const path = `/api/sandboxes/${quote(this.#id)}/exec/${quote(execId)}`;
-    // Behind all output: only the end is waited for.
-    const query = { attached: "1", stdout: FAR, stderr: FAR };
-    await this.#client.follow({ method: "GET", path: `${path}/output`, query, signal }, OUTPUT);
-    const result = await this.#client.request<JsonObject>({
-      method: "GET",
-      path: `${path}/result`,
-      signal,
-    });
-    if (result["error"]) throw new VarveError(`the command could not be run: ${result["error"]}`);
     return result;
   }
 
