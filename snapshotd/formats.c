@@ -10,6 +10,7 @@
 #include "snapshotd/container/reaper.h"
 #include "snapshotd/sandbox/exec_control.h"
 #include "snapshotd/sandbox/sandbox_record.h"
+#include "snapshotd/state/idempotency.h"
 #include "store/kv/meta_version.h"
 #include "store/names/snapshot.h"
 #include "store/remote/remotes.h"
@@ -64,5 +65,7 @@ int formats_check_store(struct store *s, struct error *err)
 		rc = sandbox_records_check(s->kv, err);
 	if (!rc)
 		rc = meta_check_versions(s->kv, META_SNAPSHOT, SNAPSHOT_RECORD_VERSION, err);
-	return rc ? rc : meta_check_versions(s->kv, META_REMOTE, REMOTE_RECORD_VERSION, err);
+	if (!rc)
+		rc = meta_check_versions(s->kv, META_REMOTE, REMOTE_RECORD_VERSION, err);
+	return rc ? rc : idempotency_check(s->kv, err);
 }

@@ -10,6 +10,7 @@
 #include "snapshotd/state/json_record.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "store/kv/meta_version.h"
 
 #define VERSION 1
 #define LOOK_MS 200 /* between two looks at `cancelled` */
@@ -25,10 +26,13 @@ struct entry {
 	char name[DIGEST_HEX_SIZE];
 	char id[SNAPSHOT_ID_SIZE];
 	struct digest print;
-	int64_t begun_ms;
+	int64_t begun_ms; /* Unix time */
+	int64_t since_ms; /* the same, CLOCK_MONOTONIC: what its age is taken from */
 	enum state state;
-	int status;   /* of DONE */
-	size_t bytes; /* of its result */
+	bool effect;
+	bool unwritten; /* the disk is full: it has no record */
+	int status;	/* of DONE */
+	size_t bytes;	/* of its result */
 };
 TAILQ_HEAD(entry_list, entry);
 
@@ -39,12 +43,18 @@ struct idempotency {
 	/* Guarded by lock. */
 	struct entry_list list; /* the oldest first */
 	size_t n, bytes;
-	int64_t now_ms; /* of tests */
+	bool told_full;
+	int64_t wall_ms, monotonic_ms; /* of tests */
 };
+
+static int64_t wall_now(const struct idempotency *i)
+{
+	return i->wall_ms ? i->wall_ms : clock_ms();
+}
 
 static int64_t now(const struct idempotency *i)
 {
-	return i->now_ms ? i->now_ms : clock_ms();
+	return i->monotonic_ms ? i->monotonic_ms : monotonic_ms();
 }
 
 /* ---- records ---- */
@@ -58,6 +68,10 @@ static int record_put(struct idempotency *i, const struct entry *e, const char *
 	digest_to_hex(&e->print, print);
 	j = json_pack("{s:i, s:s, s:s, s:I}", "version", VERSION, "request", print, "id", e->id,
 		      "begunAt", (json_int_t)e->begun_ms);
+	if (j && e->effect && json_object_set_new(j, "effect", json_true()) < 0) {
+		json_decref(j);
+		j = NULL;
+	}
 	if (j && result &&
 	    (json_object_set_new(j, "status", json_integer(e->status)) < 0 ||
 	     json_object_set_new(j, "result", json_string(result)) < 0)) {
@@ -69,9 +83,26 @@ static int record_put(struct idempotency *i, const struct entry *e, const char *
 	return rc;
 }
 
+/* Of one that begins, or has an effect. Where the disk is full it goes on without a record. */
+static int note_locked(struct idempotency *i, struct entry *e)
+{
+	int rc = record_put(i, e, NULL);
+
+	if (rc == 0)
+		e->unwritten = false;
+	if (rc != -ENOSPC)
+		return rc;
+	if (!i->told_full)
+		log_warn("the disk is full: calls are not recorded, and may be done twice where "
+			 "snapshotd is killed");
+	i->told_full = true;
+	e->unwritten = true;
+	return 0;
+}
+
 static void drop_locked(struct idempotency *i, struct entry *e)
 {
-	if (meta_del(i->kv, META_IDEMPOTENCY, e->name, KV_LOG) < 0)
+	if (!e->unwritten && meta_del(i->kv, META_IDEMPOTENCY, e->name, KV_LOG) < 0)
 		log_warn("the record of a call that has ended cannot be deleted");
 	TAILQ_REMOVE(&i->list, e, link);
 	i->n--;
@@ -87,7 +118,7 @@ static void trim_locked(struct idempotency *i, size_t room)
 
 	for (e = TAILQ_FIRST(&i->list); e; e = next) {
 		next = TAILQ_NEXT(e, link);
-		if (e->begun_ms >= before && i->n + room <= IDEMPOTENCY_COUNT &&
+		if (e->since_ms >= before && i->n + room <= IDEMPOTENCY_COUNT &&
 		    i->bytes <= IDEMPOTENCY_BYTES)
 			return;
 		if (e->state != RUNNING)
@@ -100,7 +131,7 @@ static void add_locked(struct idempotency *i, struct entry *e)
 	struct entry *before;
 
 	TAILQ_FOREACH_REVERSE(before, &i->list, entry_list, link)
-	if (before->begun_ms <= e->begun_ms)
+	if (before->since_ms <= e->since_ms)
 		break;
 	if (before)
 		TAILQ_INSERT_AFTER(&i->list, before, e, link);
@@ -118,6 +149,7 @@ static int record_parse(const char *name, const json_t *j, struct entry *e)
 			     .status = (int)json_record_int(j, "status"),
 			     .bytes = strlen(result) };
 	e->state = e->status ? DONE : BROKEN;
+	e->effect = json_is_true(json_object_get(j, "effect"));
 	if (json_record_int(j, "version") != VERSION || strlen(name) >= sizeof(e->name) ||
 	    strlen(id) >= sizeof(e->id))
 		return -EBADMSG;
@@ -129,17 +161,27 @@ static int record_parse(const char *name, const json_t *j, struct entry *e)
 static int load_one(void *arg, const char *name, const json_t *j)
 {
 	struct idempotency *i = arg;
-	struct entry *e = malloc(sizeof(*e));
+	struct entry *e;
 
+	if (json_record_int(j, "version") > VERSION)
+		return -EPROTO; /* see idempotency_check */
+	e = malloc(sizeof(*e));
 	if (!e)
 		return -ENOMEM;
 	if (record_parse(name, j, e) < 0) {
-		log_warn("the record of a call is damaged, or of another version: left out");
+		log_warn("the record of a call is damaged: left out");
 		free(e);
 		return meta_del(i->kv, META_IDEMPOTENCY, name, KV_LOG);
 	}
+	/* One from the future is of a clock that was set back: as if it had begun now. */
+	e->since_ms = now(i) - MAX(wall_now(i) - e->begun_ms, 0);
 	add_locked(i, e);
 	return 0;
+}
+
+int idempotency_check(struct kv *kv, struct error *err)
+{
+	return meta_check_versions(kv, META_IDEMPOTENCY, VERSION, err);
 }
 
 int idempotency_open(struct kv *kv, struct idempotency **out, struct error *err)
@@ -232,8 +274,9 @@ static int new_locked(struct idempotency *i, const char *name, const struct dige
 	strcpy(e->name, name);
 	id_random(e->id);
 	e->print = *print;
-	e->begun_ms = now(i);
-	rc = record_put(i, e, NULL);
+	e->begun_ms = wall_now(i);
+	e->since_ms = now(i);
+	rc = note_locked(i, e);
 	if (rc < 0) {
 		free(e);
 		return rc;
@@ -269,6 +312,7 @@ static int begin_locked(struct idempotency *i, struct entry *e, const struct dig
 	if (!is_new && e->state == DONE)
 		return result_get(i, e, out);
 	out->again = !is_new;
+	out->effect = e->effect;
 	e->state = RUNNING;
 	return 0;
 }
@@ -303,10 +347,11 @@ int idempotency_begin(struct idempotency *i, const char *key, const struct diges
 	digest_to_hex(&name, c.name);
 	pthread_mutex_lock(&i->lock);
 	e = find_locked(i, c.name);
-	if (e && !digest_equal(&e->print, print))
-		rc = -EEXIST;
-	if (rc == 0)
+	if (e && digest_equal(&e->print, print))
 		e = wait_locked(i, c.name, wait_ms, cancelled, arg, &rc);
+	/* Also after the wait: what it waited for may have failed, and another have the key. */
+	if (rc == 0 && e && !digest_equal(&e->print, print))
+		rc = -EEXIST;
 	if (rc == 0)
 		rc = begin_locked(i, e, print, &c);
 	pthread_mutex_unlock(&i->lock);
@@ -314,6 +359,23 @@ int idempotency_begin(struct idempotency *i, const char *key, const struct diges
 		return tell(rc, err);
 	*out = c;
 	return 0;
+}
+
+int idempotency_effect(struct idempotency *i, struct idempotent *c, struct error *err)
+{
+	struct entry *e;
+	int rc = 0;
+
+	if (!c->name[0] || c->status)
+		return 0;
+	pthread_mutex_lock(&i->lock);
+	e = find_locked(i, c->name);
+	if (!e->effect) {
+		e->effect = true;
+		rc = note_locked(i, e);
+	}
+	pthread_mutex_unlock(&i->lock);
+	return rc < 0 ? tell(rc, err) : 0;
 }
 
 void idempotency_done(struct idempotency *i, struct idempotent *c, int status, const char *result)
@@ -330,6 +392,7 @@ void idempotency_done(struct idempotency *i, struct idempotent *c, int status, c
 	e->status = status;
 	if (len <= IDEMPOTENCY_RESULT_MAX && record_put(i, e, result) == 0) {
 		e->state = DONE;
+		e->unwritten = false;
 		e->bytes = len;
 		i->bytes += len;
 	}
@@ -376,9 +439,10 @@ size_t idempotency_count(struct idempotency *i)
 	return n;
 }
 
-void idempotency_set_now(struct idempotency *i, int64_t ms)
+void idempotency_set_now(struct idempotency *i, int64_t wall_ms, int64_t monotonic_ms)
 {
 	pthread_mutex_lock(&i->lock);
-	i->now_ms = ms;
+	i->wall_ms = wall_ms;
+	i->monotonic_ms = monotonic_ms;
 	pthread_mutex_unlock(&i->lock);
 }

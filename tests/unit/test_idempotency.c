@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "snapshotd/formats.h"
 #include "store/kv/meta.h"
 #include "tests/unit/fs_fixture.h"
 
@@ -100,7 +101,7 @@ static void a_successor_knows_what_had_begun(void **state)
 	struct idempotency *i = open_it(*state);
 	struct idempotent a, b;
 
-	idempotency_set_now(i, clock_ms());
+	idempotency_set_now(i, clock_ms(), 0);
 	a = begin(i, "a", "make");
 	idempotency_close(i); /* as if killed */
 	i = open_it(*state);
@@ -159,6 +160,62 @@ static void a_second_one_waits_for_the_first(void **state)
 	idempotency_close(i);
 }
 
+struct taker {
+	struct idempotency *i;
+	struct idempotent *first;
+};
+
+/* While another waits: the first fails, and its key is taken for something else. */
+static bool take_the_key(void *arg)
+{
+	struct taker *t = arg;
+
+	if (t->first) {
+		struct idempotent c;
+
+		idempotency_forget(t->i, t->first);
+		c = begin(t->i, "a", "make something else");
+		idempotency_done(t->i, &c, 201, "{\"id\":8}");
+	}
+	t->first = NULL;
+	return false;
+}
+
+static void a_wait_does_not_end_with_anothers_answer(void **state)
+{
+	struct idempotency *i = open_it(*state);
+	struct idempotent a = begin(i, "a", "make"), b = { .status = 0 };
+	struct taker t = { i, &a };
+	struct error err = ERROR_INIT;
+	struct digest print;
+
+	assert_int_equal(hash_bytes("make", 4, &print), 0);
+	assert_int_equal(idempotency_begin(i, "a", &print, 60000, take_the_key, &t, &b, &err),
+			 -EEXIST);
+	assert_int_equal(b.status, 0);
+	is_answered(i, "a", "make something else", 201, "{\"id\":8}");
+	idempotency_close(i);
+}
+
+static void an_effect_is_known_to_a_successor(void **state)
+{
+	struct error err = ERROR_INIT;
+	struct idempotency *i = open_it(*state);
+	struct idempotent a = begin(i, "a", "run"), b = begin(i, "b", "make"),
+			  none = { .status = 0 };
+
+	assert_int_equal(idempotency_effect(i, &none, &err), 0);
+	assert_int_equal(idempotency_effect(i, &a, &err), 0);
+	assert_int_equal(idempotency_effect(i, &a, &err), 0);
+	idempotency_close(i); /* as if killed */
+	i = open_it(*state);
+	a = begin(i, "a", "run");
+	b = begin(i, "b", "make");
+	assert_true(a.again && a.effect);
+	assert_true(b.again && !b.effect);
+	idempotency_close(i);
+}
+
 static void a_large_result_is_looked_for(void **state)
 {
 	struct idempotency *i = open_it(*state);
@@ -181,15 +238,15 @@ static void old_ones_go(void **state)
 	struct idempotency *i = open_it(f);
 	struct idempotent a;
 
-	idempotency_set_now(i, START);
+	idempotency_set_now(i, START, START);
 	a = begin(i, "runs", "make");
 	a = begin(i, "a", "make");
 	idempotency_done(i, &a, 201, "{}");
-	idempotency_set_now(i, START + IDEMPOTENCY_KEEP_S * 1000);
+	idempotency_set_now(i, START, START + IDEMPOTENCY_KEEP_S * 1000);
 	a = begin(i, "b", "make");
 	idempotency_done(i, &a, 201, "{}");
 	is_answered(i, "a", "make", 201, "{}");
-	idempotency_set_now(i, START + IDEMPOTENCY_KEEP_S * 1000 + 1);
+	idempotency_set_now(i, START, START + IDEMPOTENCY_KEEP_S * 1000 + 1);
 	a = begin(i, "c", "make");
 	assert_int_equal(idempotency_count(i), 3); /* "runs", b and c */
 	assert_int_equal(meta_has(f->s->kv, META_IDEMPOTENCY, a.name), 1);
@@ -199,6 +256,26 @@ static void old_ones_go(void **state)
 	idempotency_close(i);
 	i = open_it(f); /* whose clock is years ahead */
 	assert_int_equal(idempotency_count(i), 0);
+	idempotency_close(i);
+}
+
+/* NTP, or a person, sets the clock: that is no time that has passed. */
+static void a_clock_that_jumps_changes_no_age(void **state)
+{
+	const int64_t day = 24 * 3600 * 1000;
+	struct idempotency *i = open_it(*state);
+	struct idempotent a;
+
+	idempotency_set_now(i, START, 1000);
+	a = begin(i, "a", "make");
+	idempotency_done(i, &a, 201, "{}");
+	idempotency_set_now(i, START + day, 2000);
+	a = begin(i, "b", "make");
+	idempotency_done(i, &a, 201, "{}");
+	is_answered(i, "a", "make", 201, "{}");
+	idempotency_set_now(i, START - day, 2000 + IDEMPOTENCY_KEEP_S * 1000);
+	a = begin(i, "c", "make");
+	assert_int_equal(idempotency_count(i), 2); /* b and c */
 	idempotency_close(i);
 }
 
@@ -247,12 +324,27 @@ static void a_damaged_record_is_left_out(void **state)
 	struct fx *f = *state;
 	struct idempotency *i;
 
-	assert_int_equal(meta_put(f->s->kv, META_IDEMPOTENCY, "x", "{\"version\":2}", 13, KV_LOG),
+	assert_int_equal(meta_put(f->s->kv, META_IDEMPOTENCY, "x", "{\"version\":1}", 13, KV_LOG),
 			 0);
 	i = open_it(f);
 	assert_int_equal(idempotency_count(i), 0);
 	assert_int_equal(meta_has(f->s->kv, META_IDEMPOTENCY, "x"), 0);
 	idempotency_close(i);
+}
+
+static void a_newer_record_is_refused_and_stays(void **state)
+{
+	struct fx *f = *state;
+	struct error err = ERROR_INIT;
+	struct idempotency *i;
+
+	assert_int_equal(formats_check_store(f->s, &err), 0);
+	assert_int_equal(meta_put(f->s->kv, META_IDEMPOTENCY, "x", "{\"version\":2}", 13, KV_LOG),
+			 0);
+	assert_int_equal(formats_check_store(f->s, &err), -EINVAL);
+	assert_non_null(strstr(error_text(&err), "idempotency/x is of version 2"));
+	assert_true(idempotency_open(f->s->kv, &i, &err) < 0);
+	assert_int_equal(meta_has(f->s->kv, META_IDEMPOTENCY, "x"), 1);
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, fx_setup, fx_teardown)
@@ -265,11 +357,15 @@ int main(void)
 		TEST(what_failed_may_be_tried_again),
 		TEST(a_successor_knows_what_had_begun),
 		TEST(a_second_one_waits_for_the_first),
+		TEST(a_wait_does_not_end_with_anothers_answer),
+		TEST(an_effect_is_known_to_a_successor),
 		TEST(a_large_result_is_looked_for),
 		TEST(old_ones_go),
+		TEST(a_clock_that_jumps_changes_no_age),
 		TEST(many_are_bounded),
 		TEST(results_are_bounded),
 		TEST(a_damaged_record_is_left_out),
+		TEST(a_newer_record_is_refused_and_stays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
