@@ -167,9 +167,12 @@ void api_fail(struct api_call *c, int code, const struct error *err)
 		json_decref(j);
 		return;
 	}
-	if (status == 503)
+	if (c->once_pending)
+		http_reply_header(c->rq, "Idempotency-Pending", "true");
+	if (status == 503 && !c->once_effect)
 		http_reply_header(c->rq, "Retry-After",
-				  http_stopping(c->rq) ? HTTP_RETRY_SOON_S : HTTP_RETRY_AFTER_S);
+				  http_stopping(c->rq) || c->once_pending ? HTTP_RETRY_SOON_S
+									  : HTTP_RETRY_AFTER_S);
 	line = json_line(j);
 	http_reply(c->rq, status, "application/json", line, line ? strlen(line) : 0);
 }

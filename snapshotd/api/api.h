@@ -89,6 +89,8 @@ struct api_call {
 
 	char once_key[IDEMPOTENCY_KEY_MAX + 1]; /* Idempotency-Key; "" for none */
 	struct idempotent once;			/* of it; see below */
+	bool once_effect;  /* what cannot be done twice has begun: nobody is to ask again */
+	bool once_pending; /* the same call is under way: ask again soon */
 
 	bool keyed;	    /* it carries a key or token that is right */
 	bool not_modified;  /* the client has the reply already */
@@ -124,7 +126,8 @@ MUST_CHECK int api_automount(struct api_call *c, uint64_t fd, const char *mountp
 /*
  * api_idempotency.c: a call with a key is done once. The key: inside begin. Then before the call:
  * c->once.status and result are the answer, if it has had one; api_result and api_no_content keep
- * the answer; after it, with what it has returned, a failure lets the key go.
+ * the answer, unless api_once_leave was called; after it, with what it has returned, a failure lets
+ * the key go, but for once_effect.
  *
  * c->once.again, of routes with ROUTE_AGAIN alone: it has begun before, in a daemon that has died,
  * say. What it was to make may be there: under c->once.id, or under a name or at a place of its
@@ -133,6 +136,7 @@ MUST_CHECK int api_automount(struct api_call *c, uint64_t fd, const char *mountp
 MUST_CHECK int api_once_key(struct api_call *c, struct error *err);
 MUST_CHECK int api_once_begin(struct api_call *c, struct error *err);
 void api_once_result(struct api_call *c, int status, const json_t *j);
+void api_once_leave(struct api_call *c);
 void api_once_end(struct api_call *c, int rc);
 bool api_once_made(const struct api_call *c, int64_t created_at_ms);
 /* Such a snapshot of that name (snapshot_fini); false: there is none. */

@@ -280,6 +280,7 @@ int api_exec_run(struct api_call *c, struct error *err)
 		rc = error_set(err, -EINVAL,
 			       "control and openStdin need a reply of events (Accept: "
 			       "text/event-stream), or run-async");
+	b.spec.started = &c->once_effect;
 	if (rc == 0 && http_wants_events(c->rq))
 		rc = run_with_events(c, sb, &b, &out, err);
 	else if (rc == 0)
@@ -287,6 +288,8 @@ int api_exec_run(struct api_call *c, struct error *err)
 	exec_body_fini(&b);
 	if (rc < 0)
 		return rc;
+	if (c->events)
+		api_once_leave(c); /* the result lacks the output */
 	rc = c->events ? api_result(c, 200, output_to_json(&out), err)
 		       : reply_output(c, &out, false, err);
 	exec_output_fini(&out);
@@ -322,16 +325,19 @@ int api_exec_run_async(struct api_call *c, struct error *err)
 		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
 	if (rc == 0 && has_begun(c, sb))
 		return reply_id(c, c->once.id, err);
-	if (rc == 0 && c->once.again && !c->api->keeper) /* it ended with that daemon */
+	if (rc == 0 && c->once.again &&
+	    c->once.effect) /* it ended with that daemon, or is forgotten */
 		return error_set(err, -EBUSY,
-				 "snapshotd has ended while the program was started: whether it "
+				 "snapshotd has ended since the program was started: whether it "
 				 "has run is not known");
 	if (rc == 0)
 		rc = exec_parse(c, &b, err);
 	if (rc == 0) /* one that does not run is told at once */
 		rc = sandbox_enter(sb, &container, err);
 	if (rc == 0) {
-		rc = sandbox_exec_start(sb, container, &b.spec, id, err);
+		rc = idempotency_effect(c->api->idempotency, &c->once, err);
+		if (rc == 0)
+			rc = sandbox_exec_start(sb, container, &b.spec, id, err);
 		sandbox_leave(sb);
 	}
 	exec_body_fini(&b);

@@ -20,7 +20,8 @@ int api_once_key(struct api_call *c, struct error *err)
 	const char *key = http_header(c->rq, name);
 	size_t len;
 
-	if (strcmp(c->match.route->method, "GET") == 0 || !key)
+	if (strcmp(c->match.route->method, "GET") == 0 || !key ||
+	    (c->match.route->flags & ROUTE_UNKEPT))
 		return 0;
 	len = strlen(key);
 	if (len >= 2 && key[0] == '"' && key[len - 1] == '"') { /* RFC 8941 has a string so */
@@ -74,6 +75,10 @@ int api_once_begin(struct api_call *c, struct error *err)
 			       &c->once, err);
 	if (rc == -EEXIST)
 		c->fail_status = 422;
+	if (rc == -EBUSY) {
+		c->fail_status = 503;
+		c->once_pending = true;
+	}
 	if (rc < 0)
 		return rc;
 	if (!c->once.again || (c->match.route->flags & ROUTE_AGAIN))
@@ -81,7 +86,7 @@ int api_once_begin(struct api_call *c, struct error *err)
 	idempotency_leave(c->api->idempotency, &c->once);
 	return error_set(err, -EBUSY,
 			 "this request has begun before, and how it ended is not known: snapshotd "
-			 "has ended meanwhile, or its answer was too long to be kept");
+			 "or the connection has ended meanwhile, or its answer was not kept");
 }
 
 void api_once_result(struct api_call *c, int status, const json_t *j)
@@ -96,9 +101,14 @@ void api_once_result(struct api_call *c, int status, const json_t *j)
 	free(text);
 }
 
+void api_once_leave(struct api_call *c)
+{
+	idempotency_leave(c->api->idempotency, &c->once);
+}
+
 void api_once_end(struct api_call *c, int rc)
 {
-	if (rc < 0)
+	if (rc < 0 && !c->once_effect)
 		idempotency_forget(c->api->idempotency, &c->once);
 	else
 		idempotency_leave(c->api->idempotency, &c->once);

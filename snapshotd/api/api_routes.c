@@ -100,7 +100,7 @@ const struct route api_routes[] = {
 	{ "GET", "/api/stats", api_stats, 0, NULL },
 	{ "GET", "/api/stats/history", api_stats_history, 0, NULL },
 	{ "GET", "/", api_dashboard, ROUTE_OPEN, api_dashboard_check },
-	{ "POST", "/api/dashboard/token", api_dashboard_token, ROUTE_AGAIN, NULL },
+	{ "POST", "/api/dashboard/token", api_dashboard_token, ROUTE_UNKEPT, NULL },
 	{ "GET", "/dashboard/:file", api_dashboard, ROUTE_OPEN, api_dashboard_check },
 };
 const size_t api_routes_count = ARRAY_SIZE(api_routes);
@@ -223,6 +223,8 @@ static void call_end(void *ctx, struct http_request *rq)
 
 struct http_app api_app(struct api *a)
 {
-	return (struct http_app){ call_begin,		call_handle,	   call_end,	      a,
-				  CONN_STREAM_PAUSE_MS, &a->memory.bodies, &a->memory.replies };
+	return (struct http_app){
+		call_begin,	   call_handle,	       call_end,	   a,  CONN_STREAM_PAUSE_MS,
+		&a->memory.bodies, &a->memory.replies, "Idempotency-Keys", "1"
+	};
 }

@@ -165,6 +165,8 @@ static enum MHD_Result reply_queue(struct http_request *rq)
 		rq->reply_body = NULL; /* the response's now */
 	if (rq->content_type)
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, rq->content_type);
+	if (rq->server->app.header)
+		MHD_add_response_header(r, rq->server->app.header, rq->server->app.header_value);
 	for (size_t i = 0; i < rq->n_headers; i++)
 		MHD_add_response_header(r, rq->headers[i].name, rq->headers[i].value);
 	rq->sent_ms = monotonic_ms();

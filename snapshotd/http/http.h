@@ -48,6 +48,7 @@ struct http_app {
 	int stream_pause_ms; /* how long a client may take nothing of a streamed reply */
 	/* Of what all requests hold at a time; where one is used up, the reply is 503. */
 	struct budget *bodies, *replies;
+	const char *header, *header_value; /* that every reply has, or NULL */
 };
 
 /* connection_limit: of each listener. */

@@ -32,7 +32,8 @@ enum route_flags {
 	/* How large a body may be: else it is small. */
 	ROUTE_MEDIUM = 32,
 	ROUTE_LARGE = 64,
-	ROUTE_AGAIN = 128, /* may be done again where a daemon has died of it, or its reply */
+	ROUTE_AGAIN = 128,  /* may be done again where a daemon has died of it, or its reply */
+	ROUTE_UNKEPT = 256, /* its answer is not to be kept: it has no Idempotency-Key */
 };
 
 struct route {

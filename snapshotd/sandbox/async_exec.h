@@ -43,6 +43,8 @@ struct exec_spec {
 	 */
 	int (*on_output)(void *arg, int stream /* 1, 2 */, const void *data, size_t len);
 	void *output_arg;
+	/* NULL, or set before it may run. Not of asynchronous ones. */
+	bool *started;
 	/* Its input, and how others signal it once it is shared; NULL: neither. */
 	struct exec_control *control;
 	/*

@@ -255,6 +255,8 @@ static int run_inside(struct sandbox *sb, struct container *c, const struct exec
 	rq.on_output = spec->keep ? run_grown : run_output;
 	rq.cancelled = run_is_cancelled;
 	rq.arg = r;
+	if (spec->started)
+		*spec->started = true;
 	rc = container_exec(c, &rq, &res, err);
 	look_at_kept(r);
 	if (rc == 0 && res.cancelled)

@@ -60,6 +60,41 @@ is '... with its key' "$(status "$(keyed k2 POST /api/mounts "{\"snapshot\":\"ro
 varve umount --discard "$T/later"
 is 'there is one sandbox' "$(count /api/sandboxes)" 1
 
+# A program that has been started is not started again, whatever its client or daemon came to.
+run_once() { # NAME [CURL-ARGUMENT...]
+	local name=$1
+	shift
+	keyed "$name" POST "/api/sandboxes/$sb/exec/run" \
+		"{\"cmd\":\"sh\",\"args\":[\"-c\",\"echo x >>/tmp/$name; sleep ${SLEEP-0}\"]}" "$@"
+}
+has_run() { [ "$(cat "$STATE/sandboxes/$sb/root/tmp/$1" 2>/dev/null)" = x ]; }
+runs_on() { varve exec "$sb" -- sh -c 'cat /proc/[0-9]*/cmdline' | tr '\0' ' ' | grep -q "sleep $1"; }
+run_ended() { ! runs_on "$1"; }
+SLEEP=4711 run_once hung_up >/dev/null 2>&1 &
+until_true 20 has_run hung_up
+pkill -P $! curl
+wait $!
+until_true 20 run_ended 4711
+a=$(SLEEP=4711 run_once hung_up)
+is 'a run that its client has left is not run again' "$(status "$a")" 409
+like '... which is said' "$a" 'how it ended is not known'
+is '... it has run once' "$(varve exec "$sb" -- cat /tmp/hung_up)" x
+like 'a run with events' "$(run_once events -H 'Accept: text/event-stream')" 'event: result.*200$'
+is '... has no result without its output' "$(status "$(run_once events -H 'Accept: text/event-stream')")" 409
+is '... and has run once' "$(varve exec "$sb" -- cat /tmp/events)" x
+SLEEP=4712 run_once killed >/dev/null 2>&1 &
+until_true 20 has_run killed
+kill_now
+wait $!
+is 'a run ends with its daemon, and is not run again' "$(status "$(SLEEP=4712 run_once killed)")" 409
+is '... it has run once' "$(varve exec "$sb" -- cat /tmp/killed)" x
+# A token is of one daemon's life, and in no record.
+t=$(keyed t1 POST /api/dashboard/token)
+not_ok 'a token has no key' grep -q Replayed <<<"$(keyed t1 POST /api/dashboard/token '' -i)"
+kill_now
+not_ok '... and a successor its own' test "$(member "$(keyed t1 POST /api/dashboard/token)" token)" = "$(member "$t" token)"
+like 'every answer says that keys are known' "$(keyed x GET /healthz '' -i) $(keyed x GET /nothing '' -i)" 'Idempotency-Keys: 1.*Idempotency-Keys: 1'
+
 # A successor answers the same.
 m=$(keyed m1 POST /api/mounts "{\"snapshot\":\"root\",\"mountpoint\":\"$T/a\"}")
 e=$(keyed e1 POST "/api/sandboxes/$sb/exec/run-async" '{"cmd":"sh","args":["-c","echo x >>/tmp/once; sleep 100"]}')

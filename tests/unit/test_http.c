@@ -135,8 +135,8 @@ static void on_end(void *ctx, struct http_request *rq)
 
 static int setup(void **state)
 {
-	const struct http_app app = { on_begin,	       on_handle, on_end,    NULL,
-				      STREAM_PAUSE_MS, &t.bodies, &t.replies };
+	const struct http_app app = { on_begin,	 on_handle,  on_end, NULL, STREAM_PAUSE_MS,
+				      &t.bodies, &t.replies, "Says", "it" };
 	struct listener l = LISTENER_NONE;
 	struct error err = ERROR_INIT;
 
@@ -322,6 +322,7 @@ static void assert_status(int fd, const char *status)
 	take_all(fd, &b);
 	close(fd);
 	assert_ptr_equal(strstr((char *)b.data, status), (char *)b.data);
+	assert_non_null(strstr((char *)b.data, "\r\nSays: it\r\n"));
 	assert_true(strstr(status, "503") == NULL || strstr((char *)b.data, "Retry-After: "));
 }
 
