@@ -168,6 +168,10 @@ json_t *mount_info_to_json(const struct mount_info *i);
  */
 MUST_CHECK int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgroup,
 				struct snapshot *out, struct error *err);
+/* The same; id: for the snapshot, that none has (id_random). */
+MUST_CHECK int mount_checkpoint_as(struct mount *m, const char *id, const char *name,
+				   const char *freeze_cgroup, struct snapshot *out,
+				   struct error *err);
 /* Wait until no checkpoint is being sealed; the last one's result (0 or -errno). */
 MUST_CHECK int mount_wait_sealed(struct mount *m, struct error *err);
 /* Nanoseconds that operations were held up in the last checkpoint's swap. */

@@ -396,10 +396,10 @@ static void write_swapped(struct mount *m)
 	pthread_mutex_unlock(&m->writing);
 }
 
-static void describe(struct mount *m, const char *name, struct snapshot *snap)
+static void describe(struct mount *m, const char *id, const char *name, struct snapshot *snap)
 {
 	memset(snap, 0, sizeof(*snap));
-	id_random(snap->id);
+	snprintf(snap->id, sizeof(snap->id), "%s", id);
 	snprintf(snap->name, sizeof(snap->name), "%s", name ? name : "");
 	snprintf(snap->source, sizeof(snap->source), "checkpoint");
 	pthread_mutex_lock(&m->state);
@@ -524,6 +524,15 @@ static int checkpoint(struct mount *m, const char *cgroup, struct snapshot *snap
 int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgroup,
 		     struct snapshot *out, struct error *err)
 {
+	char id[SNAPSHOT_ID_SIZE];
+
+	id_random(id);
+	return mount_checkpoint_as(m, id, name, freeze_cgroup, out, err);
+}
+
+int mount_checkpoint_as(struct mount *m, const char *id, const char *name,
+			const char *freeze_cgroup, struct snapshot *out, struct error *err)
+{
 	int r = name && name[0] ? snapshot_name_check(name, err) : 0;
 
 	if (r)
@@ -531,7 +540,7 @@ int mount_checkpoint(struct mount *m, const char *name, const char *freeze_cgrou
 	r = lock_settled(m, err);
 	if (r)
 		return r;
-	describe(m, name, out);
+	describe(m, id, name, out);
 	inherit_config(m, out);
 	r = checkpoint(m, freeze_cgroup, out, err);
 	if (r) {

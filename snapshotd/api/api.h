@@ -130,8 +130,8 @@ MUST_CHECK int api_automount(struct api_call *c, uint64_t fd, const char *mountp
  * the key go, but for once_effect.
  *
  * c->once.again, of routes with ROUTE_AGAIN alone: it has begun before, in a daemon that has died,
- * say. What it was to make may be there: under c->once.id, or under a name or at a place of its
- * own, made since then (api_once_made).
+ * say. What it was to make may be there: under c->once.id, or at a place of its own, made since
+ * then (api_once_made).
  */
 MUST_CHECK int api_once_key(struct api_call *c, struct error *err);
 MUST_CHECK int api_once_begin(struct api_call *c, struct error *err);
@@ -139,8 +139,10 @@ void api_once_result(struct api_call *c, int status, const json_t *j);
 void api_once_leave(struct api_call *c);
 void api_once_end(struct api_call *c, int rc);
 bool api_once_made(const struct api_call *c, int64_t created_at_ms);
-/* Such a snapshot of that name (snapshot_fini); false: there is none. */
-bool api_once_snapshot(const struct api_call *c, const char *name, struct snapshot *out);
+/* The id for the snapshot that the call makes, or NULL: any. */
+const char *api_once_id(const struct api_call *c);
+/* The snapshot that has been made under it (snapshot_fini); false: there is none. */
+bool api_once_snapshot(const struct api_call *c, struct snapshot *out);
 
 /* Decoded capture i of the path. */
 static inline const char *api_capture(const struct api_call *c, size_t i)

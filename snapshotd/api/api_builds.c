@@ -131,12 +131,13 @@ static int wait_created(struct api_call *c, const struct creation *cr, struct sn
 	return snapshots_get(c->api->store->snapshots, id, s, err);
 }
 
-/* A daemon that has died has begun it for this call. */
+/* A daemon that has died has begun it for this call, or another the same of that name. */
 static bool is_made(struct api_call *c, const struct creation *cr, struct snapshot *s)
 {
-	if (!api_once_snapshot(c, cr->name, s))
+	if (!c->once.again || snapshots_get(c->api->store->snapshots, cr->name, s, NULL) < 0)
 		return false;
-	if (strcmp(s->content_hash, cr->m.key) == 0)
+	if (strcmp(s->name, cr->name) == 0 && api_once_made(c, s->created_at_ms) &&
+	    s->status != SNAPSHOT_FAILED && strcmp(s->content_hash, cr->m.key) == 0)
 		return true;
 	snapshot_fini(s);
 	*s = (struct snapshot){ 0 };

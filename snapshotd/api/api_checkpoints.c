@@ -59,8 +59,7 @@ static int checkpoint_parse(struct api_call *c, const char **name, uint64_t *kee
 }
 
 struct made {
-	const char *name;
-	char since[TIME_TEXT_SIZE];
+	const char *id;
 	json_t *found; /* or NULL */
 };
 
@@ -68,24 +67,20 @@ static int find_one(void *arg, const char *id, const json_t *j)
 {
 	struct made *m = arg;
 
-	(void)id;
-	if (strcmp(json_record_text(j, "name"), m->name) != 0 ||
-	    strcmp(json_record_text(j, "status"), "failed") == 0 ||
-	    strcmp(json_record_text(j, "createdAt"), m->since) < 0)
+	if (strcmp(id, m->id) != 0 || strcmp(json_record_text(j, "status"), "failed") == 0)
 		return 0;
 	m->found = json_deep_copy(j);
 	return 1;
 }
 
 /* The checkpoint that a daemon which has died has taken for this call, or NULL. */
-static json_t *find_made(struct api_call *c, const char *name)
+static json_t *find_made(struct api_call *c)
 {
-	struct made m = { .name = name };
+	struct made m = { .id = c->once.id };
 	struct error ignored = ERROR_INIT;
 
 	if (!c->once.again)
 		return NULL;
-	time_to_text(c->once.begun_ms, m.since);
 	(void)!checkpoints_each(c->api->sandboxes, api_capture(c, 0), find_one, &m, &ignored);
 	return m.found;
 }
@@ -93,22 +88,21 @@ static json_t *find_made(struct api_call *c, const char *name)
 int api_checkpoint_create(struct api_call *c, struct error *err)
 {
 	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
-	const char *name = NULL;
+	struct sandbox_checkpoint_wish wish = { .id = api_once_id(c) };
 	struct checkpoint_times times = { 0 };
-	uint64_t keep = 0;
 	json_t *body = NULL, *j;
 	int rc = api_query(c, err, NULL);
 
 	if (rc == 0)
 		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
 	if (rc == 0)
-		rc = checkpoint_parse(c, &name, &keep, &body, err);
-	if (rc == 0 && (j = find_made(c, name))) {
+		rc = checkpoint_parse(c, &wish.name, &wish.keep, &body, err);
+	if (rc == 0 && (j = find_made(c))) {
 		json_decref(body);
 		return api_result(c, 201, j, err);
 	}
 	if (rc == 0) {
-		rc = sandbox_checkpoint(sb, name, keep, &j, &times, err);
+		rc = sandbox_checkpoint(sb, &wish, &j, &times, err);
 		metrics_work(&c->api->metrics, METRICS_CHECKPOINT, rc < 0);
 	}
 	json_decref(body);

@@ -119,14 +119,28 @@ bool api_once_made(const struct api_call *c, int64_t created_at_ms)
 	return c->once.again && created_at_ms >= c->once.begun_ms;
 }
 
-bool api_once_snapshot(const struct api_call *c, const char *name, struct snapshot *out)
+/* One that has failed has the id, and another cannot. */
+static bool snapshot_get(const struct api_call *c, struct snapshot *out)
+{
+	return c->once.again && snapshots_get(c->api->store->snapshots, c->once.id, out, NULL) == 0;
+}
+
+const char *api_once_id(const struct api_call *c)
+{
+	struct snapshot s = { 0 };
+	const bool taken = snapshot_get(c, &s);
+
+	snapshot_fini(&s);
+	return *c->once.id && !taken ? c->once.id : NULL;
+}
+
+bool api_once_snapshot(const struct api_call *c, struct snapshot *out)
 {
 	struct snapshot s = { 0 };
 
-	if (!c->once.again || snapshots_get(c->api->store->snapshots, name, &s, NULL) < 0)
+	if (!snapshot_get(c, &s))
 		return false;
-	if (strcmp(s.name, name) == 0 && api_once_made(c, s.created_at_ms) &&
-	    s.status != SNAPSHOT_FAILED) {
+	if (s.status != SNAPSHOT_FAILED) {
 		*out = s;
 		return true;
 	}

@@ -197,6 +197,8 @@ static int ingest(struct api_call *c, const struct import *im, struct progress *
 static int put_record(struct api_call *c, const struct import *im, struct ingest_result *r,
 		      struct snapshot *s, struct error *err)
 {
+	const char *id = api_once_id(c);
+
 	*s = (struct snapshot){
 		.status = SNAPSHOT_READY,
 		.has_root = true,
@@ -206,6 +208,8 @@ static int put_record(struct api_call *c, const struct import *im, struct ingest
 		.file_count = r->file_count,
 		.config = STEAL(r->config),
 	};
+	if (id)
+		snprintf(s->id, sizeof(s->id), "%s", id);
 	strcpy(s->name, im->name); /* checked */
 	strcpy(s->source, im->dir ? "dir" : im->oci ? "oci" : "tar");
 	return snapshots_put(c->api->store->snapshots, s, NULL, err);
@@ -262,7 +266,7 @@ int api_import(struct api_call *c, struct error *err)
 
 	rc = query_get(&c->query, "format") ? parse_query(c, &im, err)
 					    : parse_body(c, &im, &body, err);
-	if (rc == 0 && api_once_snapshot(c, im.name, &s)) {
+	if (rc == 0 && api_once_snapshot(c, &s)) {
 		rc = api_result(c, 201, import_to_json(&s, &remarks), err);
 		goto out;
 	}

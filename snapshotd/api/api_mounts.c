@@ -289,6 +289,7 @@ int api_mount_attach(struct api_call *c, struct error *err)
 #define FORK_TTL_S (30 * 86400)
 
 struct checkpoint_wish {
+	const char *id;		   /* that no snapshot has; or NULL: a new one */
 	const char *name, *cgroup; /* or NULL */
 	bool wait;		   /* until it is sealed */
 	uint64_t ttl_s;		   /* 0: none */
@@ -300,7 +301,8 @@ static int take_checkpoint(struct api_call *c, struct mount *m, const struct che
 {
 	struct snapshots *ss = c->api->store->snapshots;
 	struct snapshot s = { 0 };
-	int rc = mount_checkpoint(m, wish->name, wish->cgroup, &s, err);
+	int rc = wish->id ? mount_checkpoint_as(m, wish->id, wish->name, wish->cgroup, &s, err)
+			  : mount_checkpoint(m, wish->name, wish->cgroup, &s, err);
 
 	if (rc == 0) {
 		*times = (struct checkpoint_times){ mount_last_pause_ns(m),
@@ -363,7 +365,7 @@ static int reply_made(struct api_call *c, struct snapshot *s, bool wait, struct 
 
 int api_mount_checkpoint(struct api_call *c, struct error *err)
 {
-	struct checkpoint_wish wish = { .wait = false };
+	struct checkpoint_wish wish = { .id = api_once_id(c) };
 	const struct field fields[] = {
 		{ "name", FIELD_STRING, &wish.name, false },
 		{ "freezeCgroup", FIELD_STRING, &wish.cgroup, false },
@@ -384,7 +386,7 @@ int api_mount_checkpoint(struct api_call *c, struct error *err)
 		rc = error_set(err, -EINVAL, "freezeCgroup is not an absolute path");
 	if (rc == 0)
 		rc = api_host_path(c, body, "freezeCgroup", &wish.cgroup, err);
-	if (rc == 0 && wish.name && api_once_snapshot(c, wish.name, &s)) {
+	if (rc == 0 && api_once_snapshot(c, &s)) {
 		rc = reply_made(c, &s, wish.wait, err);
 		goto out;
 	}

@@ -241,6 +241,17 @@ static int rename_to(struct api_call *c, const struct snapshot *s, const struct 
 			  : snapshots_rename(ss, s->id, p->name, err);
 }
 
+/* Renamed by a daemon that has died, it may be the one of the new name. */
+static bool is_unclear(struct api_call *c, const struct patch *p)
+{
+	struct snapshot s = { 0 };
+	const bool is_there = c->once.again && p->name &&
+			      snapshots_get(c->api->store->snapshots, p->name, &s, NULL) == 0;
+
+	snapshot_fini(&s);
+	return is_there;
+}
+
 int api_snapshot_patch(struct api_call *c, struct error *err)
 {
 	struct snapshots *ss = c->api->store->snapshots;
@@ -253,9 +264,12 @@ int api_snapshot_patch(struct api_call *c, struct error *err)
 		rc = patch_parse(c, &p, &body, err);
 	if (rc == 0)
 		rc = snapshots_get(ss, api_capture(c, 0), &s, err);
-	if (rc == -ENOENT && c->once.again && p.name) /* renamed by a daemon that has died */
-		rc = snapshots_get(ss, p.name, &s, err);
-	else if (rc == 0)
+	if (rc == -ENOENT && is_unclear(c, &p))
+		rc = error_set(err, -EBUSY,
+			       "this request has begun before, and whether the snapshot \"%s\" is "
+			       "what it renamed is not known: snapshotd has ended meanwhile",
+			       p.name);
+	if (rc == 0)
 		rc = p.name ? rename_to(c, &s, &p, err) : pin(c, &s, &p, err);
 	if (rc == 0)
 		rc = reply_snapshot(c, s.id, err);

@@ -312,7 +312,7 @@ static int name_free(struct sandboxes *ss, const char *sandbox_id, const char *n
 }
 
 /*
- * Whether there may be one more; keep: as in sandbox_checkpoint, which then deletes one. Those
+ * Whether there may be one more; keep: as of a wish, where one is deleted then. Those
  * of several sandboxes that are being made at once may go beyond the limit, each by one.
  */
 static int limit_check(struct sandboxes *ss, const char *sandbox_id, uint64_t keep,
@@ -401,21 +401,23 @@ static int record_new(struct sandbox *sb, const char *name, const struct snapsho
 }
 
 /* change held, the name is free. */
-static int checkpoint_locked(struct sandbox *sb, const char *name, json_t **out,
-			     struct checkpoint_times *times, struct error *err)
+static int checkpoint_locked(struct sandbox *sb, const struct sandbox_checkpoint_wish *w,
+			     json_t **out, struct checkpoint_times *times, struct error *err)
 {
 	struct mount *m = mount_entry_mount(sb->mount);
 	bool runs = sb->container && container_is_running(sb->container);
+	const char *cgroup = runs ? container_cgroup(sb->container) : NULL;
 	struct snapshot s;
 	int rc = note_put(sb);
 
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot note the checkpoint");
-	rc = mount_checkpoint(m, NULL, runs ? container_cgroup(sb->container) : NULL, &s, err);
+	rc = w->id ? mount_checkpoint_as(m, w->id, NULL, cgroup, &s, err)
+		   : mount_checkpoint(m, NULL, cgroup, &s, err);
 	if (rc == 0) {
 		times->pause_ns = mount_last_pause_ns(m);
 		times->frozen_ns = mount_last_frozen_ns(m);
-		rc = record_new(sb, name, &s, out);
+		rc = record_new(sb, w->name, &s, out);
 		if (rc < 0) {
 			error_set_errno(err, rc, "cannot write the checkpoint's record");
 			(void)!snapshots_delete(sb->owner->store->snapshots, s.id, NULL);
@@ -436,7 +438,7 @@ int checkpoint_times_tell(const struct checkpoint_times *t, json_t *reply)
 	return rc ? -ENOMEM : 0;
 }
 
-int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json_t **out,
+int sandbox_checkpoint(struct sandbox *sb, const struct sandbox_checkpoint_wish *w, json_t **out,
 		       struct checkpoint_times *times, struct error *err)
 {
 	int rc;
@@ -447,13 +449,13 @@ int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json
 	else if (!sb->mount)
 		rc = error_set(err, -ENOTCONN, "sandbox %s: %s", sb->id, sb->rec.reason);
 	else
-		rc = name_free(sb->owner, sb->id, name, err);
+		rc = name_free(sb->owner, sb->id, w->name, err);
 	if (rc == 0)
-		rc = limit_check(sb->owner, sb->id, keep, err);
+		rc = limit_check(sb->owner, sb->id, w->keep, err);
 	if (rc == 0)
-		rc = checkpoint_locked(sb, name, out, times, err);
+		rc = checkpoint_locked(sb, w, out, times, err);
 	if (rc == 0)
-		retain(sb->owner, sb->id, keep);
+		retain(sb->owner, sb->id, w->keep);
 	pthread_mutex_unlock(&sb->change);
 	return rc;
 }

@@ -35,16 +35,22 @@ struct checkpoint_times {
 /* Add them to a reply. -ENOMEM. */
 MUST_CHECK int checkpoint_times_tell(const struct checkpoint_times *t, json_t *reply);
 
+struct sandbox_checkpoint_wish {
+	const char *id; /* that no snapshot has; or NULL: a new one */
+	const char *name;
+	uint64_t keep; /* delete the oldest of this sandbox's, so that so many are left; 0: keep all
+			*/
+};
+
 /*
  * Take one. What is dirty is flushed; then the sandbox is frozen for a second
  * flush and the swap, no longer (mount_checkpoint). *out: the API's object,
- * whose status may still be "processing". keep: delete the oldest ones of this
- * sandbox so that at most that many are left; 0: keep all.
+ * whose status may still be "processing".
  * -EEXIST where it has one of that name that has not failed. -EBUSY: all sandboxes have as many
  * as the daemon's checkpoint_limit, and none of this one's would go.
  */
-MUST_CHECK int sandbox_checkpoint(struct sandbox *sb, const char *name, uint64_t keep, json_t **out,
-				  struct checkpoint_times *times, struct error *err);
+MUST_CHECK int sandbox_checkpoint(struct sandbox *sb, const struct sandbox_checkpoint_wish *w,
+				  json_t **out, struct checkpoint_times *times, struct error *err);
 /*
  * Call fn with the id and the API's object of each, oldest first, while nothing is locked;
  * what it returns, if not 0, ends the walk and is returned. -ENOENT where there is no such
