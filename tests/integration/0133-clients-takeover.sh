@@ -132,16 +132,16 @@ import os, re, signal, socket, sys, threading
 there, here, pid, methods = sys.argv[1:]
 done = False
 def one(client):
-    global done
     with client, socket.socket(socket.AF_UNIX) as daemon:
         daemon.connect(there)
-        head = client.recv(1 << 16)
-        breaks = not done and re.match(methods.encode() + b" ", head)
-        done = done or bool(breaks)
-        daemon.sendall(head)
+        breaks = []
         def up():
+            global done
             try:
                 while data := client.recv(1 << 16):
+                    if not done and re.match(methods.encode() + b" ", data):
+                        done = True
+                        breaks.append(data)
                     daemon.sendall(data)
                 daemon.shutdown(socket.SHUT_WR)
             except OSError:
@@ -150,10 +150,11 @@ def one(client):
         got = b""
         try:
             while data := daemon.recv(1 << 16):
-                got += data
                 if not breaks:
                     client.sendall(data)
-                elif got.endswith(b"\n") and not b"event: started" in got or got.endswith(b"0\r\n\r\n") or b" 204 " in got:
+                    continue
+                got += data
+                if got.endswith(b"\n") and not b"event: started" in got or got.endswith(b"0\r\n\r\n") or b" 204 " in got:
                     break
         except OSError:
             pass

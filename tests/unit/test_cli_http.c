@@ -16,8 +16,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
 #include "tools/cli/client.h"
 #include "tools/cli/http_call.h"
+#include "tools/libvarve/retry.h"
 
 /* ---- the parser ---- */
 
@@ -347,11 +349,15 @@ static void keys_of(char *out, size_t size)
 		const char *key = strstr(s, "Idempotency-Key: ");
 		size_t i = 0;
 
-		snprintf(keys[n], sizeof(keys[n]), "%.32s", key ? key + 17 : "");
+		if (!key) {
+			out[at++] = '-';
+			continue;
+		}
+		snprintf(keys[n], sizeof(keys[n]), "%.32s", key + 17);
 		while (strcmp(keys[i], keys[n]) != 0)
 			i++;
 		n += i == n;
-		out[at++] = key ? (char)('a' + i) : '-';
+		out[at++] = (char)('a' + i);
 	}
 	out[at] = '\0';
 }
@@ -375,24 +381,38 @@ static void count_again(void *arg)
 #define EVENTS                                                                            \
 	"HTTP/1.1 200 x\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked" \
 	"\r\n\r\n"
+#define KNOWS_EVENTS                                                                   \
+	"HTTP/1.1 200 x\r\nIdempotency-Keys: 1\r\nContent-Type: text/event-stream\r\n" \
+	"Transfer-Encoding: chunked\r\n\r\n"
 #define ONE_EVENT "19\r\nevent: progress\ndata: 1\n\n\r\n"
 #define SOON "HTTP/1.1 503 x\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\n{}"
 #define GOOD "HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\n{}"
+#define KNOWS "HTTP/1.1 200 x\r\nidempotency-keys: 1\r\nContent-Length: 2\r\n\r\n{}"
+#define KNOWS_HALF "HTTP/1.1 200 x\r\nidempotency-keys: 1\r\nContent-Length: 2\r\n\r\n{"
 
 static void a_call_that_broke_off_is_made_again(void **state)
 {
 	static const struct {
 		const char *method;
 		bool events, again, upload;
-		const char *answers[5];
+		const char *answers[7];
 		int result;
 		const char *keys;
 	} cases[] = {
 		{ "GET", false, false, false, { "", GOOD }, 0, "--" },
-		{ "POST", false, false, false, { "", SOON, "HTTP/1.1 2", GOOD }, 0, "aaaa" },
-		{ "POST", true, false, false, { EVENTS, GOOD }, 0, "aa" },
-		{ "POST", true, true, false, { EVENTS ONE_EVENT, GOOD }, 0, "aa" },
-		{ "POST", true, false, false, { EVENTS ONE_EVENT }, -EIO, "a" },
+		/* What changes something asks first whether the daemon knows keys. */
+		{ "POST", false, false, false, { KNOWS, "", "", "HTTP/1.1 2", GOOD }, 0, "-aaaa" },
+		{ "POST", false, false, false, { KNOWS, "", SOON, GOOD }, 0, "-aaa" },
+		{ "POST", true, false, false, { KNOWS, KNOWS_EVENTS, GOOD }, 0, "-aa" },
+		{ "POST", true, true, false, { KNOWS, KNOWS_EVENTS ONE_EVENT, GOOD }, 0, "-aa" },
+		{ "POST", true, false, false, { KNOWS, KNOWS_EVENTS ONE_EVENT }, -EIO, "-a" },
+		{ "DELETE", false, false, false, { "", KNOWS_HALF, GOOD }, 0, "-aa" },
+		/* An older daemon does not: what it was sent is not sent again. */
+		{ "POST", false, false, false, { GOOD, "" }, -EIO, "-a" },
+		{ "PATCH", false, false, false, { "", EVENTS }, -EIO, "-a" },
+		{ "POST", true, true, false, { GOOD, EVENTS ONE_EVENT }, -EIO, "-a" },
+		{ "POST", false, false, false, { KNOWS, SOON, "" }, -EIO, "-aa" },
+		{ "POST", false, false, false, { GOOD, SOON, GOOD }, 0, "-aa" },
 		{ "POST", false, false, true, { "" }, -EIO, "-" },
 		{ "GET",
 		  false,
@@ -426,11 +446,71 @@ static void a_call_that_broke_off_is_made_again(void **state)
 		pthread_join(thread, NULL);
 		keys_of(keys, sizeof(keys));
 		assert_string_equal(keys, cases[i].keys);
-		assert_int_equal(agains_seen, cases[i].again);
+		assert_int_equal(agains_seen, cases[i].again && cases[i].result == 0);
 		served.joined = true;
 		served_fini();
 	}
 	setenv("VARVE_RETRY_SECONDS", "0", 1);
+}
+
+static void seconds_are_a_number_of_some_size(void **state)
+{
+	static const struct {
+		const char *text;
+		int64_t ms;
+		bool always;
+	} cases[] = {
+		{ "0", 0, true },	   { "1.5", 1500, true },	{ "86400", 86400000, true },
+		{ "86401", 10000, false }, { "-1", 10000, false },	{ "nan", 10000, false },
+		{ "inf", 10000, false },   { "a while", 10000, false }, { "5s", 10000, false },
+		{ "", 10000, false },	   { " ", 10000, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		setenv("VARVE_RETRY_SECONDS", cases[i].text, 1);
+		struct retry_policy p = retry_policy_get();
+		assert_int_equal(p.for_ms, cases[i].ms);
+		assert_int_equal(p.always, cases[i].always);
+	}
+	setenv("VARVE_RETRY_SECONDS", "0", 1);
+}
+
+static void wait_past(const struct retry *r)
+{
+	while (monotonic_ms() <= r->end_ms)
+		usleep(1000);
+}
+
+/* The time is from when none answers: a daemon that was there begins it anew, but not for ever. */
+static void a_daemon_that_was_there_gets_the_whole_time(void **state)
+{
+	const struct retry_policy p = { .for_ms = 1 };
+	struct retry_peer d = { .reached = false };
+	struct retry r = { 0 };
+
+	(void)state;
+	assert_false(retry_may(&p, &d, RETRY_NOT_REACHED, "GET"));
+	assert_true(retry_next(&r, &p, RETRY_NOT_REACHED) > 0);
+	wait_past(&r);
+	for (int i = 0; i < RETRY_BREAKS_MAX; i++) {
+		assert_true(retry_next(&r, &p, RETRY_BROKEN) > 0);
+		wait_past(&r);
+	}
+	assert_int_equal(retry_next(&r, &p, RETRY_BROKEN), -1);
+	assert_int_equal(retry_next(&r, &p, RETRY_NOT_REACHED), -1);
+	for (int i = 0; i < 3; i++) { /* still under way */
+		assert_true(retry_next(&r, &p, RETRY_PENDING) > 0);
+		wait_past(&r);
+	}
+	assert_int_equal(retry_next(&r, &p, RETRY_UNAVAILABLE), -1);
+	r.pending_end_ms = monotonic_ms();
+	assert_int_equal(retry_next(&r, &p, RETRY_PENDING), -1);
+
+	assert_true(retry_may(&p, &d, RETRY_BROKEN, "GET"));
+	assert_true(retry_may(&p, &d, RETRY_NOT_REACHED, "POST"));
+	assert_false(retry_may(&p, &d, RETRY_BROKEN, "POST"));
+	assert_int_equal(retry_next(&r, &(struct retry_policy){ .for_ms = 0 }, RETRY_PENDING), -1);
 }
 
 struct upload {
@@ -592,6 +672,8 @@ int main(void)
 		cmocka_unit_test(request_and_answer_are_json),
 		cmocka_unit_test(what_goes_wrong_is_told),
 		cmocka_unit_test(a_call_that_broke_off_is_made_again),
+		cmocka_unit_test(seconds_are_a_number_of_some_size),
+		cmocka_unit_test(a_daemon_that_was_there_gets_the_whole_time),
 		cmocka_unit_test(bodies_are_sent_when_asked_for_or_after_a_second),
 		cmocka_unit_test(refusal_ends_a_body),
 		cmocka_unit_test(a_body_that_fails_is_not_ended),

@@ -19,14 +19,14 @@
 struct client {
 	char *socket_path;
 	struct retry_policy retry;
-	bool reached; /* a daemon has answered */
+	struct retry_peer daemon;
 };
 
 /* One call while it runs. */
 struct transfer {
 	struct client *client;
 	const struct client_request *rq;
-	const char *key; /* or NULL */
+	const char *key; /* Idempotency-Key, or "" */
 	struct http_answer http;
 	bool handed_over; /* an event, or a piece of the answer */
 	enum retry_failure broken;
@@ -212,15 +212,14 @@ static int transport_failure(struct transfer *t, int r, struct error *err)
 {
 	const struct client *c = t->client;
 
-	t->again = r == -ENOTCONN || is_break(r);
 	t->broken = r == -ENOTCONN   ? RETRY_NOT_REACHED
 		    : t->http.status ? RETRY_BROKEN_OFF
 				     : RETRY_BROKEN;
+	t->again = r == -ENOTCONN || is_break(r);
 	switch (r) {
 	case -EINTR:
 		return error_set(err, r, "interrupted");
 	case -ENOTCONN:
-		t->again &= c->reached || c->retry.always;
 		if (access(c->socket_path, W_OK) < 0 && errno == EACCES) {
 			t->again = false;
 			return error_set(err, -EACCES,
@@ -283,7 +282,7 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 	int r = 0;
 	if (status == 503 && t->http.retry_after_s <= RETRY_AFTER_MAX_S) {
 		t->again = true;
-		t->broken = RETRY_UNAVAILABLE;
+		t->broken = t->http.pending ? RETRY_PENDING : RETRY_UNAVAILABLE;
 	}
 	if (status >= 400)
 		r = refusal(o, status, err);
@@ -325,7 +324,7 @@ static int perform(struct transfer *t, const char *text, json_t **out, struct er
 		.accept = rq->on_event	? "text/event-stream, application/json;q=0.5"
 			  : rq->on_data ? "*/*"
 					: "application/json",
-		.key = t->key,
+		.key = *t->key ? t->key : NULL,
 		.type = rq->upload ? rq->upload_type
 			: text	   ? "application/json"
 				   : NULL,
@@ -336,10 +335,10 @@ static int perform(struct transfer *t, const char *text, json_t **out, struct er
 	};
 	int r = run_without_sigpipe(t->client, &call, &t->http);
 
+	if (t->http.status)
+		retry_answered(&t->client->daemon, t->http.keys);
 	if (t->failure < 0)
 		return callback_failure(t, err);
-	if (t->http.status)
-		t->client->reached = true;
 	return r < 0 ? transport_failure(t, r, err) : conclude(t, out, err);
 }
 
@@ -353,7 +352,8 @@ static int run_once(struct client *c, const struct client_request *rq, const cha
 	event_parser_init(&t.parser, on_stream_event, &t);
 	http_answer_init(&t.http, on_body, &t);
 	int r = perform(&t, text, out, err);
-	*again = r < 0 && t.again && (!t.handed_over || rq->on_again);
+	*again = r < 0 && t.again && (!t.handed_over || rq->on_again) &&
+		 retry_may(&c->retry, &c->daemon, t.broken, rq->method);
 	*why = t.broken;
 	http_answer_fini(&t.http);
 	event_parser_fini(&t.parser);
@@ -374,6 +374,28 @@ static bool wait_ms(const struct client_request *rq, int64_t ms)
 	return !rq->cancelled || !rq->cancelled(rq->arg);
 }
 
+/* Whether the daemon knows keys, before one is needed. Where none answers, the call will tell. */
+static void ask_for_keys(struct client *c, const struct client_request *rq)
+{
+	const struct client_request ask = {
+		.method = "GET", .path = "/healthz", .cancelled = rq->cancelled, .arg = rq->arg
+	};
+	struct error ignored = ERROR_INIT;
+	enum retry_failure why;
+	bool again;
+
+	(void)!run_once(c, &ask, NULL, "", &again, &why, NULL, &ignored);
+}
+
+static int run_asking(struct client *c, const struct client_request *rq, const char *text,
+		      const char *key, bool *again, enum retry_failure *why, json_t **out,
+		      struct error *err)
+{
+	if (retry_asks(&c->retry, &c->daemon, key))
+		ask_for_keys(c, rq);
+	return run_once(c, rq, text, key, again, why, out, err);
+}
+
 /* Until it is answered, or not to be made again. err tells of the first failure. */
 static int run_until_answered(struct client *c, const struct client_request *rq, const char *text,
 			      const char *key, json_t **out, struct error *err)
@@ -382,7 +404,7 @@ static int run_until_answered(struct client *c, const struct client_request *rq,
 	struct retry retry = { 0 };
 	enum retry_failure why;
 	bool again;
-	int r = run_once(c, rq, text, key, &again, &why, out, err);
+	int r = run_asking(c, rq, text, key, &again, &why, out, err);
 
 	while (again && !rq->upload) {
 		int64_t pause = retry_next(&retry, &c->retry, why);
@@ -394,7 +416,7 @@ static int run_until_answered(struct client *c, const struct client_request *rq,
 		}
 		if (rq->on_again)
 			rq->on_again(rq->arg);
-		r = run_once(c, rq, text, key, &again, &why, out, &later);
+		r = run_asking(c, rq, text, key, &again, &why, out, &later);
 		if (r < 0 && !(again && why == RETRY_NOT_REACHED))
 			*err = later;
 	}
@@ -412,7 +434,7 @@ int client_run(struct client *c, const struct client_request *rq, json_t **out, 
 	}
 	if (strcmp(rq->method, "GET") != 0 && !rq->upload)
 		retry_key(key);
-	int r = run_until_answered(c, rq, text, *key ? key : NULL, out, err);
+	int r = run_until_answered(c, rq, text, key, out, err);
 	free(text);
 	return r;
 }

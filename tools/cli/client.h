@@ -64,8 +64,9 @@ struct client_request {
 
 /*
  * A daemon that is being replaced is waited for (libvarve/retry.h), and the call made again: with
- * the same Idempotency-Key where it changes something, so that it is done once. Not one that has an
- * upload, nor one that has handed over a part of its answer, but for on_again.
+ * the same Idempotency-Key where it changes something, so that it is done once; one that an older
+ * daemon, without such keys, has been sent is not. Nor is one that has an upload, nor one that has
+ * handed over a part of its answer, but for on_again.
  *
  * *out (may be NULL) gets the answer, a new reference; json null where there
  * is none. Failures carry the daemon's own words: -ENOENT (404), -EEXIST

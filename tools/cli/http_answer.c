@@ -7,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "tools/libvarve/retry.h"
+
 void http_answer_init(struct http_answer *a, int (*on_data)(void *, const void *, size_t),
 		      void *arg)
 {
@@ -44,6 +46,7 @@ static int status_line(struct http_answer *a, const char *line)
 	a->left = 0;
 	a->type[0] = '\0';
 	a->retry_after_s = UINT64_MAX;
+	a->keys = a->pending = false;
 	a->state = ANSWER_HEADER;
 	return 0;
 }
@@ -64,6 +67,10 @@ static int header(struct http_answer *a, char *line)
 	} else if (strcasecmp(line, "Retry-After") == 0) {
 		if (parse_size(value, 10, &a->retry_after_s) < 0) /* a date */
 			a->retry_after_s = UINT64_MAX;
+	} else if (strcasecmp(line, RETRY_KEYS_HEADER) == 0) {
+		a->keys = true;
+	} else if (strcasecmp(line, RETRY_PENDING_HEADER) == 0) {
+		a->pending = true;
 	} else if (strcasecmp(line, "Content-Length") == 0) {
 		r = a->has_length ? -EPROTO : parse_size(value, 10, &a->left);
 		a->has_length = true;

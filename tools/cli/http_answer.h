@@ -23,6 +23,7 @@ struct http_answer {
 	int status;		/* 0 until a head that is not interim is whole */
 	char type[128];		/* then: Content-Type, cut; "" for none */
 	uint64_t retry_after_s; /* Retry-After, in seconds; UINT64_MAX for none */
+	bool keys, pending;	/* it has the headers of libvarve/retry.h */
 	bool asked;		/* an interim answer has come: 100 asks for the body */
 	bool whole;
 

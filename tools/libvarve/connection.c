@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,7 +34,7 @@ struct varve_client {
 	char *base;	   /* "http://HOST:PORT", without "/api" and slash */
 	char *api_key;	   /* or NULL */
 	struct retry_policy retry;
-	bool reached; /* a daemon has answered */
+	struct retry_peer daemon;
 	char curl_error[CURL_ERROR_SIZE];
 };
 
@@ -43,7 +44,8 @@ struct transfer {
 	const struct call *call;
 	struct attempts *attempts;
 	struct curl_slist *headers;
-	long status; /* 0 until the body starts */
+	long status;	    /* 0 until the body starts */
+	bool keys, pending; /* it has the headers of retry.h */
 	bool is_events;
 	struct event_parser parser;
 	struct buf answer;   /* JSON, or an error's body */
@@ -221,6 +223,13 @@ static int on_event(void *arg, const char *type, const char *data, size_t len)
 	return strcmp(type, "build_log") == 0 ? hand_over(t, o) : 0;
 }
 
+static bool is_header(const char *line, size_t len, const char *name)
+{
+	size_t n = strlen(name);
+
+	return len > n && line[n] == ':' && strncasecmp(line, name, n) == 0;
+}
+
 static void start_body(struct transfer *t)
 {
 	const char *type = NULL;
@@ -228,6 +237,18 @@ static void start_body(struct transfer *t)
 	curl_easy_getinfo(t->client->curl, CURLINFO_RESPONSE_CODE, &t->status);
 	curl_easy_getinfo(t->client->curl, CURLINFO_CONTENT_TYPE, &type);
 	t->is_events = t->call->events && type && strncmp(type, "text/event-stream", 17) == 0;
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *arg)
+{
+	struct transfer *t = arg;
+	size_t len = size * count;
+
+	if (len >= 5 && memcmp(line, "HTTP/", 5) == 0)
+		t->keys = t->pending = false;
+	t->keys |= is_header(line, len, RETRY_KEYS_HEADER);
+	t->pending |= is_header(line, len, RETRY_PENDING_HEADER);
+	return len;
 }
 
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
@@ -358,6 +379,11 @@ static void set_up(struct transfer *t)
 	curl_easy_setopt(c, CURLOPT_HTTPHEADER, t->headers);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
+	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(c, CURLOPT_HEADERDATA, t);
+	/* On an old connection that turns out to be dead, curl sends what it has sent again. */
+	if (*t->attempts->key && t->client->daemon.keys != RETRY_KEYS)
+		curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
 	if (call->upload) {
 		curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
 		curl_easy_setopt(c, CURLOPT_READFUNCTION, on_upload);
@@ -395,16 +421,11 @@ static int status_to_code(long status)
 	return -EIO;
 }
 
-/* Whether, after that, it may be made again. */
+/* Whether, after that, it may be made again, but for retry_may. */
 static void judge(struct transfer *t, CURLcode rc)
 {
-	const struct varve_client *c = t->client;
-
-	t->again = rc == CURLE_COULDNT_CONNECT ? c->reached || c->retry.always
-		   : rc == CURLE_SEND_ERROR    ? true
-		   : rc == CURLE_GOT_NOTHING   ? true
-		   : rc == CURLE_RECV_ERROR    ? true
-					       : rc == CURLE_PARTIAL_FILE;
+	t->again = rc == CURLE_COULDNT_CONNECT || rc == CURLE_SEND_ERROR ||
+		   rc == CURLE_GOT_NOTHING || rc == CURLE_RECV_ERROR || rc == CURLE_PARTIAL_FILE;
 	t->again &= !t->data_taken;
 	t->broken = rc == CURLE_COULDNT_CONNECT ? RETRY_NOT_REACHED
 		    : t->status			? RETRY_BROKEN_OFF
@@ -477,7 +498,7 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 
 		curl_easy_getinfo(t->client->curl, CURLINFO_RETRY_AFTER, &after);
 		t->again = after > 0 && after <= RETRY_AFTER_MAX_S;
-		t->broken = RETRY_UNAVAILABLE;
+		t->broken = t->pending ? RETRY_PENDING : RETRY_UNAVAILABLE;
 	}
 	if (t->status >= 400 || t->status < 200)
 		return refusal(o, status_to_code(t->status), t->status, err);
@@ -499,7 +520,8 @@ static int perform(struct transfer *t, json_t **out, struct error *err)
 	set_up(t);
 	CURLcode rc = curl_easy_perform(curl);
 	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &t->status);
-	t->client->reached |= t->status != 0;
+	if (t->status)
+		retry_answered(&t->client->daemon, t->keys);
 	if (t->failure)
 		return callback_failure(t, rc, err);
 	if (rc != CURLE_OK)
@@ -523,10 +545,35 @@ static int run_once(struct varve_client *c, const struct call *call, struct atte
 	buf_fini(&t.answer);
 	json_decref(t.result);
 	json_decref(t.error_event);
-	*again = r < 0 && t.again && !(call->upload && call->fd >= 0);
+	*again = r < 0 && t.again && !(call->upload && call->fd >= 0) &&
+		 retry_may(&c->retry, &c->daemon, t.broken, call->method);
 	*why = t.broken;
 	*status = t.status;
 	return r;
+}
+
+/* Whether the daemon knows keys, before one is needed. Where none answers, the call will tell. */
+static void ask_for_keys(struct varve_client *c)
+{
+	const struct call call = { .method = "GET", .fd = -1 };
+	struct attempts a = { .told = 0 };
+	struct error ignored = ERROR_INIT;
+	enum retry_failure why;
+	bool again;
+	long status;
+
+	if (buf_printf(&a.url, "%s/healthz", c->base) == 0 && buf_cstr(&a.url))
+		(void)!run_once(c, &call, &a, &again, &why, NULL, &status, &ignored);
+	buf_fini(&a.url);
+}
+
+static int run_asking(struct varve_client *c, const struct call *call, struct attempts *a,
+		      bool *again, enum retry_failure *why, json_t **out, long *status,
+		      struct error *err)
+{
+	if (retry_asks(&c->retry, &c->daemon, a->key))
+		ask_for_keys(c);
+	return run_once(c, call, a, again, why, out, status, err);
 }
 
 /* Until it is answered, or not to be made again. */
@@ -536,7 +583,7 @@ static int run(struct varve_client *c, const struct call *call, struct attempts 
 	struct error later = ERROR_INIT;
 	enum retry_failure why;
 	bool again;
-	int r = run_once(c, call, a, &again, &why, out, status, err);
+	int r = run_asking(c, call, a, &again, &why, out, status, err);
 
 	while (again) {
 		int64_t ms = retry_next(&a->retry, &c->retry, why);
@@ -546,7 +593,7 @@ static int run(struct varve_client *c, const struct call *call, struct attempts 
 		if (ms < 0)
 			return r;
 		nanosleep(&pause, NULL);
-		r = run_once(c, call, a, &again, &why, out, status, &later);
+		r = run_asking(c, call, a, &again, &why, out, status, &later);
 		if (r < 0 && !(again && why == RETRY_NOT_REACHED))
 			*err = later;
 	}

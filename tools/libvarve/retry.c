@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 
 #include "store/base/clock.h"
@@ -20,12 +21,46 @@ struct retry_policy retry_policy_get(void)
 	return (struct retry_policy){ .for_ms = (int64_t)(s * 1000), .always = true };
 }
 
+void retry_answered(struct retry_peer *d, bool keys)
+{
+	d->reached = true;
+	d->keys = keys ? RETRY_KEYS : RETRY_KEYS_NONE;
+}
+
+bool retry_asks(const struct retry_policy *p, const struct retry_peer *d, const char *key)
+{
+	return *key && p->for_ms > 0 && d->keys == RETRY_KEYS_UNKNOWN;
+}
+
+bool retry_may(const struct retry_policy *p, struct retry_peer *d, enum retry_failure f,
+	       const char *method)
+{
+	switch (f) {
+	case RETRY_NOT_REACHED:
+		return d->reached || p->always;
+	case RETRY_UNAVAILABLE:
+	case RETRY_PENDING:
+		return true;
+	default: /* it was there */
+		d->reached = true;
+		return strcmp(method, "GET") == 0 || strcmp(method, "PUT") == 0 ||
+		       d->keys == RETRY_KEYS;
+	}
+}
+
 int64_t retry_next(struct retry *r, const struct retry_policy *p, enum retry_failure f)
 {
 	int64_t now = monotonic_ms();
 
-	if (f == RETRY_BROKEN_OFF) {
+	if (f == RETRY_BROKEN || f == RETRY_BROKEN_OFF) {
 		if (r->breaks++ == RETRY_BREAKS_MAX)
+			return -1;
+		r->end_ms = 0;
+	}
+	if (f == RETRY_PENDING) {
+		if (!r->pending_end_ms)
+			r->pending_end_ms = now + RETRY_PENDING_MAX_MS;
+		if (now >= r->pending_end_ms)
 			return -1;
 		r->end_ms = 0;
 	}

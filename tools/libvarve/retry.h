@@ -14,10 +14,16 @@
 
 #define RETRY_MS_DEFAULT 10000
 #define RETRY_VARIABLE "VARVE_RETRY_SECONDS"
-/* An answer that is begun and breaks off this often is what the daemons die of. */
+/* A call that breaks off this often, once sent, is what the daemons die of. */
 #define RETRY_BREAKS_MAX 8
 /* A 503 that says to come back later than this is no daemon that is being replaced. */
 #define RETRY_AFTER_MAX_S 2
+/* A call that is still under way is asked for as long as a daemon knows its key. */
+#define RETRY_PENDING_MAX_MS (3600 * 1000)
+
+/* Headers of the daemon: it does a call with a key once; that call is under way. */
+#define RETRY_KEYS_HEADER "Idempotency-Keys"
+#define RETRY_PENDING_HEADER "Idempotency-Pending"
 
 /* What a client is told to do; kept over its calls. */
 struct retry_policy {
@@ -27,15 +33,34 @@ struct retry_policy {
 /* As VARVE_RETRY_SECONDS says, or the default. */
 struct retry_policy retry_policy_get(void);
 
+/* What a client knows of its daemon; kept over its calls, zeroed before. */
+struct retry_peer {
+	bool reached; /* one has answered, or taken a call */
+	enum { RETRY_KEYS_UNKNOWN, RETRY_KEYS_NONE, RETRY_KEYS } keys; /* the last that answered */
+};
+/* An answer has come; keys: with RETRY_KEYS_HEADER. */
+void retry_answered(struct retry_peer *d, bool keys);
+/* Whether it is asked what it knows (GET /healthz) before a call with that key ("": none). */
+bool retry_asks(const struct retry_policy *p, const struct retry_peer *d, const char *key);
+
 enum retry_failure {
 	RETRY_NOT_REACHED, /* nothing has been sent */
 	RETRY_UNAVAILABLE, /* 503, for a moment: nothing has been done */
+	RETRY_PENDING,	   /* 503: the same call is under way */
 	RETRY_BROKEN,	   /* sent, and not a word of an answer */
 	RETRY_BROKEN_OFF,  /* in the answer */
 };
+/*
+ * Whether a call may be made again after that. What has been sent and changes something may only
+ * where the daemon knows keys: an older one would do it twice.
+ */
+bool retry_may(const struct retry_policy *p, struct retry_peer *d, enum retry_failure f,
+	       const char *method);
+
 /* One call; zeroed at its begin. */
 struct retry {
-	int64_t end_ms; /* CLOCK_MONOTONIC; 0: it has not failed since it was last answered */
+	int64_t end_ms;		/* CLOCK_MONOTONIC; 0: it has not failed since a daemon was there */
+	int64_t pending_end_ms; /* 0: it has not been under way */
 	int64_t pause_ms;
 	unsigned breaks;
 };

@@ -19,6 +19,12 @@ def reply(status, body, kind="application/json"):
     return head.encode() + body
 
 
+def with_headers(head, *lines):
+    """The same reply, with these headers."""
+    first, _, rest = head.partition(b"\r\n")
+    return b"\r\n".join([first, *(line.encode() for line in lines), rest])
+
+
 def chunk(data):
     return b"%x\r\n%b\r\n" % (len(data), data)
 

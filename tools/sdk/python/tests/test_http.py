@@ -1,8 +1,10 @@
 """HTTP, with and without asyncio, against a server of canned bytes."""
 import asyncio
 import json
+import math
 import os
 import tempfile
+import time
 import unittest
 
 from varve import (
@@ -23,8 +25,10 @@ from varve import (
     UnreachableError,
 )
 from varve._endpoint import Call
+from varve._retry import Retry as CallRetry
+from varve._retry import RetryPolicy
 
-from .serve import CHUNKED, EVENTS, LAST, SANDBOX, Server, chunk, event, reply
+from .serve import CHUNKED, EVENTS, LAST, SANDBOX, Server, chunk, event, reply, with_headers
 
 
 class Sync:
@@ -35,6 +39,10 @@ class Sync:
     @staticmethod
     def write(path, data):
         return Sandbox.create(client=Client(socket=path)).files.write("/f", data)
+
+    @staticmethod
+    def run(path, on_output):
+        Sandbox.create(client=Client(socket=path)).exec.run("x", on_output=on_output)
 
     @staticmethod
     def read(path):
@@ -54,6 +62,14 @@ class Async:
             await sandbox.files.write("/f", data)
 
         return asyncio.run(go())
+
+    @staticmethod
+    def run(path, on_output):
+        async def go():
+            sandbox = await AsyncSandbox.create(client=AsyncClient(socket=path))
+            await sandbox.exec.run("x", on_output=on_output)
+
+        asyncio.run(go())
 
     @staticmethod
     def read(path):
@@ -96,21 +112,77 @@ class Retry(unittest.TestCase):
         heads = [r.partition(b"\r\n\r\n")[0].split(b"\r\n") for r in server.requests]
         return [next((h for h in head if h.startswith(b"Idempotency-Key: ")), None) for head in heads]
 
+    KNOWS = [with_headers(reply(200, {}), "Idempotency-Keys: 1")]
+
     @both
     def test_a_change_has_one_key(self, calls):
-        soon = reply(503, {"error": "x"}).replace(b"X\r\n", b"X\r\nRetry-After: 1\r\n", 1)
-        half = reply(201, SANDBOX)[:-5]
-        with Server(turns=[[b""], [soon], [half], [reply(201, SANDBOX)]]) as server:
+        soon = with_headers(reply(503, {"error": "x"}), "Idempotency-Keys: 1", "Retry-After: 1")
+        pending = with_headers(soon, "Idempotency-Pending: true")
+        half = with_headers(reply(201, SANDBOX), "Idempotency-Keys: 1")[:-5]
+        turns = [self.KNOWS, [b""], [soon], [pending], [half], [reply(201, SANDBOX)]]
+        with Server(turns=turns) as server:
             self.assertEqual(calls.create(server.path).id, "sb-1")
             keys = self._keys(server)
-        self.assertEqual(len(keys), 4)
-        self.assertEqual(len(set(keys)), 1)
-        self.assertIsNotNone(keys[0])
+        self.assertEqual(len(keys), 6)
+        self.assertEqual(len(set(keys[1:])), 1)
+        self.assertIsNone(keys[0])
+        self.assertIsNotNone(keys[1])
+
+    @both
+    def test_an_older_daemon_is_not_sent_a_change_twice(self, calls):
+        for first in reply(200, {}), b"":
+            with Server(turns=[[first], [b""], [reply(201, SANDBOX)]]) as server:
+                with self.assertRaises(TransportError):
+                    calls.create(server.path)
+                self.assertEqual(len(server.requests), 2)
+        soon = with_headers(reply(503, {"error": "x"}), "Retry-After: 1")
+        with Server(turns=[[reply(200, {})], [soon], [reply(201, SANDBOX)]]) as server:
+            self.assertEqual(calls.create(server.path).id, "sb-1")
+
+    @both
+    def test_a_command_is_not_made_again_once_it_has_told_something(self, calls):
+        start = with_headers(EVENTS, "Idempotency-Keys: 1")
+        output = event("output", {"stream": "stdout", "data": "x"})
+        got = []
+        made = with_headers(reply(201, SANDBOX), "Idempotency-Keys: 1")
+        with Server(turns=[self.KNOWS, [made], [start, output], [reply(200, {})]]) as server:
+            with self.assertRaises(TransportError):
+                calls.run(server.path, got.append)
+            self.assertEqual(len(got), 1)
+            self.assertEqual(len(server.requests), 3)
+
+    def test_seconds_are_a_number_of_some_size(self):
+        for text in "nan", "inf", "-1", "86401", "a while", " ":
+            os.environ["VARVE_RETRY_SECONDS"] = text
+            self.assertEqual((RetryPolicy(None).seconds, RetryPolicy(None).always), (10, False))
+        os.environ["VARVE_RETRY_SECONDS"] = "1.5"
+        self.assertEqual((RetryPolicy(None).seconds, RetryPolicy(None).always), (1.5, True))
+        for seconds in math.nan, math.inf, -1:
+            with self.assertRaises(ValueError):
+                RetryPolicy(seconds)
+
+    def test_a_daemon_that_was_there_gets_the_whole_time(self):
+        del os.environ["VARVE_RETRY_SECONDS"]
+        policy = RetryPolicy(None)
+        away, broken = UnreachableError("x"), TransportError("x")
+        with self.assertRaises(UnreachableError):
+            CallRetry(policy, Call("GET", "/")).next(away)
+        policy.seconds = 0.001
+        call = CallRetry(policy, Call("GET", "/"))
+        for _ in range(8):
+            call.next(broken)
+            time.sleep(0.002)
+        with self.assertRaises(TransportError):
+            call.next(broken)
+        policy.seconds = 10
+        CallRetry(policy, Call("POST", "/")).next(away)
 
     @both
     def test_events_come_once(self, calls):
         log = [event("build_log", {"step": 1, "message": f"{n}"}) for n in range(3)]
-        turns = [[EVENTS, log[0], log[1]], [EVENTS, log[0]], [EVENTS, *log, event("result", SANDBOX), LAST]]
+        start = with_headers(EVENTS, "Idempotency-Keys: 1")
+        all_of_it = [start, *log, event("result", SANDBOX), LAST]
+        turns = [self.KNOWS, [start, log[0], log[1]], [start, log[0]], all_of_it]
         got = []
         with Server(turns=turns) as server:
             sandbox = calls.create(server.path, image=Image.base(), on_build_log=got.append)
@@ -119,8 +191,8 @@ class Retry(unittest.TestCase):
 
     @both
     def test_a_daemon_that_is_away_is_no_other(self, calls):
-        away = reply(503, {"error": "x"}).replace(b"X\r\n", b"X\r\nRetry-After: 5\r\n", 1)
-        with Server(turns=[[away], [reply(201, SANDBOX)]]) as server:
+        away = with_headers(reply(503, {"error": "x"}), "Retry-After: 5")
+        with Server(turns=[self.KNOWS, [away], [reply(201, SANDBOX)]]) as server:
             with self.assertRaises(ApiError):
                 calls.create(server.path)
 

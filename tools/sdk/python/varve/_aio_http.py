@@ -262,9 +262,10 @@ async def open_call(
     where: Endpoint,
     call: Call,
     content: Optional[AsyncContent] = None,
-    on_reply: Callable[[], None] = lambda: None,
+    on_reply: Callable[[Optional[str]], None] = lambda keys: None,
 ) -> AsyncResponse:
-    """Send a call. A failing status is raised as an ApiError. on_reply: when one has come."""
+    """Send a call. A failing status is raised as an ApiError. on_reply: when one has come, with
+    its header Idempotency-Keys."""
     connection = await _connect(where)
     try:
         await _send(connection, where, call, call.body if content is None else content)
@@ -273,10 +274,15 @@ async def open_call(
             status, headers = await reader.head()
         except _BROKEN as e:
             raise TransportError(f"the call to {where} broke off: {e!r}") from e
-        on_reply()
+        on_reply(headers.get("idempotency-keys"))
         response = AsyncResponse(connection, reader.body(status, headers), headers)
         if not 200 <= status < 300:
-            raise api_error(status, await response.read(), headers.get("retry-after"))
+            raise api_error(
+                status,
+                await response.read(),
+                headers.get("retry-after"),
+                headers.get("idempotency-pending"),
+            )
         return response
     except BaseException:
         connection.close()

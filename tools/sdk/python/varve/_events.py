@@ -80,6 +80,7 @@ class Kind(Generic[T]):
     event: str
     convert: Callable[[Any], T]
     failure: Callable[[Any], ApiError]
+    again: bool  # where the call is made again, they come again, from the first
 
 
 def _object(data: str) -> Any:
@@ -103,8 +104,8 @@ def _other_failure(value: Any) -> ApiError:
     return ApiError(0, _reason(value))
 
 
-BUILD = Kind("build_log", BuildLog.from_json, _build_failure)
-OUTPUT = Kind("output", Output.from_json, _other_failure)
+BUILD = Kind("build_log", BuildLog.from_json, _build_failure, True)
+OUTPUT = Kind("output", Output.from_json, _other_failure, False)
 
 
 class ResultStream(Generic[T]):

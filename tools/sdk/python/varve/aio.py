@@ -29,7 +29,7 @@ from ._aio_http import AsyncContent, AsyncResponse, open_call
 from ._calls import Retention
 from ._endpoint import Call, Endpoint, with_key, without_none
 from ._events import BUILD, OUTPUT, Kind, ResultStream
-from ._retry import Retry, RetryPolicy
+from ._retry import ASK_FOR_KEYS, Retry, RetryPolicy
 from .client import decode
 from .errors import ApiError, InvalidRequestError, NotFoundError, TransportError
 from .image import Image
@@ -91,22 +91,32 @@ class AsyncClient:
 
     async def open(self, call: Call, content: Optional[AsyncContent] = None) -> AsyncResponse:
         """Send a call. A failing status is raised as an ApiError."""
-        retry, call = Retry(self._retry), with_key(call)
+        call = with_key(call)
+        retry = Retry(self._retry, call)
         while True:
             try:
-                return await open_call(self.endpoint, call, content, self._note_reached)
+                if self._retry.asks(call):
+                    await self._ask_for_keys()
+                return await self._open(call, content)
             except (ApiError, TransportError) as e:
                 if not _is_again(content):
                     raise
                 pause = retry.next(e)
             await asyncio.sleep(pause)
 
-    def _note_reached(self) -> None:
-        self._retry.reached = True
+    async def _ask_for_keys(self) -> None:
+        try:
+            (await self._open(ASK_FOR_KEYS, None)).close()
+        except (ApiError, TransportError):
+            pass
+
+    async def _open(self, call: Call, content: Optional[AsyncContent]) -> AsyncResponse:
+        return await open_call(self.endpoint, call, content, self._retry.note_reply)
 
     async def _whole(self, call: Call, content: Optional[AsyncContent] = None) -> bytes:
         """Send a call and return its reply, whole."""
-        retry, call = Retry(self._retry), with_key(call)
+        call = with_key(call)
+        retry = Retry(self._retry, call)
         while True:
             async with await self.open(call, content) as response:
                 try:
@@ -114,7 +124,7 @@ class AsyncClient:
                 except TransportError as e:
                     if not _is_again(content):
                         raise
-                    pause = retry.next(e, answered=True)
+                    pause = retry.next(e)
             await asyncio.sleep(pause)
 
     async def send(self, call: Call, content: Optional[AsyncContent] = None) -> None:
@@ -144,7 +154,8 @@ class AsyncClient:
     async def _events(self, call: Call, kind: Kind[T], result: List[Any]) -> AsyncGenerator[T, None]:
         """What is told, each once though the daemon be replaced meanwhile; then the result is in
         `result`."""
-        retry, call = Retry(self._retry), with_key(call)
+        call = with_key(call)
+        retry = Retry(self._retry, call)
         known = 0  # they come again, from the first
         while True:
             async with await self.open(call) as response:
@@ -162,7 +173,9 @@ class AsyncClient:
                     result.append(stream.result())
                     return
                 except TransportError as e:
-                    pause = retry.next(e, answered=True)
+                    if known and not kind.again:
+                        raise
+                    pause = retry.next(e)
             await asyncio.sleep(pause)
 
     async def logs(self, build_id: str) -> AsyncIterator[BuildLog]:

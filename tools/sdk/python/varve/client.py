@@ -12,7 +12,7 @@ from typing import Any, Callable, Generator, Iterable, Iterator, Optional, TypeV
 from . import _calls
 from ._endpoint import CONNECT_TIMEOUT, Call, Endpoint, with_key
 from ._events import BUILD, Kind, ResultStream
-from ._retry import Retry, RetryPolicy
+from ._retry import ASK_FOR_KEYS, Retry, RetryPolicy
 from .errors import ApiError, TransportError, UnreachableError, api_error
 from .types import BuildLog
 
@@ -84,7 +84,8 @@ class Client:
 
     A daemon that is being replaced is waited for: `retry` seconds from when none answers (0: not
     at all; 10, or VARVE_RETRY_SECONDS). A call that it has not answered is made again, and done
-    once all the same. Where none has ever answered, none is waited for unless `retry` or the
+    once all the same; not one that changes something and was sent to an older daemon, which would do
+    it twice, nor a command whose output has begun to come. Where none has ever answered, none is waited for unless `retry` or the
     variable says so.
     """
 
@@ -130,24 +131,36 @@ class Client:
 
     def open(self, call: Call, content: Optional[Content] = None) -> Response:
         """Send a call. A failing status is raised as an ApiError."""
-        retry, call = Retry(self._retry), with_key(call)
+        call = with_key(call)
+        retry = Retry(self._retry, call)
         while True:
             try:
+                if self._retry.asks(call):
+                    self._ask_for_keys()
                 return self._open(call, content)
             except (ApiError, TransportError) as e:
                 if not _is_again(content):
                     raise
                 time.sleep(retry.next(e))
 
+    def _ask_for_keys(self) -> None:
+        try:
+            self._open(ASK_FOR_KEYS, None).close()
+        except (ApiError, TransportError):
+            pass
+
     def _open(self, call: Call, content: Optional[Content]) -> Response:
         connection = _Connection(self.endpoint)
         try:
             reply = self._begin(connection, call, content)
-            self._retry.reached = True
+            self._retry.note_reply(reply.headers.get("Idempotency-Keys"))
             response = Response(connection, reply)
             if not 200 <= reply.status < 300:
                 raise api_error(
-                    reply.status, response.read(), reply.headers.get("Retry-After")
+                    reply.status,
+                    response.read(),
+                    reply.headers.get("Retry-After"),
+                    reply.headers.get("Idempotency-Pending"),
                 )
             return response
         except BaseException:
@@ -160,7 +173,8 @@ class Client:
 
     def _whole(self, call: Call, content: Optional[Content] = None) -> bytes:
         """Send a call and return its reply, whole."""
-        retry, call = Retry(self._retry), with_key(call)
+        call = with_key(call)
+        retry = Retry(self._retry, call)
         while True:
             with self.open(call, content) as response:
                 try:
@@ -168,7 +182,7 @@ class Client:
                 except TransportError as e:
                     if not _is_again(content):
                         raise
-                    pause = retry.next(e, answered=True)
+                    pause = retry.next(e)
             time.sleep(pause)
 
     def request(self, call: Call) -> Any:
@@ -192,7 +206,8 @@ class Client:
 
     def _events(self, call: Call, kind: Kind[T]) -> Generator[T, None, Any]:
         """What is told, each once though the daemon be replaced meanwhile; returns the result."""
-        retry, call = Retry(self._retry), with_key(call)
+        call = with_key(call)
+        retry = Retry(self._retry, call)
         known = 0  # they come again, from the first
         while True:
             with self.open(call) as response:
@@ -208,7 +223,9 @@ class Client:
                                 yield told
                     return stream.result()
                 except TransportError as e:
-                    pause = retry.next(e, answered=True)
+                    if known and not kind.again:
+                        raise
+                    pause = retry.next(e)
             time.sleep(pause)
 
     def logs(self, build_id: str) -> Iterator[BuildLog]:

@@ -26,6 +26,7 @@ class ApiError(VarveError):
         self.status = status
         self.message = message
         self.retry_after: Optional[float] = None  # seconds, where the daemon says so
+        self.pending = False  # 503: the same call, with its key, is still under way
 
 
 class InvalidRequestError(ApiError):
@@ -80,9 +81,12 @@ _BY_STATUS: dict[int, Type[ApiError]] = {
 }
 
 
-def api_error(status: int, body: bytes, retry_after: Optional[str] = None) -> ApiError:
-    """The exception for a reply with a failing status."""
+def api_error(
+    status: int, body: bytes, retry_after: Optional[str] = None, pending: Optional[str] = None
+) -> ApiError:
+    """The exception for a reply with a failing status, and these headers."""
     error = _api_error(status, body)
+    error.pending = pending is not None
     if retry_after is not None and retry_after.isdigit():
         error.retry_after = float(retry_after)
     return error

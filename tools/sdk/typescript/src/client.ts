@@ -27,7 +27,8 @@ export interface ClientOptions {
   /**
    * How many seconds a daemon that is being replaced is waited for, from when none answers: 10, or
    * VARVE_RETRY_SECONDS; 0 for not at all. A call that it has not answered is made again, and done
-   * once all the same. Where none has ever answered, none is waited for unless this is given.
+   * once all the same; not one that changes something and was sent to an older daemon, which would
+   * do it twice, nor a command whose output has begun to come. Where none has ever answered, none is waited for unless this is given.
    */
   retrySeconds?: number;
 }
@@ -219,25 +220,37 @@ export class Client {
 
   /** Send a call and return the reply's type and body. A failing status is an ApiError. */
   async open(given: Call): Promise<Opened> {
-    const retry = new Retry(this.#retry);
     const call = withKey(given);
+    const retry = new Retry(this.#retry, call.method);
     for (;;) {
       try {
+        if (this.#retry.asks(call.key)) await this.#askForKeys(call.signal);
         return await this.#open(call);
       } catch (e) {
         if (!isAgain(call)) throw e;
-        await retry.next(e, false, call.signal);
+        await retry.next(e, call.signal);
       }
+    }
+  }
+
+  async #askForKeys(signal: AbortSignal | undefined): Promise<void> {
+    const timeoutMs = CONNECT_TIMEOUT_MS;
+    try {
+      await collect((await this.#open({ method: "GET", path: "/healthz", timeoutMs, signal })).body);
+    } catch (e) {
+      if (!(e instanceof ApiError || e instanceof TransportError)) throw e;
     }
   }
 
   async #open(call: Call): Promise<Opened> {
     const reply = await this.#begin(call);
-    this.#retry.reached = true;
+    this.#retry.noteReply(reply.headers["idempotency-keys"]);
     const body = this.#pieces(reply, call.signal);
     const status = reply.statusCode ?? 0;
     if (status < 200 || status > 299) {
-      throw apiError(status, (await collect(body)).toString(), reply.headers["retry-after"]);
+      const text = (await collect(body)).toString();
+      const { "retry-after": after, "idempotency-pending": pending } = reply.headers;
+      throw apiError(status, text, after, pending);
     }
     return { contentType: reply.headers["content-type"] ?? "", body };
   }
@@ -261,15 +274,15 @@ export class Client {
 
   /** Send a call and return its reply, whole. */
   async #whole(given: Call): Promise<Buffer> {
-    const retry = new Retry(this.#retry);
     const call = withKey(given);
+    const retry = new Retry(this.#retry, call.method);
     for (;;) {
       const { body } = await this.open(call);
       try {
         return await collect(body);
       } catch (e) {
         if (!isAgain(call)) throw e;
-        await retry.next(e, true, call.signal);
+        await retry.next(e, call.signal);
       }
     }
   }
@@ -299,8 +312,8 @@ export class Client {
 
   /** What is told, each once though the daemon be replaced meanwhile; returns the result. */
   async *#events<T>(given: Call, kind: Kind<T>): AsyncGenerator<T, unknown> {
-    const retry = new Retry(this.#retry);
     const call = withKey(withEvents(given));
+    const retry = new Retry(this.#retry, call.method);
     let known = 0; // they come again, from the first
     for (;;) {
       const { contentType, body } = await this.open(call);
@@ -319,7 +332,8 @@ export class Client {
           }
         }
       } catch (e) {
-        await retry.next(e, true, call.signal);
+        if (known && !kind.again) throw e;
+        await retry.next(e, call.signal);
       } finally {
         await pieces.return?.(undefined);
       }

@@ -23,6 +23,8 @@ export class ApiError extends VarveError {
   readonly reason: string;
   /** Seconds, where the daemon says so. */
   retryAfter: number | undefined;
+  /** 503: the same call, with its key, is still under way. */
+  pending = false;
 
   constructor(status: number, reason: string) {
     super(status ? `${reason} (status ${status})` : reason);
@@ -82,9 +84,15 @@ const BY_STATUS: Record<number, new (status: number, reason: string) => ApiError
   507: NoSpaceError,
 };
 
-/** The error for a reply with a failing status. */
-export function apiError(status: number, body: string, retryAfter?: string): ApiError {
+/** The error for a reply with a failing status, and these headers. */
+export function apiError(
+  status: number,
+  body: string,
+  retryAfter?: string,
+  pending?: unknown,
+): ApiError {
   const error = errorOf(status, body);
+  error.pending = pending !== undefined;
   if (retryAfter !== undefined && /^[0-9]+$/.test(retryAfter)) error.retryAfter = Number(retryAfter);
   return error;
 }

@@ -80,6 +80,8 @@ export interface Kind<T> {
   readonly event: string;
   readonly convert: (value: JsonObject) => T;
   readonly failure: (value: JsonObject) => ApiError;
+  /** Where the call is made again, they come again, from the first. */
+  readonly again: boolean;
 }
 
 export const BUILD: Kind<BuildLog> = {
@@ -87,12 +89,14 @@ export const BUILD: Kind<BuildLog> = {
   convert: toBuildLog,
   failure: (value) =>
     new BuildError(reason(value), typeof value["step"] === "number" ? value["step"] : undefined),
+  again: true,
 };
 
 export const OUTPUT: Kind<Output> = {
   event: "output",
   convert: toOutput,
   failure: (value) => new ApiError(0, reason(value)),
+  again: false,
 };
 
 /** Follows the events of one call up to its result. */

@@ -23,6 +23,7 @@ import {
   type Page,
 } from "../src/index.js";
 import { apiError } from "../src/errors.js";
+import { Retry, RetryPolicy } from "../src/retry.js";
 import { EventParser, type ServerEvent } from "../src/events.js";
 import { CHUNKED, EVENTS, LAST, SANDBOX, chunk, event, reply, serving } from "./serve.js";
 
@@ -40,27 +41,81 @@ describe("a daemon that is being replaced", () => {
       turns,
     );
   };
-  const refusal = (seconds: number): string =>
-    reply(503, { error: "x" }).replace("X\r\n", `X\r\nRetry-After: ${seconds}\r\n`);
+  const withHeaders = (text: string, ...lines: string[]): string =>
+    text.replace("\r\n", ["", ...lines, ""].join("\r\n"));
+  const KEYS = "Idempotency-Keys: 1";
+  const knows = [withHeaders(reply(200, {}), KEYS)];
+  const made = withHeaders(reply(201, SANDBOX), KEYS);
+  const refusal = (seconds: number, ...lines: string[]): string =>
+    withHeaders(reply(503, { error: "x" }), `Retry-After: ${seconds}`, ...lines);
 
   test("a change has one key", async () => {
-    const half = reply(201, SANDBOX).slice(0, -5);
-    const turns = [[""], [refusal(1)], [half], [reply(201, SANDBOX)]];
+    const pending = refusal(1, KEYS, "Idempotency-Pending: true");
+    const turns = [knows, [""], [refusal(1, KEYS)], [pending], [made.slice(0, -5)], [made]];
     await during(turns, async (client, requests) => {
       assert.equal((await Sandbox.create({ client })).id, "sb-1");
       const keys = requests.map((r) => /^Idempotency-Key: (.*)$/m.exec(r.toString())?.[1]);
-      assert.equal(keys.length, 4);
-      assert.equal(new Set(keys).size, 1);
-      assert.ok(keys[0]);
+      assert.equal(keys.length, 6);
+      assert.equal(new Set(keys.slice(1)).size, 1);
+      assert.equal(keys[0], undefined);
+      assert.ok(keys[1]);
     });
+  });
+
+  test("an older one is not sent a change twice", async () => {
+    for (const first of [reply(200, {}), ""]) {
+      await during([[first], [""], [reply(201, SANDBOX)]], async (client, requests) => {
+        await assert.rejects(Sandbox.create({ client }), TransportError);
+        assert.equal(requests.length, 2);
+      });
+    }
+    await during([[reply(200, {})], [refusal(1)], [reply(201, SANDBOX)]], async (client) => {
+      assert.equal((await Sandbox.create({ client })).id, "sb-1");
+    });
+  });
+
+  test("a command is not made again once it has told something", async () => {
+    const start = withHeaders(EVENTS, KEYS);
+    const output = event("output", { stream: "stdout", data: "x" });
+    const got: Uint8Array[] = [];
+    await during([knows, [made], [start, output], [reply(200, {})]], async (client, requests) => {
+      const sandbox = await Sandbox.create({ client });
+      const onOutput = (o: { data: Uint8Array }): void => void got.push(o.data);
+      await assert.rejects(sandbox.exec.run("x", { onOutput }), TransportError);
+      assert.equal(requests.length, 3);
+    });
+    assert.equal(got.length, 1);
+  });
+
+  test("seconds are a number of some size", () => {
+    for (const text of ["NaN", "Infinity", "-1", "86401", "a while", " "]) {
+      process.env["VARVE_RETRY_SECONDS"] = text;
+      const { seconds, always } = new RetryPolicy();
+      assert.deepEqual([seconds, always], [10, false]);
+    }
+    process.env["VARVE_RETRY_SECONDS"] = "1.5";
+    const { seconds, always } = new RetryPolicy();
+    assert.deepEqual([seconds, always], [1.5, true]);
+    process.env["VARVE_RETRY_SECONDS"] = "0";
+    assert.throws(() => new RetryPolicy(NaN), RangeError);
+  });
+
+  test("who does not want to wait any more is told why", async () => {
+    const reason = new Error("enough");
+    const ending = new AbortController();
+    const waiting = new Retry(new RetryPolicy(10), "GET").next(new TransportError("x"), ending.signal);
+    ending.abort(reason);
+    await assert.rejects(waiting, reason);
   });
 
   test("events come once", async () => {
     const log = [0, 1, 2].map((n) => event("build_log", { step: 1, message: `${n}` }));
+    const start = withHeaders(EVENTS, KEYS);
     const turns = [
-      [EVENTS, log[0]!, log[1]!],
-      [EVENTS, log[0]!],
-      [EVENTS, ...log, event("result", SANDBOX), LAST],
+      knows,
+      [start, log[0]!, log[1]!],
+      [start, log[0]!],
+      [start, ...log, event("result", SANDBOX), LAST],
     ];
     const got: string[] = [];
     await during(turns, async (client) => {
@@ -71,7 +126,7 @@ describe("a daemon that is being replaced", () => {
   });
 
   test("one that is away is no other", async () => {
-    await during([[refusal(5)], [reply(201, SANDBOX)]], async (client) => {
+    await during([knows, [refusal(5)], [reply(201, SANDBOX)]], async (client) => {
       await assert.rejects(Sandbox.create({ client }), ApiError);
     });
   });
