@@ -125,4 +125,14 @@ ok "verify" varve verify
 is "the mount goes" "$(call DELETE "/api/mounts/$id?discard=1")" 204
 stop_daemon
 umount "$d" || fail "cannot unmount the image"
+
+# --- a disk that is full to its last block, which ext4 is not ---
+mount -t tmpfs -o size=200M varve-test "$d" || bail "cannot mount a tmpfs"
+config '{"diskReserveBytes": 0, "gcReserveBytes": 8000000, "gcInterval": 0}'
+start_daemon
+ok "a reserve is put by" until_true 20 test -e "$STATE/reserve"
+dd if=/dev/zero of="$d/filler" bs=4k status=none 2>/dev/null
+ok "a collection with a key uses it" varve gc
+stop_daemon
+umount "$d" || fail "cannot unmount the tmpfs"
 done_testing
