@@ -257,7 +257,7 @@ int api_snapshot_patch(struct api_call *c, struct error *err)
 	struct snapshots *ss = c->api->store->snapshots;
 	struct snapshot s = { 0 };
 	json_t *body = NULL;
-	struct patch p;
+	struct patch p = { 0 };
 	int rc = api_query(c, err, NULL);
 
 	if (rc == 0)
