@@ -119,8 +119,11 @@ static int pull_words(struct cli *cli, const struct args *args, struct error *er
 /* The command as it was typed. */
 static int read_store(struct cli *cli, const struct args *args, struct error *err)
 {
-	int r = cli->store_dir ? 0 : pull_words(cli, args, err);
+	const char *dir;
+	int r = cli->store_dir ? 0 : cli_state_dir(cli, &dir, err);
 
+	if (r == 0 && !cli->store_dir)
+		r = pull_words(cli, args, err);
 	return r < 0 ? r : store_program_exec(cli, cli->argv + 1, err);
 }
 
@@ -181,8 +184,7 @@ static int start(struct cli *cli, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	const char *socket = getenv("SNAPSHOTD_SOCKET");
-	struct cli cli = { .argv = argv, .socket = CLI_SOCKET_DEFAULT };
+	struct cli cli = { .argv = argv };
 	/* Sorting moves words. */
 	char **sorted = calloc((size_t)argc + 1, sizeof(*sorted));
 
@@ -190,10 +192,6 @@ int main(int argc, char **argv)
 	if (!sorted)
 		return CLI_FAILED;
 	memcpy(sorted, argv, (size_t)argc * sizeof(*sorted));
-	if (socket && *socket) {
-		cli.socket = socket;
-		cli.socket_given = true;
-	}
 	int status = argc > 0 && mount_helper_is(argv[0])
 			     ? mount_helper_run(&cli, argc, sorted)
 			     : program_end(&cli, start(&cli, argc, sorted));

@@ -6,7 +6,10 @@
 need root fuse jq setfattr script setpriv unshare readelf python3
 need_space 1500
 
-start_daemon
+key='the key of this test'
+mkdir "$T/hosted"
+jq -n --arg root "$T/hosted" '{hostRoots: [$root]}' >"$T/config.json"
+SNAPSHOTD_API_KEY=$key start_daemon --listen 127.0.0.1:0 --config "$T/config.json"
 cd "$T" || exit
 
 # Exit status, standard output and error of a command, in $st, $out and $err.
@@ -415,7 +418,7 @@ like "progress shows on a terminal" "$(TERM=xterm on_terminal varve import p1 di
 # Without snapshots that have no name: their ids may begin with anything.
 complete() { varve __complete -- "$@" | grep -vE '^[0-9a-f]{8}(-[0-9a-f]{4}){3}' | sort | xargs; }
 is "commands are completed" "$(complete hi)" history
-is "options are" "$(complete umount --)" "--discard --force --help --json --lazy --socket --store --version --wide"
+is "options are" "$(complete umount --)" "--discard --force --help --json --lazy --socket --store --url --version --wide"
 is "choices are" "$(complete mount --cache '')" "private shared"
 is "all verbs of a command are" "$(complete remote '')" "add check ls rekey rm"
 is "snapshots are" "$(complete show c)" "c1 c2"
@@ -430,6 +433,53 @@ ok "and works in bash" bash -ec '
 	COMP_WORDS=(varve show c) COMP_CWORD=2
 	_varve
 	[ "$(printf "%s\n" "${COMPREPLY[@]}" | grep -x "c[12]" | xargs)" = "c2 c1" ]'
+
+# --- over TCP ---
+URL=$(daemon_url)
+tcp() { # ARGUMENT...
+	VARVE_API_URL=$URL VARVE_API_KEY=$key SNAPSHOTD_SOCKET=$T/none varve "$@"
+}
+is "over TCP it is the same daemon" "$(tcp --json snapshots | md5sum)" "$(varve --json snapshots | md5sum)"
+is "the URL may be an option" "$(VARVE_API_KEY=$key varve --url "$URL/api/" snapshots | md5sum)" \
+	"$(varve snapshots | md5sum)"
+is "an option comes before the environment" "$(VARVE_API_URL=http://127.0.0.1:1 varve --socket "$SOCK" snapshots | md5sum)" \
+	"$(varve snapshots | md5sum)"
+is "a URL of a socket is one" "$(VARVE_API_URL=unix://$SOCK varve snapshots | md5sum)" "$(varve snapshots | md5sum)"
+is "VARVE_SOCKET comes before SNAPSHOTD_SOCKET" \
+	"$(VARVE_SOCKET=$SOCK SNAPSHOTD_SOCKET=$T/none varve snapshots | md5sum)" "$(varve snapshots | md5sum)"
+fails "without a key" 1 "^varve: snapshots: snapshotd at $URL wants a key: put it into VARVE_API_KEY$" \
+	varve --url "$URL" snapshots
+fails "with a wrong one" 1 "^varve: snapshots: snapshotd at $URL does not take the key in VARVE_API_KEY$" \
+	env VARVE_API_KEY=not-the-key-of-it varve --url "$URL" snapshots
+fails "where nobody listens" 1 "cannot reach snapshotd at http://127.0.0.1:1: Connection refused" \
+	varve --url http://127.0.0.1:1 mounts
+fails "a URL with a path" 1 '^varve: mounts: --url: the URL has a path, "/x".* so '"$URL is all" varve --url "$URL/x" mounts
+fails "a scheme that is none" 1 '^varve: mounts: VARVE_API_URL: the URL is no http://HOST:PORT.*"ftp://"' \
+	env VARVE_API_URL=ftp://me:secret@h varve mounts
+fails "https" 1 'speaks no TLS' varve --url https://localhost mounts
+fails "both" 1 'give --url or --socket, not both' varve --url "$URL" --socket "$SOCK" mounts
+like "what asks no daemon needs no URL" "$(VARVE_API_URL=nonsense varve --store "$STATE" snapshots)" '^NAME'
+ok "a tar is sent" tcp import far tar src.tar
+is "it is the same" "$(root_of far)" "$(root_of t1)"
+is "and comes back" "$(tcp export far tar - | md5sum)" "$(md5sum <a.tar)"
+fails "a directory must be the daemon's" 1 "over TCP a path is one of snapshotd.s host.* unlike 'src'" tcp import x dir src
+fails "and one that clients may name" 1 "\"$T/src\" is no place that clients over TCP may name: hostRoots" tcp import x dir "$T/src"
+cp src/small hosted/
+ok "then it is taken" tcp import hosted dir "$T/hosted"
+fails "a file is not sought here" 1 'No such file' tcp import x oci "$T/hosted/nope:tag"
+rm hosted/small
+mkdir hosted/m
+fails "a mount is there" 1 "over TCP a path is one of snapshotd.s host" tcp mount a mnt
+ok "if it may be" tcp mount a "$T/hosted/m"
+is "mounts lists it" "$(tcp mounts | md5sum)" "$(varve mounts | md5sum)"
+fails "it is found by its whole path alone" 1 "no mount is at 'hosted/m'" tcp umount hosted/m
+ok "and unmounted by that" tcp umount --discard "$T/hosted/m"
+fails "what reads the store is told" 1 '^varve: ls: reads the store itself, which is on the host of snapshotd' tcp ls a
+fails "a backup goes to that host" 1 'over TCP a path is one of' tcp backup there
+is "the dashboard is at the URL" "$(tcp dashboard 2>/dev/null)" "$URL/"
+is "names are completed" "$(VARVE_API_URL=$URL VARVE_API_KEY=$key SNAPSHOTD_SOCKET=$T/none complete show c)" "c1 c2"
+is "with an option, too" "$(VARVE_API_KEY=$key SNAPSHOTD_SOCKET=$T/none complete --url "$URL" show c)" "c1 c2"
+is "a wrong URL completes nothing, quietly" "$(VARVE_API_URL=nonsense varve __complete -- show c 2>&1)" ""
 
 base=$(varve --json mounts | jq -r '.[0].snapshotId')
 run varve rm "$base"

@@ -8,7 +8,8 @@ need root fuse jq runc
 need_space 3000
 need_debian_root
 
-start_daemon
+export SNAPSHOTD_API_KEY='the key of this test'
+start_daemon --listen 127.0.0.1:0
 cd "$T" || exit
 
 run() {
@@ -275,6 +276,16 @@ is "a mirror that does not answer" "$st" 1
 like "is named" "$(tail -n 1 <<<"$err")" 'varve: template: bootstrap of bookworm: could not reach 127.0.0.1:9: .*refused'
 run env PATH="$BUILD/bin" varve template build debian-12
 like "without mmdebstrap" "$err" 'mmdebstrap is not installed'
+# --- over TCP ---
+tcp() { # ARGUMENT...
+	VARVE_API_URL=$(daemon_url) VARVE_API_KEY=$SNAPSHOTD_API_KEY SNAPSHOTD_SOCKET=$T/none varve "$@"
+}
+is "run and its input go over TCP" "$(echo typed | tcp run --snapshot app -- sh -c 'cat; exit 3'; echo $?)" $'typed\n3'
+sandbox=$(tcp run -k --snapshot app -- true 2>&1 | grep -o 'sb-[a-z0-9-]*')
+is "and exec" "$(tcp exec "$sandbox" -- cat /made)" made
+is "whose mount is none of the user's" "$(tcp --json mounts | jq length)" "$(varve --json mounts | jq length)"
+ok "and kill" tcp kill "$sandbox"
+
 is "failures leave no snapshot" "$(count snapshots)" "$snapshots"
 is "and nothing mounted" "$(awk -v d="$STATE/" 'index($2, d) == 1' /proc/self/mounts)" ""
 done_testing

@@ -32,6 +32,7 @@ SOCK=$T/sock
 DAEMON=
 daemon_args=()
 export SNAPSHOTD_SOCKET=$SOCK PATH=$BUILD/bin:$PATH LC_ALL=C.UTF-8 TZ=UTC
+unset VARVE_API_URL VARVE_API_KEY VARVE_SOCKET
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:exitcode=99}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:exitcode=98}

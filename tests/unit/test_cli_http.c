@@ -1,11 +1,16 @@
-/* The client's HTTP: tools/cli/http_answer.h, http_call.h, and calls of client.h made of them. */
+/*
+ * The client's HTTP: tools/cli/http_answer.h, http_call.h, address.h, and calls of client.h made of
+ * them.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -138,10 +143,100 @@ static void endless_heads_are_refused(void **state)
 	}
 }
 
+/* ---- addresses ---- */
+
+static void urls_name_a_host_and_a_port(void **state)
+{
+	static const struct {
+		const char *url, *host, *port, *header;
+	} cases[] = {
+		{ "http://h", "h", "80", "h:80" },
+		{ "http://h:81", "h", "81", "h:81" },
+		{ "http://h:81/", "h", "81", "h:81" },
+		{ "http://h:081/api", "h", "81", "h:81" },
+		{ "HTTP://h.example:65535/api//", "h.example", "65535", "h.example:65535" },
+		{ "http://127.0.0.1:5", "127.0.0.1", "5", "127.0.0.1:5" },
+		{ "http://[::1]:81", "::1", "81", "[::1]:81" },
+		{ "http://[::1]/", "::1", "80", "[::1]:80" },
+		{ "http://h:", "h", "80", "h:80" },
+	};
+	struct error err = ERROR_INIT;
+	struct address a;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(address_of_url(&a, cases[i].url, "k", &err), 0);
+		assert_true(address_is_tcp(&a));
+		assert_string_equal(a.host, cases[i].host);
+		assert_string_equal(a.port, cases[i].port);
+		assert_string_equal(address_host(&a), cases[i].header);
+		assert_string_equal(a.key, "k");
+	}
+	assert_int_equal(address_of_url(&a, "http://h", "", &err), 0);
+	assert_null(a.key);
+	assert_int_equal(address_of_url(&a, "unix:///run/x", "k", &err), 0);
+	assert_false(address_is_tcp(&a));
+	assert_string_equal(a.socket, "/run/x");
+	assert_null(a.key);
+	assert_int_equal(address_of_url(&a, "unix:/run/x", NULL, &err), 0);
+	assert_string_equal(a.text, "/run/x");
+}
+
+static void what_is_wrong_with_a_url_is_told_without_secrets(void **state)
+{
+	static const struct {
+		const char *url, *key, *text;
+	} cases[] = {
+		{ "h:80", NULL, "the URL is no http://HOST:PORT or unix:///PATH" },
+		{ "", NULL, "the URL is no http" },
+		{ "ftp://secret@h/", NULL, "but one of \"ftp://\"" },
+		{ "https://h", NULL, "varve speaks no TLS" },
+		{ "http://", NULL, "no host in the URL" },
+		{ "http://:80", NULL, "no host in the URL" },
+		{ "http://[::1", NULL, "a [ without its ]" },
+		{ "http://[::1]81", NULL, "something between host and port" },
+		{ "http://h:x", NULL, "the port in the URL is no number" },
+		{ "http://h:65536", NULL, "the port in the URL is no number" },
+		{ "http://h:99999999999999999999999", NULL, "the port in the URL is no number" },
+		{ "http://h:0", NULL, "the port in the URL is 0" },
+		{ "http://h/varve", NULL,
+		  "has a path, \"/varve\": the API is at the top, so "
+		  "http://h:80 is all" },
+		{ "http://h/api/snapshots", NULL, "has a path" },
+		{ "http://h?x=y", NULL, "has a path" },
+		{ "http://h#x", NULL, "has a path" },
+		{ "http://me:secret@h/", NULL, "a name or password in it" },
+		{ "http://h\r\nX: y", NULL, "a space or a line break" },
+		{ "http://h", "secret\n", "the key in VARVE_API_KEY has a line break" },
+		{ "unix:run/x", NULL, "no unix:///PATH" },
+		{ "unix://h/x", NULL, "no unix:///PATH" },
+		{ "unix:", NULL, "no unix:///PATH" },
+	};
+	char longer[ADDRESS_HOST_MAX + 20] = "http://";
+	struct error err = ERROR_INIT;
+	struct address a;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(address_of_url(&a, cases[i].url, cases[i].key, &err), -EINVAL);
+		if (!strstr(error_text(&err), cases[i].text))
+			fail_msg("%s: %s", cases[i].url, error_text(&err));
+		assert_null(strstr(error_text(&err), "secret"));
+	}
+	memset(longer + 7, 'h', ADDRESS_HOST_MAX);
+	assert_int_equal(address_of_url(&a, longer, NULL, &err), 0);
+	longer[7 + ADDRESS_HOST_MAX] = 'h';
+	assert_int_equal(address_of_url(&a, longer, NULL, &err), -EINVAL);
+	memset(longer, '/', sizeof(longer) - 1);
+	assert_int_equal(address_of_socket(&a, longer, &err), -ENAMETOOLONG);
+}
+
 /* ---- calls to a daemon that says what a test wants ---- */
 
 static struct served {
 	char dir[64], path[80];
+	char url[40]; /* where it listens on TCP */
+	const char *key;
 	int fd;
 	pthread_t thread;
 	bool joined;
@@ -210,6 +305,21 @@ static void listen_there(void)
 	assert_int_equal(listen(served.fd, 1), 0);
 }
 
+static void listen_on_tcp(const char *key)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(address);
+
+	served = (struct served){ .key = key };
+	served.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(served.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(getsockname(served.fd, (struct sockaddr *)&address, &len), 0);
+	assert_int_equal(listen(served.fd, 1), 0);
+	snprintf(served.url, sizeof(served.url), "http://127.0.0.1:%u",
+		 (unsigned)ntohs(address.sin_port));
+}
+
 /* After it has been started, `served` is the thread's until the client has been answered. */
 static void serve_once(const char *ask, const char *until, const char *answer, bool deaf)
 {
@@ -233,19 +343,25 @@ static void served_fini(void)
 {
 	served_join();
 	close(served.fd);
-	unlink(served.path);
-	rmdir(served.dir);
+	if (served.dir[0]) {
+		unlink(served.path);
+		rmdir(served.dir);
+	}
 	buf_fini(&served.got);
 }
 
 /* One call; *answer gets what came, "" for none. */
 static int call(const struct client_request *rq, char *answer, size_t size, struct error *err)
 {
-	struct client *c = NULL;
+	struct address a;
 	json_t *o = NULL;
 
 	*err = (struct error)ERROR_INIT;
-	assert_int_equal(client_new(served.path, &c, err), 0);
+	assert_int_equal(served.url[0] ? address_of_url(&a, served.url, served.key, err)
+				       : address_of_socket(&a, served.path, err),
+			 0);
+	struct client *c = client_new(&a);
+	assert_non_null(c);
 	int r = client_run(c, rq, &o, err);
 	char *text = o ? json_dumps(o, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 	snprintf(answer, size, "%s", text ? text : "");
@@ -312,6 +428,63 @@ static void what_goes_wrong_is_told(void **state)
 	}
 	strcpy(served.path, "/nowhere/sock");
 	assert_int_equal(call(&rq, answer, sizeof(answer), &err), -ECONNREFUSED);
+}
+
+static void over_tcp_the_key_goes_along(void **state)
+{
+	static const struct {
+		const char *key, *answer;
+		int result;
+		const char *text; /* of the error, before and behind the URL */
+		const char *behind;
+	} cases[] = {
+		{ "secret", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1", 0, "", "" },
+		{ "secret", "HTTP/1.1 401 x\r\nContent-Length: 13\r\n\r\n{\"error\":\"x\"}",
+		  -EACCES, "snapshotd at ", " does not take the key in VARVE_API_KEY" },
+		{ NULL, "HTTP/1.1 401 x\r\nContent-Length: 13\r\n\r\n{\"error\":\"x\"}", -EACCES,
+		  "snapshotd at ", " wants a key: put it into VARVE_API_KEY" },
+		{ "secret", "220 mail.example ESMTP\r\n", -EIO, "what answers at ",
+		  " is no snapshotd" },
+	};
+	struct client_request rq = { .method = "GET", .path = "/api/x" };
+	char answer[64], wanted[300];
+	struct error err;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		listen_on_tcp(cases[i].key);
+		served.answer = cases[i].answer;
+		assert_int_equal(pthread_create(&served.thread, NULL, serve, NULL), 0);
+		assert_int_equal(call(&rq, answer, sizeof(answer), &err), cases[i].result);
+		served_join();
+		snprintf(wanted, sizeof(wanted),
+			 "GET /api/x HTTP/1.1\r\nHost: %s\r\nAccept: application/json\r\n%s\r\n",
+			 served.url + strlen("http://"),
+			 cases[i].key ? "Authorization: Bearer secret\r\n" : "");
+		assert_string_equal(buf_cstr(&served.got), wanted);
+		snprintf(wanted, sizeof(wanted), "%s%s%s", cases[i].text, served.url,
+			 cases[i].behind);
+		if (cases[i].result < 0)
+			assert_string_equal(error_text(&err), wanted);
+		served_fini();
+	}
+}
+
+static void a_port_that_nobody_listens_on_is_told(void **state)
+{
+	struct client_request rq = { .method = "GET", .path = "/" };
+	char answer[64], wanted[300];
+	struct error err;
+
+	(void)state;
+	listen_on_tcp("secret");
+	close(served.fd);
+	assert_int_equal(call(&rq, answer, sizeof(answer), &err), -ECONNREFUSED);
+	snprintf(wanted, sizeof(wanted),
+		 "cannot reach snapshotd at %s: Connection refused (it serves TCP with --listen)",
+		 served.url);
+	assert_string_equal(error_text(&err), wanted);
+	served = (struct served){ 0 };
 }
 
 /* Answers on connections of their own, "" for none. */
@@ -669,7 +842,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_are_parsed_whole_and_byte_by_byte),
 		cmocka_unit_test(endless_heads_are_refused),
+		cmocka_unit_test(urls_name_a_host_and_a_port),
+		cmocka_unit_test(what_is_wrong_with_a_url_is_told_without_secrets),
 		cmocka_unit_test(request_and_answer_are_json),
+		cmocka_unit_test(over_tcp_the_key_goes_along),
+		cmocka_unit_test(a_port_that_nobody_listens_on_is_told),
 		cmocka_unit_test(what_goes_wrong_is_told),
 		cmocka_unit_test(a_call_that_broke_off_is_made_again),
 		cmocka_unit_test(seconds_are_a_number_of_some_size),

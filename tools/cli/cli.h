@@ -31,9 +31,11 @@ struct store;
 struct table;
 
 struct cli {
-	char **argv; /* as main() got it */
-	const char *socket;
-	bool socket_given;     /* by option or environment */
+	char **argv;	       /* as main() got it */
+	const char *socket;    /* --socket, or NULL */
+	const char *url;       /* --url, or NULL */
+	struct address daemon; /* made by cli_address; its text is "" before */
+	bool daemon_given;     /* then: by option or environment */
 	const char *store_dir; /* --store, or NULL */
 	bool json;
 	struct client *client; /* owned; made by cli_client */
@@ -69,6 +71,18 @@ int cli_usage(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* ---- the daemon (daemon_access.c) ---- */
 
+/*
+ * Where it is; lent. What was given as an option, else VARVE_API_URL with VARVE_API_KEY, else
+ * cli_environment_socket(). NULL with err set: -EINVAL or -ENAMETOOLONG.
+ */
+const struct address *cli_address(struct cli *cli, struct error *err);
+/* VARVE_SOCKET or SNAPSHOTD_SOCKET, or NULL. */
+const char *cli_environment_socket(void);
+/*
+ * Is it reached over TCP? Then this host may not be its host: paths are that one's, and its store
+ * cannot be read here. False, too, where cli_address fails.
+ */
+bool cli_is_remote(struct cli *cli);
 /* The connection, made at the first call; lent. NULL with err set. */
 struct client *cli_client(struct cli *cli, struct error *err);
 /* client_call with a path of one escaped argument (or none: fmt without %s). */
@@ -77,9 +91,11 @@ MUST_CHECK int cli_call(struct cli *cli, const char *method, const char *fmt, co
 
 /*
  * The daemon's state directory, asked for at the first call; lent. Where no daemon answers
- * and no socket was named, the default one, if a store is there.
+ * and no socket was named, the default one, if a store is there. -ENOTSUP where it is remote.
  */
 MUST_CHECK int cli_state_dir(struct cli *cli, const char **out, struct error *err);
+/* cli_json_path of a path on the daemon's host: -EINVAL where that is remote and it is relative. */
+MUST_CHECK int cli_daemon_path(struct cli *cli, const char *path, char **out, struct error *err);
 /* One SnapshotInfo of the daemon's, by name or id. */
 MUST_CHECK int cli_snapshot(struct cli *cli, const char *name, json_t **out, struct error *err);
 

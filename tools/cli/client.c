@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,7 +16,7 @@
 #define ANSWER_MAX ((size_t)1 << 30) /* of JSON */
 
 struct client {
-	char *socket_path;
+	struct address address;
 	struct retry_policy retry;
 	struct retry_peer daemon;
 };
@@ -41,31 +40,19 @@ struct transfer {
 	bool failed_reading;
 };
 
-int client_new(const char *socket_path, struct client **out, struct error *err)
+struct client *client_new(const struct address *address)
 {
-	struct sockaddr_un address;
-
-	if (strlen(socket_path) >= sizeof(address.sun_path))
-		return error_set(err, -ENAMETOOLONG, "the socket's path is longer than %zu bytes",
-				 sizeof(address.sun_path) - 1);
 	struct client *c = calloc(1, sizeof(*c));
+
 	if (!c)
-		return -ENOMEM;
-	c->socket_path = strdup(socket_path);
-	if (!c->socket_path) {
-		client_free(c);
-		return -ENOMEM;
-	}
+		return NULL;
+	c->address = *address;
 	c->retry = retry_policy_get();
-	*out = c;
-	return 0;
+	return c;
 }
 
 void client_free(struct client *c)
 {
-	if (!c)
-		return;
-	free(c->socket_path);
 	free(c);
 }
 
@@ -207,11 +194,28 @@ static bool is_break(int r)
 	return r == -ECONNRESET || r == -EPIPE;
 }
 
-/* The call was not made, or broke off. */
-static int transport_failure(struct transfer *t, int r, struct error *err)
+/* There is no connection, for the reason why. */
+static int no_connection(struct transfer *t, const struct error *why, struct error *err)
 {
-	const struct client *c = t->client;
+	const struct address *a = &t->client->address;
 
+	if (address_is_tcp(a))
+		return error_set(err, -ECONNREFUSED,
+				 "cannot reach snapshotd at %s: %s (it serves TCP with --listen)",
+				 a->text, error_text(why));
+	if (access(a->socket, W_OK) < 0 && errno == EACCES) {
+		t->again = false;
+		return error_set(err, -EACCES,
+				 "no permission to use %s: run as root or as its group", a->socket);
+	}
+	return error_set(err, -ECONNREFUSED,
+			 "cannot reach snapshotd at %s: is it running? (snapshotd --state DIR)",
+			 a->socket);
+}
+
+/* The call was not made, or broke off. */
+static int transport_failure(struct transfer *t, int r, const struct error *why, struct error *err)
+{
 	t->broken = r == -ENOTCONN   ? RETRY_NOT_REACHED
 		    : t->http.status ? RETRY_BROKEN_OFF
 				     : RETRY_BROKEN;
@@ -220,23 +224,20 @@ static int transport_failure(struct transfer *t, int r, struct error *err)
 	case -EINTR:
 		return error_set(err, r, "interrupted");
 	case -ENOTCONN:
-		if (access(c->socket_path, W_OK) < 0 && errno == EACCES) {
-			t->again = false;
-			return error_set(err, -EACCES,
-					 "no permission to use %s: run as root or as its group",
-					 c->socket_path);
-		}
-		return error_set(err, -ECONNREFUSED,
-				 "cannot reach snapshotd at %s: is it running? "
-				 "(snapshotd --state DIR)",
-				 c->socket_path);
+		return no_connection(t, why, err);
 	case -ECONNRESET:
 	case -EPIPE:
 		return error_set(err, -EIO, "snapshotd broke off its answer; its log may say why");
 	case -ENOMEM:
 		return r;
+	case -EPROTO:
+		if (address_is_tcp(&t->client->address))
+			return error_set(err, -EIO, "what answers at %s is no snapshotd",
+					 t->client->address.text);
+		break;
 	}
-	return error_set(err, -EIO, "talking to snapshotd: %s", strerror(-r));
+	return error_set(err, -EIO, "talking to snapshotd: %s",
+			 why->msg[0] ? error_text(why) : strerror(-r));
 }
 
 static int callback_failure(const struct transfer *t, struct error *err)
@@ -250,11 +251,17 @@ static int callback_failure(const struct transfer *t, struct error *err)
 }
 
 /* What the daemon answered with a status of 400 or more, or as an "error" event. */
-static int refusal(const json_t *o, int status, struct error *err)
+static int refusal(const struct transfer *t, const json_t *o, struct error *err)
 {
-	int code = status_to_code(status);
+	const struct address *a = &t->client->address;
+	int status = t->http.status, code = status_to_code(status);
 	const char *text = json_string_value(json_object_get(o, "error"));
 
+	if (status == 401 && address_is_tcp(a))
+		return error_set(err, code,
+				 a->key ? "snapshotd at %s does not take the key in VARVE_API_KEY"
+					: "snapshotd at %s wants a key: put it into VARVE_API_KEY",
+				 a->text);
 	if (!text)
 		return error_set(err, code, "snapshotd answered with status %d", status);
 	return error_set(err, code, "%s", text);
@@ -266,7 +273,7 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 	int status = t->http.status;
 
 	if (t->error_event)
-		return refusal(t->error_event, status, err);
+		return refusal(t, t->error_event, err);
 	if (t->is_events && status < 400) {
 		t->again = !t->result;
 		t->broken = RETRY_BROKEN_OFF;
@@ -285,7 +292,7 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
 		t->broken = t->http.pending ? RETRY_PENDING : RETRY_UNAVAILABLE;
 	}
 	if (status >= 400)
-		r = refusal(o, status, err);
+		r = refusal(t, o, err);
 	else if (!o)
 		r = error_set(err, -EBADMSG, "snapshotd's answer is not JSON");
 	else if (out)
@@ -299,7 +306,7 @@ static int conclude(struct transfer *t, json_t **out, struct error *err)
  * fails then, and so the call, which tells why.
  */
 static int run_without_sigpipe(const struct client *c, const struct http_call *call,
-			       struct http_answer *answer)
+			       struct http_answer *answer, struct error *why)
 {
 	static const struct timespec at_once;
 	sigset_t pipe, old, pending;
@@ -308,7 +315,7 @@ static int run_without_sigpipe(const struct client *c, const struct http_call *c
 	sigaddset(&pipe, SIGPIPE);
 	sigpending(&pending);
 	pthread_sigmask(SIG_BLOCK, &pipe, &old);
-	int r = http_call_run(c->socket_path, call, answer);
+	int r = http_call_run(&c->address, call, answer, why);
 	if (!sigismember(&pending, SIGPIPE))
 		sigtimedwait(&pipe, NULL, &at_once);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -333,13 +340,14 @@ static int perform(struct transfer *t, const char *text, json_t **out, struct er
 		.cancelled = on_look,
 		.arg = t,
 	};
-	int r = run_without_sigpipe(t->client, &call, &t->http);
+	struct error why = ERROR_INIT;
+	int r = run_without_sigpipe(t->client, &call, &t->http, &why);
 
 	if (t->http.status)
 		retry_answered(&t->client->daemon, t->http.keys);
 	if (t->failure < 0)
 		return callback_failure(t, err);
-	return r < 0 ? transport_failure(t, r, err) : conclude(t, out, err);
+	return r < 0 ? transport_failure(t, r, &why, err) : conclude(t, out, err);
 }
 
 /* *again: it may be made again, for *why. */

@@ -1,5 +1,5 @@
 /*
- * client.h - calls to snapshotd: HTTP over its unix socket (http_call.h).
+ * client.h - calls to snapshotd: HTTP over its unix socket or TCP (http_call.h).
  * One thread. JSON both ways, event streams, and bodies of any length.
  */
 #ifndef VARVE_TOOLS_CLIENT_H
@@ -15,9 +15,11 @@
 #include "store/base/buf.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
+#include "tools/cli/address.h"
 
 struct client;
-MUST_CHECK int client_new(const char *socket_path, struct client **out, struct error *err);
+/* Copies the address; what its key points to stays the caller's. NULL: no memory. */
+MUST_CHECK struct client *client_new(const struct address *address);
 void client_free(struct client *c);
 DEFINE_CLEANUP(struct client *, client_free)
 

@@ -10,18 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "store/base/clock.h"
 
 #define PIECE_SIZE ((size_t)256 << 10) /* read or sent at once */
 #define CHUNK_HEAD 10		       /* bytes of a chunk's size, and its line's end */
-#define CONNECT_TIMEOUT_S 10
-#define LOOK_MS 1000  /* between two looks at `cancelled` */
-#define ASKED_MS 1000 /* waited for the daemon to ask for the body */
+#define LOOK_MS 1000		       /* between two looks at `cancelled` */
+#define ASKED_MS 1000		       /* waited for the daemon to ask for the body */
 
 struct exchange {
+	const struct address *address;
 	const struct http_call *call;
 	struct http_answer *answer;
 	int fd;
@@ -38,36 +37,14 @@ static bool is_cancelled(const struct exchange *x)
 	return x->call->cancelled && x->call->cancelled(x->call->arg);
 }
 
-static int open_connection(struct exchange *x, const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct timeval limit = { .tv_sec = CONNECT_TIMEOUT_S };
-	size_t len = strlen(path);
-
-	if (len >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(address.sun_path, path, len);
-	x->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (x->fd < 0)
-		return -errno;
-	/* For where many wait to be accepted. */
-	if (setsockopt(x->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
-		return -errno;
-	while (connect(x->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		if (errno != EINTR)
-			return errno == EAGAIN ? -ETIMEDOUT : -ENOTCONN;
-		if (is_cancelled(x))
-			return -EINTR;
-	}
-	return 0;
-}
-
 static int put_head(struct exchange *x)
 {
 	const struct http_call *call = x->call;
-	int r = buf_printf(&x->out, "%s %s HTTP/1.1\r\nHost: localhost\r\nAccept: %s\r\n",
-			   call->method, call->path, call->accept);
+	int r = buf_printf(&x->out, "%s %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\n", call->method,
+			   call->path, address_host(x->address), call->accept);
 
+	if (r == 0 && x->address->key)
+		r = buf_printf(&x->out, "Authorization: Bearer %s\r\n", x->address->key);
 	if (r == 0 && call->key)
 		r = buf_printf(&x->out, "Idempotency-Key: %s\r\n", call->key);
 	if (r == 0 && call->type)
@@ -189,14 +166,18 @@ static int converse(struct exchange *x)
 	return r;
 }
 
-int http_call_run(const char *socket_path, const struct http_call *call, struct http_answer *answer)
+int http_call_run(const struct address *address, const struct http_call *call,
+		  struct http_answer *answer, struct error *err)
 {
-	struct exchange x = { .call = call, .answer = answer, .fd = -1 };
-	int r;
+	struct exchange x = { .address = address, .call = call, .answer = answer, .fd = -1 };
+	int r = 0;
 
 	x.piece = malloc(PIECE_SIZE);
-	r = x.piece ? open_connection(&x, socket_path) : -ENOMEM;
-	if (r == 0)
+	if (x.piece)
+		x.fd = r = address_connect(address, call->cancelled, call->arg, err);
+	else
+		r = -ENOMEM;
+	if (r >= 0)
 		r = converse(&x);
 	if (x.fd >= 0)
 		close(x.fd);

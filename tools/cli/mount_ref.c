@@ -62,13 +62,14 @@ static json_t *at_path(const json_t *mounts, const char *path)
 	return detached;
 }
 
-static json_t *by_path(const json_t *mounts, const char *word)
+/* remote: it is a path of another host, and taken as it is. */
+static json_t *by_path(const json_t *mounts, const char *word, bool remote)
 {
-	char *path = mountpoint_path(word);
+	char *path = remote ? strdup(word) : mountpoint_path(word);
 	json_t *m = path ? at_path(mounts, path) : NULL;
 
 	free(path);
-	if (m)
+	if (m || remote)
 		return m;
 	path = realpath(word, NULL); /* a symlink to it */
 	m = path ? at_path(mounts, path) : NULL;
@@ -98,7 +99,8 @@ static json_t *by_id(const json_t *mounts, const char *word, int *count)
 }
 
 /* 0 with *out borrowed from mounts, -ENOENT or -EINVAL. */
-static int find_in(const json_t *mounts, const char *word, json_t **out, struct error *err)
+static int find_in(const json_t *mounts, const char *word, bool remote, json_t **out,
+		   struct error *err)
 {
 	int count = 0;
 
@@ -109,7 +111,7 @@ static int find_in(const json_t *mounts, const char *word, json_t **out, struct 
 		return error_set(err, -EINVAL, "%d mounts have an id that starts with '%s'", count,
 				 word);
 	if (!*out)
-		*out = by_path(mounts, word);
+		*out = by_path(mounts, word, remote);
 	return *out ? 0 : error_set(err, -ENOENT, "no mount is at '%s' or has that id", word);
 }
 
@@ -119,7 +121,7 @@ int mount_find(struct cli *cli, const char *word, json_t **out, struct error *er
 	int r = cli_call(cli, "GET", "/api/mounts", NULL, NULL, &mounts, err);
 
 	if (r == 0)
-		r = find_in(mounts, word, &m, err);
+		r = find_in(mounts, word, cli_is_remote(cli), &m, err);
 	if (r == 0)
 		*out = json_incref(m);
 	json_decref(mounts);
@@ -165,31 +167,49 @@ char *mount_own_place(const char *state_dir, const json_t *m)
 	return strdup(at + len + 1);
 }
 
-static bool is_kept(const json_t *builds, const char *mount_id)
+/* Is it the mount of one of these builds or sandboxes? */
+static bool is_named(const json_t *list, const char *mount_id)
 {
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(builds, i, o)
+	json_array_foreach(list, i, o)
 		if (strcmp(cli_str(o, "mountID"), mount_id) == 0)
 			return true;
 	return false;
+}
+
+/* Where its directory is not known: those that its sandboxes name. */
+static int hide_those_of_sandboxes(struct cli *cli, json_t *list, size_t *hidden, struct error *err)
+{
+	json_t *sandboxes = NULL;
+	int r = cli_call(cli, "GET", "/api/sandboxes", NULL, NULL, &sandboxes, err);
+
+	for (size_t i = json_array_size(list); r == 0 && i-- > 0;)
+		if (is_named(sandboxes, cli_str(json_array_get(list, i), "id")) &&
+		    json_array_remove(list, i) == 0)
+			++*hidden;
+	json_decref(sandboxes);
+	return r;
 }
 
 int mounts_hide_own(struct cli *cli, json_t *list, size_t *out_hidden, struct error *err)
 {
 	json_t *builds = NULL;
 	const char *dir;
-	int r = cli_state_dir(cli, &dir, err);
+	int r;
 
 	*out_hidden = 0;
+	if (cli_is_remote(cli))
+		return hide_those_of_sandboxes(cli, list, out_hidden, err);
+	r = cli_state_dir(cli, &dir, err);
 	for (size_t i = json_array_size(list); r == 0 && i-- > 0;) {
 		const json_t *m = json_array_get(list, i);
 		char *place = mount_own_place(dir, m);
 
 		if (place && !builds)
 			r = cli_call(cli, "GET", "/api/builds", NULL, NULL, &builds, err);
-		if (r == 0 && place && !is_kept(builds, cli_str(m, "id")) &&
+		if (r == 0 && place && !is_named(builds, cli_str(m, "id")) &&
 		    json_array_remove(list, i) == 0)
 			++*out_hidden;
 		free(place);

@@ -14,6 +14,7 @@
 const struct option_spec cli_global_options[] = {
 	{ 0, "socket", "PATH",
 	  "snapshotd's socket (default $SNAPSHOTD_SOCKET, or " CLI_SOCKET_DEFAULT ")" },
+	{ 0, "url", "URL", "snapshotd over TCP, http://HOST:PORT; its key is in $VARVE_API_KEY" },
 	{ 0, "store", "DIR", "read the store in DIR itself, without a daemon" },
 	{ 'j', "json", NULL, "print JSON" },
 	{ 0, "wide", NULL, "shorten no name to fit the terminal" },
@@ -40,12 +41,13 @@ void program_begin(void)
 
 void program_apply_globals(struct cli *cli, const struct args *args)
 {
-	const char *socket = args_get(args, "socket"), *store = args_get(args, "store");
+	const char *socket = args_get(args, "socket"), *url = args_get(args, "url"),
+		   *store = args_get(args, "store");
 
-	if (socket) {
+	if (socket)
 		cli->socket = socket;
-		cli->socket_given = true;
-	}
+	if (url)
+		cli->url = url;
 	if (store)
 		cli->store_dir = store;
 	cli->json |= args_has(args, "json");

@@ -170,7 +170,7 @@ static int make_backup(struct cli *cli, const char *dir, struct error *err)
 {
 	struct client *c = cli_client(cli, err);
 	char *path = NULL;
-	int r = c ? cli_json_path(dir, &path, err) : err->code;
+	int r = c ? cli_daemon_path(cli, dir, &path, err) : err->code;
 	json_t *o = NULL, *body = r == 0 ? json_pack("{s:s}", "path", path) : NULL;
 	struct progress_bar bar;
 	struct client_request rq = { .method = "POST",

@@ -16,6 +16,8 @@
 #include "tools/cli/store_program.h"
 #include "tools/cli/text.h"
 
+#define CONNECT_TIMEOUT_S 2
+
 /* What is known of the words before the one to complete. */
 struct place {
 	const struct command *command;	  /* NULL: not given yet */
@@ -47,7 +49,8 @@ static void pass_word(struct place *p, struct cli *cli, const char *word)
 	if (p->valued) {
 		if (strcmp(p->valued->name, "socket") == 0) {
 			cli->socket = word;
-			cli->socket_given = true;
+		} else if (strcmp(p->valued->name, "url") == 0) {
+			cli->url = word;
 		} else if (strcmp(p->valued->name, "store") == 0) {
 			cli->store_dir = word;
 		}
@@ -235,9 +238,11 @@ int cmd_complete(struct cli *cli, const struct args *args, struct error *err)
 	struct place p = { .last = "" };
 	char what[64];
 
-	(void)err;
 	for (int i = 0; i + 1 < args->count; i++)
 		pass_word(&p, cli, args->words[i]);
+	/* Who has typed a Tab does not wait for a host that is away. */
+	if (cli_address(cli, err))
+		cli->daemon.connect_timeout_s = CONNECT_TIMEOUT_S;
 	if (args->count)
 		p.last = args->words[args->count - 1];
 	if (p.valued) {

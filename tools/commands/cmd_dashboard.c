@@ -13,6 +13,21 @@ const struct option_spec options_dashboard[] = {
 	{ 0 },
 };
 
+/* Over TCP there is no token: the page asks for the key. */
+static int print_remote(struct cli *cli)
+{
+	if (cli->json) {
+		json_t *o = json_pack("{s:s+}", "url", cli->daemon.text, "/");
+		int r = o ? cli_print_json(o) : -ENOMEM;
+
+		json_decref(o);
+		return r;
+	}
+	printf("%s/\n", cli->daemon.text);
+	fprintf(stderr, "The page asks for the key.\n");
+	return 0;
+}
+
 int cmd_dashboard(struct cli *cli, const struct args *args, struct error *err)
 {
 	const struct client_request rq = { .method = "POST", .path = "/api/dashboard/token" };
@@ -25,6 +40,8 @@ int cmd_dashboard(struct cli *cli, const struct args *args, struct error *err)
 	if (args_has(args, "port") &&
 	    (text_parse_count(args_get(args, "port"), &port) < 0 || port < 1 || port > UINT16_MAX))
 		return cli_usage(err, "--port must be 1 to %d", UINT16_MAX);
+	if (cli_is_remote(cli))
+		return print_remote(cli);
 	r = c ? client_run(c, &rq, &o, err) : err->code;
 	token = json_string_value(json_object_get(o, "token"));
 	if (r == 0 && !token)
@@ -37,7 +54,7 @@ int cmd_dashboard(struct cli *cli, const struct args *args, struct error *err)
 		fprintf(stderr,
 			"Good until snapshotd ends. From another machine, first:\n"
 			"  ssh -L %u:%s HOST\n",
-			(unsigned)port, cli->socket);
+			(unsigned)port, cli->daemon.text);
 	}
 	json_decref(o);
 	return r;

@@ -69,15 +69,15 @@ static int parse_limits(const struct args *args, struct limits *l, struct error 
 }
 
 /*
- * PATH[:TAG]. A path that exists is taken as it is, so that a ':' may be in
+ * PATH[:TAG]. A path that exists here is taken as it is, so that a ':' may be in
  * one. *path is malloc'd; *tag borrows from word, NULL for none.
  */
-static int split_tag(const char *word, char **path, const char **tag)
+static int split_tag(struct cli *cli, const char *word, char **path, const char **tag)
 {
 	const char *colon = strrchr(word, ':');
 
 	*tag = NULL;
-	if (!colon || strchr(colon, '/') || access(word, F_OK) == 0) {
+	if (!colon || strchr(colon, '/') || (!cli_is_remote(cli) && access(word, F_OK) == 0)) {
 		*path = strdup(word);
 	} else {
 		*path = strndup(word, (size_t)(colon - word));
@@ -86,21 +86,21 @@ static int split_tag(const char *word, char **path, const char **tag)
 	return *path ? 0 : -ENOMEM;
 }
 
-static int import_body(const struct args *args, const struct limits *l, json_t **out,
-		       struct error *err)
+static int import_body(struct cli *cli, const struct args *args, const struct limits *l,
+		       json_t **out, struct error *err)
 {
 	const char *kind = args->words[1], *tag = NULL;
 	char *word = NULL, *path = NULL;
 	int r = 0;
 
 	if (strcmp(kind, "oci") == 0)
-		r = split_tag(args->words[2], &word, &tag);
+		r = split_tag(cli, args->words[2], &word, &tag);
 	else if (!(word = strdup(args->words[2])))
 		r = -ENOMEM;
 	if (r < 0)
 		return r;
-	r = cli_json_path(word, &path, err);
-	if (r == 0 && access(word, F_OK) < 0)
+	r = cli_daemon_path(cli, word, &path, err);
+	if (r == 0 && !cli_is_remote(cli) && access(word, F_OK) < 0)
 		r = error_set_errno(err, -errno, "%s", word);
 	if (r == 0) {
 		json_t *o = json_pack("{s:o, s:{s:s}}", "name",
@@ -129,11 +129,11 @@ static int import_body(const struct args *args, const struct limits *l, json_t *
 	return r;
 }
 
-static int import_by_path(struct client *c, const struct args *args, const struct limits *l,
+static int import_by_path(struct cli *cli, const struct args *args, const struct limits *l,
 			  struct import *im, json_t **out, struct error *err)
 {
 	json_t *body = NULL;
-	int r = import_body(args, l, &body, err);
+	int r = import_body(cli, args, l, &body, err);
 
 	if (r == 0) {
 		struct client_request rq = { .method = "POST",
@@ -142,7 +142,7 @@ static int import_by_path(struct client *c, const struct args *args, const struc
 					     .on_event = on_event,
 					     .on_again = client_again,
 					     .arg = im };
-		r = client_run(c, &rq, out, err);
+		r = client_run(cli->client, &rq, out, err);
 	}
 	json_decref(body);
 	return r;
@@ -169,11 +169,12 @@ static int import_stream(struct client *c, const char *name, int fd, const struc
 	return rq.path ? client_run(c, &rq, out, err) : -ENOMEM;
 }
 
-/* A tar that the daemon cannot open by its path is sent: standard input, pipes. */
-static int import_tar(struct client *c, const struct args *args, const struct limits *l,
+/* A tar that the daemon cannot open by its path is sent: standard input, pipes; all over TCP. */
+static int import_tar(struct cli *cli, const struct args *args, const struct limits *l,
 		      struct import *im, json_t **out, struct error *err)
 {
 	const char *file = args->words[2];
+	struct client *c = cli->client;
 	struct stat st;
 
 	if (strcmp(file, "-") == 0) {
@@ -188,8 +189,10 @@ static int import_tar(struct client *c, const struct args *args, const struct li
 	if (S_ISDIR(st.st_mode))
 		return error_set(err, -EISDIR, "%s is a directory: 'import %s dir %s'", file,
 				 args->words[0], file);
+	if (S_ISREG(st.st_mode) && !cli_is_remote(cli))
+		return import_by_path(cli, args, l, im, out, err);
 	if (S_ISREG(st.st_mode))
-		return import_by_path(c, args, l, im, out, err);
+		im->upload_size = (uint64_t)st.st_size;
 	int fd = open(file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return error_set_errno(err, -errno, "%s", file);
@@ -209,14 +212,13 @@ int cmd_import(struct cli *cli, const struct args *args, struct error *err)
 	int r = parse_limits(args, &limits, err);
 	if (r != 0)
 		return r;
-	struct client *c = cli_client(cli, err);
-	if (!c)
+	if (!cli_client(cli, err))
 		return err->code;
 	progress_bar_init(&im.bar);
 	if (strcmp(args->words[1], "tar") == 0)
-		r = import_tar(c, args, &limits, &im, &o, err);
+		r = import_tar(cli, args, &limits, &im, &o, err);
 	else
-		r = import_by_path(c, args, &limits, &im, &o, err);
+		r = import_by_path(cli, args, &limits, &im, &o, err);
 	progress_bar_fini(&im.bar);
 	if (r == 0) {
 		cli_print_remarks(json_object_get(o, "remarks"));

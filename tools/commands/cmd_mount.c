@@ -47,11 +47,13 @@ const struct option_spec options_mounts[] = {
 };
 
 /* The real path of a directory that is to be mounted upon: a new string. */
-static int directory_for_mount(const char *dir, char **out, struct error *err)
+static int directory_for_mount(struct cli *cli, const char *dir, char **out, struct error *err)
 {
 	struct stat st;
 	char *path = NULL;
 
+	if (cli_is_remote(cli)) /* the daemon looks for it */
+		return cli_daemon_path(cli, dir, out, err);
 	if (stat(dir, &st) < 0)
 		return error_set_errno(err, -errno, "the directory %s", dir);
 	if (!S_ISDIR(st.st_mode))
@@ -113,7 +115,7 @@ static int make_mount(struct cli *cli, const struct args *args, const char *fmt,
 {
 	char *dir = NULL;
 	json_t *m = NULL;
-	int r = body ? directory_for_mount(args->words[1], &dir, err) : -ENOMEM;
+	int r = body ? directory_for_mount(cli, args->words[1], &dir, err) : -ENOMEM;
 
 	if (r == 0)
 		r = json_object_set_new(body, "mountpoint", json_string(dir)) ? -ENOMEM : 0;
@@ -249,7 +251,7 @@ int cmd_attach(struct cli *cli, const struct args *args, struct error *err)
 	if (r == 0 && args_has(args, "force") && json_object_set_new(body, "force", json_true()))
 		r = -ENOMEM;
 	if (r == 0 && args->count > 1) {
-		r = directory_for_mount(args->words[1], &dir, err);
+		r = directory_for_mount(cli, args->words[1], &dir, err);
 		if (r == 0)
 			r = json_object_set_new(body, "mountpoint", json_string(dir)) ? -ENOMEM : 0;
 	}

@@ -66,12 +66,12 @@ static int set_text(json_t *o, const struct args *args, const char *option, cons
 }
 
 /* The same for a file, which the daemon gets an absolute path of. */
-static int set_path(json_t *o, const struct args *args, const char *option, const char *member,
-		    struct error *err)
+static int set_path(struct cli *cli, json_t *o, const struct args *args, const char *option,
+		    const char *member, struct error *err)
 {
 	const char *file = args_get(args, option);
 	char *path = NULL;
-	int r = file ? cli_json_path(file, &path, err) : 0;
+	int r = file ? cli_daemon_path(cli, file, &path, err) : 0;
 
 	if (r == 0 && path && json_object_set_new(o, member, json_string(path)))
 		r = -ENOMEM;
@@ -79,9 +79,9 @@ static int set_path(json_t *o, const struct args *args, const char *option, cons
 	return r;
 }
 
-static int set_key(json_t *o, const struct args *args, struct error *err)
+static int set_key(struct cli *cli, json_t *o, const struct args *args, struct error *err)
 {
-	int r = set_path(o, args, "key-file", "keyFile", err);
+	int r = set_path(cli, o, args, "key-file", "keyFile", err);
 
 	return r < 0 ? r : set_text(o, args, "key-command", "keyCommand");
 }
@@ -110,9 +110,9 @@ static int remote_add(struct cli *cli, const struct args *args, struct error *er
 	if (r == 0)
 		r = set_text(body, args, "credentials", "credentials");
 	if (r == 0)
-		r = set_path(body, args, "ca-file", "caFile", err);
+		r = set_path(cli, body, args, "ca-file", "caFile", err);
 	if (r == 0)
-		r = set_key(body, args, err);
+		r = set_key(cli, body, args, err);
 	if (r == 0)
 		r = remote_set_seconds(body, args, "timeout", "timeoutSeconds", err);
 	if (r == 0)
@@ -170,7 +170,7 @@ static int remote_set_key(struct cli *cli, const struct args *args, struct error
 	if (!args_get(args, "key-file") == !args_get(args, "key-command"))
 		return cli_usage(err, "rekey needs --key-file or --key-command");
 	body = json_pack("{s:b}", "keepOld", args_has(args, "keep-old"));
-	r = body ? set_key(body, args, err) : -ENOMEM;
+	r = body ? set_key(cli, body, args, err) : -ENOMEM;
 	if (r == 0)
 		r = cli_call(cli, "POST", "/api/remotes/%s/rekey", args->words[1], body, &o, err);
 	if (r == 0 && cli->json)

@@ -73,21 +73,20 @@ int cmd_rename(struct cli *cli, const struct args *args, struct error *err)
 	return patch(cli, args->words[0], change, err);
 }
 
-/* Each is tried; the first failure is the result. */
 /* Which mounts and sandboxes keep what the snapshot `id`, which is deleted, has. */
 static void tell_users(struct cli *cli, const char *word, const char *id)
 {
 	struct error ignored = ERROR_INIT;
 	json_t *mounts = NULL, *m;
-	const char *dir;
+	const char *dir = NULL;
 	size_t i, n = 0;
 
-	if (cli_state_dir(cli, &dir, &ignored) < 0 ||
+	if ((!cli_is_remote(cli) && cli_state_dir(cli, &dir, &ignored) < 0) ||
 	    cli_call(cli, "GET", "/api/mounts", NULL, NULL, &mounts, &ignored) < 0)
 		return;
 	json_array_foreach(mounts, i, m) {
 		CLEANUP(buf_fini_p) struct buf at = BUF_INIT;
-		char *own = mount_own_place(dir, m);
+		char *own = dir ? mount_own_place(dir, m) : NULL;
 		const char *sandboxes = "sandboxes/";
 
 		if (strcmp(cli_str(m, "snapshotId"), id) == 0 && n++ < USERS_TOLD) {

@@ -102,7 +102,7 @@ static int start_thread(struct exec_input *in)
 	return -rc;
 }
 
-int exec_input_start(const char *socket_path, const char *sandbox, const char *exec_id,
+int exec_input_start(const struct address *daemon, const char *sandbox, const char *exec_id,
 		     struct exec_input **out, struct error *err)
 {
 	struct exec_input *in = calloc(1, sizeof(*in));
@@ -111,7 +111,8 @@ int exec_input_start(const char *socket_path, const char *sandbox, const char *e
 	if (!in)
 		return -ENOMEM;
 	in->stop[0] = in->stop[1] = -1;
-	r = client_new(socket_path, &in->client, err);
+	in->client = client_new(daemon);
+	r = in->client ? 0 : -ENOMEM;
 	if (r == 0 && pipe2(in->stop, O_CLOEXEC) < 0)
 		r = error_set_errno(err, -errno, "cannot make a pipe");
 	if (r == 0 &&

@@ -9,6 +9,7 @@
 
 #include "store/base/error.h"
 #include "store/base/macros.h"
+#include "tools/cli/address.h"
 
 /*
  * Whether there is input to pass on: not where it is closed, /dev/null, or a
@@ -18,8 +19,8 @@ bool exec_input_is_there(void);
 
 struct exec_input;
 /* Starts to send it to a program whose input is open. */
-MUST_CHECK int exec_input_start(const char *socket_path, const char *sandbox, const char *exec_id,
-				struct exec_input **out, struct error *err);
+MUST_CHECK int exec_input_start(const struct address *daemon, const char *sandbox,
+				const char *exec_id, struct exec_input **out, struct error *err);
 /* The program has ended: what it has not read is left. Frees in; NULL is accepted. */
 void exec_input_stop(struct exec_input *in);
 

@@ -126,7 +126,7 @@ static void on_started(struct running *p, const json_t *data)
 {
 	snprintf(p->exec_id, sizeof(p->exec_id), "%s", cli_str(data, "execId"));
 	if (p->has_input && !p->input)
-		p->failed = exec_input_start(p->cli->socket, p->x->sandbox, p->exec_id, &p->input,
+		p->failed = exec_input_start(&p->cli->daemon, p->x->sandbox, p->exec_id, &p->input,
 					     &p->why);
 }
 
@@ -152,8 +152,10 @@ static int send_signal(struct running *p, int sig)
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
 	struct error err = ERROR_INIT;
 	json_t *body;
-	int r = p->side ? 0 : client_new(p->cli->socket, &p->side, &err);
+	int r = 0;
 
+	if (!p->side && !(p->side = client_new(&p->cli->daemon)))
+		r = -ENOMEM;
 	if (r == 0 && (client_path(&path, "/api/sandboxes/%s/exec/%s/signal", p->x->sandbox,
 				   p->exec_id) < 0 ||
 		       !buf_cstr(&path)))

@@ -84,7 +84,7 @@ static bool tell_build(const struct watcher *w, bool stays)
 	bool found;
 
 	if (image_key(json_object_get(w->build->body, "image"), key, &ignored) < 0 ||
-	    client_new(w->cli->socket, &c, &ignored) < 0 ||
+	    !(c = client_new(&w->cli->daemon)) ||
 	    client_call(c, "GET", "/api/builds", NULL, &builds, &ignored) < 0)
 		return false;
 	found = find_active(builds, key, &id);

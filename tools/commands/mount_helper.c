@@ -345,17 +345,17 @@ int mount_helper_run(struct cli *cli, int argc, char **argv)
 	struct error err = ERROR_INIT;
 	int status, r = parse(&h, argc, argv, &err);
 
-	if (r == 0 && h.wishes.socket) {
-		cli->socket = h.wishes.socket;
-		cli->socket_given = true;
-	}
+	/* A mount is on this host, and so is its daemon. */
+	cli->socket = r == 0 && h.wishes.socket ? h.wishes.socket : cli_environment_socket();
+	if (!cli->socket)
+		cli->socket = CLI_SOCKET_DEFAULT;
 	if (r < 0)
 		status = fail(&h, EXIT_WRONG, r, &err);
 	else if (unmounts(argv[0]))
 		status = run_umount(cli, &h);
 	else
 		status = h.fake ? 0 : run_mount(cli, &h);
-	cli->socket = CLI_SOCKET_DEFAULT;
+	cli->socket = NULL;
 	mount_wishes_fini(&h.wishes);
 	return status;
 }
