@@ -19,12 +19,34 @@ static json_t *recompress_to_json(const struct recompress_result *r)
 			 "damagedChunks", (json_int_t)r->damaged_chunks);
 }
 
+static json_t *gc_to_json(const struct gc_result *r, bool dry_run,
+			  const struct recompress_result *rr)
+{
+	json_t *j = json_pack("{s:b, s:I, s:I, s:I}", "dryRun", dry_run, "expiredSnapshots",
+			      (json_int_t)r->expired_snapshots, "markedNodes",
+			      (json_int_t)r->marked_nodes, "markedChunks",
+			      (json_int_t)r->marked_chunks);
+	json_t *gone = json_pack(
+		"{s:I, s:I, s:I, s:o*}", dry_run ? "garbageNodes" : "removedNodes",
+		(json_int_t)r->removed_nodes, dry_run ? "garbageChunks" : "removedChunks",
+		(json_int_t)r->removed_chunks, dry_run ? "garbageBytes" : "removedBytes",
+		(json_int_t)r->removed_bytes, "recompressed", rr ? recompress_to_json(rr) : NULL);
+
+	if (j && json_object_update(j, gone)) {
+		json_decref(j);
+		j = NULL;
+	}
+	json_decref(gone);
+	return j;
+}
+
 int api_gc(struct api_call *c, struct error *err)
 {
 	struct gc_options opt = { .compact = true };
 	bool recompress = false;
 	const struct field fields[] = { { "compact", FIELD_BOOL, &opt.compact, false },
-					{ "recompress", FIELD_BOOL, &recompress, false } };
+					{ "recompress", FIELD_BOOL, &recompress, false },
+					{ "dryRun", FIELD_BOOL, &opt.dry_run, false } };
 	struct recompress_result rr = { 0 };
 	struct progress *p = NULL;
 	struct gc_result r = { 0 };
@@ -34,6 +56,8 @@ int api_gc(struct api_call *c, struct error *err)
 	if (rc == 0)
 		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
 	json_decref(body);
+	if (rc == 0 && recompress && opt.dry_run)
+		rc = error_set(err, -EINVAL, "dryRun says nothing about recompress");
 	if (rc == 0 && !(p = api_progress(c, err)))
 		rc = err->code;
 	if (rc < 0)
@@ -43,15 +67,7 @@ int api_gc(struct api_call *c, struct error *err)
 		return rc;
 	if (recompress && (rc = recompressor_run(c->api->recompressor, p, &rr, err)) < 0)
 		return rc;
-	return api_result(
-		c, 200,
-		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o*}", "expiredSnapshots",
-			  (json_int_t)r.expired_snapshots, "markedNodes",
-			  (json_int_t)r.marked_nodes, "markedChunks", (json_int_t)r.marked_chunks,
-			  "removedNodes", (json_int_t)r.removed_nodes, "removedChunks",
-			  (json_int_t)r.removed_chunks, "removedBytes", (json_int_t)r.removed_bytes,
-			  "recompressed", recompress ? recompress_to_json(&rr) : NULL),
-		err);
+	return api_result(c, 200, gc_to_json(&r, opt.dry_run, recompress ? &rr : NULL), err);
 }
 
 static void verify_problem(void *arg, const char *snapshot, const char *path, const char *problem)

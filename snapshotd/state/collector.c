@@ -177,7 +177,7 @@ static int collect_once(struct collector *c, const struct gc_options *asked, str
 	struct gc_options opt = asked ? *asked : (struct gc_options){ 0 };
 	int rc;
 
-	if (!c->opt.index || lazy_index_count(c->opt.index, NULL) == 0)
+	if (!c->opt.index || (asked && asked->dry_run) || lazy_index_count(c->opt.index, NULL) == 0)
 		return gc_run(c->opt.store, asked, p, out, err);
 	opt.arg = &x;
 	opt.chunk = collection_chunk;
@@ -519,8 +519,13 @@ int collector_run(struct collector *c, const struct gc_options *opt, struct prog
 
 	if (rc < 0)
 		return error_set(err, rc, "garbage is being collected already");
-	use_reserve(c);
 	*out = (struct gc_result){ 0 };
+	if (opt && opt->dry_run) {
+		rc = collect_once(c, opt, p, out, err);
+		end_request(c);
+		return rc;
+	}
+	use_reserve(c);
 	tidy(c);
 	rc = collect_once(c, opt, p, out, err);
 	metrics_work(c->opt.metrics, METRICS_GC, rc < 0);

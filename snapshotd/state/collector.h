@@ -54,7 +54,8 @@ void collector_set_reasons(struct collector *c, const struct collector_reasons *
 /*
  * Collect now, at full speed, instead of the thread, which gives way. As gc_run, but that
  * *out is written in any case;
- * -EBUSY where another request does it.
+ * -EBUSY where another request does it. A dry run leaves records alone, too, that a collection
+ * drops before (`tidy`), so it may find less.
  */
 MUST_CHECK int collector_run(struct collector *c, const struct gc_options *opt, struct progress *p,
 			     struct gc_result *out, struct error *err);

@@ -61,6 +61,11 @@ struct gc {
 	struct kv_batch *batch;
 };
 
+static bool is_dry(const struct gc *gc)
+{
+	return gc->opt && gc->opt->dry_run;
+}
+
 static void phase(struct gc *gc, const char *name, uint64_t total)
 {
 	if (!gc->p)
@@ -149,6 +154,8 @@ static int mark(struct gc *gc, struct error *err)
 		rc = store_pinned_chunks(gc->s, mark_chunk, gc, err);
 	const struct store_root *r = (const struct store_root *)roots.data;
 	for (size_t i = 0; rc == 0 && i < roots.len / sizeof(*r); i++) {
+		if (is_dry(gc) && r[i].expired)
+			continue;
 		rc = mark_node(gc, &r[i].root, -1);
 		if (rc != 0)
 			error_set_errno(err, rc, "cannot read the tree of %s", r[i].label);
@@ -184,6 +191,8 @@ static int cursor_save(struct gc *gc, const struct cursor *c)
 {
 	int rc;
 
+	if (is_dry(gc))
+		return 0;
 	kv_batch_clear(gc->batch);
 	if (c) {
 		uint8_t value[CURSOR_SIZE] = { (uint8_t)c->family };
@@ -196,6 +205,13 @@ static int cursor_save(struct gc *gc, const struct cursor *c)
 	return rc < 0 ? rc : kv_write(gc->s->kv, gc->batch, KV_LOG);
 }
 
+static int delete_one(struct gc *gc, enum kv_family f, const struct digest *d)
+{
+	kv_batch_clear(gc->batch);
+	kv_batch_del(gc->s->kv, gc->batch, f, d->b, DIGEST_SIZE);
+	return kv_write(gc->s->kv, gc->batch, KV_NO_LOG);
+}
+
 static int sweep_one(struct gc *gc, enum kv_family f, const struct digest *d, size_t stored)
 {
 	uint64_t *removed = f == KV_CHUNK ? &gc->res.removed_chunks : &gc->res.removed_nodes;
@@ -204,9 +220,7 @@ static int sweep_one(struct gc *gc, enum kv_family f, const struct digest *d, si
 		return 0;
 	}
 	/* I/O under this lock is its purpose: a writer must see the entry or store it again. */
-	kv_batch_clear(gc->batch);
-	kv_batch_del(gc->s->kv, gc->batch, f, d->b, DIGEST_SIZE);
-	int rc = kv_write(gc->s->kv, gc->batch, KV_NO_LOG);
+	int rc = is_dry(gc) ? 0 : delete_one(gc, f, d);
 	guard_sweep_unlock(gc->s->guard, d);
 	if (rc != 0)
 		return rc;
@@ -278,9 +292,25 @@ static int sweep(struct gc *gc, struct error *err)
 
 /* ---- the whole ---- */
 
+/* Of a dry run, how many snapshots would be deleted. */
+static int count_expired(struct gc *gc, struct error *err)
+{
+	const int64_t now_ms = clock_ms();
+	struct snapshot *list = NULL;
+	size_t n = 0;
+	int rc = snapshots_list(gc->s->snapshots, &list, &n, err);
+
+	for (size_t i = 0; i < n; i++)
+		gc->res.expired_snapshots += snapshot_is_expired(&list[i], now_ms);
+	snapshots_list_free(list, n);
+	return rc;
+}
+
 static int collect(struct gc *gc, struct error *err)
 {
-	int rc = snapshots_expire(gc->s->snapshots, clock_ms(), &gc->res.expired_snapshots, err);
+	int rc = is_dry(gc) ? count_expired(gc, err)
+			    : snapshots_expire(gc->s->snapshots, clock_ms(),
+					       &gc->res.expired_snapshots, err);
 	if (rc != 0)
 		return rc;
 	phase(gc, "waiting for writers", 0);
@@ -325,7 +355,7 @@ int gc_run(struct store *s, const struct gc_options *opt, struct progress *p, st
 	if (rc != 0)
 		return rc;
 	*out = gc.res;
-	if (opt && opt->compact) {
+	if (opt && opt->compact && !opt->dry_run) {
 		phase(&gc, "compacting", 0);
 		rc = kv_compact_content(s->kv);
 		if (rc != 0)

@@ -13,6 +13,8 @@ struct gc_options {
 	/* NULL, or called for each chunk that is marked, some of them more than once. */
 	void (*chunk)(void *arg, const struct digest *d);
 	bool compact; /* also rewrite files to give the space back (default of the API: true) */
+	bool dry_run; /* only say what would go: the removed_ members count that, and nothing does
+		       */
 };
 struct gc_result {
 	uint64_t expired_snapshots;
@@ -27,6 +29,7 @@ struct gc_result {
  * snapshots are deleted by then. -EBUSY if one already runs, or what began to write before
  * the last one still does. A sweep starts where the last one stopped, after a crash too.
  * *out is also written where all was removed and only compacting failed.
+ * With dry_run it is the same but for all that is written: what a false positive keeps differs.
  */
 MUST_CHECK int gc_run(struct store *s, const struct gc_options *opt, struct progress *p,
 		      struct gc_result *out, struct error *err);

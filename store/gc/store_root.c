@@ -4,17 +4,21 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/base/clock.h"
 #include "store/kv/meta.h"
 
 static int add_snapshots(struct store *s, struct buf *out, struct error *err)
 {
 	struct snapshot *list = NULL;
+	const int64_t now_ms = clock_ms();
 	size_t n = 0;
 	int rc = snapshots_list(s->snapshots, &list, &n, err);
 	for (size_t i = 0; rc == 0 && i < n; i++) {
 		if (!list[i].has_root)
 			continue;
-		struct store_root r = { .kind = ROOT_SNAPSHOT, .root = list[i].root };
+		struct store_root r = { .kind = ROOT_SNAPSHOT,
+					.root = list[i].root,
+					.expired = snapshot_is_expired(&list[i], now_ms) };
 		memcpy(r.id, list[i].id, sizeof(r.id));
 		snprintf(r.label, sizeof(r.label), "%s",
 			 list[i].name[0] ? list[i].name : list[i].id);

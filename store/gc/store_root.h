@@ -12,6 +12,7 @@ struct store_root {
 	struct digest root;
 	char id[SNAPSHOT_ID_SIZE];	    /* ROOT_SNAPSHOT */
 	char label[SNAPSHOT_NAME_MAX + 32]; /* name, else id; "pin OWNER"; for messages */
+	bool expired;			    /* ROOT_SNAPSHOT: its time is up */
 };
 
 /*

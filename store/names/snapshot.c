@@ -545,7 +545,7 @@ int snapshots_move_name(struct snapshots *ss, const char *id, const char *from, 
 	return rc;
 }
 
-static bool is_expired(const struct snapshot *s, int64_t now_ms)
+bool snapshot_is_expired(const struct snapshot *s, int64_t now_ms)
 {
 	if (s->pinned || s->ttl_seconds <= 0 || s->status == SNAPSHOT_BUILDING)
 		return false;
@@ -562,7 +562,7 @@ int snapshots_expire(struct snapshots *ss, int64_t now_ms, uint64_t *out_count, 
 	pthread_mutex_lock(&ss->lock);
 	int rc = snapshots_list(ss, &list, &n, err);
 	for (size_t i = 0; rc == 0 && i < n; i++) {
-		if (!is_expired(&list[i], now_ms))
+		if (!snapshot_is_expired(&list[i], now_ms))
 			continue;
 		rc = delete_locked(ss, &list[i], err);
 		count += rc == 0;

@@ -133,6 +133,8 @@ void snapshots_note_garbage(struct snapshots *ss, uint64_t bytes);
  */
 MUST_CHECK int snapshots_expire(struct snapshots *ss, int64_t now_ms, uint64_t *out_count,
 				struct error *err);
+/* Whether that would delete it. */
+bool snapshot_is_expired(const struct snapshot *s, int64_t now_ms);
 /* From s towards its oldest known ancestor: s first. */
 MUST_CHECK int snapshots_history(struct snapshots *ss, const char *name_or_id,
 				 struct snapshot **out, size_t *out_n, struct error *err);

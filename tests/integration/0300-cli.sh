@@ -73,7 +73,7 @@ for c in $commands; do
 	[ $? = 2 ] || bad+=" $c(nonsense)"
 	varve "$c" a b c d e f >/dev/null 2>&1 </dev/null
 	case $c:$? in
-	rm:1 | cat:1 | kill:1 | run:125 | exec:125 | *:2) ;;
+	rm:1 | cat:1 | kill:1 | umount:1 | discard:1 | cancel:1 | show:1 | pin:1 | run:125 | exec:125 | *:2) ;;
 	*) bad+=" $c(words)" ;;
 	esac
 done
@@ -178,6 +178,17 @@ run varve rm t4 nope t2
 is "rm fails where one is not there" "$st" 1
 like "and names it" "$err" 'no snapshot named "nope"'
 is "but removes the others" "$(varve --json snapshots | jq -r '.[].name' | sort | xargs)" "a a2 t1"
+run varve rm nope1 nope2
+is "each failure is told" "$st,$(grep -c '^varve: rm: no snapshot named "nope[12]"' <<<"$err")" 1,2
+run varve --json show a nope t1
+is "show takes several" "$st,$(jq -c '[.[].name]' <<<"$out")" '1,["a","t1"]'
+is "which are divided by an empty line" "$(varve show a t1 | grep -c '^name\|^$')" 3
+is "and of a store" "$(varve --store "$STATE" show a t1)" "$(varve show a t1)"
+ok "pin takes several" varve pin a t1
+is "and pins them" "$(varve --json show a t1 | jq -c '[.[].pinned]')" '[true,true]'
+is "as JSON it is a list" "$(varve --json pin --unpin a t1 | jq -c '[.[].pinned]')" '[false,false]'
+fails "a daemon that is not there is told once" 1 $'^[^\n]*cannot reach snapshotd[^\n]*$' \
+	varve --socket "$T/none" pin a t1
 
 # --- mounts ---
 mkdir mnt fork fork2 other
@@ -210,6 +221,15 @@ like "and what can be done with it" "$err" "'varve attach [0-9a-f]{8}' mounts it
 fails "umount of what is not mounted" 1 "it is not mounted; 'varve attach" varve umount other
 fails "umount of no mount" 1 "no mount is at 'src'" varve umount src
 ok "discard by id" varve discard "$(varve --json mounts | jq -r ".[] | select(.mountpoint == \"$T/other\").id")"
+varve mount a other >/dev/null && varve mount a fork >/dev/null
+run varve umount other nope fork
+is "umount takes several" "$st,$(grep -c "^'varve attach" <<<"$err")" 1,2
+like "and tells which was none" "$err" "varve: umount: no mount is at 'nope'"
+ids=$(varve --json mounts | jq -r '.[] | select(.attached | not) | .id')
+# shellcheck disable=SC2086
+run varve discard $ids mnt
+is "discard takes several, too" "$st" 1
+like "whose failures have the word" "$err" "^varve: discard: mnt: it is mounted at .*/mnt: use|^varve: discard: it is mounted at .*/mnt: use"
 is "it is gone" "$(varve --json mounts | jq length)" 1
 
 echo changed >>mnt/small
@@ -400,6 +420,16 @@ like "and says what it has checked" "$out" 'damaged +0'
 ok "verify of one" varve verify a
 is "verify from the store" "$(varve --store "$STATE" --json verify | jq -c '[.damaged, .problems]')" '[0,[]]'
 fails "verify of nothing" 1 'no snapshot named "nope"' varve verify nope
+varve rm huge
+run varve gc --dry-run
+is "gc --dry-run succeeds" "$st" 0
+like "and says what it would remove" "$out" '^[1-9][0-9]* chunks and [1-9][0-9]* nodes with [0-9.]+ ?[KM]?i?B would be removed$'
+is "it removes nothing" "$(varve gc --dry-run)" "$out"
+would=$(varve --json gc --dry-run | jq -c '[.dryRun, .garbageChunks, .garbageNodes, .garbageBytes]')
+fails "it says nothing of recompression" 2 '--dry-run goes without' varve gc --dry-run --recompress
+is "nor does the API" "$(api POST /api/gc '{"dryRun": true, "recompress": true}' | jq -r .error)" \
+	"dryRun says nothing about recompress"
+is "gc removes just that" "$(varve --json gc | jq -c '[true, .removedChunks, .removedNodes, .removedBytes]')" "$would"
 run varve gc
 is "gc succeeds" "$st" 0
 like "and says what it has removed" "$out" 'removed chunks'

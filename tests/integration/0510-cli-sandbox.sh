@@ -280,9 +280,9 @@ like "without mmdebstrap" "$err" 'mmdebstrap is not installed'
 tcp() { # ARGUMENT...
 	VARVE_API_URL=$(daemon_url) VARVE_API_KEY=$SNAPSHOTD_API_KEY SNAPSHOTD_SOCKET=$T/none varve "$@"
 }
-is "run and its input go over TCP" "$(echo typed | tcp run --snapshot app -- sh -c 'cat; exit 3'; echo $?)" $'typed\n3'
-sandbox=$(tcp run -k --snapshot app -- true 2>&1 | grep -o 'sb-[a-z0-9-]*')
-is "and exec" "$(tcp exec "$sandbox" -- cat /made)" made
+is "run and its input go over TCP" "$(echo typed | tcp run --snapshot debian -- sh -c 'cat; exit 3'; echo $?)" $'typed\n3'
+sandbox=$(tcp run -k --snapshot debian -- touch /made 2>&1 | grep -o 'sb-[a-z0-9-]*')
+is "and exec" "$(tcp exec "$sandbox" -- ls /made)" /made
 is "whose mount is none of the user's" "$(tcp --json mounts | jq length)" "$(varve --json mounts | jq length)"
 ok "and kill" tcp kill "$sandbox"
 

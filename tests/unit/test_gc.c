@@ -82,6 +82,51 @@ static void unreferenced_goes_referenced_stays(void **state)
 	m_free(b);
 }
 
+static struct gc_result try_to_collect(struct fx *f)
+{
+	const struct gc_options opt = { .filter_bytes = 1 << 20, .compact = true, .dry_run = true };
+	struct gc_result res;
+	struct error err = ERROR_INIT;
+
+	if (gc_run(f->s, &opt, NULL, &res, &err) != 0)
+		fail_msg("gc: %s", error_text(&err));
+	return res;
+}
+
+static void a_dry_run_counts_and_changes_nothing(void **state)
+{
+	struct fx *f = *state;
+	struct model *a = some_files(1, 50), *b = some_files(2, 30), *c = some_files(3, 20);
+	struct snapshot snap = { .name = "expired",
+				 .status = SNAPSHOT_READY,
+				 .has_root = true,
+				 .created_at_ms = 1000,
+				 .ttl_seconds = 60 };
+	unsigned chunks, nodes;
+
+	m_snapshot(f->s, a, "kept");
+	m_snapshot(f->s, b, "dropped");
+	snap.root = m_tree(f->s, c);
+	assert_int_equal(snapshots_put(f->s->snapshots, &snap, NULL, NULL), 0);
+	assert_int_equal(snapshots_delete(f->s->snapshots, "dropped", NULL), 0);
+	chunks = count_keys(f, KV_CHUNK);
+	nodes = count_keys(f, KV_NODE);
+	struct gc_result would = try_to_collect(f);
+	assert_int_equal(would.removed_chunks, 50);
+	assert_int_equal(would.marked_chunks, 50);
+	assert_int_equal(would.expired_snapshots, 1);
+	assert_int_equal(count_keys(f, KV_CHUNK), chunks);
+	assert_int_equal(count_keys(f, KV_NODE), nodes);
+	assert_int_equal(snapshots_get(f->s->snapshots, "expired", &snap, NULL), 0);
+	snapshot_fini(&snap);
+	struct gc_result did = collect(f);
+	assert_memory_equal(&would, &did, sizeof(would));
+	assert_int_equal(count_keys(f, KV_CHUNK), 50);
+	m_free(a);
+	m_free(b);
+	m_free(c);
+}
+
 static void shared_chunks_outlive_one_of_their_snapshots(void **state)
 {
 	struct fx *f = *state;
@@ -470,6 +515,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_STORE(what_was_just_stored_is_counted),
 		WITH_STORE(unreferenced_goes_referenced_stays),
+		WITH_STORE(a_dry_run_counts_and_changes_nothing),
 		WITH_STORE(shared_chunks_outlive_one_of_their_snapshots),
 		WITH_STORE(pins_and_holds_keep_what_no_snapshot_names),
 		WITH_STORE(expired_snapshots_are_removed_with_their_data),

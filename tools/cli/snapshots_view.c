@@ -37,7 +37,7 @@ int snapshots_print(const struct cli *cli, const json_t *list)
 }
 
 /* Fields in the order of interest; the others follow as they come. */
-int snapshot_print(const struct cli *cli, const json_t *o)
+static int print_fields(const json_t *o)
 {
 	static const char *const first[] = { "name",	  "id",		"status",    "error",
 					     "createdAt", "lastUsedAt", "sizeBytes", "newBytes",
@@ -46,9 +46,6 @@ int snapshot_print(const struct cli *cli, const json_t *o)
 					     "farBytes" };
 	const char *key;
 	json_t *v;
-
-	if (cli->json)
-		return cli_print_json(o);
 	json_t *copy = json_object();
 	if (!copy)
 		return -ENOMEM;
@@ -71,6 +68,32 @@ int snapshot_print(const struct cli *cli, const json_t *o)
 	int r = cli_print_fields(copy);
 	json_decref(copy);
 	return r;
+}
+
+struct shown {
+	each_fn *get;
+	unsigned count;
+};
+
+static int show_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
+{
+	struct shown *s = arg;
+	int r = s->get(cli, word, NULL, out, err);
+
+	if (r == 0 && !cli->json) {
+		if (s->count++)
+			putchar('\n');
+		r = print_fields(*out);
+	}
+	return r;
+}
+
+int snapshots_show(struct cli *cli, char *const *words, each_fn *get, struct error *err)
+{
+	struct shown s = { .get = get };
+	const struct each e = { .command = "show", .one = show_one, .arg = &s };
+
+	return each_run(cli, words, &e, err);
 }
 
 int snapshot_print_new(const struct cli *cli, const json_t *o)

@@ -2,12 +2,12 @@
 #ifndef VARVE_TOOLS_SNAPSHOTS_VIEW_H
 #define VARVE_TOOLS_SNAPSHOTS_VIEW_H
 
-#include "tools/cli/cli.h"
+#include "tools/cli/each.h"
 
 /* SnapshotInfo objects as JSON or a table, as cli says. */
 MUST_CHECK int snapshots_print(const struct cli *cli, const json_t *list);
-/* JSON or a field a line. */
-MUST_CHECK int snapshot_print(const struct cli *cli, const json_t *o);
+/* Several, which `get` gives: fields, one a line, or JSON, of more than one a list. */
+MUST_CHECK int snapshots_show(struct cli *cli, char *const *words, each_fn *get, struct error *err);
 /* One that has just been made, in a sentence that says how much of it was new; or JSON. */
 MUST_CHECK int snapshot_print_new(const struct cli *cli, const json_t *o);
 /* What to call it: its name, or its id where it has none. */

@@ -5,6 +5,7 @@
 
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
+#include "tools/cli/each.h"
 #include "tools/commands/exec_run.h"
 #include "tools/cli/id_ref.h"
 #include "tools/commands/image_build.h"
@@ -112,15 +113,23 @@ int cmd_builds(struct cli *cli, const struct args *args, struct error *err)
 	return r;
 }
 
-int cmd_cancel(struct cli *cli, const struct args *args, struct error *err)
+static int cancel_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
 {
 	json_t *o = NULL;
-	int r = build_find(cli, args->words[0], &o, err);
+	int r = build_find(cli, word, &o, err);
 
+	(void)arg, (void)out;
 	if (r == 0)
 		r = cli_call(cli, "DELETE", "/api/builds/%s", cli_str(o, "id"), NULL, NULL, err);
 	json_decref(o);
 	return r;
+}
+
+int cmd_cancel(struct cli *cli, const struct args *args, struct error *err)
+{
+	const struct each e = { .command = "cancel", .one = cancel_one };
+
+	return each_run(cli, args->words, &e, err);
 }
 
 /* ---- logs ---- */

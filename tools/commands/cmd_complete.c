@@ -218,7 +218,7 @@ static void offer_kind(struct cli *cli, const char *what, const char *last)
 		offer_mounts(cli, last);
 	if (strstr(what, "SANDBOX"))
 		offer_ids(cli, "/api/sandboxes", "sandboxID", last);
-	else if (strcmp(what, "BUILD") == 0)
+	else if (strncmp(what, "BUILD", 5) == 0)
 		offer_ids(cli, "/api/builds", "id", last);
 	else if (strstr(what, "TEMPLATE"))
 		offer_templates(last);

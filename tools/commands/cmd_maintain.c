@@ -7,13 +7,14 @@
 #include "tools/commands/commands.h"
 #include "tools/commands/remote_care.h"
 #include "tools/cli/progress_bar.h"
+#include "tools/cli/text.h"
 #include "tools/cli/verify_view.h"
 
 const struct option_spec options_gc[] = {
 	{ 0, "no-compact", NULL, "leave it to the database when to give the space back" },
 	{ 0, "recompress", NULL, "then store chunks anew, compressed as well as may be (slow)" },
 	{ 0, "remote", "REMOTE", "of this remote's bucket instead" },
-	{ 0, "dry-run", NULL, "--remote: only say what is garbage" },
+	{ 'n', "dry-run", NULL, "only say what is garbage" },
 	{ 0, "grace", "DURATION", "--remote: keep what was deleted for so long (24h)" },
 	{ 0, "push-timeout", "DURATION",
 	  "--remote: end pushes that show no sign of life for so long (1h)" },
@@ -26,10 +27,27 @@ static void gc_event(void *arg, const char *type, const json_t *data)
 		progress_bar_update_json(arg, data);
 }
 
+/* What a dry run has found. */
+static int print_garbage(const json_t *o)
+{
+	unsigned long long expired = cli_num(o, "expiredSnapshots");
+	char size[TEXT_SIZE_MAX];
+
+	text_size(cli_num(o, "garbageBytes"), size);
+	if (expired)
+		printf("%llu snapshot%s whose time is up would be deleted\n", expired,
+		       expired == 1 ? "" : "s");
+	printf("%llu chunks and %llu nodes with %s would be removed\n",
+	       (unsigned long long)cli_num(o, "garbageChunks"),
+	       (unsigned long long)cli_num(o, "garbageNodes"), size);
+	return 0;
+}
+
 static int store_gc(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct progress_bar bar;
 	struct client *c = cli_client(cli, err);
+	const bool dry_run = args_has(args, "dry-run");
 	json_t *o = NULL, *body = json_pack("{s:b, s:b}", "compact", !args_has(args, "no-compact"),
 					    "recompress", args_has(args, "recompress"));
 	struct client_request rq = { .method = "POST",
@@ -39,11 +57,18 @@ static int store_gc(struct cli *cli, const struct args *args, struct error *err)
 				     .on_again = client_again,
 				     .arg = &bar };
 
+	int r = !c ? err->code : !body ? -ENOMEM : 0;
+	/* Only where it is asked for: a daemon that does not know it refuses it. */
+	if (r == 0 && dry_run && json_object_set_new(body, "dryRun", json_true()))
+		r = -ENOMEM;
 	progress_bar_init(&bar);
-	int r = !c ? err->code : !body ? -ENOMEM : client_run(c, &rq, &o, err);
+	if (r == 0)
+		r = client_run(c, &rq, &o, err);
 	progress_bar_fini(&bar);
 	if (r == 0)
-		r = cli->json ? cli_print_json(o) : cli_print_fields(o);
+		r = cli->json ? cli_print_json(o)
+		    : dry_run ? print_garbage(o)
+			      : cli_print_fields(o);
 	json_decref(o);
 	json_decref(body);
 	return r;
@@ -53,8 +78,11 @@ int cmd_gc(struct cli *cli, const struct args *args, struct error *err)
 {
 	if (args_has(args, "remote"))
 		return remote_gc(cli, args, err);
-	if (args_has(args, "dry-run") || args_has(args, "grace") || args_has(args, "push-timeout"))
-		return cli_usage(err, "--dry-run, --grace and --push-timeout go with --remote");
+	if (args_has(args, "grace") || args_has(args, "push-timeout"))
+		return cli_usage(err, "--grace and --push-timeout go with --remote");
+	if (args_has(args, "dry-run") &&
+	    (args_has(args, "no-compact") || args_has(args, "recompress")))
+		return cli_usage(err, "--dry-run goes without --no-compact and --recompress");
 	return store_gc(cli, args, err);
 }
 

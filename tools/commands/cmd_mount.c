@@ -7,6 +7,7 @@
 
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
+#include "tools/cli/each.h"
 #include "tools/cli/mount_ref.h"
 #include "tools/cli/remote_ref.h"
 #include "tools/cli/table.h"
@@ -168,15 +169,10 @@ enum delete_flags { DELETE_DISCARD = 1, DELETE_LAZY = 2, DELETE_FORCE = 4 };
 static int delete_mount(struct cli *cli, const json_t *m, unsigned flags, struct error *err)
 {
 	char path[96];
-	json_t *o = NULL;
 
 	snprintf(path, sizeof(path), "/api/mounts/%%s?discard=%d&lazy=%d&force=%d",
 		 !!(flags & DELETE_DISCARD), !!(flags & DELETE_LAZY), !!(flags & DELETE_FORCE));
-	int r = cli_call(cli, "DELETE", path, cli_str(m, "id"), NULL, &o, err);
-	if (r == 0 && cli->json && !json_is_null(o))
-		r = cli_print_json(o);
-	json_decref(o);
-	return r;
+	return cli_call(cli, "DELETE", path, cli_str(m, "id"), NULL, NULL, err);
 }
 
 /* What the unmounted mount holds, and what can be done with it. */
@@ -207,14 +203,13 @@ static bool is_held(const json_t *m)
 	return strcmp(cli_str(m, "status"), "held") == 0;
 }
 
-int cmd_umount(struct cli *cli, const struct args *args, struct error *err)
+static int umount_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
 {
-	const unsigned flags = (args_has(args, "discard") ? DELETE_DISCARD : 0) |
-			       (args_has(args, "lazy") ? DELETE_LAZY : 0) |
-			       (args_has(args, "force") ? DELETE_FORCE : 0);
+	const unsigned flags = *(const unsigned *)arg;
 	json_t *m = NULL;
-	int r = mount_find(cli, args->words[0], &m, err);
+	int r = mount_find(cli, word, &m, err);
 
+	(void)out;
 	if (r == 0 && !cli_flag(m, "attached") && !is_held(m))
 		r = error_set(err, -EINVAL, "it is not mounted; 'varve %s %.8s' would %s",
 			      flags & DELETE_DISCARD ? "discard" : "attach", cli_str(m, "id"),
@@ -227,19 +222,38 @@ int cmd_umount(struct cli *cli, const struct args *args, struct error *err)
 	return r;
 }
 
-int cmd_discard(struct cli *cli, const struct args *args, struct error *err)
+int cmd_umount(struct cli *cli, const struct args *args, struct error *err)
+{
+	unsigned flags = (args_has(args, "discard") ? DELETE_DISCARD : 0) |
+			 (args_has(args, "lazy") ? DELETE_LAZY : 0) |
+			 (args_has(args, "force") ? DELETE_FORCE : 0);
+	const struct each e = { .command = "umount", .one = umount_one, .arg = &flags };
+
+	return each_run(cli, args->words, &e, err);
+}
+
+static int discard_one(struct cli *cli, const char *word, void *arg, json_t **out,
+		       struct error *err)
 {
 	json_t *m = NULL;
-	int r = mount_find(cli, args->words[0], &m, err);
+	int r = mount_find(cli, word, &m, err);
 
+	(void)out;
 	if (r == 0 && cli_flag(m, "attached"))
 		r = error_set(err, -EBUSY, "it is mounted at %s: use 'varve umount --discard'",
 			      cli_str(m, "mountpoint"));
 	if (r == 0)
-		r = delete_mount(
-			cli, m, DELETE_DISCARD | (args_has(args, "force") ? DELETE_FORCE : 0), err);
+		r = delete_mount(cli, m, *(const unsigned *)arg, err);
 	json_decref(m);
 	return r;
+}
+
+int cmd_discard(struct cli *cli, const struct args *args, struct error *err)
+{
+	unsigned flags = DELETE_DISCARD | (args_has(args, "force") ? DELETE_FORCE : 0);
+	const struct each e = { .command = "discard", .one = discard_one, .arg = &flags };
+
+	return each_run(cli, args->words, &e, err);
 }
 
 int cmd_attach(struct cli *cli, const struct args *args, struct error *err)

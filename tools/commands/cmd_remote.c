@@ -6,6 +6,7 @@
 
 #include "store/base/bytes_json.h"
 #include "store/remote/reference.h"
+#include "tools/cli/each.h"
 #include "tools/cli/remote_ref.h"
 #include "tools/cli/snapshots_view.h"
 #include "tools/cli/table.h"
@@ -180,26 +181,37 @@ static int remote_set_key(struct cli *cli, const struct args *args, struct error
 	return r;
 }
 
+static int rm_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
+{
+	(void)out;
+	return cli_call(cli, "DELETE",
+			*(const bool *)arg ? "/api/remotes/%s?force=true" : "/api/remotes/%s", word,
+			NULL, NULL, err);
+}
+
 static int remote_rm(struct cli *cli, const struct args *args, struct error *err)
 {
-	return cli_call(cli, "DELETE",
-			args_has(args, "force") ? "/api/remotes/%s?force=true" : "/api/remotes/%s",
-			args->words[1], NULL, NULL, err);
+	bool force = args_has(args, "force");
+	const struct each e = { .command = "remote", .one = rm_one, .arg = &force };
+
+	return each_run(cli, args->words + 1, &e, err);
 }
 
 static const struct verb {
 	const char *name;
-	int words; /* with its own */
+	int words; /* with its own; the last one may be repeated where `many` is set */
 	command_fn *run;
 	const char *options; /* between spaces */
+	bool many;
 } verbs[] = {
 	{ "add", 3, remote_add,
 	  " endpoint region read-only path-style proxy ca-file credentials timeout key-file "
-	  "key-command permanent alternate " },
-	{ "ls", 1, remote_ls, "" },
-	{ "check", 2, remote_check, "" },
-	{ "rekey", 2, remote_set_key, " key-file key-command keep-old " },
-	{ "rm", 2, remote_rm, " force " },
+	  "key-command permanent alternate ",
+	  false },
+	{ "ls", 1, remote_ls, "", false },
+	{ "check", 2, remote_check, "", false },
+	{ "rekey", 2, remote_set_key, " key-file key-command keep-old ", false },
+	{ "rm", 2, remote_rm, " force ", true },
 };
 
 static bool verb_takes(const struct verb *v, const char *option)
@@ -233,9 +245,11 @@ int cmd_remote(struct cli *cli, const struct args *args, struct error *err)
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
 		if (strcmp(verbs[i].name, word) != 0)
 			continue;
-		if (args->count != verbs[i].words)
+		if (args->count < verbs[i].words ||
+		    (args->count > verbs[i].words && !verbs[i].many))
 			return cli_usage(err, "remote %s takes %s", word,
-					 verbs[i].words == 3   ? "NAME URL"
+					 verbs[i].many	       ? "NAME..."
+					 : verbs[i].words == 3 ? "NAME URL"
 					 : verbs[i].words == 2 ? "NAME"
 							       : "nothing");
 		r = check_options(&verbs[i], args, err);

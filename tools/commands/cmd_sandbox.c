@@ -7,6 +7,7 @@
 
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
+#include "tools/cli/each.h"
 #include "tools/commands/exec_run.h"
 #include "tools/cli/id_ref.h"
 #include "tools/commands/image_build.h"
@@ -252,24 +253,23 @@ int cmd_sandboxes(struct cli *cli, const struct args *args, struct error *err)
 	return r;
 }
 
-/* All are tried; the first failure is the result, the others are printed. */
+static int kill_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
+{
+	json_t *o = NULL;
+	int r = sandbox_find(cli, word, &o, err);
+
+	(void)arg, (void)out;
+	if (r == 0)
+		r = remove_sandbox(cli, cli_str(o, "sandboxID"), err);
+	json_decref(o);
+	return r;
+}
+
 int cmd_kill(struct cli *cli, const struct args *args, struct error *err)
 {
-	int result = 0;
+	const struct each e = { .command = "kill", .one = kill_one };
 
-	for (int i = 0; i < args->count; i++) {
-		struct error e = ERROR_INIT;
-		json_t *o = NULL;
-		int r = sandbox_find(cli, args->words[i], &o, &e);
-		if (r == 0)
-			r = remove_sandbox(cli, cli_str(o, "sandboxID"), &e);
-		json_decref(o);
-		if (r < 0 && result < 0)
-			cli_tell("varve: kill: %s", error_text(&e));
-		else if (r < 0)
-			result = error_set(err, r, "%s", error_text(&e));
-	}
-	return result;
+	return each_run(cli, args->words, &e, err);
 }
 
 /* ---- checkpoints ---- */

@@ -6,6 +6,7 @@
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/remote_list.h"
+#include "tools/cli/each.h"
 #include "tools/cli/mount_ref.h"
 #include "tools/cli/remote_ref.h"
 #include "tools/cli/snapshots_view.h"
@@ -28,15 +29,15 @@ int cmd_snapshots(struct cli *cli, const struct args *args, struct error *err)
 	return r;
 }
 
+static int get_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
+{
+	(void)arg;
+	return cli_snapshot(cli, word, out, err);
+}
+
 int cmd_show(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *o = NULL;
-	int r = cli_snapshot(cli, args->words[0], &o, err);
-
-	if (r == 0)
-		r = snapshot_print(cli, o);
-	json_decref(o);
-	return r;
+	return snapshots_show(cli, args->words, get_one, err);
 }
 
 int cmd_history(struct cli *cli, const struct args *args, struct error *err)
@@ -50,16 +51,20 @@ int cmd_history(struct cli *cli, const struct args *args, struct error *err)
 	return r;
 }
 
-/* PATCH a snapshot; with --json print what it is then. Takes `change`. */
-static int patch(struct cli *cli, const char *name, json_t *change, struct error *err)
+/* PATCH a snapshot; *out is what it is then. */
+static int patch_one(struct cli *cli, const char *word, void *change, json_t **out,
+		     struct error *err)
 {
-	json_t *o = NULL;
-	int r = change ? cli_call(cli, "PATCH", "/api/snapshots/%s", name, change, &o, err)
-		       : -ENOMEM;
+	return cli_call(cli, "PATCH", "/api/snapshots/%s", word, change, out, err);
+}
 
-	if (r == 0 && cli->json)
-		r = cli_print_json(o);
-	json_decref(o);
+/* Takes `change`. */
+static int patch(struct cli *cli, const char *command, char *const *words, json_t *change,
+		 struct error *err)
+{
+	const struct each e = { .command = command, .one = patch_one, .arg = change };
+	int r = change ? each_run(cli, words, &e, err) : -ENOMEM;
+
 	json_decref(change);
 	return r;
 }
@@ -67,10 +72,11 @@ static int patch(struct cli *cli, const char *name, json_t *change, struct error
 int cmd_rename(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *change = json_pack("{s:s}", "name", args->words[1]);
+	char *const words[] = { args->words[0], NULL };
 
 	if (!change)
 		return cli_usage(err, "the new name is not UTF-8");
-	return patch(cli, args->words[0], change, err);
+	return patch(cli, "rename", words, change, err);
 }
 
 /* Which mounts and sandboxes keep what the snapshot `id`, which is deleted, has. */
@@ -105,48 +111,34 @@ static void tell_users(struct cli *cli, const char *word, const char *id)
 	json_decref(mounts);
 }
 
-/* Delete one snapshot. */
-static int remove_one(struct cli *cli, const char *word, struct error *err)
+static int rm_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
 {
 	struct error ignored = ERROR_INIT;
 	json_t *snap = NULL;
+	int r;
 
-	if (remote_ref_is(word))
-		return remote_list_remove(cli, word, err);
-	/* Its id cannot be asked for afterwards. */
-	if (!cli->json && cli_snapshot(cli, word, &snap, &ignored) < 0)
-		snap = NULL;
-	int r = cli_call(cli, "DELETE", "/api/snapshots/%s", word, NULL, NULL, err);
-
+	(void)arg;
+	if (remote_ref_is(word)) {
+		r = remote_list_remove(cli, word, err);
+	} else {
+		/* Its id cannot be asked for afterwards. */
+		if (!cli->json && cli_snapshot(cli, word, &snap, &ignored) < 0)
+			snap = NULL;
+		r = cli_call(cli, "DELETE", "/api/snapshots/%s", word, NULL, NULL, err);
+	}
 	if (r == 0 && snap)
 		tell_users(cli, word, cli_str(snap, "id"));
 	json_decref(snap);
+	if (r == 0 && !(*out = bytes_json(word, strlen(word))))
+		r = -ENOMEM;
 	return r;
 }
 
 int cmd_rm(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *removed = json_array();
-	int result = 0;
+	const struct each e = { .command = "rm", .one = rm_one, .list = true };
 
-	for (int i = 0; i < args->count; i++) {
-		struct error e = ERROR_INIT;
-		int r = remove_one(cli, args->words[i], &e);
-
-		if (r == 0)
-			json_array_append_new(removed,
-					      bytes_json(args->words[i], strlen(args->words[i])));
-		else if (result == 0)
-			result = error_set(err, r, "%s", error_text(&e));
-		if (r < 0 && (r == -ECONNREFUSED || r == -EACCES))
-			break;
-	}
-	if (cli->json && json_array_size(removed) > 0) {
-		int r = cli_print_json(removed);
-		result = result ? result : r;
-	}
-	json_decref(removed);
-	return result;
+	return each_run(cli, args->words, &e, err);
 }
 
 const struct option_spec options_pin[] = {
@@ -167,5 +159,5 @@ int cmd_pin(struct cli *cli, const struct args *args, struct error *err)
 	json_t *change = json_pack("{s:b}", "pinned", pinned);
 	if (change && ttl)
 		json_object_set_new(change, "ttl", json_integer(seconds));
-	return patch(cli, args->words[0], change, err);
+	return patch(cli, "pin", args->words, change, err);
 }

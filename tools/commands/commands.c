@@ -19,14 +19,14 @@ const struct command cli_commands[] = {
 	  "the mount's id and place.\n"
 	  "What is written is kept apart from the snapshot, until `umount --discard`.\n",
 	  2, 2, options_mount, false, cmd_mount },
-	{ "umount", "MOUNT", "unmount; what was written is kept",
+	{ "umount", "MOUNT...", "unmount; what was written is kept",
 	  "MOUNT is a mount's directory, its id, or the start of its id. What was written is\n"
 	  "kept for `varve attach`, unless --discard.\n",
-	  1, 1, options_umount, false, cmd_umount },
+	  1, -1, options_umount, false, cmd_umount },
 	{ "attach", "MOUNT [DIR]", "mount again what umount has kept",
 	  "Mounts it at DIR, which must exist and be empty, or where it was.\n", 1, 2,
 	  options_attach, false, cmd_attach },
-	{ "discard", "MOUNT", "delete what umount has kept", NULL, 1, 1, options_discard, false,
+	{ "discard", "MOUNT...", "delete what umount has kept", NULL, 1, -1, options_discard, false,
 	  cmd_discard },
 	{ "mounts", "", "list mounts", NULL, 0, 0, options_mounts, false, cmd_mounts },
 	{ "checkpoint", "MOUNT-or-SANDBOX NAME", "make a snapshot of a mount as it is now",
@@ -50,7 +50,7 @@ const struct command cli_commands[] = {
 	  cmd_history },
 	{ "snapshots", "", "list snapshots, newest first", NULL, 0, 0, options_snapshots, true,
 	  cmd_snapshots },
-	{ "show", "SNAPSHOT", "tell all about a snapshot", NULL, 1, 1, NULL, true, cmd_show },
+	{ "show", "SNAPSHOT...", "tell all about snapshots", NULL, 1, -1, NULL, true, cmd_show },
 	{ "rename", "SNAPSHOT NAME", "give a snapshot another name", NULL, 2, 2, NULL, false,
 	  cmd_rename },
 	{ "rm", "SNAPSHOT...", "delete snapshots",
@@ -58,20 +58,20 @@ const struct command cli_commands[] = {
 	  "REMOTE:NAME takes the name away in that remote, and deletes the snapshot there when no\n"
 	  "other name is left; REMOTE:ID deletes it with all its names. Snapshots here stay.\n",
 	  1, -1, NULL, false, cmd_rm },
-	{ "pin", "SNAPSHOT", "protect a snapshot from removal, or let it expire",
+	{ "pin", "SNAPSHOT...", "protect snapshots from removal, or let them expire",
 	  "A pinned snapshot cannot be removed. With --ttl it is not pinned: gc removes it once\n"
 	  "it has not been used for that long.\n",
-	  1, 1, options_pin, false, cmd_pin },
-	{ "remote", "add|ls|check|rekey|rm [REMOTE] [URL]",
+	  1, -1, options_pin, false, cmd_pin },
+	{ "remote", "add|ls|check|rekey|rm [REMOTE]... [URL]",
 	  "name the buckets that snapshots are shared in",
 	  "  remote add NAME URL   make a bucket known: s3://BUCKET[/PREFIX] or file:///DIR\n"
 	  "  remote ls             list them\n"
 	  "  remote check NAME     try whether it can be used, and how fast it answers\n"
 	  "  remote rekey NAME     let another key open it (--key-file or --key-command)\n"
-	  "  remote rm NAME        forget it; nothing in the bucket changes\n"
+	  "  remote rm NAME...     forget it; nothing in the bucket changes\n"
 	  "REMOTE:NAME then stands for a snapshot in it: for push and pull, and wherever a\n"
 	  "snapshot is named. See varve-remotes(7).\n",
-	  1, 3, options_remote, false, cmd_remote },
+	  1, -1, options_remote, false, cmd_remote },
 	{ "push", "SNAPSHOT REMOTE[:NAME]", "put a snapshot into a remote",
 	  "Sends what the remote lacks. There it has the same name as here, or NAME; a name that\n"
 	  "stands for another snapshot moves, unless --no-replace.\n",
@@ -122,7 +122,7 @@ const struct command cli_commands[] = {
 	{ "builds", "", "list builds, newest first", NULL, 0, 0, NULL, false, cmd_builds },
 	{ "logs", "BUILD", "print the log of a build",
 	  "BUILD is a build's id or the start of it.\n", 1, 1, options_logs, false, cmd_logs },
-	{ "cancel", "BUILD", "end a build", NULL, 1, 1, NULL, false, cmd_cancel },
+	{ "cancel", "BUILD...", "end builds", NULL, 1, -1, NULL, false, cmd_cancel },
 	{ "images", "", "list cached images, last used first", NULL, 0, 0, NULL, false,
 	  cmd_images },
 	{ "cachekey", "FILE", "print the key that an image is cached by",

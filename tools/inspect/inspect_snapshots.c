@@ -63,26 +63,29 @@ int inspect_history(struct cli *cli, const struct args *args, struct error *err)
 	return r < 0 ? r : print_list(cli, s, list, n);
 }
 
-int inspect_show(struct cli *cli, const struct args *args, struct error *err)
+static int get_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
 {
 	struct snapshot snap = { 0 };
 	struct presence here = { 0 };
 	struct store *s;
 	int r = cli_store(cli, &s, err);
 
+	(void)arg;
 	if (r == 0)
-		r = snapshots_get(s->snapshots, args->words[0], &snap, err);
+		r = snapshots_get(s->snapshots, word, &snap, err);
 	if (r < 0)
 		return r;
-	json_t *o = to_json(s, cli->index, &snap);
-	if (o && snap.status == SNAPSHOT_READY && lazy_index_count(cli->index, NULL)) {
+	*out = to_json(s, cli->index, &snap);
+	if (*out && snap.status == SNAPSHOT_READY && lazy_index_count(cli->index, NULL)) {
 		r = presence_of(s, &snap.root, NULL, &here, err);
 		if (r == 0)
-			r = presence_tell(&here, o);
+			r = presence_tell(&here, *out);
 	}
 	snapshot_fini(&snap);
-	if (r == 0)
-		r = o ? snapshot_print(cli, o) : -ENOMEM;
-	json_decref(o);
-	return r;
+	return r < 0 || *out ? r : -ENOMEM;
+}
+
+int inspect_show(struct cli *cli, const struct args *args, struct error *err)
+{
+	return snapshots_show(cli, args->words, get_one, err);
 }
