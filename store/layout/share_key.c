@@ -173,6 +173,7 @@ static const struct shape {
 	[SHARE_KEY_META] = { "meta/", BODY_PACK, false, "" },
 	[SHARE_KEY_NODE] = { "node/", BODY_ID, false, "" },
 	[SHARE_KEY_HOOK] = { "hook/", BODY_HOOK, false, "" },
+	[SHARE_KEY_GONE] = { "gone/", BODY_ID, false, "" },
 };
 
 /* What comes between the prefix and the generation or suffix; fits SHARE_KEY_SIZE by far. */

@@ -11,6 +11,7 @@
  *                              PACK_NUMBER_MAX, decimal
  *   push/PUSH  snap/PUSH       intent and record of a push (share_round.h, share_record.h)
  *   hot/PUSH                   what a first use of that snapshot reads
+ *   gone/PUSH                  empty: that snapshot gets no more names, as it is deleted
  *   name/NAME/GEN  name/NAME/hint
  *   image/DIGEST/GEN  build/DIGEST/GEN
  *   gc/GEN  gc/GEN.done        registers
@@ -94,6 +95,7 @@ enum share_key_kind {
 	SHARE_KEY_META,	     /* pack */
 	SHARE_KEY_NODE,	     /* id */
 	SHARE_KEY_HOOK,	     /* digest, id */
+	SHARE_KEY_GONE,	     /* id */
 };
 
 /* One key, taken apart. Members that the kind does not mention are zero. */
@@ -126,7 +128,7 @@ void share_key_pack(const struct pack_id *p, char out[SHARE_KEY_SIZE]);
 void share_key_moved(const struct pack_id *p, char out[SHARE_KEY_SIZE]);
 void share_key_meta(const struct pack_id *p, char out[SHARE_KEY_SIZE]);
 void share_key_of_id(enum share_key_kind kind, const struct share_id *id,
-		     char out[SHARE_KEY_SIZE]); /* PUSH, SNAP, HOT, NODE */
+		     char out[SHARE_KEY_SIZE]); /* PUSH, SNAP, HOT, NODE, GONE */
 
 /* NAME as said above. -EINVAL: no snapshot's name; no encoded one. */
 #define SHARE_NAME_SIZE (2 * SNAPSHOT_NAME_MAX + 1)

@@ -122,6 +122,20 @@ MUST_CHECK int remote_read_record(struct remote *r, const struct share_id *id,
  */
 MUST_CHECK int remote_set_name(struct remote *r, const char *name, const struct share_record *rec,
 			       bool only_new, struct error *err);
+/* ... of a new name, or one that stands for `instead`. */
+MUST_CHECK int remote_replace_name(struct remote *r, const char *name,
+				   const struct share_record *rec, const struct share_id *instead,
+				   struct error *err);
+/* Let it stand for nothing, if it stands for `of`. */
+MUST_CHECK int remote_drop_name(struct remote *r, const char *name, const struct share_id *of,
+				struct error *err);
+/*
+ * remote_set_name, so that rec stays: unless somebody deletes it by its id, or this name, after
+ * this. -EAGAIN: it is deleted at this moment, or was; push it anew. `instead` (may be NULL): what
+ * the name may stand for with only_new, too.
+ */
+MUST_CHECK int remote_give_name(struct remote *r, const char *name, const struct share_record *rec,
+				bool only_new, const struct share_id *instead, struct error *err);
 
 /* A name and what it stands for, in the order of keys. A non-zero result of fn ends it. */
 typedef int (*remote_name_fn)(void *arg, const char *name, const struct share_record *rec);
@@ -142,9 +156,15 @@ MUST_CHECK int remote_find_image(struct remote *r, const char (*keys)[DIGEST_HEX
  */
 MUST_CHECK int remote_set_image(struct remote *r, const char *key, const struct share_record *rec,
 				bool replace, struct share_record *out, struct error *err);
-/* Delete a snapshot that no name stands for; done if there is none. -EPERM. */
+/*
+ * Delete a snapshot that no name stands for; done if there is none. 1: a name stands for it, and it
+ * stays. -EPERM.
+ */
 MUST_CHECK int remote_delete_unnamed(struct remote *r, const struct share_id *id,
 				     struct error *err);
+
+/* Let nobody give the snapshot a name from now on: before it is deleted. */
+MUST_CHECK int remote_mark_gone(struct remote *r, const struct share_id *id, struct error *err);
 
 /*
  * Remove by reference. A name is taken from its snapshot; when no other name stands for that, or

@@ -164,7 +164,7 @@ int remote_set_image(struct remote *r, const char *key, const struct share_recor
 		return rc;
 	for (int i = 0; i < SET_TRIES; i++) {
 		rc = try_set(r, path, rec, replace, out, err);
-		if (rc != -EEXIST && rc != -ENOENT)
+		if (rc != -EEXIST && rc != -ESTALE && rc != -ENOENT)
 			return rc < 0 ? error_prefix(err, rc, "%s", path) : rc;
 	}
 	return error_set(err, -EAGAIN, "remote %s: other hosts keep changing %s", remote_name(r),

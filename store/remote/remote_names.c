@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/base/log.h"
 #include "store/bucket/object_window.h"
 #include "store/remote/register.h"
 #include "store/remote/remote.h"
@@ -174,22 +173,34 @@ static int append_name(struct remote *r, const char *path, const struct name_sta
 	return 0;
 }
 
+/* What a name is to stand for. */
+struct wanted {
+	const struct share_record *rec; /* NULL: nothing */
+	bool only_new;
+	const struct share_id *instead; /* what it may stand for with only_new; or NULL */
+	const struct share_id *only_of; /* if it stands for anything else, it stays; or NULL */
+};
+
 /* By what the name stands for: 1 nothing is to be done, 0 go on, -EEXIST or -EPERM. */
 static int judge(const struct remote *r, const char *name, const struct share_register *now,
-		 const struct share_record *rec, bool only_new, struct error *err)
+		 const struct wanted *w, struct error *err)
 {
+	const struct share_id *id = &now->record.id;
+
 	if (!now->has_record)
-		return !rec;
-	if (rec && share_id_equal(&now->record.id, &rec->id))
+		return !w->rec;
+	if ((w->rec && share_id_equal(id, &w->rec->id)) ||
+	    (w->only_of && !share_id_equal(id, w->only_of)))
 		return 1;
-	return rec && only_new ? error_set(err, -EEXIST,
-					   "remote %s has another snapshot with the name \"%s\"",
-					   r->name, name)
-			       : remote_deletable(r, err);
+	if (w->only_new && !(w->instead && share_id_equal(id, w->instead)))
+		return error_set(err, -EEXIST,
+				 "remote %s has another snapshot with the name \"%s\"", r->name,
+				 name);
+	return remote_deletable(r, err);
 }
 
-int remote_set_name(struct remote *r, const char *name, const struct share_record *rec,
-		    bool only_new, struct error *err)
+static int change_name(struct remote *r, const char *name, const struct wanted *w,
+		       struct error *err)
 {
 	char path[SHARE_KEY_SIZE];
 	int rc = remote_writable(r, err);
@@ -204,11 +215,12 @@ int remote_set_name(struct remote *r, const char *name, const struct share_recor
 		rc = read_name(r, path, &st, err);
 		if (rc < 0)
 			return rc;
-		rc = judge(r, name, &st.entry, rec, only_new, err);
+		rc = judge(r, name, &st.entry, w, err);
 		if (rc == 0) {
-			rc = append_name(r, path, &st, rec, err);
+			rc = append_name(r, path, &st, w->rec, err);
 			share_register_fini(&st.entry);
-			if (rc != -EEXIST)
+			/* Refused: this host slept after it had read. */
+			if (rc != -EEXIST && rc != -ESTALE)
 				return rc;
 			continue;
 		}
@@ -217,6 +229,30 @@ int remote_set_name(struct remote *r, const char *name, const struct share_recor
 	}
 	return error_set(err, -EAGAIN, "remote %s: other hosts keep changing the name \"%s\"",
 			 r->name, name);
+}
+
+int remote_set_name(struct remote *r, const char *name, const struct share_record *rec,
+		    bool only_new, struct error *err)
+{
+	const struct wanted w = { .rec = rec, .only_new = only_new && rec };
+
+	return change_name(r, name, &w, err);
+}
+
+int remote_replace_name(struct remote *r, const char *name, const struct share_record *rec,
+			const struct share_id *instead, struct error *err)
+{
+	const struct wanted w = { .rec = rec, .only_new = true, .instead = instead };
+
+	return change_name(r, name, &w, err);
+}
+
+int remote_drop_name(struct remote *r, const char *name, const struct share_id *of,
+		     struct error *err)
+{
+	const struct wanted w = { .only_of = of };
+
+	return change_name(r, name, &w, err);
 }
 
 /* ---- all names ---- */
@@ -365,103 +401,5 @@ int remote_each_name(struct remote *r, remote_name_fn fn, void *arg, struct erro
 		rc = list_entries(&l, w, err);
 	object_window_free(w); /* what is under way still looks at the names */
 	buf_fini(&l.names);
-	return rc;
-}
-
-/* ---- removing ---- */
-
-/* The names that stand for a snapshot. */
-struct names_of {
-	struct share_id id;
-	struct buf names; /* char[SNAPSHOT_NAME_MAX + 1] each */
-};
-
-static int note_name_of(void *arg, const char *name, const struct share_record *rec)
-{
-	struct names_of *n = arg;
-	char copy[SNAPSHOT_NAME_MAX + 1] = "";
-
-	if (!share_id_equal(&rec->id, &n->id))
-		return 0;
-	snprintf(copy, sizeof(copy), "%s", name);
-	return buf_append(&n->names, copy, sizeof(copy));
-}
-
-/* What a first use reads of it. If it stays, a collection takes it away with the record. */
-static void drop_hot(struct remote *r, const struct share_id *id)
-{
-	struct error err = ERROR_INIT;
-	char key[SHARE_KEY_SIZE];
-
-	share_key_of_id(SHARE_KEY_HOT, id, key);
-	if (object_delete(r->os, OBJECT_CONTROL, key, &err) < 0)
-		log_debug("%s stays: %s", key, error_text(&err));
-}
-
-/* Its record says that it was deleted; it keeps the lists, for those who read it right now. */
-static int bury(struct remote *r, const struct share_id *id, struct error *err)
-{
-	struct buf CLEANUP(buf_fini_p) text = BUF_INIT;
-	struct share_record rec;
-	char key[SHARE_KEY_SIZE];
-	int rc = remote_read_record(r, id, &rec, err);
-
-	if (rc < 0)
-		return rc == -ENOENT ? 0 : rc;
-	if (rec.state == SHARE_READY) {
-		rec.state = SHARE_DELETED;
-		share_key_of_id(SHARE_KEY_SNAP, id, key);
-		rc = share_record_encode(&rec, &text, err);
-		if (rc == 0)
-			rc = object_put(r->os, OBJECT_CONTROL, key, text.data, text.len, err);
-		if (rc == 0)
-			drop_hot(r, id);
-	}
-	share_record_fini(&rec);
-	return rc;
-}
-
-int remote_delete_unnamed(struct remote *r, const struct share_id *id, struct error *err)
-{
-	int rc = remote_deletable(r, err);
-
-	return rc < 0 ? rc : bury(r, id, err);
-}
-
-static int remove_names(struct remote *r, const struct names_of *n, struct error *err)
-{
-	size_t size = SNAPSHOT_NAME_MAX + 1;
-	int rc = 0;
-
-	for (size_t at = 0; at + size <= n->names.len && rc == 0; at += size)
-		rc = remote_set_name(r, (const char *)n->names.data + at, NULL, false, err);
-	return rc;
-}
-
-int remote_remove(struct remote *r, const char *reference, bool *out_deleted, struct error *err)
-{
-	struct names_of n = { 0 };
-	struct share_record rec;
-	bool by_id = share_id_parse(reference, &n.id) == 0;
-	int rc = remote_writable(r, err);
-
-	if (rc == 0)
-		rc = remote_deletable(r, err);
-	if (rc == 0)
-		rc = remote_resolve(r, reference, &rec, err);
-	if (rc < 0)
-		return rc;
-	n.id = rec.id;
-	share_record_fini(&rec);
-	if (!by_id)
-		rc = remote_set_name(r, reference, NULL, false, err);
-	if (rc == 0)
-		rc = remote_each_name(r, note_name_of, &n, err);
-	if (rc == 0 && by_id)
-		rc = remove_names(r, &n, err);
-	*out_deleted = by_id || n.names.len == 0;
-	if (rc == 0 && *out_deleted)
-		rc = bury(r, &n.id, err);
-	buf_fini(&n.names);
 	return rc;
 }

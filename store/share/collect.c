@@ -432,11 +432,11 @@ static int is_old(struct collect *c, const char *snap, struct error *err)
 	return rc;
 }
 
-/* The record, and its hot object. */
+/* The record, its hot object, and the mark that it gets no names. */
 static int delete_record(struct collect *c, const struct share_id *id, struct error *err)
 {
-	char snap[SHARE_KEY_SIZE], hot[SHARE_KEY_SIZE];
-	const char *const keys[] = { snap, hot };
+	char snap[SHARE_KEY_SIZE], hot[SHARE_KEY_SIZE], gone[SHARE_KEY_SIZE];
+	const char *const keys[] = { snap, hot, gone };
 	struct object_request rq = { .op = OBJECT_DELETE,
 				     .priority = OBJECT_BACKGROUND,
 				     .key = snap,
@@ -446,6 +446,7 @@ static int delete_record(struct collect *c, const struct share_id *id, struct er
 
 	share_key_of_id(SHARE_KEY_SNAP, id, snap);
 	share_key_of_id(SHARE_KEY_HOT, id, hot);
+	share_key_of_id(SHARE_KEY_GONE, id, gone);
 	object_run(c->os, &rq, 1);
 	rc = rq.result;
 	if (rc < 0)

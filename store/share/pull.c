@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/bucket/object_window.h"
+#include "store/layout/share_key.h"
 #include "store/lazy/prefetch.h"
 #include "store/share/pull_content.h"
 #include "store/remote/share_ids.h"
@@ -16,6 +18,7 @@ struct pull {
 	struct remote *r;
 	const struct pull_options *opt;
 	const struct share_record *rec;
+	bool by_name; /* rec is what the name's entry has of it */
 	struct progress *p;
 };
 
@@ -107,6 +110,60 @@ static int pull_tree(const struct pull *x, struct pull_content *c, struct pull_r
 	return rc;
 }
 
+static int judge_record(void *arg, struct object_request *rq, struct error *err)
+{
+	const struct pull *x = arg;
+	struct share_record now;
+	bool ready;
+	int rc = rq->result;
+
+	if (rc < 0 && rc != -ENOENT)
+		return error_set(err, rc, "%s", error_text(&rq->err));
+	if (rc == 0)
+		rc = share_record_decode(rq->data.data, rq->data.len, &now, err);
+	if (rc < 0 && rc != -ENOENT)
+		return error_prefix(err, rc, "%s", rq->key);
+	ready = rc == 0 && now.state == SHARE_READY;
+	if (rc == 0)
+		share_record_fini(&now);
+	return ready ? 0
+		     : error_set(err, -ENOENT,
+				 "the name stands for a snapshot that was deleted from remote %s, "
+				 "whose data may go at any time: \"varve pull\" fetches what is "
+				 "still there",
+				 remote_name(x->r));
+}
+
+/*
+ * The metadata. What is to be read later must stay, so the record that a name's entry has a copy of
+ * is looked at meanwhile.
+ */
+static int fetch_meta(const struct pull *x, struct object_store *os, struct share_meta *out,
+		      struct error *err)
+{
+	const enum object_priority priority = x->opt->lazy ? OBJECT_DEMAND : OBJECT_BACKGROUND;
+	CLEANUP(object_window_free_p) struct object_window *w = NULL;
+	char key[SHARE_KEY_SIZE];
+	const struct object_request get = {
+		.op = OBJECT_GET, .priority = priority, .key = key, .max_len = SHARE_RECORD_MAX
+	};
+	int rc = 0;
+
+	if (x->by_name && x->opt->lazy) {
+		share_key_of_id(SHARE_KEY_SNAP, &x->rec->id, key);
+		w = object_window_new(os, 1);
+		rc = w ? object_window_add(w, &get, judge_record, (void *)x, err) : -ENOMEM;
+	}
+	if (rc == 0)
+		rc = share_meta_fetch(os, priority, x->rec, out, err);
+	if (rc < 0 || !w)
+		return rc;
+	rc = object_window_drain(w, err);
+	if (rc < 0)
+		share_meta_fini(out);
+	return rc;
+}
+
 static int pull_it(const struct pull *x, struct pull_result *out, struct error *err)
 {
 	struct pull_content c = { .s = x->s,
@@ -121,8 +178,7 @@ static int pull_it(const struct pull *x, struct pull_result *out, struct error *
 		return rc;
 	if (c.lazy)
 		prefetch_begin(x->opt->prefetch, x->r, x->rec);
-	rc = share_meta_fetch(c.os, c.lazy ? OBJECT_DEMAND : OBJECT_BACKGROUND, x->rec, &meta, err);
-
+	rc = fetch_meta(x, c.os, &meta, err);
 	if (rc < 0)
 		return rc;
 	c.meta = &meta;
@@ -267,7 +323,12 @@ int pull_snapshot(struct store *s, struct remote *r, const char *reference,
 	if (rc == 0 && !o.record)
 		rc = remote_resolve(r, reference, &rec, err);
 	if (rc == 0) {
-		const struct pull x = { s, r, &o, o.record ? o.record : &rec, p };
+		const struct pull x = { .s = s,
+					.r = r,
+					.opt = &o,
+					.rec = o.record ? o.record : &rec,
+					.by_name = share_id_parse(reference, &id) < 0,
+					.p = p };
 
 		rc = pull_record(&x, out, err);
 		share_record_fini(&rec);

@@ -297,6 +297,29 @@ static int push_repair(const struct pushing *g, struct share_record *rec, struct
 	return rc;
 }
 
+/* What is deleted while it gets its name is pushed anew. */
+static int give_name(const struct pushing *g, const struct push_options *opt,
+		     struct share_record *rec, struct push_result *out, struct error *err)
+{
+	struct share_id dead;
+	int rc = remote_give_name(g->r, opt->name, rec, opt->only_new, NULL, err);
+
+	for (int tries = 1; tries < TRIES && rc == -EAGAIN; tries++) {
+		dead = rec->id;
+		share_record_fini(rec);
+		*rec = (struct share_record){ 0 };
+		out->existed = false;
+		if (err)
+			*err = (struct error)ERROR_INIT;
+		rc = share_ids_drop(g->s->kv, remote_uuid(g->r), g->snap->id, &dead);
+		if (rc == 0)
+			rc = push_new(g, rec, out, err);
+		if (rc == 0)
+			rc = remote_give_name(g->r, opt->name, rec, opt->only_new, &dead, err);
+	}
+	return rc;
+}
+
 static int push_held(const struct pushing *g, const struct push_options *opt,
 		     struct push_result *out, struct error *err)
 {
@@ -311,7 +334,7 @@ static int push_held(const struct pushing *g, const struct push_options *opt,
 	else if (rc == 1 && opt->repair)
 		rc = push_repair(g, &rec, out, err);
 	if (rc >= 0 && opt->name)
-		rc = remote_set_name(g->r, opt->name, &rec, opt->only_new, err);
+		rc = give_name(g, opt, &rec, out, err);
 	share_record_fini(&rec);
 	return MIN(rc, 0);
 }

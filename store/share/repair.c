@@ -116,8 +116,10 @@ int repair_replace(struct remote *r, const struct share_record *old, const struc
 	struct names n = { .id = &old->id };
 	char id[SHARE_ID_SIZE];
 	bool deleted;
-	int rc = remote_each_name(r, note_name, &n, err);
+	int rc = remote_mark_gone(r, &old->id, err); /* no name comes after the list */
 
+	if (rc == 0)
+		rc = remote_each_name(r, note_name, &n, err);
 	for (size_t at = 0; rc == 0 && at < n.all.len;
 	     at += strlen((const char *)n.all.data + at) + 1)
 		rc = move_name(r, (const char *)n.all.data + at, &old->id, rec, err);

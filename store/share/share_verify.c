@@ -25,6 +25,7 @@ struct verify {
 	struct error *err;
 	struct share_packs listed; /* packs that are there */
 	struct share_packs named;  /* by ready records */
+	struct buf ready;	   /* struct share_id of those that were met, ascending */
 	struct digest_set checked; /* places of chunks, hashed */
 	struct share_verify_result *res;
 };
@@ -295,7 +296,9 @@ static int check_ready(struct verify *v, const char *key, const struct share_rec
 
 	digest_set_init(&k.chunks, NODES_MAX);
 	v->res->snapshots++;
-	rc = remote_check_alternate(v->r, rec, &err);
+	rc = buf_append(&v->ready, &rec->id, sizeof(rec->id));
+	if (rc == 0)
+		rc = remote_check_alternate(v->r, rec, &err);
 	if (rc == 0)
 		check_packs(&k);
 	if (rc == 0 && !k.problems)
@@ -478,6 +481,67 @@ static int read_all(struct verify *v)
 	return rc;
 }
 
+/* ---- names ---- */
+
+static int by_id(const void *a, const void *b)
+{
+	return share_id_cmp(a, b);
+}
+
+/* 1: it is ready, 0: it is not there, or was deleted. */
+static int is_ready(struct verify *v, const struct share_id *id)
+{
+	const size_t size = sizeof(*id);
+	struct share_record rec;
+	bool ready;
+	int rc;
+
+	if (v->ready.len && bsearch(id, v->ready.data, v->ready.len / size, size, by_id))
+		return 1;
+	rc = remote_read_record(v->r, id, &rec, v->err); /* newer than the list, or damaged */
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : share_is_damage(rc) ? 1 : rc;
+	ready = rec.state == SHARE_READY;
+	share_record_fini(&rec);
+	return ready;
+}
+
+/* It may have been moved, or taken away, since it was listed. */
+static bool leads_there(struct verify *v, const char *name, const struct share_id *id)
+{
+	struct share_record now;
+	bool same;
+
+	if (remote_resolve(v->r, name, &now, NULL) < 0)
+		return false;
+	same = share_id_equal(&now.id, id);
+	share_record_fini(&now);
+	return same;
+}
+
+static int check_name(void *arg, const char *name, const struct share_record *rec)
+{
+	struct verify *v = arg;
+	char text[100], id[SHARE_ID_SIZE], key[SHARE_KEY_SIZE];
+	int rc = progress_cancelled(v->p) ? -ECANCELED : is_ready(v, &rec->id);
+
+	if (rc != 0 || !leads_there(v, name, &rec->id))
+		return MIN(rc, 0);
+	share_id_text(&rec->id, id);
+	snprintf(key, sizeof(key), "name/%s", name);
+	snprintf(text, sizeof(text), "it stands for snapshot %s, which was deleted", id);
+	tell(v, key, text);
+	return 0;
+}
+
+static int check_names(struct verify *v)
+{
+	if (v->ready.len)
+		qsort(v->ready.data, v->ready.len / sizeof(struct share_id),
+		      sizeof(struct share_id), by_id);
+	return remote_each_name(v->r, check_name, v, v->err);
+}
+
 /* ---- the whole ---- */
 
 static int verify_all(struct verify *v, bool deep)
@@ -490,6 +554,8 @@ static int verify_all(struct verify *v, bool deep)
 	if (rc == 0)
 		rc = object_each(v->os, OBJECT_BACKGROUND, share_key_kind_prefix(SHARE_KEY_SNAP),
 				 check_record, v, v->err);
+	if (rc == 0)
+		rc = check_names(v);
 	return rc == 0 && deep ? read_all(v) : rc;
 }
 
@@ -515,6 +581,7 @@ int share_verify_run(struct remote *r, bool deep, struct progress *p, share_prob
 	moved_free(v.moved);
 	share_packs_fini(&v.listed);
 	share_packs_fini(&v.named);
+	buf_fini(&v.ready);
 	digest_set_fini(&v.checked);
 	if (rc == 0)
 		return 0;

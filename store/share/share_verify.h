@@ -3,7 +3,8 @@
  *
  * Each record is decoded; each of its packs must be listed, the metadata must have all nodes of the
  * tree, each with the bytes that its digest says, and for each chunk the container that is said to
- * have it must say so, too. `deep` also reads all bytes of these packs and hashes each chunk.
+ * have it must say so, too. Each name must lead to a ready record. `deep` also reads all bytes of
+ * these packs and hashes each chunk.
  *
  * What was deleted while it was looked at is no damage. Nothing is changed.
  */

@@ -48,7 +48,11 @@ enum rule {
 	USE_THE_TREE_ALONE,
 	KEEP_METADATA_FIRST,
 	KEEP_METADATA_IN_USE,
-	RULES
+	RULES,
+	MARK_WHAT_GOES = RULES, /* from here on: name_world.h */
+	LOOK_AFTER_NAMING,
+	LIST_AFTER_THE_MARK,
+	ALL_KNOWN_RULES
 };
 struct ready {
 	struct share_id id;

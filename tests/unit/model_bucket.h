@@ -163,6 +163,26 @@ static inline void model_erase(struct model *m, const char *key)
 
 /* ---- requests ---- */
 
+/* How much of a key a LIST with a delimiter shows; 0: all of it. */
+static inline size_t model_prefix(const struct object_request *r, const char *key)
+{
+	const char *end = r->delimited ? strchr(key + strlen(r->key), '/') : NULL;
+
+	return end ? (size_t)(end - key) + 1 : 0;
+}
+
+/* It was shown, or comes before `after`. */
+static inline bool model_is_past(const struct object_request *r, const char *key, size_t prefix)
+{
+	const struct object_entry *last = r->n_entries ? &r->entries[r->n_entries - 1] : NULL;
+
+	if (prefix && last && last->is_prefix && strncmp(last->key, key, prefix) == 0)
+		return true;
+	if (prefix && r->after && strncmp(r->after, key, prefix) == 0)
+		return true;
+	return r->after && strcmp(key, r->after) <= 0;
+}
+
 static inline void model_list(struct model *m, struct object_request *r)
 {
 	unsigned max = r->max_keys ? MIN(r->max_keys, LIST_PAGE) : LIST_PAGE;
@@ -170,19 +190,24 @@ static inline void model_list(struct model *m, struct object_request *r)
 	r->entries = calloc(max, sizeof(*r->entries));
 	for (size_t i = model_index(m, r->key); i < m->n; i++) {
 		const struct model_object *o = &m->v[i];
+		size_t prefix;
 
 		if (strncmp(o->key, r->key, strlen(r->key)) != 0)
 			break;
-		if ((r->after && strcmp(o->key, r->after) <= 0) ||
+		prefix = model_prefix(r, o->key);
+		if (model_is_past(r, o->key, prefix) ||
 		    (m->current && m->hidden && m->hidden(m, m->current, r, o)))
 			continue;
 		if (r->n_entries == max) {
 			r->more = true;
 			break;
 		}
-		r->entries[r->n_entries++] = (struct object_entry){ .key = strdup(o->key),
-								    .size = o->body.len,
-								    .modified = o->modified };
+		r->entries[r->n_entries++] =
+			(struct object_entry){ .key = prefix ? strndup(o->key, prefix)
+							     : strdup(o->key),
+					       .is_prefix = prefix > 0,
+					       .size = o->body.len,
+					       .modified = o->modified };
 	}
 }
 

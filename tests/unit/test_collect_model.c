@@ -2,15 +2,16 @@
  * I1, by random schedules: pushes, collections and deletions run the real protocol on a bucket in
  * memory (model_bucket.h), and after each request all packs that a ready record names must be
  * there. Then the same without one of the rules that the protocol rests on: each must be missed.
+ * And the same for names that are given and taken away meanwhile (name_world.h).
  *
  * VARVE_LONG=1: minutes. VARVE_TEST_SEED: only that schedule, of the whole protocol.
  */
-#include "tests/unit/collect_world.h"
+#include "tests/unit/name_world.h"
 
 #define STEPS 3000u
 #define SCHEDULES_MAX 6000u
 
-static const char *const rule_names[RULES] = {
+static const char *const rule_names[ALL_KNOWN_RULES] = {
 	"nothing",
 	"to wait for older pushes",
 	"the second mark",
@@ -29,19 +30,23 @@ static const char *const rule_names[RULES] = {
 	"to use only what the base's tree has",
 	"to keep metadata before the pack goes",
 	"to keep metadata that is in use",
+	"to mark what is deleted",
+	"to look for the mark after a name was given",
+	"to list names after the mark",
 };
 
 /* The first schedules that lose something: they save the search. */
-static const unsigned caught_at[RULES] = {
+static const unsigned caught_at[ALL_KNOWN_RULES] = {
 	[WAIT_FOR_OLDER_PUSHES] = 3, [MARK_AGAIN] = 2,
-	[MARK_AFTER_THE_WAIT] = 8,   [READ_BASES_NOW] = 9,
-	[NAME_PACKS_ONCE] = 4,	     [ABORT_BY_THE_RECORD] = 426,
-	[FENCE_BY_DATE] = 426,	     [HEED_THE_CONDEMNED] = 50,
-	[LOOK_FOR_DONE] = 399,	     [READ_THE_EPOCH_AGAIN] = 2760,
+	[MARK_AFTER_THE_WAIT] = 8,   [READ_BASES_NOW] = 11,
+	[NAME_PACKS_ONCE] = 3,	     [ABORT_BY_THE_RECORD] = 426,
+	[FENCE_BY_DATE] = 426,	     [HEED_THE_CONDEMNED] = 77,
+	[LOOK_FOR_DONE] = 358,	     [READ_THE_EPOCH_AGAIN] = 2760,
 	[LIST_WITHOUT_DELAY] = 113,  [HEED_THE_REPACKED] = 161,
-	[SAY_WHERE_FIRST] = 7,	     [LOOK_THROUGH_MOVES] = 52,
-	[USE_THE_TREE_ALONE] = 130,  [KEEP_METADATA_FIRST] = 28,
-	[KEEP_METADATA_IN_USE] = 11,
+	[SAY_WHERE_FIRST] = 14,	     [LOOK_THROUGH_MOVES] = 51,
+	[USE_THE_TREE_ALONE] = 74,   [KEEP_METADATA_FIRST] = 264,
+	[KEEP_METADATA_IN_USE] = 11, [MARK_WHAT_GOES] = 44,
+	[LOOK_AFTER_NAMING] = 37,    [LIST_AFTER_THE_MARK] = 98,
 };
 
 /* ---- runs ---- */
@@ -163,6 +168,66 @@ static void each_rule_is_needed(void **state)
 	}
 }
 
+/* ---- names ---- */
+
+static uint64_t total_given, total_refused, total_removed;
+
+static bool run_names(uint64_t seed, enum rule without, char why[200])
+{
+	struct name_world *n = malloc(sizeof(*n));
+	bool held;
+
+	name_world_init(n, seed, without);
+	for (unsigned i = 0; i < STEPS && !n->w.violation[0]; i++)
+		model_step(&n->w.m);
+	total_given += n->given;
+	total_refused += n->refused;
+	total_removed += n->removed;
+	held = !n->w.violation[0];
+	snprintf(why, 200, "%s", n->w.violation);
+	world_fini(&n->w);
+	free(n);
+	return held;
+}
+
+static void a_name_keeps_its_snapshot(void **state)
+{
+	const char *only = getenv("VARVE_TEST_SEED");
+	uint64_t first = only ? strtoull(only, NULL, 10) : 1;
+	uint64_t n = only ? 1 : rounds(40);
+	char why[200];
+
+	(void)state;
+	for (uint64_t seed = first; seed < first + n; seed++)
+		if (!run_names(seed, ALL_RULES, why))
+			fail_msg("seed %llu: %s", (unsigned long long)seed, why);
+	print_message("# %llu schedules: %llu names given, %llu refused, %llu removals\n",
+		      (unsigned long long)n, (unsigned long long)total_given,
+		      (unsigned long long)total_refused, (unsigned long long)total_removed);
+	assert_true(only || (total_given && total_refused && total_removed));
+}
+
+static void each_rule_of_names_is_needed(void **state)
+{
+	(void)state;
+#ifdef __SANITIZE_ADDRESS__
+	skip();
+#endif
+	for (int rule = RULES; rule < ALL_KNOWN_RULES; rule++) {
+		unsigned seed = caught_at[rule];
+		char why[200];
+
+		if (run_names(seed, (enum rule)rule, why))
+			for (seed = 1;
+			     seed < SCHEDULES_MAX && run_names(seed, (enum rule)rule, why);)
+				seed++;
+		print_message("# without %s: schedule %u%s%s\n", rule_names[rule], seed,
+			      *why ? ", " : "", why);
+		if (!*why)
+			fail_msg("without %s nothing was lost", rule_names[rule]);
+	}
+}
+
 /* ---- I6 ---- */
 
 /* Let an operation go on, at most `turns` requests. True: it is over. */
@@ -269,6 +334,8 @@ int main(void)
 		cmocka_unit_test(all_rules_keep_what_is_named),
 		cmocka_unit_test(a_death_at_any_request_blocks_nobody),
 		cmocka_unit_test(a_key_is_not_freed_soon_after_its_intent),
+		cmocka_unit_test(a_name_keeps_its_snapshot),
+		cmocka_unit_test(each_rule_of_names_is_needed),
 		cmocka_unit_test(each_rule_is_needed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

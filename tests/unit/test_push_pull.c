@@ -2,6 +2,7 @@
 #include "tests/unit/share_fixture.h"
 
 #include "store/remote/share_ids.h"
+#include "store/share/share_verify.h"
 
 static const struct pull_options unnamed, as_one = { .name = "one" };
 
@@ -210,6 +211,83 @@ static void names_are_listed_and_removed(void **state)
 	assert_int_equal(remote_resolve(h->b.r, "again", &rec, &err), -ENOENT);
 }
 
+/* The record of a snapshot as the bucket has it, deleted: by a host that looked for no names. */
+static void bury(struct host *h, const struct share_id *id)
+{
+	CLEANUP(buf_fini_p) struct buf text = BUF_INIT;
+	struct share_record rec;
+	char key[SHARE_KEY_SIZE];
+
+	assert_int_equal(remote_read_record(h->r, id, &rec, NULL), 0);
+	rec.state = SHARE_DELETED;
+	assert_int_equal(share_record_encode(&rec, &text, NULL), 0);
+	share_key_of_id(SHARE_KEY_SNAP, id, key);
+	assert_int_equal(
+		object_put(remote_objects(h->r), OBJECT_CONTROL, key, text.data, text.len, NULL),
+		0);
+	share_record_fini(&rec);
+}
+
+static void what_is_being_deleted_is_pushed_anew(void **state)
+{
+	const struct push_options only_new = { .name = "three", .only_new = true };
+	struct hosts *h = *state;
+	struct push_result first, second, third;
+	struct error err = ERROR_INIT;
+
+	make_files(h, "d", 3, 1);
+	take(h, &h->a, "d", "one", NULL);
+	first = push(&h->a, "one", "one");
+	assert_int_equal(remote_mark_gone(h->b.r, &first.id, &err), 0);
+	second = push(&h->a, "one", "two");
+	assert_false(second.existed);
+	assert_false(share_id_equal(&first.id, &second.id));
+	assert_true(push(&h->a, "one", "two").existed);
+	assert_int_equal(remote_mark_gone(h->b.r, &second.id, &err), 0);
+	assert_int_equal(push_snapshot(h->a.s, h->a.r, "one", &only_new, NULL, &third, &err), 0);
+	assert_false(share_id_equal(&second.id, &third.id));
+	/* Who was about to delete it finds no name. */
+	assert_int_equal(remote_delete_unnamed(h->b.r, &second.id, &err), 1);
+	assert_int_equal(remote_delete_unnamed(h->b.r, &third.id, &err), 1);
+	for (int i = 0; i < 3; i++)
+		pull(&h->b, ((const char *[]){ "one", "two", "three" })[i], NULL);
+}
+
+static void note_named_problem(void *arg, const char *key, const char *problem)
+{
+	snprintf(arg, 200, "%s: %s", key, problem);
+}
+
+static void a_name_of_a_deleted_snapshot_is_noticed(void **state)
+{
+	struct hosts *h = *state;
+	struct share_verify_result v;
+	struct error err = ERROR_INIT;
+	struct pull_options lazy = { .lazy = true };
+	struct pull_result g;
+	char found[200] = "";
+	struct push_result p;
+
+	make_files(h, "d", 3, 1);
+	take(h, &h->a, "d", "one", NULL);
+	p = push(&h->a, "one", "one");
+	assert_int_equal(share_verify_run(h->b.r, false, NULL, note_named_problem, found, &v, &err),
+			 0);
+	assert_int_equal(v.damaged, 0);
+	bury(&h->b, &p.id);
+	assert_int_equal(share_verify_run(h->b.r, false, NULL, note_named_problem, found, &v, &err),
+			 0);
+	assert_int_equal(v.damaged, 1);
+	assert_non_null(strstr(found, "name/one: "));
+	/* Nothing is left there that may go; what is still there can be fetched. */
+	assert_int_equal(lazy_index_open(h->b.s->dir_fd, &lazy.index, &err), 0);
+	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "one", &lazy, NULL, &g, &err), -ENOENT);
+	assert_non_null(strstr(err.msg, "was deleted"));
+	lazy_index_free(lazy.index);
+	pull(&h->b, "one", "one");
+	assert_whole(&h->b);
+}
+
 /* Every byte of every pack matters, or is noticed. */
 static void damage_is_noticed_and_kept_nowhere(void **state)
 {
@@ -385,6 +463,8 @@ int main(void)
 		TEST(twice_is_once),
 		TEST(names_move),
 		TEST(names_are_listed_and_removed),
+		TEST(what_is_being_deleted_is_pushed_anew),
+		TEST(a_name_of_a_deleted_snapshot_is_noticed),
 		TEST(damage_is_noticed_and_kept_nowhere),
 		TEST(nothing_refers_to_a_snapshot_that_is_gone),
 		TEST(a_name_that_is_taken_is_refused),

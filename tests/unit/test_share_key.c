@@ -23,6 +23,7 @@ static const struct {
 	{ "push/" P, { .kind = SHARE_KEY_PUSH } },
 	{ "snap/" P, { .kind = SHARE_KEY_SNAP } },
 	{ "hot/" P, { .kind = SHARE_KEY_HOT } },
+	{ "gone/" P, { .kind = SHARE_KEY_GONE } },
 	{ "node/" P, { .kind = SHARE_KEY_NODE } },
 	{ "moved/" P "-12", { .kind = SHARE_KEY_MOVED, .pack.number = 12 } },
 	{ "meta/" P "-12", { .kind = SHARE_KEY_META, .pack.number = 12 } },
@@ -46,7 +47,7 @@ static struct share_key whole_key(size_t i)
 	if (k.kind == SHARE_KEY_PACK || k.kind == SHARE_KEY_MOVED || k.kind == SHARE_KEY_META)
 		k.pack.push = push;
 	if (k.kind == SHARE_KEY_PUSH || k.kind == SHARE_KEY_SNAP || k.kind == SHARE_KEY_HOT ||
-	    k.kind == SHARE_KEY_NODE)
+	    k.kind == SHARE_KEY_GONE || k.kind == SHARE_KEY_NODE)
 		k.id = push;
 	return k;
 }
