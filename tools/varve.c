@@ -36,13 +36,18 @@ static int print_version(void)
 
 static void print_help(FILE *f)
 {
+	const struct command_group *group = cli_groups;
+
 	fprintf(f, "usage: varve [OPTION...] COMMAND [ARGUMENT...]\n\n"
-		   "Copy-on-write mounts of deduplicated filesystem snapshots.\n\nCommands:\n");
-	for (const struct command *c = cli_commands; c->name; c++)
+		   "Copy-on-write mounts of deduplicated filesystem snapshots.\n");
+	for (const struct command *c = cli_commands; c->name; c++) {
+		if (group->first && strcmp(group->first, c->name) == 0)
+			fprintf(f, "\n%s:\n", group++->title);
 		fprintf(f, "  %-12s%s\n", c->name, c->summary);
+	}
 	fprintf(f, "\nOptions, of every command:\n");
 	args_print_options(f, cli_global_options);
-	fprintf(f, "\n'varve COMMAND --help' tells more about one; see also varve(1).\n");
+	fprintf(f, "\n'varve help COMMAND' tells more about one; see also varve(1).\n");
 }
 
 static void print_command_help(const struct command *c)

@@ -63,8 +63,10 @@ is "--help succeeds" "$st" 0
 like "--help lists commands" "$out" 'checkpoint +make'
 run varve --version
 like "--version says the version" "$out" '^varve [0-9]'
-commands=$(varve --help | awk '/^Commands:/ { on = 1; next } /^$/ { on = 0 } on { print $1 }')
+commands=$(varve --help | awk '/^Options/ { exit } /^  [a-z]/ { print $1 }')
 like "commands are listed" "$commands" 'import.*du'
+is "in groups" "$(varve help | grep -cE '^(Mounts|Snapshots|Remotes, .*|The store|Images|Sandboxes|Looking into snapshots):$')" 7
+is "each of which has some" "$(varve help | awk '/^Options/ { exit } /:$/ { group = 1; next } /^$/ && group == 1 { print "empty" } /^  / { group = 2 }')" ""
 bad=
 for c in $commands; do
 	[[ $(varve "$c" --help) == "usage: varve $c"* ]] || bad+=" $c"
@@ -178,6 +180,21 @@ run varve rm t4 nope t2
 is "rm fails where one is not there" "$st" 1
 like "and names it" "$err" 'no snapshot named "nope"'
 is "but removes the others" "$(varve --json snapshots | jq -r '.[].name' | sort | xargs)" "a a2 t1"
+is "--quiet prints names alone" "$(varve snapshots -q | sort | xargs)" "a a2 t1"
+is "--filter takes some" "$(varve snapshots -q --filter name='a*' --filter pinned=no | sort | xargs)" "a a2"
+is "of one key one has to fit" "$(varve snapshots -q --filter name=t1 --filter name='?2' | sort | xargs)" "a2 t1"
+is "also of a store" "$(varve --store "$STATE" snapshots -q --filter name='a*' | sort | xargs)" "a a2"
+is "and as JSON" "$(varve --json snapshots --filter status=ready --filter name=t1 | jq -r '.[].name')" t1
+run varve snapshots --filter name=zzz
+is "where none fits, that is told" "$st,$out,$err" "0,,none that fits the filter"
+is "history has both, too" "$(varve history -q --filter name=a a)" a
+for c in snapshots mounts sandboxes builds images "remote ls"; do
+	# shellcheck disable=SC2086
+	fails "$c refuses a filter that it does not know" 2 "there is no filter 'colour': the keys are [a-z]+" \
+		varve --socket "$T/none" $c --filter colour=red
+done
+fails "a filter has a value" 2 "'name' is no KEY=VALUE" varve snapshots --filter name
+fails "--quiet is no JSON" 2 'give --quiet or --json, not both' varve --json snapshots -q
 run varve rm nope1 nope2
 is "each failure is told" "$st,$(grep -c '^varve: rm: no snapshot named "nope[12]"' <<<"$err")" 1,2
 run varve --json show a nope t1
@@ -203,6 +220,8 @@ fails "a place that is a file" 1 'is not a directory' varve mount a src/small
 fails "a snapshot that is not there" 1 'no snapshot named "nope"' varve mount nope other
 fails "a place that is taken" 1 . varve mount a mnt
 like "mounts is a table" "$(varve mounts)" "${id:0:8} +a +rw +mounted +0 .*$T/mnt"
+is "mounts --quiet prints ids" "$(varve mounts -q --filter state=mounted --filter mountpoint="$T/mnt" --filter mode=rw)" "$id"
+is "or none" "$(varve mounts -q --filter snapshot=t1)" ""
 ok "options are taken" varve mount -r --cache shared --volatile --quota 10M --dev --suid a other
 is "and told" "$(varve --json mounts | jq -c ".[] | select(.mountpoint == \"$T/other\") |
 	[.readOnly, .cache, .volatile, .quotaBytes]")" '[true,"shared",true,10485760]'
@@ -450,6 +469,8 @@ complete() { varve __complete -- "$@" | grep -vE '^[0-9a-f]{8}(-[0-9a-f]{4}){3}'
 is "commands are completed" "$(complete hi)" history
 is "options are" "$(complete umount --)" "--discard --force --help --json --lazy --socket --store --url --version --wide"
 is "choices are" "$(complete mount --cache '')" "private shared"
+is "keys of filters are" "$(complete mounts --filter '')" "mode= mountpoint= snapshot= state="
+is "commands are after help" "$(complete help hi)" history
 is "all verbs of a command are" "$(complete remote '')" "add check ls rekey rm"
 is "snapshots are" "$(complete show c)" "c1 c2"
 is "paths in snapshots are" "$(complete cat a:d/)" "a:d/big a:d/sub/"

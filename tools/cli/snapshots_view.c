@@ -30,11 +30,23 @@ static void add_row(struct table *t, const json_t *o)
 	table_name(t, source, strlen(source));
 }
 
-int snapshots_print(const struct cli *cli, const json_t *list)
+static bool label_fits(const json_t *o, const char *pattern)
 {
-	return cli_print_list(cli, list, "NAME|STATUS|>SIZE|>NEW|>FILES|CREATED|SOURCE", add_row,
-			      "no snapshots yet; 'varve import NAME dir PATH' makes one");
+	return listing_fits(snapshot_label(o), pattern);
 }
+
+static const struct listing_key keys[] = {
+	{ "name", NULL, label_fits }, { "status", "status", NULL }, { "source", "source", NULL },
+	{ "pinned", "pinned", NULL }, { "share", "share", NULL },   { 0 },
+};
+
+const struct listing snapshots_listing = {
+	.columns = "NAME|STATUS|>SIZE|>NEW|>FILES|CREATED|SOURCE",
+	.empty = "no snapshots yet; 'varve import NAME dir PATH' makes one",
+	.add_row = add_row,
+	.label = snapshot_label,
+	.keys = keys,
+};
 
 /* Fields in the order of interest; the others follow as they come. */
 static int print_fields(const json_t *o)

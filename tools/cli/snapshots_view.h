@@ -3,9 +3,11 @@
 #define VARVE_TOOLS_SNAPSHOTS_VIEW_H
 
 #include "tools/cli/each.h"
+#include "tools/cli/listing.h"
 
-/* SnapshotInfo objects as JSON or a table, as cli says. */
-MUST_CHECK int snapshots_print(const struct cli *cli, const json_t *list);
+/* Of SnapshotInfo objects. */
+extern const struct listing snapshots_listing;
+#define SNAPSHOTS_KEYS "name, status, source, pinned (yes, no) or share"
 /* Several, which `get` gives: fields, one a line, or JSON, of more than one a list. */
 MUST_CHECK int snapshots_show(struct cli *cli, char *const *words, each_fn *get, struct error *err);
 /* One that has just been made, in a sentence that says how much of it was new; or JSON. */

@@ -6,6 +6,7 @@
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
 #include "tools/cli/each.h"
+#include "tools/cli/listing.h"
 #include "tools/commands/exec_run.h"
 #include "tools/cli/id_ref.h"
 #include "tools/commands/image_build.h"
@@ -25,6 +26,18 @@ const struct option_spec options_build[] = {
 
 const struct option_spec options_logs[] = {
 	{ 'f', "follow", NULL, "go on until the build has ended" },
+	{ 0 },
+};
+
+const struct option_spec options_builds[] = {
+	LISTING_QUIET,
+	LISTING_FILTER("state or name"),
+	{ 0 },
+};
+
+const struct option_spec options_images[] = {
+	LISTING_QUIET,
+	LISTING_FILTER("name or base"),
 	{ 0 },
 };
 
@@ -100,17 +113,37 @@ static void build_row(struct table *t, const json_t *o)
 	table_name(t, error, strlen(error));
 }
 
+static const struct listing_key build_keys[] = {
+	{ "state", "state", NULL },
+	{ "name", "name", NULL },
+	{ 0 },
+};
+
+const struct listing builds_listing = {
+	.columns = "BUILD|STATE|>STEP|>CACHED|CREATED|NAME|KEY|ERROR",
+	.empty = "no builds; 'varve build FILE' starts one",
+	.add_row = build_row,
+	.label = listing_id,
+	.keys = build_keys,
+};
+
+static int list(struct cli *cli, const struct args *args, const char *path, const struct listing *l,
+		struct error *err)
+{
+	json_t *found = NULL;
+	int r = listing_check(cli, args, l, err);
+
+	if (r == 0)
+		r = cli_call(cli, "GET", path, NULL, NULL, &found, err);
+	if (r == 0)
+		r = listing_print(cli, args, l, found);
+	json_decref(found);
+	return r;
+}
+
 int cmd_builds(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *list = NULL;
-	int r = cli_call(cli, "GET", "/api/builds", NULL, NULL, &list, err);
-
-	(void)args;
-	if (r == 0)
-		r = cli_print_list(cli, list, "BUILD|STATE|>STEP|>CACHED|CREATED|NAME|KEY|ERROR",
-				   build_row, "no builds; 'varve build FILE' starts one");
-	json_decref(list);
-	return r;
+	return list(cli, args, "/api/builds", &builds_listing, err);
 }
 
 static int cancel_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
@@ -232,15 +265,37 @@ static void image_row(struct table *t, const json_t *o)
 	table_name(t, b.len ? (const char *)b.data : "-", b.len ? b.len : 1);
 }
 
+static bool a_name_fits(const json_t *o, const char *pattern)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(json_object_get(o, "names"), i, v)
+		if (listing_fits(json_string_value(v), pattern))
+			return true;
+	return json_array_size(json_object_get(o, "names")) == 0 && listing_fits("", pattern);
+}
+
+static const char *snapshot_id(const json_t *o)
+{
+	return cli_str(o, "snapshotID");
+}
+
+static const struct listing_key image_keys[] = {
+	{ "name", NULL, a_name_fits },
+	{ "base", "base", NULL },
+	{ 0 },
+};
+
+const struct listing images_listing = {
+	.columns = "KEY|SNAPSHOT|>STEPS|>SIZE|>NEW|LAST USED|BASE|NAMES",
+	.empty = "no images are cached; 'varve build FILE' makes one",
+	.add_row = image_row,
+	.label = snapshot_id,
+	.keys = image_keys,
+};
+
 int cmd_images(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *list = NULL;
-	int r = cli_call(cli, "GET", "/api/images", NULL, NULL, &list, err);
-
-	(void)args;
-	if (r == 0)
-		r = cli_print_list(cli, list, "KEY|SNAPSHOT|>STEPS|>SIZE|>NEW|LAST USED|BASE|NAMES",
-				   image_row, "no images are cached; 'varve build FILE' makes one");
-	json_decref(list);
-	return r;
+	return list(cli, args, "/api/images", &images_listing, err);
 }

@@ -62,9 +62,9 @@ static void pass_word(struct place *p, struct cli *cli, const char *word)
 		if (!o && p->command)
 			o = find_option(p->command->options, word);
 		p->valued = o && o->value ? o : NULL;
-	} else if (!p->command) {
+	} else if (!p->command && strcmp(word, "help") != 0) {
 		p->command = cli_find_command(word);
-	} else {
+	} else if (p->command) {
 		p->index++;
 	}
 }
@@ -89,6 +89,27 @@ static void offer_choices(const char *choices, const char *last)
 		snprintf(word, sizeof(word), "%.*s", (int)n, choices);
 		offer(last, word, "");
 		choices += n + (choices[n] == '|');
+	}
+}
+
+/* Keys of a command's filters. */
+static void offer_filters(const struct command *c, const char *last)
+{
+	static const struct {
+		const char *command;
+		const struct listing *listing;
+	} known[] = {
+		{ "snapshots", &snapshots_listing }, { "history", &snapshots_listing },
+		{ "mounts", &mounts_listing },	     { "remote", &remotes_listing },
+		{ "builds", &builds_listing },	     { "images", &images_listing },
+		{ "sandboxes", &sandboxes_listing }, { "checkpoints", &checkpoints_listing },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		if (strcmp(known[i].command, c->name) != 0)
+			continue;
+		for (const struct listing_key *k = known[i].listing->keys; k->key; k++)
+			offer(last, k->key, k->key[strlen(k->key) - 1] == '.' ? "" : "=");
 	}
 }
 
@@ -245,7 +266,9 @@ int cmd_complete(struct cli *cli, const struct args *args, struct error *err)
 		cli->daemon.connect_timeout_s = CONNECT_TIMEOUT_S;
 	if (args->count)
 		p.last = args->words[args->count - 1];
-	if (p.valued) {
+	if (p.valued && p.command && strcmp(p.valued->name, "filter") == 0) {
+		offer_filters(p.command, p.last);
+	} else if (p.valued) {
 		offer_kind(cli, p.valued->value, p.last);
 	} else if (p.last[0] == '-' && !p.no_options) {
 		if (p.command)

@@ -8,6 +8,7 @@
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
 #include "tools/cli/each.h"
+#include "tools/cli/listing.h"
 #include "tools/cli/mount_ref.h"
 #include "tools/cli/remote_ref.h"
 #include "tools/cli/table.h"
@@ -44,6 +45,8 @@ const struct option_spec options_attach[] = {
 
 const struct option_spec options_mounts[] = {
 	{ 'a', "all", NULL, "also those of sandboxes and builds" },
+	LISTING_QUIET,
+	LISTING_FILTER("snapshot, state, mode (ro, rw) or mountpoint"),
 	{ 0 },
 };
 
@@ -280,29 +283,36 @@ int cmd_attach(struct cli *cli, const struct args *args, struct error *err)
 	return r;
 }
 
-static void add_row(struct table *t, const json_t *m)
+static const char *snapshot_of(const json_t *m)
 {
 	const char *name = cli_str(m, "snapshot");
 
 	if (!*name)
 		name = cli_str(m, "snapshotName");
-	if (!*name)
-		name = cli_str(m, "snapshotId");
+	return *name ? name : cli_str(m, "snapshotId");
+}
+
+static const char *state_of(const json_t *m)
+{
+	return is_held(m)		  ? "held"
+	       : !cli_flag(m, "attached") ? "detached"
+	       : cli_flag(m, "sealing")	  ? "sealing"
+					  : "mounted";
+}
+
+static void add_row(struct table *t, const json_t *m)
+{
+	const char *name = snapshot_of(m), *until = cli_str(m, "discardsAt");
+
 	table_cell(t, "%.8s", cli_str(m, "id"));
 	table_name(t, name, strlen(name));
 	table_cell(t, "%s%s%s", cli_flag(m, "readOnly") ? "ro" : "rw",
 		   cli_flag(m, "volatile") ? ",volatile" : "",
 		   strcmp(cli_str(m, "cache"), "shared") == 0 ? ",shared" : "");
-	const char *until = cli_str(m, "discardsAt");
-
 	if (*until)
 		table_cell(t, "detached until %.10s", until);
 	else
-		table_cell(t, "%s",
-			   is_held(m)		      ? "held"
-			   : !cli_flag(m, "attached") ? "detached"
-			   : cli_flag(m, "sealing")   ? "sealing"
-						      : "mounted");
+		table_cell(t, "%s", state_of(m));
 	table_cell(t, "%llu", (unsigned long long)cli_num(m, "changedInodes"));
 	table_size(t, cli_num(m, "upperBytes"));
 	table_json_name(t, m, "mountpoint", "");
@@ -317,23 +327,56 @@ static void add_row_of_all(struct table *t, const json_t *m)
 		table_cell(t, "-");
 }
 
+static bool snapshot_fits(const json_t *m, const char *pattern)
+{
+	return listing_fits(snapshot_of(m), pattern);
+}
+
+static bool state_fits(const json_t *m, const char *pattern)
+{
+	return listing_fits(state_of(m), pattern);
+}
+
+static bool mode_fits(const json_t *m, const char *pattern)
+{
+	return listing_fits(cli_flag(m, "readOnly") ? "ro" : "rw", pattern);
+}
+
+static const struct listing_key keys[] = {
+	{ "snapshot", NULL, snapshot_fits },
+	{ "state", NULL, state_fits },
+	{ "mode", NULL, mode_fits },
+	{ "mountpoint", "mountpoint", NULL },
+	{ 0 },
+};
+
+const struct listing mounts_listing = {
+	.columns = "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT",
+	.empty = "no mounts; 'varve mount SNAPSHOT DIR' makes one",
+	.add_row = add_row,
+	.label = listing_id,
+	.keys = keys,
+};
+
 int cmd_mounts(struct cli *cli, const struct args *args, struct error *err)
 {
+	struct listing l = mounts_listing;
 	json_t *list = NULL;
 	size_t hidden = 0;
 	const bool all = args_has(args, "all");
-	int r = cli_call(cli, "GET", "/api/mounts", NULL, NULL, &list, err);
+	int r = listing_check(cli, args, &l, err);
 
+	if (r == 0)
+		r = cli_call(cli, "GET", "/api/mounts", NULL, NULL, &list, err);
 	if (r == 0 && !all)
 		r = mounts_hide_own(cli, list, &hidden, err);
+	if (all) {
+		l.columns = "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT|>FROZEN";
+		l.add_row = add_row_of_all;
+	}
 	if (r == 0)
-		r = cli_print_list(
-			cli, list,
-			all ? "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT|>FROZEN"
-			    : "ID|SNAPSHOT|MODE|STATE|>CHANGED|>WRITTEN|MOUNTPOINT",
-			all ? add_row_of_all : add_row,
-			"no mounts; 'varve mount SNAPSHOT DIR' makes one");
-	if (r == 0 && hidden)
+		r = listing_print(cli, args, &l, list);
+	if (r == 0 && hidden && !args_has(args, "quiet"))
 		cli_tell("%zu more %s to sandboxes and builds: see 'varve mounts --all'", hidden,
 			 hidden == 1 ? "mount belongs" : "mounts belong");
 	json_decref(list);

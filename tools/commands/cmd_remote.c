@@ -7,6 +7,7 @@
 #include "store/base/bytes_json.h"
 #include "store/remote/reference.h"
 #include "tools/cli/each.h"
+#include "tools/cli/listing.h"
 #include "tools/cli/remote_ref.h"
 #include "tools/cli/snapshots_view.h"
 #include "tools/cli/table.h"
@@ -30,6 +31,8 @@ const struct option_spec options_remote[] = {
 	{ 0, "permanent", NULL, "add: a new bucket is one of which nothing is ever deleted" },
 	{ 0, "keep-old", NULL, "rekey: former keys open the bucket, too" },
 	{ 0, "force", NULL, "rm: also while parts of snapshots may be there alone" },
+	{ 'q', "quiet", NULL, "ls: print names alone, one on a line" },
+	{ 0, "filter", "KEY=VALUE", "ls: only those whose name, url or mode (ro, rw) is VALUE" },
 	{ 0 },
 };
 
@@ -45,15 +48,35 @@ static void add_row(struct table *t, const json_t *o)
 	table_name(t, cli_str(o, "endpoint"), strlen(cli_str(o, "endpoint")));
 }
 
+static bool mode_fits(const json_t *o, const char *pattern)
+{
+	return listing_fits(cli_flag(o, "readOnly") ? "ro" : "rw", pattern);
+}
+
+static const struct listing_key remote_keys[] = {
+	{ "name", "name", NULL },
+	{ "url", "url", NULL },
+	{ "mode", NULL, mode_fits },
+	{ 0 },
+};
+
+const struct listing remotes_listing = {
+	.columns = "NAME|URL|MODE|ENDPOINT",
+	.empty = "no remotes yet; 'varve remote add NAME URL' makes one known",
+	.add_row = add_row,
+	.label = listing_name,
+	.keys = remote_keys,
+};
+
 static int remote_ls(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
-	int r = cli_call(cli, "GET", "/api/remotes", NULL, NULL, &list, err);
+	int r = listing_check(cli, args, &remotes_listing, err);
 
-	(void)args;
 	if (r == 0)
-		r = cli_print_list(cli, list, "NAME|URL|MODE|ENDPOINT", add_row,
-				   "no remotes yet; 'varve remote add NAME URL' makes one known");
+		r = cli_call(cli, "GET", "/api/remotes", NULL, NULL, &list, err);
+	if (r == 0)
+		r = listing_print(cli, args, &remotes_listing, list);
 	json_decref(list);
 	return r;
 }
@@ -208,7 +231,7 @@ static const struct verb {
 	  " endpoint region read-only path-style proxy ca-file credentials timeout key-file "
 	  "key-command permanent alternate ",
 	  false },
-	{ "ls", 1, remote_ls, "", false },
+	{ "ls", 1, remote_ls, " quiet filter ", false },
 	{ "check", 2, remote_check, "", false },
 	{ "rekey", 2, remote_set_key, " key-file key-command keep-old ", false },
 	{ "rm", 2, remote_rm, " force ", true },
@@ -272,15 +295,43 @@ static void add_shared(struct table *t, const json_t *o)
 	table_cell(t, "%s", cli_str(o, "id"));
 }
 
-int remote_list_print(struct cli *cli, const char *remote, struct error *err)
+static bool here_fits(const json_t *o, const char *pattern)
+{
+	return listing_fits(*cli_str(o, "snapshotID") ? "yes" : "no", pattern);
+}
+
+static const struct listing_key shared_keys[] = {
+	{ "name", "name", NULL },
+	{ "here", NULL, here_fits },
+	{ 0 },
+};
+
+/* By its id where it has no name. */
+static const char *shared_label(const json_t *o)
+{
+	const char *name = listing_name(o);
+
+	return *name ? name : listing_id(o);
+}
+
+static const struct listing shared_listing = {
+	.columns = "NAME|>SIZE|>FILES|CREATED|HERE|ID",
+	.empty = "nothing there yet; 'varve push SNAPSHOT REMOTE' puts one there",
+	.add_row = add_shared,
+	.label = shared_label,
+	.keys = shared_keys,
+};
+
+int remote_list_print(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
-	int r = cli_call(cli, "GET", "/api/remotes/%s/snapshots", remote, NULL, &list, err);
+	int r = listing_check(cli, args, &shared_listing, err);
 
 	if (r == 0)
-		r = cli_print_list(
-			cli, list, "NAME|>SIZE|>FILES|CREATED|HERE|ID", add_shared,
-			"nothing there yet; 'varve push SNAPSHOT REMOTE' puts one there");
+		r = cli_call(cli, "GET", "/api/remotes/%s/snapshots", args_get(args, "remote"),
+			     NULL, &list, err);
+	if (r == 0)
+		r = listing_print(cli, args, &shared_listing, list);
 	json_decref(list);
 	return r;
 }

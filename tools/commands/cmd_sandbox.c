@@ -8,6 +8,7 @@
 #include "store/base/bytes_json.h"
 #include "tools/commands/commands.h"
 #include "tools/cli/each.h"
+#include "tools/cli/listing.h"
 #include "tools/commands/exec_run.h"
 #include "tools/cli/id_ref.h"
 #include "tools/commands/image_build.h"
@@ -42,6 +43,18 @@ const struct option_spec options_exec[] = {
 	{ 0, "linger", "DURATION", "wait for output of what it leaves running (default 10s)" },
 	{ 'i', "interactive", NULL, NULL },
 	{ 't', "tty", NULL, NULL },
+	{ 0 },
+};
+
+const struct option_spec options_sandboxes[] = {
+	LISTING_QUIET,
+	LISTING_FILTER("status, snapshot or metadata.NAME"),
+	{ 0 },
+};
+
+const struct option_spec options_checkpoints[] = {
+	LISTING_QUIET,
+	LISTING_FILTER("name or status"),
 	{ 0 },
 };
 
@@ -222,13 +235,20 @@ int cmd_exec(struct cli *cli, const struct args *args, struct error *err)
 
 /* ---- sandboxes ---- */
 
+static const char *snapshot_of(const json_t *o)
+{
+	const char *name = cli_str(o, "snapshot");
+
+	return *name ? name : cli_str(o, "fromCheckpointId");
+}
+
 static void sandbox_row(struct table *t, const json_t *o)
 {
-	const char *name = cli_str(o, "snapshot"), *id = cli_str(o, "fromCheckpointId");
+	const char *name = snapshot_of(o);
 
 	table_cell(t, "%s", cli_str(o, "sandboxID"));
 	table_cell(t, "%s", cli_str(o, "status"));
-	table_name(t, *name ? name : id, *name ? strlen(name) : MIN(strlen(id), 8ul));
+	table_name(t, name, *cli_str(o, "snapshot") ? strlen(name) : MIN(strlen(name), 8ul));
 	table_size(t, cli_num(o, "memoryMB") * MIB);
 	table_cell(t, "%llu", (unsigned long long)cli_num(o, "changedInodes"));
 	table_size(t, cli_num(o, "upperBytes"));
@@ -237,18 +257,40 @@ static void sandbox_row(struct table *t, const json_t *o)
 	table_time(t, cli_str(o, "removeAt"));
 }
 
+static const char *sandbox_id(const json_t *o)
+{
+	return cli_str(o, "sandboxID");
+}
+
+static bool snapshot_fits(const json_t *o, const char *pattern)
+{
+	return listing_fits(snapshot_of(o), pattern);
+}
+
+static const struct listing_key sandbox_keys[] = {
+	{ "status", "status", NULL },
+	{ "snapshot", NULL, snapshot_fits },
+	{ "metadata.", "metadata", NULL },
+	{ 0 },
+};
+
+const struct listing sandboxes_listing = {
+	.columns = "SANDBOX|STATUS|SNAPSHOT|>MEMORY|>CHANGED|>WRITTEN|STARTED|STOPS|REMOVED",
+	.empty = "no sandboxes; 'varve run --keep --snapshot NAME -- COMMAND' makes one",
+	.add_row = sandbox_row,
+	.label = sandbox_id,
+	.keys = sandbox_keys,
+};
+
 int cmd_sandboxes(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *list = NULL;
-	int r = cli_call(cli, "GET", "/api/sandboxes", NULL, NULL, &list, err);
+	int r = listing_check(cli, args, &sandboxes_listing, err);
 
-	(void)args;
 	if (r == 0)
-		r = cli_print_list(
-			cli, list,
-			"SANDBOX|STATUS|SNAPSHOT|>MEMORY|>CHANGED|>WRITTEN|STARTED|STOPS|REMOVED",
-			sandbox_row,
-			"no sandboxes; 'varve run --keep --snapshot NAME -- COMMAND' makes one");
+		r = cli_call(cli, "GET", "/api/sandboxes", NULL, NULL, &list, err);
+	if (r == 0)
+		r = listing_print(cli, args, &sandboxes_listing, list);
 	json_decref(list);
 	return r;
 }
@@ -285,17 +327,32 @@ static void checkpoint_row(struct table *t, const json_t *o)
 	table_time(t, cli_str(o, "createdAt"));
 }
 
+static const struct listing_key checkpoint_keys[] = {
+	{ "name", "name", NULL },
+	{ "status", "status", NULL },
+	{ 0 },
+};
+
+const struct listing checkpoints_listing = {
+	.columns = "NAME|ID|STATUS|>SIZE|CREATED",
+	.empty = "no checkpoints; 'varve checkpoint SANDBOX NAME' takes one",
+	.add_row = checkpoint_row,
+	.label = listing_id,
+	.keys = checkpoint_keys,
+};
+
 int cmd_checkpoints(struct cli *cli, const struct args *args, struct error *err)
 {
 	json_t *sandbox = NULL, *list = NULL;
-	int r = sandbox_find(cli, args->words[0], &sandbox, err);
+	int r = listing_check(cli, args, &checkpoints_listing, err);
 
+	if (r == 0)
+		r = sandbox_find(cli, args->words[0], &sandbox, err);
 	if (r == 0)
 		r = cli_call(cli, "GET", "/api/sandboxes/%s/checkpoints",
 			     cli_str(sandbox, "sandboxID"), NULL, &list, err);
 	if (r == 0)
-		r = cli_print_list(cli, list, "NAME|ID|STATUS|>SIZE|CREATED", checkpoint_row,
-				   "no checkpoints; 'varve checkpoint SANDBOX NAME' takes one");
+		r = listing_print(cli, args, &checkpoints_listing, list);
 	json_decref(list);
 	json_decref(sandbox);
 	return r;

@@ -15,18 +15,25 @@
 /* How many mounts and sandboxes of a deleted snapshot rm names. */
 #define USERS_TOLD 5
 
+static int list(struct cli *cli, const struct args *args, const char *fmt, const char *name,
+		struct error *err)
+{
+	json_t *found = NULL;
+	int r = listing_check(cli, args, &snapshots_listing, err);
+
+	if (r == 0)
+		r = cli_call(cli, "GET", fmt, name, NULL, &found, err);
+	if (r == 0)
+		r = listing_print(cli, args, &snapshots_listing, found);
+	json_decref(found);
+	return r;
+}
+
 int cmd_snapshots(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *list = NULL;
-	int r;
-
 	if (args_has(args, "remote"))
-		return remote_list_print(cli, args_get(args, "remote"), err);
-	r = cli_call(cli, "GET", "/api/snapshots", NULL, NULL, &list, err);
-	if (r == 0)
-		r = snapshots_print(cli, list);
-	json_decref(list);
-	return r;
+		return remote_list_print(cli, args, err);
+	return list(cli, args, "/api/snapshots", NULL, err);
 }
 
 static int get_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
@@ -42,13 +49,7 @@ int cmd_show(struct cli *cli, const struct args *args, struct error *err)
 
 int cmd_history(struct cli *cli, const struct args *args, struct error *err)
 {
-	json_t *list = NULL;
-	int r = cli_call(cli, "GET", "/api/snapshots/%s/history", args->words[0], NULL, &list, err);
-
-	if (r == 0)
-		r = snapshots_print(cli, list);
-	json_decref(list);
-	return r;
+	return list(cli, args, "/api/snapshots/%s/history", args->words[0], err);
 }
 
 /* PATCH a snapshot; *out is what it is then. */

@@ -46,8 +46,8 @@ const struct command cli_commands[] = {
 	  "Comparing a mount with a snapshot that it is not based on, or with another mount,\n"
 	  "makes an unnamed checkpoint of it first, and says so.\n",
 	  1, 2, NULL, true, cmd_diff },
-	{ "history", "SNAPSHOT", "list a snapshot and its ancestors", NULL, 1, 1, NULL, true,
-	  cmd_history },
+	{ "history", "SNAPSHOT", "list a snapshot and its ancestors", NULL, 1, 1, options_history,
+	  true, cmd_history },
 	{ "snapshots", "", "list snapshots, newest first", NULL, 0, 0, options_snapshots, true,
 	  cmd_snapshots },
 	{ "show", "SNAPSHOT...", "tell all about snapshots", NULL, 1, -1, NULL, true, cmd_show },
@@ -98,10 +98,6 @@ const struct command cli_commands[] = {
 	  1, 2, options_backup, false, cmd_backup },
 	{ "stats", "", "print figures of the daemon and its store", NULL, 0, 0, NULL, true,
 	  cmd_stats },
-	{ "dashboard", "", "print the dashboard's address, with a token for your browser",
-	  "The daemon lets no browser in that comes through its socket without a token. On\n"
-	  "another machine than the daemon's, forward the socket first, as it says.\n",
-	  0, 0, options_dashboard, false, cmd_dashboard },
 	{ "ls", "SNAPSHOT[:PATH]", "list a directory of a snapshot", NULL, 1, 1, options_ls, true,
 	  NULL },
 	{ "cat", "SNAPSHOT:PATH...", "print files of a snapshot", NULL, 1, -1, NULL, true, NULL },
@@ -119,17 +115,23 @@ const struct command cli_commands[] = {
 	  "change\n"
 	  "of the last step runs that step alone.\n",
 	  1, 1, options_build, false, cmd_build },
-	{ "builds", "", "list builds, newest first", NULL, 0, 0, NULL, false, cmd_builds },
+	{ "builds", "", "list builds, newest first", NULL, 0, 0, options_builds, false,
+	  cmd_builds },
 	{ "logs", "BUILD", "print the log of a build",
 	  "BUILD is a build's id or the start of it.\n", 1, 1, options_logs, false, cmd_logs },
 	{ "cancel", "BUILD...", "end builds", NULL, 1, -1, NULL, false, cmd_cancel },
-	{ "images", "", "list cached images, last used first", NULL, 0, 0, NULL, false,
+	{ "images", "", "list cached images, last used first", NULL, 0, 0, options_images, false,
 	  cmd_images },
 	{ "cachekey", "FILE", "print the key that an image is cached by",
 	  "FILE is a manifest as JSON (- is standard input). Nothing but its base and steps is\n"
 	  "looked at, and no daemon is asked. The key is the contentHash of the image's\n"
 	  "snapshot.\n",
 	  1, 1, NULL, false, cmd_cachekey },
+	{ "template", "list|show|build [TEMPLATE]", "make base images from recipes",
+	  "list tells which recipes there are, show prints one, and build makes the snapshot of\n"
+	  "its name: mmdebstrap makes a base system, and the recipe's steps are built upon it.\n"
+	  "TEMPLATE is a recipe's name, or the path of a file NAME.json. See varve-template(7).\n",
+	  1, 2, options_template, false, cmd_template },
 	{ "run", "COMMAND...", "run a command in a new sandbox",
 	  "Makes a sandbox of an image, a snapshot or the default template, runs the command in "
 	  "it\n"
@@ -145,7 +147,8 @@ const struct command cli_commands[] = {
 	{ "exec", "SANDBOX COMMAND...", "run a command in a sandbox",
 	  "SANDBOX is its id or the start of it. Input and exit status as in run.\n", 2, -1,
 	  options_exec, false, cmd_exec },
-	{ "sandboxes", "", "list sandboxes, newest first", NULL, 0, 0, NULL, false, cmd_sandboxes },
+	{ "sandboxes", "", "list sandboxes, newest first", NULL, 0, 0, options_sandboxes, false,
+	  cmd_sandboxes },
 	{ "kill", "SANDBOX...", "end sandboxes, with all that is in them", NULL, 1, -1, NULL, false,
 	  cmd_kill },
 	{ "files", "ls|get|put|rm|mkdir SANDBOX PATH...",
@@ -157,16 +160,15 @@ const struct command cli_commands[] = {
 	  "  files mkdir SANDBOX PATH...     make directories, and those above them\n"
 	  "Paths in the sandbox are absolute; symbolic links mean what they mean there.\n",
 	  2, -1, NULL, false, cmd_files },
-	{ "checkpoints", "SANDBOX", "list the checkpoints of a sandbox", NULL, 1, 1, NULL, false,
-	  cmd_checkpoints },
+	{ "checkpoints", "SANDBOX", "list the checkpoints of a sandbox", NULL, 1, 1,
+	  options_checkpoints, false, cmd_checkpoints },
 	{ "restore", "SANDBOX CHECKPOINT", "put a sandbox back to one of its checkpoints",
 	  "Its processes end, and what was written since is lost. CHECKPOINT is a name or an id.\n",
 	  2, 2, NULL, false, cmd_restore },
-	{ "template", "list|show|build [TEMPLATE]", "make base images from recipes",
-	  "list tells which recipes there are, show prints one, and build makes the snapshot of\n"
-	  "its name: mmdebstrap makes a base system, and the recipe's steps are built upon it.\n"
-	  "TEMPLATE is a recipe's name, or the path of a file NAME.json. See varve-template(7).\n",
-	  1, 2, options_template, false, cmd_template },
+	{ "dashboard", "", "print the dashboard's address, with a token for your browser",
+	  "The daemon lets no browser in that comes through its socket without a token. On\n"
+	  "another machine than the daemon's, forward the socket first, as it says.\n",
+	  0, 0, options_dashboard, false, cmd_dashboard },
 	{ "daemon", "upgrade", "let another build of the daemon go on",
 	  "Starts what is now at the path of snapshotd's program in the place of the daemon that\n"
 	  "runs, which leaves without unmounting or stopping anything; programs wait a moment. A\n"
@@ -178,6 +180,19 @@ const struct command cli_commands[] = {
 	  "           varve completion zsh > ~/.zfunc/_varve (a directory of fpath)\n"
 	  "           varve completion fish > ~/.config/fish/completions/varve.fish\n",
 	  1, 1, NULL, false, cmd_completion },
+	{ 0 },
+};
+
+const struct command_group cli_groups[] = {
+	{ "import", "From files to snapshots and back" },
+	{ "mount", "Mounts" },
+	{ "diff", "Snapshots" },
+	{ "remote", "Remotes, which hosts share" },
+	{ "gc", "The store" },
+	{ "ls", "Looking into snapshots" },
+	{ "build", "Images" },
+	{ "run", "Sandboxes" },
+	{ "dashboard", "The daemon, and this program" },
 	{ 0 },
 };
 

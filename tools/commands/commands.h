@@ -2,6 +2,7 @@
 #ifndef VARVE_TOOLS_COMMANDS_H
 #define VARVE_TOOLS_COMMANDS_H
 
+#include "tools/cli/listing.h"
 #include "tools/inspect/inspect_commands.h"
 
 #define COMMAND(name) int cmd_##name(struct cli *cli, const struct args *args, struct error *err)
@@ -48,23 +49,38 @@ COMMAND(verify);
 COMMAND(build);
 OPTIONS(build);
 COMMAND(builds);
+OPTIONS(builds);
 COMMAND(logs);
 OPTIONS(logs);
 COMMAND(cancel);
 COMMAND(images);
+OPTIONS(images);
 COMMAND(cachekey);
 COMMAND(run);
 OPTIONS(run);
 COMMAND(exec);
 OPTIONS(exec);
 COMMAND(sandboxes);
+OPTIONS(sandboxes);
 COMMAND(kill);
 COMMAND(files);
 COMMAND(checkpoints);
+OPTIONS(checkpoints);
 COMMAND(restore);
 COMMAND(template);
 OPTIONS(template);
 COMMAND(completion);
 COMMAND(complete);
+
+/* What they list: for completion of filters. */
+extern const struct listing mounts_listing, remotes_listing, builds_listing, images_listing,
+	sandboxes_listing, checkpoints_listing;
+
+/* Where a group of commands begins in cli_commands, which begins with one. Ends with an empty
+ * entry. */
+extern const struct command_group {
+	const char *first; /* a command */
+	const char *title;
+} cli_groups[];
 
 #endif

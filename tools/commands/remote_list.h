@@ -5,7 +5,7 @@
 #include "tools/cli/cli.h"
 
 /* The snapshots of a remote, as a table or JSON. */
-MUST_CHECK int remote_list_print(struct cli *cli, const char *remote, struct error *err);
+MUST_CHECK int remote_list_print(struct cli *cli, const struct args *args, struct error *err);
 /* Remove what REMOTE:REFERENCE is; says if it stays under another name. */
 MUST_CHECK int remote_list_remove(struct cli *cli, const char *word, struct error *err);
 

@@ -20,7 +20,7 @@ _varve() {
 			mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -d -- "$cur")
 			;;
 		*)
-			[[ $answer == *[:/] ]] && compopt -o nospace
+			[[ $answer == *[:/=.] ]] && compopt -o nospace
 			COMPREPLY+=("$answer")
 			;;
 		esac

@@ -10,7 +10,7 @@ _varve() {
 		'') ;;
 		@files) _files ;;
 		@dirs) _files -/ ;;
-		*[:/]) open+=("$answer") ;;
+		*[:/=.]) open+=("$answer") ;;
 		*) closed+=("$answer") ;;
 		esac
 	done

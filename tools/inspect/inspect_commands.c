@@ -12,7 +12,7 @@ const struct inspect_command inspect_commands[] = {
 	{ "export", NULL, inspect_export },
 	{ "snapshots", options_snapshots, inspect_snapshots },
 	{ "show", NULL, inspect_show },
-	{ "history", NULL, inspect_history },
+	{ "history", options_history, inspect_history },
 	{ "verify", options_verify, inspect_verify },
 	{ "stats", NULL, inspect_stats },
 	{ "__complete", NULL, inspect_complete },

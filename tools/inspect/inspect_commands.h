@@ -12,6 +12,7 @@
 OPTIONS(ls);
 OPTIONS(du);
 OPTIONS(snapshots);
+OPTIONS(history);
 OPTIONS(verify);
 
 struct inspect_command {

@@ -1,4 +1,5 @@
 /* inspect_options.c - options of the commands here: varve parses and explains them, too. */
+#include "tools/cli/snapshots_view.h"
 #include "tools/inspect/inspect_commands.h"
 
 const struct option_spec options_ls[] = {
@@ -21,5 +22,13 @@ const struct option_spec options_verify[] = {
 
 const struct option_spec options_snapshots[] = {
 	{ 0, "remote", "REMOTE", "those of this remote instead, by name" },
+	LISTING_QUIET,
+	LISTING_FILTER(SNAPSHOTS_KEYS),
+	{ 0 },
+};
+
+const struct option_spec options_history[] = {
+	LISTING_QUIET,
+	LISTING_FILTER(SNAPSHOTS_KEYS),
 	{ 0 },
 };

@@ -21,7 +21,8 @@ static json_t *to_json(struct store *s, struct lazy_index *ix, const struct snap
 }
 
 /* Print and free them. */
-static int print_list(const struct cli *cli, struct store *s, struct snapshot *list, size_t n)
+static int print_list(const struct cli *cli, const struct args *args, struct store *s,
+		      struct snapshot *list, size_t n)
 {
 	json_t *array = json_array();
 	int r = array ? 0 : -ENOMEM;
@@ -30,7 +31,7 @@ static int print_list(const struct cli *cli, struct store *s, struct snapshot *l
 		r = json_array_append_new(array, to_json(s, cli->index, &list[i])) ? -ENOMEM : 0;
 	snapshots_list_free(list, n);
 	if (r == 0)
-		r = snapshots_print(cli, array);
+		r = listing_print(cli, args, &snapshots_listing, array);
 	json_decref(array);
 	return r;
 }
@@ -45,10 +46,12 @@ int inspect_snapshots(struct cli *cli, const struct args *args, struct error *er
 	if (args_has(args, "remote"))
 		return error_set(err, -EINVAL,
 				 "needs a daemon: a remote cannot be asked on a --store");
-	r = cli_store(cli, &s, err);
+	r = listing_check(cli, args, &snapshots_listing, err);
+	if (r == 0)
+		r = cli_store(cli, &s, err);
 	if (r == 0)
 		r = snapshots_list(s->snapshots, &list, &n, err);
-	return r < 0 ? r : print_list(cli, s, list, n);
+	return r != 0 ? r : print_list(cli, args, s, list, n);
 }
 
 int inspect_history(struct cli *cli, const struct args *args, struct error *err)
@@ -56,11 +59,13 @@ int inspect_history(struct cli *cli, const struct args *args, struct error *err)
 	struct snapshot *list = NULL;
 	struct store *s;
 	size_t n = 0;
-	int r = cli_store(cli, &s, err);
+	int r = listing_check(cli, args, &snapshots_listing, err);
 
 	if (r == 0)
+		r = cli_store(cli, &s, err);
+	if (r == 0)
 		r = snapshots_history(s->snapshots, args->words[0], &list, &n, err);
-	return r < 0 ? r : print_list(cli, s, list, n);
+	return r != 0 ? r : print_list(cli, args, s, list, n);
 }
 
 static int get_one(struct cli *cli, const char *word, void *arg, json_t **out, struct error *err)
