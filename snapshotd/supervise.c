@@ -1,7 +1,6 @@
 /*
  * The keeper does as little as it can: it has one thread and no library but libc's, and
- * allocates a list of names. Whatever comes from the daemon is checked, for a daemon that
- * dies may have been sick before.
+ * allocates a list of names.
  */
 #include "snapshotd/supervise.h"
 
@@ -22,13 +21,13 @@
 
 #include "fs/host/keeper.h"
 #include "fs/host/service_manager.h"
+#include "snapshotd/held.h"
 #include "snapshotd/service.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 
 #define ABOVE (MANAGER_FIRST_FD + (int)KEEPER_FDS_MAX + 1) /* what a daemon finds */
 #define FDS_MIN (ABOVE + 64)
-#define MESSAGE_MAX 4096
 #define DELAY_FIRST_MS 50
 #define LEAVE_MS 15000 /* for a daemon to hand over */
 /* After one that was killed, and one that died of itself. */
@@ -51,11 +50,6 @@
 /* How many may try to end in order. */
 #define END_TRIES 3
 
-struct held {
-	char name[KEEPER_NAME_MAX + 1];
-	int fd;
-};
-
 struct supervisor {
 	char **argv;
 	char *path;	   /* of the program, for an upgrade */
@@ -66,8 +60,7 @@ struct supervisor {
 	int sockets[2]; /* ours, and the daemon's */
 	int signals;
 	sigset_t mask; /* as the daemon is to have it */
-	struct held held[KEEPER_FDS_MAX];
-	size_t n;
+	struct held held;
 	pid_t own_pid;
 	pid_t pid; /* 0: none runs */
 	unsigned generation;
@@ -91,40 +84,7 @@ struct supervisor {
 	int64_t delay_ms, next_ms;
 };
 
-/* ---- what is held ---- */
-
-static void drop(struct supervisor *s, const char *name)
-{
-	for (size_t i = 0; i < s->n; i++) {
-		if (strcmp(s->held[i].name, name) != 0)
-			continue;
-		close(s->held[i].fd);
-		s->held[i] = s->held[--s->n];
-		return;
-	}
-}
-
-static bool is_name(const char *name)
-{
-	size_t len =
-		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.");
-
-	return len && len <= KEEPER_NAME_MAX && !name[len];
-}
-
-/* Takes fd over. */
-static void hold(struct supervisor *s, const char *name, int fd)
-{
-	drop(s, name);
-	if (s->n == KEEPER_FDS_MAX) {
-		log_warn("%s will end with the daemon: %u descriptors are held already", name,
-			 KEEPER_FDS_MAX);
-		close(fd);
-		return;
-	}
-	snprintf(s->held[s->n].name, sizeof(s->held[s->n].name), "%s", name);
-	s->held[s->n++].fd = fd;
-}
+/* ---- what a daemon says ---- */
 
 static void note_alive(struct supervisor *s)
 {
@@ -179,79 +139,29 @@ static void note_adopted(struct supervisor *s)
 	s->adopted = s->served = true;
 }
 
-/* Takes fd, -1: none, over. */
-static void handle(struct supervisor *s, char *text, int fd)
+static void note_line(void *arg, const char *line)
 {
-	bool store = false, remove = false;
-	const char *name = NULL;
+	struct supervisor *s = arg;
 
-	for (char *line; (line = strsep(&text, "\n"));) {
-		if (strcmp(line, "READY=1") == 0)
-			note_ready(s);
-		else if (strcmp(line, "WATCHDOG=1") == 0)
-			note_alive(s);
-		else if (strcmp(line, "ADOPTED=1") == 0)
-			note_adopted(s);
-		else if (strcmp(line, "STOPPING=1") == 0)
-			s->stopping = true;
-		else if (strcmp(line, "UPGRADE=1") == 0)
-			upgrade(s);
-		else if (strcmp(line, "FDSTORE=1") == 0)
-			store = true;
-		else if (strcmp(line, "FDSTOREREMOVE=1") == 0)
-			remove = true;
-		else if (strncmp(line, "FDNAME=", 7) == 0)
-			name = line + 7;
-	}
-	if (name && is_name(name) && store && fd >= 0) {
-		hold(s, name, fd);
-		return;
-	}
-	if (name && remove)
-		drop(s, name);
-	if (fd >= 0)
-		close(fd);
+	if (strcmp(line, "READY=1") == 0)
+		note_ready(s);
+	else if (strcmp(line, "WATCHDOG=1") == 0)
+		note_alive(s);
+	else if (strcmp(line, "ADOPTED=1") == 0)
+		note_adopted(s);
+	else if (strcmp(line, "STOPPING=1") == 0)
+		s->stopping = true;
+	else if (strcmp(line, "UPGRADE=1") == 0)
+		upgrade(s);
 }
 
-/* One datagram. False: there is none. */
-static bool receive(struct supervisor *s)
+static void receive_all(struct supervisor *s)
 {
-	union {
-		struct cmsghdr head;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	char text[MESSAGE_MAX + 1];
-	struct iovec iov = { text, MESSAGE_MAX };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control.bytes,
-			      .msg_controllen = sizeof(control.bytes) };
-	ssize_t n = recvmsg(s->sockets[0], &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	int fd = -1;
-
-	if (n < 0)
-		return errno == EINTR;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-			memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	text[n] = 0;
-	handle(s, text, fd);
-	return true;
+	while (held_receive(&s->held, s->sockets[0], note_line, s))
+		;
 }
 
 /* ---- daemons ---- */
-
-static char *name_all(const struct supervisor *s)
-{
-	char *names = malloc(s->n * (KEEPER_NAME_MAX + 1) + 1), *at = names;
-
-	if (!names)
-		return NULL;
-	*at = 0;
-	for (size_t i = 0; i < s->n; i++)
-		at += sprintf(at, "%s%s", i ? ":" : "", s->held[i].name);
-	return names;
-}
 
 static void set_number(const char *name, long value)
 {
@@ -267,28 +177,19 @@ static _Noreturn void fail_child(void)
 	_exit(EXIT_FAILURE);
 }
 
-/* In the child. Descriptors that are held are above all that they become. */
-static void become_daemon(const struct supervisor *s)
+/* In the child. */
+static void become_daemon(struct supervisor *s)
 {
-	const int above = ABOVE;
-	char *names = name_all(s);
-	int to = MANAGER_FIRST_FD, mine, program;
+	const int above = ABOVE, to = MANAGER_FIRST_FD + (int)s->held.n;
+	char *names = held_names(&s->held);
+	int mine, program;
 
 	if (!names)
 		fail_child();
 	mine = fcntl(s->sockets[1], F_DUPFD_CLOEXEC, above);
 	program = fcntl(s->next >= 0 ? s->next : s->program, F_DUPFD_CLOEXEC, above);
-	for (size_t i = 0; i < s->n; i++) {
-		int fd = fcntl(s->held[i].fd, F_DUPFD_CLOEXEC, above);
-
-		if (fd < 0)
-			fail_child();
-		((struct supervisor *)s)->held[i].fd = fd;
-	}
-	for (size_t i = 0; i < s->n; i++)
-		if (dup2(s->held[i].fd, to++) < 0)
-			fail_child();
-	if (mine < 0 || program < 0 || dup2(mine, to) < 0)
+	if (mine < 0 || program < 0 || held_lay_out(&s->held, MANAGER_FIRST_FD, above) < 0 ||
+	    dup2(mine, to) < 0)
 		fail_child();
 	/* Without its keeper it would go on unseen, with what a next service needs. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != s->own_pid)
@@ -298,7 +199,7 @@ static void become_daemon(const struct supervisor *s)
 	set_number("VARVE_CRASHED", s->has_crashed);
 	set_number("VARVE_TRIAL", s->next >= 0 || s->other >= 0);
 	set_number("LISTEN_PID", getpid());
-	set_number("LISTEN_FDS", (long)s->n);
+	set_number("LISTEN_FDS", (long)s->held.n);
 	setenv("LISTEN_FDNAMES", names, 1);
 	set_number("VARVE_WATCH", 1);
 	set_number("WATCHDOG_PID", getpid());
@@ -468,8 +369,7 @@ static bool reap(struct supervisor *s, int *out_status)
 
 	if (!collect(s, &status))
 		return false;
-	while (receive(s)) /* what it has sent before */
-		;
+	receive_all(s); /* what it has sent before */
 	s->pid = 0;
 	*out_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	if (s->ending)
@@ -644,8 +544,7 @@ static int watch(struct supervisor *s)
 			start(s);
 		sleep_until_event(s, p);
 		feed(s);
-		while (receive(s)) /* it may have come while we were stopped */
-			;
+		receive_all(s); /* it may have come while we were stopped */
 		if (p[1].revents && pass_signal(s))
 			return EXIT_FAILURE;
 		if (reap(s, &status))
@@ -666,11 +565,11 @@ static void hold_service_socket(struct supervisor *s)
 
 	for (int fd = MANAGER_FIRST_FD; fd < end_fd; fd++) {
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-		if (s->n || !service_is_unix_listener(fd))
+		if (s->held.n || !service_is_unix_listener(fd))
 			continue;
 		int copy = fcntl(fd, F_DUPFD_CLOEXEC, MANAGER_FIRST_FD + SERVICE_FDS_MAX);
 		if (copy >= 0)
-			hold(s, KEEPER_SERVICE_SOCKET, copy);
+			held_put(&s->held, KEEPER_SERVICE_SOCKET, copy);
 	}
 }
 
