@@ -106,9 +106,14 @@ static void handle_open(struct session *s, const struct fuse_in_header *in, size
 static void handle_release(struct session *s, const struct fuse_in_header *in, size_t n)
 {
 	const struct fuse_release_in *arg = (const void *)(in + 1);
+	const bool is_whole = n >= sizeof(*in) + sizeof(*arg);
+	const bool is_counted =
+		is_whole && passthrough_release_request(s->passthrough, in->nodeid,
+							(enum passthrough_kind)arg->fh,
+							in->unique & ~SESSION_RESENT);
 
 	session_reply_raw(in, 0, NULL, 0);
-	if (n >= sizeof(*in) + sizeof(*arg))
+	if (is_whole && !is_counted)
 		passthrough_release(s->passthrough, in->nodeid, (enum passthrough_kind)arg->fh);
 }
 

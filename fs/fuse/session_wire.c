@@ -218,6 +218,7 @@ void wire_again(struct session *s, void *request, size_t n)
 	session_set_current(s, in);
 	if (begin(s, in) && (in->opcode != FUSE_OPEN || !shared_handle(s, request, n)))
 		run(s, request, n);
+	passthrough_answered();
 	request_end(s);
 	journal_set_request(0);
 }
@@ -255,6 +256,7 @@ void wire_handle(struct session *s, void *request, size_t n)
 	session_set_current(s, request);
 	if (begin(s, request))
 		handle(s, request, n);
+	passthrough_answered(); /* or nothing was counted */
 	request_end(s);
 	journal_set_request(0); /* it is answered, or others will do it */
 }

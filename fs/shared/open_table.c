@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,26 @@ struct open_table_head {
 _Static_assert(sizeof(struct open_table_head) == 16 && sizeof(struct open_record) == 144,
 	       "another layout: another magic");
 
+/* To those who know no notes a node of which nothing is open. */
+#define NOTES_OF_RECORD 12u
+struct open_notes {
+	volatile uint64_t id; /* NOTES_ID of its number */
+	uint64_t zeros[5];
+	struct open_note {
+		_Atomic uint64_t request; /* 0: free */
+	} notes[NOTES_OF_RECORD];
+};
+
+_Static_assert(sizeof(struct open_notes) == sizeof(struct open_record) &&
+		       offsetof(struct open_notes, notes) ==
+			       offsetof(struct open_record, unshared_base),
+	       "notes are where a node has digests");
+
+#define NOTES_ID(number) ((uint64_t)(number) << 48) /* from 1 on; no inode has the number 0 */
+#define NOTES_MAX 64u				    /* records: more than there are threads */
+/* So many of what former processes noted are more than are unanswered: they are old. */
+#define NOTES_OLD (NOTES_MAX / 2 * NOTES_OF_RECORD)
+
 #define MAP_BYTES \
 	(sizeof(struct open_table_head) + (size_t)RECORDS_MAX * sizeof(struct open_record))
 
@@ -36,7 +57,10 @@ struct open_table {
 	pthread_mutex_t lock;	      /* guards what follows; a leaf */
 	uint32_t *vacant;	      /* records below `n` that are free; owned */
 	size_t n_vacant, vacant_cap;
-	size_t n; /* records that the file has */
+	size_t n;		  /* records that the file has */
+	pthread_mutex_t adding;	  /* held while notes get another record; before `lock` */
+	_Atomic unsigned n_notes; /* set after the one that it counts */
+	struct open_notes *notes[NOTES_MAX];
 };
 
 static size_t bytes_of(size_t n)
@@ -61,6 +85,7 @@ static struct open_table *map(int fd)
 	t->head = p;
 	t->records = (struct open_record *)(t->head + 1);
 	pthread_mutex_init(&t->lock, NULL);
+	pthread_mutex_init(&t->adding, NULL);
 	return t;
 }
 
@@ -106,6 +131,25 @@ static int find_vacant(struct open_table *t)
 	return r;
 }
 
+static bool is_notes(const struct open_record *r)
+{
+	return r->id && !(r->id & (NOTES_ID(1) - 1));
+}
+
+/* One that was answered and not dropped stays: none comes again, but they shall not pile up. */
+static void find_notes(struct open_table *t)
+{
+	unsigned used = 0;
+
+	for (size_t i = 0; i < t->n; i++)
+		if (is_notes(&t->records[i]) && t->n_notes < NOTES_MAX)
+			t->notes[t->n_notes++] = (struct open_notes *)&t->records[i];
+	for (unsigned i = 0; i < t->n_notes * NOTES_OF_RECORD; i++)
+		used += t->notes[i / NOTES_OF_RECORD]->notes[i % NOTES_OF_RECORD].request != 0;
+	for (unsigned i = 0; i < t->n_notes && used > NOTES_OLD; i++)
+		memset((void *)t->notes[i]->notes, 0, sizeof(t->notes[i]->notes));
+}
+
 int open_table_check(int fd)
 {
 	struct open_table_head head;
@@ -135,6 +179,7 @@ int open_table_adopt(int fd, struct open_table **out)
 	if (!t)
 		return -ENOMEM;
 	t->n = ((size_t)st.st_size - bytes_of(0)) / sizeof(struct open_record);
+	find_notes(t);
 	r = find_vacant(t);
 	if (r) {
 		t->fd = -1;
@@ -153,6 +198,7 @@ void open_table_free(struct open_table *t)
 	if (t->fd >= 0)
 		close(t->fd);
 	pthread_mutex_destroy(&t->lock);
+	pthread_mutex_destroy(&t->adding);
 	free(t->vacant);
 	free(t);
 }
@@ -206,9 +252,67 @@ int open_table_each(struct open_table *t, int (*fn)(void *arg, struct open_recor
 	int r = 0;
 
 	for (size_t i = 0; i < t->n && !r; i++)
-		if (t->records[i].id)
+		if (t->records[i].id && !is_notes(&t->records[i]))
 			r = fn(arg, &t->records[i]);
 	return r;
+}
+
+/* ---- notes ---- */
+
+static struct open_note *take_note(struct open_notes *of, uint64_t request)
+{
+	for (unsigned i = 0; i < NOTES_OF_RECORD; i++) {
+		uint64_t free_one = 0;
+
+		if (atomic_compare_exchange_strong(&of->notes[i].request, &free_one, request))
+			return &of->notes[i];
+	}
+	return NULL;
+}
+
+/* The record of that number; NULL: there is none, and none to be had. */
+static struct open_notes *notes_at(struct open_table *t, unsigned number)
+{
+	if (number < atomic_load(&t->n_notes))
+		return t->notes[number];
+	if (number == NOTES_MAX)
+		return NULL;
+	pthread_mutex_lock(&t->adding);
+	if (number == atomic_load(&t->n_notes)) {
+		t->notes[number] = (struct open_notes *)open_table_get(t, NOTES_ID(number + 1));
+		if (t->notes[number])
+			atomic_store(&t->n_notes, number + 1);
+	}
+	pthread_mutex_unlock(&t->adding);
+	return number < atomic_load(&t->n_notes) ? t->notes[number] : NULL;
+}
+
+struct open_note *open_table_note(struct open_table *t, uint64_t request)
+{
+	struct open_note *note = NULL;
+	struct open_notes *of;
+
+	for (unsigned i = 0; !note && (of = notes_at(t, i)); i++)
+		note = take_note(of, request);
+	return note;
+}
+
+struct open_note *open_table_find_note(struct open_table *t, uint64_t request)
+{
+	const unsigned n = atomic_load(&t->n_notes) * NOTES_OF_RECORD;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct open_note *note = &t->notes[i / NOTES_OF_RECORD]->notes[i % NOTES_OF_RECORD];
+
+		if (note->request == request)
+			return note;
+	}
+	return NULL;
+}
+
+void open_note_drop(struct open_note *note)
+{
+	atomic_store(&note->request, 0);
 }
 
 void open_table_set_negotiated(struct open_table *t)

@@ -3,8 +3,9 @@
  * file without a name (memfd_create(2)), which a keeper (host/keeper.h) gives to the
  * successor. passthrough.c fills it.
  *
- * The file is a struct open_table_head and then records, of which those with a node id are
- * in use. It is for one build of the program and another of the same version; others refuse it.
+ * The file is a struct open_table_head and then records, of which those with an id are in use:
+ * nodes, and notes of requests, whose ids are of inode 0. It is for one build of the program and
+ * another of the same version; others refuse it.
  */
 #ifndef VARVE_FS_OPEN_TABLE_H
 #define VARVE_FS_OPEN_TABLE_H
@@ -32,6 +33,7 @@ struct open_record {
 };
 
 struct open_table;
+struct open_note;
 
 /* NULL: out of memory or descriptors. */
 struct open_table *open_table_new(void);
@@ -53,6 +55,16 @@ void open_table_put(struct open_table *t, struct open_record *r);
 /* Call fn with every record in use. Not beside others. */
 MUST_CHECK int open_table_each(struct open_table *t, int (*fn)(void *arg, struct open_record *r),
 			       void *arg);
+
+/*
+ * A request that was counted and may not be answered yet. NULL: not noted, as there is no room.
+ * Thread-safe, as those below.
+ */
+struct open_note *open_table_note(struct open_table *t, uint64_t request);
+/* Of this process or a former one; NULL: it was not counted. */
+struct open_note *open_table_find_note(struct open_table *t, uint64_t request);
+/* It is answered. */
+void open_note_drop(struct open_note *note);
 
 /* Whether the kernel has agreed to pass files through. */
 void open_table_set_negotiated(struct open_table *t);

@@ -4,9 +4,10 @@
  * shared; such an entry stays. What a successor needs is in an open_table.
  *
  * How the kernel's counts and ours agree: we count an open before we answer it,
- * and a release after the kernel has counted it. So the kernel has at most the
- * opens that are counted here, and a decision that suits ours suits the kernel:
- * if we know no opens of one kind, the kernel has none.
+ * and a release after the kernel has counted it, which it does before it sends it.
+ * What we have counted and not answered is noted for a successor, to which it is sent again. So the
+ * kernel has at most the opens that are counted here, and a decision that suits ours suits the
+ * kernel: if we know no opens of one kind, the kernel has none.
  *
  * We ask whether the content is the base's before we take the lock. Only two
  * things can change it meanwhile. A write needs an open file, which was counted
@@ -57,6 +58,9 @@ struct passthrough {
 	_Atomic uint64_t shared_now, unshared;
 	struct shard shards[SHARDS];
 };
+
+/* What this thread has counted and not answered; NULL: nothing. */
+static _Thread_local struct open_note *unanswered;
 
 static struct shard *shard_of(struct passthrough *pt, uint64_t ino)
 {
@@ -251,12 +255,17 @@ static bool is_same(const struct open_node *n, const struct wish *w)
 	       (!digest_equal(&w->key, &unknown) && digest_equal(&n->r->backing_key, &w->key));
 }
 
-/* A former process has counted this open, and not answered it. */
-static bool was_counted(const struct open_node *n, const struct wish *w,
+/* A former process has counted this open, and not answered it. One of an older program says so
+ * only of the node's last one. */
+static bool was_counted(struct passthrough *pt, const struct open_node *n, const struct wish *w,
 			struct passthrough_open *out)
 {
-	if (!w->request || n->r->last_open != w->request || !(n->r->cached || n->r->shared))
+	struct open_note *note = w->request ? open_table_find_note(pt->opens, w->request) : NULL;
+
+	if (!w->request || (!note && n->r->last_open != w->request) ||
+	    !(n->r->cached || n->r->shared))
 		return false;
+	unanswered = note;
 	out->kind = n->r->shared ? PASSTHROUGH_SHARED : PASSTHROUGH_CACHED;
 	out->backing_id = n->r->shared ? n->r->backing_id : 0;
 	return true;
@@ -266,7 +275,7 @@ static bool was_counted(const struct open_node *n, const struct wish *w,
 static int decide(struct passthrough *pt, struct open_node *root, struct open_node *n,
 		  struct wish *w, struct passthrough_open *out)
 {
-	if (was_counted(n, w, out))
+	if (was_counted(pt, n, w, out))
 		return 0;
 	if (generation_of(n->r->id) != root->r->generation)
 		return open_old(pt, root, n, w, out);
@@ -293,6 +302,7 @@ int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags, uint
 	int r = view_base_file(pt->view, ino, &w.is);
 
 	memset(out, 0, sizeof(*out));
+	unanswered = NULL;
 	if (r == -EINPROGRESS)
 		return r;
 	w.is_base = r == 1;
@@ -306,6 +316,8 @@ int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags, uint
 	struct open_node *root = get(pt, s, ino), *n = root ? get(pt, s, node) : NULL;
 
 	r = n ? decide(pt, root, n, &w, out) : -ENOMEM;
+	if (!r && request && out->kind != PASSTHROUGH_DIRECT && !unanswered)
+		unanswered = open_table_note(pt->opens, request);
 	tidy(pt, s, node);
 	tidy(pt, s, ino);
 	pthread_mutex_unlock(&s->lock);
@@ -322,23 +334,50 @@ int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags, uint
 	return r;
 }
 
-void passthrough_release(struct passthrough *pt, uint64_t node, enum passthrough_kind kind)
+/* Lock held. */
+static void count_release(struct passthrough *pt, struct open_node *n, enum passthrough_kind kind)
 {
-	uint64_t ino = passthrough_ino(node);
-	struct shard *s = shard_of(pt, ino);
-
-	pthread_mutex_lock(&s->lock);
-	struct open_node *n = find(s, node);
-
-	if (n && kind == PASSTHROUGH_CACHED && n->r->cached)
+	if (kind == PASSTHROUGH_CACHED && n->r->cached)
 		n->r->cached--;
-	if (n && kind == PASSTHROUGH_SHARED && n->r->shared) {
+	if (kind == PASSTHROUGH_SHARED && n->r->shared) {
 		atomic_fetch_sub(&pt->shared_now, 1);
 		if (--n->r->shared == 0)
 			drop_backing(pt, n);
 	}
+}
+
+void passthrough_release(struct passthrough *pt, uint64_t node, enum passthrough_kind kind)
+{
+	struct shard *s = shard_of(pt, passthrough_ino(node));
+
+	pthread_mutex_lock(&s->lock);
+	struct open_node *n = find(s, node);
+
+	if (n)
+		count_release(pt, n, kind);
 	tidy(pt, s, node);
 	pthread_mutex_unlock(&s->lock);
+}
+
+bool passthrough_release_request(struct passthrough *pt, uint64_t node, enum passthrough_kind kind,
+				 uint64_t request)
+{
+	/* Before it is counted: rather one too many. */
+	unanswered = open_table_find_note(pt->opens, request);
+	if (unanswered)
+		return true;
+	unanswered = open_table_note(pt->opens, request);
+	if (!unanswered)
+		return false;
+	passthrough_release(pt, node, kind);
+	return true;
+}
+
+void passthrough_answered(void)
+{
+	if (unanswered)
+		open_note_drop(unanswered);
+	unanswered = NULL;
 }
 
 /* --- nodes --- */

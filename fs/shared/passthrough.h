@@ -62,19 +62,24 @@ struct passthrough_open {
 };
 
 /*
- * Decide on an open (flags as open(2)) and count it; one that a former process has counted and
- * not answered, which has the same number (0: none), is mostly known and not counted again, and
- * what is counted twice does no harm. -ESTALE if the kernel has to
+ * Decide on an open (flags as open(2)) and count it, but not again if a former process has counted
+ * and not answered it: it has the same number (0: none). What is counted twice, as that process
+ * died between two instructions, does no harm. -ESTALE if the kernel has to
  * find another node: the caller first invalidates the inode's names (view_names)
  * in the kernel. Does no I/O on the mount.
  */
 MUST_CHECK int passthrough_open(struct passthrough *pt, uint64_t node, unsigned flags,
 				uint64_t request, struct passthrough_open *out);
-/*
- * The file is closed, or its open was not answered. After the answer: what is sent again is not
- * to be counted twice.
- */
+/* The file is closed, and that is answered, or its open was not answered. */
 void passthrough_release(struct passthrough *pt, uint64_t node, enum passthrough_kind kind);
+/*
+ * The file is closed by a request that is not answered yet. Counted once, like opens. False: it was
+ * not, and passthrough_release is for after the answer.
+ */
+MUST_CHECK bool passthrough_release_request(struct passthrough *pt, uint64_t node,
+					    enum passthrough_kind kind, uint64_t request);
+/* What this thread has counted last is answered. */
+void passthrough_answered(void);
 
 static inline uint64_t passthrough_ino(uint64_t node)
 {

@@ -271,6 +271,7 @@ static struct passthrough *succeed(struct pfx *f)
 	int registered = kernel.registered;
 
 	pthread_mutex_unlock(&kernel.lock);
+	passthrough_answered(); /* the copy has it all */
 	passthrough_free(f->pt);
 	kernel.registered = registered;
 	f->pt = next;
@@ -348,6 +349,84 @@ static void an_open_that_was_counted_and_not_answered(void **state)
 	assert_int_equal(passthrough_open(f->pt, f->ino, O_RDONLY, 14, &how), 0);
 	passthrough_release(f->pt, f->ino, how.kind);
 	passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 0);
+}
+
+static void count_open(struct pfx *f, uint64_t request, enum passthrough_kind kind)
+{
+	struct passthrough_open how;
+
+	assert_int_equal(passthrough_open(f->pt, f->ino, O_RDONLY, request, &how), 0);
+	assert_int_equal(how.kind, kind);
+}
+
+/* Several threads were at opens of one file; they come again in another order. */
+static void opens_that_were_counted_and_not_answered(void **state)
+{
+	struct pfx *f = *state;
+
+	materialise(f);
+	count_open(f, 10, PASSTHROUGH_SHARED);
+	passthrough_answered();
+	for (uint64_t request = 12; request < 100; request += 2)
+		count_open(f, request, PASSTHROUGH_SHARED);
+	for (unsigned lives = 0; lives < 2; lives++) {
+		succeed(f);
+		assert_int_equal(stats_of(f).shared_now, 45);
+	}
+	for (uint64_t request = 98; request >= 12; request -= 2) {
+		count_open(f, request, PASSTHROUGH_SHARED);
+		passthrough_answered();
+	}
+	assert_int_equal(stats_of(f).shared_now, 45);
+	for (unsigned i = 0; i < 45; i++) {
+		assert_int_equal(kernel.registered, 1);
+		passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	}
+	assert_int_equal(kernel.registered, 0);
+	assert_int_equal(open_node(f, f->ino, O_RDWR), PASSTHROUGH_CACHED);
+	passthrough_release(f->pt, f->ino, PASSTHROUGH_CACHED);
+}
+
+static void releases_that_were_counted_and_not_answered(void **state)
+{
+	struct pfx *f = *state;
+
+	materialise(f);
+	for (uint64_t request = 10; request < 16; request += 2) {
+		count_open(f, request, PASSTHROUGH_SHARED);
+		passthrough_answered();
+	}
+	assert_true(passthrough_release_request(f->pt, f->ino, PASSTHROUGH_SHARED, 20));
+	passthrough_answered();
+	assert_int_equal(stats_of(f).shared_now, 2);
+	assert_true(passthrough_release_request(f->pt, f->ino, PASSTHROUGH_SHARED, 22));
+	succeed(f);
+	assert_int_equal(stats_of(f).shared_now, 1);
+	assert_true(passthrough_release_request(f->pt, f->ino, PASSTHROUGH_SHARED, 22));
+	passthrough_answered();
+	assert_int_equal(stats_of(f).shared_now, 1);
+	assert_int_equal(kernel.registered, 1);
+	assert_true(passthrough_release_request(f->pt, f->ino, PASSTHROUGH_SHARED, 24));
+	passthrough_answered();
+	assert_int_equal(kernel.registered, 0);
+}
+
+/* More than threads can be at, and more than a successor believes. */
+static void notes_have_a_bound(void **state)
+{
+	struct pfx *f = *state;
+
+	materialise(f);
+	for (uint64_t request = 10; request < 2010; request += 2)
+		count_open(f, request, PASSTHROUGH_SHARED);
+	passthrough_answered();
+	assert_false(passthrough_release_request(f->pt, f->ino, PASSTHROUGH_SHARED, 3000));
+	succeed(f);
+	assert_true(passthrough_release_request(f->pt, f->ino, PASSTHROUGH_SHARED, 3000));
+	passthrough_answered();
+	for (unsigned i = 1; i < 1000; i++)
+		passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
 	assert_int_equal(kernel.registered, 0);
 }
 
@@ -557,6 +636,9 @@ int main(void)
 		PASS_TEST(a_successor_goes_on_with_what_is_open),
 		PASS_TEST(a_successor_needs_no_file_to_open_what_is_open),
 		PASS_TEST(an_open_that_was_counted_and_not_answered),
+		PASS_TEST(opens_that_were_counted_and_not_answered),
+		PASS_TEST(releases_that_were_counted_and_not_answered),
+		PASS_TEST(notes_have_a_bound),
 		PASS_TEST(what_says_nothing_is_not_adopted),
 		PASS_TEST(many_are_open),
 		PASS_TEST(all_nodes_are_told),
