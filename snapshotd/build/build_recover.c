@@ -194,12 +194,26 @@ static void fail_snapshot(void *arg, struct snapshot *s)
 	strcpy(s->error, REASON);
 }
 
-static int recover_snapshot(struct recovery *r, const struct snapshot *s)
+/* The image is there, and the former daemon died before it had the name. */
+static int take_name(struct snapshots *ss, const struct snapshot *s)
 {
+	struct error err = ERROR_INIT;
+
+	if (snapshots_replace(ss, s->id, s->takes, &err) < 0)
+		log_error("snapshot %s stays as it is: %s", s->id, error_text(&err));
+	return 0;
+}
+
+static int recover_snapshot(void *arg, const struct snapshot *s)
+{
+	const struct recovery *r = arg;
 	struct snapshots *ss = r->b->opt.store->snapshots;
 
-	if (s->name[0] && s->build_id[0] && json_object_get(r->unfinished, s->build_id))
+	if ((s->name[0] || s->takes[0]) && s->build_id[0] &&
+	    json_object_get(r->unfinished, s->build_id))
 		return 0;
+	if (s->takes[0] && s->status == SNAPSHOT_READY)
+		return take_name(ss, s);
 	if (s->name[0] && s->status == SNAPSHOT_BUILDING &&
 	    strcmp(s->source, IMAGE_CACHE_SOURCE) == 0)
 		return snapshots_update(ss, s->id, fail_snapshot, NULL, NULL, NULL, NULL);
@@ -213,33 +227,47 @@ static int recover_snapshot(struct recovery *r, const struct snapshot *s)
 	return 0;
 }
 
+struct failed {
+	struct snapshots *ss;
+	const char *id;
+};
+
+static int fail_waiting(void *arg, const struct snapshot *s)
+{
+	const struct failed *f = arg;
+
+	if (strcmp(s->build_id, f->id) != 0)
+		return 0;
+	if (!s->name[0] && s->takes[0])
+		return snapshots_delete(f->ss, s->id, NULL);
+	return snapshots_update(f->ss, s->id, fail_snapshot, NULL, NULL, NULL, NULL);
+}
+
 /* One that was to go on and cannot: as if it had not been meant to. */
 void builds_recover_failed(struct builds *b, const char *id, const char *why)
 {
-	struct snapshot *list = NULL;
+	struct failed f = { b->opt.store->snapshots, id };
 	json_t *j = NULL;
-	size_t n = 0;
 	int rc = json_record_get(b->opt.store->kv, META_BUILD, id, &j);
 
 	if (rc == 0)
 		rc = end_record(b, id, j, why, false);
 	if (rc == 0)
-		rc = snapshots_list(b->opt.store->snapshots, &list, &n, NULL);
-	for (size_t i = 0; i < n && rc == 0; i++)
-		if (strcmp(list[i].build_id, id) == 0)
-			rc = snapshots_update(b->opt.store->snapshots, list[i].id, fail_snapshot,
-					      NULL, NULL, NULL, NULL);
+		rc = snapshots_each_unfinished(f.ss, fail_waiting, &f, NULL);
 	if (rc < 0)
 		log_error("build %s is not ended: %s", id, strerror(-rc));
-	snapshots_list_free(list, n);
 	json_decref(j);
 }
 
 static int recover_snapshots(struct recovery *r)
 {
+	struct snapshots *ss = r->b->opt.store->snapshots;
 	struct snapshot *list = NULL;
 	size_t n = 0;
-	int rc = snapshots_list(r->b->opt.store->snapshots, &list, &n, NULL);
+
+	if (!json_object_size(r->mount_ids))
+		return snapshots_each_unfinished(ss, recover_snapshot, r, NULL);
+	int rc = snapshots_list(ss, &list, &n, NULL);
 
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = recover_snapshot(r, &list[i]);

@@ -164,23 +164,22 @@ int builds_cancel(struct builds *b, const char *id, struct error *err)
 
 /* ---- what a former daemon has begun ---- */
 
-/* The snapshots that it is to make ready. One that takes another's name is not among them. */
+static int add_if_waiting(void *arg, const struct snapshot *s)
+{
+	struct build *bd = arg;
+	struct named named = { .id = "" };
+
+	if (s->status != SNAPSHOT_BUILDING || strcmp(s->build_id, bd->id) != 0)
+		return 0;
+	memcpy(named.id, s->id, sizeof(named.id));
+	memcpy(named.take, s->takes, sizeof(named.take));
+	return add_named_locked(bd, &named);
+}
+
+/* The snapshots that it is to make ready. */
 static int find_named(struct builds *b, struct build *bd)
 {
-	struct snapshot *list = NULL;
-	size_t n = 0;
-	int rc = snapshots_list(b->opt.store->snapshots, &list, &n, NULL);
-
-	for (size_t i = 0; i < n && rc == 0; i++) {
-		struct named named = { .id = "" };
-
-		if (list[i].status != SNAPSHOT_BUILDING || strcmp(list[i].build_id, bd->id) != 0)
-			continue;
-		memcpy(named.id, list[i].id, sizeof(named.id));
-		rc = add_named_locked(bd, &named);
-	}
-	snapshots_list_free(list, n);
-	return rc;
+	return snapshots_each_unfinished(b->opt.store->snapshots, add_if_waiting, bd, NULL);
 }
 
 static int resume(struct builds *b, const char *id, const json_t *record, struct error *err)

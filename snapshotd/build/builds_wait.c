@@ -226,13 +226,15 @@ static int put_building(struct builds *b, const struct manifest *m, const struct
 	struct snapshots *ss = b->opt.store->snapshots;
 	struct named named = { .id = "" };
 	struct build *bd = NULL;
+
+	if (!s->name[0])
+		snprintf(s->takes, sizeof(s->takes), "%s", rq->name);
 	int rc = put_named(b, s, err);
 
 	if (rc < 0)
 		return rc;
 	memcpy(named.id, s->id, sizeof(named.id));
-	if (!s->name[0])
-		snprintf(named.take, sizeof(named.take), "%s", rq->name);
+	memcpy(named.take, s->takes, sizeof(named.take));
 	rc = builds_join(b, m, rq, base_id, &named, &bd, oc, err);
 	if (rc == 0) {
 		memcpy(s->build_id, bd->id, sizeof(s->build_id));

@@ -148,6 +148,7 @@ int snapshots_get(struct snapshots *ss, const char *name_or_id, struct snapshot 
 struct record_walk {
 	snapshot_fn fn;
 	void *arg;
+	bool unfinished;  /* only these */
 	struct error err; /* where a record is damaged */
 };
 
@@ -155,6 +156,9 @@ static int call_for_record(void *arg, const char *id, const void *value, size_t 
 {
 	struct record_walk *w = arg;
 	struct snapshot s;
+
+	if (w->unfinished && !snapshot_may_be_unfinished(value, len))
+		return 0;
 	int rc = snapshot_decode(value, len, &s);
 
 	if (rc != 0)
@@ -165,15 +169,42 @@ static int call_for_record(void *arg, const char *id, const void *value, size_t 
 	return rc;
 }
 
-int snapshots_each_record(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err)
+static int walk(struct snapshots *ss, struct record_walk *with, struct error *err)
 {
-	struct record_walk w = { fn, arg, ERROR_INIT };
+	struct record_walk w = *with;
 	int rc = meta_each(ss->kv, META_SNAPSHOT, "", call_for_record, &w);
 
 	if (!rc)
 		return 0;
 	return w.err.msg[0] ? error_set(err, rc, "%s", error_text(&w.err))
 			    : error_set_errno(err, rc, "cannot list snapshots");
+}
+
+int snapshots_each_record(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err)
+{
+	return walk(ss, &(struct record_walk){ .fn = fn, .arg = arg }, err);
+}
+
+struct unfinished {
+	snapshot_fn fn;
+	void *arg;
+};
+
+static int call_if_unfinished(void *arg, const struct snapshot *s)
+{
+	const struct unfinished *u = arg;
+
+	return s->status == SNAPSHOT_BUILDING || s->takes[0] ? u->fn(u->arg, s) : 0;
+}
+
+int snapshots_each_unfinished(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err)
+{
+	struct unfinished u = { fn, arg };
+
+	return walk(
+		ss,
+		&(struct record_walk){ .fn = call_if_unfinished, .arg = &u, .unfinished = true },
+		err);
 }
 
 int snapshot_append(void *list, const struct snapshot *s)

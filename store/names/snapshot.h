@@ -10,7 +10,7 @@
  * "failed", "root": hex (absent without one), "parent", "source", "mount",
  * "contentHash", "buildID", "createdAtMs", "lastUsedAtMs", "pinned", "ttlSeconds",
  * "sizeBytes", "newBytes", "fileCount", "error", "config": object (absent without
- * one)}. Empty strings may be absent.
+ * one), "takes"}. Empty strings may be absent.
  */
 #ifndef VARVE_SNAPSHOT_H
 #define VARVE_SNAPSHOT_H
@@ -54,6 +54,7 @@ struct snapshot {
 	uint64_t file_count; /* inodes */
 	char error[512];     /* SNAPSHOT_FAILED: why */
 	json_t *config;	     /* owned; OCI image config (object) or NULL */
+	char takes[SNAPSHOT_NAME_MAX + 1]; /* until it has it: the name it is to take, or "" */
 };
 void snapshot_fini(struct snapshot *s); /* drops config */
 
@@ -97,6 +98,9 @@ void snapshots_list_free(struct snapshot *list, size_t n);
  */
 typedef int (*snapshot_fn)(void *arg, const struct snapshot *s);
 MUST_CHECK int snapshots_each(struct snapshots *ss, snapshot_fn fn, void *arg, struct error *err);
+/* Those being built, or with a name to take, in the order of ids; cheap if they are few of many. */
+MUST_CHECK int snapshots_each_unfinished(struct snapshots *ss, snapshot_fn fn, void *arg,
+					 struct error *err);
 /* Atomic; -ENOENT, -EEXIST, -EINVAL. */
 MUST_CHECK int snapshots_rename(struct snapshots *ss, const char *name_or_id, const char *new_name,
 				struct error *err);

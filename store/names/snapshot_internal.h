@@ -21,6 +21,8 @@ MUST_CHECK int snapshots_each_record(struct snapshots *ss, snapshot_fn fn, void 
 				     struct error *err);
 /* For snapshots_each_record and the like: a copy into a struct buf. */
 int snapshot_append(void *list, const struct snapshot *s);
+/* False: it is not being built, and takes no name; a guess from the text, quick. */
+bool snapshot_may_be_unfinished(const void *text, size_t len);
 /* *out: malloc'd JSON text, *out_len bytes. -ENOMEM. */
 MUST_CHECK int snapshot_encode(const struct snapshot *s, char **out, size_t *out_len);
 /* -EBADMSG if the text is not a record of a version that we know. *out: snapshot_fini. */

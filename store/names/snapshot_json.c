@@ -74,6 +74,7 @@ int snapshot_encode(const struct snapshot *s, char **out, size_t *out_len)
 	rc |= set_text(o, "mount", s->mount_id);
 	rc |= set_text(o, "contentHash", s->content_hash);
 	rc |= set_text(o, "buildID", s->build_id);
+	rc |= set_text(o, "takes", s->name[0] ? "" : s->takes);
 	rc |= json_object_set_new(o, "createdAtMs", json_integer(s->created_at_ms));
 	rc |= json_object_set_new(o, "lastUsedAtMs", json_integer(s->last_used_at_ms));
 	rc |= json_object_set_new(o, "ttlSeconds", json_integer(s->ttl_seconds));
@@ -156,6 +157,7 @@ int snapshot_decode(const void *text, size_t len, struct snapshot *out)
 	get_text(&r, "mount", s.mount_id, sizeof(s.mount_id));
 	get_text(&r, "contentHash", s.content_hash, sizeof(s.content_hash));
 	get_text(&r, "buildID", s.build_id, sizeof(s.build_id));
+	get_text(&r, "takes", s.takes, sizeof(s.takes));
 	get_text(&r, "error", s.error, sizeof(s.error));
 	get_status(&r, &s);
 	get_root(&r, &s);
@@ -172,6 +174,14 @@ int snapshot_decode(const void *text, size_t len, struct snapshot *out)
 	s.config = json_incref(config);
 	*out = s;
 	return 0;
+}
+
+bool snapshot_may_be_unfinished(const void *text, size_t len)
+{
+	static const char building[] = "\"building\"", takes[] = "\"takes\"";
+
+	return memmem(text, len, building, strlen(building)) ||
+	       memmem(text, len, takes, strlen(takes));
 }
 
 /* ---- the API's object ---- */

@@ -61,6 +61,19 @@ until_true 60 build_is "$build" checkpointing
 ok 'killed while it checkpoints' kill_it
 ok '... the build ends' until_true 90 build_is "$build" ready
 
+# --- a name that is another's until the image is there ---
+varve --json show one | jq -r .id >"$T/one.id"
+call POST '/api/snapshots?async=1' -d "$(request one "$(image "$(run 'echo begun-again; sleep 2')" \
+	"$(run 'echo newer >/second')")" | jq -c '.replace = true')"
+build=$(get .buildID)
+ok 'another image is to have the name' until_true 60 sh -c "curl -fsS --unix-socket '$SOCK' \
+	http://localhost/api/builds/$build/logs | grep -q begun-again"
+ok '... and the daemon is killed' kill_it
+is '... the first has it' "$(varve --json show one | jq -r .id)" "$(cat "$T/one.id")"
+ok '... the build ends' until_true 60 build_is "$build" ready
+has_name() { [ "$(varve cat one:second)" = newer ]; }
+ok '... and then the other image has it' until_true 10 has_name
+
 # --- one that does it every time ---
 create four "$(image "$(run 'echo begun-four; sleep 60')")" async=1
 build=$(get .buildID)

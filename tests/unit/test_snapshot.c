@@ -403,6 +403,46 @@ static void history_goes_to_the_oldest_known_ancestor(void **state)
 	assert_int_equal(snapshots_history(f->s->snapshots, "none", &list, &n, NULL), -ENOENT);
 }
 
+static int add_id(void *arg, const struct snapshot *s)
+{
+	return buf_printf(arg, "%s;", s->name[0] ? s->name : s->takes);
+}
+
+static void assert_unfinished(struct fx *f, const char *expected)
+{
+	CLEANUP(buf_fini_p) struct buf ids = BUF_INIT;
+	struct error err = ERROR_INIT;
+
+	assert_int_equal(snapshots_each_unfinished(f->s->snapshots, add_id, &ids, &err), 0);
+	assert_int_equal(buf_append(&ids, "", 1), 0);
+	assert_string_equal((const char *)ids.data, expected);
+}
+
+static void the_unfinished_are_found_without_the_others(void **state)
+{
+	struct fx *f = *state;
+	struct snapshot s = { .status = SNAPSHOT_BUILDING, .name = "one" };
+	struct snapshot t = { .status = SNAPSHOT_BUILDING, .takes = "ready" };
+	struct error err = ERROR_INIT;
+
+	make(f, "ready");
+	/* What is damaged, and none of them, is in nobody's way. */
+	assert_int_equal(meta_put(f->s->kv, META_SNAPSHOT, "damaged", "{", 1, KV_LOG), 0);
+	assert_unfinished(f, "");
+	assert_int_equal(snapshots_put(f->s->snapshots, &s, NULL, &err), 0);
+	assert_unfinished(f, "one;");
+	assert_int_equal(snapshots_update(f->s->snapshots, s.id, finish, NULL, NULL, NULL, &err),
+			 0);
+	assert_int_equal(snapshots_put(f->s->snapshots, &t, NULL, &err), 0);
+	assert_unfinished(f, "ready;");
+	/* It is to take its name even when it is built, until it has it. */
+	assert_int_equal(snapshots_update(f->s->snapshots, t.id, finish, NULL, NULL, NULL, &err),
+			 0);
+	assert_unfinished(f, "ready;");
+	assert_int_equal(snapshots_replace(f->s->snapshots, t.id, "ready", &err), 0);
+	assert_unfinished(f, "");
+}
+
 static void damaged_record_is_an_error_that_names_it(void **state)
 {
 	struct fx *f = *state;
@@ -506,6 +546,7 @@ int main(void)
 		WITH_STORE(touching_only_goes_forward),
 		WITH_STORE(update_keeps_a_rename_made_meanwhile),
 		WITH_STORE(history_goes_to_the_oldest_known_ancestor),
+		WITH_STORE(the_unfinished_are_found_without_the_others),
 		WITH_STORE(damaged_record_is_an_error_that_names_it),
 		cmocka_unit_test(json_of_the_api_has_its_fields),
 		WITH_STORE(a_name_is_given_once_however_many_ask),
