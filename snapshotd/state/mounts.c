@@ -91,26 +91,25 @@ int mounts_entry_new(struct mount *m, struct mount_entry **out)
 	return 0;
 }
 
+/*
+ * What does not fit into memory stays as it is: a mount that a daemon before this one has served is
+ * in use, and the one after it may have the room.
+ */
 static int table_load(struct mounts *ms, struct error *err)
 {
-	struct mount **list = NULL;
-	size_t n = 0;
-	int rc = mount_load_all(ms->store, ms->pool, &list, &n, err);
+	int rc = mount_load_all(ms->store, ms->pool, &ms->loaded, &ms->n_loaded, err);
 
-	for (size_t i = 0; i < n && rc == 0; i++) {
+	for (size_t i = 0; i < ms->n_loaded && rc == 0; i++) {
 		struct mount_entry *e;
 
-		rc = mounts_entry_new(list[i], &e);
+		rc = mounts_entry_new(ms->loaded[i], &e);
 		if (rc == 0 && (rc = mounts_add_locked(ms, e)) < 0)
 			mounts_entry_free(e);
 		if (rc == 0)
-			list[i] = NULL;
+			ms->loaded[i] = NULL;
 		else
 			error_set(err, rc, "out of memory");
 	}
-	for (size_t i = 0; i < n; i++)
-		mount_close(list[i]);
-	free(list);
 	return rc;
 }
 
@@ -144,6 +143,8 @@ void mounts_close(struct mounts *ms)
 		return;
 	for (size_t i = 0; i < ms->n; i++)
 		mount_keep_attached(ms->entries[i]->m);
+	for (size_t i = 0; i < ms->n_loaded; i++)
+		mount_close(ms->loaded[i]);
 	if (ms->n)
 		qsort(ms->entries, ms->n, sizeof(ms->entries[0]), deepest_first);
 	for (size_t i = 0; i < ms->n; i++) {
@@ -151,6 +152,7 @@ void mounts_close(struct mounts *ms)
 		mounts_entry_free(ms->entries[i]);
 	}
 	free(ms->entries);
+	free(ms->loaded);
 	pthread_cond_destroy(&ms->released);
 	pthread_mutex_destroy(&ms->lock);
 	free(ms);

@@ -25,6 +25,8 @@ struct mounts {
 	pthread_cond_t released;      /* an entry's users went down */
 	struct mount_entry **entries; /* guarded, as the next two */
 	size_t n, cap;
+	struct mount **loaded; /* owned, as are those that got no entry; the others are NULL */
+	size_t n_loaded;
 };
 
 /* An entry of m, NULL while that is being made; in no table. -ENOMEM. */
