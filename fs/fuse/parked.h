@@ -27,6 +27,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "fs/fuse/suspects.h"
+#include "fs/host/keeper.h"
 #include "store/chunk/want.h"
 
 #define PARKED_THREADS 16u
@@ -58,6 +60,9 @@ struct parked_worker {
 	pthread_t thread;
 	struct session *serving;     /* guarded by the pool's lock; NULL: idle, or it has ended */
 	struct parked_list fetching; /* guarded by it, too */
+	/* The thread's: for whom it fetches, as suspects.h has it. */
+	struct suspects *suspects;
+	char connection[KEEPER_NAME_MAX + 1];
 };
 
 struct parked_pool {

@@ -4,7 +4,8 @@
  * 1. A view's operation runs under its locks. What the database does not have is noted
  *    (store/chunk/want.h; view_lock marks the thread), and it returns -EINPROGRESS.
  * 2. ops_reply_err parks a copy of the request, and the serving thread goes on.
- * 3. A thread of this pool fetches what was noted into the database, without any lock.
+ * 3. A thread of this pool fetches what was noted into the database, without any lock. What
+ *    daemons may have died of (suspects.h) it fetches for one request at a time.
  * 4. It runs the request again from its start. That may want more, and is parked again.
  *
  * Nothing is pinned meanwhile: a run looks at the layers as they are then, so it never follows a
@@ -30,6 +31,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/fuse.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,6 +104,11 @@ static struct session *next_locked(struct parked_pool *p)
 	return NULL;
 }
 
+static bool was_resent(const struct parked *q)
+{
+	return ((const struct fuse_in_header *)(const void *)q->request)->unique & SESSION_RESENT;
+}
+
 /* Move what is queued of s to the worker, as much as one call fetches. */
 static void take_locked(struct parked_worker *w, struct session *s)
 {
@@ -110,13 +117,17 @@ static void take_locked(struct parked_worker *w, struct session *s)
 	size_t wants = 0;
 
 	w->serving = s;
+	w->suspects = s->pool->suspects;
+	snprintf(w->connection, sizeof(w->connection), "%s", s->kept_as ? s->kept_as : "");
 	p->busy++;
 	for (q = TAILQ_FIRST(&p->queue); q; q = next) {
 		next = TAILQ_NEXT(q, link);
 		if (q->session != s)
 			continue;
 		wants += q->n_wants;
-		if (wants > WANTS_MAX && !TAILQ_EMPTY(&w->fetching))
+		const struct parked *first = TAILQ_FIRST(&w->fetching);
+
+		if (first && (wants > WANTS_MAX || was_resent(q) || was_resent(first)))
 			break;
 		TAILQ_REMOVE(&p->queue, q, link);
 		TAILQ_INSERT_TAIL(&w->fetching, q, link);
@@ -128,6 +139,7 @@ static void take_locked(struct parked_worker *w, struct session *s)
 /* Only the worker takes requests out of its list, so it may go through it without the lock. */
 static void fetch(struct parked_worker *w)
 {
+	const struct parked *first = TAILQ_FIRST(&w->fetching);
 	struct want wants[WANTS_MAX];
 	struct parked *q;
 	size_t n = 0;
@@ -135,7 +147,12 @@ static void fetch(struct parked_worker *w)
 	TAILQ_FOREACH(q, &w->fetching, link)
 	for (size_t i = 0; i < q->n_wants; i++)
 		wants[n++] = q->wants[i];
-	store_fetch(TAILQ_FIRST(&w->fetching)->store, wants, n);
+	/* Of several that are new the first is as good as any: they come again one at a time. */
+	if (suspects_begin_fetch(w->suspects, w->connection[0] ? w->connection : NULL,
+				 unique_of(first) & ~SESSION_RESENT, was_resent(first)))
+		store_fetch(first->store, wants, n);
+	suspects_defer(w->suspects); /* it is run again */
+	suspects_end(w->suspects);
 	n = 0;
 	TAILQ_FOREACH(q, &w->fetching, link)
 	for (size_t i = 0; i < q->n_wants; i++)

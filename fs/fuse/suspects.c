@@ -20,7 +20,7 @@
 
 struct request {
 	volatile uint64_t unique; /* 0: none; written last */
-	_Atomic uint32_t points;  /* in the list */
+	_Atomic uint32_t points;  /* in the list; in slots not 0: it is being fetched for */
 	char connection[NAME_SIZE];
 };
 
@@ -98,6 +98,15 @@ static void set(struct request *to, const struct request *from, uint32_t points)
 	memmove(to->connection, from->connection, sizeof(to->connection));
 }
 
+/* What the death of a daemon that was at it is worth; 0 for one that waited when it was killed. */
+static unsigned worth(const struct page *p, const struct request *r, unsigned points)
+{
+	for (unsigned i = 0; i < SLOTS && points != SUSPECTS_POINTS_CRASH; i++)
+		if (p->slots[i].points && is_request(r, p->slots[i].connection, p->slots[i].unique))
+			return 0;
+	return points;
+}
+
 /* Count the death for what was begun; what was not, and did not wait for its turn, is innocent. */
 static void count(struct suspects *l, unsigned points)
 {
@@ -112,14 +121,15 @@ static void count(struct suspects *l, unsigned points)
 		if (!begun && !is_alone(r))
 			continue;
 		if (begun && (!known || is_alone(r)))
-			r->points += points;
+			r->points += worth(p, r, points);
 		set(&p->list[n++], r, r->points);
 	}
 	l->n = n;
 	for (unsigned i = 0; i < SLOTS && !known; i++) {
 		struct request *r = &p->slots[i];
 
-		if (!r->unique || l->n == LIST_MAX || find(l, r->connection, r->unique))
+		if (!r->unique || l->n == LIST_MAX || !worth(p, r, points) ||
+		    find(l, r->connection, r->unique))
 			continue;
 		set(&p->list[l->n++], r, points);
 	}
@@ -222,7 +232,8 @@ static bool wait_alone(struct suspects *l)
 	return pthread_mutex_timedlock(&l->alone, &until) == 0;
 }
 
-bool suspects_begin(struct suspects *l, const char *connection, uint64_t unique, bool sent_again)
+static bool begin(struct suspects *l, const char *connection, uint64_t unique, bool sent_again,
+		  bool fetches)
 {
 	struct request *slot = l && connection ? slot_of_thread(l) : NULL;
 
@@ -244,8 +255,20 @@ bool suspects_begin(struct suspects *l, const char *connection, uint64_t unique,
 	/* The name mostly is the same as before. */
 	if (strncmp(slot->connection, connection, NAME_SIZE) != 0)
 		snprintf(slot->connection, NAME_SIZE, "%s", connection);
+	slot->points = fetches;
 	slot->unique = unique;
 	return true;
+}
+
+bool suspects_begin(struct suspects *l, const char *connection, uint64_t unique, bool sent_again)
+{
+	return begin(l, connection, unique, sent_again, false);
+}
+
+bool suspects_begin_fetch(struct suspects *l, const char *connection, uint64_t unique,
+			  bool sent_again)
+{
+	return begin(l, connection, unique, sent_again, true);
 }
 
 void suspects_defer(struct suspects *l)

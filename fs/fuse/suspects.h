@@ -46,6 +46,12 @@ int suspects_fd(const struct suspects *l);
 MUST_CHECK bool suspects_begin(struct suspects *l, const char *connection, uint64_t unique,
 			       bool sent_again);
 /*
+ * The same for a thread that fetches what the request waits for, in which it mostly waits, too: it
+ * dies of that only if it crashes.
+ */
+MUST_CHECK bool suspects_begin_fetch(struct suspects *l, const char *connection, uint64_t unique,
+				     bool sent_again);
+/*
  * It is not over with suspects_end: a thread (any) will begin with it again. Until then it merely
  * waits, and what is held against it stays.
  */

@@ -15,7 +15,7 @@
 #define B "22222222-2222-2222-2222-222222222222"
 
 /* Left as processes leave them, with what is locked. */
-static struct suspects *volatile dead[64];
+static struct suspects *volatile dead[128];
 static unsigned n_dead;
 
 /* As a process finds it whose predecessor died now. */
@@ -79,6 +79,32 @@ static void kills_count_less(void **state)
 	for (; suspects_begin(l, A, 10, true); n++)
 		l = die(l, false);
 	assert_int_equal(n, SUSPECTS_POINTS_MAX);
+	suspects_free(l);
+}
+
+/* While it is fetched for, a request mostly waits. */
+static void a_kill_while_it_is_fetched_for_does_not_count(void **state)
+{
+	struct suspects *l = suspects_new(-1, false);
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * SUSPECTS_POINTS_MAX; i++) {
+		assert_true(suspects_begin_fetch(l, A, 10, true));
+		l = die(l, false);
+	}
+	/* What was held against it before stays. */
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(suspects_begin_fetch(l, A, 10, true));
+		l = die(l, true);
+		if (i == 2)
+			break;
+		assert_true(suspects_begin_fetch(l, A, 10, true));
+		suspects_defer(l);
+		suspects_end(l);
+		assert_true(suspects_begin_fetch(l, A, 10, true));
+		l = die(l, false);
+	}
+	assert_false(suspects_begin(l, A, 10, true));
 	suspects_free(l);
 }
 
@@ -191,6 +217,7 @@ int main(void)
 		cmocka_unit_test(three_crashes_condemn),
 		cmocka_unit_test(what_had_ended_is_innocent),
 		cmocka_unit_test(kills_count_less),
+		cmocka_unit_test(a_kill_while_it_is_fetched_for_does_not_count),
 		cmocka_unit_test(one_at_a_time),
 		cmocka_unit_test(what_is_deferred_is_condemned_too),
 		cmocka_unit_test(what_is_deferred_is_over_at_its_end),
