@@ -30,11 +30,12 @@ struct record_list {
 /* What became of a record. */
 struct loaded {
 	char id[SNAPSHOT_ID_SIZE];
-	char *place;	 /* owned */
-	bool attach;	 /* it is to be */
-	bool is_adopted; /* and goes on */
-	int fuse_fd;	 /* of a connection to adopt; -1: none */
-	struct mount *m; /* NULL: it cannot be loaded */
+	char *place;		       /* owned */
+	bool attach;		       /* it is to be */
+	bool is_adopted;	       /* and goes on */
+	char awaits[SNAPSHOT_ID_SIZE]; /* the snapshot that it is about to make; "" */
+	int fuse_fd;		       /* of a connection to adopt; -1: none */
+	struct mount *m;	       /* NULL: it cannot be loaded */
 };
 struct mount_set {
 	struct loaded *e;
@@ -157,40 +158,45 @@ static void resume(struct mount *m)
 static bool is_awaited(const struct mount_set *all, const struct snapshot *snap)
 {
 	for (size_t i = 0; i < all->n; i++) {
-		const struct mount *m = all->e[i].m;
+		const struct loaded *at = &all->e[i];
 
-		if (m ? m->rec.sealing_epoch && strcmp(m->rec.sealing_snapshot, snap->id) == 0
-		      : strcmp(all->e[i].id, snap->mount_id) == 0)
+		if (strcmp(at->m ? at->awaits : at->id, at->m ? snap->id : snap->mount_id) == 0)
 			return true;
 	}
 	return false;
 }
 
+struct abandoned {
+	struct store *s;
+	const struct mount_set *all;
+};
+
+static int fail_if_abandoned(void *arg, const struct snapshot *found)
+{
+	const struct abandoned *a = arg;
+	struct snapshot snap = *found; /* its config is borrowed */
+	struct error err = ERROR_INIT;
+
+	if (snap.status != SNAPSHOT_BUILDING || strcmp(snap.source, "checkpoint") != 0 ||
+	    is_awaited(a->all, &snap))
+		return 0;
+	snap.status = SNAPSHOT_FAILED;
+	snprintf(snap.error, sizeof(snap.error),
+		 "the daemon or the machine stopped, or a backup was made, before the "
+		 "checkpoint was on disk; what it was of is in the mount");
+	if (snapshots_put(a->s->snapshots, &snap, NULL, &err))
+		log_error("%s", error_text(&err));
+	return 0;
+}
+
 /* Checkpoints that a crash ended before their swap, or a power cut later, become failed ones. */
 static void fail_abandoned(struct store *s, const struct mount_set *all)
 {
+	struct abandoned a = { s, all };
 	struct error err = ERROR_INIT;
-	struct snapshot *list = NULL;
-	size_t n = 0;
 
-	if (snapshots_list(s->snapshots, &list, &n, &err)) {
+	if (snapshots_each_unfinished(s->snapshots, fail_if_abandoned, &a, &err))
 		log_error("%s", error_text(&err));
-		return;
-	}
-	for (size_t i = 0; i < n; i++) {
-		struct snapshot *snap = &list[i];
-
-		if (snap->status != SNAPSHOT_BUILDING || strcmp(snap->source, "checkpoint") != 0 ||
-		    is_awaited(all, snap))
-			continue;
-		snap->status = SNAPSHOT_FAILED;
-		snprintf(snap->error, sizeof(snap->error),
-			 "the daemon or the machine stopped, or a backup was made, before the "
-			 "checkpoint was on disk; what it was of is in the mount");
-		if (snapshots_put(s->snapshots, snap, NULL, &err))
-			log_error("%s", error_text(&err));
-	}
-	snapshots_list_free(list, n);
 }
 
 /* Is there a record for the id? One that is damaged, and so not in the list, is one. */
@@ -341,7 +347,29 @@ static void find_connection(struct session_pool *sp, const struct mount_record *
 	end_connection(sp, rec->id, &out->fuse_fd);
 }
 
-/* Takes the records' contents; what is being discarded is left out. */
+/* If that fails it is to be attached, or stays detached, as one whose daemon died. */
+static void adopt(struct loaded *at)
+{
+	struct error err = ERROR_INIT;
+
+	if (!at->m || at->fuse_fd < 0)
+		return;
+	at->is_adopted = mount_adopt(at->m, at->fuse_fd, &err) == 0;
+	if (at->is_adopted) {
+		log_info("mount %s goes on at %s", at->id, at->place);
+		resume(at->m);
+		return;
+	}
+	log_error("mount %s at %s cannot be gone on with, and what is open in it is lost: %s",
+		  at->id, at->place, error_text(&err));
+	end_connection(at->m->pool, at->id, &at->fuse_fd);
+	mount_nobody_is_inside(at->m);
+}
+
+/*
+ * Takes the records' contents; what is being discarded is left out. Who waits for a mount is served
+ * as soon as that is loaded, whatever others there are.
+ */
 static void load_mounts(struct store *s, struct session_pool *sp, struct record_list *l,
 			struct mount_set *all)
 {
@@ -368,28 +396,12 @@ static void load_mounts(struct store *s, struct session_pool *sp, struct record_
 		}
 		at->fuse_fd = found.fuse_fd;
 		session_waiting_fini(&found.waiting);
+		if (at->m && at->m->rec.sealing_epoch) /* before it may have been made */
+			memcpy(at->awaits, at->m->rec.sealing_snapshot, sizeof(at->awaits));
+		adopt(at);
 		all->n++;
 		keeper_sign_of_life(session_pool_keeper(sp));
 	}
-}
-
-/* If that fails it is to be attached, or stays detached, as one whose daemon died. */
-static void adopt(struct loaded *at)
-{
-	struct error err = ERROR_INIT;
-
-	if (!at->m || at->fuse_fd < 0)
-		return;
-	at->is_adopted = mount_adopt(at->m, at->fuse_fd, &err) == 0;
-	if (at->is_adopted) {
-		log_info("mount %s goes on at %s", at->id, at->place);
-		resume(at->m);
-		return;
-	}
-	log_error("mount %s at %s cannot be gone on with, and what is open in it is lost: %s",
-		  at->id, at->place, error_text(&err));
-	end_connection(at->m->pool, at->id, &at->fuse_fd);
-	mount_nobody_is_inside(at->m);
 }
 
 /*
@@ -424,15 +436,9 @@ static void bring_back(struct loaded *at, const struct mountinfo *mi)
 			 error_text(&err), at->id);
 }
 
-/* First those that go on, and whoever waits for them: to look at a place asks whoever is there,
- * maybe a mount of ours. */
-static void let_go_on(struct mount_set *all, const struct mountinfo *mi, struct keeper *k)
+/* When all that go on do: to look at a place asks whoever is there, maybe a mount of ours. */
+static void bring_others_back(struct mount_set *all, const struct mountinfo *mi, struct keeper *k)
 {
-	for (size_t i = 0; i < all->n; i++) {
-		adopt(&all->e[i]);
-		keeper_sign_of_life(k);
-	}
-	keeper_adopted(k);
 	for (size_t i = 0; i < all->n; i++) {
 		if (!all->e[i].is_adopted)
 			bring_back(&all->e[i], mi);
@@ -462,8 +468,9 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 		if (l.n)
 			qsort(l.recs, l.n, sizeof(*l.recs), by_depth);
 		load_mounts(s, sp, &l, &all);
+		keeper_adopted(k);
 		fail_abandoned(s, &all);
-		let_go_on(&all, &mi, k);
+		bring_others_back(&all, &mi, k);
 		*out_n = 0;
 		for (size_t i = 0; i < all.n; i++) {
 			if (all.e[i].m)
