@@ -2,7 +2,8 @@
 # tags: quick
 # timeout: 240
 # A daemon that dies while reads of a lazy mount wait for the bucket: its successor fetches what they
-# want, and no read fails, also with `--cache shared`. So with a push, which is done again.
+# want, and no read fails, also with `--cache shared`, but one of which daemons crash. So with a push,
+# which is done again.
 . "${0%/*}/lib.sh"
 need root fuse curl jq
 [[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] || bail "no kernel version"
@@ -69,6 +70,30 @@ reads_survive() { # DIR FILE...
 }
 reads_survive "$T/private" dir/f1 dir/f20 big1
 reads_survive "$T/shared" dir/f9 dir/f12 big2
+
+# --- a read of which daemons crash while they fetch what it wants ---
+asks=$(asked get)
+touch "$T/frozen"
+{
+	cat "$T/private/dir/f15" >"$T/copy/f15" 2>"$T/copy/f15.err"
+	echo $? >"$T/copy/f15.rc"
+} &
+reader=$!
+until_true 30 asked_more get "$asks" || fail "the bucket is asked"
+asks_or_ended() { [ -s "$T/copy/f15.rc" ] || asked_more get 0; }
+for ((crashes = 0; crashes < 10; crashes++)); do
+	until_true 30 asks_or_ended
+	[ ! -s "$T/copy/f15.rc" ] || break
+	kill -ABRT "$(health pid)"
+	until_true 30 daemon_ready
+done
+wait $reader
+# One that dies before it has come to the read does not count.
+like "a read fails of which three daemons crash, of $crashes" "$(cat "$T/copy/f15.rc" "$T/copy/f15.err")" \
+	$'^1\n'".*Input/output error"
+like '... and the log says why' "$(cat "$T/daemon.log")" 'is answered with EIO: three daemons have died'
+rm "$T/frozen"
+ok '... but not the next one' cmp "$T/private/dir/f15" "$T/src/dir/f15"
 
 # --- a push ---
 head -c 3000000 /dev/urandom >"$T/private/new"
