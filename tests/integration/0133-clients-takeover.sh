@@ -88,6 +88,13 @@ kill_now
 wait $!
 is 'a run ends with its daemon, and is not run again' "$(status "$(SLEEP=4712 run_once killed)")" 409
 is '... it has run once' "$(varve exec "$sb" -- cat /tmp/killed)" x
+if ((LONG)); then # for half a minute
+	SLEEP=60 run_once slow >/dev/null 2>&1 &
+	until_true 20 has_run slow
+	like 'one that still runs is not waited for without end' "$(SLEEP=60 run_once slow -i)" '503 .*Retry-After: .*503$'
+	pkill -P $! curl
+	wait $!
+fi
 # A token is of one daemon's life, and in no record.
 t=$(keyed t1 POST /api/dashboard/token)
 not_ok 'a token has no key' grep -q Replayed <<<"$(keyed t1 POST /api/dashboard/token '' -i)"

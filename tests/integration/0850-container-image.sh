@@ -17,6 +17,10 @@ make_packages >"$T/.make" 2>&1 || bail "make deb: $(tail -n 3 "$T/.make")"
 proxies=$(jq -n 'env | with_entries(select(.key | test("^(https?|no)_proxy$"; "i")))')
 ok "build-oci" env VARVE_BASE="$ROOT_TAR" VARVE_PACKAGES="$PACKAGES" VARVE_BIN="$BUILD/bin" VARVE_BUILD_ENV="$proxies" TMPDIR="$T" \
 	"$SRC/tools/packaging/build-oci" "$T/varve.oci" || done_testing
+again() { env "$@" VARVE_BASE="$T/none" VARVE_PACKAGES="$PACKAGES" VARVE_BIN="$BUILD/bin" TMPDIR="$T" "$SRC/tools/packaging/build-oci" "$T/varve.oci"; }
+not_ok "a second one does not take its place" again VARVE_REPLACE=
+like "... unless that is asked for" "$(cat "$T/.out")" 'is there already'
+not_ok "... and not before it is whole" again VARVE_REPLACE=1
 is "skopeo takes it" "$(skopeo inspect --config "oci:$T/varve.oci:varve" | jq -c '.config | [.Entrypoint, .Cmd, .Volumes]')" \
 	'[["snapshotd","--supervise","--runtime","crun"],["--config","/etc/varve/snapshotd.json"],{"/var/lib/snapshotd":{}}]'
 mkdir -p "$T"/bundle/rootfs "$T"/{volume,shared/m}
