@@ -8,6 +8,7 @@
 
 #include "fs/mount/mount_internal.h"
 #include "store/base/bytes_json.h"
+#include "store/base/clock.h"
 #include "store/kv/meta.h"
 
 void mount_record_fini(struct mount_record *r)

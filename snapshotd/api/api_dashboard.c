@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "snapshotd/state/stats_history.h"
+#include "store/base/clock.h"
 #include "store/base/hash.h"
 
 #define POINTS_DEFAULT 500

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/clock.h"
+
 void build_free(struct build *bd)
 {
 	if (!bd)

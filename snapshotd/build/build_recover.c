@@ -15,6 +15,7 @@
 
 #include "snapshotd/build/image_cache.h"
 #include "snapshotd/state/json_record.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 #define REASON "snapshotd stopped during the build"

@@ -1,10 +1,22 @@
-/* clock.h - monotonic time, and waiting until a point in it. */
+/* clock.h - the time of day, monotonic time, and waiting until a point in the latter. */
 #ifndef VARVE_CLOCK_H
 #define VARVE_CLOCK_H
 
 #include <pthread.h>
 #include <stdint.h>
 #include <time.h>
+
+/*
+ * Unix time, for records and for what people read. It may jump: what is waited for, and how long
+ * something took, goes by the clocks below.
+ */
+static inline int64_t clock_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
 
 static inline int64_t monotonic_ns(void)
 {

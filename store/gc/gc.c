@@ -37,6 +37,7 @@
 #include <string.h>
 
 #include "store/base/buf.h"
+#include "store/base/clock.h"
 #include "store/base/wire.h"
 #include "store/chunk/digest_set.h"
 #include "store/gc/store_root.h"

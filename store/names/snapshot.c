@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "store/base/buf.h"
+#include "store/base/clock.h"
 #include "store/base/near.h"
 #include "store/names/snapshot_internal.h"
 

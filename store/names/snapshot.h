@@ -150,7 +150,6 @@ MUST_CHECK int snapshots_history_each(struct snapshots *ss, const char *name_or_
 json_t *snapshot_to_json(const struct snapshot *s);
 
 void id_random(char out[SNAPSHOT_ID_SIZE]); /* UUID version 4 */
-int64_t clock_ms(void);			    /* Unix time now */
 /* ISO 8601, UTC, milliseconds: "2024-01-31T23:59:59.999Z". */
 #define TIME_TEXT_SIZE 40
 void time_to_text(int64_t ms, char out[TIME_TEXT_SIZE]);

@@ -10,13 +10,6 @@
 
 #include "store/names/snapshot_internal.h"
 
-int64_t clock_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 void id_random(char out[SNAPSHOT_ID_SIZE])
 {
 	uint8_t b[16];

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/base/clock.h"
 #include "store/bucket/object_window.h"
 #include "store/layout/share_key.h"
 #include "store/lazy/prefetch.h"

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "store/base/clock.h"
 #include "store/remote/register.h"
 
 static void intent_key(const struct push_intent *i, char key[SHARE_KEY_SIZE])

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "snapshotd/formats.h"
+#include "store/base/clock.h"
 #include "store/kv/meta.h"
 #include "tests/unit/fs_fixture.h"
 

@@ -2,6 +2,7 @@
 #include "snapshotd/build/image_cache.h"
 
 #include "snapshotd/state/json_record.h"
+#include "store/base/clock.h"
 #include "tests/unit/fs_fixture.h"
 
 #define KEY_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "store/base/clock.h"
 #include "store/names/snapshot_internal.h"
 #include "tests/unit/fs_fixture.h"
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "store/base/clock.h"
 #include "tests/unit/fs_fixture.h"
 
 #define MINUTE INT64_C(60000)
