@@ -8,8 +8,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "store/base/clock.h"
 
 #ifndef SUSPECTS_MAGIC
 #define SUSPECTS_MAGIC 0x3150535553565256ull /* "VRVSUSP1" */
@@ -43,14 +44,17 @@ struct suspects {
 	struct page *page;
 	unsigned n; /* of the list; constant */
 	_Atomic unsigned n_slots;
-	pthread_mutex_t alone; /* held while a suspect runs */
+	/* A suspect runs; guarded by lock, which is never held for long. */
+	bool is_running;
+	pthread_mutex_t lock;
+	pthread_cond_t ended;
 };
 
 /* This thread's. */
 static _Thread_local struct {
 	unsigned of;		 /* their number */
 	struct request *slot;	 /* NULL: there was none left */
-	struct request *suspect; /* that it is at, with l->alone */
+	struct request *suspect; /* that it is at; l->is_running is its */
 	bool deferred;		 /* what it is at goes on in another thread */
 } mine;
 
@@ -180,7 +184,8 @@ struct suspects *suspects_new(int fd, bool crashed)
 	l->fd = fd;
 	l->is_adopted = found;
 	l->page = p;
-	pthread_mutex_init(&l->alone, NULL);
+	pthread_mutex_init(&l->lock, NULL);
+	cond_init_monotonic(&l->ended);
 	if (found)
 		take_over(l, crashed);
 	l->page->magic = SUSPECTS_MAGIC;
@@ -193,7 +198,8 @@ void suspects_free(struct suspects *l)
 		return;
 	munmap(l->page, sizeof(*l->page));
 	close(l->fd);
-	pthread_mutex_destroy(&l->alone);
+	pthread_cond_destroy(&l->ended);
+	pthread_mutex_destroy(&l->lock);
 	free(l);
 }
 
@@ -225,11 +231,24 @@ static struct request *slot_of_thread(struct suspects *l)
 /* False: another one takes long. */
 static bool wait_alone(struct suspects *l)
 {
-	struct timespec until;
+	const struct timespec until = monotonic_after_ms(SUSPECTS_WAIT_S * 1000);
+	bool is_mine;
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += SUSPECTS_WAIT_S;
-	return pthread_mutex_timedlock(&l->alone, &until) == 0;
+	pthread_mutex_lock(&l->lock);
+	while (l->is_running && pthread_cond_timedwait(&l->ended, &l->lock, &until) == 0)
+		;
+	is_mine = !l->is_running;
+	l->is_running = true;
+	pthread_mutex_unlock(&l->lock);
+	return is_mine;
+}
+
+static void let_another(struct suspects *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->is_running = false;
+	pthread_cond_signal(&l->ended);
+	pthread_mutex_unlock(&l->lock);
 }
 
 static bool begin(struct suspects *l, const char *connection, uint64_t unique, bool sent_again,
@@ -290,5 +309,5 @@ void suspects_end(struct suspects *l)
 	if (is_over)
 		mine.suspect->points = 0; /* nobody died of it */
 	mine.suspect = NULL;
-	pthread_mutex_unlock(&l->alone);
+	let_another(l);
 }

@@ -9,8 +9,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "store/base/clock.h"
 #include "store/chunk/codec.h"
 #include "store/chunk/source.h"
 
@@ -53,14 +53,9 @@ static inline void far_note_thread(struct far *f)
 /* 0, or -ECANCELED. */
 static inline int far_wait_turn(struct far *f)
 {
-	struct timespec end;
+	const struct timespec end = monotonic_after_ms(f->delay_ms);
 	int r = 0;
 
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += f->delay_ms / 1000;
-	end.tv_nsec += f->delay_ms % 1000 * 1000000;
-	end.tv_sec += end.tv_nsec / 1000000000;
-	end.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&f->lock);
 	f->waiting++;
 	pthread_cond_broadcast(&f->changed);
@@ -167,7 +162,7 @@ static inline struct far *far_new(struct source *behind)
 	f->source.ops = &ops;
 	f->behind = behind;
 	pthread_mutex_init(&f->lock, NULL);
-	pthread_cond_init(&f->changed, NULL);
+	cond_init_monotonic(&f->changed);
 	return f;
 }
 
@@ -176,6 +171,15 @@ static inline __attribute__((unused)) void far_hold(struct far *f, bool held)
 {
 	pthread_mutex_lock(&f->lock);
 	f->held = held;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* Calls have no delay, nor those that have begun. */
+static inline __attribute__((unused)) void far_hurry(struct far *f)
+{
+	pthread_mutex_lock(&f->lock);
+	f->delay_ms = 0;
 	pthread_cond_broadcast(&f->changed);
 	pthread_mutex_unlock(&f->lock);
 }

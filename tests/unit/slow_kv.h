@@ -8,7 +8,8 @@
 #include "tests/unit/mount_fixture.h"
 
 #include <pthread.h>
-#include <time.h>
+
+#include "store/base/clock.h"
 
 /* So long at most: who waits for that reader does not hang for ever, and the test tells it. */
 #define SLOW_S 60
@@ -23,7 +24,7 @@ static struct {
 	unsigned asked;
 	struct view *watched;	/* NULL: none */
 	unsigned reads, locked; /* of the family; while the watched view's layers were locked */
-} slow = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+} slow = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static _Thread_local bool is_slow;
 
@@ -34,10 +35,8 @@ int __wrap_kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
 
 static inline void wait_for_the_disk(void)
 {
-	struct timespec end;
+	const struct timespec end = monotonic_after_ms(SLOW_S * 1000);
 
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += SLOW_S;
 	pthread_mutex_lock(&slow.lock);
 	slow.asked++;
 	slow.waiting = true;
@@ -70,17 +69,16 @@ int __wrap_kv_get(struct kv *kv, enum kv_family f, const void *key, size_t klen,
 /* fn(arg), which says that it is slow, waits for its first chunk or node. */
 static inline pthread_t start_slowly(enum kv_family family, void *(*fn)(void *), void *arg)
 {
-	struct timespec end;
+	const struct timespec end = monotonic_after_ms(SLOW_S * 1000);
 	pthread_t thread;
 
+	cond_init_monotonic(&slow.changed);
 	slow.family = family;
 	slow.held = true;
 	slow.gave_up = slow.waiting = false;
 	slow.asked = 0;
 	assert_int_equal(pthread_create(&thread, NULL, fn, arg), 0);
 	pthread_mutex_lock(&slow.lock);
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += SLOW_S;
 	while (!slow.waiting)
 		assert_int_equal(pthread_cond_timedwait(&slow.changed, &slow.lock, &end), 0);
 	pthread_mutex_unlock(&slow.lock);
@@ -95,6 +93,7 @@ static inline void end_slowly(pthread_t thread)
 	pthread_cond_broadcast(&slow.changed);
 	pthread_mutex_unlock(&slow.lock);
 	pthread_join(thread, NULL);
+	pthread_cond_destroy(&slow.changed);
 	assert_false(slow.gave_up);
 }
 

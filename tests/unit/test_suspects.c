@@ -1,4 +1,7 @@
-/* suspects: what daemons die of is found, and what was there by chance is not blamed. */
+/*
+ * suspects: what daemons die of is found, and what was there by chance is not blamed.
+ * wrap: clock_gettime
+ */
 #include "fs/fuse/suspects.h"
 
 #include <pthread.h>
@@ -11,8 +14,24 @@
 
 #include <cmocka.h>
 
+#include "store/base/clock.h"
+
 #define A "11111111-1111-1111-1111-111111111111"
 #define B "22222222-2222-2222-2222-222222222222"
+
+/* How far somebody has set the clock. */
+static time_t clock_set_by;
+
+int __real_clock_gettime(clockid_t id, struct timespec *out);
+int __wrap_clock_gettime(clockid_t id, struct timespec *out);
+int __wrap_clock_gettime(clockid_t id, struct timespec *out)
+{
+	int rc = __real_clock_gettime(id, out);
+
+	if (id == CLOCK_REALTIME)
+		out->tv_sec += clock_set_by;
+	return rc;
+}
 
 /* Left as processes leave them, with what is locked. */
 static struct suspects *volatile dead[128];
@@ -115,26 +134,56 @@ static void *begin_other(void *arg)
 	return NULL;
 }
 
-/* Of two that were begun whenever a daemon died, one is to blame. */
-static void one_at_a_time(void **state)
+/* Two that were begun when each of two daemons died. */
+static struct suspects *two_suspects(void)
 {
 	struct suspects *l = suspects_new(-1, false);
 	pthread_t other;
 
-	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
 		assert_true(suspects_begin(l, A, 10, true));
 		assert_int_equal(pthread_create(&other, NULL, begin_other, l), 0);
 		pthread_join(other, NULL);
 		l = die(l, true);
 	}
+	return l;
+}
+
+/* Of two that were begun whenever a daemon died, one is to blame. */
+static void one_at_a_time(void **state)
+{
+	struct suspects *l = two_suspects();
+	const int64_t from = monotonic_ms();
+	pthread_t other;
+
+	(void)state;
 	assert_true(suspects_begin(l, A, 10, true));
+	clock_set_by = -3600; /* which makes nobody wait longer, or less */
 	assert_int_equal(pthread_create(&other, NULL, begin_other, l), 0);
 	pthread_join(other, NULL); /* it ran, late and not counted */
+	clock_set_by = 0;
+	assert_true(monotonic_ms() - from >= SUSPECTS_WAIT_S * 1000);
 	l = die(l, true);
 	assert_true(suspects_begin(l, B, 20, true));
 	suspects_end(l);
 	assert_false(suspects_begin(l, A, 10, true));
+	suspects_free(l);
+}
+
+static void the_other_one_goes_on_at_its_end(void **state)
+{
+	struct suspects *l = two_suspects();
+	pthread_t other;
+
+	(void)state;
+	assert_true(suspects_begin(l, A, 10, true));
+	assert_int_equal(pthread_create(&other, NULL, begin_other, l), 0);
+	suspects_end(l);
+	pthread_join(other, NULL); /* it ran alone, and counted */
+	l = die(l, true);
+	assert_true(suspects_begin(l, A, 10, true));
+	suspects_end(l);
+	assert_false(suspects_begin(l, B, 20, true));
 	suspects_free(l);
 }
 
@@ -219,6 +268,7 @@ int main(void)
 		cmocka_unit_test(kills_count_less),
 		cmocka_unit_test(a_kill_while_it_is_fetched_for_does_not_count),
 		cmocka_unit_test(one_at_a_time),
+		cmocka_unit_test(the_other_one_goes_on_at_its_end),
 		cmocka_unit_test(what_is_deferred_is_condemned_too),
 		cmocka_unit_test(what_is_deferred_is_over_at_its_end),
 		cmocka_unit_test(what_is_no_page_is_not_used),
