@@ -22,8 +22,8 @@
 
 #include "fs/host/child.h"
 #include "fs/host/freeze.h"
+#include "snapshotd/container/agent_protocol.h"
 #include "snapshotd/container/container_names.h"
-#include "snapshotd/container/init/protocol.h"
 #include "snapshotd/container/leftovers.h"
 #include "snapshotd/container/oci_spec.h"
 #include "store/base/log.h"

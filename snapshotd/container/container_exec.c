@@ -1,6 +1,6 @@
 /*
  * One program in a container. Everything about it goes over a socket of its
- * own that the agent gets with the request (snapshotd/container/init/protocol.h), so the
+ * own that the agent gets with the request (snapshotd/container/agent_protocol.h), so the
  * calling thread waits for that and for the output, and nothing is shared with
  * other execs but the control socket, whose messages are sent in one piece.
  */
@@ -20,8 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "snapshotd/container/agent_protocol.h"
 #include "snapshotd/container/exec_keep.h"
-#include "snapshotd/container/init/protocol.h"
 #include "store/base/clock.h"
 #include "store/base/write_all.h"
 

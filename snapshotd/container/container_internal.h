@@ -52,7 +52,7 @@ struct container {
 	bool stopping;	/* guarded by lock */
 };
 
-/* The request's bytes (snapshotd/container/init/protocol.h). -E2BIG, -EINVAL (no argv), -ENOMEM. */
+/* The request's bytes (agent_protocol.h). -E2BIG, -EINVAL (no argv), -ENOMEM. */
 MUST_CHECK int exec_encode(const struct exec_request *rq, struct buf *out);
 
 #endif

@@ -18,8 +18,8 @@
 #include <sys/types.h>
 
 #include "fs/host/keeper.h"
+#include "snapshotd/container/agent_protocol.h"
 #include "snapshotd/container/container.h"
-#include "snapshotd/container/init/protocol.h"
 #include "store/base/error.h"
 #include "store/base/macros.h"
 

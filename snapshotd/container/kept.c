@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "fs/host/keeper_box.h"
-#include "snapshotd/container/init/protocol.h"
+#include "snapshotd/container/agent_protocol.h"
 #include "store/base/log.h"
 
 /* What is in a box, beside the control socket and the pidfd. */

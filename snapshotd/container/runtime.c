@@ -22,8 +22,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "snapshotd/container/agent_protocol.h"
 #include "snapshotd/container/container_names.h"
-#include "snapshotd/container/init/protocol.h"
 #include "snapshotd/container/leftovers.h"
 #include "snapshotd/container/runtime_agent.h"
 #include "store/base/clock.h"

@@ -1,6 +1,6 @@
 /*
  * request.h - a program to run, taken apart from the bytes that the daemon
- * sent (protocol.h). Header only: the agent and the unit tests share it.
+ * sent (agent_protocol.h). Header only: the agent and the unit tests share it.
  */
 #ifndef VARVE_INIT_REQUEST_H
 #define VARVE_INIT_REQUEST_H
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "snapshotd/container/init/protocol.h"
+#include "snapshotd/container/agent_protocol.h"
 
 /* Everything points into the bytes, but for the arrays. */
 struct request {

@@ -1,4 +1,4 @@
-#include "snapshotd/container/init/protocol.h"
+#include "snapshotd/container/agent_protocol.h"
 #include "tests/model/newer/newer.h"
 
 /* Of what is kept alone: the agent is the usual one. */

@@ -1,5 +1,5 @@
 /*
- * protocol.h - what the daemon and the agent in a container say to each other.
+ * agent_protocol.h - what the daemon and the agent in a container say to each other.
  *
  * The control socket (SOCK_SEQPACKET, the agent's fd 3) carries one message
  * each way: the agent's INIT_HELLO, and any number of INIT_START with these
@@ -17,8 +17,8 @@
  * working directory, user, number of arguments in decimal, arguments, variables
  * "K=V" up to the end.
  */
-#ifndef VARVE_INIT_PROTOCOL_H
-#define VARVE_INIT_PROTOCOL_H
+#ifndef VARVE_SNAPSHOTD_AGENT_PROTOCOL_H
+#define VARVE_SNAPSHOTD_AGENT_PROTOCOL_H
 
 #include <stdint.h>
 
