@@ -50,10 +50,10 @@ static int export_send(struct export_reply *r, const struct snapshot *s, enum ex
 {
 	struct store *store = r->c->api->store;
 	struct progress *p = api_cancellation(r->c);
+	const struct export_image img = { &s->root, s->config, s->name[0] ? s->name : s->id };
 
 	if (format == EXPORT_OCI)
-		return export_oci_stream(store, &s->root, s->config, s->name[0] ? s->name : s->id,
-					 export_write, r, p, err);
+		return export_oci_stream(store, &img, export_write, r, p, err);
 	return export_tar(store, &s->root, export_write, r, p, err);
 }
 

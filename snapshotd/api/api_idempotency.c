@@ -63,6 +63,7 @@ static bool is_cancelled(void *arg)
 
 int api_once_begin(struct api_call *c, struct error *err)
 {
+	const struct idempotency_wait wait = { WAIT_MS, is_cancelled, c };
 	struct digest print;
 	int rc;
 
@@ -71,8 +72,7 @@ int api_once_begin(struct api_call *c, struct error *err)
 	rc = print_of(c, &print);
 	if (rc < 0)
 		return error_set(err, rc, "out of memory");
-	rc = idempotency_begin(c->api->idempotency, c->once_key, &print, WAIT_MS, is_cancelled, c,
-			       &c->once, err);
+	rc = idempotency_begin(c->api->idempotency, c->once_key, &print, &wait, &c->once, err);
 	if (rc == -EEXIST)
 		c->fail_status = 422;
 	if (rc == -EBUSY) {

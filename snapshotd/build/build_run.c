@@ -222,6 +222,11 @@ static int record_step(struct build *bd, const struct plan *p, const struct snap
 {
 	struct image_entry e;
 	json_t *config = image_config_merge(bd->base_config, &bd->config);
+	const struct image_step step = { .key = p->keys[bd->step - 1],
+					 .snapshot_id = s->id,
+					 .build_id = bd->id,
+					 .base = base_text(bd),
+					 .config = config };
 	bool last = bd->step == bd->m.n_steps;
 	int rc;
 
@@ -229,8 +234,7 @@ static int record_step(struct build *bd, const struct plan *p, const struct snap
 		return error_set(err, -ENOMEM, "out of memory");
 	bd->new_bytes += s->new_bytes;
 	e = entry_of(bd, p, s->id);
-	rc = image_cache_put(bd->owner->opt.store, s->id, p->keys[bd->step - 1], last ? &e : NULL,
-			     base_text(bd), bd->id, config, err);
+	rc = image_cache_put(bd->owner->opt.store, &step, last ? &e : NULL, err);
 	json_decref(config);
 	if (rc == 0 && last)
 		memcpy(bd->snapshot_id, s->id, sizeof(bd->snapshot_id));

@@ -96,9 +96,13 @@ static int adopt(const struct adoption *a, struct remote *r, const char *step_ke
 	if (is_somebodys(&res))
 		rc = make_twin(a->store, remote_uuid(r), &rec->id, &res.snapshot, err);
 	config = res.snapshot.config ? json_incref(res.snapshot.config) : json_object();
+	const struct image_step step = { .key = step_key,
+					 .snapshot_id = res.snapshot.id,
+					 .build_id = a->build_id,
+					 .base = "",
+					 .config = config };
 	if (rc == 0)
-		rc = image_cache_put(a->store, res.snapshot.id, step_key, NULL, "", a->build_id,
-				     config, err);
+		rc = image_cache_put(a->store, &step, NULL, err);
 	if (rc == 0)
 		rc = share_note_put(a->store->kv, remote_uuid(r), SHARE_NOTE_IMAGE, step_key,
 				    res.snapshot.id);

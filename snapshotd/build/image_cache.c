@@ -235,22 +235,21 @@ static void become_entry(void *arg, struct snapshot *s)
 	s->ttl_seconds = IMAGE_CACHE_TTL_S;
 }
 
-int image_cache_put(struct store *s, const char *snapshot_id, const char *step_key,
-		    const struct image_entry *e, const char *base, const char *build_id,
-		    json_t *config, struct error *err)
+int image_cache_put(struct store *s, const struct image_step *step, const struct image_entry *e,
+		    struct error *err)
 {
 	CLEANUP(kv_batch_free_p) struct kv_batch *b = kv_batch_new();
-	struct become become = { e, build_id, config };
-	int rc = b ? put_step(s, b, step_key, snapshot_id) : -ENOMEM;
+	struct become become = { e, step->build_id, step->config };
+	int rc = b ? put_step(s, b, step->key, step->snapshot_id) : -ENOMEM;
 
 	if (rc == 0 && e)
-		rc = put_image(s, b, e, base);
+		rc = put_image(s, b, e, step->base);
 	if (rc < 0)
 		return error_set_errno(err, rc, "cannot record the image");
-	retire(s, META_IMAGE_STEP, step_key, snapshot_id);
+	retire(s, META_IMAGE_STEP, step->key, step->snapshot_id);
 	if (e)
-		retire(s, META_IMAGE, e->key, snapshot_id);
-	rc = snapshots_update(s->snapshots, snapshot_id, become_entry, &become, b, NULL, err);
+		retire(s, META_IMAGE, e->key, step->snapshot_id);
+	rc = snapshots_update(s->snapshots, step->snapshot_id, become_entry, &become, b, NULL, err);
 	return rc < 0 ? error_prefix(err, rc, "cannot record the image") : 0;
 }
 

@@ -67,15 +67,22 @@ MUST_CHECK int image_cache_find(struct store *s, const char *key, const char *ba
 /* The same for a prefix of steps. */
 MUST_CHECK int image_cache_find_step(struct store *s, const char *step_key, struct snapshot *snap);
 
+/* What a step has left. All is borrowed. */
+struct image_step {
+	const char *key;
+	const char *snapshot_id; /* a checkpoint that is ready */
+	const char *build_id;
+	const char *base; /* for the list */
+	json_t *config;
+};
+
 /*
- * Make the snapshot (a checkpoint that is ready) the result of a step: it gets
- * config (borrowed) and its place in the cache; with e (NULL: there are more
- * steps) it is also the image e->key. One write. What was there before lives
- * on for an hour. base: for the list.
+ * Make the snapshot the result of the step: it gets config and its place in the
+ * cache; with e (NULL: there are more steps) it is also the image e->key. One
+ * write. What was there before lives on for an hour.
  */
-MUST_CHECK int image_cache_put(struct store *s, const char *snapshot_id, const char *step_key,
-			       const struct image_entry *e, const char *base, const char *build_id,
-			       json_t *config, struct error *err);
+MUST_CHECK int image_cache_put(struct store *s, const struct image_step *step,
+			       const struct image_entry *e, struct error *err);
 /* Make what a step has left an image: all steps of e were cached. */
 MUST_CHECK int image_cache_link(struct store *s, const struct image_entry *e, const char *base,
 				struct error *err);

@@ -232,10 +232,10 @@ static struct entry *find_locked(struct idempotency *i, const char *name)
 	return NULL;
 }
 
-static struct entry *wait_locked(struct idempotency *i, const char *name, int wait_ms,
-				 bool (*cancelled)(void *arg), void *arg, int *rc)
+static struct entry *wait_locked(struct idempotency *i, const char *name,
+				 const struct idempotency_wait *wait, int *rc)
 {
-	int64_t end = monotonic_ms() + wait_ms;
+	int64_t end = monotonic_ms() + wait->max_ms;
 	struct entry *e;
 
 	*rc = 0;
@@ -249,7 +249,7 @@ static struct entry *wait_locked(struct idempotency *i, const char *name, int wa
 		}
 		pthread_cond_timedwait(&i->ended, &i->lock, &until);
 		pthread_mutex_unlock(&i->lock);
-		gone = cancelled && cancelled(arg);
+		gone = wait->cancelled && wait->cancelled(wait->arg);
 		pthread_mutex_lock(&i->lock);
 		if (gone) {
 			*rc = -ECANCELED;
@@ -334,9 +334,10 @@ static int tell(int rc, struct error *err)
 }
 
 int idempotency_begin(struct idempotency *i, const char *key, const struct digest *print,
-		      int wait_ms, bool (*cancelled)(void *arg), void *arg, struct idempotent *out,
+		      const struct idempotency_wait *wait, struct idempotent *out,
 		      struct error *err)
 {
+	static const struct idempotency_wait at_once;
 	struct idempotent c = { .status = 0 };
 	struct digest name;
 	struct entry *e;
@@ -348,7 +349,7 @@ int idempotency_begin(struct idempotency *i, const char *key, const struct diges
 	pthread_mutex_lock(&i->lock);
 	e = find_locked(i, c.name);
 	if (e && digest_equal(&e->print, print))
-		e = wait_locked(i, c.name, wait_ms, cancelled, arg, &rc);
+		e = wait_locked(i, c.name, wait ? wait : &at_once, &rc);
 	/* Also after the wait: what it waited for may have failed, and another have the key. */
 	if (rc == 0 && e && !digest_equal(&e->print, print))
 		rc = -EEXIST;

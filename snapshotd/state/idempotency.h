@@ -55,15 +55,21 @@ struct idempotent {
 	char *result;		    /* JSON, malloc'd; "" for none */
 };
 
+/* How long to wait for a call that is under way. */
+struct idempotency_wait {
+	int max_ms;
+	bool (*cancelled)(void *arg); /* asked several times a second; may be NULL */
+	void *arg;
+};
+
 /*
  * Begin a call. print: of the request, which must be the one that the key was first used for. While
- * the same one is under way this waits, for wait_ms at most, and for as long as cancelled (asked
- * several times a second; may be NULL) says no. -EEXIST: the key is another request's; -EBUSY: it
- * is still under way; -ECANCELED; -EAGAIN: too many are.
+ * the same one is under way this waits (NULL: not at all). -EEXIST: the key is another request's;
+ * -EBUSY: it is still under way; -ECANCELED; -EAGAIN: too many are.
  */
 MUST_CHECK int idempotency_begin(struct idempotency *i, const char *key, const struct digest *print,
-				 int wait_ms, bool (*cancelled)(void *arg), void *arg,
-				 struct idempotent *out, struct error *err);
+				 const struct idempotency_wait *wait, struct idempotent *out,
+				 struct error *err);
 /*
  * What comes now can be neither found nor done twice, if this daemon dies of it. Nothing happens
  * without a key, or twice.

@@ -254,16 +254,16 @@ static void begin_push(struct sharer *sh, const char *local)
 }
 
 /* The caller has push_lock. */
-static int publish_image_locked(struct sharer *sh, struct remote *r, const char *key,
-				const char *local, bool replace, struct share_record *out_won,
-				struct error *err)
+static int publish_image_locked(struct sharer *sh, struct remote *r, struct publish_image image,
+				struct share_record *out_won, struct error *err)
 {
 	struct progress p = { .cancelled = is_stopping, .arg = sh };
 	struct push_result res = { 0 };
 	int rc;
 
-	begin_push(sh, local);
-	rc = publish_image(sh->opt.store, r, key, local, replace, &p, &res, out_won, err);
+	image.progress = &p;
+	begin_push(sh, image.local);
+	rc = publish_image(sh->opt.store, r, &image, &res, out_won, err);
 	note_push(sh, rc, &res);
 	return rc;
 }
@@ -271,13 +271,14 @@ static int publish_image_locked(struct sharer *sh, struct remote *r, const char 
 int sharer_publish_image(struct sharer *sh, const char *key, const char *local, bool replace,
 			 struct share_record *out_won, struct error *err)
 {
+	const struct publish_image image = { .key = key, .local = local, .replace = replace };
 	struct remote *r;
 	int rc = sharer_get(sh, &r, err);
 
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&sh->push_lock);
-	rc = publish_image_locked(sh, r, key, local, replace, out_won, err);
+	rc = publish_image_locked(sh, r, image, out_won, err);
 	pthread_mutex_unlock(&sh->push_lock);
 	remotes_release(sh->opt.remotes, r);
 	sharer_failed(sh, rc, err);
@@ -306,11 +307,12 @@ static int publish_name_locked(struct sharer *sh, struct remote *r, const char *
 static int publish_item(struct sharer *sh, struct remote *r, const struct item *it,
 			struct error *err)
 {
+	const struct publish_image image = { .key = it->key, .local = it->local };
 	struct share_record won;
 	int rc;
 
 	pthread_mutex_lock(&sh->push_lock);
-	rc = it->key[0] ? publish_image_locked(sh, r, it->key, it->local, false, &won, err)
+	rc = it->key[0] ? publish_image_locked(sh, r, image, &won, err)
 			: publish_name_locked(sh, r, it->local, err);
 	pthread_mutex_unlock(&sh->push_lock);
 	if (rc == 1) {

@@ -30,15 +30,20 @@ MUST_CHECK int export_check(struct store *s, const struct digest *root, enum exp
 MUST_CHECK int export_tar(struct store *s, const struct digest *root, export_write_fn fn, void *arg,
 			  struct progress *p, struct error *err);
 
+/* An image to be. All is borrowed. */
+struct export_image {
+	const struct digest *root;
+	const json_t *config; /* the image's; may be NULL */
+	const char *ref;      /* its tag annotation */
+};
 /*
  * Write into directory `path`, made if it is missing, which must not contain blobs or
- * index.json. The layer is gzip; `config` (may be NULL) becomes the image's config and `ref`
- * its tag annotation.
+ * index.json. The layer is gzip.
  */
-MUST_CHECK int export_oci(struct store *s, const struct digest *root, const json_t *config,
-			  const char *ref, const char *path, struct progress *p, struct error *err);
+MUST_CHECK int export_oci(struct store *s, const struct export_image *img, const char *path,
+			  struct progress *p, struct error *err);
 /* The same layout as one tar stream (oci-archive). */
-MUST_CHECK int export_oci_stream(struct store *s, const struct digest *root, const json_t *config,
-				 const char *ref, export_write_fn fn, void *arg, struct progress *p,
+MUST_CHECK int export_oci_stream(struct store *s, const struct export_image *img,
+				 export_write_fn fn, void *arg, struct progress *p,
 				 struct error *err);
 #endif

@@ -117,14 +117,13 @@ static json_t *image_config(const json_t *config, const char *diff_id)
 	return NULL;
 }
 
-static int make_json(struct layout *l, const struct digest *diff_id, const json_t *config,
-		     const char *ref)
+static int make_json(struct layout *l, const struct digest *diff_id, const struct export_image *img)
 {
 	char hex[DIGEST_HEX_SIZE], id[sizeof("sha256:") + DIGEST_HEX_SIZE];
 
 	digest_to_hex(diff_id, hex);
 	snprintf(id, sizeof(id), "sha256:%s", hex);
-	int r = json_blob(&l->config, image_config(config, id));
+	int r = json_blob(&l->config, image_config(img->config, id));
 	if (r == 0)
 		r = json_blob(&l->manifest,
 			      json_pack("{s:i, s:s, s:o, s:[o]}", "schemaVersion", 2, "mediaType",
@@ -132,10 +131,10 @@ static int make_json(struct layout *l, const struct digest *diff_id, const json_
 					descriptor(MEDIA "config.v1+json", &l->config), "layers",
 					descriptor(MEDIA "layer.v1.tar+gzip", &l->layer)));
 	json_t *entry = descriptor(MEDIA "manifest.v1+json", &l->manifest);
-	if (r == 0 && ref && *ref)
+	if (r == 0 && img->ref && *img->ref)
 		r = json_object_set_new(
 			    entry, "annotations",
-			    json_pack("{s:s}", "org.opencontainers.image.ref.name", ref)) < 0
+			    json_pack("{s:s}", "org.opencontainers.image.ref.name", img->ref)) < 0
 			    ? -ENOMEM
 			    : 0;
 	if (r < 0) {
@@ -147,21 +146,20 @@ static int make_json(struct layout *l, const struct digest *diff_id, const json_
 		    &l->index);
 }
 
-static int make_layout(struct store *s, const struct digest *root, const json_t *config,
-		       const char *ref, int fd, struct layout *l, struct progress *p,
-		       struct error *err)
+static int make_layout(struct store *s, const struct export_image *img, int fd, struct layout *l,
+		       struct progress *p, struct error *err)
 {
 	struct digest diff_id, blob;
 	uint64_t size;
 	int r;
 
 	l->layer_fd = fd;
-	r = export_gzip(s, root, fd, &diff_id, &blob, &size, p, err);
+	r = export_gzip(s, img->root, fd, &diff_id, &blob, &size, p, err);
 
 	if (r < 0)
 		return r;
 	blob_name(&l->layer, &blob, size);
-	r = make_json(l, &diff_id, config, ref);
+	r = make_json(l, &diff_id, img);
 	return r < 0 ? error_set_errno(err, r, "cannot describe the image") : 0;
 }
 
@@ -211,19 +209,19 @@ static int write_layout(int dir, const struct layout *l)
 	return r < 0 ? r : write_file(dir, "index.json", l->index.data, l->index.len);
 }
 
-int export_oci(struct store *s, const struct digest *root, const json_t *config, const char *ref,
-	       const char *path, struct progress *p, struct error *err)
+int export_oci(struct store *s, const struct export_image *img, const char *path,
+	       struct progress *p, struct error *err)
 {
 	struct layout l = { .layer_fd = -1 };
 	struct remarks remarks;
-	int r = export_check(s, root, EXPORT_OCI, &remarks, err);
+	int r = export_check(s, img->root, EXPORT_OCI, &remarks, err);
 	int dir = r < 0 ? r : open_target(path, err);
 
 	if (dir < 0)
 		return dir;
 	int fd = openat(dir, "blobs/.layer", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	r = fd < 0 ? error_set_errno(err, -errno, "cannot write in %.300s", path)
-		   : make_layout(s, root, config, ref, fd, &l, p, err);
+		   : make_layout(s, img, fd, &l, p, err);
 	if (r == 0) {
 		r = write_layout(dir, &l);
 		if (r == 0 && syncfs(dir) < 0)
@@ -303,21 +301,20 @@ static int put_layout(const struct sink *to, const struct layout *l)
 	return r < 0 ? r : to->fn(to->arg, end.data, end.len);
 }
 
-int export_oci_stream(struct store *s, const struct digest *root, const json_t *config,
-		      const char *ref, export_write_fn fn, void *arg, struct progress *p,
-		      struct error *err)
+int export_oci_stream(struct store *s, const struct export_image *img, export_write_fn fn,
+		      void *arg, struct progress *p, struct error *err)
 {
 	struct layout l = { .layer_fd = -1 };
 	struct sink to = { fn, arg };
 	struct remarks remarks;
-	int r = export_check(s, root, EXPORT_OCI, &remarks, err);
+	int r = export_check(s, img->root, EXPORT_OCI, &remarks, err);
 
 	if (r < 0)
 		return r;
 	int fd = oci_spool_open(s->dir_fd);
 	if (fd < 0)
 		return error_set_errno(err, fd, "cannot make a spool file");
-	r = make_layout(s, root, config, ref, fd, &l, p, err);
+	r = make_layout(s, img, fd, &l, p, err);
 	if (r == 0) {
 		r = put_layout(&to, &l);
 		if (r < 0)

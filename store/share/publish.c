@@ -87,19 +87,18 @@ int publish_snapshot(struct store *s, struct remote *r, const char *local, struc
 	return share_note_put(s->kv, remote_uuid(r), SHARE_NOTE_NAME, local, snap.name);
 }
 
-int publish_image(struct store *s, struct remote *r, const char *key, const char *local,
-		  bool replace, struct progress *p, struct push_result *out,
-		  struct share_record *out_won, struct error *err)
+int publish_image(struct store *s, struct remote *r, const struct publish_image *i,
+		  struct push_result *out, struct share_record *out_won, struct error *err)
 {
 	const struct push_options unnamed = { 0 };
 	struct share_record rec;
-	int rc = push_snapshot(s, r, local, &unnamed, p, out, err), noted;
+	int rc = push_snapshot(s, r, i->local, &unnamed, i->progress, out, err), noted;
 
 	if (rc == 0)
 		rc = remote_read_record(r, &out->id, &rec, err);
 	if (rc < 0)
 		return rc;
-	rc = remote_set_image(r, key, &rec, replace, out_won, err);
+	rc = remote_set_image(r, i->key, &rec, i->replace, out_won, err);
 	if (rc == -EPERM)
 		rc = 0; /* a permanent bucket keeps its first one */
 	share_record_fini(&rec);
@@ -107,8 +106,8 @@ int publish_image(struct store *s, struct remote *r, const char *key, const char
 		return rc;
 	/* Nobody else relies on it: what was there before this call is left. */
 	if (rc == 1 && !out->existed && remote_delete_unnamed(r, &out->id, NULL) == 0)
-		(void)!share_ids_drop(s->kv, remote_uuid(r), local, &out->id);
-	noted = share_note_put(s->kv, remote_uuid(r), SHARE_NOTE_IMAGE, key, local);
+		(void)!share_ids_drop(s->kv, remote_uuid(r), i->local, &out->id);
+	noted = share_note_put(s->kv, remote_uuid(r), SHARE_NOTE_IMAGE, i->key, i->local);
 	if (noted < 0 && rc == 1)
 		share_record_fini(out_won);
 	return noted < 0 ? error_set_errno(err, noted, "note the image") : rc;

@@ -32,14 +32,20 @@ MUST_CHECK int publish_snapshot(struct store *s, struct remote *r, const char *l
 				struct progress *p, struct push_result *out, bool *out_taken,
 				struct error *err);
 
+struct publish_image {
+	const char *key;   /* 64 hex digits */
+	const char *local; /* the snapshot's id */
+	bool replace;	   /* another image of the key, always */
+	struct progress *progress;
+};
 /*
- * Push a snapshot and make it the image of a key, 64 hex digits. 1: the key has another image
- * that is ready, *out_won (share_record_fini); what was pushed for it is deleted again. `replace`:
- * never. In a permanent bucket the first image stays the key's, and all that was pushed stays.
+ * Push a snapshot and make it the image of a key. 1: the key has another image that is ready,
+ * *out_won (share_record_fini); what was pushed is deleted again. In a permanent bucket the first
+ * image stays the key's, and all that was pushed stays.
  */
-MUST_CHECK int publish_image(struct store *s, struct remote *r, const char *key, const char *local,
-			     bool replace, struct progress *p, struct push_result *out,
-			     struct share_record *out_won, struct error *err);
+MUST_CHECK int publish_image(struct store *s, struct remote *r, const struct publish_image *i,
+			     struct push_result *out, struct share_record *out_won,
+			     struct error *err);
 
 /* Forget what was noted of snapshots that are gone. */
 MUST_CHECK int publish_sweep(struct store *s, const char *uuid);

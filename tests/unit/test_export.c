@@ -54,6 +54,14 @@ static void acls_come_as_text_too(void **state)
 	   "\"$(getfattr -dm system.posix zoo/dir | grep -v file:)\" ]");
 }
 
+static int to_oci(struct scratch *s, const struct digest *root, const json_t *config,
+		  const char *ref, const char *path)
+{
+	const struct export_image img = { root, config, ref };
+
+	return export_oci(s->store, &img, path, NULL, &s->err);
+}
+
 static void equal_trees_give_equal_bytes(void **state)
 {
 	struct scratch *s = *state;
@@ -64,8 +72,8 @@ static void equal_trees_give_equal_bytes(void **state)
 	export_to(s, &root, "1.tar");
 	export_to(s, &root, "2.tar");
 	sh("cmp 1.tar 2.tar");
-	assert_int_equal(export_oci(s->store, &root, NULL, "a", "1", NULL, &s->err), 0);
-	assert_int_equal(export_oci(s->store, &root, NULL, "a", "2", NULL, &s->err), 0);
+	assert_int_equal(to_oci(s, &root, NULL, "a", "1"), 0);
+	assert_int_equal(to_oci(s, &root, NULL, "a", "2"), 0);
 	sh("diff -r 1 2");
 }
 
@@ -196,8 +204,9 @@ static void a_failing_sink_ends_it(void **state)
 		assert_int_equal(export_tar(s->store, &root, fail_later, &left, NULL, &s->err),
 				 -EPIPE);
 		left = after[i];
-		assert_int_equal(export_oci_stream(s->store, &root, NULL, "x", fail_later, &left,
-						   NULL, &s->err),
+		assert_int_equal(export_oci_stream(s->store,
+						   &(struct export_image){ &root, NULL, "x" },
+						   fail_later, &left, NULL, &s->err),
 				 after[i] < 2000000 ? -EPIPE : 0);
 		if (after[i] >= 300000)
 			break;
@@ -363,7 +372,7 @@ static void a_layout_comes_in_again(void **state)
 	make_zoo();
 	sh("rm zoo/.wh.whiteout-like");
 	struct digest want = import_dir(s, "zoo");
-	assert_int_equal(export_oci(s->store, &want, config, "v1", "img", NULL, &s->err), 0);
+	assert_int_equal(to_oci(s, &want, config, "v1", "img"), 0);
 	reset(s);
 	if (ingest_oci(s->store, "img", "v1", NULL, NULL, &s->result, &s->err) < 0)
 		fail_msg("%s", error_text(&s->err));
@@ -389,11 +398,11 @@ static void names_that_an_image_takes_for_deletions_are_refused(void **state)
 		assert_int_equal(export_check(s->store, &root, EXPORT_TAR, &remarks, &s->err), 0);
 		assert_int_equal(export_check(s->store, &root, EXPORT_OCI, &remarks, &s->err),
 				 -EINVAL);
-		assert_int_equal(export_oci(s->store, &root, NULL, "v1", "img", NULL, &s->err),
-				 -EINVAL);
+		assert_int_equal(to_oci(s, &root, NULL, "v1", "img"), -EINVAL);
 		assert_int_equal(access("img", F_OK), -1);
-		assert_int_equal(export_oci_stream(s->store, &root, NULL, "v1", fail_later, &left,
-						   NULL, &s->err),
+		assert_int_equal(export_oci_stream(s->store,
+						   &(struct export_image){ &root, NULL, "v1" },
+						   fail_later, &left, NULL, &s->err),
 				 -EINVAL);
 		assert_true(left == SIZE_MAX);
 		assert_non_null(strstr(error_text(&s->err), names[i]));
@@ -411,8 +420,9 @@ static void a_layout_as_a_stream_comes_in_again(void **state)
 	make_zoo();
 	sh("rm zoo/.wh.whiteout-like");
 	struct digest want = import_dir(s, "zoo");
-	assert_int_equal(
-		export_oci_stream(s->store, &want, NULL, "v1", write_to_fd, &fd, NULL, &s->err), 0);
+	assert_int_equal(export_oci_stream(s->store, &(struct export_image){ &want, NULL, "v1" },
+					   write_to_fd, &fd, NULL, &s->err),
+			 0);
 	close(fd);
 	reset(s);
 	assert_int_equal(ingest_oci(s->store, "img.tar", "v1", NULL, NULL, &s->result, &s->err), 0);
@@ -428,7 +438,7 @@ static void skopeo_reads_a_layout(void **state)
 	make_zoo();
 	sh("rm zoo/.wh.whiteout-like");
 	struct digest root = import_dir(s, "zoo");
-	assert_int_equal(export_oci(s->store, &root, NULL, "v1", "img", NULL, &s->err), 0);
+	assert_int_equal(to_oci(s, &root, NULL, "v1", "img"), 0);
 	sh("skopeo inspect oci:img:v1 | grep -q sha256 && skopeo inspect --config oci:img:v1 "
 	   ">/dev/null && skopeo copy -q oci:img:v1 docker-archive:d.tar:foo/bar:v1");
 	reset(s);
@@ -441,11 +451,10 @@ static void a_layout_is_never_written_over_something(void **state)
 
 	sh("mkdir e full && touch full/index.json");
 	struct digest root = import_dir(s, "e");
-	assert_int_equal(export_oci(s->store, &root, NULL, "x", "full", NULL, &s->err), -ENOTEMPTY);
-	assert_int_equal(export_oci(s->store, &root, NULL, "x", "img", NULL, &s->err), 0);
-	assert_int_equal(export_oci(s->store, &root, NULL, "x", "img", NULL, &s->err), -ENOTEMPTY);
-	assert_int_equal(export_oci(s->store, &root, NULL, "x", "no/such/dir", NULL, &s->err),
-			 -ENOENT);
+	assert_int_equal(to_oci(s, &root, NULL, "x", "full"), -ENOTEMPTY);
+	assert_int_equal(to_oci(s, &root, NULL, "x", "img"), 0);
+	assert_int_equal(to_oci(s, &root, NULL, "x", "img"), -ENOTEMPTY);
+	assert_int_equal(to_oci(s, &root, NULL, "x", "no/such/dir"), -ENOENT);
 }
 
 static void headers_hold_what_does_not_fit_ustar(void **state)

@@ -28,7 +28,7 @@ static int try_begin(struct idempotency *i, const char *key, const char *request
 	struct digest print;
 
 	assert_int_equal(hash_bytes(request, strlen(request), &print), 0);
-	return idempotency_begin(i, key, &print, 0, NULL, NULL, c, &err);
+	return idempotency_begin(i, key, &print, NULL, c, &err);
 }
 
 static struct idempotent begin(struct idempotency *i, const char *key, const char *request)
@@ -130,7 +130,9 @@ static void *wait_for_it(void *arg)
 
 	w->rc = hash_bytes("make", 4, &print);
 	if (w->rc == 0)
-		w->rc = idempotency_begin(w->i, "a", &print, 60000, NULL, NULL, &w->c, &err);
+		w->rc = idempotency_begin(w->i, "a", &print,
+					  &(struct idempotency_wait){ .max_ms = 60000 }, &w->c,
+					  &err);
 	return NULL;
 }
 
@@ -151,7 +153,10 @@ static void a_second_one_waits_for_the_first(void **state)
 
 	assert_int_equal(try_begin(i, "a", "make", &b), -EBUSY);
 	assert_int_equal(hash_bytes("make", 4, &print), 0);
-	assert_int_equal(idempotency_begin(i, "a", &print, 60000, yes, NULL, &b, &err), -ECANCELED);
+	assert_int_equal(idempotency_begin(i, "a", &print,
+					   &(struct idempotency_wait){ 60000, yes, NULL }, &b,
+					   &err),
+			 -ECANCELED);
 	assert_int_equal(pthread_create(&t, NULL, wait_for_it, &w), 0);
 	idempotency_done(i, &a, 201, "{\"id\":7}");
 	assert_int_equal(pthread_join(t, NULL), 0);
@@ -191,7 +196,9 @@ static void a_wait_does_not_end_with_anothers_answer(void **state)
 	struct digest print;
 
 	assert_int_equal(hash_bytes("make", 4, &print), 0);
-	assert_int_equal(idempotency_begin(i, "a", &print, 60000, take_the_key, &t, &b, &err),
+	assert_int_equal(idempotency_begin(i, "a", &print,
+					   &(struct idempotency_wait){ 60000, take_the_key, &t },
+					   &b, &err),
 			 -EEXIST);
 	assert_int_equal(b.status, 0);
 	is_answered(i, "a", "make something else", 201, "{\"id\":8}");

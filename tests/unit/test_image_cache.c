@@ -42,17 +42,19 @@ static void put_image(struct fx *f, const char *key, const char *step1, const ch
 	json_t *config = json_pack("{s:s}", "WorkingDir", "/w");
 	struct error err = ERROR_INIT;
 	struct image_entry e;
+	struct image_step s;
 
 	if (below) {
 		strcpy(ids[0], below);
 	} else {
 		checkpoint(f, "", ids[0]);
-		assert_int_equal(
-			image_cache_put(f->s, ids[0], step1, NULL, "base", "", config, &err), 0);
+		s = (struct image_step){ step1, ids[0], "", "base", config };
+		assert_int_equal(image_cache_put(f->s, &s, NULL, &err), 0);
 	}
 	checkpoint(f, ids[0], ids[1]);
 	e = entry(key, ids[1], BASE_1);
-	assert_int_equal(image_cache_put(f->s, ids[1], step2, &e, "base", "", config, &err), 0);
+	s = (struct image_step){ step2, ids[1], "", "base", config };
+	assert_int_equal(image_cache_put(f->s, &s, &e, &err), 0);
 	json_decref(config);
 }
 

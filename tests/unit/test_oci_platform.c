@@ -125,7 +125,9 @@ static void the_platform_goes_out_as_it_came_in(void **state)
 	write_index("img", json_pack("[o]", add_json("img", manifest, "manifest")));
 	import_oci(s, "img", NULL);
 	assert_int_equal(
-		export_oci(s->store, &s->result.root, s->result.config, "v1", "out", NULL, &s->err),
+		export_oci(s->store,
+			   &(struct export_image){ &s->result.root, s->result.config, "v1" }, "out",
+			   NULL, &s->err),
 		0);
 	sh("for b in out/blobs/sha256/*; do grep -q diff_ids $b && cp $b config; done; true");
 	json_t *got = json_load_file("config", 0, NULL);
@@ -136,7 +138,8 @@ static void the_platform_goes_out_as_it_came_in(void **state)
 	json_decref(got);
 	json_decref(config);
 	/* What came from no image is for this host. */
-	assert_int_equal(export_oci(s->store, &s->result.root, NULL, "v1", "ours", NULL, &s->err),
+	assert_int_equal(export_oci(s->store, &(struct export_image){ &s->result.root, NULL, "v1" },
+				    "ours", NULL, &s->err),
 			 0);
 	import_oci(s, "ours", NULL);
 	assert_string_equal(json_string_value(json_object_get(s->result.config, "architecture")),

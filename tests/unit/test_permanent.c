@@ -91,6 +91,14 @@ static void names_stay_with_their_snapshots(void **state)
 	assert_same_tree(&h->a, "two", &h->b, "two");
 }
 
+static int set_image(struct hosts *h, const char *id, bool replace, struct push_result *out,
+		     struct share_record *won)
+{
+	const struct publish_image image = { .key = KEY, .local = id, .replace = replace };
+
+	return publish_image(h->a.s, h->a.r, &image, out, won, NULL);
+}
+
 static void publishing_gives_way(void **state)
 {
 	struct hosts *h = *state;
@@ -113,9 +121,9 @@ static void publishing_gives_way(void **state)
 	assert_true(taken);
 	assert_stands_for(h, "one", &p.id);
 	/* So with images. */
-	assert_int_equal(publish_image(h->a.s, h->a.r, KEY, one, false, NULL, &q, &won, NULL), 0);
-	assert_int_equal(publish_image(h->a.s, h->a.r, KEY, two, true, NULL, &q, &won, NULL), 0);
-	assert_int_equal(publish_image(h->a.s, h->a.r, KEY, two, false, NULL, &q, &won, NULL), 1);
+	assert_int_equal(set_image(h, one, false, &q, &won), 0);
+	assert_int_equal(set_image(h, two, true, &q, &won), 0);
+	assert_int_equal(set_image(h, two, false, &q, &won), 1);
 	assert_true(share_id_equal(&won.id, &p.id));
 	share_record_fini(&won);
 	assert_int_equal(remote_read_record(h->a.r, &q.id, &won, NULL), 0);

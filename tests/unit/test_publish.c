@@ -143,11 +143,12 @@ static int publish_key(struct host *h, const char *name, struct push_result *out
 		       struct share_record *won)
 {
 	char id[SNAPSHOT_ID_SIZE];
+	const struct publish_image image = { .key = KEY, .local = id };
 	int rc;
 
 	id_of(h, name, id);
 	assert_int_equal(publish_wants_image(h->s, remote_uuid(h->r), KEY, id), 1);
-	rc = publish_image(h->s, h->r, KEY, id, false, NULL, out, won, NULL);
+	rc = publish_image(h->s, h->r, &image, out, won, NULL);
 	assert_int_equal(publish_wants_image(h->s, remote_uuid(h->r), KEY, id), 0);
 	return rc;
 }

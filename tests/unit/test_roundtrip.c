@@ -227,7 +227,9 @@ static void try_exports(struct scratch *s, struct maker *m, uint64_t seed)
 	}
 	struct digest got = import_tar(s, "r.tar");
 	assert_root(&want, &got, seed, "a tar");
-	assert_int_equal(export_oci(s->store, &want, NULL, "v", "img", NULL, &s->err), 0);
+	assert_int_equal(export_oci(s->store, &(struct export_image){ &want, NULL, "v" }, "img",
+				    NULL, &s->err),
+			 0);
 	got = import_image(s, "img");
 	assert_root(&want, &got, seed, "an image");
 	sh("rm -rf img");

@@ -49,8 +49,9 @@ static int export_oci_to(struct cli *cli, const char *name, const char *path, st
 	}
 	progress_bar_init(&bar);
 	struct progress p = progress_bar_hook(&bar);
-	r = export_oci(cli->store, &in.snap.root, in.snap.config,
-		       in.snap.name[0] ? in.snap.name : in.snap.id, path, &p, err);
+	const struct export_image img = { &in.snap.root, in.snap.config,
+					  in.snap.name[0] ? in.snap.name : in.snap.id };
+	r = export_oci(cli->store, &img, path, &p, err);
 	progress_bar_fini(&bar);
 	inspect_close(&in);
 	return r;
