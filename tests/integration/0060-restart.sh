@@ -55,7 +55,7 @@ is "no stale mount is below one" "$(varve_mounts | uniq -d)" ""
 sleeper=$!
 head -c 40000000 /dev/urandom >"$T/b/big" && sync -f "$T/b"
 varve checkpoint "$T/b" during >/dev/null 2>&1 &
-sleep 0.3
+until_true 10 varve show during # it is being stored
 kill_daemon
 wait $!
 start_daemon

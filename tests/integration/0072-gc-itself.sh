@@ -34,7 +34,7 @@ import_noise one
 import_noise two
 before=$(chunks)
 varve rm one
-sleep 3
+sleep 2 # in which it would begin: it looks every second
 is "turned off, nothing is collected" "$(stat_of .gc.runs) $(chunks)" "0 $before"
 stop_daemon
 
@@ -56,7 +56,7 @@ stop_daemon
 config '{"gcInterval": 0, "gcGarbageBytes": 1000000, "gcFreeBytes": 0}'
 start_daemon
 import_noise three
-sleep 2
+sleep 2 # the same
 is "nothing was deleted, so nothing is collected" "$(stat_of .gc.runs)" 0
 varve rm three
 eventually "enough was deleted" deleted stat_of .gc.lastReason
@@ -67,7 +67,7 @@ config '{"gcInterval": 0, "gcGarbageBytes": 0, "gcFreeBytes": 1000000000000000}'
 start_daemon
 eventually "the disk is nearly full" disk stat_of .gc.lastReason
 import_noise four
-sleep 3
+sleep 2 # the same
 is "but that is no reason every second" "$(stat_of .gc.runs)" 1
 varve rm four
 eventually "with something deleted, it soon is one again" true stat_of '.gc.removedBytes > 2000000'

@@ -125,7 +125,7 @@ exec 7>"$T/pipe"
 head -c 3000000 /dev/urandom >"$T/src/early"
 tar -C "$T/src" -cf "$T/slow.tar" .
 head -c 2000000 "$T/slow.tar" >&7
-sleep 1
+until_true 10 has_read $upload 2000000
 is 'gc beside a stalled upload' "$(socket -X POST --max-time $((30 * SLOW)) /api/gc)" 200
 tail -c +2000001 "$T/slow.tar" >&7
 exec 7>&-

@@ -109,7 +109,7 @@ cat >"$T/half-runc" <<-'END'
 		*) args+=("$a") ;;
 		esac
 	done
-	runc "${args[@]}" && exec sleep 1000
+	runc "${args[@]}" && touch "${0%/*}/made" && exec sleep 1000
 END
 chmod +x "$T/half-runc"
 stop_daemon
@@ -117,7 +117,7 @@ start_daemon --config "$T/config.json" --runtime "$T/half-runc"
 create half "$(image "$(run 'echo half >/half')")" async=1
 build=$(get .buildID)
 ok 'a container is made, but not started' until_true 20 has_process "$build"
-sleep 0.3 # for the runtime to have ended its part
+ok '... and the runtime has ended its part' until_true 20 test -e "$T/made"
 kill_daemon
 after_crash 'half made' "$build"
 stop_daemon

@@ -291,12 +291,12 @@ put "$four" /srv/large3 "$T/large"
 is 'beyond diskMB: 507' "$code" 507
 rm -f "$T/large" "$T/large.back"
 # A client that stops reading does not keep the sandbox, neither from a file nor from a program.
-curl -sS --unix-socket "$SOCK" --limit-rate 1k "http://x/api/sandboxes/$four/files?path=/srv/large" -o /dev/null 2>/dev/null &
+curl -sS --unix-socket "$SOCK" --limit-rate 1k -N "http://x/api/sandboxes/$four/files?path=/srv/large" -o /dev/null 2>/dev/null &
 slow=$!
-curl -sS --unix-socket "$SOCK" --limit-rate 1k -H 'Accept: text/event-stream' -d '{"cmd":"yes"}' \
+curl -sS --unix-socket "$SOCK" --limit-rate 1k -N -H 'Accept: text/event-stream' -d '{"cmd":"yes"}' \
 	"http://x/api/sandboxes/$four/exec/run" -o /dev/null 2>/dev/null &
 slow="$slow $!"
-sleep 0.3
+for pid in $slow; do until_true 10 has_written "$pid" 1; done
 at_most 'a slow reader does not keep a sandbox alive' "$(millis api DELETE "/api/sandboxes/$four")" 3000
 # shellcheck disable=SC2086 # two of them
 kill $slow 2>/dev/null
@@ -471,12 +471,12 @@ is '... and told' "$(api GET "/api/sandboxes/$fork" | jq -c '[.timeout, .endAt]'
 reply 'a bad one is 400' 400 error POST "/$fork/timeout" '{"timeout":"x"}'
 reply 'of nobody: 404' 404 error POST /sb-0000000000000000/timeout '{"timeout":1}'
 for ((i = 0; i < limit + 2; i++)); do
-	sleep 1
+	sleep 1 # all in all longer than the timeout
 	run "$idle" true
 done
 is 'one that is used stays' "$?" 0
 api POST "/api/sandboxes/$idle/exec/run-async" "{\"cmd\":\"sleep\",\"args\":[\"$((2 * limit))\"]}" >/dev/null
-sleep $((limit + limit / 2))
+sleep $((limit + limit / 2)) # in which it would be stopped
 ok 'one whose program runs stays' curl -fsS -o /dev/null --unix-socket "$SOCK" "http://x/api/sandboxes/$idle"
 run "$idle" 'echo kept >/srv/kept'
 until_stopped() { # SANDBOX; listing it is no use of it
@@ -518,10 +518,8 @@ init=$(grep -l "varve-$sb" /proc/[0-9]*/cgroup | cut -d/ -f3 | sort -n | while r
 done | head -n 1)
 ok 'its first process is there' [ -n "$init" ]
 kill -9 "$init"
-for ((i = 0; i < 50; i++)); do
-	[ "$(api GET "/api/sandboxes/$sb" | field .status)" = running ] || break
-	pause 0.1
-done
+is_stopped() { [ "$(api GET "/api/sandboxes/$sb" | field .status)" != running ]; }
+until_true 10 is_stopped
 reply 'when that is killed, it is stopped, and why' 200 '"status":"stopped".*first process|first process.*"status":"stopped"' GET "/$sb"
 sleep 1.5 # another look at it by the daemon
 reply '... later too, with the time' 200 '"endAt":"20' GET "/$sb"
@@ -533,7 +531,7 @@ is '... and runs again' "$(run "$sb" 'cat /srv/kept')" kept
 kill -9 "$(grep -l "varve-$sb" /proc/[0-9]*/cgroup | cut -d/ -f3 | sort -n | while read -r p; do
 	[ "$(awk '/^NSpid/ { print $NF }' "/proc/$p/status")" = 1 ] && echo "$p"
 done | head -n 1)"
-sleep 0.3
+until_true 10 is_stopped
 reply 'or killed' 204 '' DELETE "/$sb"
 ok '... with all of it' nothing_left_of "$sb"
 

@@ -91,7 +91,7 @@ begin_upload() {
 	curl -sS --unix-socket "$SOCK" --limit-rate 1M -T "$T/up" \
 		"http://x/api/sandboxes/$one/files?path=/srv/up" >/dev/null 2>&1 &
 	client=$!
-	pause 0.5
+	until_true 10 program_is_there
 }
 to_program() { # SHELL-COMMAND, run with the upload's process as $p
 	run "$one" 'for p in /proc/[0-9]*; do
@@ -101,6 +101,7 @@ to_program() { # SHELL-COMMAND, run with the upload's process as $p
 upload_ends() {
 	until_true 10 program_has_gone && no_threads varve-upload
 }
+program_is_there() { [ -n "$(to_program 'echo there')" ]; }
 program_has_gone() { [ -z "$(to_program 'echo there')" ]; }
 begin_upload
 is 'a program that takes an upload is stopped' "$(to_program 'kill -STOP $p; echo stopped')" stopped
@@ -121,9 +122,21 @@ is '... and has nothing of the file' "$(run "$one" 'cat /srv/up | wc -c')" 0
 curl -sSN --unix-socket "$SOCK" -H 'Accept: text/event-stream' -d '{"cmd":"yes"}' \
 	"http://x/api/sandboxes/$one/exec/run" >/dev/null &
 reader=$!
-sleep 0.3
+until_true 10 has_written $reader 1
 kill -STOP $reader
-sleep 0.5
+written() { # by its program
+	local p
+	for p in $(pgrep -x yes); do
+		! grep -q "$one" "/proc/$p/cgroup" || sed -n 's/^wchar: //p' "/proc/$p/io"
+	done
+}
+output_stands() {
+	local before
+	before=$(written)
+	pause 0.1
+	[ -n "$before" ] && [ "$(written)" = "$before" ]
+}
+until_true 10 output_stands
 at_most 'a client that takes no events does not keep a sandbox' \
 	"$(millis timeout 30 curl -fsS --unix-socket "$SOCK" -X DELETE "http://x/api/sandboxes/$one")" 3000
 kill -KILL $reader

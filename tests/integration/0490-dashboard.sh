@@ -86,9 +86,8 @@ while IFS= read -r line; do
 	case $line in
 	'ok - '*) pass "${line#ok - }" ;;
 	'not ok - '*) fail "${line#not ok - }" ;;
-	'# restart')
-		stop_daemon
-		sleep 3
+	'# stop') stop_daemon ;;
+	'# start')
 		SNAPSHOTD_API_KEY=$key start_daemon
 		;;
 	*) diag "${line#\# }" ;;

@@ -81,7 +81,7 @@ ok "from a file" env OBJ_CREDENTIALS="file:$T/keys" "$objtool" "s3:$S3_ENDPOINT/
 OBJ_CREDENTIALS=file:$T/keys obj every 6 dir/one >"$T/every" 2>&1 &
 reader=$!
 for i in 1 2 3; do
-	sleep 1
+	sleep 1 # in which it reads with the keys that it has
 	radosgw-admin -c "$CEPH/conf" key create --uid=tester --key-type=s3 --access-key="rotated$i" \
 		--secret-key="secret$i" >/dev/null 2>&1
 	keys "rotated$i" "secret$i" >"$T/keys.new" && mv "$T/keys.new" "$T/keys"
@@ -117,7 +117,7 @@ echo refuse >"$T/network"
 OBJ_TIMEOUT_MS=1000 fails "a service that is away" '^-ETIMEDOUT: after [0-9]+ attempts' slow get lost
 slow get lost >"$T/got" 2>&1 &
 reader=$!
-sleep 1
+sleep 0.5 # in which it would fail
 : >"$T/network"
 ok "is waited for" wait $reader
 is "and answers" "$(cat "$T/got")" mine

@@ -23,7 +23,7 @@ like 'a limit that no store keeps is refused' \
 
 start_daemon --memory 64M --config "$T/config.json"
 ok 'two snapshots' eval 'varve import base dir "$T/src" && varve import own dir "$T/own"'
-sleep 3
+sleep 2 # in which it would go: it looks every second
 is 'what no bucket has stays' "$(metric evicted_chunks_total) $(far)" '0 0'
 
 # --- a bucket that takes no pins ---
@@ -31,7 +31,7 @@ ok 'one is pushed' eval 'varve remote add main "file://$BUCKET" && varve push ba
 mkdir -p "$BUCKET" && rm -rf "$BUCKET/node" && touch "$BUCKET/node"
 kill_daemon
 restart_daemon --memory 64M --config "$T/config.json"
-sleep 3
+sleep 2 # the same
 is 'without pins nothing goes' "$(metric evicted_chunks_total) $(far)" '0 0'
 rm "$BUCKET/node"
 ok 'with them, the store is made smaller' until_true 120 evicted

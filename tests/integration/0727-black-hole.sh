@@ -47,7 +47,7 @@ stops_quickly() { # HOW ENDPOINT
 		# shellcheck disable=SC2086
 		varve $i >>"$T/.wait" 2>&1 </dev/null & jobs+=($!)
 	done
-	sleep 1
+	sleep 1 # they are at the bucket by then, which nobody sees of the last one
 	for i in "${jobs[@]}"; do kill -0 "$i" 2>/dev/null || diag "one of them has ended already"; done
 	from=${EPOCHREALTIME/./}
 	stop_daemon

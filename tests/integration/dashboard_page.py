@@ -22,13 +22,20 @@ def wants_a_token():
     assert "token" not in b.url(), b.url()
 
 
+def refreshed():
+    """How often the list of snapshots has come."""
+    return b.js("""return performance.getEntriesByType("resource").filter(
+        (e) => new URL(e.name).pathname === "/api/snapshots").length;""")
+
+
 def loads():
     b.open(URL)
     b.console()
     b.reload()
     b.wait("#view-snapshots .toggle", "alpha")
     b.until("all calls have been answered", lambda: b.find("#connection").text() == "Connected")
-    time.sleep(3 * SLOW)  # a round of refreshing
+    rounds = refreshed()
+    b.until("it refreshes", lambda: refreshed() > rounds)
     same(b.title(), "Snapshots – Varve")
     same([a.text().split()[0] for a in b.all("nav a")],
          ["Snapshots", "Builds", "Sandboxes", "Mounts", "Remotes", "Store"])
@@ -263,14 +270,15 @@ def older_daemon():
 
 
 def lost_daemon():
-    """Told to the shell, which restarts the daemon meanwhile."""
+    """The shell stops the daemon, and starts it again, when it is told to."""
     b.js("sessionStorage.setItem('varve-api-key', arguments[0])", KEY)  # tokens end with the daemon
     b.open(URL + "#snapshots")
     b.reload()
     row("alpha")
-    print("# restart", flush=True)
+    print("# stop", flush=True)
     b.until("the loss is told", lambda: "No answer" in b.find("#connection").text(), 60 * SLOW)
     assert b.with_text("#view-snapshots .toggle", "alpha"), "what was known has gone"
+    print("# start", flush=True)
     b.until("it is back", lambda: b.find("#connection").text() == "Connected", 60 * SLOW)
 
 

@@ -337,6 +337,16 @@ until_true() { # SECONDS COMMAND...
 	done
 	return 1
 }
+# What a process has read or written, but for recv() and send().
+has_read() { # PROCESS BYTES
+	[ "$(sed -n 's/^rchar: //p' "/proc/$1/io")" -ge "$2" ]
+}
+has_written() { # PROCESS BYTES
+	[ "$(sed -n 's/^wchar: //p' "/proc/$1/io")" -ge "$2" ]
+}
+has_open() { # PROCESS FILE
+	find "/proc/$1/fd" -lname "$2" | grep -q .
+}
 stands_in() { # PROCESS DIR
 	[ "$(readlink "/proc/$1/cwd")" = "$2" ]
 }

@@ -586,7 +586,7 @@ static void execs_wait_for_the_thaw(void **state)
 	assert_int_equal(cgroup_freeze(container_cgroup(f.c), NULL), 0);
 	w = (struct worker){ &f, 3, "" };
 	assert_int_equal(pthread_create(&t, NULL, work, &w), 0);
-	usleep(300000);
+	usleep(100000); /* in which it would begin */
 	assert_string_equal(w.says, "");
 	assert_int_equal(cgroup_thaw(container_cgroup(f.c)), 0);
 	pthread_join(t, &failed);

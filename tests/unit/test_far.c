@@ -218,8 +218,10 @@ static void a_remote_that_is_removed_is_closed(void **state)
 	push_files(l, 20);
 	pull_lazily(l, "base");
 	remotes_reopen(l->rs, "main");
-	usleep(200000);
-	before = threads();
+	do { /* until those of the one that was open have gone */
+		before = threads();
+		usleep(50000);
+	} while (threads() != before);
 	assert_int_equal(read_file(l, "base", "base", 0), 0);
 	assert_threads(before + 2); /* the bucket's, and one that keeps what was read */
 	assert_int_equal(remotes_remove(l->rs, "main", true, NULL), 0);

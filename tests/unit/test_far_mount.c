@@ -79,7 +79,7 @@ static void a_seal_that_waits_holds_up_nobody(void **state)
 	guard_collect_end(f->fx.s->guard);
 	/* Another checkpoint waits for this one, and nobody for it. */
 	assert_int_equal(pthread_create(&second, NULL, checkpoint_far, f), 0);
-	usleep(20000);
+	usleep(20000); /* in which it would begin */
 	if (mount_detach(f->m, MOUNT_GENTLY, MOUNT_DETACH, &err) || mount_attach(f->m, NULL, &err))
 		fail_msg("%s", error_text(&err));
 	alarm(0);

@@ -163,7 +163,7 @@ static void a_database_that_fails_is_not_asked_for_every_append(void **state)
 	assert_true(atomic_load(&failed_writes) <=
 		    2 + (unsigned)((end.tv_sec - begin.tv_sec + 1) * 1000 / 200));
 	fail_writes = 0;
-	usleep(250000);
+	usleep(250000); /* after which the database is asked again */
 	append_some(f, 500);
 	crash(f, 1);
 	assert_database(f, 1);

@@ -540,7 +540,7 @@ static void closing_ends_what_is_under_way(void **state)
 		};
 		object_submit(os, &r[i]);
 	}
-	usleep(20000);
+	usleep(20000); /* in which some are sent; others wait for their turn */
 	object_store_close(os);
 	pthread_mutex_unlock(&script.lock);
 	for (size_t i = 0; i < ARRAY_SIZE(r); i++)

@@ -75,7 +75,7 @@ static void interrupted_seals_take_turns(void **state)
 		fail_msg("mount_load_all: %s", error_text(&err));
 	assert_int_equal(n, n_mounts);
 	until_running(seal_turns_max());
-	usleep(100000);
+	usleep(50000); /* in which another would begin */
 	assert_int_equal(atomic_load(&seals.running), seal_turns_max());
 	assert_true(seal_turn_is_wanted());
 	assert_false(seal_turn_try());

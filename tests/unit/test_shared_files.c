@@ -323,8 +323,8 @@ static void a_full_disk_takes_files_away(void **state)
 	assert_non_null(sf);
 	shared_files_put(f->sf, sf);
 	pretend_free = 10 << 20;
-	for (int i = 0; i < 200 && stats_of(f).files > 1; i++)
-		usleep(100000);
+	for (int i = 0; i < 2000 && stats_of(f).files > 1; i++)
+		usleep(10000);
 	assert_int_equal(stats_of(f).files, 1);
 	assert_holds(f, used, m_at(m, "used"));
 	assert_null(make(f, &root, m, "other"));

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "snapshotd/http/upload.h"
@@ -153,7 +154,7 @@ static void it_ends_when_nobody_takes_what_came(void **state)
 {
 	static char much[1 << 20];
 	struct upload *u;
-	int fd;
+	int fd, held = 0;
 
 	(void)state;
 	u = start(&fd);
@@ -162,7 +163,11 @@ static void it_ends_when_nobody_takes_what_came(void **state)
 	send_body(much);
 	complete = true;
 	close(body[1]);
-	usleep(20000); /* it waits in write() by now */
+	for (int i = 0; i < 30000 && held < fcntl(fd, F_GETPIPE_SZ); i++) {
+		usleep(1000);
+		assert_int_equal(ioctl(fd, FIONREAD, &held), 0);
+	}
+	assert_int_equal(held, fcntl(fd, F_GETPIPE_SZ)); /* it waits in write() */
 	assert_false(upload_finish(u));
 	close(body[0]);
 }
