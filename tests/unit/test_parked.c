@@ -329,8 +329,10 @@ static void reads_that_wait_hold_up_nobody(void **state)
 	}
 }
 
-#define DELAY_MS 1000u
-#define LATENCIES 20000u
+#define DELAY_MS 5000u
+#define USES 1000u
+#define ROUNDS 8u
+#define SLACK_NS 500000
 
 static int by_time(const void *a, const void *b)
 {
@@ -339,17 +341,15 @@ static int by_time(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* 99 of 100 uses of the neighbour took no longer, in ns, while requests of the far mount waited. */
+/* 99 of 100 uses of the neighbour took no longer, in ns. */
 static int64_t neighbour_p99(struct fm *f)
 {
-	int64_t *took = calloc(LATENCIES, sizeof(*took)), p99;
-	unsigned n = 0;
+	static int64_t took[USES];
 	struct stat st;
 	char path[400];
 
-	assert_non_null(took);
 	snprintf(path, sizeof(path), "%s/here", f->other_dir);
-	while (fm_parked(f) && n < LATENCIES) {
+	for (unsigned n = 0; n < USES; n++) {
 		int64_t start = monotonic_ns();
 		int fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
 
@@ -358,31 +358,48 @@ static int64_t neighbour_p99(struct fm *f)
 		close(fd);
 		assert_int_equal(chmod(path, n % 2 ? 0600 : 0644), 0);
 		assert_int_equal(stat(path, &st), 0);
-		took[n++] = monotonic_ns() - start;
+		took[n] = monotonic_ns() - start;
 	}
-	assert_true(n >= 100);
-	qsort(took, n, sizeof(*took), by_time);
-	p99 = took[n - 1 - n / 100];
-	free(took);
-	return p99;
+	qsort(took, USES, sizeof(*took), by_time);
+	return took[USES - 1 - USES / 100];
 }
 
-/* Who waited for the source would wait a second, by it or by those before it. */
-static void reads_that_wait_slow_nobody_down(void **state)
+/*
+ * The same while reads wait for the source, DELAY_MS each. INT64_MAX: it was no longer beside all
+ * of them.
+ */
+static int64_t neighbour_p99_beside_readers(struct fm *f)
 {
-	struct fm *f = *state;
-
-	go_cold_for_data(f);
 	f->far->delay_ms = DELAY_MS;
 	struct reader *r = start_readers(f, FM_FILES);
 
-	fm_await_parked(f, FM_FILES / 2);
-	int64_t p99 = neighbour_p99(f);
+	fm_await_parked(f, FM_FILES);
+	const int64_t p99 = neighbour_p99(f);
+	const bool all_wait = fm_parked(f) >= FM_FILES;
 
-	if (p99 > DELAY_MS * 1000000ll / 4)
-		fail_msg("the neighbour's 99th percentile is %lld us", (long long)p99 / 1000);
+	far_hurry(f->far);
 	join_readers(r, FM_FILES, 0);
-	f->far->delay_ms = 0;
+	return all_wait ? p99 : INT64_MAX;
+}
+
+/*
+ * Who waited for the source, for a lock or a thread of who does, would take seconds. The host has
+ * other work, too: the worst round without readers is compared with the best one beside them.
+ */
+static void reads_that_wait_slow_nobody_down(void **state)
+{
+	struct fm *f = *state;
+	int64_t alone = 0, beside = INT64_MAX;
+
+	for (unsigned i = 0; i < ROUNDS && beside > 2 * alone + SLACK_NS; i++) {
+		go_cold_for_data(f);
+		alone = MAX(alone, neighbour_p99(f));
+		beside = MIN(beside, neighbour_p99_beside_readers(f));
+	}
+	assert_true(beside < INT64_MAX); /* else it had to wait until readers had gone */
+	if (beside > 2 * alone + SLACK_NS)
+		fail_msg("99 of 100 uses of the neighbour take %lld us, and %lld us alone",
+			 (long long)beside / 1000, (long long)alone / 1000);
 }
 
 static void a_mount_ends_while_requests_wait(void **state)
