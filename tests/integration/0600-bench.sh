@@ -23,6 +23,7 @@ need_debian_root
 
 groups=(mount fork checkpoint walk read write develop import size memory)
 if command -v runc >/dev/null || command -v crun >/dev/null; then groups+=(sandbox); fi
+if command -v radosgw >/dev/null; then groups+=(share); fi
 ok "all run" "$SRC/tests/perf/run" "${groups[*]}"
 for g in "${groups[@]}"; do
 	if [ "$g" = size ] && ! command -v mksquashfs >/dev/null; then
@@ -39,6 +40,11 @@ ok "speed has peers and targets" jq -e \
 ok "the plot is well-formed" python3 -c 'import sys, xml.dom.minidom
 assert len(xml.dom.minidom.parse(sys.argv[1]).getElementsByTagName("rect")) > 30' \
 	"$out/bench.svg"
+if [[ " ${groups[*]} " = *" share "* ]]; then
+	ok "a start with a hot object is few requests, of which few wait for each other" jq -e \
+		'[.groups.share.rows[] | select(.work | test("with a hot object")) | .varve] | .[0] <= 12 and .[1] <= 5' \
+		"$results"
+fi
 is "nothing is left mounted" "$(grep -c '/varve-bench\.' /proc/self/mounts)" 0
 
 # A peer that fails.

@@ -31,6 +31,21 @@ class Lab:
         return run(os.path.join(SOURCE, "scripts/debian-root"),
                    os.path.join(BUILD, "debian-root.tar"), stderr=None).strip()
 
+    def start_archive(self):
+        """What bash and python3 need of it; in the long form all of it."""
+        if not QUICK:
+            return self.archive()
+        path = self.path("start.tar")
+        if not os.path.exists(path):
+            tree = self.path("start")
+            os.mkdir(tree)
+            run("tar", "-xpf", self.archive(), "--numeric-owner", "-C", tree, "--wildcards",
+                "./bin", "./lib*", "./usr/bin/bash", "./usr/bin/python3*", "./usr/lib/python3*",
+                "./usr/lib64", "./usr/lib/*-linux-gnu/*.so*")
+            run("tar", "-cf", path, "--numeric-owner", "-C", tree, ".")
+            shutil.rmtree(tree)
+        return path
+
     def unpack(self, tree, part=""):
         """The Debian root, or a part of it, in a new directory."""
         os.mkdir(tree)
