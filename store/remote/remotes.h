@@ -111,7 +111,8 @@ void remotes_on_change(struct remotes *rs, void (*fn)(void *arg), void *arg);
 void remotes_bucket(struct remotes *rs, const char *name, char out[SNAPSHOT_ID_SIZE]);
 
 /*
- * Each remote's traffic since the store was opened; `bucket`: its uuid, "" until it was open once.
+ * Each remote's traffic since the store was opened, with what others borrow of it; `bucket`: its
+ * uuid, "" until it was open once.
  * fn is called under a lock and does not call back.
  */
 typedef int (*remotes_seen_fn)(void *arg, const char *name, const char *bucket,

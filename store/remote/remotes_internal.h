@@ -17,6 +17,7 @@ struct open_remote {
 	char name[REMOTE_NAME_MAX + 1];
 	struct object_store *os;    /* of r, once there is that; NULL: there is none yet */
 	struct object_store *other; /* of r's alternate, likewise, while r or its opener has it */
+	char lender[REMOTE_NAME_MAX + 1];    /* the remote that `other` was opened as */
 	char alternate[REMOTE_NAME_MAX + 1]; /* its name; "": it has none */
 	bool trying;			     /* a thread opens the alternate */
 	int64_t waited_ms;	 /* ... which is not waited for any more from then on, monotonic */
@@ -71,6 +72,9 @@ void remotes_forget_seen(struct remotes *rs, const char *name);
 /* remotes_each, of those whose records can be read. */
 MUST_CHECK int remotes_each_sound(struct remotes *rs, remotes_fn fn, void *arg);
 void remotes_add_counts(struct object_counts *to, const struct object_counts *c);
+/* Keep the counts of a connection to that remote which is about to be closed. With the lock held.
+ */
+void remotes_keep_counts_locked(struct remotes *rs, const char *name, struct object_store *os);
 /* With `records` held. bucket: its uuid, or "". */
 MUST_CHECK int remotes_write_record(struct remotes *rs, const struct remote_config *c,
 				    const char *bucket, struct error *err);

@@ -49,19 +49,30 @@ int remotes_check_away_locked(struct remotes *rs, const char *name, struct error
 
 /* ---- opening one ---- */
 
-/* From here on remotes_stop ends its requests; NULL: it is to be closed. */
-static void set_other(struct remotes *rs, struct open_remote *o, struct object_store *os)
+/* From here on remotes_stop ends its requests, and its traffic counts. */
+static void set_other(struct remotes *rs, struct open_remote *o, const char *name,
+		      struct object_store *os)
 {
 	pthread_mutex_lock(&rs->lock);
 	o->other = os;
-	if (os && rs->stopping)
+	snprintf(o->lender, sizeof(o->lender), "%s", name);
+	if (rs->stopping)
 		object_store_stop(os);
+	pthread_mutex_unlock(&rs->lock);
+}
+
+/* It is to be closed. */
+static void unset_other(struct remotes *rs, struct open_remote *o)
+{
+	pthread_mutex_lock(&rs->lock);
+	remotes_keep_counts_locked(rs, o->lender, o->other);
+	o->other = NULL;
 	pthread_mutex_unlock(&rs->lock);
 }
 
 void remotes_drop_lender(struct remotes *rs, struct open_remote *o, struct remote *lender)
 {
-	set_other(rs, o, NULL);
+	unset_other(rs, o);
 	remote_close(lender);
 }
 
@@ -76,10 +87,10 @@ static int open_it(struct remotes *rs, struct open_remote *o, struct remote_conf
 	rc = remote_connect(c, false, &os, err);
 	if (rc < 0)
 		return rc;
-	set_other(rs, o, os);
+	set_other(rs, o, c->name, os);
 	rc = remote_open_on(c, os, false, out, err);
 	if (rc < 0) {
-		set_other(rs, o, NULL);
+		unset_other(rs, o);
 		object_store_close(os);
 		return rc;
 	}

@@ -6,16 +6,12 @@
 
 struct open_remote *remotes_drop_unused_locked(struct remotes *rs, struct open_remote *o)
 {
-	struct object_counts c;
-	struct seen *s;
-
 	if (o->users || o->listed)
 		return NULL;
-	s = remotes_find_seen(rs, o->name);
-	if (s && o->os) {
-		object_store_counts(o->r ? remote_objects(o->r) : o->os, &c);
-		remotes_add_counts(&s->past, &c);
-	}
+	if (o->os)
+		remotes_keep_counts_locked(rs, o->name, o->r ? remote_objects(o->r) : o->os);
+	if (o->other)
+		remotes_keep_counts_locked(rs, o->lender, o->other);
 	LIST_REMOVE(o, link);
 	return o;
 }

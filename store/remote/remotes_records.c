@@ -70,6 +70,17 @@ void remotes_add_counts(struct object_counts *to, const struct object_counts *c)
 	to->throttled += c->throttled;
 }
 
+void remotes_keep_counts_locked(struct remotes *rs, const char *name, struct object_store *os)
+{
+	struct seen *s = remotes_find_seen(rs, name);
+	struct object_counts c;
+
+	if (!s)
+		return;
+	object_store_counts(os, &c);
+	remotes_add_counts(&s->past, &c);
+}
+
 int remotes_each_seen(struct remotes *rs, remotes_seen_fn fn, void *arg)
 {
 	int rc = 0;
@@ -81,10 +92,15 @@ int remotes_each_seen(struct remotes *rs, remotes_seen_fn fn, void *arg)
 
 		LIST_FOREACH(o, &rs->list, link)
 		{
-			if (!o->os || strcmp(o->name, rs->seen[i].name) != 0)
-				continue;
-			object_store_counts(o->r ? remote_objects(o->r) : o->os, &now);
-			remotes_add_counts(&sum, &now);
+			if (o->os && strcmp(o->name, rs->seen[i].name) == 0) {
+				object_store_counts(o->r ? remote_objects(o->r) : o->os, &now);
+				remotes_add_counts(&sum, &now);
+			}
+			/* What others borrow of it goes through connections of their own. */
+			if (o->other && strcmp(o->lender, rs->seen[i].name) == 0) {
+				object_store_counts(o->other, &now);
+				remotes_add_counts(&sum, &now);
+			}
 		}
 		rc = fn(arg, rs->seen[i].name, rs->seen[i].bucket, &sum);
 	}

@@ -161,6 +161,46 @@ static void a_bucket_is_served_while_its_lender_is_away(void **state)
 	remotes_release(l->rs, r);
 }
 
+struct wanted_gets {
+	const char *name;
+	uint64_t n;
+};
+
+static int add_gets(void *arg, const char *name, const char *bucket, const struct object_counts *c)
+{
+	struct wanted_gets *w = arg;
+
+	(void)bucket;
+	if (strcmp(name, w->name) == 0)
+		w->n += c->requests[OBJECT_GET];
+	return 0;
+}
+
+static uint64_t gets_of(const struct lazy_host *l, const char *name)
+{
+	struct wanted_gets w = { .name = name };
+
+	assert_int_equal(remotes_each_seen(l->rs, add_gets, &w), 0);
+	return w.n;
+}
+
+static void what_is_borrowed_counts_as_the_lenders_traffic(void **state)
+{
+	struct lazy_host *l = *state;
+	uint64_t first, lent;
+
+	assert_int_equal(read_child(l, FILES), 0);
+	first = gets_of(l, "templates");
+	assert_int_equal(read_child(l, 0), 0);
+	lent = gets_of(l, "templates");
+	assert_true(lent > first);
+	/* ... also when its connection is closed. */
+	remotes_reopen(l->rs, "main");
+	assert_true(gets_of(l, "templates") >= lent);
+	assert_int_equal(remotes_remove(l->rs, "main", true, NULL), 0);
+	assert_true(gets_of(l, "templates") >= lent);
+}
+
 /* Its credentials may be others. */
 static void another_config_of_a_lender_reaches_its_borrowers(void **state)
 {
@@ -329,6 +369,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_borrowed_comes_back_with_its_lender),
 		TEST(a_bucket_is_served_while_its_lender_is_away),
+		TEST(what_is_borrowed_counts_as_the_lenders_traffic),
 		TEST(another_config_of_a_lender_reaches_its_borrowers),
 		TEST(what_is_borrowed_is_held_by_no_pin),
 		TEST(remotes_of_a_bucket_have_one_alternate),
