@@ -7,7 +7,7 @@
 #include "snapshotd/build/image_cache.h"
 #include "snapshotd/build/manifest.h"
 #include "store/base/log.h"
-#include "store/lazy/places.h"
+#include "store/lazy/share_state.h"
 
 json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s)
 {
@@ -19,8 +19,8 @@ json_t *api_snapshot_json(struct api_call *c, const struct snapshot *s)
 	if (!failed && m)
 		failed = json_object_set(j, "manifest", m);
 	if (!failed)
-		failed = share_places_tell(c->api->store->kv, remotes_index(c->api->remotes), s->id,
-					   j);
+		failed = share_state_tell(c->api->store->kv, remotes_index(c->api->remotes), s->id,
+					  j);
 	json_decref(m);
 	if (failed) {
 		json_decref(j);

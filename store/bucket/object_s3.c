@@ -584,7 +584,7 @@ int object_s3_open(const struct object_s3_options *o, struct object_store **out,
 	s->incoming_end = &s->incoming;
 	for (unsigned p = 0; p < S3_PRIORITIES; p++)
 		s->queue[p].end = &s->queue[p].first;
-	int rc = s3_place_set(s, o, err);
+	int rc = s3_address_set(s, o, err);
 	if (rc == 0)
 		rc = start(s, o, err);
 	if (rc < 0) {

@@ -1,7 +1,7 @@
 /*
  * object_s3_job_internal.h - what the files of object_s3 share: a job, its attempts, the client.
  * object_s3.c has the jobs and the thread, object_s3_send.c makes a job into an HTTP request,
- * object_s3_reply.c says what its reply means, object_s3_place.c turns options into hosts and
+ * object_s3_reply.c says what its reply means, object_s3_address.c turns options into hosts and
  * paths, object_s3_fetch.c asks sources of credentials.
  */
 #ifndef VARVE_OBJECT_S3_JOB_INTERNAL_H
@@ -107,10 +107,10 @@ static inline bool s3_is_ranged(const struct object_request *r)
 	return r->len || (r->offset && !r->from_end);
 }
 
-/* --- object_s3_place.c --- */
+/* --- object_s3_address.c --- */
 
 /* Set what of s comes from the options' endpoint, bucket, prefix, region and proxy. -EINVAL. */
-MUST_CHECK int s3_place_set(struct s3 *s, const struct object_s3_options *o, struct error *err);
+MUST_CHECK int s3_address_set(struct s3 *s, const struct object_s3_options *o, struct error *err);
 
 /* --- object_s3_fetch.c --- */
 

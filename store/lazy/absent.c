@@ -11,7 +11,7 @@ struct absent {
 static bool knows(struct source *src, enum source_kind kind, const struct digest *d)
 {
 	const struct absent *a = CONTAINER_OF(src, struct absent, source);
-	struct lazy_place at;
+	struct lazy_loc at;
 
 	return kind == SOURCE_CHUNK && lazy_index_find(a->ix, d, 0, &at);
 }

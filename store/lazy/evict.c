@@ -111,7 +111,7 @@ static const struct pins_held *held_of(const struct run *x, const char *uuid)
  */
 static bool is_clean(const struct run *x, const struct digest *d)
 {
-	struct lazy_place at;
+	struct lazy_loc at;
 
 	for (unsigned i = 0; lazy_index_find(x->e->opt.index, d, i, &at); i++) {
 		const struct pins_held *h = held_of(x, at.uuid);

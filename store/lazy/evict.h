@@ -12,11 +12,11 @@
  *
  * Writers: an eviction is a collection of garbage to the guard (store/chunk/guard.h), in which
  * nothing is marked and only what is clean is swept. So whoever found a chunk present in a session
- * keeps it until a record names it, and then the index keeps its place. It does not run beside a
+ * keeps it until a record names it, and then the index keeps its location. It does not run beside a
  * collection, nor between lazy_index_mark_begin and _end: the caller sees to that.
  *
  * A crash at any moment leaves chunks that are here, or that the index, which is permanent before
- * the first of them is deleted, knows a place of.
+ * the first of them is deleted, knows a location of.
  */
 #ifndef VARVE_SHARE_EVICT_H
 #define VARVE_SHARE_EVICT_H

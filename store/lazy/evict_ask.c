@@ -49,8 +49,8 @@ static int note_pair(void *arg, const char *local, const struct share_id *remote
 }
 
 /* The snapshot's tree is held, so a collection keeps what is added. */
-static int add_places(struct evictor *e, struct remote *r, const struct share_record *rec,
-		      struct error *err)
+static int add_locs(struct evictor *e, struct remote *r, const struct share_record *rec,
+		    struct error *err)
 {
 	struct share_meta meta;
 	int rc = share_meta_fetch(remote_objects(r), OBJECT_BACKGROUND, rec, &meta, err);
@@ -82,7 +82,7 @@ static int learn(struct evictor *e, struct remote *r, const struct pair *p, stru
 	rc = remote_read_record(r, &p->remote, &rec, err);
 	if (rc == 0) {
 		if (rec.state == SHARE_READY)
-			rc = add_places(e, r, &rec, err);
+			rc = add_locs(e, r, &rec, err);
 		else
 			rc = share_ids_drop(e->opt.store->kv, remote_uuid(r), p->local, &p->remote);
 		share_record_fini(&rec);

@@ -86,7 +86,7 @@ static void release_piece(void *piece)
 }
 
 /* With the lock held: a chunk's frame, of the use's segments. False: it has none such. */
-static bool lend(const struct use *u, const struct share_place *at, struct source_frame *out)
+static bool lend(const struct use *u, const struct share_loc *at, struct source_frame *out)
 {
 	for (unsigned i = 0; i < u->header.n; i++) {
 		const struct hot_segment *h = &u->header.segments[i];
@@ -122,7 +122,7 @@ static int find_or_wait(struct prefetch *p, const struct prefetch_chunk *c, bool
 {
 	for (;;) {
 		int64_t now = may_wait ? monotonic_ms() : INT64_MAX, until = 0;
-		struct share_place at;
+		struct share_loc at;
 		struct use *u;
 
 		if (p->stopped)
@@ -131,7 +131,7 @@ static int find_or_wait(struct prefetch *p, const struct prefetch_chunk *c, bool
 		{
 			if (!concerns(u, c))
 				continue;
-			if (place_map_get(&u->frames, c->digest, &at) && lend(u, &at, out))
+			if (loc_map_get(&u->frames, c->digest, &at) && lend(u, &at, out))
 				return 0;
 			if (u->pending)
 				until = MAX(until, u->begun_ms + WAIT_MS);

@@ -56,7 +56,7 @@ void use_free(struct use *u)
 	object_request_fini(&u->put);
 	buf_fini(&u->body);
 	share_packs_fini(&u->packs);
-	place_map_fini(&u->frames);
+	loc_map_fini(&u->frames);
 	digest_set_fini(&u->seen);
 	buf_fini(&u->order);
 	free(u);
@@ -96,13 +96,13 @@ static void index_segment(struct use *u, unsigned i)
 
 	pthread_mutex_lock(&u->p->lock);
 	while (rc >= 0 && hot_next(bytes, h->len, &pos, &item)) {
-		const struct share_place at = {
+		const struct share_loc at = {
 			.offset = (uint32_t)(h->offset + (size_t)(item.bytes - bytes)),
 			.len = (uint32_t)item.len,
 		};
 
 		if (item.kind == HOT_CHUNK)
-			rc = place_map_add(&u->frames, &item.digest, &at);
+			rc = loc_map_add(&u->frames, &item.digest, &at);
 	}
 	u->segments[i].good = rc >= 0;
 	pthread_cond_broadcast(&u->p->changed);

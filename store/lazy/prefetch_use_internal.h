@@ -12,7 +12,7 @@
 #include "store/chunk/digest_set.h"
 #include "store/layout/hot.h"
 #include "store/layout/share_key.h"
-#include "store/remote/place_map.h"
+#include "store/remote/loc_map.h"
 #include "store/lazy/prefetch.h"
 
 /* The object comes in ranges of about so many bytes; the first has the header. */
@@ -66,11 +66,11 @@ struct use {
 	struct buf body;
 	/* guarded by p->lock */
 	bool ended;
-	unsigned pending;	 /* requests */
-	struct place_map frames; /* by digest: offset in the object, length */
-	struct digest_set seen;	 /* chunks that were read, */
-	struct buf order;	 /* struct digest: in this order */
-	int64_t first_ms;	 /* 0: nothing was read yet */
+	unsigned pending;	/* requests */
+	struct loc_map frames;	/* by digest: offset in the object, length */
+	struct digest_set seen; /* chunks that were read, */
+	struct buf order;	/* struct digest: in this order */
+	int64_t first_ms;	/* 0: nothing was read yet */
 	bool cut_short;
 	uint64_t hit_bytes, missed_bytes;
 	unsigned missed;

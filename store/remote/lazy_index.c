@@ -235,7 +235,7 @@ void lazy_index_free(struct lazy_index *ix)
 /* ---- lookups ---- */
 
 bool lazy_index_find(struct lazy_index *ix, const struct digest *d, unsigned i,
-		     struct lazy_place *out)
+		     struct lazy_loc *out)
 {
 	bool found = false;
 

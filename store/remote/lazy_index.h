@@ -47,17 +47,17 @@ void lazy_index_release(struct lazy_index *ix);
 MUST_CHECK int lazy_index_add(struct lazy_index *ix, const char *uuid,
 			      const struct share_meta *meta, struct error *err);
 
-struct lazy_place {
+struct lazy_loc {
 	char uuid[SNAPSHOT_ID_SIZE];
 	struct share_id said_by; /* the push whose container says so */
-	struct share_place at;
+	struct share_loc at;
 };
 /*
- * The i-th place (from 0) of a chunk with such a digest, as share_meta_find; false if there are no
- * more.
+ * The i-th location (from 0) of a chunk with such a digest, as share_meta_find; false if there are
+ * no more.
  */
 bool lazy_index_find(struct lazy_index *ix, const struct digest *d, unsigned i,
-		     struct lazy_place *out);
+		     struct lazy_loc *out);
 /*
  * Where chunks of a pack begin and end, as far as anything here says: the first beginning at or
  * after *from, and the last end at or before *to. Each stays as it is where there is none.

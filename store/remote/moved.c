@@ -93,17 +93,17 @@ static struct entry *find(struct moved *m, const char *uuid, const struct pack_i
 	return e;
 }
 
-static bool apply(const struct entry *e, const struct digest *d, struct share_place *at)
+static bool apply(const struct entry *e, const struct digest *d, struct share_loc *at)
 {
 	struct share_moved_chunk c;
 
 	if (e->state != PRESENT || !share_moved_find(&e->view, d, &c))
 		return false;
-	*at = (struct share_place){ e->view.head.to, c.offset, c.len };
+	*at = (struct share_loc){ e->view.head.to, c.offset, c.len };
 	return true;
 }
 
-static bool known(struct moved *m, const char *uuid, const struct digest *d, struct share_place *at)
+static bool known(struct moved *m, const char *uuid, const struct digest *d, struct share_loc *at)
 {
 	unsigned hops = 0;
 	struct entry *e;
@@ -113,7 +113,7 @@ static bool known(struct moved *m, const char *uuid, const struct digest *d, str
 	return hops > 0;
 }
 
-bool moved_known(struct moved *m, const char *uuid, const struct digest *d, struct share_place *at)
+bool moved_known(struct moved *m, const char *uuid, const struct digest *d, struct share_loc *at)
 {
 	bool changed;
 
@@ -167,7 +167,7 @@ static void end(struct moved *m, struct entry *e, int rc, struct buf *bytes)
 }
 
 int moved_ask(struct moved *m, const struct moved_bucket *b, const struct digest *d,
-	      struct share_place *at, struct error *err)
+	      struct share_loc *at, struct error *err)
 {
 	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
 	struct entry *e;

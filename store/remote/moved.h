@@ -36,13 +36,13 @@ struct moved_bucket {
 };
 
 /* Follow what is known, without a request: whether *at has changed. */
-bool moved_known(struct moved *m, const char *uuid, const struct digest *d, struct share_place *at);
+bool moved_known(struct moved *m, const char *uuid, const struct digest *d, struct share_loc *at);
 /*
  * The container at->pack is gone: *at becomes where the chunk is now. Waits for the network.
  * -ENOENT: nothing is said of it; the bucket's failures; -EBADMSG, -ENOTSUP.
  */
 MUST_CHECK int moved_ask(struct moved *m, const struct moved_bucket *b, const struct digest *d,
-			 struct share_place *at, struct error *err);
+			 struct share_loc *at, struct error *err);
 /* The header alone, without the cache. -ENOENT: the container was not repacked. */
 MUST_CHECK int moved_head(const struct moved_bucket *b, const struct pack_id *pack,
 			  struct share_moved_head *out, struct error *err);

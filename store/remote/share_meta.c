@@ -279,7 +279,7 @@ int share_meta_each_node(const struct share_meta *m, share_node_fn fn, void *arg
 }
 
 bool share_meta_find(const struct share_meta *m, const struct digest *d, unsigned i,
-		     struct share_place *out)
+		     struct share_loc *out)
 {
 	for (unsigned p = 0; p < m->n; p++) {
 		const struct vpk_view *v = &m->packs[p].view;

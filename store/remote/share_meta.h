@@ -57,15 +57,15 @@ typedef int (*share_chunk_fn)(void *arg, const struct digest *digest);
 MUST_CHECK int share_leaf_chunks(const struct node_view *v, share_chunk_fn fn, void *arg);
 
 /* Where a chunk may be. */
-struct share_place {
+struct share_loc {
 	struct pack_id pack;
 	uint32_t offset, len;
 };
 /*
- * The i-th place (from 0) of a chunk with such a digest; false if there are no more. The newest
+ * The i-th location (from 0) of a chunk with such a digest; false if there are no more. The newest
  * container is asked first. Only the digest's beginning was compared.
  */
 bool share_meta_find(const struct share_meta *m, const struct digest *d, unsigned i,
-		     struct share_place *out);
+		     struct share_loc *out);
 
 #endif

@@ -79,8 +79,8 @@ static int write_record(struct store *s, struct remote *r, const struct share_re
 }
 
 /* A program that knows nothing of far chunks would take them for damage. */
-static int note_places(struct store *s, struct remote *r, struct lazy_index *ix,
-		       const struct share_meta *meta, struct error *err)
+static int note_locs(struct store *s, struct remote *r, struct lazy_index *ix,
+		     const struct share_meta *meta, struct error *err)
 {
 	int rc = store_need_format(s, STORE_FORMAT_FAR, err);
 
@@ -97,7 +97,7 @@ static int pull_tree(const struct pull *x, struct pull_content *c, struct pull_r
 	guard_session_begin_slow(x->s->guard, &session);
 	if (c->lazy) {
 		lazy_index_hold(x->opt->index);
-		rc = note_places(x->s, x->r, x->opt->index, c->meta, err);
+		rc = note_locs(x->s, x->r, x->opt->index, c->meta, err);
 	}
 	if (rc == 0)
 		rc = pull_content_run(c, err);

@@ -17,14 +17,14 @@
 #define CHUNKS_MAX ((size_t)64 << 20)
 #define GAP_MAX (64u << 10)
 #define RANGE_MAX (4u << 20)
-#define RANGES 8      /* under way: 32 MiB */
-#define PLACE_TRIES 2 /* each place is read so often before it counts as damaged */
+#define RANGES 8    /* under way: 32 MiB */
+#define LOC_TRIES 2 /* each place is read so often before it counts as damaged */
 #define MOVED_BYTES ((size_t)64 << 20)
 
 /* A chunk that the store lacks. */
 struct wanted {
 	struct digest digest;
-	struct share_place at;
+	struct share_loc at;
 	unsigned tried; /* so many attempts have failed */
 	unsigned hops;	/* containers that led here */
 };
@@ -91,7 +91,7 @@ static int take_nodes(struct run *r, struct error *err)
 
 /* ---- chunks ---- */
 
-static int by_place(const void *a, const void *b)
+static int by_loc(const void *a, const void *b)
 {
 	const struct wanted *x = a, *y = b;
 	int order = pack_id_cmp(&x->at.pack, &y->at.pack);
@@ -117,7 +117,7 @@ static int try_again(struct run *r, const struct wanted *failed, struct error *e
 	char hex[DIGEST_HEX_SIZE];
 
 	w.tried++;
-	if (share_meta_find(r->c->meta, &w.digest, w.tried / PLACE_TRIES, &w.at))
+	if (share_meta_find(r->c->meta, &w.digest, w.tried / LOC_TRIES, &w.at))
 		return buf_append(&r->failed, &w, sizeof(w));
 	digest_to_hex(&w.digest, hex);
 	return error_set(err, -EBADMSG, "chunk %s is damaged in the bucket", hex);
@@ -229,7 +229,7 @@ static int fetch_list(struct run *r, struct buf *list, struct error *err)
 	for (size_t i = 0; i < n; i++)
 		moved_known(r->moved, "", &w[i].digest, &w[i].at);
 	if (n)
-		qsort(w, n, sizeof(*w), by_place);
+		qsort(w, n, sizeof(*w), by_loc);
 	for (size_t i = 0, k; i < n && rc == 0; i += k) {
 		k = range_end(w + i, n - i, &len);
 		rc = fetch_range(r, w + i, k, len, err);

@@ -24,7 +24,7 @@ struct push_options {
 	bool only_new;	  /* -EEXIST if the name stands for another snapshot there */
 	/*
 	 * If the snapshot is there already: read all of its packs, and where some are lost or
-	 * damaged, or its metadata says wrong places of chunks, push it anew without relying on
+	 * damaged, or its metadata says wrong locations of chunks, push it anew without relying on
 	 * these, in the place of the one that is there.
 	 */
 	bool repair;

@@ -21,15 +21,15 @@ void push_bases_fini(struct push_bases *x)
 {
 	for (unsigned i = 0; i < x->n_bases; i++)
 		base_fini(&x->bases[i]);
-	place_map_fini(&x->present);
+	loc_map_fini(&x->present);
 	share_packs_fini(&x->borrowed);
 	digest_set_fini(&x->known);
 }
 
-/* The only place that is said of a chunk: two that differ may be of two chunks. */
-static bool only_place(const struct share_meta *m, const struct digest *d, struct share_place *out)
+/* The only location that is said of a chunk: two that differ may be of two chunks. */
+static bool only_loc(const struct share_meta *m, const struct digest *d, struct share_loc *out)
 {
-	struct share_place other;
+	struct share_loc other;
 
 	if (!share_meta_find(m, d, 0, out))
 		return false;
@@ -57,11 +57,11 @@ struct learn {
 static int learn_chunk(void *arg, const struct digest *d)
 {
 	const struct learn *l = arg;
-	struct share_place at;
+	struct share_loc at;
 
-	if (!only_place(&l->b->meta, d, &at) || !is_usable(l->x, &l->b->rec, &at.pack))
+	if (!only_loc(&l->b->meta, d, &at) || !is_usable(l->x, &l->b->rec, &at.pack))
 		return 0;
-	return l->relied ? relied_add(l->relied, d, &at) : place_map_add(&l->x->present, d, &at);
+	return l->relied ? relied_add(l->relied, d, &at) : loc_map_add(&l->x->present, d, &at);
 }
 
 static int learn_node(void *arg, const struct share_node *n)
@@ -268,11 +268,11 @@ static int learn_hooked(struct push_bases *x, const struct share_id *id, struct 
 /* The hooks whose chunks are not known to be there. */
 static uint32_t open_hooks(const struct push_bases *x, const struct hook_sample *s)
 {
-	struct share_place at;
+	struct share_loc at;
 	uint32_t open = 0;
 
 	for (unsigned i = 0; i < MIN(s->n, HOOKS_ASKED); i++)
-		open |= place_map_get(&x->present, &s->v[i], &at) ? 0 : 1u << i;
+		open |= loc_map_get(&x->present, &s->v[i], &at) ? 0 : 1u << i;
 	return open;
 }
 

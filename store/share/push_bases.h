@@ -12,7 +12,7 @@
 #include "store/base/macros.h"
 #include "store/base/progress.h"
 #include "store/chunk/digest_set.h"
-#include "store/remote/place_map.h"
+#include "store/remote/loc_map.h"
 #include "store/remote/remote.h"
 #include "store/remote/share_meta.h"
 #include "store/share/hooks.h"
@@ -36,12 +36,12 @@ struct push_bases {
 	/* To repair: what is there, and its packs of no use; else NULL. */
 	const struct share_record *old;
 	const struct share_packs *bad;
-	bool misled; /* what is there says wrong places, or lacks nodes; may be set here, too */
+	bool misled; /* what is there says wrong locations, or lacks nodes; may be set here, too */
 	/* out: push_bases_fini */
 	struct base bases[BASES_MAX]; /* the first is the nearest ancestor, if is_child */
 	unsigned n_bases;
 	bool is_child;
-	struct place_map present;    /* chunks that need no upload */
+	struct loc_map present;	     /* chunks that need no upload */
 	struct share_packs borrowed; /* those of bases that may be in the alternate */
 	struct digest_set known;     /* nodes of the first base, if it is a delta's */
 };

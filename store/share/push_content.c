@@ -19,7 +19,7 @@ struct run {
 	struct object_window *w;
 	struct vpk_writer *pack; /* the one that is filled; NULL: none */
 	struct pack_id pack_id;
-	struct place_map own;	/* chunks that this push has uploaded */
+	struct loc_map own;	/* chunks that this push has uploaded */
 	struct digest_set seen; /* nodes */
 	struct buf nodes;	/* struct digest: the new ones, root first, by level, by key */
 	struct buf frame;
@@ -125,7 +125,7 @@ static int read_chunk(struct run *r, const struct digest *d, struct error *err)
 
 static int upload_chunk(struct run *r, const struct digest *d, struct error *err)
 {
-	struct share_place at = { 0 };
+	struct share_loc at = { 0 };
 	int rc = read_chunk(r, d, err);
 
 	if (rc == 0 && r->pack && vpk_writer_size(r->pack) + r->frame.len > PACK_AIM)
@@ -139,20 +139,20 @@ static int upload_chunk(struct run *r, const struct digest *d, struct error *err
 	at.pack = r->pack_id;
 	at.len = (uint32_t)r->frame.len;
 	r->c->chunks++;
-	return place_map_add(&r->own, d, &at);
+	return loc_map_add(&r->own, d, &at);
 }
 
-static bool place_of(const struct run *r, const struct digest *d, struct share_place *out)
+static bool loc_of(const struct run *r, const struct digest *d, struct share_loc *out)
 {
-	return place_map_get(&r->own, d, out) || place_map_get(r->c->present, d, out);
+	return loc_map_get(&r->own, d, out) || loc_map_get(r->c->present, d, out);
 }
 
 static int chunk_content(void *arg, const struct digest *d)
 {
 	struct run *r = arg;
-	struct share_place at;
+	struct share_loc at;
 
-	if (!place_of(r, d, &at))
+	if (!loc_of(r, d, &at))
 		return upload_chunk(r, d, r->err);
 	return share_packs_add(&r->c->packs, &at.pack);
 }
@@ -230,11 +230,11 @@ static int walk(struct run *r, leaf_fn leaf, struct error *err)
 static int chunk_location(void *arg, const struct digest *d)
 {
 	struct run *r = arg;
-	struct share_place at;
+	struct share_loc at;
 	uint32_t pack;
 	int rc;
 
-	if (!place_of(r, d, &at))
+	if (!loc_of(r, d, &at))
 		return -ENODATA; /* not met: the walk has seen it */
 	rc = vpk_add_pack(r->pack, &at.pack, &pack);
 	return rc < 0 ? rc : vpk_add_loc(r->pack, d, pack, at.offset, at.len);
@@ -300,7 +300,7 @@ static int survey_leaf(struct run *r, const struct node *n, struct error *err)
 	for (uint32_t i = 0; i < n->view.count && rc >= 0; i++) {
 		const uint8_t *key, *val;
 		size_t klen, vlen;
-		struct share_place at;
+		struct share_loc at;
 		struct extent_rec e;
 		struct digest d;
 
@@ -310,7 +310,7 @@ static int survey_leaf(struct run *r, const struct node *n, struct error *err)
 			continue;
 		rc = extent_decode(val, vlen, &e);
 		hook_sample_add(&s->all, &d, e.len);
-		if (!place_map_get(r->c->present, &d, &at))
+		if (!loc_map_get(r->c->present, &d, &at))
 			hook_sample_add(&s->unknown, &d, e.len);
 	}
 	return MIN(rc, 0);
@@ -342,7 +342,7 @@ int push_content_run(struct push_content *c, struct error *err)
 		rc = object_window_drain(r.w, err);
 	object_window_free(r.w);
 	vpk_writer_free(r.pack);
-	place_map_fini(&r.own);
+	loc_map_fini(&r.own);
 	digest_set_fini(&r.seen);
 	buf_fini(&r.nodes);
 	buf_fini(&r.frame);

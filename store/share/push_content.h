@@ -14,7 +14,7 @@
 #include "store/base/progress.h"
 #include "store/chunk/digest_set.h"
 #include "store/bucket/object_store.h"
-#include "store/remote/place_map.h"
+#include "store/remote/loc_map.h"
 #include "store/layout/share_record.h"
 #include "store/share/hooks.h"
 #include "store/store.h"
@@ -23,9 +23,9 @@ struct push_content {
 	/* in */
 	struct store *s;
 	struct object_store *os;
-	struct share_id id;		 /* of the push */
-	struct digest root;		 /* the caller keeps the tree */
-	const struct place_map *present; /* chunks that need no upload */
+	struct share_id id;	       /* of the push */
+	struct digest root;	       /* the caller keeps the tree */
+	const struct loc_map *present; /* chunks that need no upload */
 	const struct digest_set
 		*with_below; /* nodes that are there with all below them; NULL: none */
 	struct progress *p;

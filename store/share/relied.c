@@ -9,14 +9,14 @@
 
 #define MOVED_BYTES ((size_t)16 << 20)
 
-struct placed {
+struct located {
 	struct digest digest;
-	struct share_place at;
+	struct share_loc at;
 };
 
-int relied_add(struct relied *r, const struct digest *d, const struct share_place *at)
+int relied_add(struct relied *r, const struct digest *d, const struct share_loc *at)
 {
-	const struct placed p = { *d, *at };
+	const struct located p = { *d, *at };
 
 	return buf_append(&r->v, &p, sizeof(p));
 }
@@ -28,22 +28,22 @@ void relied_fini(struct relied *r)
 
 static int by_pack(const void *a, const void *b)
 {
-	return pack_id_cmp(&((const struct placed *)a)->at.pack,
-			   &((const struct placed *)b)->at.pack);
+	return pack_id_cmp(&((const struct located *)a)->at.pack,
+			   &((const struct located *)b)->at.pack);
 }
 
 /* Its container is gone: whether what has its chunks now has this one. */
-static bool has_moved(struct moved *moved, struct object_store *os, const struct placed *p)
+static bool has_moved(struct moved *moved, struct object_store *os, const struct located *p)
 {
 	const struct moved_bucket b = { os, "", OBJECT_PUSH };
-	struct share_place at = p->at;
+	struct share_loc at = p->at;
 
 	return moved && moved_ask(moved, &b, &p->digest, &at, NULL) == 0;
 }
 
-/* n places in one container. */
-static int check_container(struct object_store *os, struct moved *moved, const struct placed *p,
-			   size_t n, struct place_map *present, size_t *denied, struct error *err)
+/* n locations in one container. */
+static int check_container(struct object_store *os, struct moved *moved, const struct located *p,
+			   size_t n, struct loc_map *present, size_t *denied, struct error *err)
 {
 	struct share_meta m = { 0 };
 	struct error own = ERROR_INIT;
@@ -59,16 +59,16 @@ static int check_container(struct object_store *os, struct moved *moved, const s
 
 		*denied += !there;
 		if (there && present)
-			rc = place_map_add(present, &p[i].digest, &p[i].at);
+			rc = loc_map_add(present, &p[i].digest, &p[i].at);
 	}
 	share_meta_fini(&m);
 	return rc;
 }
 
-int relied_check(struct relied *r, struct object_store *os, struct place_map *present,
+int relied_check(struct relied *r, struct object_store *os, struct loc_map *present,
 		 size_t *out_denied, struct error *err)
 {
-	struct placed *p = (struct placed *)r->v.data;
+	struct located *p = (struct located *)r->v.data;
 	size_t n = r->v.len / sizeof(*p), to;
 	struct moved *moved;
 	int rc;

@@ -2,7 +2,7 @@
  * repack.h - the part of a collection that rewrites packs of which little is needed: it copies the
  * chunks that are needed to new containers, says so in moved/PUSH-N (share_moved.h), and deletes
  * the packs. Where a pack's metadata is in use, its sections, byte for byte, become meta/PUSH-N
- * first: who finds no pack reads them there (store/remote/share_meta.h). What they say of places
+ * first: who finds no pack reads them there (store/remote/share_meta.h). What they say of locations
  * stays true, by way of moved/PUSH-N.
  *
  * What is chosen: packs whose own snapshot is not in use any more, as all of the others is needed.

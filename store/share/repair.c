@@ -40,15 +40,15 @@ int repair_find_bad(struct remote *r, const struct share_record *rec, struct pro
 	return rc;
 }
 
-struct places {
+struct locs {
 	const struct share_meta *meta;
 	struct relied relied;
 };
 
-static int note_place(void *arg, const struct digest *d)
+static int note_loc(void *arg, const struct digest *d)
 {
-	struct places *p = arg;
-	struct share_place at;
+	struct locs *p = arg;
+	struct share_loc at;
 
 	return share_meta_find(p->meta, d, 0, &at) ? relied_add(&p->relied, d, &at) : 0;
 }
@@ -58,12 +58,10 @@ int repair_find_misled(struct remote *r, const struct share_record *rec, size_t 
 {
 	struct error own = ERROR_INIT;
 	struct share_meta meta = { 0 };
-	struct places p = { .meta = &meta };
-	struct share_walk w = { .meta = &meta,
-				.root = rec->root,
-				.memory = NODES_MAX,
-				.chunk = note_place,
-				.arg = &p };
+	struct locs p = { .meta = &meta };
+	struct share_walk w = {
+		.meta = &meta, .root = rec->root, .memory = NODES_MAX, .chunk = note_loc, .arg = &p
+	};
 	int rc = share_meta_fetch(remote_objects(r), OBJECT_BACKGROUND, rec, &meta, &own);
 	bool unreadable = share_is_damage(rc);
 

@@ -31,9 +31,9 @@ struct verify {
 };
 
 /* A chunk, and where the metadata says that it is. */
-struct placed {
+struct located {
 	struct digest digest;
-	struct share_place at;
+	struct share_loc at;
 };
 
 /* One record. */
@@ -43,7 +43,7 @@ struct checking {
 	const char *key;
 	struct share_meta meta;
 	struct digest_set chunks; /* that were met */
-	struct buf places;	  /* struct placed */
+	struct buf locs;	  /* struct located */
 	uint64_t problems;
 	const char *lacks; /* the tree's first flaw */
 };
@@ -150,10 +150,10 @@ static void check_packs(struct checking *k)
 
 /* ---- its tree ---- */
 
-static int place_chunk(void *arg, const struct digest *d)
+static int locate_chunk(void *arg, const struct digest *d)
 {
 	struct checking *k = arg;
-	struct placed at = { .digest = *d };
+	struct located at = { .digest = *d };
 
 	if (!digest_set_add(&k->chunks, d))
 		return k->chunks.full ? -EFBIG : 0;
@@ -165,7 +165,7 @@ static int place_chunk(void *arg, const struct digest *d)
 		k->lacks = "a chunk is in a container that it does not name";
 		return 0;
 	}
-	return buf_append(&k->places, &at, sizeof(at));
+	return buf_append(&k->locs, &at, sizeof(at));
 }
 
 /* -ENODATA: something was found. */
@@ -175,7 +175,7 @@ static int check_tree(struct checking *k, struct error *err)
 				.root = k->rec->root,
 				.memory = NODES_MAX,
 				.p = k->v->p,
-				.chunk = place_chunk,
+				.chunk = locate_chunk,
 				.arg = k };
 	int rc = share_meta_fetch(k->v->os, OBJECT_BACKGROUND, k->rec, &k->meta, err);
 
@@ -196,9 +196,9 @@ static int check_tree(struct checking *k, struct error *err)
 
 /* ---- its chunks ---- */
 
-static int by_place(const void *a, const void *b)
+static int by_loc(const void *a, const void *b)
 {
-	const struct placed *x = a, *y = b;
+	const struct located *x = a, *y = b;
 	int order = pack_id_cmp(&x->at.pack, &y->at.pack);
 
 	if (order)
@@ -207,7 +207,7 @@ static int by_place(const void *a, const void *b)
 }
 
 /* False if that chunk was looked up at that place before. */
-static bool is_new(struct verify *v, const struct placed *p)
+static bool is_new(struct verify *v, const struct located *p)
 {
 	struct digest d;
 
@@ -217,7 +217,7 @@ static bool is_new(struct verify *v, const struct placed *p)
 }
 
 /* The container of n chunks is gone: whether it was repacked, with all of them, into one. */
-static bool follow(struct verify *v, struct placed *p, size_t n)
+static bool follow(struct verify *v, struct located *p, size_t n)
 {
 	const struct moved_bucket b = { v->os, "", OBJECT_BACKGROUND };
 
@@ -228,7 +228,7 @@ static bool follow(struct verify *v, struct placed *p, size_t n)
 }
 
 /* Its sections. */
-static int fetch_container(struct verify *v, struct placed *p, size_t n, struct share_meta *out,
+static int fetch_container(struct verify *v, struct located *p, size_t n, struct share_meta *out,
 			   struct error *err)
 {
 	int rc = -ENOENT;
@@ -242,7 +242,7 @@ static int fetch_container(struct verify *v, struct placed *p, size_t n, struct 
 }
 
 /* n chunks of one container against its footer. */
-static int check_container(struct checking *k, struct placed *p, size_t n, struct error *err)
+static int check_container(struct checking *k, struct located *p, size_t n, struct error *err)
 {
 	struct share_meta m = { 0 };
 	char text[PACK_ID_SIZE];
@@ -267,15 +267,15 @@ static int check_container(struct checking *k, struct placed *p, size_t n, struc
 
 static int check_chunks(struct checking *k, struct error *err)
 {
-	struct placed *p = (struct placed *)k->places.data;
+	struct located *p = (struct located *)k->locs.data;
 	size_t n = 0, to;
 	int rc = 0;
 
-	for (size_t i = 0; i < k->places.len / sizeof(*p); i++)
+	for (size_t i = 0; i < k->locs.len / sizeof(*p); i++)
 		if (is_new(k->v, &p[i]))
 			p[n++] = p[i];
 	if (n)
-		qsort(p, n, sizeof(*p), by_place);
+		qsort(p, n, sizeof(*p), by_loc);
 	for (size_t i = 0; i < n && rc == 0 && !is_void(k); i = to) {
 		for (to = i + 1; to < n && pack_id_cmp(&p[to].at.pack, &p[i].at.pack) == 0;)
 			to++;
@@ -317,7 +317,7 @@ static int check_ready(struct verify *v, const char *key, const struct share_rec
 		error_set(v->err, rc, "%s: %s", key, error_text(&err));
 	share_meta_fini(&k.meta);
 	digest_set_fini(&k.chunks);
-	buf_fini(&k.places);
+	buf_fini(&k.locs);
 	return rc;
 }
 

@@ -24,7 +24,7 @@
 /* A chunk that a snapshot needs, and where its metadata says that it is. */
 struct use {
 	struct digest digest;
-	struct share_place at;
+	struct share_loc at;
 };
 
 struct uses {
@@ -247,7 +247,7 @@ static inline bool content_is_there(const struct model *m, const struct use *wan
 		    share_moved_decode(o->body.data, o->body.len, &u.at.pack, &moved, NULL) < 0 ||
 		    !share_moved_find(&moved, &u.digest, &c))
 			return false;
-		u.at = (struct share_place){ moved.head.to, c.offset, c.len };
+		u.at = (struct share_loc){ moved.head.to, c.offset, c.len };
 	}
 	return false;
 }

@@ -3,7 +3,7 @@
 
 #include "store/names/snapshot.h"
 #include "store/remote/lazy_index.h"
-#include "store/lazy/places.h"
+#include "store/lazy/share_state.h"
 #include "store/lazy/presence.h"
 #include "store/store.h"
 #include "tools/cli/snapshots_view.h"
@@ -14,7 +14,7 @@ static json_t *to_json(struct store *s, struct lazy_index *ix, const struct snap
 {
 	json_t *o = snapshot_to_json(snap);
 
-	if (o && share_places_tell(s->kv, ix, snap->id, o) == 0)
+	if (o && share_state_tell(s->kv, ix, snap->id, o) == 0)
 		return o;
 	json_decref(o);
 	return NULL;

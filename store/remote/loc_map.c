@@ -1,4 +1,4 @@
-#include "store/remote/place_map.h"
+#include "store/remote/loc_map.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -6,36 +6,36 @@
 
 #define KEY_BYTES 16
 
-struct place_slot {
+struct loc_slot {
 	uint8_t key[KEY_BYTES];
 	uint32_t pack; /* index + 1; 0: the slot is free */
 	uint32_t offset, len;
 	uint32_t zero;
 };
 
-void place_map_fini(struct place_map *m)
+void loc_map_fini(struct loc_map *m)
 {
 	free(m->slots);
 	free(m->packs);
-	*m = (struct place_map){ 0 };
+	*m = (struct loc_map){ 0 };
 }
 
 /* The digest's slot, or the free one where it belongs. */
-static struct place_slot *find(const struct place_map *m, const uint8_t key[KEY_BYTES])
+static struct loc_slot *find(const struct loc_map *m, const uint8_t key[KEY_BYTES])
 {
 	uint64_t at;
 
 	memcpy(&at, key, sizeof(at));
 	for (;; at++) {
-		struct place_slot *s = &m->slots[at & (m->cap - 1)];
+		struct loc_slot *s = &m->slots[at & (m->cap - 1)];
 		if (!s->pack || memcmp(s->key, key, KEY_BYTES) == 0)
 			return s;
 	}
 }
 
-static int grow(struct place_map *m)
+static int grow(struct loc_map *m)
 {
-	struct place_map bigger = { .cap = m->cap ? 2 * m->cap : 1024 };
+	struct loc_map bigger = { .cap = m->cap ? 2 * m->cap : 1024 };
 
 	bigger.slots = calloc(bigger.cap, sizeof(*bigger.slots));
 	if (!bigger.slots)
@@ -50,7 +50,7 @@ static int grow(struct place_map *m)
 }
 
 /* Its index. Neighbours mostly lie in one pack, so that one is looked at first. */
-static int pack_index(struct place_map *m, const struct pack_id *pack, uint32_t *out)
+static int pack_index(struct loc_map *m, const struct pack_id *pack, uint32_t *out)
 {
 	struct pack_id *grown;
 
@@ -78,9 +78,9 @@ static int pack_index(struct place_map *m, const struct pack_id *pack, uint32_t 
 	return 0;
 }
 
-int place_map_add(struct place_map *m, const struct digest *d, const struct share_place *p)
+int loc_map_add(struct loc_map *m, const struct digest *d, const struct share_loc *p)
 {
-	struct place_slot *s;
+	struct loc_slot *s;
 	uint32_t pack;
 	int rc = m->count + m->count / 2 < m->cap ? 0 : grow(m);
 
@@ -100,12 +100,12 @@ int place_map_add(struct place_map *m, const struct digest *d, const struct shar
 	return 0;
 }
 
-bool place_map_get(const struct place_map *m, const struct digest *d, struct share_place *out)
+bool loc_map_get(const struct loc_map *m, const struct digest *d, struct share_loc *out)
 {
-	const struct place_slot *s = m->cap ? find(m, d->b) : NULL;
+	const struct loc_slot *s = m->cap ? find(m, d->b) : NULL;
 
 	if (!s || !s->pack)
 		return false;
-	*out = (struct share_place){ m->packs[s->pack - 1], s->offset, s->len };
+	*out = (struct share_loc){ m->packs[s->pack - 1], s->offset, s->len };
 	return true;
 }

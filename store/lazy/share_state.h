@@ -1,9 +1,9 @@
 /*
- * places.h - in which remotes a snapshot of the store is, and whether all of it is here, as far as
- * the store knows without a walk. Asks no bucket.
+ * share_state.h - in which remotes a snapshot of the store is, and whether all of it is here, as
+ * far as the store knows without a walk. Asks no bucket.
  */
-#ifndef VARVE_SHARE_PLACES_H
-#define VARVE_SHARE_PLACES_H
+#ifndef VARVE_SHARE_STATE_H
+#define VARVE_SHARE_STATE_H
 
 #include <jansson.h>
 
@@ -18,7 +18,6 @@
  *              may be there alone (presence.h tells how much)
  * ix NULL: nothing is lazy. -ENOMEM or -EIO.
  */
-MUST_CHECK int share_places_tell(struct kv *kv, struct lazy_index *ix, const char *local,
-				 json_t *o);
+MUST_CHECK int share_state_tell(struct kv *kv, struct lazy_index *ix, const char *local, json_t *o);
 
 #endif

@@ -1,4 +1,4 @@
-#include "store/lazy/places.h"
+#include "store/lazy/share_state.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -6,7 +6,7 @@
 #include "store/kv/meta.h"
 #include "store/remote/share_ids.h"
 
-struct places {
+struct holders {
 	struct kv *kv;
 	struct lazy_index *ix;
 	const char *local;
@@ -15,9 +15,9 @@ struct places {
 };
 
 /* A remote's record, as remotes.h has it; the uuid is that of its bucket. */
-static int add_place(void *arg, const char *name, const void *value, size_t len)
+static int add_holder(void *arg, const char *name, const void *value, size_t len)
 {
-	struct places *p = arg;
+	struct holders *p = arg;
 	json_t *j = json_loadb(value, len, 0, NULL);
 	const char *bucket = json_string_value(json_object_get(j, "uuid"));
 	char id[SHARE_ID_SIZE];
@@ -38,10 +38,10 @@ static int add_place(void *arg, const char *name, const void *value, size_t len)
 	return rc;
 }
 
-int share_places_tell(struct kv *kv, struct lazy_index *ix, const char *local, json_t *o)
+int share_state_tell(struct kv *kv, struct lazy_index *ix, const char *local, json_t *o)
 {
-	struct places p = { .kv = kv, .ix = ix, .local = local, .list = json_array() };
-	int rc = p.list ? meta_each(kv, META_REMOTE, "", add_place, &p) : -ENOMEM;
+	struct holders p = { .kv = kv, .ix = ix, .local = local, .list = json_array() };
+	int rc = p.list ? meta_each(kv, META_REMOTE, "", add_holder, &p) : -ENOMEM;
 
 	if (rc == 0 &&
 	    (json_object_set(o, "remotes", p.list) < 0 ||

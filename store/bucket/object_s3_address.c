@@ -113,7 +113,7 @@ static int check_names(const struct object_s3_options *o, const char *prefix, co
 	return 0;
 }
 
-int s3_place_set(struct s3 *s, const struct object_s3_options *o, struct error *err)
+int s3_address_set(struct s3 *s, const struct object_s3_options *o, struct error *err)
 {
 	const char *prefix = o->prefix ? o->prefix : "";
 	const char *region = o->region ? o->region : getenv("AWS_REGION");
