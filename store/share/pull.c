@@ -1,6 +1,7 @@
 #include "store/share/pull.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -78,29 +79,59 @@ static int write_record(struct store *s, struct remote *r, const struct share_re
 	return rc;
 }
 
-/* A program that knows nothing of far chunks would take them for damage. */
-static int note_locs(struct store *s, struct remote *r, struct lazy_index *ix,
-		     const struct share_meta *meta, struct error *err)
-{
-	int rc = store_need_format(s, STORE_FORMAT_FAR, err);
+/* What a lazy pull writes beside the tree: the disk is waited for there while nodes are decoded. */
+struct noting {
+	const struct pull *x;
+	const struct share_meta *meta;
+	pthread_t thread;
+	bool started;
+	int rc;
+	struct error err;
+};
 
-	return rc < 0 ? rc : lazy_index_add(ix, remote_uuid(r), meta, err);
+static void *note_locs(void *arg)
+{
+	struct noting *n = arg;
+
+	/* A program that knows nothing of far chunks would take them for damage. */
+	n->rc = store_need_format(n->x->s, STORE_FORMAT_FAR, &n->err);
+	if (n->rc == 0)
+		n->rc = lazy_index_add(n->x->opt->index, remote_uuid(n->x->r), n->meta, &n->err);
+	return NULL;
+}
+
+static void begin_noting(struct noting *n)
+{
+	lazy_index_hold(n->x->opt->index);
+	n->started = pthread_create(&n->thread, NULL, note_locs, n) == 0;
+	if (n->started)
+		pthread_setname_np(n->thread, "varve-locs");
+	else
+		note_locs(n);
+}
+
+/* Its failure, where `rc` is none. */
+static int end_noting(struct noting *n, int rc, struct error *err)
+{
+	if (n->started)
+		pthread_join(n->thread, NULL);
+	return rc == 0 && n->rc < 0 ? error_set(err, n->rc, "%s", error_text(&n->err)) : rc;
 }
 
 /* The tree, and the record unless there is one. */
 static int pull_tree(const struct pull *x, struct pull_content *c, struct pull_result *out,
 		     struct error *err)
 {
+	struct noting noting = { .x = x, .meta = c->meta };
 	struct guard_session session;
-	int rc = 0;
+	int rc;
 
 	guard_session_begin_slow(x->s->guard, &session);
-	if (c->lazy) {
-		lazy_index_hold(x->opt->index);
-		rc = note_locs(x->s, x->r, x->opt->index, c->meta, err);
-	}
-	if (rc == 0)
-		rc = pull_content_run(c, err);
+	if (c->lazy)
+		begin_noting(&noting);
+	rc = pull_content_run(c, err);
+	if (c->lazy)
+		rc = end_noting(&noting, rc, err);
 	if (rc < 0)
 		snapshots_note_garbage(x->s->snapshots, c->bytes);
 	else if (!out->existed)

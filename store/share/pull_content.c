@@ -32,7 +32,8 @@ struct wanted {
 struct run {
 	struct pull_content *c;
 	struct object_window *w;
-	struct moved *moved;	  /* containers that were found gone */
+	struct moved *moved; /* containers that were found gone */
+	struct node_puts nodes;
 	struct digest_set chunks; /* that were met */
 	struct buf wanted;	  /* struct wanted */
 	struct buf failed;	  /* struct wanted: to be tried again */
@@ -46,6 +47,9 @@ static int want_chunk(void *arg, const struct digest *d)
 	struct wanted want = { .digest = *d };
 	int rc;
 
+	/* One that its bucket has needs nothing of this store: so it is not asked for each. */
+	if (r->c->lazy && share_meta_find(r->c->meta, d, 0, &want.at))
+		return 0;
 	if (!digest_set_add(&r->chunks, d))
 		return 0;
 	chunk_store_touch(r->c->s->chunks, d);
@@ -54,18 +58,14 @@ static int want_chunk(void *arg, const struct digest *d)
 		return MIN(rc, 0);
 	if (!share_meta_find(r->c->meta, d, 0, &want.at))
 		return -ENODATA;
-	return r->c->lazy ? 0 : buf_append(&r->wanted, &want, sizeof(want));
+	return buf_append(&r->wanted, &want, sizeof(want));
 }
 
 static int take_node(void *arg, const struct share_node *n)
 {
 	struct run *r = arg;
-	uint64_t new_bytes = 0;
-	int rc = node_store_put_frame(r->c->s->nodes, &n->digest, n->bytes, n->len, n->frame,
-				      n->frame_len, &new_bytes);
 
-	r->c->nodes += new_bytes != 0;
-	return rc;
+	return node_puts_add(&r->nodes, &n->digest, n->bytes, n->len, n->frame, n->frame_len);
 }
 
 static int take_nodes(struct run *r, struct error *err)
@@ -79,6 +79,9 @@ static int take_nodes(struct run *r, struct error *err)
 				.arg = r };
 	int rc = share_walk_run(&w, err);
 
+	if (rc == 0)
+		rc = node_puts_flush(&r->nodes);
+	r->c->nodes = r->nodes.stored;
 	if (rc == -ENODATA)
 		return error_set(err, rc, "its metadata does not say where a chunk is");
 	if (rc == -EFBIG)
@@ -110,7 +113,7 @@ struct range {
 	char key[SHARE_KEY_SIZE];
 };
 
-/* A frame came that is not the chunk: again, or from another place. */
+/* A frame came that is not the chunk: again, or from another location. */
 static int try_again(struct run *r, const struct wanted *failed, struct error *err)
 {
 	struct wanted w = *failed;
@@ -264,6 +267,7 @@ int pull_content_run(struct pull_content *c, struct error *err)
 			 .moved = moved_new(MOVED_BYTES) };
 	int rc = r.w && r.moved ? 0 : -ENOMEM;
 
+	node_puts_init(&r.nodes, c->s->nodes);
 	digest_set_init(&r.chunks, CHUNKS_MAX);
 	if (rc == 0)
 		rc = take_nodes(&r, err);
@@ -271,6 +275,7 @@ int pull_content_run(struct pull_content *c, struct error *err)
 		rc = take_chunks(&r, err);
 	object_window_free(r.w);
 	moved_free(r.moved);
+	node_puts_fini(&r.nodes);
 	digest_set_fini(&r.chunks);
 	buf_fini(&r.wanted);
 	buf_fini(&r.failed);

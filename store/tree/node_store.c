@@ -465,20 +465,52 @@ int node_store_put(struct node_store *ns, const void *bytes, size_t len, struct 
 	return 0;
 }
 
-int node_store_put_frame(struct node_store *ns, const struct digest *d, const void *bytes,
-			 size_t len, const void *frame, size_t frame_len, uint64_t *new_bytes)
+void node_puts_init(struct node_puts *p, struct node_store *ns)
+{
+	*p = (struct node_puts){ .ns = ns };
+}
+
+void node_puts_fini(struct node_puts *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		node_unref(p->nodes[i]);
+	p->n = 0;
+}
+
+int node_puts_flush(struct node_puts *p)
+{
+	struct source *near = p->ns->near;
+	int r = p->n ? near->ops->put_many(near, SOURCE_NODE, p->items, p->n) : 0;
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < p->n; i++) {
+		p->new_bytes += p->items[i].frame.len;
+		node_unref(cache_insert(p->ns, CONTAINER_OF(p->nodes[i], struct cached, node)));
+	}
+	p->stored += p->n;
+	p->n = 0;
+	return 0;
+}
+
+int node_puts_add(struct node_puts *p, const struct digest *d, const void *bytes, size_t len,
+		  const void *frame, size_t frame_len)
 {
 	CLEANUP(cached_unref) struct cached *c = NULL;
 	int r = copy_node(d, bytes, len, &c);
 
 	if (r == 0)
-		r = touch_and_ask(ns, d);
-	if (r == 0)
-		r = write_frame(ns, d, frame, frame_len, new_bytes);
+		r = touch_and_ask(p->ns, d);
 	if (r < 0)
 		return r;
-	node_unref(cache_insert(ns, STEAL(c)));
-	return 0;
+	if (r == 1) {
+		node_unref(cache_insert(p->ns, STEAL(c)));
+		return 0;
+	}
+	p->items[p->n] =
+		(struct source_item){ .digest = *d, .frame = { .data = frame, .len = frame_len } };
+	p->nodes[p->n++] = &STEAL(c)->node;
+	return p->n == ARRAY_SIZE(p->nodes) ? node_puts_flush(p) : 0;
 }
 
 void node_store_touch(struct node_store *ns, const struct digest *d)

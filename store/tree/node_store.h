@@ -10,6 +10,7 @@
 
 #include "store/base/macros.h"
 #include "store/chunk/guard.h"
+#include "store/chunk/source.h"
 #include "store/base/hash.h"
 #include "store/kv/kv.h"
 #include "store/tree/node.h"
@@ -22,7 +23,6 @@ void node_store_free(struct node_store *ns);
  * Ask this source (store/chunk/source.h; borrowed) too for what the database does not have. What
  * it gives is verified, and kept in the database where there is room. Call before the first get.
  */
-struct source;
 void node_store_set_far(struct node_store *ns, struct source *far);
 
 /* A cached node, immutable, alive until node_unref. */
@@ -43,7 +43,6 @@ MUST_CHECK int node_store_get(struct node_store *ns, const struct digest *d, str
  * Get all of them from the far source, into the cache and the database: each result is 0 or a
  * failure as of node_store_get. The thread may wait (store/chunk/want.h).
  */
-struct source_item;
 void node_store_fetch(struct node_store *ns, struct source_item *items, size_t n);
 /* As node_store_get, but what it reads does not enter the cache: for scans of whole trees. */
 MUST_CHECK int node_store_peek(struct node_store *ns, const struct digest *d, struct node **out);
@@ -59,12 +58,25 @@ DEFINE_CLEANUP(struct node *, node_unref)
 MUST_CHECK int node_store_put(struct node_store *ns, const void *bytes, size_t len,
 			      struct digest *out, uint64_t *new_bytes);
 /*
- * The same for a node that another store has encoded: `frame` (codec.h, without a dictionary)
- * decodes to the bytes, and these hash to d; the caller has made sure of both.
+ * Nodes that another store has encoded, written some at a time. `frame` (codec.h, without a
+ * dictionary) decodes to the bytes, and these hash to d: the caller has made sure of both. It is
+ * borrowed until the next flush, after which the nodes are readable; the bytes are copied.
+ *
+ * The caller is inside a guard session. One thread. After a failure, only node_puts_fini.
  */
-MUST_CHECK int node_store_put_frame(struct node_store *ns, const struct digest *d,
-				    const void *bytes, size_t len, const void *frame,
-				    size_t frame_len, uint64_t *new_bytes);
+struct node_puts {
+	struct node_store *ns;
+	size_t n; /* that wait for the flush */
+	struct source_item items[SOURCE_ITEMS_MAX];
+	struct node *nodes[SOURCE_ITEMS_MAX];
+	uint64_t stored, new_bytes; /* those that are new: how many, and their frames */
+};
+void node_puts_init(struct node_puts *p, struct node_store *ns);
+void node_puts_fini(struct node_puts *p);
+/* -EBADMSG if the bytes are not a node; failures of a flush. */
+MUST_CHECK int node_puts_add(struct node_puts *p, const struct digest *d, const void *bytes,
+			     size_t len, const void *frame, size_t frame_len);
+MUST_CHECK int node_puts_flush(struct node_puts *p);
 /*
  * Protect an existing node, but not what it refers to, from a collection. For a
  * whole tree that no record keeps, touch everything below it too.

@@ -87,25 +87,61 @@ static void a_frame_of_another_store_is_kept_as_it_is(void **state)
 	struct fixture *f = *state;
 	CLEANUP(buf_fini_p) struct buf b = BUF_INIT, frame = BUF_INIT;
 	CLEANUP(node_unref_p) struct node *n = NULL;
-	uint64_t new_bytes = 0;
+	struct node_puts puts;
 	uint32_t raw, stored;
 	struct digest d;
 
 	leaf(9, 5000, &b);
 	assert_int_equal(hash_bytes(b.data, b.len, &d), 0);
 	assert_int_equal(codec_encode(19, b.data, b.len, &frame), 0);
+	node_puts_init(&puts, f->ns);
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(node_store_put_frame(f->ns, &d, b.data, b.len, frame.data,
-						      frame.len, &new_bytes),
-				 0);
-		assert_int_equal(new_bytes, frame.len);
+		assert_int_equal(node_puts_add(&puts, &d, b.data, b.len, frame.data, frame.len), 0);
+		assert_int_equal(node_puts_flush(&puts), 0);
+		assert_int_equal(puts.new_bytes, frame.len);
+		assert_int_equal(puts.stored, 1);
 	}
 	assert_int_equal(node_store_get(f->ns, &d, &n), 0);
 	expect_leaf(n, 9);
 	assert_int_equal(node_store_verify(f->ns, &d, &raw, &stored), 0);
 	assert_int_equal(stored, frame.len);
-	assert_int_equal(node_store_put_frame(f->ns, &d, "x", 1, frame.data, frame.len, NULL),
-			 -EBADMSG);
+	assert_int_equal(node_puts_add(&puts, &d, "x", 1, frame.data, frame.len), -EBADMSG);
+	node_puts_fini(&puts);
+}
+
+/* More of them than one write takes, and some that nobody flushes. */
+static void frames_are_written_some_at_a_time(void **state)
+{
+	enum { MANY = SOURCE_ITEMS_MAX + 3 };
+	struct fixture *f = *state;
+	struct buf b[MANY], frame[MANY];
+	struct node_puts puts;
+	struct digest d[MANY];
+	struct node *n;
+
+	node_puts_init(&puts, f->ns);
+	for (int i = 0; i < MANY; i++) {
+		b[i] = frame[i] = (struct buf)BUF_INIT;
+		leaf(i, 77, &b[i]);
+		assert_int_equal(hash_bytes(b[i].data, b[i].len, &d[i]), 0);
+		assert_int_equal(codec_encode(1, b[i].data, b[i].len, &frame[i]), 0);
+		assert_int_equal(node_puts_add(&puts, &d[i], b[i].data, b[i].len, frame[i].data,
+					       frame[i].len),
+				 0);
+		assert_int_equal(puts.stored, i + 1 < SOURCE_ITEMS_MAX ? 0 : SOURCE_ITEMS_MAX);
+	}
+	node_puts_fini(&puts);
+	for (int i = 0; i < MANY; i++) {
+		int r = node_store_get(f->ns, &d[i], &n);
+
+		assert_int_equal(r, i < SOURCE_ITEMS_MAX ? 0 : -ENODATA);
+		if (r == 0) {
+			expect_leaf(n, i);
+			node_unref(n);
+		}
+		buf_fini(&b[i]);
+		buf_fini(&frame[i]);
+	}
 }
 
 static void a_node_is_stored_once(void **state)
@@ -389,6 +425,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_put_can_be_read_and_is_named_by_its_hash),
 		cmocka_unit_test(a_frame_of_another_store_is_kept_as_it_is),
+		cmocka_unit_test(frames_are_written_some_at_a_time),
 		cmocka_unit_test(a_node_is_stored_once),
 		cmocka_unit_test(a_node_deleted_behind_the_cache_is_stored_again),
 		cmocka_unit_test(a_missing_node_is_enodata),
