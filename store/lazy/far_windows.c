@@ -14,8 +14,8 @@
 
 #define GAP_MAX (96u << 10) /* between windows that follow each other */
 #define GROWTH 3u	    /* how much longer the next one is */
-#define BACK (48u << 10)    /* before the chunk, where no window was */
-#define FILL (64u << 10)    /* to another window: what is between comes, too */
+#define BACK (32u << 10)    /* before the chunk, where no window was */
+#define FILL (256u << 10)   /* to another window: what is between comes, too */
 
 static void window_free(struct far *f, struct window *w)
 {
