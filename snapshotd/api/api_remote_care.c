@@ -100,12 +100,13 @@ static void note_problem(void *arg, const char *key, const char *problem)
 static json_t *verified_json(const struct remote *r, const struct share_verify_result *v,
 			     json_t *problems)
 {
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "remote",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "remote",
 			 remote_name(r), "snapshots", (json_int_t)v->snapshots, "nodes",
 			 (json_int_t)v->nodes, "chunks", (json_int_t)v->chunks, "packs",
 			 (json_int_t)v->packs, "bytes", (json_int_t)v->bytes, "readPacks",
 			 (json_int_t)v->read_packs, "readBytes", (json_int_t)v->read_bytes,
-			 "damaged", (json_int_t)v->damaged, "problems", problems);
+			 "damaged", (json_int_t)v->damaged, "unchecked", (json_int_t)v->unchecked,
+			 "problems", problems);
 }
 
 static int verify(struct api_call *c, struct remote *r, bool deep, struct error *err)
@@ -117,7 +118,8 @@ static int verify(struct api_call *c, struct remote *r, bool deep, struct error 
 
 	if (rc == 0) {
 		rc = share_verify_run(r, deep, p, note_problem, problems, &res, err);
-		metrics_work(&c->api->metrics, METRICS_REMOTE_VERIFY, rc < 0 || res.damaged > 0);
+		metrics_work(&c->api->metrics, METRICS_REMOTE_VERIFY,
+			     rc < 0 || res.damaged > 0 || res.unchecked > 0);
 		rc = api_share_failure(c, false, rc);
 	}
 	if (rc == 0)
@@ -126,7 +128,7 @@ static int verify(struct api_call *c, struct remote *r, bool deep, struct error 
 	return rc;
 }
 
-/* What is found is the result; a failure is a bucket that cannot be asked. */
+/* What is found, or was not checked, is the result; a failure is a bucket that cannot be asked. */
 int api_remote_verify(struct api_call *c, struct error *err)
 {
 	bool deep = false;

@@ -24,9 +24,11 @@ struct verify {
 	void *arg;
 	struct error *err;
 	struct share_packs listed; /* packs that are there */
+	struct share_packs lent;   /* of these: that were not listed, and a record borrows */
+	struct error away;	   /* of who lends: it is asked no more; code 0: it answers */
 	struct share_packs named;  /* by ready records */
 	struct buf ready;	   /* struct share_id of those that were met, ascending */
-	struct digest_set checked; /* places of chunks, hashed */
+	struct digest_set checked; /* locations of chunks, hashed */
 	struct share_verify_result *res;
 };
 
@@ -50,11 +52,6 @@ struct checking {
 
 /* ---- problems ---- */
 
-bool share_is_damage(int rc)
-{
-	return rc == -EBADMSG || rc == -ENOTSUP || rc == -ENOENT || rc == -EFBIG || rc == -ENODATA;
-}
-
 /* It is no problem if the snapshot was deleted meanwhile. */
 static bool still_ready(struct checking *k)
 {
@@ -71,6 +68,16 @@ static bool still_ready(struct checking *k)
 static void tell(struct verify *v, const char *key, const char *text)
 {
 	v->res->damaged++;
+	v->problem(v->arg, key, text);
+}
+
+/* All of it, or a part, which the alternate would have to show. */
+static void tell_unchecked(struct verify *v, const char *key, const char *why)
+{
+	char text[400];
+
+	snprintf(text, sizeof(text), "not all of it was checked: %.350s", why);
+	v->res->unchecked++;
 	v->problem(v->arg, key, text);
 }
 
@@ -96,8 +103,8 @@ static bool is_void(const struct checking *k)
 
 /* ---- a record's packs ---- */
 
-/* One that was not listed may be newer than the list. */
-static bool is_there(struct verify *v, const struct pack_id *p)
+/* One that was not listed may be newer than the list, or lent. */
+static bool is_there(struct verify *v, const struct pack_id *p, bool borrows)
 {
 	struct object_request get = { .op = OBJECT_GET, .priority = OBJECT_BACKGROUND, .len = 1 };
 	char key[SHARE_KEY_SIZE];
@@ -111,7 +118,10 @@ static bool is_there(struct verify *v, const struct pack_id *p)
 	rc = get.result;
 	object_request_fini(&get);
 	/* Any other failure is met again by who reads the container. */
-	return rc != -ENOENT && (rc < 0 || share_packs_add(&v->listed, p) == 0);
+	if (rc < 0)
+		return rc != -ENOENT;
+	return share_packs_add(&v->listed, p) == 0 &&
+	       (!borrows || share_packs_add(&v->lent, p) == 0);
 }
 
 /* Whether it was repacked, and what has its chunks now is there. */
@@ -127,13 +137,37 @@ static bool has_moved(struct verify *v, const struct pack_id *p)
 			return false;
 		if (head.none)
 			return true;
-		if (is_there(v, &head.to))
+		if (is_there(v, &head.to, false))
 			return share_packs_add(&v->named, &head.to) == 0;
 	}
 	return false;
 }
 
-static void check_packs(struct checking *k)
+/* Whether the bucket itself has it; a GET would ask who lends, too. True where it does not say. */
+static bool is_own(struct verify *v, const struct pack_id *p)
+{
+	char key[SHARE_KEY_SIZE];
+	struct object_request list = {
+		.op = OBJECT_LIST, .priority = OBJECT_BACKGROUND, .key = key, .max_keys = 1
+	};
+	bool there;
+
+	if (share_packs_has(&v->listed, p))
+		return true;
+	share_key_pack(p, key);
+	object_run(v->os, &list, 1);
+	there = list.result < 0 || (list.n_entries && strcmp(list.entries[0].key, key) == 0);
+	object_request_fini(&list);
+	return there;
+}
+
+static bool borrows(const struct checking *k)
+{
+	return k->rec->alternate.bucket[0] != '\0';
+}
+
+/* own: of those alone that cannot be lent, as the record's push has made them. */
+static void check_packs(struct checking *k, bool own)
 {
 	struct share_packs_cursor c = { 0 };
 	struct pack_id p;
@@ -141,7 +175,10 @@ static void check_packs(struct checking *k)
 	while (!is_void(k) && share_packs_next(&k->rec->packs, &c, &p)) {
 		char text[PACK_ID_SIZE];
 
-		if (is_there(k->v, &p) || has_moved(k->v, &p))
+		if (own && !share_id_equal(&p.push, &k->rec->id))
+			continue;
+		if ((own ? is_own(k->v, &p) : is_there(k->v, &p, borrows(k))) ||
+		    has_moved(k->v, &p))
 			continue;
 		pack_id_text(&p, text);
 		found(k, "container %s is missing", text);
@@ -206,7 +243,7 @@ static int by_loc(const void *a, const void *b)
 	return x->at.offset < y->at.offset ? -1 : x->at.offset > y->at.offset;
 }
 
-/* False if that chunk was looked up at that place before. */
+/* False if that chunk was looked up at that location before. */
 static bool is_new(struct verify *v, const struct located *p)
 {
 	struct digest d;
@@ -288,30 +325,66 @@ static int check_chunks(struct checking *k, struct error *err)
 
 /* ---- records ---- */
 
+/* A failure of who lends to the record: its own bucket answers. */
+static bool is_of_lender(const struct checking *k, int rc)
+{
+	struct share_record now;
+
+	if (!borrows(k) || rc >= 0 || share_is_damage(rc) || rc == -ECANCELED || rc == -ENOMEM ||
+	    remote_read_record(k->v->r, &k->rec->id, &now, NULL) < 0)
+		return false;
+	share_record_fini(&now);
+	return true;
+}
+
+/* 1: who lends to it cannot be asked, for the reason in err. */
+static int check_all_of(struct checking *k, struct error *err)
+{
+	struct verify *v = k->v;
+	int rc = remote_check_alternate(v->r, k->rec, err);
+
+	if (rc < 0)
+		return 1;
+	if (borrows(k) && v->away.code < 0) {
+		*err = v->away;
+		return 1;
+	}
+	check_packs(k, false);
+	if (!k->problems)
+		rc = check_tree(k, err);
+	if (rc == 0 && !k->problems)
+		rc = check_chunks(k, err);
+	if (!is_of_lender(k, rc))
+		return rc;
+	error_set(&v->away, rc, "%s", error_text(err));
+	return 1;
+}
+
 static int check_ready(struct verify *v, const char *key, const struct share_record *rec)
 {
 	struct checking k = { .v = v, .rec = rec, .key = key };
 	struct error err = ERROR_INIT;
+	bool unchecked;
 	int rc;
 
 	digest_set_init(&k.chunks, NODES_MAX);
 	v->res->snapshots++;
 	rc = buf_append(&v->ready, &rec->id, sizeof(rec->id));
 	if (rc == 0)
-		rc = remote_check_alternate(v->r, rec, &err);
-	if (rc == 0)
-		check_packs(&k);
-	if (rc == 0 && !k.problems)
-		rc = check_tree(&k, &err);
-	if (rc == 0 && !k.problems)
-		rc = check_chunks(&k, &err);
-	if (share_is_damage(rc)) {
+		rc = check_all_of(&k, &err);
+	unchecked = rc == 1;
+	if (unchecked) {
+		check_packs(&k, true);
+		rc = 0;
+	} else if (share_is_damage(rc)) {
 		found(&k, "%s", err.msg[0] ? err.msg : strerror(-rc));
 		rc = 0;
 	}
-	if (rc == 0 && is_void(&k))
+	if (unchecked && !is_void(&k))
+		tell_unchecked(v, key, error_text(&err));
+	if (rc == 0 && (is_void(&k) || unchecked))
 		v->res->snapshots--;
-	else if (rc == 0)
+	if (rc == 0 && !is_void(&k))
 		rc = share_packs_add_all(&v->named, &rec->packs);
 	if (rc < 0)
 		error_set(v->err, rc, "%s: %s", key, error_text(&err));
@@ -400,44 +473,6 @@ static bool is_needed(struct verify *v, const struct pack_id *pack)
 			   names_pack, &s, NULL) != 0;
 }
 
-/* The bytes of a pack, or of what has its chunks now: *id. Nothing, if none of them was needed. */
-static int get_pack(struct object_store *os, struct pack_id *id, struct buf *out, struct error *err)
-{
-	const struct moved_bucket b = { os, "", OBJECT_BACKGROUND };
-	struct share_moved_head head;
-	char key[SHARE_KEY_SIZE];
-	int rc = -ENOENT;
-
-	for (unsigned hops = 0; rc == -ENOENT && hops <= SHARE_MOVED_HOPS; hops++) {
-		share_key_pack(id, key);
-		rc = object_get(os, OBJECT_BACKGROUND, key, VPK_SIZE_MAX, out, NULL, err);
-		if (rc != -ENOENT)
-			break;
-		rc = moved_head(&b, id, &head, err);
-		if (rc < 0 || head.none)
-			return rc;
-		*id = head.to;
-		rc = -ENOENT;
-	}
-	return rc;
-}
-
-int share_verify_pack(struct remote *r, const struct pack_id *pack, uint64_t *out_bytes,
-		      struct error *err)
-{
-	struct buf CLEANUP(buf_fini_p) bytes = BUF_INIT;
-	struct pack_id now = *pack;
-	struct vpk_view view;
-	int rc = get_pack(remote_objects(r), &now, &bytes, err);
-
-	if (rc == 0 && bytes.len)
-		rc = vpk_view_whole(&view, &now, bytes.data, bytes.len, err);
-	if (rc == 0 && bytes.len)
-		rc = vpk_check_frames(&view, bytes.data, err);
-	*out_bytes = bytes.len;
-	return rc;
-}
-
 static int read_pack(struct verify *v, const struct pack_id *pack)
 {
 	struct error err = ERROR_INIT;
@@ -458,6 +493,11 @@ static int read_pack(struct verify *v, const struct pack_id *pack)
 			tell(v, key, error_text(&err));
 		return 0;
 	}
+	if (rc < 0 && rc != -ECANCELED && rc != -ENOMEM && share_packs_has(&v->lent, pack)) {
+		error_set(&v->away, rc, "%s", error_text(&err));
+		tell_unchecked(v, key, error_text(&err));
+		return 0;
+	}
 	return rc < 0 ? error_set(v->err, rc, "%s: %s", key, error_text(&err)) : 0;
 }
 
@@ -473,7 +513,9 @@ static int read_all(struct verify *v)
 		v->p->total_items = share_packs_count(&v->named);
 	}
 	while (rc == 0 && share_packs_next(&v->named, &c, &p)) {
-		if (share_packs_has(&v->listed, &p)) /* else it was said already */
+		/* Else it was said already. */
+		if (share_packs_has(&v->listed, &p) &&
+		    (v->away.code == 0 || !share_packs_has(&v->lent, &p)))
 			rc = read_pack(v, &p);
 		if (rc == 0 && progress_cancelled(v->p))
 			rc = -ECANCELED;
@@ -580,6 +622,7 @@ int share_verify_run(struct remote *r, bool deep, struct progress *p, share_prob
 	rc = v.moved ? verify_all(&v, deep) : -ENOMEM;
 	moved_free(v.moved);
 	share_packs_fini(&v.listed);
+	share_packs_fini(&v.lent);
 	share_packs_fini(&v.named);
 	buf_fini(&v.ready);
 	digest_set_fini(&v.checked);

@@ -6,7 +6,8 @@
  * have it must say so, too. Each name must lead to a ready record. `deep` also reads all bytes of
  * these packs and hashes each chunk.
  *
- * What was deleted while it was looked at is no damage. Nothing is changed.
+ * What was deleted while it was looked at is no damage. Where who lends to the bucket cannot be
+ * asked, what borrows is told as not checked, and the rest is checked. Nothing is changed.
  */
 #ifndef VARVE_SHARE_VERIFY_H
 #define VARVE_SHARE_VERIFY_H
@@ -26,14 +27,18 @@ struct share_verify_result {
 	uint64_t packs, bytes;		 /* listed in the bucket; bytes of these */
 	uint64_t read_packs, read_bytes; /* deep */
 	uint64_t damaged;		 /* problems */
+	uint64_t unchecked; /* snapshots, and deep: packs, of which a part could not be looked at */
 };
 
-/* key: of the object that is damaged, or lacks something. Called by the thread that verifies. */
+/*
+ * key: of the object that is damaged, lacks something, or was not checked, which the text says.
+ * Called by the thread that verifies.
+ */
 typedef void (*share_problem_fn)(void *arg, const char *key, const char *problem);
 
 /*
- * 0 also if damage was found. Waits for the network; memory is as of a pull. -ECANCELED; a bucket
- * that does not answer.
+ * 0 also if damage was found, or something was not checked. Waits for the network; memory is as of
+ * a pull. -ECANCELED; a bucket that does not answer.
  */
 MUST_CHECK int share_verify_run(struct remote *r, bool deep, struct progress *p,
 				share_problem_fn problem, void *arg,

@@ -106,12 +106,13 @@ static void tell(void *arg, const char *key, const char *problem)
 	snprintf(arg, 400, "%s", problem);
 }
 
-static int verify(struct host *h, uint64_t *out_damaged, char why[400])
+/* *out_bad: what is damaged, or was not checked. */
+static int verify(struct host *h, uint64_t *out_bad, char why[400])
 {
 	struct share_verify_result res;
 	int rc = share_verify_run(h->r, true, NULL, tell, why, &res, NULL);
 
-	*out_damaged = res.damaged;
+	*out_bad = res.damaged + res.unchecked;
 	return rc;
 }
 
@@ -306,6 +307,45 @@ static void packs_of_what_borrows_are_looked_at_without_its_lender(void **state)
 	assert_int_equal(damaged, 0);
 }
 
+/* Of two snapshots one borrows, of a bucket that answers no read of a pack. */
+static void what_a_lender_keeps_back_is_not_checked(void **state)
+{
+	struct pair *p = *state;
+	struct share_verify_result res;
+	char why[400], key[SHARE_KEY_SIZE];
+	struct share_record rec;
+
+	push_child(p);
+	make_files(&p->h, "own", 5, 77);
+	take(&p->h, &p->h.b, "own", "own", NULL);
+	assert_int_equal(push(&p->h.b, "own", "own").chunks, 5);
+	assert_int_equal(share_verify_run(p->h.b.r, true, NULL, tell, why, &res, NULL), 0);
+	assert_int_equal(res.snapshots, 2);
+	assert_int_equal(res.unchecked + res.damaged, 0);
+	remote_close(p->h.b.r);
+	p->h.b.r = open_bucket(&p->h.bucket, "main", false);
+	setenv("VARVE_FAULTS", "drop=1,under=pack/", 1);
+	borrow(p, &p->h.b);
+	unsetenv("VARVE_FAULTS");
+	assert_int_equal(share_verify_run(p->h.b.r, true, NULL, tell, why, &res, NULL), 0);
+	assert_int_equal(res.snapshots, 1);
+	assert_int_equal(res.unchecked, 1);
+	assert_int_equal(res.damaged, 0);
+	assert_non_null(strstr(why, "not all of it was checked"));
+	/* What is certainly the bucket's own is looked for. */
+	assert_int_equal(remote_resolve(p->h.b.r, "child", &rec, NULL), 0);
+	for (uint32_t i = 0; i < 3; i++) {
+		const struct pack_id id = { .push = rec.id, .number = i };
+
+		share_key_pack(&id, key);
+		assert_int_equal(object_delete(p->h.bucket.os, OBJECT_DEMAND, key, NULL), 0);
+	}
+	share_record_fini(&rec);
+	assert_int_equal(share_verify_run(p->h.b.r, true, NULL, tell, why, &res, NULL), 0);
+	assert_int_equal(res.snapshots, 1);
+	assert_true(res.damaged > 0);
+}
+
 /* A repair would take all that is borrowed for lost. */
 static void what_borrows_is_not_repaired_without_its_lender(void **state)
 {
@@ -433,6 +473,7 @@ int main(void)
 		TEST(a_feature_that_is_overwritten_is_set_again),
 		TEST(the_own_bucket_needs_no_lender),
 		TEST(packs_of_what_borrows_are_looked_at_without_its_lender),
+		TEST(what_a_lender_keeps_back_is_not_checked),
 		TEST(what_borrows_is_not_repaired_without_its_lender),
 		TEST(a_url_that_is_not_plain_is_not_told),
 		ENCRYPTED(hooks_keep_their_names, setup, teardown),

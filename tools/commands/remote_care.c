@@ -130,7 +130,7 @@ static int print_verified(struct cli *cli, json_t *o)
 		json_object_del(o, "problems");
 	}
 	r = cli->json ? cli_print_json(o) : cli_print_fields(o);
-	return r == 0 && cli_num(o, "damaged") ? CLI_FAILED : r;
+	return r == 0 && (cli_num(o, "damaged") || cli_num(o, "unchecked")) ? CLI_FAILED : r;
 }
 
 int remote_verify(struct cli *cli, const struct args *args, struct error *err)

@@ -369,6 +369,8 @@ class RemoteVerification:
     remote: str
     snapshots: int = 0
     damaged: int = 0
+    unchecked: int = 0
+    """Snapshots that borrow of a bucket that could not be asked."""
     problems: Sequence[Tuple[str, str]] = ()
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
@@ -378,6 +380,7 @@ class RemoteVerification:
             remote=_str(value, "remote"),
             snapshots=_int(value, "snapshots"),
             damaged=_int(value, "damaged"),
+            unchecked=_int(value, "unchecked"),
             problems=[(_str(p, "key"), _str(p, "problem")) for p in value.get("problems") or []],
             raw=value,
         )

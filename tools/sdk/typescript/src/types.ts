@@ -329,6 +329,8 @@ export interface RemoteVerification {
   readonly remote: string;
   readonly snapshots: number;
   readonly damaged: number;
+  /** Snapshots that borrow of a bucket that could not be asked. */
+  readonly unchecked: number;
   readonly problems: { readonly key: string; readonly problem: string }[];
   readonly raw: JsonObject;
 }
@@ -338,6 +340,7 @@ export function toRemoteVerification(raw: JsonObject): RemoteVerification {
     remote: str(raw, "remote"),
     snapshots: num(raw, "snapshots"),
     damaged: num(raw, "damaged"),
+    unchecked: num(raw, "unchecked"),
     problems: ((raw["problems"] ?? []) as JsonObject[]).map((p) => ({
       key: str(p, "key"),
       problem: str(p, "problem"),
