@@ -1,4 +1,4 @@
-#include "store/share/share_verify.h"
+#include "store/share/share_verify_internal.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -14,23 +14,6 @@
 #define NODES_MAX ((size_t)64 << 20) /* bytes of each set, of nodes or chunks */
 #define CHECKED_MAX ((size_t)32 << 20)
 #define MOVED_BYTES ((size_t)64 << 20)
-
-struct verify {
-	struct remote *r;
-	struct object_store *os;
-	struct moved *moved;
-	struct progress *p;
-	share_problem_fn problem;
-	void *arg;
-	struct error *err;
-	struct share_packs listed; /* packs that are there */
-	struct share_packs lent;   /* of these: that were not listed, and a record borrows */
-	struct error away;	   /* of who lends: it is asked no more; code 0: it answers */
-	struct share_packs named;  /* by ready records */
-	struct buf ready;	   /* struct share_id of those that were met, ascending */
-	struct digest_set checked; /* locations of chunks, hashed */
-	struct share_verify_result *res;
-};
 
 /* A chunk, and where the metadata says that it is. */
 struct located {
@@ -65,22 +48,6 @@ static bool still_ready(struct checking *k)
 	return ready;
 }
 
-static void tell(struct verify *v, const char *key, const char *text)
-{
-	v->res->damaged++;
-	v->problem(v->arg, key, text);
-}
-
-/* All of it, or a part, which the alternate would have to show. */
-static void tell_unchecked(struct verify *v, const char *key, const char *why)
-{
-	char text[400];
-
-	snprintf(text, sizeof(text), "not all of it was checked: %.350s", why);
-	v->res->unchecked++;
-	v->problem(v->arg, key, text);
-}
-
 PRINTF_LIKE(2, 3) static void found(struct checking *k, const char *fmt, ...)
 {
 	char text[300];
@@ -93,7 +60,7 @@ PRINTF_LIKE(2, 3) static void found(struct checking *k, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	tell(k->v, k->key, text);
+	share_verify_tell(k->v, k->key, text);
 }
 
 static bool is_void(const struct checking *k)
@@ -381,7 +348,7 @@ static int check_ready(struct verify *v, const char *key, const struct share_rec
 		rc = 0;
 	}
 	if (unchecked && !is_void(&k))
-		tell_unchecked(v, key, error_text(&err));
+		share_verify_tell_unchecked(v, key, error_text(&err));
 	if (rc == 0 && (is_void(&k) || unchecked))
 		v->res->snapshots--;
 	if (rc == 0 && !is_void(&k))
@@ -403,7 +370,7 @@ static int check_record(void *arg, const struct object_entry *e)
 	int rc;
 
 	if (share_key_parse(e->key, &key) < 0 || key.kind != SHARE_KEY_SNAP) {
-		tell(v, e->key, "it is no key that this version knows");
+		share_verify_tell(v, e->key, "it is no key that this version knows");
 		return 0;
 	}
 	rc = remote_read_record(v->r, &key.id, &rec, &err);
@@ -414,7 +381,7 @@ static int check_record(void *arg, const struct object_entry *e)
 		rc = error_set(&err, -EBADMSG, "it is of another snapshot");
 	}
 	if (share_is_damage(rc)) {
-		tell(v, e->key, error_text(&err));
+		share_verify_tell(v, e->key, error_text(&err));
 		return 0;
 	}
 	if (rc < 0)
@@ -490,12 +457,12 @@ static int read_pack(struct verify *v, const struct pack_id *pack)
 	}
 	if (share_is_damage(rc)) {
 		if (is_needed(v, pack))
-			tell(v, key, error_text(&err));
+			share_verify_tell(v, key, error_text(&err));
 		return 0;
 	}
 	if (rc < 0 && rc != -ECANCELED && rc != -ENOMEM && share_packs_has(&v->lent, pack)) {
 		error_set(&v->away, rc, "%s", error_text(&err));
-		tell_unchecked(v, key, error_text(&err));
+		share_verify_tell_unchecked(v, key, error_text(&err));
 		return 0;
 	}
 	return rc < 0 ? error_set(v->err, rc, "%s: %s", key, error_text(&err)) : 0;
@@ -523,67 +490,6 @@ static int read_all(struct verify *v)
 	return rc;
 }
 
-/* ---- names ---- */
-
-static int by_id(const void *a, const void *b)
-{
-	return share_id_cmp(a, b);
-}
-
-/* 1: it is ready, 0: it is not there, or was deleted. */
-static int is_ready(struct verify *v, const struct share_id *id)
-{
-	const size_t size = sizeof(*id);
-	struct share_record rec;
-	bool ready;
-	int rc;
-
-	if (v->ready.len && bsearch(id, v->ready.data, v->ready.len / size, size, by_id))
-		return 1;
-	rc = remote_read_record(v->r, id, &rec, v->err); /* newer than the list, or damaged */
-	if (rc < 0)
-		return rc == -ENOENT ? 0 : share_is_damage(rc) ? 1 : rc;
-	ready = rec.state == SHARE_READY;
-	share_record_fini(&rec);
-	return ready;
-}
-
-/* It may have been moved, or taken away, since it was listed. */
-static bool leads_there(struct verify *v, const char *name, const struct share_id *id)
-{
-	struct share_record now;
-	bool same;
-
-	if (remote_resolve(v->r, name, &now, NULL) < 0)
-		return false;
-	same = share_id_equal(&now.id, id);
-	share_record_fini(&now);
-	return same;
-}
-
-static int check_name(void *arg, const char *name, const struct share_record *rec)
-{
-	struct verify *v = arg;
-	char text[100], id[SHARE_ID_SIZE], key[SHARE_KEY_SIZE];
-	int rc = progress_cancelled(v->p) ? -ECANCELED : is_ready(v, &rec->id);
-
-	if (rc != 0 || !leads_there(v, name, &rec->id))
-		return MIN(rc, 0);
-	share_id_text(&rec->id, id);
-	snprintf(key, sizeof(key), "name/%s", name);
-	snprintf(text, sizeof(text), "it stands for snapshot %s, which was deleted", id);
-	tell(v, key, text);
-	return 0;
-}
-
-static int check_names(struct verify *v)
-{
-	if (v->ready.len)
-		qsort(v->ready.data, v->ready.len / sizeof(struct share_id),
-		      sizeof(struct share_id), by_id);
-	return remote_each_name(v->r, check_name, v, v->err);
-}
-
 /* ---- the whole ---- */
 
 static int verify_all(struct verify *v, bool deep)
@@ -597,7 +503,7 @@ static int verify_all(struct verify *v, bool deep)
 		rc = object_each(v->os, OBJECT_BACKGROUND, share_key_kind_prefix(SHARE_KEY_SNAP),
 				 check_record, v, v->err);
 	if (rc == 0)
-		rc = check_names(v);
+		rc = share_verify_names(v);
 	return rc == 0 && deep ? read_all(v) : rc;
 }
 
