@@ -28,7 +28,7 @@ struct session;
 struct session_options {
 	const char *mountpoint;
 	const char *fsname;
-	bool read_only, allow_dev, allow_suid;
+	bool read_only, allow_dev, allow_suid, no_exec;
 	bool shared; /* cache mode; where the kernel cannot, it is `private` */
 	/* Called once, from a serving thread, when the connection has ended
 	 * (unmounted by whomever). Must not call session_stop. */

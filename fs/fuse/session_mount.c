@@ -14,7 +14,8 @@ static struct kernel_mount_options kernel_options(const struct session_options *
 	return (struct kernel_mount_options){ .source = opt->fsname,
 					      .read_only = opt->read_only,
 					      .allow_dev = opt->allow_dev,
-					      .allow_suid = opt->allow_suid };
+					      .allow_suid = opt->allow_suid,
+					      .no_exec = opt->no_exec };
 }
 
 int session_open_mount(struct session *s, const struct session_options *opt, int *out_fd,

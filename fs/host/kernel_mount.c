@@ -50,9 +50,9 @@ static int configure(int fs, int fuse_fd, const struct kernel_mount_options *opt
 int kernel_mount_new(int fuse_fd, const struct kernel_mount_options *opt, int *out_fd,
 		     struct kernel_mount *out)
 {
-	unsigned attr = (opt->read_only ? MOUNT_ATTR_RDONLY : 0) |
-			(opt->allow_dev ? 0 : MOUNT_ATTR_NODEV) |
-			(opt->allow_suid ? 0 : MOUNT_ATTR_NOSUID);
+	unsigned attr =
+		(opt->read_only ? MOUNT_ATTR_RDONLY : 0) | (opt->allow_dev ? 0 : MOUNT_ATTR_NODEV) |
+		(opt->allow_suid ? 0 : MOUNT_ATTR_NOSUID) | (opt->no_exec ? MOUNT_ATTR_NOEXEC : 0);
 	int fs = fsopen("fuse", FSOPEN_CLOEXEC), fd = -1, r;
 
 	if (fs < 0)

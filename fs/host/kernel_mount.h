@@ -24,7 +24,7 @@ struct kernel_mount {
 };
 struct kernel_mount_options {
 	const char *source;
-	bool read_only, allow_dev, allow_suid;
+	bool read_only, allow_dev, allow_suid, no_exec;
 };
 
 /*

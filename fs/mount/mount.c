@@ -196,8 +196,8 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	m->view.read_only = m->rec.read_only;
 	m->view.container_root = m->rec.container_root;
 	m->view.is_volatile = m->rec.is_volatile;
-	m->view.quota_bytes = m->rec.quota_bytes;
-	m->view.quota_inodes = m->rec.quota_inodes;
+	m->view.quota_bytes = m->rec.limits.quota_bytes;
+	m->view.quota_inodes = m->rec.limits.quota_inodes;
 	m->view.metadata_bytes = sp ? session_pool_metadata(sp) : 0;
 	if (!r && found && found->fuse_fd >= 0)
 		journal_set_waiting(m->view.journal, found->waiting.uniques, found->waiting.n);
@@ -284,8 +284,7 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 	out->read_only = m->rec.read_only;
 	out->is_volatile = m->rec.is_volatile;
 	out->cache = m->rec.cache;
-	out->quota_bytes = m->rec.quota_bytes;
-	out->quota_inodes = m->rec.quota_inodes;
+	out->limits = m->rec.limits;
 	out->created_at_ms = m->rec.created_at_ms;
 	out->detached_at_ms = m->rec.detached_at_ms;
 	out->base = m->rec.base;

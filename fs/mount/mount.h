@@ -28,7 +28,7 @@ struct mount_options {
 	bool read_only;
 	bool is_volatile; /* fsync does nothing */
 	enum mount_cache cache;
-	bool allow_dev, allow_suid;
+	bool allow_dev, allow_suid, no_exec;
 	/*
 	 * For a container's root: the directories /proc, /sys and /dev, and the files
 	 * resolv.conf, hosts and hostname of what /etc leads to, can be mounted upon and
@@ -38,6 +38,12 @@ struct mount_options {
 	bool container_root;
 	uint64_t quota_inodes; /* that may be made since then; 0: no limit */
 	uint64_t quota_bytes;  /* of data and metadata since the last checkpoint; 0: none */
+};
+
+/* What may be another each time that a mount is attached. */
+struct mount_limits {
+	uint64_t quota_bytes, quota_inodes; /* as in mount_options */
+	bool allow_dev, allow_suid, no_exec;
 };
 
 struct mount_info {
@@ -50,7 +56,7 @@ struct mount_info {
 	bool held;
 	bool read_only, is_volatile;
 	enum mount_cache cache;
-	uint64_t quota_bytes, quota_inodes;
+	struct mount_limits limits;
 	int64_t created_at_ms;
 	int64_t detached_at_ms;	 /* 0: it is attached, or will be at the next start */
 	struct digest base;	 /* root of the base tree */
@@ -100,10 +106,12 @@ MUST_CHECK int mount_load_all(struct store *s, struct session_pool *sp, struct m
  * that others still hold goes on for them as well. On failure nothing has changed.
  */
 MUST_CHECK int mount_attach(struct mount *m, const char *mountpoint, struct error *err);
-/* The same upon an open directory, that of `mountpoint`: an automount point, which waits for this.
+/*
+ * The same with other limits (NULL: as they were), or upon an open directory (0: none), that of
+ * `mountpoint`: an automount point, which waits for this.
  */
 MUST_CHECK int mount_attach_upon(struct mount *m, const char *mountpoint, int place_fd,
-				 struct error *err);
+				 const struct mount_limits *limits, struct error *err);
 
 enum mount_detach_how {
 	MOUNT_GENTLY, /* -EBUSY where files are open */

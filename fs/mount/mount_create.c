@@ -24,12 +24,13 @@ static int fill_record(struct mount_record *rec, const struct snapshot *snap,
 	rec->base = snap->root;
 	rec->read_only = opt->read_only;
 	rec->is_volatile = opt->is_volatile;
-	rec->allow_dev = opt->allow_dev;
-	rec->allow_suid = opt->allow_suid;
 	rec->container_root = opt->container_root;
 	rec->cache = opt->cache;
-	rec->quota_bytes = opt->quota_bytes;
-	rec->quota_inodes = opt->quota_inodes;
+	rec->limits = (struct mount_limits){ .quota_bytes = opt->quota_bytes,
+					     .quota_inodes = opt->quota_inodes,
+					     .allow_dev = opt->allow_dev,
+					     .allow_suid = opt->allow_suid,
+					     .no_exec = opt->no_exec };
 	rec->created_at_ms = clock_ms();
 	rec->attached = true;
 	rec->epoch = 1;

@@ -86,9 +86,9 @@ struct mount_record {
 	struct digest base;
 	char *mountpoint; /* owned */
 	char *fsname;	  /* owned */
-	bool read_only, is_volatile, allow_dev, allow_suid, container_root;
+	bool read_only, is_volatile, container_root;
 	enum mount_cache cache;
-	uint64_t quota_bytes, quota_inodes;
+	struct mount_limits limits;
 	int64_t created_at_ms;
 	bool attached;				 /* to be attached again by the next daemon */
 	int64_t detached_at_ms;			 /* since when it is not; 0: it is */

@@ -96,8 +96,9 @@ static struct session_options session_options_of(struct mount *m)
 					 .place_fd = m->place_fd,
 					 .fsname = m->rec.fsname,
 					 .read_only = m->rec.read_only,
-					 .allow_dev = m->rec.allow_dev,
-					 .allow_suid = m->rec.allow_suid,
+					 .allow_dev = m->rec.limits.allow_dev,
+					 .allow_suid = m->rec.limits.allow_suid,
+					 .no_exec = m->rec.limits.no_exec,
 					 .shared = m->rec.cache == MOUNT_CACHE_SHARED,
 					 .on_end = on_session_end,
 					 .arg = m,
@@ -213,8 +214,19 @@ int mount_adopt(struct mount *m, int fuse_fd, struct error *err)
 	return r;
 }
 
-/* Write that it is, or is not, to be attached at `mountpoint`, which is taken over. */
-static int record_place(struct mount *m, char *mountpoint, bool attached, char **old)
+/* The quotas count from now on, the rest for what is placed from now on. */
+static void use_limits(struct mount *m, const struct mount_limits *limits)
+{
+	atomic_store(&m->view.quota_bytes, limits->quota_bytes);
+	atomic_store(&m->view.quota_inodes, limits->quota_inodes);
+}
+
+/*
+ * Write that it is, or is not, to be attached at `mountpoint`, which is taken over, with these
+ * limits.
+ */
+static int record_place(struct mount *m, char *mountpoint, bool attached,
+			const struct mount_limits *limits, char **old)
 {
 	int r;
 
@@ -223,6 +235,7 @@ static int record_place(struct mount *m, char *mountpoint, bool attached, char *
 
 	*old = m->rec.mountpoint;
 	next.mountpoint = mountpoint;
+	next.limits = *limits;
 	mount_record_set_attached(&next, attached);
 	r = mount_record_write(m->store, &next, KV_LOG);
 	if (!r)
@@ -232,30 +245,34 @@ static int record_place(struct mount *m, char *mountpoint, bool attached, char *
 }
 
 /* The record comes first: that can be taken back without anyone having seen the mount. */
-static int attach_at(struct mount *m, const char *mountpoint, struct error *err)
+static int attach_at(struct mount *m, const char *mountpoint, const struct mount_limits *limits,
+		     struct error *err)
 {
 	char *path = strdup(mountpoint ? mountpoint : m->rec.mountpoint), *old, *tried;
 	const bool was = m->rec.attached;
+	const struct mount_limits had = m->rec.limits;
 	int r, undo;
 
 	if (!path)
 		return error_set(err, -ENOMEM, "out of memory");
-	r = record_place(m, path, true, &old);
+	r = record_place(m, path, true, limits ? limits : &had, &old);
 	if (r) {
 		free(path);
 		return error_set_errno(err, r, "cannot record where it is mounted");
 	}
 	r = mount_attach_locked(m, err);
 	if (!r) {
+		use_limits(m, &m->rec.limits);
 		free(old);
 		return 0;
 	}
-	undo = record_place(m, old, was, &tried);
+	undo = record_place(m, old, was, &had, &tried);
 	if (undo) {
 		log_error("mount %s: cannot record that it is not mounted: %s", m->rec.id,
 			  strerror(-undo));
 		pthread_mutex_lock(&m->state);
 		m->rec.mountpoint = old;
+		m->rec.limits = had;
 		mount_record_set_attached(&m->rec, was);
 		pthread_mutex_unlock(&m->state);
 		tried = path;
@@ -295,7 +312,8 @@ static void look_for_it(struct mount *m)
 	mountinfo_fini(&mi);
 }
 
-int mount_attach_upon(struct mount *m, const char *mountpoint, int place_fd, struct error *err)
+int mount_attach_upon(struct mount *m, const char *mountpoint, int place_fd,
+		      const struct mount_limits *limits, struct error *err)
 {
 	bool served, placed;
 	int r;
@@ -310,7 +328,7 @@ int mount_attach_upon(struct mount *m, const char *mountpoint, int place_fd, str
 		r = error_set(err, -EBUSY, "it is mounted at %s already", m->rec.mountpoint);
 	else {
 		m->place_fd = place_fd;
-		r = attach_at(m, mountpoint, err);
+		r = attach_at(m, mountpoint, limits, err);
 		m->place_fd = 0;
 	}
 	pthread_mutex_unlock(&m->op);
@@ -319,7 +337,7 @@ int mount_attach_upon(struct mount *m, const char *mountpoint, int place_fd, str
 
 int mount_attach(struct mount *m, const char *mountpoint, struct error *err)
 {
-	return mount_attach_upon(m, mountpoint, 0, err);
+	return mount_attach_upon(m, mountpoint, 0, NULL, err);
 }
 
 /* ---- detach ---- */

@@ -25,17 +25,18 @@ static json_t *to_json(const struct mount_record *r)
 	digest_to_hex(&r->base, base);
 	json_t *j = json_pack(
 		"{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:b s:i s:I s:I s:b s:b "
-		"s:I s:I s:I s:s s:s s:I s:I}",
+		"s:I s:I s:I s:s s:s s:I s:I s:b}",
 		"version", MOUNT_RECORD_VERSION, "id", r->id, "snapshot", r->snapshot_id,
 		"snapshotName", r->snapshot_name, "base", base, "readOnly", r->read_only,
-		"volatile", r->is_volatile, "dev", r->allow_dev, "suid", r->allow_suid,
-		"containerRoot", r->container_root, "cache", (int)r->cache, "quotaBytes",
-		(json_int_t)r->quota_bytes, "createdAtMs", (json_int_t)r->created_at_ms, "attached",
-		r->attached, "discarding", r->discarding, "epoch", (json_int_t)r->epoch,
-		"sealingEpoch", (json_int_t)r->sealing_epoch, "sealingNextIno",
-		(json_int_t)r->sealing_next_ino, "sealingSnapshot", r->sealing_snapshot,
-		"sealingBoot", r->sealing_boot, "detachedAtMs", (json_int_t)r->detached_at_ms,
-		"quotaInodes", (json_int_t)r->quota_inodes);
+		"volatile", r->is_volatile, "dev", r->limits.allow_dev, "suid",
+		r->limits.allow_suid, "containerRoot", r->container_root, "cache", (int)r->cache,
+		"quotaBytes", (json_int_t)r->limits.quota_bytes, "createdAtMs",
+		(json_int_t)r->created_at_ms, "attached", r->attached, "discarding", r->discarding,
+		"epoch", (json_int_t)r->epoch, "sealingEpoch", (json_int_t)r->sealing_epoch,
+		"sealingNextIno", (json_int_t)r->sealing_next_ino, "sealingSnapshot",
+		r->sealing_snapshot, "sealingBoot", r->sealing_boot, "detachedAtMs",
+		(json_int_t)r->detached_at_ms, "quotaInodes", (json_int_t)r->limits.quota_inodes,
+		"noExec", r->limits.no_exec);
 	if (j && bytes_json_set(j, "mountpoint", r->mountpoint, strlen(r->mountpoint)) == 0 &&
 	    bytes_json_set(j, "fsname", r->fsname, strlen(r->fsname)) == 0)
 		return j;
@@ -67,21 +68,22 @@ static int from_json(json_t *j, struct mount_record *out)
 {
 	const char *id, *snapshot, *name, *base, *sealing, *boot = "";
 	uint8_t id_bytes[UPPER_ID_SIZE];
-	int version, ro, vol, dev, suid, cache, attached, discarding, container_root = 0;
+	int version, ro, vol, dev, suid, cache, attached, discarding, container_root = 0,
+								      no_exec = 0;
 	json_int_t quota, created, epoch, sealing_epoch, sealing_next, detached = 0,
 								       quota_inodes = 0;
 
 	if (json_unpack(j,
 			"{s:i s:s s:s s:s s:s s:b s:b s:b s:b s:i s:I s:I s:b s:b s:I s:I "
-			"s:I s:s s?s s?b s?I s?I}",
+			"s:I s:s s?s s?b s?I s?I s?b}",
 			"version", &version, "id", &id, "snapshot", &snapshot, "snapshotName",
 			&name, "base", &base, "readOnly", &ro, "volatile", &vol, "dev", &dev,
 			"suid", &suid, "cache", &cache, "quotaBytes", &quota, "createdAtMs",
 			&created, "attached", &attached, "discarding", &discarding, "epoch", &epoch,
 			"sealingEpoch", &sealing_epoch, "sealingNextIno", &sealing_next,
 			"sealingSnapshot", &sealing, "sealingBoot", &boot, "containerRoot",
-			&container_root, "detachedAtMs", &detached, "quotaInodes",
-			&quota_inodes) < 0)
+			&container_root, "detachedAtMs", &detached, "quotaInodes", &quota_inodes,
+			"noExec", &no_exec) < 0)
 		return -EBADMSG;
 	if (version < 1 || version > MOUNT_RECORD_VERSION ||
 	    copy_text(id, out->id, sizeof(out->id)) ||
@@ -93,12 +95,13 @@ static int from_json(json_t *j, struct mount_record *out)
 		return -EBADMSG;
 	out->read_only = ro;
 	out->is_volatile = vol;
-	out->allow_dev = dev;
-	out->allow_suid = suid;
 	out->container_root = container_root;
 	out->cache = cache == MOUNT_CACHE_SHARED ? MOUNT_CACHE_SHARED : MOUNT_CACHE_PRIVATE;
-	out->quota_bytes = (uint64_t)quota;
-	out->quota_inodes = (uint64_t)quota_inodes;
+	out->limits = (struct mount_limits){ .quota_bytes = (uint64_t)quota,
+					     .quota_inodes = (uint64_t)quota_inodes,
+					     .allow_dev = dev,
+					     .allow_suid = suid,
+					     .no_exec = no_exec };
 	out->created_at_ms = created;
 	out->detached_at_ms = detached;
 	out->attached = attached;
@@ -203,20 +206,23 @@ json_t *mount_info_to_json(const struct mount_info *i)
 	mount_time_text(i->detached_at_ms, detached);
 	j = json_pack(
 		"{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:I s:b s:I s:I s:I s:I "
-		"s:I s:I}",
+		"s:I s:I s:b s:b s:b}",
 		"id", i->id, "snapshotId", i->snapshot_id, "snapshot", i->snapshot_name, "status",
 		i->attached ? "mounted"
 		: i->held   ? "held"
 			    : "detached",
 		"attached", i->attached, "readOnly", i->read_only, "volatile", i->is_volatile,
 		"cache", i->cache == MOUNT_CACHE_SHARED ? "shared" : "private", "quotaBytes",
-		(json_int_t)i->quota_bytes, "createdAt", created, "base", base, "changedInodes",
-		(json_int_t)i->changed_inodes, "upperBytes", (json_int_t)i->upper_bytes,
-		"metaBytes", (json_int_t)i->meta_bytes, "epoch", (json_int_t)i->epoch, "sealing",
-		i->sealing, "sharedOpens", (json_int_t)i->shared_opens, "otherOpens",
-		(json_int_t)i->other_opens, "quotaInodes", (json_int_t)i->quota_inodes, "newInodes",
+		(json_int_t)i->limits.quota_bytes, "createdAt", created, "base", base,
+		"changedInodes", (json_int_t)i->changed_inodes, "upperBytes",
+		(json_int_t)i->upper_bytes, "metaBytes", (json_int_t)i->meta_bytes, "epoch",
+		(json_int_t)i->epoch, "sealing", i->sealing, "sharedOpens",
+		(json_int_t)i->shared_opens, "otherOpens", (json_int_t)i->other_opens,
+		"quotaInodes", (json_int_t)i->limits.quota_inodes, "newInodes",
 		(json_int_t)i->new_inodes, "lastPauseUs", (json_int_t)(i->last_pause_ns / 1000),
-		"lastFrozenUs", (json_int_t)(i->last_frozen_ns / 1000));
+		"lastFrozenUs", (json_int_t)(i->last_frozen_ns / 1000), "allowDev",
+		i->limits.allow_dev, "allowSuid", i->limits.allow_suid, "noExec",
+		i->limits.no_exec);
 	if (j && bytes_json_set(j, "mountpoint", i->mountpoint, strlen(i->mountpoint)) == 0 &&
 	    (!i->detached_at_ms ||
 	     json_object_set_new(j, "detachedAt", json_string(detached)) == 0))

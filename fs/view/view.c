@@ -73,18 +73,21 @@ static uint64_t copy_bytes(const struct view *v)
 
 uint64_t view_quota(const struct view *v)
 {
-	return v->quota_bytes ? v->quota_bytes + copy_bytes(v) : 0;
+	const uint64_t quota = atomic_load_explicit(&v->quota_bytes, memory_order_relaxed);
+
+	return quota ? quota + copy_bytes(v) : 0;
 }
 
 void view_tx_begin(struct view *v, struct upper_tx *tx)
 {
 	upper_tx_begin(tx, v->cur, v->journal, v->staging);
 	const uint64_t quota = view_quota(v), most = v->metadata_bytes + copy_bytes(v);
+	const uint64_t inodes = atomic_load_explicit(&v->quota_inodes, memory_order_relaxed);
 
-	if (v->quota_bytes)
+	if (quota)
 		tx->max_bytes = quota - MIN(quota, upper_bytes(v->sealed));
-	if (v->quota_inodes)
-		tx->max_inodes = v->quota_inodes - MIN(v->quota_inodes, new_inodes(v->sealed));
+	if (inodes)
+		tx->max_inodes = inodes - MIN(inodes, new_inodes(v->sealed));
 	if (v->metadata_bytes)
 		tx->max_meta = most - MIN(most, metadata(v->sealed));
 	tx->refused = &v->no_space;

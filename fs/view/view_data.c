@@ -180,9 +180,9 @@ static uint64_t gap_end(struct view *v, const struct unode *u, uint64_t at, uint
 /* Checked first, so that nothing is written in vain: the commit checks again, in full. */
 static int check_quota(struct view *v, uint64_t want)
 {
-	uint64_t used = upper_bytes(v->cur) + upper_bytes(v->sealed);
+	uint64_t used = upper_bytes(v->cur) + upper_bytes(v->sealed), quota = view_quota(v);
 
-	return v->quota_bytes && used + want > view_quota(v) ? -EDQUOT : 0;
+	return quota && used + want > quota ? -EDQUOT : 0;
 }
 
 /* What a backup may cost a mount, in metadata that stays until the next checkpoint, or its file
@@ -533,7 +533,7 @@ int view_sync(struct view *v)
 /* What the base has, and what is over it. */
 struct sums {
 	struct super_rec sup;
-	uint64_t used, made, quota;
+	uint64_t used, made, quota, quota_inodes;
 };
 
 static int look_at_sums(struct view *v, struct sums *out)
@@ -546,6 +546,7 @@ static int look_at_sums(struct view *v, struct sums *out)
 	out->used = upper_bytes(v->cur) + upper_bytes(v->sealed);
 	out->made = view_new_inodes(v);
 	out->quota = view_quota(v);
+	out->quota_inodes = atomic_load_explicit(&v->quota_inodes, memory_order_relaxed);
 	view_unlock(v, &l);
 	return r;
 }
@@ -566,13 +567,13 @@ int view_statfs(struct view *v, struct statvfs *out)
 	} while (view_look_again(v, &looks, r));
 	if (r)
 		return r == -ENOENT ? -EBADMSG : r;
-	if (v->quota_bytes)
+	if (s.quota)
 		avail = MIN(avail, s.quota - MIN(s.used, s.quota));
 	out->f_bsize = out->f_frsize = 4096;
 	out->f_bfree = out->f_bavail = avail / 4096;
 	out->f_blocks = out->f_bfree + (s.sup.data_bytes + s.used) / 4096;
-	if (v->quota_inodes)
-		inodes = v->quota_inodes - MIN(s.made, v->quota_inodes);
+	if (s.quota_inodes)
+		inodes = s.quota_inodes - MIN(s.made, s.quota_inodes);
 	out->f_ffree = out->f_favail = inodes;
 	out->f_files = s.sup.inode_count + s.made + inodes;
 	out->f_namemax = NAME_LEN_MAX;

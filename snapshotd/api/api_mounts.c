@@ -85,6 +85,7 @@ static int mount_request_parse(struct api_call *c, bool with_snapshot, struct mo
 		{ "volatile", FIELD_BOOL, &o->is_volatile, false },
 		{ "allowDev", FIELD_BOOL, &o->allow_dev, false },
 		{ "allowSuid", FIELD_BOOL, &o->allow_suid, false },
+		{ "noExec", FIELD_BOOL, &o->no_exec, false },
 		{ "containerRoot", FIELD_BOOL, &o->container_root, false },
 		{ "quotaBytes", FIELD_U64, &o->quota_bytes, false },
 		{ "quotaInodes", FIELD_U64, &o->quota_inodes, false },
@@ -241,44 +242,44 @@ int api_mount_delete(struct api_call *c, struct error *err)
 	return rc < 0 ? rc : api_no_content(c);
 }
 
-static bool is_attached(struct mount_entry *e)
-{
-	struct mount_info info;
-
-	mount_get_info(mount_entry_mount(e), &info);
-	return info.attached;
-}
-
 int api_mount_attach(struct api_call *c, struct error *err)
 {
 	const char *mountpoint = NULL;
 	bool force = false;
 	uint64_t automount_fd = 0;
+	struct mount_info info;
+	struct mount_limits *l = &info.limits; /* what the body leaves out stays as it is */
 	const struct field fields[] = { { "mountpoint", FIELD_STRING, &mountpoint, false },
 					{ "force", FIELD_BOOL, &force, false },
-					{ "automountFD", FIELD_U64, &automount_fd, false } };
+					{ "automountFD", FIELD_U64, &automount_fd, false },
+					{ "quotaBytes", FIELD_U64, &l->quota_bytes, false },
+					{ "quotaInodes", FIELD_U64, &l->quota_inodes, false },
+					{ "allowDev", FIELD_BOOL, &l->allow_dev, false },
+					{ "allowSuid", FIELD_BOOL, &l->allow_suid, false },
+					{ "noExec", FIELD_BOOL, &l->no_exec, false } };
 	int place_fd = 0;
 	struct mount_entry *e = NULL;
 	json_t *body = NULL;
 	int rc = api_query(c, err, NULL);
 
 	if (rc == 0)
-		rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
+	if (rc < 0)
+		return rc;
+	mount_get_info(mount_entry_mount(e), &info);
+	rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
 	if (rc == 0)
 		rc = api_host_path(c, body, "mountpoint", &mountpoint, err);
 	if (rc == 0)
-		rc = mounts_get(c->api->mounts, api_capture(c, 0), &e, err);
-	if (rc == 0)
 		rc = api_automount(c, automount_fd, mountpoint, &place_fd, err);
 	if (rc == 0 && mountpoint && !place_fd &&
-	    !is_attached(e)) /* where it was, it may be again */
+	    !info.attached) /* where it was, it may be again */
 		rc = mounts_check_place(c->api->mounts, mountpoint, force, err);
 	if (rc == 0)
-		rc = mounts_attach(c->api->mounts, e, mountpoint, place_fd, err);
+		rc = mounts_attach(c->api->mounts, e, mountpoint, place_fd, l, err);
 	if (rc == 0)
 		rc = reply_mount(c, 200, e, err);
-	if (e)
-		mounts_put(c->api->mounts, e);
+	mounts_put(c->api->mounts, e);
 	if (place_fd)
 		close(place_fd);
 	json_decref(body);

@@ -129,7 +129,7 @@ int sandbox_come_back(struct sandbox *sb, struct error *err)
 	rc = sandbox_make_place(sb, err);
 	mount_get_info(mount_entry_mount(sb->mount), &info);
 	if (rc == 0 && !info.attached)
-		rc = mounts_attach(sb->owner->mounts, sb->mount, NULL, 0, err);
+		rc = mounts_attach(sb->owner->mounts, sb->mount, NULL, 0, NULL, err);
 	return rc == 0 ? sandbox_up(sb, err) : rc;
 }
 
@@ -288,7 +288,7 @@ static void restore_undo(struct sandbox *sb)
 
 	mount_get_info(mount_entry_mount(sb->mount), &info);
 	if (!info.attached) /* else it could not be detached */
-		rc = mounts_attach(sb->owner->mounts, sb->mount, NULL, 0, &err);
+		rc = mounts_attach(sb->owner->mounts, sb->mount, NULL, 0, NULL, &err);
 	if (rc == 0)
 		rc = sandbox_up(sb, &err);
 	if (rc == 0 && sb->rec.status != SANDBOX_RUNNING) /* it was stopped before */

@@ -62,11 +62,11 @@ MUST_CHECK int mounts_each(struct mounts *ms, mounts_fn fn, void *arg);
 struct mount *mount_entry_mount(struct mount_entry *e);
 
 /*
- * mountpoint NULL: where it was. place_fd: that mountpoint, open, without symlinks in its path, as
- * in mount_options; 0: none. Errors as of mounts_create.
+ * limits NULL: as they were. mountpoint NULL: where it was. place_fd: that mountpoint, open,
+ * without symlinks in its path, as in mount_options; 0: none. Errors as of mounts_create.
  */
 MUST_CHECK int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoint,
-			     int place_fd, struct error *err);
+			     int place_fd, const struct mount_limits *limits, struct error *err);
 /* As mount_detach. discard: the caller means to discard it next, so nothing is synced for it. */
 MUST_CHECK int mounts_detach(struct mounts *ms, struct mount_entry *e, enum mount_detach_how how,
 			     bool discard, struct error *err);

@@ -60,7 +60,7 @@ int mounts_create(struct mounts *ms, const struct snapshot *snap, const struct m
 }
 
 int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoint, int place_fd,
-		  struct error *err)
+		  const struct mount_limits *limits, struct error *err)
 {
 	char *place, *old = NULL, *was;
 	int rc;
@@ -80,7 +80,7 @@ int mounts_attach(struct mounts *ms, struct mount_entry *e, const char *mountpoi
 		return rc;
 	}
 	if (rc == 0)
-		rc = mount_attach_upon(e->m, place, place_fd, err);
+		rc = mount_attach_upon(e->m, place, place_fd, limits, err);
 	pthread_mutex_lock(&ms->lock);
 	e->busy = false;
 	if (rc < 0) { /* it stays where it was */

@@ -82,7 +82,7 @@ like "an unknown option" "$(complaint mount -t varve image "$m" -o size=3)" \
 	"mount.varve: unknown option 'size': there are ro, cache=.*status 1"
 like "one without its value" "$(complaint mount -t varve image "$m" -o quota)" "quota needs a value.*status 1"
 like "a wrong value" "$(complaint mount -t varve image "$m" -o quota=big)" "quota=big is no size.*status 1"
-like "one that cannot be" "$(complaint mount -t varve image "$m" -o noexec)" "noexec cannot be: .*status 1"
+like "one that cannot be" "$(complaint mount -t varve image "$m" -o strictatime)" "strictatime cannot be: .*status 1"
 like "remount" "$(mount -t varve image "$m"; complaint mount -o remount,ro "$m"; umount "$m")" "remount cannot be.*status 1"
 ok "sloppy" mount -s -t varve image "$m" -o size=3
 umount "$m"
@@ -90,11 +90,24 @@ like "a snapshot that is not there" "$(complaint mount -t varve none "$m")" "non
 like "a directory that is not there" "$(complaint "$sbin/mount.varve" image "$T/nowhere")" "nowhere.*status 2"
 ok "nothing is mounted with -f" mount -f -t varve image "$m"
 not_ok "nothing" is_mounted "$m"
-ok "options" mount -v -t varve image "$T/m2" -o fresh,cache=shared,quota=1M,inodes=10,dev,suid,noatime,_netdev,x-a=b
+ok "options" mount -v -t varve image "$T/m2" -o fresh,cache=shared,quota=1M,inodes=10,allow_dev,allow_suid,noexec,noatime,_netdev,x-a=b
 is "are taken" "$(varve --json mounts | jq -c --arg d "$T/m2" '.[] | select(.mountpoint == $d) |
 	[.quotaBytes, .quotaInodes]')" "[1048576,10]"
 not_ok "the quota counts" dd if=/dev/urandom of="$T/m2/big" bs=1M count=3 status=none
+like "noexec, and what is allowed" "$(shown "$T/m2")" '^fuse\.varve image rw,noexec,relatime'
+like "what is mounted keeps its options" "$(complaint mount -t varve image "$T/m2" -o cache=shared,quota=1M,inodes=10)" \
+	'is mounted with other options: .*status 32'
+ok "the same do no harm" mount -t varve image "$T/m2" -o cache=shared,quota=1M,inodes=10,allow_dev,allow_suid,noexec
 ok "umount -f" umount -f "$T/m2"
+ok "mount again, with others" mount -t varve image "$T/m2" -o cache=shared,quota=100M
+like "they hold" "$(shown "$T/m2")" '^fuse\.varve image rw,nosuid,nodev,relatime'
+is "quotas, too" "$(varve --json mounts | jq -c --arg d "$T/m2" '.[] | select(.mountpoint == $d) |
+	[.quotaBytes, .quotaInodes]')" "[104857600,0]"
+ok "there is room now" dd if=/dev/urandom of="$T/m2/big" bs=1M count=3 status=none
+restart_daemon
+like "after a restart as well" "$(shown "$T/m2")" '^fuse\.varve image rw,nosuid,nodev,relatime'
+ok "there is room then" dd if=/dev/urandom of="$T/m2/big2" bs=1M count=3 status=none
+umount "$T/m2"
 varve discard "$T/m2"
 
 like "a descriptor that is not at an automount point" \

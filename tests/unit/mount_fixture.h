@@ -61,7 +61,7 @@ static inline uint64_t mf_seed(void)
 
 static inline void mf_new_mount(struct mf *f, const struct digest *root, uint64_t quota_bytes)
 {
-	struct mount_record rec = { .epoch = 1, .quota_bytes = quota_bytes };
+	struct mount_record rec = { .epoch = 1, .limits.quota_bytes = quota_bytes };
 	struct error err = ERROR_INIT;
 
 	id_random(rec.id);

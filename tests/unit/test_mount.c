@@ -336,10 +336,11 @@ static void a_record_is_read_as_it_was_written(void **state)
 	static const char *const bad[] = { "", "{}", "[]", "{\"version\":2}" };
 	struct mf *f = *state;
 	struct mount_record r = { .read_only = true,
-				  .allow_suid = true,
 				  .container_root = true,
-				  .quota_bytes = 1ull << 40,
-				  .quota_inodes = 77,
+				  .limits = { .allow_suid = true,
+					      .no_exec = true,
+					      .quota_bytes = 1ull << 40,
+					      .quota_inodes = 77 },
 				  .detached_at_ms = 88,
 				  .epoch = 4000000000u,
 				  .sealing_epoch = 3999999999u,
@@ -366,10 +367,10 @@ static void a_record_is_read_as_it_was_written(void **state)
 	assert_string_equal(got.mountpoint, r.mountpoint);
 	assert_string_equal(got.fsname, r.fsname);
 	assert_string_equal(got.sealing_snapshot, r.sealing_snapshot);
-	assert_true(got.read_only && got.allow_suid && got.container_root && !got.allow_dev &&
-		    !got.is_volatile);
-	assert_int_equal(got.quota_bytes, r.quota_bytes);
-	assert_int_equal(got.quota_inodes, r.quota_inodes);
+	assert_true(got.read_only && got.container_root && !got.is_volatile);
+	assert_true(got.limits.allow_suid && got.limits.no_exec && !got.limits.allow_dev);
+	assert_int_equal(got.limits.quota_bytes, r.limits.quota_bytes);
+	assert_int_equal(got.limits.quota_inodes, r.limits.quota_inodes);
 	assert_int_equal(got.detached_at_ms, r.detached_at_ms);
 	assert_int_equal(got.epoch, r.epoch);
 	assert_int_equal(got.sealing_epoch, r.sealing_epoch);

@@ -107,6 +107,36 @@ static bool is_of(const json_t *m, const char *spec, const char *snapshot_id)
 	       (*cli_str(m, "snapshot") && strcmp(cli_str(m, "snapshot"), spec) == 0);
 }
 
+/* What attaching a mount can change, as numbers: truth values are 0 and 1. */
+static const char *const limits[] = { "quotaBytes", "quotaInodes", "allowDev", "allowSuid",
+				      "noExec" };
+
+static json_int_t limit_of(const json_t *o, const char *name)
+{
+	const json_t *v = json_object_get(o, name);
+
+	return json_is_true(v) ? 1 : json_integer_value(v);
+}
+
+/* Those that are to change, with their values. NULL without memory. */
+static json_t *limits_to_change(const json_t *m, const json_t *body)
+{
+	json_t *out = json_object();
+
+	for (size_t i = 0; out && i < ARRAY_SIZE(limits); i++) {
+		json_int_t want = limit_of(body, limits[i]);
+		bool is_quota = i < 2;
+
+		if (limit_of(m, limits[i]) != want &&
+		    json_object_set_new(out, limits[i],
+					is_quota ? json_integer(want) : json_boolean(want))) {
+			json_decref(out);
+			out = NULL;
+		}
+	}
+	return out;
+}
+
 /* Whether it is as it was asked for, as far as a mount cannot change. */
 static bool is_wanted(const json_t *m, const json_t *body)
 {
@@ -117,11 +147,42 @@ static bool is_wanted(const json_t *m, const json_t *body)
 	       strcmp(cli_str(m, "cache"), *cache ? cache : "private") == 0;
 }
 
+static int attach(struct cli *cli, const struct helper_call *h, const char *dir, const json_t *m,
+		  struct error *err)
+{
+	json_t *body = limits_to_change(m, h->wishes.body);
+	int failed = body ? 0 : -1;
+
+	if (!failed && h->automount_fd > 0)
+		failed = json_object_set_new(body, "mountpoint", json_string(dir)) ||
+			 json_object_set_new(body, "automountFD", json_integer(h->automount_fd));
+	else if (!failed && cli_flag(h->wishes.body, "force"))
+		failed = json_object_set_new(body, "force", json_true());
+	int r = failed ? error_set(err, -ENOMEM, "out of memory")
+		       : cli_call(cli, "POST", "/api/mounts/%s/attach", cli_str(m, "id"), body,
+				  NULL, err);
+	json_decref(body);
+	return r;
+}
+
+/* It is there already: so it was to be, unless other options were asked for. */
+static int check_attached(const json_t *m, const json_t *body, const char *dir, struct error *err)
+{
+	json_t *changes = limits_to_change(m, body);
+	bool same = json_object_size(changes) == 0 && is_wanted(m, body);
+
+	json_decref(changes);
+	return same ? 0
+		    : error_set(err, -EBUSY,
+				"%s is mounted with other options: unmount it, then mount it again",
+				dir);
+}
+
 /* 1: there is nothing to mount anew. */
 static int mount_again(struct cli *cli, const struct helper_call *h, const char *dir,
 		       const char *snapshot_id, struct error *err)
 {
-	json_t *m = NULL, *body = NULL;
+	json_t *m = NULL;
 	int r = find_mount(cli, dir, &m, err);
 	const char *id = m ? cli_str(m, "id") : "";
 
@@ -138,7 +199,8 @@ static int mount_again(struct cli *cli, const struct helper_call *h, const char 
 			cli_tell("%s: mount %.8s of another snapshot, which was here, is kept",
 				 h->name, id);
 	} else if (cli_flag(m, "attached")) {
-		r = 1;
+		r = check_attached(m, h->wishes.body, dir, err);
+		r = r < 0 ? r : 1;
 	} else if (h->wishes.fresh || (!changed && (!same_base || !is_wanted(m, h->wishes.body)))) {
 		if (!changed)
 			r = cli_call(cli, "DELETE", "/api/mounts/%s?discard=1", id, NULL, NULL,
@@ -149,16 +211,11 @@ static int mount_again(struct cli *cli, const struct helper_call *h, const char 
 			      "volatile, cache): discard it, or mount with 'fresh' beside it",
 			      id);
 	} else {
-		body = h->automount_fd > 0 ? json_pack("{s:s, s:i}", "mountpoint", dir,
-						       "automountFD", h->automount_fd)
-		       : cli_flag(h->wishes.body, "force") ? json_pack("{s:b}", "force", 1)
-							   : NULL;
-		r = cli_call(cli, "POST", "/api/mounts/%s/attach", id, body, NULL, err);
+		r = attach(cli, h, dir, m, err);
 		r = r < 0 ? r : 1;
 	}
 	if (r == 1 && h->verbose)
 		cli_tell("%s: %s is mounted at %s again, as %.8s", h->name, h->spec, dir, id);
-	json_decref(body);
 	json_decref(m);
 	return r;
 }

@@ -11,10 +11,9 @@
 /* Taken and without effect: what mounts have anyway, and what mount(8) and systemd read themselves.
  */
 static const char *const ignored[] = {
-	"defaults",	 "rw",	       "exec",	  "nodev",	"nosuid",   "async",
-	"auto",		 "noauto",     "nofail",  "_netdev",	"nouser",   "nousers",
-	"noowner",	 "nogroup",    "noatime", "nodiratime", "relatime", "norelatime",
-	"nostrictatime", "nolazytime", "silent",  "loud",
+	"defaults", "async",	  "auto",	   "noauto",	 "nofail",  "_netdev",
+	"nouser",   "nousers",	  "noowner",	   "nogroup",	 "noatime", "nodiratime",
+	"relatime", "norelatime", "nostrictatime", "nolazytime", "silent",  "loud",
 };
 static const char *const ignored_beginnings[] = { "x-", "X-", "comment=", "helper=", "uhelper=" };
 
@@ -23,7 +22,6 @@ static const struct {
 	const char *name, *why;
 } refused[] = {
 	{ "remount", "a mount cannot change its options: unmount it, then mount it with others" },
-	{ "noexec", "programs can be run from every mount" },
 	{ "sync", "what fsync has not been asked for is written later" },
 	{ "dirsync", "what fsync has not been asked for is written later" },
 	{ "user", "only root mounts" },
@@ -33,13 +31,21 @@ static const struct {
 	{ "strictatime", "there are no access times" },
 };
 
+/*
+ * mount(8) keeps dev and suid to itself, as flags that are not set, so they have names of our own.
+ * The last of an option and its opposite counts.
+ */
 static const struct {
 	const char *name, *member;
-} flags[] = { { "ro", "readOnly" },
-	      { "volatile", "volatile" },
-	      { "dev", "allowDev" },
-	      { "suid", "allowSuid" },
-	      { "force", "force" } };
+	bool value;
+} flags[] = {
+	{ "ro", "readOnly", true },	   { "rw", "readOnly", false },
+	{ "volatile", "volatile", true },  { "force", "force", true },
+	{ "allow_dev", "allowDev", true }, { "allow_suid", "allowSuid", true },
+	{ "dev", "allowDev", true },	   { "suid", "allowSuid", true },
+	{ "nodev", "allowDev", false },	   { "nosuid", "allowSuid", false },
+	{ "noexec", "noExec", true },	   { "exec", "noExec", false },
+};
 
 static bool is_ignored(const char *name)
 {
@@ -120,7 +126,7 @@ static int set_option(struct mount_wishes *w, char *option, bool sloppy, struct 
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(flags) && !value; i++)
 		if (strcmp(option, flags[i].name) == 0)
-			return set_member(w, flags[i].member, json_true());
+			return set_member(w, flags[i].member, json_boolean(flags[i].value));
 	if (strcmp(option, "fresh") == 0 && !value) {
 		w->fresh = true;
 		return 0;
@@ -135,7 +141,8 @@ static int set_option(struct mount_wishes *w, char *option, bool sloppy, struct 
 		return error_set(err, -EINVAL, "the option %s needs a value", option);
 	return error_set(err, -EINVAL,
 			 "unknown option '%.100s': there are ro, cache=, quota=, "
-			 "inodes=, volatile, dev, suid, force, fresh, wait=, socket=",
+			 "inodes=, volatile, allow_dev, allow_suid, noexec, force, fresh, wait=, "
+			 "socket=",
 			 option);
 }
 
