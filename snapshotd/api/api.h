@@ -84,7 +84,7 @@ struct api_call {
 	struct progress progress; /* see api_progress */
 	bool events;		  /* the reply is events */
 
-	char who[HTTP_PEER_SIZE]; /* "" of a call that changes nothing */
+	char who[HTTP_PEER_SIZE]; /* "" of a call that has no line of log */
 	char what[160];		  /* that it has made or changed, for the log; "" */
 
 	char once_key[IDEMPOTENCY_KEY_MAX + 1]; /* Idempotency-Key; "" for none */
@@ -359,9 +359,12 @@ int api_dashboard_token(struct api_call *c, struct error *err);
 
 /*
  * api_audit.c: calls are counted by what they are about, and those that change something have a
- * line of log: who, what, and its status. Programs and files of sandboxes are too many for that.
+ * line of log: who, what, and its status. Programs in sandboxes are too many for that, but for
+ * signals.
  */
-void api_audit_begin(struct api_call *c); /* its route is known */
+void api_audit_begin(struct api_call *c); /* its route and query are known */
+/* The same of one without a key, or from another site: whatever it was to do, it has a line. */
+void api_audit_refused(struct api_call *c);
 /* Take from a result what the line will say. */
 void api_audit_result(struct api_call *c, const json_t *result);
 void api_audit_end(struct api_call *c);

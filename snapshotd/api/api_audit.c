@@ -32,12 +32,27 @@ static bool changes(const struct route *r)
 	return strcmp(r->method, "GET") != 0;
 }
 
+/* Programs are begun, and fed, too often for a line each. */
+static bool is_of_program(const struct route *r)
+{
+	return resource_of(r) == METRICS_EXEC && !strstr(r->pattern, "/signal");
+}
+
 void api_audit_begin(struct api_call *c)
 {
-	const enum metrics_resource about = resource_of(c->match.route);
+	const struct route *r = c->match.route;
+	const char *path = query_get(&c->query, "path");
 
-	if (changes(c->match.route) && about != METRICS_EXEC && about != METRICS_FILES)
-		http_peer(c->rq, c->who);
+	if (!changes(r) || is_of_program(r))
+		return;
+	http_peer(c->rq, c->who);
+	if (resource_of(r) == METRICS_FILES && path)
+		snprintf(c->what, sizeof(c->what), " path=%s", path);
+}
+
+void api_audit_refused(struct api_call *c)
+{
+	http_peer(c->rq, c->who);
 }
 
 void api_audit_result(struct api_call *c, const json_t *result)
@@ -58,9 +73,9 @@ void api_audit_end(struct api_call *c)
 {
 	const struct route *r = c->match.route;
 
-	if (!r)
-		return;
-	metrics_call(&c->api->metrics, resource_of(r), changes(r), monotonic_us() - c->begun_us);
+	if (r)
+		metrics_call(&c->api->metrics, resource_of(r), changes(r),
+			     monotonic_us() - c->begun_us);
 	if (*c->who)
 		log_info("%s %s by %s: %d%s", http_method(c->rq), http_path(c->rq), c->who,
 			 c->fail_status ? c->fail_status : http_status(c->rq), c->what);

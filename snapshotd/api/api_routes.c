@@ -114,8 +114,10 @@ static int call_route(struct api_call *c, struct error *err)
 
 	int gate = api_gate(c, open, err);
 
-	if (gate < 0)
+	if (gate < 0) {
+		api_audit_refused(c);
 		return gate;
+	}
 	if (rc == -EOPNOTSUPP) {
 		http_reply_header(rq, "Allow", c->match.allow);
 		return error_set(err, rc, "%s cannot be called with %.20s, only with %s",
@@ -155,10 +157,11 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 	http_set_user(rq, c);
 	atomic_fetch_add_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
 	rc = call_route(c, &err);
+	if (c->match.route && !*c->who)
+		api_audit_begin(c);
 	if (rc == 0) {
 		const struct route *r = c->match.route;
 
-		api_audit_begin(c);
 		plan->worker = r->flags & ROUTE_LONG;
 		plan->body_live = r->flags & ROUTE_LIVE;
 		plan->body_max = body_max(r);

@@ -75,7 +75,10 @@ like 'and how to get there' "$(cat "$T/hint")" "ssh -L 99:$SOCK "
 is 'the token lets it in' "$(socket -H "$page" -H "X-API-Key: ${link#*=}" -H 'Origin: http://localhost' \
 	-H 'Sec-Fetch-Site: same-origin' /api/snapshots)" 200
 is 'so does the key' "$(socket -H "$page" -H "X-API-Key: $key" /api/snapshots)" 200
+ok 'who was refused is in the log' grep -qE 'POST /api/dashboard/token by uid 0, pid [0-9]+ .*: 401$' "$T/daemon.log"
 is 'another does not' "$(socket -H "$page" -H "X-API-Key: ${link#*=}0" /api/snapshots)" 401
+is 'a change without a key' "$(curl -s -o /dev/null -w '%{http_code}' -X POST "$URL/api/gc")" 401
+ok 'says where from' grep -qE 'POST /api/gc by 127.0.0.1: 401$' "$T/daemon.log"
 is 'the token is not for TCP' "$(curl -s -o "$T/body" -w '%{http_code}' -H "X-API-Key: ${link#*=}" "$URL/api/stats")" 401
 
 # --- places of this host, over TCP ---

@@ -223,6 +223,7 @@ reply 'a list of the root' 200 '"path":"/etc"' GET "/$one/files/list?path=/"
 reply 'a list of nothing is 404' 404 error GET "/$one/files/list?path=/nothere"
 reply 'a list of a file is 400' 400 error GET "/$one/files/list?path=/etc/passwd"
 reply 'a file is removed' 204 '' DELETE "/$one/files?path=/srv/short"
+ok 'who has changed it is in the log' grep -qE "DELETE /api/sandboxes/$one/files by uid 0, .*: 204 path=/srv/short$" "$T/daemon.log"
 reply '... and again, as what is not there' 204 '' DELETE "/$one/files?path=/srv/short"
 reply '... but not of a sandbox that is not' 404 error DELETE '/sb-0000000000000000/files?path=/srv/short'
 reply 'a directory is removed with all in it' 204 '' DELETE "/$one/files?path=/srv/x"
