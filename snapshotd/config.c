@@ -548,7 +548,7 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 				 .detached_age = 30 * 24 * 3600,
 				 .request_memory = REQUEST_MEMORY_DEFAULT,
 				 .connection_limit = CONNECTION_LIMIT_DEFAULT,
-				 .runtime = "runc",
+				 .runtime = RUNTIME_DEFAULT,
 				 .default_template = BUILDS_TEMPLATE,
 				 .build_concurrency = BUILD_CONCURRENCY_DEFAULT,
 				 .build_memory_mb = BUILD_MEMORY_MB_DEFAULT,

@@ -11,6 +11,8 @@
 #include "store/base/log.h"
 #include "store/base/macros.h"
 
+#define RUNTIME_DEFAULT "runc"
+
 /*
  * Config file: one JSON object; every member is optional and a flag of the same
  * meaning goes before it. Members whose names begin with "//" are comments.

@@ -19,6 +19,7 @@
 #include "snapshotd/api/api.h"
 #include "snapshotd/build/image_cache.h"
 #include "snapshotd/config.h"
+#include "snapshotd/config_check.h"
 #include "snapshotd/formats.h"
 #include "snapshotd/reload.h"
 #include "snapshotd/service.h"
@@ -551,6 +552,10 @@ int main(int argc, char **argv)
 	if (d.config.version) {
 		puts("snapshotd " VARVE_VERSION VARVE_COMMIT);
 		return EXIT_SUCCESS;
+	}
+	if (d.config.check && config_check_host(&d.config, &err) < 0) {
+		fprintf(stderr, "snapshotd: %s\n", error_text(&err));
+		return SUPERVISE_MISUSED;
 	}
 	if (d.config.check) {
 		puts("the configuration is right");

@@ -142,21 +142,42 @@ static uint16_t bound_port(int fd)
 	return ntohs(a.sa.sa_family == AF_INET6 ? a.in6.sin6_port : a.in.sin_port);
 }
 
+/* *out is freeaddrinfo's. */
+static int resolve(const char *host, uint16_t port, struct addrinfo **out, struct error *err)
+{
+	const struct addrinfo hints = { .ai_family = AF_UNSPEC,
+					.ai_socktype = SOCK_STREAM,
+					.ai_flags = AI_NUMERICSERV };
+	char service[8];
+
+	snprintf(service, sizeof(service), "%u", port);
+	int rc = getaddrinfo(host, service, &hints, out);
+
+	if (rc != 0)
+		return error_set(err, -EINVAL, "listen %s:%u: %s", host, port, gai_strerror(rc));
+	return 0;
+}
+
+int listener_check_host(const char *host, uint16_t port, struct error *err)
+{
+	struct addrinfo *list;
+	int rc = resolve(host, port, &list, err);
+
+	if (rc == 0)
+		freeaddrinfo(list);
+	return rc;
+}
+
 int listener_tcp(struct listener *l, const char *host, uint16_t port, uint16_t *out_port,
 		 struct error *err)
 {
-	struct addrinfo hints = { .ai_family = AF_UNSPEC,
-				  .ai_socktype = SOCK_STREAM,
-				  .ai_flags = AI_NUMERICSERV };
-	struct addrinfo *list = NULL;
+	struct addrinfo *list;
 	int fd = -EADDRNOTAVAIL, rc;
-	char service[8];
 
 	*l = (struct listener)LISTENER_NONE;
-	snprintf(service, sizeof(service), "%u", port);
-	rc = getaddrinfo(host, service, &hints, &list);
-	if (rc != 0)
-		return error_set(err, -EINVAL, "listen %s:%u: %s", host, port, gai_strerror(rc));
+	rc = resolve(host, port, &list, err);
+	if (rc < 0)
+		return rc;
 	for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next)
 		fd = tcp_try(ai);
 	freeaddrinfo(list);

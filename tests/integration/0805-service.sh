@@ -117,8 +117,12 @@ said_of() { # JSON: what --check-config says, and its status
 	snapshotd --check-config --config "$T/config.json" 2>&1
 	echo "status $?"
 }
-is "a right one" "$(said_of '{}' | xargs)" "the configuration is right status 0"
+like "a right one" "$(said_of '{}' | xargs)" 'the configuration is right status 0$'
 like "an unknown setting" "$(said_of '{"gcIntervall": 3}')" 'gcIntervall.*status 2'
 like "a wrong value" "$(said_of '{"zstdLevel": 99}')" 'zstdLevel must be 1 to 19.*status 2'
 like "no JSON" "$(said_of '{"zstdLevel": ')" 'config.json:[0-9]+:[0-9]+: .*status 2'
+like "a group that is not there" "$(said_of '{"socketGroup": "nobody-has-it"}')" 'socketGroup: no group "nobody-has-it".*status 2'
+like "a runtime that is not" "$(said_of '{"runtime": "no-such-crun"}')" 'runtime: "no-such-crun" is not installed.*status 2'
+like "an address that is not" "$(SNAPSHOTD_API_KEY=0123456789abcdef said_of '{"listen": "no host:80"}')" 'listen no host:80: .*status 2'
+like "a state that depends on where it is started" "$(said_of '{"state": "here"}')" 'state: "here" is not an absolute path.*status 2'
 done_testing
