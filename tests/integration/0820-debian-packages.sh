@@ -17,7 +17,12 @@ else
 	ok "make deb" env TMPDIR="$T" "$SRC/tools/packaging/build-deb" "$PACKAGES" || done_testing
 fi
 cd "$PACKAGES" || exit 1
-version=$(sed -n 's/.*VARVE_VERSION "\(.*\)"/\1/p' "$SRC/store/base/version.h")
+version=$(dpkg-deb -f varve_*.deb Version)
+program=$(sed -n 's/.*VARVE_VERSION "\(.*\)"/\1/p' "$SRC/store/base/version.h")
+if git -C "$SRC" rev-parse HEAD >/dev/null 2>&1 && ! git -C "$SRC" describe --exact-match --tags >/dev/null 2>&1; then
+	like "a build between two versions" "$version" "^$program~git20[0-9]{12}\.[0-9a-f]+$"
+	ok "comes before the version" dpkg --compare-versions "$version" lt "$program"
+fi
 is "the packages" "$(echo *.deb)" "$(printf '%s ' libvarve-dev_"$version"_*.deb libvarve0-dbgsym_"$version"_*.deb \
 	libvarve0_"$version"_*.deb python3-varve_"$version"_all.deb varve-dbgsym_"$version"_*.deb varve_"$version"_*.deb | sed 's/ $//')"
 is "the tree has no debian/" "$([ -e "$SRC/debian" ] && echo there)" ""
@@ -45,7 +50,7 @@ if [ "$LONG" != 0 ] && mirror_reachable; then
 	mount -t proc proc "$root/proc"
 	ok "apt-get installs them" inside sh -c 'apt-get -q update && apt-get -qy install --no-install-recommends \
 		/packages/varve_*.deb /packages/libvarve*_*.deb /packages/python3-varve_*.deb'
-	is "varve runs" "$(inside varve --version | cut -d ' ' -f 2)" "$version"
+	is "varve runs" "$(inside varve --version | cut -d ' ' -f 2)" "$program"
 	ok "the configuration is right" inside snapshotd --check-config --config /etc/varve/snapshotd.json
 else
 	ok "dpkg installs them" dpkg_in -i /packages/varve_"$version"_amd64.deb /packages/libvarve0_"$version"_amd64.deb \
@@ -81,6 +86,11 @@ like "purge says that the store is kept" "$(dpkg_in -P varve 2>&1)" 'store in /v
 is "and keeps it" "$(cat "$root/var/lib/snapshotd/FORMAT")" data
 not_ok "but not the configuration" test -e "$root/etc/varve"
 not_ok "nor the units' links" test -e "$root/etc/systemd/system/multi-user.target.wants/snapshotd.service"
+dpkg_in -i /packages/next.deb >/dev/null 2>&1
+mkdir -p "$root/var/lib/snapshotd" && mount -t tmpfs none "$root/var/lib/snapshotd" && mkdir "$root/var/lib/snapshotd/db"
+ok "purge with the store, a mount point" inside env VARVE_PURGE_STORE=yes dpkg --force-depends -P varve
+is "leaves it empty" "$(ls -A "$root/var/lib/snapshotd")" ""
+umount "$root/var/lib/snapshotd"
 dpkg_in -i /packages/next.deb >/dev/null 2>&1
 ok "purge with the store" inside env VARVE_PURGE_STORE=yes dpkg --force-depends -P varve
 not_ok "it has gone" test -e "$root/var/lib/snapshotd"

@@ -22,7 +22,7 @@ not_ok "a second one does not take its place" again VARVE_REPLACE=
 like "... unless that is asked for" "$(cat "$T/.out")" 'is there already'
 not_ok "... and not before it is whole" again VARVE_REPLACE=1
 is "skopeo takes it" "$(skopeo inspect --config "oci:$T/varve.oci:varve" | jq -c '.config | [.Entrypoint, .Cmd, .Volumes]')" \
-	'[["snapshotd","--supervise","--runtime","crun"],["--config","/etc/varve/snapshotd.json"],{"/var/lib/snapshotd":{}}]'
+	'[["snapshotd","--supervise"],["--config","/etc/varve/snapshotd.json"],{"/var/lib/snapshotd":{}}]'
 mkdir -p "$T"/bundle/rootfs "$T"/{volume,shared/m}
 blob() { # DIGEST
 	echo "$T/varve.oci/blobs/${1/:/\/}"

@@ -65,6 +65,11 @@ tell_loader = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 make_group = [ -n "$(DESTDIR)" ] || [ -z "$(usual)" ] || [ "$$(id -u)" != 0 ] || \
 	! command -v systemd-sysusers >/dev/null || systemd-sysusers $(PREFIX)/lib/sysusers.d/varve.conf
 
+# What `systemctl enable` has made, and what it has started, is not ours to end.
+tell_enabled = set -e; for u in $(UNITS); do for l in "$(DESTDIR)"/etc/systemd/system/*.wants/$$u; do \
+	[ ! -L "$$l" ] || units="$$units $$u"; done; done; \
+	[ -z "$$units" ] || echo "still enabled, and perhaps running: systemctl disable --now$$units"
+
 install: all $(BUILD)/lib/python/METADATA $(UNITS:%=$(BUILD)/lib/systemd/%)
 	set -e; python=$(PYTHONDIR); \
 	for f in $(call INSTALLED,$$python); do to=$${f##*:} from=$${f#*:}; \
@@ -86,6 +91,7 @@ uninstall:
 	for d in $(call OWN_DIRS,$$python); do \
 	[ ! -d "$(DESTDIR)$$d" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$d"; done
 	$(tell_loader)
+	@$(tell_enabled)
 
 # Debian packages, and the TypeScript library as npm takes it, in build/packages. VARVE_PREBUILT=build:
 # of what is built there.
