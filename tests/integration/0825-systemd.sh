@@ -1,12 +1,13 @@
 #!/bin/bash
-# The units under a real systemd, in a container whose /usr is this host's: start, fstab, reload, crash,
-# priorities, verification, the socket, and the end.
+# The package under a real systemd, in a container whose /usr is this host's: start, fstab, reload, crash,
+# priorities, verification, the socket, a sandbox, an upgrade, removal, and the end.
 # timeout: 300
 # tags: sandbox
 [ -n "${VARVE_OWN_MOUNTS:-}" ] || [ "$(id -u)" != 0 ] || ! unshare -m true 2>/dev/null ||
 	VARVE_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
 . "${0%/*}/lib.sh"
-need root fuse make systemd-nspawn dbus-daemon jq
+need root fuse make systemd-nspawn dbus-daemon jq dpkg-buildpackage dh dh_python3 busybox
+is_sanitized && skip_all "packages are not made of sanitized builds"
 [ -x /lib/systemd/systemd ] || skip_all "needs systemd"
 [ -L /bin ] || skip_all "needs a merged /usr"
 
@@ -28,20 +29,26 @@ printf '%s\n' root:x:0: nogroup:x:65534: messagebus:x:101: systemd-journal:x:102
 ln -s ../usr/lib/os-release "$root/etc/os-release"
 echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
 # Of this host's services none begins.
-mkdir -p "$root/etc/systemd/system-preset" && echo 'disable *' >"$root/etc/systemd/system-preset/00-none.preset"
+mkdir -p "$root/etc/systemd/system-preset" && printf '%s\n' 'enable snapshotd.service' 'disable *' >"$root/etc/systemd/system-preset/00-none.preset"
 for u in systemd-networkd systemd-resolved systemd-timesyncd systemd-logind getty.target console-getty \
 	systemd-udevd apt-daily.timer apt-daily-upgrade.timer; do
 	[[ $u == *.* ]] || u+=.service
 	ln -s /dev/null "$root/etc/systemd/system/$u"
 done
-make -s -C "$SRC" BUILD="$BUILD" DESTDIR="$root" PREFIX=/usr install >"$T/.make" 2>&1 || bail "install: $(tail -n 3 "$T/.make")"
-unit() { # NAME WANTED-BY
-	mkdir -p "$root/etc/systemd/system/$2.wants"
-	ln -s "/lib/systemd/system/$1" "$root/etc/systemd/system/$2.wants/$1"
-}
-unit snapshotd.service multi-user.target
-mkdir -p "$root/srv/src" "$root"/mnt/{a,b,c}
+make_packages >"$T/.make" 2>&1 || bail "make deb: $(tail -n 3 "$T/.make")"
+mkdir -p "$root"/packages "$root"/var/lib/dpkg/{info,updates} "$root/var/log"
+touch "$root/var/lib/dpkg/status" # of what it depends on it knows nothing
+cp "$PACKAGES"/varve_*.deb "$root/packages/varve.deb"
+cp "$SRC/tools/packaging/debian/tests/mount-and-checkpoint" "$root/packages/"
+dpkg-deb -R "$root/packages/varve.deb" "$T/next" && sed -i 's/^Version: .*/&+next/' "$T/next/DEBIAN/control" &&
+	dpkg-deb -Znone -b "$T/next" "$root/packages/next.deb" >/dev/null || bail "no newer package"
+rm -rf "$T/next"
+mknod -m 666 "$root/dev/null" c 1 3
+rm -f "$root/usr/sbin/policy-rc.d" # of a host that starts no services
+chroot "$root" dpkg --force-depends -i /packages/varve.deb >"$T/.make" 2>&1 || bail "dpkg: $(tail -n 3 "$T/.make")"
+mkdir -p "$root/srv/src" "$root/srv/box/bin" "$root/srv/auto" "$root"/mnt/{a,b,c,u}
 echo one >"$root/srv/src/file"
+cp "$(type -P busybox)" "$root/srv/box/bin/sh"
 cat >"$root/etc/fstab" <<-'END'
 	image	/mnt/a	varve	_netdev,nofail,noauto	0 0
 	image	/mnt/b	varve	ro,_netdev,nofail	0 0
@@ -131,6 +138,8 @@ cat >"$root/etc/test.sh" <<-'END'
 	systemctl restart snapshotd.service
 	systemctl stop mnt-a.mount snapshotd.service
 	tell stopped 'show ActiveState; show Result; findmnt -rn -t fuse.varve | wc -l'
+	systemctl start varve-verify.service
+	tell unverified 'systemctl is-failed varve-verify.service; systemctl reset-failed varve-verify.service'
 	systemctl start snapshotd.socket
 	tell socket 'varve stats >/dev/null && echo yes; show ActiveState; stat -c %G:%a /run/snapshotd.sock'
 	(for i in 1 2 3 4 5; do varve --json stats | jq -r .snapshotCount || echo failed; done) >/srv/clients 2>&1 &
@@ -139,10 +148,27 @@ cat >"$root/etc/test.sh" <<-'END'
 	tell clients 'sort -u /srv/clients'
 	tell exposure 'systemd-analyze security --no-pager varve-verify.service | sed -n "s/.*exposure level.*: //p"'
 	tell problems 'systemd-analyze verify --man=no /lib/systemd/system/snapshotd.service /lib/systemd/system/snapshotd.socket /lib/systemd/system/varve-verify.timer 2>&1 | grep -i varve; systemctl --failed --plain --no-legend | grep -E "snapshotd|varve|mnt"'
+	dpkg_() { dpkg --force-depends "$@" 2>&1; }
+	# Of cgroups v1 nspawn leaves the most read-only.
+	for d in /sys/fs/cgroup/*/; do mount -o remount,bind,rw "$d"; done 2>/dev/null
+	tell sandbox 'varve import box dir /srv/box >/dev/null && varve run --snapshot box -- sh -c "echo \$((6 * 7))"'
+	tell autopkgtest 'AUTOPKGTEST_TMP=/srv/auto sh /packages/mount-and-checkpoint >/srv/auto.log 2>&1 && echo yes || cat /srv/auto.log'
+	mount -t varve image /mnt/u
+	exec 5</mnt/u/file 6>>/mnt/u/log
+	pid=$(show MainPID)
+	tell upgrade 'dpkg_ -i /packages/next.deb | grep -c "goes on as the old program"; show MainPID | grep -cx '"$pid"'; daemon generation'
+	tell follows 'varve daemon upgrade >/dev/null && echo yes; show MainPID | grep -cx '"$pid"'; daemon generation; cat <&5; echo on >&6; cat /mnt/u/log'
+	exec 5<&- 6>&-
+	systemctl start varve-verify.timer
+	active() { systemctl is-active snapshotd.service snapshotd.socket varve-verify.timer; findmnt -rn -t fuse.varve | wc -l; }
+	tell before active
+	tell removed 'dpkg_ -r varve >/srv/removal && echo yes; active; ls /lib/systemd/system/snapshotd.service 2>/dev/null'
+	tell purged 'dpkg_ -P varve | grep -c "store in /var/lib/snapshotd is kept"; ls /etc/varve 2>/dev/null'
+	tell anew 'dpkg_ -i /packages/varve.deb >/srv/anew; show ActiveState; cat /mnt/u/log; systemctl restart mnt-b.mount; cat /mnt/b/file'
 END
 autofs=()
 [ ! -c /dev/autofs ] || autofs=(--bind=/dev/autofs)
-timeout $((200 * SLOW)) systemd-nspawn -q -b -D "$root" --register=no --keep-unit --bind=/dev/fuse --capability=all \
+timeout $((200 * SLOW)) systemd-nspawn -q -b -D "$root" --register=no --keep-unit --system-call-filter=@keyring --bind=/dev/fuse --capability=all \
 	"${autofs[@]}" --console=pipe --resolv-conf=off --timezone=off --link-journal=no >"$T/console" 2>&1 </dev/null
 if [ ! -s "$root/srv/out" ]; then
 	tail -n 5 "$T/console" | sed 's/^/# /'
@@ -183,8 +209,21 @@ is "verification" "$(said verify)" "yes inactive"
 is "its timer" "$(said timer)" active
 is "limits" "$(said killmode)" "process 3min 1048576 continue"
 is "it stops" "$(said stopped)" "inactive success 0"
+is "a verification without it fails" "$(said unverified)" failed
 is "a client starts it by its socket" "$(said socket)" "yes active varve:660"
 is "clients wait while it is restarted" "$(said clients)" 1
+is "a sandbox" "$(said sandbox)" 42
+is "the test of the package" "$(said autopkgtest)" yes
+if [[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)); then
+	is "an upgrade leaves the daemon running" "$(said upgrade)" "1 1 1"
+	is "until it is told to follow, with the files that are open" "$(said follows)" "yes 1 2 one on"
+else
+	skip "an upgrade that nobody notices" "needs Linux 6.9"
+fi
+like "removal" "$(said before)" '^active active active [1-9]'
+is "ends the daemon, its socket and its timer, and mounts" "$(said removed)" "yes inactive inactive inactive 0"
+is "purge keeps the store" "$(said purged)" 1
+is "which is there for who installs it again" "$(said anew)" "active on one"
 # The last of each: what happened at the end.
 at_end() { journalctl -D "$root/var/log/journal" -o cat --no-pager 2>/dev/null | grep -nE "^($1)" | tail -n 1 | cut -d : -f 1; }
 ok "at the end mounts go before the daemon" test "$(at_end 'Unmounted mnt-b')" -lt "$(at_end 'Stopp(ing|ed) snapshotd.service')"
