@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,9 +164,52 @@ static int open_dir(struct store *s, const char *dir, bool create, struct error 
 	return error_set(err, -EINVAL, "%s is not a varve store, and not empty", s->dir);
 }
 
+/* Whether LOCK has been deleted, and so says nothing of where it was. */
+static bool is_deleted(int lock_fd)
+{
+	struct stat st;
+
+	return fstat(lock_fd, &st) == 0 && st.st_nlink == 0;
+}
+
+/* Is it of the store in dir? */
+static int check_lock(const char *dir, int lock_fd, struct error *err)
+{
+	char path[PATH_MAX], link[32], other[PATH_MAX] = "";
+	struct stat ours, theirs;
+
+	if (is_deleted(lock_fd))
+		return 0;
+	snprintf(path, sizeof(path), "%s/" LOCK_NAME, dir);
+	if (fstat(lock_fd, &theirs) != 0)
+		return error_set_errno(err, -errno, "the lock that was kept");
+	if (stat(path, &ours) == 0 && ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
+		return 0;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", lock_fd);
+	if (readlink(link, other, sizeof(other) - 1) < 0)
+		other[0] = '\0';
+	char *end = strrchr(other, '/');
+
+	if (end)
+		*end = '\0';
+	return error_set(err, -EXDEV, "what is to go on belongs to the store %s, not to %s", other,
+			 dir);
+}
+
+static bool is_running(const char *pid)
+{
+	return kill((pid_t)strtol(pid, NULL, 10), 0) == 0 || errno != ESRCH;
+}
+
 static int take_lock(struct store *s, struct error *err)
 {
-	s->own->lock_fd = openat(s->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (s->own->lock_fd >= 0 && is_deleted(s->own->lock_fd)) {
+		log_warn("%s/" LOCK_NAME " was deleted: it is made again", s->dir);
+		close_fd_p(&s->own->lock_fd);
+		s->own->lock_fd = -1;
+	}
+	if (s->own->lock_fd < 0)
+		s->own->lock_fd = openat(s->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (s->own->lock_fd < 0) {
 		int rc = -errno;
 		return error_set_errno(err, rc, "cannot open %s/" LOCK_NAME, s->dir);
@@ -180,6 +224,10 @@ static int take_lock(struct store *s, struct error *err)
 		ssize_t n = pread(s->own->lock_fd, pid, sizeof(pid) - 1, 0);
 		pid[MAX(n, 0)] = '\0';
 		pid[strcspn(pid, "\n")] = '\0';
+		if (pid[0] && !is_running(pid))
+			return error_set(err, -EBUSY,
+					 "the store %s is kept for the successor of process %s",
+					 s->dir, pid);
 		return error_set(err, -EBUSY, "the store %s is in use by process %s", s->dir,
 				 pid[0] ? pid : "(unknown)");
 	}
@@ -332,9 +380,16 @@ int store_open(const char *dir, const struct store_options *opt, struct store **
 	if (!opt)
 		opt = &defaults;
 	CLEANUP(store_close_p) struct store *s = store_new();
-	if (!s)
+	if (!s) {
+		if (opt->lock_fd)
+			close(opt->lock_fd);
 		return error_set_errno(err, -ENOMEM, "cannot open the store %s", dir);
-	int rc = open_dir(s, dir, !opt->read_only, err);
+	}
+	if (opt->lock_fd)
+		s->own->lock_fd = opt->lock_fd;
+	int rc = opt->lock_fd ? check_lock(dir, opt->lock_fd, err) : 0;
+	if (rc == 0)
+		rc = open_dir(s, dir, !opt->read_only, err);
 	if (rc == 0 && !opt->read_only)
 		rc = open_space(s, opt, err);
 	if (rc == 0)
@@ -370,6 +425,11 @@ void store_close(struct store *s)
 	free(s->own);
 	free(s->dir);
 	free(s);
+}
+
+int store_lock_fd(const struct store *s)
+{
+	return s->own->lock_fd;
 }
 
 bool store_is_read_only(const struct store *s)

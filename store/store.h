@@ -38,6 +38,11 @@ struct store_options {
 	size_t memory_bytes;
 	size_t node_cache_bytes, chunk_cache_bytes, block_cache_bytes;
 	uint64_t reserve_bytes; /* of disk, see space_init */
+	/*
+	 * A descriptor of LOCK, with the lock, that a process before this one had (store_lock_fd).
+	 * It is the store's then, and closed if it cannot be opened; 0: there is none.
+	 */
+	int lock_fd;
 };
 
 #define STORE_MEMORY_DEFAULT ((size_t)320 << 20)
@@ -66,12 +71,17 @@ struct store {
 /*
  * Open, creating the directory and an empty store unless read_only. Errors:
  * -EBUSY (another process has it open to write), -EINVAL (not a store, or of a
- * newer format), -ENOENT.
+ * newer format), -ENOENT; -EXDEV (lock_fd is of another store; nothing has been made in dir).
  */
 MUST_CHECK int store_open(const char *dir, const struct store_options *opt, struct store **out,
 			  struct error *err);
 void store_close(struct store *s);
 DEFINE_CLEANUP(struct store *, store_close)
+/*
+ * LOCK, borrowed; -1 in a store that is read only. The lock belongs to what was opened: it lasts
+ * until every copy of this descriptor is closed, in other processes, too.
+ */
+int store_lock_fd(const struct store *s);
 /* Opened to be read only: nothing of it may be written. */
 bool store_is_read_only(const struct store *s);
 

@@ -45,6 +45,37 @@ static void second_writer_is_told_who_has_it(void **state)
 	assert_string_equal(err.msg, want);
 }
 
+/* Whoever keeps the descriptor keeps the store, for who takes it over. */
+static void a_lock_outlives_the_store_that_took_it(void **state)
+{
+	struct fx *f = *state;
+	struct store_options opt = { 0 };
+	struct store *s = NULL;
+	struct error err;
+	char other[600];
+	int kept = fcntl(store_lock_fd(f->s), F_DUPFD_CLOEXEC, 3);
+
+	assert_true(kept >= 0);
+	store_close(f->s);
+	f->s = NULL;
+	assert_int_equal(try_open(f->dir, false, &err), -EBUSY);
+
+	snprintf(other, sizeof(other), "%s-other", f->dir);
+	opt.lock_fd = fcntl(kept, F_DUPFD_CLOEXEC, 3);
+	assert_int_equal(store_open(other, &opt, &s, &err), -EXDEV);
+	assert_int_equal(access(other, F_OK), -1);
+	assert_int_equal(fcntl(opt.lock_fd, F_GETFD), -1);
+
+	opt.lock_fd = kept;
+	err = (struct error)ERROR_INIT;
+	assert_int_equal(store_open(f->dir, &opt, &f->s, &err), 0);
+	assert_int_equal(store_lock_fd(f->s), kept);
+	assert_int_equal(try_open(f->dir, false, &err), -EBUSY);
+	store_close(f->s);
+	f->s = NULL;
+	assert_int_equal(try_open(f->dir, false, &err), 0);
+}
+
 #define DIE_HOLDING "--die-holding"
 
 static int die_holding(const char *dir)
@@ -338,6 +369,7 @@ int main(int argc, char **argv)
 		return die_holding(argv[2]);
 	const struct CMUnitTest tests[] = {
 		WITH_STORE(second_writer_is_told_who_has_it),
+		WITH_STORE(a_lock_outlives_the_store_that_took_it),
 		WITH_STORE(store_opens_again_after_its_process_died),
 		WITH_STORE(reader_works_beside_the_writer),
 		WITH_STORE(reader_creates_nothing),
