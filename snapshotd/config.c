@@ -532,6 +532,12 @@ static uint64_t metadata_default(void)
 int config_load(struct config *c, int argc, char *const *argv, const char *env_key,
 		struct error *err)
 {
+	return config_load_kept(c, argc, argv, env_key, NULL, err);
+}
+
+int config_load_kept(struct config *c, int argc, char *const *argv, const char *env_key,
+		     json_t *kept, struct error *err)
+{
 	struct flags f = { 0 };
 	struct file_values v = { .state = "/var/lib/snapshotd",
 				 .socket = "/run/snapshotd.sock",
@@ -572,7 +578,10 @@ int config_load(struct config *c, int argc, char *const *argv, const char *env_k
 	if (rc < 0 || f.help || f.version)
 		return rc;
 	if (f.config) {
-		rc = config_file_read(f.config, &file, err);
+		if (kept)
+			file = json_incref(kept);
+		else
+			rc = config_file_read(f.config, &file, err);
 		if (rc == 0 && (rc = file_values(file, &v, err)) < 0)
 			error_prefix(err, rc, "%s", f.config);
 	}

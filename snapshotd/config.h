@@ -141,6 +141,12 @@ struct config {
  */
 MUST_CHECK int config_load(struct config *c, int argc, char *const *argv, const char *env_key,
 			   struct error *err);
+/*
+ * The same, but the file is not read: this is what it said. kept is borrowed; NULL: read it.
+ * -EINVAL, too, where this program takes it no more.
+ */
+MUST_CHECK int config_load_kept(struct config *c, int argc, char *const *argv, const char *env_key,
+				json_t *kept, struct error *err);
 void config_fini(struct config *c);
 extern const char config_usage[];
 

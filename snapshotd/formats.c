@@ -8,6 +8,7 @@
 #include "snapshotd/container/exec_keep.h"
 #include "snapshotd/container/kept.h"
 #include "snapshotd/container/reaper.h"
+#include "snapshotd/heritage.h"
 #include "snapshotd/sandbox/exec_control.h"
 #include "snapshotd/sandbox/sandbox_record.h"
 #include "snapshotd/state/idempotency.h"
@@ -30,6 +31,7 @@ static const struct known {
 	{ KEPT_PREFIX, kept_check },	   { EXEC_KEEP_PREFIX, exec_keep_check },
 	{ EXEC_CONTROL_PREFIX, is_plain }, { REAPER_KEPT_NAME, is_plain },
 	{ KEEPER_OWN_SOCKETS, is_plain },  { KEEPER_SERVICE_SOCKET, is_plain },
+	{ HERITAGE_PREFIX, is_plain },
 };
 
 static int check(const char *name, int fd)

@@ -21,6 +21,7 @@
 #include "snapshotd/config.h"
 #include "snapshotd/config_check.h"
 #include "snapshotd/formats.h"
+#include "snapshotd/heritage.h"
 #include "snapshotd/reload.h"
 #include "snapshotd/service.h"
 #include "snapshotd/state/backup.h"
@@ -47,6 +48,7 @@ struct daemon_parts {
 	struct http_server *http;
 	struct lazy_index *index;
 	struct keeper *keeper; /* NULL: none */
+	struct heritage heritage;
 };
 
 /* Every mount, cache file and connection is a descriptor. */
@@ -95,9 +97,11 @@ static int open_store(struct daemon_parts *d, struct error *err)
 		.chunk_cache_bytes = d->config.chunk_cache_bytes,
 		.block_cache_bytes = d->config.block_cache_bytes,
 		.reserve_bytes = d->config.disk_reserve_bytes,
+		.lock_fd = d->heritage.lock_fd,
 	};
 	int rc = store_open(d->config.state_dir, &opt, &d->api.store, err);
 
+	d->heritage.lock_fd = 0;
 	if (rc == -EBUSY)
 		error_prefix(err, rc, "snapshotd is already running on this store");
 	if (rc == 0)
@@ -365,6 +369,7 @@ static int start(struct daemon_parts *d, struct error *err)
 	d->api.started_ms = monotonic_ms();
 	d->api.generation = keeper_generation(d->keeper);
 	d->api.keeper = d->keeper;
+	d->api.upgrade_failure = d->heritage.failure;
 	request_memory_init(&d->api.memory, d->config.request_memory_bytes);
 	d->api.api_key = d->config.api_key;
 	d->api.listen_host = d->config.listen_host;
@@ -417,6 +422,7 @@ static int start(struct daemon_parts *d, struct error *err)
 	if (rc == 0) {
 		keeper_drop_untaken(d->keeper);
 		keeper_ready(d->keeper);
+		heritage_leave(d->keeper, d->api.store, d->config.file);
 		d->api.ready = true; /* from now on it may be told to upgrade */
 	}
 	return rc;
@@ -454,6 +460,8 @@ static void stop(struct daemon_parts *d)
 	source_free(d->api.far);
 	prefetch_free(d->api.prefetch);
 	lazy_index_free(d->index);
+	heritage_drop(d->keeper);
+	heritage_fini(&d->heritage);
 	keeper_close(d->keeper);
 	config_fini(&d->config);
 }
@@ -478,6 +486,7 @@ static void reload(void *arg)
 	struct daemon_parts *d = arg;
 
 	reload_config(&d->config, d->argc, d->argv, d->api.remotes, d->api.collector);
+	heritage_leave_config(d->keeper, d->config.file);
 }
 
 /*
@@ -515,8 +524,10 @@ static int serve(struct daemon_parts *d)
 	rc = start(d, &err);
 	if (rc < 0) {
 		log_error("%s", error_text(&err));
-		if (is_successor(d))
+		if (is_successor(d)) {
+			heritage_leave_failure(d->keeper, error_text(&err));
 			_exit(SUPERVISE_NOT_STARTED);
+		}
 	} else {
 		warn_of_network(&d->config);
 		log_info("snapshotd %s serves %s on %s", VARVE_VERSION VARVE_COMMIT,
@@ -537,12 +548,19 @@ static int serve(struct daemon_parts *d)
 int main(int argc, char **argv)
 {
 	static struct daemon_parts d;
+	const bool has_supervisor = getenv("VARVE_KEEPER");
 	struct error err = ERROR_INIT;
 
 	d.argc = argc;
 	d.argv = argv;
-	if (config_load(&d.config, argc, argv, getenv("SNAPSHOTD_API_KEY"), &err) < 0) {
+	if (has_supervisor) {
+		d.keeper = keeper_open();
+		heritage_take(d.keeper, &d.heritage);
+	}
+	if (heritage_load_config(&d.heritage, &d.config, argc, argv, getenv("SNAPSHOTD_API_KEY"),
+				 &err) < 0) {
 		fprintf(stderr, "snapshotd: %s\n", error_text(&err));
+		heritage_leave_failure(d.keeper, error_text(&err));
 		return SUPERVISE_MISUSED;
 	}
 	if (d.config.help) {
@@ -564,10 +582,13 @@ int main(int argc, char **argv)
 	}
 	log_detect_journal();
 	log_set_level(d.config.log_level);
-	if (d.config.supervise && !getenv("VARVE_KEEPER"))
+	if (d.config.supervise && !has_supervisor)
 		return supervise(argv, d.config.takeover_timeout_s);
 	unsetenv("SNAPSHOTD_API_KEY"); /* not for children to see */
-	d.keeper = keeper_open();
+	if (!has_supervisor) {
+		d.keeper = keeper_open();
+		heritage_take(d.keeper, &d.heritage);
+	}
 	service_begin();
 	keeper_sign_of_life(d.keeper);
 	return serve(&d);

@@ -76,6 +76,7 @@ struct supervisor {
 	int64_t feed_ms;       /* when a service manager's watchdog is fed; 0: there is none */
 	int64_t feed_each_ms;
 	bool has_crashed; /* the last one, of itself */
+	bool rereads;	  /* the next one is to read its configuration, though no program is new */
 	unsigned soon;	  /* died soon after they were ready, or before, in a row */
 	int64_t ready_ms;
 	int64_t down_ms;    /* since when none serves the mounts */
@@ -198,6 +199,7 @@ static void become_daemon(struct supervisor *s)
 	set_number("VARVE_GENERATION", (long)s->generation);
 	set_number("VARVE_CRASHED", s->has_crashed);
 	set_number("VARVE_TRIAL", s->next >= 0 || s->other >= 0);
+	set_number("VARVE_GOES_ON", s->generation > 1 && s->next < 0 && !s->rereads);
 	set_number("LISTEN_PID", getpid());
 	set_number("LISTEN_FDS", (long)s->held.n);
 	setenv("LISTEN_FDNAMES", names, 1);
@@ -223,6 +225,7 @@ static void start(struct supervisor *s)
 	s->pid = fork();
 	if (s->pid == 0)
 		become_daemon(s);
+	s->rereads = false;
 	if (s->pid < 0) {
 		log_error("cannot start a daemon: %s", strerror(errno));
 		s->pid = 0;
@@ -416,6 +419,8 @@ static bool pass_signal(struct supervisor *s)
 	}
 	if (info.ssi_signo != SIGHUP)
 		end(s, (int)info.ssi_signo);
+	else
+		s->rereads = !s->ready;
 	if (s->pid)
 		kill(s->pid, (int)info.ssi_signo);
 	return !s->pid && s->ending && !end_by_another(s);

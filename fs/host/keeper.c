@@ -2,15 +2,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "fs/host/service_manager.h"
 #include "store/base/log.h"
+
+/* Of /dev/fuse: Linux, Documentation/admin-guide/devices.txt */
+#define FUSE_MAJOR 10
+#define FUSE_MINOR 229
 
 struct kept {
 	char name[KEEPER_NAME_MAX + 1];
@@ -21,7 +28,7 @@ struct keeper {
 	int socket;
 	struct manager_address manager; /* len 0: the socket is connected, to our own keeper */
 	unsigned generation;
-	bool has_crashed, is_trial, watches;
+	bool has_crashed, is_trial, goes_on, watches;
 	pthread_mutex_t lock; /* guards what follows */
 	struct kept *found;
 	size_t n_found;
@@ -87,11 +94,12 @@ static int find_socket(struct keeper *k)
 
 struct keeper *keeper_open(void)
 {
-	static const char *const names[] = { "VARVE_KEEPER", "VARVE_GENERATION", "VARVE_CRASHED",
-					     "VARVE_TRIAL",  "VARVE_WATCH",	 "FDSTORE",
-					     "LISTEN_PID",   "LISTEN_FDS",	 "LISTEN_FDNAMES" };
+	static const char *const names[] = { "VARVE_KEEPER",  "VARVE_GENERATION", "VARVE_CRASHED",
+					     "VARVE_TRIAL",   "VARVE_GOES_ON",	  "VARVE_WATCH",
+					     "FDSTORE",	      "LISTEN_PID",	  "LISTEN_FDS",
+					     "LISTEN_FDNAMES" };
 	/* Sockets that a service manager hands over are others' business, too. */
-	const size_t n_names = getenv("VARVE_KEEPER") ? ARRAY_SIZE(names) : 6;
+	const size_t n_names = ARRAY_SIZE(names) - (getenv("VARVE_KEEPER") ? 0 : 3);
 	struct keeper *k = calloc(1, sizeof(*k));
 	int r = k ? find_socket(k) : -ENOMEM;
 
@@ -102,6 +110,7 @@ struct keeper *keeper_open(void)
 		k->has_crashed = manager_number("VARVE_CRASHED") != 0;
 		k->watches = manager_number("VARVE_WATCH") != 0;
 		k->is_trial = manager_number("VARVE_TRIAL") != 0;
+		k->goes_on = manager_number("VARVE_GOES_ON") != 0;
 		pthread_mutex_init(&k->lock, NULL);
 	} else if (k) {
 		if (r != -ENOENT)
@@ -141,6 +150,11 @@ bool keeper_has_crashed(const struct keeper *k)
 bool keeper_is_trial(const struct keeper *k)
 {
 	return k && k->is_trial;
+}
+
+bool keeper_goes_on(const struct keeper *k)
+{
+	return k && k->goes_on;
 }
 
 /* ---- messages ---- */
@@ -265,6 +279,16 @@ int keeper_each(const struct keeper *k, int (*fn)(void *arg, const char *name, i
 	return r;
 }
 
+/* A mount's connection that has not ended? */
+static bool is_connection(int fd)
+{
+	struct pollfd p = { .fd = fd };
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) &&
+	       st.st_rdev == makedev(FUSE_MAJOR, FUSE_MINOR) && poll(&p, 1, 0) == 0;
+}
+
 void keeper_drop_untaken(struct keeper *k)
 {
 	if (!k)
@@ -275,6 +299,8 @@ void keeper_drop_untaken(struct keeper *k)
 
 		if (f->fd < 0)
 			continue;
+		if (is_connection(f->fd))
+			log_error("nothing is known of the mount %s, which ends", f->name);
 		close(f->fd);
 		f->fd = -1;
 		keeper_drop(k, f->name);

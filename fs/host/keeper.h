@@ -47,6 +47,8 @@ bool keeper_has_crashed(const struct keeper *k);
  * Then it may refuse what it does not understand, and nothing is lost.
  */
 bool keeper_is_trial(const struct keeper *k);
+/* Is it to go on with its predecessor's configuration, rather than with what its file says now? */
+bool keeper_goes_on(const struct keeper *k);
 /*
  * What is said to a supervisor alone. It feeds a service manager's watchdog itself, and kills this
  * process when that gives no sign of life for long, from the start on.
@@ -73,7 +75,7 @@ MUST_CHECK int keeper_take_any(struct keeper *k, const char *prefix, char *name)
  */
 MUST_CHECK int keeper_each(const struct keeper *k, int (*fn)(void *arg, const char *name, int fd),
 			   void *arg);
-/* Close what nobody has taken, and give it up. */
+/* Close what nobody has taken, and give it up; mounts that end by it are named in the log. */
 void keeper_drop_untaken(struct keeper *k);
 /* Store a copy. -ENOTSUP: nobody keeps it. */
 MUST_CHECK int keeper_put(struct keeper *k, const char *name, int fd);

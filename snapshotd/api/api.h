@@ -62,9 +62,10 @@ struct api {
 	const json_t *allowed_hosts;	 /* more names of this host: an array, or NULL */
 	char dashboard_token[2 * DASHBOARD_TOKEN_BYTES + 1]; /* of this daemon's life */
 	int64_t started_ms;				     /* CLOCK_MONOTONIC */
-	unsigned generation;   /* of the daemon; above 1 after others that died */
-	struct keeper *keeper; /* NULL: nobody starts a successor */
-	_Atomic bool ready;    /* everything has begun */
+	unsigned generation;	     /* of the daemon; above 1 after others that died */
+	struct keeper *keeper;	     /* NULL: nobody starts a successor */
+	const char *upgrade_failure; /* why the program before this one did not come up, or NULL */
+	_Atomic bool ready;	     /* everything has begun */
 };
 
 /* The functions of a http_app with a struct api as ctx. */

@@ -27,7 +27,9 @@ int api_healthz(struct api_call *c, struct error *err)
 
 	/* So that tools on this host find the store; the network need not know. */
 	if (j && !http_needs_key(c->rq) &&
-	    api_set_path(j, "stateDir", "", c->api->store->dir) < 0) {
+	    (api_set_path(j, "stateDir", "", c->api->store->dir) < 0 ||
+	     (c->api->upgrade_failure &&
+	      json_object_set_new(j, "upgradeFailure", api_text(c->api->upgrade_failure)) < 0))) {
 		json_decref(j);
 		j = NULL;
 	}

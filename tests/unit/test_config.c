@@ -242,6 +242,25 @@ static void a_key_that_others_may_read_is_refused(void **state)
 	}
 }
 
+/* Of a predecessor: whatever the file is by now. */
+static void what_the_file_said_before_is_taken_without_it(void **state)
+{
+	char *argv[] = { (char *)"snapshotd", (char *)"--config", (char *)"/none/at/all", NULL };
+	json_t *kept = json_pack("{s:i, s:s}", "zstdLevel", 7, "apiKey", "0123456789abcdef");
+	struct error err = ERROR_INIT;
+	struct config c;
+
+	(void)state;
+	assert_int_equal(config_load_kept(&c, 3, argv, NULL, kept, &err), 0);
+	assert_int_equal(c.zstd_level, 7);
+	assert_string_equal(c.api_key, "0123456789abcdef");
+	assert_true(json_equal(c.file, kept));
+	config_fini(&c);
+	json_object_set_new(kept, "ofANewerVersion", json_true());
+	assert_int_equal(config_load_kept(&c, 3, argv, NULL, kept, &err), -EINVAL);
+	json_decref(kept);
+}
+
 static void hosts_and_roots_are_configured(void **state)
 {
 	struct config c;
@@ -491,6 +510,7 @@ int main(void)
 		cmocka_unit_test(tcp_needs_a_key),
 		cmocka_unit_test(key_of_the_environment_goes_before_the_file),
 		cmocka_unit_test(a_key_that_others_may_read_is_refused),
+		cmocka_unit_test(what_the_file_said_before_is_taken_without_it),
 		cmocka_unit_test(hosts_and_roots_are_configured),
 		cmocka_unit_test(bad_arguments_are_named),
 		cmocka_unit_test(help_and_version_need_nothing_else),

@@ -35,6 +35,7 @@ int cmd_daemon(struct cli *cli, const struct args *args, struct error *err)
 	struct client *c;
 	json_t *o = NULL;
 	json_int_t before, now = 0;
+	const char *why = NULL;
 
 	if (strcmp(args->words[0], "upgrade") != 0)
 		return cli_usage(err, "upgrade, not '%s'", args->words[0]);
@@ -46,12 +47,14 @@ int cmd_daemon(struct cli *cli, const struct args *args, struct error *err)
 	o = NULL;
 	if (r == 0)
 		r = wait_for_successor(c, before, &o, err);
-	if (r == 0)
+	if (r == 0) {
 		now = json_integer_value(json_object_get(o, "generation"));
+		why = json_string_value(json_object_get(o, "upgradeFailure"));
+	}
 	if (r == 0 && now != before + 1)
 		r = error_set(err, -EIO,
-			      "the new program did not come up, and the one before it goes on: see "
-			      "the daemon's log");
+			      "the new program did not come up, and the one before it goes on: %s",
+			      why ? why : "see the daemon's log");
 	if (r == 0)
 		r = cli->json ? cli_print_json(o) : cli_print_fields(o);
 	json_decref(o);
