@@ -26,6 +26,7 @@
 #include "snapshotd/service.h"
 #include "snapshotd/state/backup.h"
 #include "snapshotd/state/idempotency.h"
+#include "snapshotd/state/verified.h"
 #include "snapshotd/supervise.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
@@ -108,6 +109,8 @@ static int open_store(struct daemon_parts *d, struct error *err)
 		rc = formats_check_store(d->api.store, err);
 	if (rc == 0)
 		backup_sweep(d->api.store);
+	if (rc == 0)
+		verified_load(d->api.store->kv, &d->api.metrics);
 	return rc;
 }
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "store/base/clock.h"
+#include "snapshotd/state/verified.h"
 #include "store/base/log.h"
 #include "store/gc/gc.h"
 #include "store/gc/verify.h"
@@ -113,10 +113,8 @@ int api_verify(struct api_call *c, struct error *err)
 	if (rc == 0) {
 		rc = verify_run(c->api->store, name, p, verify_problem, problems, &r, err);
 		metrics_work(&c->api->metrics, METRICS_VERIFY, rc < 0 || r.damaged > 0);
-		if (rc == 0 && !name) {
-			atomic_store(&c->api->metrics.verify_damaged, r.damaged);
-			atomic_store(&c->api->metrics.verify_ms, (uint64_t)clock_ms());
-		}
+		if (rc == 0 && !name)
+			verified_note(c->api->store->kv, &c->api->metrics, r.damaged);
 		if (rc == 0 && r.damaged)
 			log_error("verification has found %" PRIu64 " damaged", r.damaged);
 	}

@@ -183,7 +183,7 @@ int metrics_render(const struct metrics *m, struct buf *out)
 			get(&m->verify_damaged));
 	if (rc == 0)
 		rc = metrics_put(out, "verify_last_seconds", "gauge",
-				 "When it ended, since 1970; 0: not since the start.",
+				 "When it ended, since 1970; 0: there was none.",
 				 get(&m->verify_ms) / 1000);
 	if (rc == 0)
 		rc = metrics_put(out, "gc_removed_bytes_total", "counter",

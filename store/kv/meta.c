@@ -26,6 +26,7 @@ static const char *const prefixes[] = {
 	[META_REMOTE] = "remote/",
 	[META_SHARED] = "shared/",
 	[META_IDEMPOTENCY] = "idempotency/",
+	[META_VERIFY] = "verify/",
 };
 _Static_assert(ARRAY_SIZE(prefixes) == META_KIND_COUNT, "a kind lacks its prefix");
 

@@ -33,6 +33,7 @@ enum meta_kind {
 	META_REMOTE,	    /* NAME: JSON; store/remote/remotes.h */
 	META_SHARED,	    /* UUID/to/ID and others: store/remote/share_ids.h */
 	META_IDEMPOTENCY,   /* KEY: JSON; snapshotd/state/idempotency.h */
+	META_VERIFY,	    /* last: what a verification found; snapshotd/state/verified.h */
 	META_KIND_COUNT
 };
 

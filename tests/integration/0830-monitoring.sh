@@ -4,7 +4,7 @@
 # tags: quick asan
 # timeout: 120
 . "${0%/*}/lib.sh"
-need root fuse jq python3 curl
+need root fuse jq python3 curl helper:kvdamage
 mkdir -p "$T/bucket"
 jq -n --arg t "$T" '{share: "main", remotes: [{name: "main", url: ("file://" + $t + "/bucket")}]}' >"$T/config.json"
 start_daemon --config "$T/config.json"
@@ -57,4 +57,21 @@ ok "a removal" logged 'DELETE /api/snapshots/a by uid 0, pid [0-9]+ \(varve\): 2
 varve rm a 2>/dev/null
 ok "one that failed" logged 'DELETE /api/snapshots/a by uid 0, pid [0-9]+ \(varve\): 404'
 not_ok "reading is not logged" logged 'GET .* by uid'
+
+# --- damage that was found is there until it is not ---
+varve import b dir "$T/src" >/dev/null
+stop_daemon
+chunk=$("$(helper kvdamage)" "$STATE" list chunk | { read -r digest _ && echo "$digest"; })
+"$(helper kvdamage)" "$STATE" flip chunk "$chunk"
+start_daemon
+varve verify >/dev/null 2>&1
+ok "damage is found" test "$(value snapshotd_verify_damaged)" -gt 0
+last=$(value snapshotd_verify_last_seconds)
+restart_daemon
+ok "the next daemon knows of it" test "$(value snapshotd_verify_damaged)" -gt 0
+is "... and since when" "$(value snapshotd_verify_last_seconds)" "$last"
+varve rm b && varve gc >/dev/null && varve verify >/dev/null
+is "until a verification finds none" "$(value snapshotd_verify_damaged)" 0
+restart_daemon
+is "... and the next daemon, neither" "$(value snapshotd_verify_damaged)" 0
 done_testing
