@@ -17,6 +17,7 @@ done
 
 ok "the unit starts it from there" grep -qx "ExecStart=$to/bin/snapshotd --supervise --config .*" \
 	"$to/lib/systemd/system/snapshotd.service"
+ok "needrestart leaves it alone" grep -q 'override_rc.*snapshotd.*= 0;' "$to/etc/needrestart/conf.d/varve.conf"
 # Without `make_group` of install.mk the host may have none.
 like "the configuration is right, but for the group" "$("$to/bin/snapshotd" --check-config --config "$to/etc/varve/snapshotd.json" 2>&1)" \
 	'the configuration is right|socketGroup: no group "varve"'

@@ -31,6 +31,7 @@ INSTALLED = $(call in_dir,755,$(PREFIX)/bin,$(BUILD)/bin/snapshotd $(BUILD)/bin/
 	$(call in_dir,644,$(UNITDIR),$(UNITS:%=$(BUILD)/lib/systemd/%)) \
 	644:tools/packaging/systemd/varve.sysusers:$(PREFIX)/lib/sysusers.d/varve.conf \
 	644:tools/packaging/systemd/varve.tmpfiles:$(PREFIX)/lib/tmpfiles.d/varve.conf \
+	644:tools/packaging/systemd/varve.needrestart:$(CONFDIR:%/varve=%)/needrestart/conf.d/varve.conf \
 	644:tools/packaging/snapshotd.example.json:$(PREFIX)/share/doc/varve/examples/snapshotd.json \
 	644:tools/completion/varve.bash:$(PREFIX)/share/bash-completion/completions/varve \
 	644:tools/completion/varve.zsh:$(PREFIX)/share/zsh/site-functions/_varve \
