@@ -76,8 +76,10 @@ struct supervisor {
 	int64_t feed_ms;       /* when a service manager's watchdog is fed; 0: there is none */
 	int64_t feed_each_ms;
 	bool has_crashed; /* the last one, of itself */
-	bool rereads;	  /* the next one is to read its configuration, though no program is new */
-	unsigned soon;	  /* died soon after they were ready, or before, in a row */
+	bool hung;	  /* this daemon, and was killed for it */
+	unsigned takeovers[KEEPER_CAUSES];
+	bool rereads;  /* the next one is to read its configuration, though no program is new */
+	unsigned soon; /* died soon after they were ready, or before, in a row */
 	int64_t ready_ms;
 	int64_t down_ms;    /* since when none serves the mounts */
 	int64_t unready_ms; /* since when none is ready */
@@ -172,6 +174,18 @@ static void set_number(const char *name, long value)
 	setenv(name, text, 1);
 }
 
+/* For those who look at daemons' lives from without. */
+static void set_takeovers(const struct supervisor *s)
+{
+	char text[KEEPER_CAUSES * 12], *at = text;
+
+	for (int i = 0; i < KEEPER_CAUSES; i++)
+		at += sprintf(at, "%u ", s->takeovers[i]);
+	setenv("VARVE_TAKEOVERS", text, 1);
+	if (s->down_ms)
+		set_number("VARVE_DOWN_MS", (long)s->down_ms);
+}
+
 static _Noreturn void fail_child(void)
 {
 	log_error("cannot start a daemon: %s", strerror(errno));
@@ -199,6 +213,7 @@ static void become_daemon(struct supervisor *s)
 	set_number("VARVE_GENERATION", (long)s->generation);
 	set_number("VARVE_CRASHED", s->has_crashed);
 	set_number("VARVE_TRIAL", s->next >= 0 || s->other >= 0);
+	set_takeovers(s);
 	set_number("VARVE_GOES_ON", s->generation > 1 && s->next < 0 && !s->rereads);
 	set_number("LISTEN_PID", getpid());
 	set_number("LISTEN_FDS", (long)s->held.n);
@@ -220,7 +235,7 @@ static void become_daemon(struct supervisor *s)
 static void start(struct supervisor *s)
 {
 	s->generation++;
-	s->ready = s->adopted = s->speaks = s->stopping = s->came_up = s->served = false;
+	s->hung = s->ready = s->adopted = s->speaks = s->stopping = s->came_up = s->served = false;
 	s->seen_ms = monotonic_ms();
 	s->pid = fork();
 	if (s->pid == 0)
@@ -319,6 +334,19 @@ static bool is_crash(int status)
 	       WEXITSTATUS(status) != SUPERVISE_MISUSED;
 }
 
+static enum keeper_cause cause_of(const struct supervisor *s, int status)
+{
+	const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+
+	if (s->hung)
+		return KEEPER_HANG;
+	if (code == SUPERVISE_HANDED_OVER)
+		return KEEPER_UPGRADE;
+	if (code == SUPERVISE_NOT_STARTED || code == SUPERVISE_MISUSED)
+		return KEEPER_START;
+	return is_crash(status) ? KEEPER_CRASH : KEEPER_KILL;
+}
+
 /*
  * Told to end, but the daemon did not do that in order: it has left, died, or was none that has
  * anything to end. False: no other is to, or could.
@@ -383,6 +411,7 @@ static bool reap(struct supervisor *s, int *out_status)
 	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0 && !is_trial) || !s->was_ready)
 		return true;
 	s->has_crashed = is_crash(status);
+	s->takeovers[cause_of(s, status)]++;
 	log_end(s, status);
 	if (s->next >= 0)
 		note_left(s);
@@ -520,6 +549,7 @@ static void end_hanging(struct supervisor *s)
 		  s->generation, (int)s->pid, (long long)(monotonic_ms() - s->seen_ms) / 1000);
 	note_down(s);
 	s->speaks = false; /* once */
+	s->hung = true;
 	kill(s->pid, SIGKILL);
 }
 

@@ -137,6 +137,11 @@ void session_leave_slot(struct session *s)
 	pthread_mutex_unlock(&sp->lock);
 }
 
+bool session_is_kept(const struct session *s)
+{
+	return s->is_kept;
+}
+
 bool session_ended(const struct session *s)
 {
 	return atomic_load(&s->ended);

@@ -64,6 +64,8 @@ bool session_kernel_knows(struct session *s, uint64_t ino);
 /* Aborts the connection if it still is up, waits for running requests, frees. */
 void session_stop(struct session *s);
 bool session_ended(const struct session *s);
+/* Does it go on when this process dies? */
+bool session_is_kept(const struct session *s);
 /*
  * Where the session is mounted, or was last. It may go on without: whoever has it
  * open, or mounted elsewhere, holds it. The caller serialises these three.

@@ -104,6 +104,7 @@ struct session {
 	int fd;
 	char *kept_as;	     /* owned; NULL: it is not */
 	char *opens_kept_as; /* owned; of `passthrough`, beside it */
+	bool is_kept;	     /* the keeper has taken both; set at the start */
 	bool is_adopted;     /* what the kernel knows was told by others, too */
 	char *mountpoint;    /* owned; where it was at first */
 	dev_t dev;	     /* of the superblock, as stat(2) shows it */

@@ -89,6 +89,7 @@ static void keep(struct session *s, const struct session_options *opt)
 		r = keeper_put(k, s->opens_kept_as, passthrough_opens_fd(s->passthrough));
 	if (!r)
 		r = keeper_put(k, s->kept_as, s->fd);
+	s->is_kept = !r;
 	if (r)
 		log_warn("%s ends with this process: it cannot be kept: %s", s->mountpoint,
 			 strerror(-r));
@@ -151,7 +152,7 @@ int session_adopt(struct session_pool *sp, struct view *v, const struct session_
 	if (r)
 		return r;
 	s->fd = fuse_fd;
-	s->is_adopted = v->others_told = true;
+	s->is_adopted = s->is_kept = v->others_told = true;
 	r = session_find_places(s, opt, out_placed, err);
 	if (!r) {
 		r = name_kept(s, opt);

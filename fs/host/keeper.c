@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "fs/host/service_manager.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 
 /* Of /dev/fuse: Linux, Documentation/admin-guide/devices.txt */
@@ -29,10 +31,52 @@ struct keeper {
 	struct manager_address manager; /* len 0: the socket is connected, to our own keeper */
 	unsigned generation;
 	bool has_crashed, is_trial, goes_on, watches;
+	int64_t down_ms; /* CLOCK_MONOTONIC: since when nobody had served the mounts; 0 */
+	struct keeper_counts counts; /* as of the start */
+	_Atomic int64_t takeover_ms;
 	pthread_mutex_t lock; /* guards what follows */
 	struct kept *found;
 	size_t n_found;
+	/*
+	 * What the keeper has by now, which does not answer. Guarded by names_lock, inside which it
+	 * is told, so that it learns of changes in their order.
+	 */
+	pthread_mutex_t names_lock;
+	char (*names)[KEEPER_NAME_MAX + 1];
+	size_t n_names, limit;
+	unsigned long long refused;
 };
+
+/* ---- what is kept ---- */
+
+/* Its index, or n_names. */
+static size_t find_name(const struct keeper *k, const char *name)
+{
+	size_t i = 0;
+
+	while (i < k->n_names && strcmp(k->names[i], name) != 0)
+		i++;
+	return i;
+}
+
+static void add_name(struct keeper *k, const char *name)
+{
+	snprintf(k->names[k->n_names++], sizeof(*k->names), "%s", name);
+}
+
+/* Those that were found are kept on. */
+static int begin_names(struct keeper *k)
+{
+	k->limit = KEEPER_FDS_MAX;
+	if (k->manager.len)
+		k->limit = (size_t)MIN(manager_number("FDSTORE"), (uint64_t)KEEPER_FDS_MAX);
+	k->names = calloc(MAX(k->limit, k->n_found), sizeof(*k->names));
+	if (!k->names)
+		return -ENOMEM;
+	for (size_t i = 0; i < k->n_found; i++)
+		add_name(k, k->found[i].name);
+	return 0;
+}
 
 /* ---- the start ---- */
 
@@ -92,12 +136,27 @@ static int find_socket(struct keeper *k)
 	return fcntl(k->socket, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
 }
 
+/* A number for each cause. */
+static void find_counts(struct keeper *k)
+{
+	const char *s = getenv("VARVE_TAKEOVERS");
+
+	for (int i = 0; s && *s && i < KEEPER_CAUSES; i++) {
+		char *end;
+
+		k->counts.takeovers[i] = strtoull(s, &end, 10);
+		s = *end ? end + 1 : end;
+	}
+	k->down_ms = (int64_t)manager_number("VARVE_DOWN_MS");
+}
+
 struct keeper *keeper_open(void)
 {
-	static const char *const names[] = { "VARVE_KEEPER",  "VARVE_GENERATION", "VARVE_CRASHED",
-					     "VARVE_TRIAL",   "VARVE_GOES_ON",	  "VARVE_WATCH",
-					     "FDSTORE",	      "LISTEN_PID",	  "LISTEN_FDS",
-					     "LISTEN_FDNAMES" };
+	static const char *const names[] = {
+		"VARVE_KEEPER",	 "VARVE_GENERATION", "VARVE_CRASHED",	"VARVE_TRIAL",
+		"VARVE_GOES_ON", "VARVE_WATCH",	     "VARVE_TAKEOVERS", "VARVE_DOWN_MS",
+		"FDSTORE",	 "LISTEN_PID",	     "LISTEN_FDS",	"LISTEN_FDNAMES"
+	};
 	/* Sockets that a service manager hands over are others' business, too. */
 	const size_t n_names = ARRAY_SIZE(names) - (getenv("VARVE_KEEPER") ? 0 : 3);
 	struct keeper *k = calloc(1, sizeof(*k));
@@ -105,17 +164,22 @@ struct keeper *keeper_open(void)
 
 	if (!r)
 		r = find_fds(k);
+	if (!r)
+		r = begin_names(k);
 	if (!r) {
+		find_counts(k);
 		k->generation = (unsigned)manager_number("VARVE_GENERATION");
 		k->has_crashed = manager_number("VARVE_CRASHED") != 0;
 		k->watches = manager_number("VARVE_WATCH") != 0;
 		k->is_trial = manager_number("VARVE_TRIAL") != 0;
 		k->goes_on = manager_number("VARVE_GOES_ON") != 0;
 		pthread_mutex_init(&k->lock, NULL);
+		pthread_mutex_init(&k->names_lock, NULL);
 	} else if (k) {
 		if (r != -ENOENT)
 			log_warn("nothing is kept for a successor: %s", strerror(-r));
 		free(k->found);
+		free(k->names);
 		free(k);
 		k = NULL;
 	}
@@ -133,8 +197,24 @@ void keeper_close(struct keeper *k)
 			close(k->found[i].fd);
 	close(k->socket);
 	pthread_mutex_destroy(&k->lock);
+	pthread_mutex_destroy(&k->names_lock);
+	free(k->names);
 	free(k->found);
 	free(k);
+}
+
+void keeper_get_counts(struct keeper *k, struct keeper_counts *out)
+{
+	*out = (struct keeper_counts){ .kept = 0 };
+	if (!k)
+		return;
+	*out = k->counts;
+	out->takeover_ms = atomic_load(&k->takeover_ms);
+	pthread_mutex_lock(&k->names_lock);
+	out->kept = k->n_names;
+	out->limit = k->limit;
+	out->refused = k->refused;
+	pthread_mutex_unlock(&k->names_lock);
 }
 
 unsigned keeper_generation(const struct keeper *k)
@@ -187,6 +267,8 @@ void keeper_adopted(struct keeper *k)
 {
 	int r = is_ours(k) ? tell(k, "ADOPTED=1", -1) : 0;
 
+	if (k && k->down_ms)
+		atomic_store(&k->takeover_ms, MAX(monotonic_ms() - k->down_ms, (int64_t)1));
 	if (r)
 		log_warn("the keeper does not know that mounts are served: %s", strerror(-r));
 }
@@ -219,7 +301,16 @@ int keeper_put(struct keeper *k, const char *name, int fd)
 	if (!k)
 		return -ENOTSUP;
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", name);
-	return tell(k, text, fd);
+	pthread_mutex_lock(&k->names_lock);
+	const bool is_new = find_name(k, name) == k->n_names;
+	int r = is_new && k->n_names >= k->limit ? -ENOBUFS : tell(k, text, fd);
+
+	if (r == -ENOBUFS)
+		k->refused++;
+	else if (!r && is_new)
+		add_name(k, name);
+	pthread_mutex_unlock(&k->names_lock);
+	return r;
 }
 
 void keeper_drop(struct keeper *k, const char *name)
@@ -229,8 +320,13 @@ void keeper_drop(struct keeper *k, const char *name)
 	if (!k)
 		return;
 	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	pthread_mutex_lock(&k->names_lock);
+	const size_t i = find_name(k, name);
 	int r = tell(k, text, -1);
 
+	if (!r && i < k->n_names && i != --k->n_names)
+		memcpy(k->names[i], k->names[k->n_names], sizeof(*k->names));
+	pthread_mutex_unlock(&k->names_lock);
 	if (r)
 		log_warn("%s: the keeper cannot be told to give it up: %s", name, strerror(-r));
 }

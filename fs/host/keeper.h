@@ -17,6 +17,8 @@
 #define VARVE_FS_KEEPER_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "store/base/macros.h"
 
@@ -55,6 +57,24 @@ bool keeper_goes_on(const struct keeper *k);
  */
 bool keeper_watches(const struct keeper *k); /* false: of an older version, it does not */
 void keeper_sign_of_life(struct keeper *k);
+enum keeper_cause {
+	KEEPER_CRASH,	/* it died of itself: a signal that is no SIGKILL, a failure */
+	KEEPER_KILL,	/* SIGKILL of others, such as for want of memory */
+	KEEPER_HANG,	/* it gave no sign of life */
+	KEEPER_UPGRADE, /* it left to another program */
+	KEEPER_START,	/* it could not start, though it was to follow */
+	KEEPER_CAUSES
+};
+
+/* All zeros where nobody keeps, or does not say. */
+struct keeper_counts {
+	unsigned long long takeovers[KEEPER_CAUSES]; /* ends of daemons that had a successor */
+	int64_t takeover_ms;	    /* that callers in mounts waited for this one; 0: for none */
+	size_t kept, limit;	    /* descriptors */
+	unsigned long long refused; /* of this process, for the limit */
+};
+
+void keeper_get_counts(struct keeper *k, struct keeper_counts *out);
 /* Mounts are served again: callers in them wait no more. */
 void keeper_adopted(struct keeper *k);
 /* It takes its time, and is not watched any more. */
@@ -77,7 +97,7 @@ MUST_CHECK int keeper_each(const struct keeper *k, int (*fn)(void *arg, const ch
 			   void *arg);
 /* Close what nobody has taken, and give it up; mounts that end by it are named in the log. */
 void keeper_drop_untaken(struct keeper *k);
-/* Store a copy. -ENOTSUP: nobody keeps it. */
+/* Store a copy. -ENOTSUP: nobody keeps it; -ENOBUFS: as many as can be are kept already. */
 MUST_CHECK int keeper_put(struct keeper *k, const char *name, int fd);
 void keeper_drop(struct keeper *k, const char *name);
 

@@ -281,6 +281,7 @@ void mount_get_info(struct mount *m, struct mount_info *out)
 	snprintf(out->mountpoint, sizeof(out->mountpoint), "%s", m->rec.mountpoint);
 	out->attached = m->served && m->placed;
 	out->held = m->served && !m->placed;
+	out->kept = m->served && atomic_load(&m->is_kept);
 	out->read_only = m->rec.read_only;
 	out->is_volatile = m->rec.is_volatile;
 	out->cache = m->rec.cache;

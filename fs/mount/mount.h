@@ -54,6 +54,7 @@ struct mount_info {
 	bool attached; /* at its place */
 	/* No more, but others have it by open files, a bind mount or in another namespace. */
 	bool held;
+	bool kept; /* it goes on when this process dies (fs/host/keeper.h) */
 	bool read_only, is_volatile;
 	enum mount_cache cache;
 	struct mount_limits limits;

@@ -142,6 +142,7 @@ struct mount {
 	bool has_seal_thread;
 	pthread_t seal_thread;
 	uint64_t last_pause_ns;
+	_Atomic bool is_kept;		 /* of the session: session_is_kept */
 	_Atomic uint64_t last_frozen_ns; /* from before the freeze to after the thaw; 0: none */
 	uint64_t sealing_end; /* end of the staging file at the swap: the old epoch's is below */
 

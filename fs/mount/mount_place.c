@@ -134,6 +134,7 @@ int mount_attach_locked(struct mount *m, struct error *err)
 		return error_set_errno(err, r, "cannot begin a connection in the journal");
 	set_state(m, true, true);
 	r = session_start(m->pool, &m->view, &opt, &m->session, err);
+	atomic_store(&m->is_kept, !r && session_is_kept(m->session));
 	if (r)
 		set_state(m, false, false);
 	return r;
@@ -205,6 +206,7 @@ int mount_adopt(struct mount *m, int fuse_fd, struct error *err)
 
 	set_state(m, true, true);
 	r = session_adopt(m->pool, &m->view, &opt, fuse_fd, &m->session, &placed, err);
+	atomic_store(&m->is_kept, !r && session_is_kept(m->session));
 	if (r)
 		set_state(m, false, false);
 	if (!r && !placed)

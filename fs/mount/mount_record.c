@@ -206,7 +206,7 @@ json_t *mount_info_to_json(const struct mount_info *i)
 	mount_time_text(i->detached_at_ms, detached);
 	j = json_pack(
 		"{s:s s:s s:s s:s s:b s:b s:b s:s s:I s:s s:s s:I s:I s:I s:I s:b s:I s:I s:I s:I "
-		"s:I s:I s:b s:b s:b}",
+		"s:I s:I s:b s:b s:b s:b}",
 		"id", i->id, "snapshotId", i->snapshot_id, "snapshot", i->snapshot_name, "status",
 		i->attached ? "mounted"
 		: i->held   ? "held"
@@ -222,7 +222,7 @@ json_t *mount_info_to_json(const struct mount_info *i)
 		(json_int_t)i->new_inodes, "lastPauseUs", (json_int_t)(i->last_pause_ns / 1000),
 		"lastFrozenUs", (json_int_t)(i->last_frozen_ns / 1000), "allowDev",
 		i->limits.allow_dev, "allowSuid", i->limits.allow_suid, "noExec",
-		i->limits.no_exec);
+		i->limits.no_exec, "kept", i->kept);
 	if (j && bytes_json_set(j, "mountpoint", i->mountpoint, strlen(i->mountpoint)) == 0 &&
 	    (!i->detached_at_ms ||
 	     json_object_set_new(j, "detachedAt", json_string(detached)) == 0))

@@ -107,6 +107,46 @@ static int put_mounts(struct api *a, struct buf *out)
 	return rc;
 }
 
+/* Daemons before this one, and what the keeper has for one after it. */
+static int put_keeper(const struct api *a, struct buf *out)
+{
+	static const char *const causes[KEEPER_CAUSES] = { [KEEPER_CRASH] = "crash",
+							   [KEEPER_KILL] = "kill",
+							   [KEEPER_HANG] = "hang",
+							   [KEEPER_UPGRADE] = "upgrade",
+							   [KEEPER_START] = "start" };
+	struct keeper_counts n;
+	int rc = metrics_put(out, "generation", "gauge",
+			     "Of this daemon: 1, and more after others.", a->generation);
+
+	keeper_get_counts(a->keeper, &n);
+	if (rc == 0)
+		rc = buf_append_str(out, "# HELP snapshotd_takeovers_total Ends of daemons that "
+					 "had a successor, since the keeper's start.\n"
+					 "# TYPE snapshotd_takeovers_total counter\n");
+	for (int i = 0; i < KEEPER_CAUSES && rc == 0; i++)
+		rc = buf_printf(out, "snapshotd_takeovers_total{cause=\"%s\"} %llu\n", causes[i],
+				n.takeovers[i]);
+	if (rc == 0)
+		rc = buf_printf(out,
+				"# HELP snapshotd_takeover_seconds That callers in mounts waited "
+				"for this daemon; 0: for none.\n"
+				"# TYPE snapshotd_takeover_seconds gauge\n"
+				"snapshotd_takeover_seconds %.3f\n",
+				(double)n.takeover_ms / 1e3);
+	if (rc == 0)
+		rc = metrics_put(out, "kept_descriptors", "gauge",
+				 "Of mounts, sockets and programs, kept for a successor.", n.kept);
+	if (rc == 0)
+		rc = metrics_put(out, "kept_descriptors_limit", "gauge", "As many may be; 0: none.",
+				 n.limit);
+	if (rc == 0)
+		rc = metrics_put(out, "kept_refused_total", "counter",
+				 "What was not kept for that, and ends with this daemon.",
+				 n.refused);
+	return rc;
+}
+
 /* Of cache mode `shared`. */
 static int put_shared(struct api *a, struct buf *out)
 {
@@ -336,6 +376,8 @@ int api_metrics(struct api_call *c, struct error *err)
 
 	if (rc == 0)
 		rc = put_mounts(c->api, &b);
+	if (rc == 0)
+		rc = put_keeper(c->api, &b);
 	if (rc == 0)
 		rc = put_shared(c->api, &b);
 	if (rc == 0)

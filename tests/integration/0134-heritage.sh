@@ -55,6 +55,16 @@ ok "... with a successor" until_true 30 is_generation 3
 not_ok "nor while one runs" other
 like "... and is told whose it is" "$(cat "$T/.out")" "is in use by process $(child)"
 
+# --- what is told of it ---
+value() { api GET /metrics | awk -v n="$1" 'index($0, n " ") == 1 { print $2 }'; }
+is "it is the third daemon" "$(value snapshotd_generation)" 3
+is "two were killed" "$(value 'snapshotd_takeovers_total{cause="kill"}')" 2
+is "none has crashed" "$(value 'snapshotd_takeovers_total{cause="crash"}')" 0
+like "callers have waited" "$(value snapshotd_takeover_seconds)" '^[0-9]+\.[0-9]*[1-9]'
+kept=$(value snapshotd_kept_descriptors)
+ok "descriptors are kept, and more could be" [ "$kept" -ge 3 -a "$kept" -lt "$(value snapshotd_kept_descriptors_limit)" ]
+is "the mount's is" "$(varve --json mounts | jq -c '[.[].kept]')" '[true]'
+
 # --- the configuration is what was accepted ---
 next_gc() { api GET /api/stats | jq -r .gc.nextAt; }
 has_no_gc() { [ "$(next_gc)" = "" ]; }
@@ -89,6 +99,8 @@ accepted '{"gcInterval": 3600}'
 ok "an upgrade takes what is right" varve daemon upgrade
 ok "... at once" [ "$(next_gc)" != "" ]
 ok "... and the mount goes on" goes_on upgraded
+is "that is counted, too" "$(value 'snapshotd_takeovers_total{cause="upgrade"}')" 3
+is "... and those that did not come up" "$(value 'snapshotd_takeovers_total{cause="start"}')" 2
 
 # A lock that was deleted is none that keeps anybody from going on.
 rm "$STATE/LOCK"

@@ -20,7 +20,7 @@ named() {
 }
 is "every metric of the dashboard and the alerts" \
 	"$(named "$SRC/tools/monitoring/grafana.json" "$SRC/tools/monitoring/alerts.yml" | grep -vxF "$(sed -n 's/^# TYPE \([^ ]*\) .*/\1/p' "$T/metrics")")" ""
-is "every work and state that they name" "$(grep -ohE '(work|state|code)=~?"[^"]*"' "$SRC/tools/monitoring/alerts.yml" |
+is "every work and state that they name" "$(grep -ohE '(work|state|code|cause)=~?"[^"]*"' "$SRC/tools/monitoring/alerts.yml" |
 	sed 's/=~/=/; s/.*="//; s/"//' | tr '|' '\n' | sort -u | while read -r v; do grep -q "=\"$v\"" "$T/metrics" || echo "$v"; done)" ""
 ok "the dashboard is JSON with panels" jq -e '.panels | length > 10' "$SRC/tools/monitoring/grafana.json"
 is "a panel each has a place" "$(jq -r '[.panels[].gridPos | [.x, .y]] | (length == (unique | length))' "$SRC/tools/monitoring/grafana.json")" true
@@ -50,6 +50,7 @@ is "names make no more lines" "$(metrics | wc -l)" "$lines"
 logged() { grep -qE "$1" "$T/daemon.log"; }
 id=$(mount_id "$T/m")
 ok "a mount" logged "info: POST /api/mounts by uid 0, pid [0-9]+ \(varve\): 201 id=$id .*mountpoint=$T/m$"
+is "it would end with the daemon" "$(varve --json mounts | jq -c '[.[].kept]')" '[false]'
 varve umount --discard "$T/m"
 ok "its end" logged "DELETE /api/mounts/$id by uid 0, pid [0-9]+ \(varve\): 20[04]"
 varve rm a

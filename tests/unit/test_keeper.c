@@ -90,6 +90,47 @@ static void a_supervisor_keeps_what_it_is_given(void **state)
 	close(pair[0]);
 }
 
+/* The keeper does not answer: what it has is known by what it was told. */
+static void what_is_beyond_the_limit_is_refused(void **state)
+{
+	const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	struct keeper_counts n;
+	char text[256], name[16];
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+	set_number("VARVE_KEEPER", pair[1]);
+	assert_int_equal(setenv("VARVE_TAKEOVERS", "1 20 0 3 4 ", 1), 0);
+	struct keeper *k = keeper_open();
+
+	assert_non_null(k);
+	assert_null(getenv("VARVE_TAKEOVERS"));
+	for (unsigned i = 0; i < KEEPER_FDS_MAX; i++) {
+		snprintf(name, sizeof(name), "n%u", i);
+		assert_int_equal(keeper_put(k, name, fd), 0);
+		close(receive(pair[0], text, sizeof(text)));
+	}
+	assert_int_equal(keeper_put(k, "one-more", fd), -ENOBUFS);
+	assert_int_equal(recv(pair[0], text, sizeof(text), MSG_DONTWAIT), -1);
+	assert_int_equal(keeper_put(k, "n7", fd), 0); /* in its place */
+	close(receive(pair[0], text, sizeof(text)));
+	keeper_get_counts(k, &n);
+	assert_int_equal(n.kept, KEEPER_FDS_MAX);
+	assert_int_equal(n.limit, KEEPER_FDS_MAX);
+	assert_int_equal(n.refused, 1);
+	assert_int_equal(n.takeovers[KEEPER_KILL], 20);
+	assert_int_equal(n.takeovers[KEEPER_START], 4);
+	keeper_drop(k, "n0");
+	assert_int_equal(receive(pair[0], text, sizeof(text)), -1);
+	assert_int_equal(keeper_put(k, "one-more", fd), 0);
+	close(receive(pair[0], text, sizeof(text)));
+	assert_int_equal(keeper_put(k, "and-another", fd), -ENOBUFS);
+	keeper_close(k);
+	close(pair[0]);
+	close(fd);
+}
+
 static void a_service_manager_does_too(void **state)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -273,6 +314,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_supervisor_keeps_what_it_is_given),
+		cmocka_unit_test(what_is_beyond_the_limit_is_refused),
 		cmocka_unit_test(a_service_manager_does_too),
 		cmocka_unit_test(what_a_socket_unit_listens_on_is_left_alone),
 		cmocka_unit_test(a_successor_gets_each_once),
