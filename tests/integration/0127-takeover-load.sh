@@ -1,6 +1,7 @@
 #!/bin/bash
 # A daemon that is killed again and again under programs that never learn of it, and that never
-# remount: the model beside ext4, git, tar, SQLite, PostgreSQL, dpkg, a C build; in both cache modes.
+# remount: the model beside ext4, git, tar, SQLite, PostgreSQL, dpkg, a C build; in both cache modes, of
+# whose shared files not all have room, beside collections of garbage and recompression.
 # VARVE_TAKEOVER_KILLS (6; 1000 with VARVE_LONG=1)
 # VARVE_MODEL_SEED: the first seed (default: from the clock; it is printed).
 # tags: model
@@ -17,7 +18,9 @@ img=$T/img
 mkdir -p "$img" "$T/ext4" "$T/done"
 cp -r "$SRC/store/base" "$img/base"
 for i in {1..8}; do head -c 100000 /dev/urandom >"$img/file$i"; done
-start_daemon --supervise
+echo '{"sharedCacheBytes": 400000}' >"$T/config.json" # four of the eight
+chmod 600 "$T/config.json"
+start_daemon --supervise --config "$T/config.json"
 varve import img dir "$img" >/dev/null || bail "no image"
 mount_at img "$T/p" || bail "no mount"
 mount_at img "$T/s" --cache shared || bail "no mount"
@@ -81,6 +84,17 @@ load_shared() {
 		for f in "$img"/file*; do cmp "$f" "${1%/*}/${f##*/}" || return; done
 	done
 }
+# Kills may break a call off. What is collected and recompressed is of no concern to mounts.
+collect() {
+	local n
+	for ((n = 1; ; n++)); do
+		[ ! -e "$T/stop" ] || break
+		mkdir -p "$T/garbage" && head -c 300000 /dev/urandom >"$T/garbage/$n"
+		yes "$n" | head -c 300000 >"$T/garbage/text"
+		varve import "garbage$n" dir "$T/garbage" && varve gc --recompress
+		varve rm "garbage$n" && varve gc && echo "$n" >"$T/collected"
+	done
+}
 rounds_of() { # LOAD DIR: until $T/stop is there
 	local n=0 at
 	while [ ! -e "$T/stop" ]; do
@@ -132,6 +146,8 @@ for l in model git tar sqlite build dpkg; do
 done
 rounds_of shared "$T/s" &
 pids+=" $!"
+collect >"$T/collect.out" 2>&1 &
+pids+=" $!"
 
 # --- kills ---
 healthz() { api GET /healthz 2>/dev/null | jq "$1"; }
@@ -149,6 +165,9 @@ is "$kills kills failed nothing ($(cat "$T"/done/* | paste -sd,))" "$((k - 1)): 
 head -n 20 "$T"/broken.* 2>/dev/null | sed 's/^/# /'
 sed -n 's/.* is ready \([0-9]*\) ms after.*/\1/p' "$T/daemon.log" | sort -n >"$T/ready"
 diag "ready after $(sed -n "$((($(wc -l <"$T/ready") + 1) / 2))p" "$T/ready") ms (p50), $(tail -n 1 "$T/ready") ms at most; load $(cut -d' ' -f1-3 /proc/loadavg)"
+ok "garbage was collected meanwhile" [ -s "$T/collected" ]
+evicted() { load_shared "$T/s/-" && api GET /metrics | grep -q '^snapshotd_shared_evicted_total [1-9]'; }
+ok "shared files make room for others" until_true 60 evicted
 [ -z "$pg" ] && skip "PostgreSQL" "it is not there"
 for m in p s; do ok "what was there is as it was ($m)" diff -r "$img/base" "$T/$m/base"; done
 ok "every snapshot is whole" varve verify
