@@ -333,6 +333,7 @@ int api_exec_run(struct api_call *c, struct error *err);
 int api_exec_run_async(struct api_call *c, struct error *err);
 int api_exec_result(struct api_call *c, struct error *err);
 int api_exec_output(struct api_call *c, struct error *err);
+int api_exec_kill(struct api_call *c, struct error *err);
 int api_exec_signal(struct api_call *c, struct error *err);
 int api_exec_stdin_check(struct api_call *c, struct error *err);
 int api_exec_stdin(struct api_call *c, struct error *err);

@@ -99,6 +99,7 @@ static int exec_parse(struct api_call *c, struct exec_body *b, struct error *err
 		{ "stdinBase64", FIELD_ANY, &in.base64, false },
 		{ "openStdin", FIELD_BOOL, &in.open, false },
 		{ "control", FIELD_BOOL, &b->control, false },
+		{ "attached", FIELD_BOOL, &b->spec.attached, false },
 	};
 	int rc;
 
@@ -276,6 +277,8 @@ int api_exec_run(struct api_call *c, struct error *err)
 		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
 	if (rc == 0)
 		rc = exec_parse(c, &b, err);
+	if (rc == 0 && b.spec.attached)
+		rc = error_set(err, -EINVAL, "attached is a member of run-async");
 	if (rc == 0 && b.control && !http_wants_events(c->rq))
 		rc = error_set(err, -EINVAL,
 			       "control and openStdin need a reply of events (Accept: "
@@ -368,7 +371,12 @@ int api_exec_result(struct api_call *c, struct error *err)
 		rc = sandbox_exec_get(sb, api_capture(c, 1), &e, err);
 	if (rc < 0)
 		return rc;
-	if (async_exec_wait(e, RESULT_WAIT_MS))
+	if (async_exec_is_attached(e))
+		rc = error_set(err, -EBUSY,
+			       "exec %s is attached: its output and its end are told to those who "
+			       "follow its output",
+			       api_capture(c, 1));
+	else if (async_exec_wait(e, RESULT_WAIT_MS))
 		rc = reply_outcome(c, e, err);
 	else
 		rc = api_result(c, 200, json_pack("{s:b}", "running", 1), err);
@@ -389,7 +397,10 @@ static int follow_stream(struct output_to *to, struct async_exec *e, int stream,
 	*at += (uint64_t)n;
 	int rc = send_bytes(to, stream, room, (size_t)n, at);
 
-	return rc < 0 ? rc : 1;
+	if (rc < 0)
+		return rc;
+	async_exec_note_sent(e, stream, *at);
+	return 1;
 }
 
 static int follow(struct api_call *c, struct sandbox *sb, struct async_exec *e, uint64_t at[2],
@@ -405,10 +416,16 @@ static int follow(struct api_call *c, struct sandbox *sb, struct async_exec *e, 
 			a = follow_stream(&to, e, 1, &at[0]);
 			b = a < 0 ? a : follow_stream(&to, e, 2, &at[1]);
 		} while (b >= 0 && a + b > 0 && !is_cancelled(c));
+		if (b == -ENODATA)
+			return error_set(err, -EINVAL,
+					 "the output there is not kept any more: it has been sent");
 		if (b < 0)
 			return error_set_errno(err, b, "the reply");
-		if (is_cancelled(c))
+		if (is_cancelled(c)) {
+			/* Another daemon goes on with it: no event is to say an end. */
+			http_stream_abort(c->rq);
 			return error_set(err, -ECANCELED, "cancelled");
+		}
 		if (ended)
 			return 0;
 	}
@@ -442,8 +459,10 @@ int api_exec_output(struct api_call *c, struct error *err)
 		return rc;
 	if (!api_progress(c, err))
 		rc = err->code;
+	async_exec_follow(e);
 	if (rc == 0)
 		rc = follow(c, sb, e, at, err);
+	bool told = rc == 0;
 	if (rc == 0 && async_exec_outcome(e, &out, &why) < 0)
 		rc = error_set(err, why->code, "%s", error_text(why));
 	else if (rc == 0)
@@ -451,8 +470,27 @@ int api_exec_output(struct api_call *c, struct error *err)
 				json_pack("{s:i, s:o*}", "exitCode", out->exit_code, "truncated",
 					  out->truncated ? json_true() : NULL),
 				err);
+	async_exec_unfollow(e, told);
 	async_exec_put(e);
 	return rc;
+}
+
+/* Kill it, with all that it has started; its result is forgotten. */
+int api_exec_kill(struct api_call *c, struct error *err)
+{
+	CLEANUP(sandbox_put_p) struct sandbox *sb = NULL;
+	struct async_exec *e;
+	int rc = api_query(c, err, NULL);
+
+	if (rc == 0)
+		rc = sandboxes_get(c->api->sandboxes, api_capture(c, 0), &sb, err);
+	if (rc == 0)
+		rc = sandbox_exec_get(sb, api_capture(c, 1), &e, err);
+	if (rc < 0)
+		return c->once.again && rc == -ENOENT ? api_no_content(c) : rc;
+	async_exec_kill(e);
+	async_exec_put(e);
+	return api_no_content(c);
 }
 
 /* ---- what is told to one that runs ---- */

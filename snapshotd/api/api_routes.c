@@ -77,6 +77,7 @@ const struct route api_routes[] = {
 	  ROUTE_MEDIUM | ROUTE_AGAIN, NULL },
 	{ "GET", "/api/sandboxes/:id/exec/:exec/result", api_exec_result, ROUTE_LONG, NULL },
 	{ "GET", "/api/sandboxes/:id/exec/:exec/output", api_exec_output, ROUTE_LONG, NULL },
+	{ "DELETE", "/api/sandboxes/:id/exec/:exec", api_exec_kill, ROUTE_AGAIN, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/:exec/signal", api_exec_signal, ROUTE_AGAIN, NULL },
 	{ "POST", "/api/sandboxes/:id/exec/:exec/stdin", api_exec_stdin,
 	  ROUTE_LONG | ROUTE_STREAM | ROUTE_LIVE, api_exec_stdin_check },

@@ -71,7 +71,7 @@ struct exec_request {
 	int stdin_fd, stdout_fd, stderr_fd;
 	/*
 	 * Each byte that comes from it is the number of a signal for the program's
-	 * process group. Does not block; the caller's. -1: none.
+	 * process group, or 0. Does not block; the caller's. -1: none.
 	 */
 	int signal_fd;
 	int64_t timeout_ms; /* 0: none; then everything of its session is killed */
@@ -87,7 +87,8 @@ struct exec_request {
 	void (*on_output)(void *arg, int stream /* 1, 2 */, const void *data, size_t len);
 	/*
 	 * Its output goes there, and it outlives the daemon; NULL: neither. on_room says how many
-	 * of len bytes may be kept; 0: from now on the stream's output is dropped. on_output gets
+	 * of len bytes may be kept; 0: from now on the stream's output is dropped; EXEC_ROOM_LATER:
+	 * none yet, ask again in a moment, or when a byte 0 comes from signal_fd. on_output gets
 	 * NULL for bytes that are there.
 	 */
 	struct exec_keep *keep;
@@ -96,6 +97,7 @@ struct exec_request {
 	void *arg;
 };
 #define EXEC_LINGER_MS 10000
+#define EXEC_ROOM_LATER SIZE_MAX
 /* Nothing said: no stdin, output dropped. */
 #define EXEC_REQUEST_INIT                                                          \
 	{                                                                          \

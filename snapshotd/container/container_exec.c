@@ -39,6 +39,8 @@ struct exec {
 	const struct exec_request *rq;
 	struct pollfd fds[N_FDS];
 	struct exec_progress *p; /* in rq->keep, where that is */
+	bool full[N_FDS];	 /* there is no room for more of it, until later */
+	bool stuck;		 /* nothing came for want of that */
 };
 
 /* --- the request --- */
@@ -224,7 +226,8 @@ static void pass_signals(struct exec *x)
 	for (ssize_t i = 0; i < n; i++) {
 		const struct init_message m = { .op = INIT_SIGNAL, .value = signals[i] };
 
-		(void)!send(x->fds[SOCK].fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (signals[i])
+			(void)!send(x->fds[SOCK].fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
 	}
 }
 
@@ -254,6 +257,11 @@ static ssize_t keep_output(struct exec *x, int which, char *room)
 		size_t len = MIN((size_t)there, (size_t)OUTPUT_STEP);
 
 		len = x->rq->on_room(x->rq->arg, which, len);
+		if (len == EXEC_ROOM_LATER) {
+			x->full[which] = true;
+			errno = EAGAIN;
+			return -1;
+		}
 		if (len > 0) {
 			n = exec_keep_move(k, which, x->fds[which].fd, len);
 			errno = n < 0 ? -(int)n : 0;
@@ -331,7 +339,7 @@ static bool is_over(const struct exec *x)
 /* After the end: whether to leave what is still open to those who hold it. */
 static bool has_lingered(struct exec *x, bool nothing_came)
 {
-	if (!x->p->killed && x->rq->cancelled && x->rq->cancelled(x->rq->arg)) {
+	if ((!x->p->killed || x->stuck) && x->rq->cancelled && x->rq->cancelled(x->rq->arg)) {
 		x->p->result.cancelled = true;
 		return true;
 	}
@@ -355,6 +363,30 @@ static bool give_up(struct exec *x, bool nothing_came)
 	return false;
 }
 
+/* What there is no room for is not waited for; nor does that time count after its end. */
+static int wait_for_some(struct exec *x)
+{
+	struct pollfd fds[N_FDS];
+	bool full = x->full[OUT] || x->full[ERR];
+	int64_t begun = monotonic_ms();
+	int n, ms = wait_ms(x);
+
+	memcpy(fds, x->fds, sizeof(fds));
+	for (int i = OUT; i <= ERR; i++)
+		if (x->full[i])
+			fds[i].fd = -1;
+	n = poll(fds, N_FDS, full ? MIN(ms, CANCEL_POLL_MS) : ms);
+	n = n < 0 ? -errno : n;
+	for (int i = 0; i < N_FDS; i++) {
+		x->fds[i].revents = n > 0 ? fds[i].revents : 0;
+		x->full[i] = false;
+	}
+	x->stuck = full && n <= 0;
+	if (full && x->p->ended)
+		x->p->deadline_ms += monotonic_ms() - begun;
+	return full && n == 0 ? -EINTR : n;
+}
+
 static int serve(struct exec *x, char *room)
 {
 	int rc = 0, n = 1;
@@ -362,9 +394,9 @@ static int serve(struct exec *x, char *room)
 	if (x->rq->timeout_ms > 0 && !x->rq->keep)
 		x->p->deadline_ms = monotonic_ms() + x->rq->timeout_ms;
 	while (rc == 0 && !is_over(x) && !give_up(x, n == 0)) {
-		n = poll(x->fds, N_FDS, wait_ms(x));
-		if (n < 0 && errno != EINTR)
-			return -errno;
+		n = wait_for_some(x);
+		if (n < 0 && n != -EINTR)
+			return n;
 		if (n <= 0)
 			continue;
 		for (int i = OUT; i <= ERR; i++)

@@ -1,8 +1,10 @@
 #include "snapshotd/container/exec_keep.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,16 @@
 #ifndef EXEC_KEEP_VERSION
 #define EXEC_KEEP_VERSION 1u
 #endif
+
+/*
+ * The state of an attached one is longer, and has another number. So a daemon that would let it
+ * grow, and run on without followers, does not take it.
+ */
+#define ATTACHED_VERSION (EXEC_KEEP_VERSION + 1u)
+#define PLAIN_SIZE offsetof(struct exec_state, attached)
+#define TRIM_STEP (256u << 10) /* a multiple of a page */
+/* Whichever it is, all of it is in the page that is mapped. */
+static_assert(sizeof(struct exec_state) <= 4096, "a page holds the state");
 
 /* What is in a box: first those that stay when it is over. */
 enum { MEMORY, SPOOL_OUT, SPOOL_ERR, N_DONE, SOCK = N_DONE, PIPE_OUT, PIPE_ERR, N_RUNNING };
@@ -160,7 +172,7 @@ static int make(struct exec_keep *k)
 	k->spool[0] = memfd_create("varve-stdout", MFD_CLOEXEC);
 	k->spool[1] = memfd_create("varve-stderr", MFD_CLOEXEC);
 	if (k->memory < 0 || k->spool[0] < 0 || k->spool[1] < 0 ||
-	    ftruncate(k->memory, sizeof(*k->state)) < 0)
+	    ftruncate(k->memory, PLAIN_SIZE) < 0)
 		return -errno;
 	return map_state(k);
 }
@@ -177,12 +189,30 @@ int exec_keep_new(struct keeper *keeper, const char *id, const char *owner, stru
 		return error_set_errno(err, rc, "cannot keep the program's output");
 	}
 	k->state->version = EXEC_KEEP_VERSION;
-	k->state->size = sizeof(*k->state);
+	k->state->size = PLAIN_SIZE;
 	snprintf(k->state->id, sizeof(k->state->id), "%s", id);
 	snprintf(k->name, sizeof(k->name), EXEC_KEEP_PREFIX "%s", k->state->id);
 	snprintf(k->state->owner, sizeof(k->state->owner), "%s", owner);
 	*out = k;
 	return 0;
+}
+
+int exec_keep_attach(struct exec_keep *k, struct error *err)
+{
+	if (ftruncate(k->memory, sizeof(*k->state)) < 0)
+		return error_set_errno(err, -errno, "cannot keep the program's output");
+	k->state->version = ATTACHED_VERSION;
+	k->state->size = sizeof(*k->state);
+	k->state->attached = true;
+	return 0;
+}
+
+static bool is_ours(const struct exec_state *s, size_t size)
+{
+	if (s->size != size)
+		return false;
+	return size == PLAIN_SIZE ? s->version == EXEC_KEEP_VERSION
+				  : s->version == ATTACHED_VERSION;
 }
 
 static int open_box(struct exec_keep *k, int box)
@@ -205,11 +235,10 @@ static int open_box(struct exec_keep *k, int box)
 	k->is_begun = true;
 	if (fstat(k->memory, &st) < 0)
 		return -errno;
-	if (st.st_size != sizeof(*k->state))
+	if (st.st_size != PLAIN_SIZE && st.st_size != sizeof(*k->state))
 		return -EPROTO;
 	rc = map_state(k);
-	if (rc == 0 &&
-	    (k->state->version != EXEC_KEEP_VERSION || k->state->size != sizeof(*k->state)))
+	if (rc == 0 && !is_ours(k->state, (size_t)st.st_size))
 		rc = -EPROTO;
 	return rc;
 }
@@ -304,9 +333,55 @@ int exec_keep_note(struct exec_keep *k, int stream, const void *data, size_t len
 	return write_all(k->spool[stream - 1], data, len);
 }
 
+/* What was behind the window meanwhile may have been read as zeros. */
 ssize_t exec_keep_read(const struct exec_keep *k, int stream, uint64_t at, void *room, size_t len)
 {
 	ssize_t n = pread(k->spool[stream - 1], room, len, (off_t)at);
 
-	return n < 0 ? -errno : n;
+	if (n < 0)
+		return -errno;
+	return atomic_load(&k->state->base[stream - 1]) > at ? -ENODATA : n;
+}
+
+/* ---- the window ---- */
+
+bool exec_keep_note_sent(struct exec_keep *k, int stream, uint64_t at)
+{
+	_Atomic uint64_t *sent = &k->state->sent[stream - 1];
+	uint64_t was = atomic_load(sent);
+
+	while (was < at && !atomic_compare_exchange_weak(sent, &was, at))
+		;
+	return was < at && atomic_exchange(&k->stalled, false);
+}
+
+size_t exec_keep_ahead(const struct exec_keep *k, int stream)
+{
+	uint64_t len = exec_keep_len(k, stream), sent = atomic_load(&k->state->sent[stream - 1]);
+
+	return len > sent ? len - sent : 0;
+}
+
+/* The place is told first: who reads there meanwhile sees it. */
+void exec_keep_trim(struct exec_keep *k, int stream, size_t behind)
+{
+	_Atomic uint64_t *base = &k->state->base[stream - 1];
+	uint64_t sent = atomic_load(&k->state->sent[stream - 1]);
+	uint64_t to = sent > behind ? (sent - behind) / TRIM_STEP * TRIM_STEP : 0;
+
+	if (to <= atomic_load(base))
+		return;
+	atomic_store(base, to);
+	if (fallocate(k->spool[stream - 1], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+		      (off_t)to) < 0)
+		log_warn("%s: its output stays in memory: %s", k->name, strerror(errno));
+}
+
+size_t exec_keep_held(const struct exec_keep *k)
+{
+	size_t held = 0;
+
+	for (int i = 0; i < 2; i++)
+		held += exec_keep_len(k, i + 1) - (size_t)atomic_load(&k->state->base[i]);
+	return held;
 }

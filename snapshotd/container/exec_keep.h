@@ -7,11 +7,18 @@
  * mapped. All of it is in a box of the keeper. While no daemon runs, the program waits once its
  * pipes are full.
  *
- * Used by one thread at a time, but for exec_keep_read and exec_keep_len.
+ * Of an attached program only a window of each stream is kept, around the place up to which those
+ * who follow it have been sent its output: what they may ask for again when their connection has
+ * broken off, and a little that they have not been sent yet. So nothing is cut, and places in a
+ * stream stay what they are: what is behind the window is a hole in the file.
+ *
+ * Used by one thread at a time, but for exec_keep_read, exec_keep_len, exec_keep_note_sent and
+ * exec_keep_ahead.
  */
 #ifndef VARVE_SNAPSHOTD_EXEC_KEEP_H
 #define VARVE_SNAPSHOTD_EXEC_KEEP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -55,6 +62,10 @@ struct exec_state {
 	int32_t rc, exit_code;
 	int64_t done_ms;
 	char error[256];
+	/* The rest is there for an attached one alone, and reads as 0 for others. */
+	bool attached;
+	_Atomic uint64_t base[2]; /* what is before that place of a stream is not kept any more */
+	_Atomic uint64_t sent[2]; /* what is before that has been sent to a follower */
 };
 
 struct exec_keep {
@@ -64,12 +75,18 @@ struct exec_keep {
 	int spool[2];	    /* files in memory */
 	int sock, pipes[2]; /* of one that has begun, until container_exec takes them; or -1 */
 	bool is_begun, is_kept;
+	atomic_bool stalled;		/* its program waits for exec_keep_note_sent */
 	char name[KEEPER_NAME_MAX + 1]; /* to the keeper */
 };
 
 /* id and owner: letters, digits, '-'. keeper may be NULL: it ends with the daemon. */
 MUST_CHECK int exec_keep_new(struct keeper *keeper, const char *id, const char *owner,
 			     struct exec_keep **out, struct error *err);
+/*
+ * Only a window of its output is to be kept. Before it is put. A daemon that knows of no windows
+ * refuses the box.
+ */
+MUST_CHECK int exec_keep_attach(struct exec_keep *k, struct error *err);
 /* One that a predecessor has left; exec_keep_free it. NULL: no more of them. */
 struct exec_keep *exec_keep_next(struct keeper *keeper);
 /* 0: exec_keep_next would understand what is in this box; -EPROTO. Nothing is changed. */
@@ -97,10 +114,21 @@ void exec_keep_done(struct exec_keep *k);
 MUST_CHECK ssize_t exec_keep_move(struct exec_keep *k, int stream, int pipe, size_t len);
 /* A note of ours, after the program's output. */
 MUST_CHECK int exec_keep_note(struct exec_keep *k, int stream, const void *data, size_t len);
-/* Bytes of a stream. */
+/* Bytes of a stream, with those that are not kept any more. */
 size_t exec_keep_len(const struct exec_keep *k, int stream);
-/* Bytes, fewer at the end; -errno. */
+/* Bytes, fewer at the end; -ENODATA: what is there is not kept any more; -errno. */
 MUST_CHECK ssize_t exec_keep_read(const struct exec_keep *k, int stream, uint64_t at, void *room,
 				  size_t len);
+
+/* ---- the window of an attached one ---- */
+
+/* A follower has been sent a stream up to there. True: the program waits for that, wake it. */
+bool exec_keep_note_sent(struct exec_keep *k, int stream, uint64_t at);
+/* Bytes that no follower has been sent. */
+size_t exec_keep_ahead(const struct exec_keep *k, int stream);
+/* Give up what is more than so many bytes behind what has been sent. */
+void exec_keep_trim(struct exec_keep *k, int stream, size_t behind);
+/* Bytes of both streams that are kept. */
+size_t exec_keep_held(const struct exec_keep *k);
 
 #endif

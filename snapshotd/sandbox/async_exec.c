@@ -24,6 +24,10 @@ struct async_exec {
 	unsigned users;		      /* whoever runs it and the list are one each */
 	bool ended;
 	int64_t ended_ms; /* CLOCK_MONOTONIC */
+	bool kept;	  /* in a list of results */
+	bool killed, told;
+	unsigned followers;
+	int64_t left_ms; /* when the last of them left, or none was there yet */
 	/* Constant once ended. */
 	int rc;
 	struct error error;
@@ -37,7 +41,10 @@ struct async_execs {
 	pthread_cond_t some_ended;
 	/* Guarded by lock. */
 	struct exec_list running, ended; /* ended: the oldest end first */
+	struct exec_list left;		 /* the same, of attached ones */
 	size_t n_running, n_ended, kept_bytes;
+	size_t n_attached; /* that run or are in left */
+	int64_t passed_ms; /* of async_execs_set_passed */
 
 	struct budget budget; /* of all output, in results and of what runs */
 };
@@ -73,6 +80,7 @@ struct async_execs *async_execs_new(struct budget *output)
 	exec_controls_init(&x->controls);
 	TAILQ_INIT(&x->running);
 	TAILQ_INIT(&x->ended);
+	TAILQ_INIT(&x->left);
 	return x;
 }
 
@@ -107,14 +115,50 @@ static size_t output_bytes(const struct async_exec *e)
 	return e->out.out.len + e->out.err.len;
 }
 
+static int64_t now_locked(const struct async_execs *x)
+{
+	return monotonic_ms() + x->passed_ms;
+}
+
+/* It is kept. */
+static void forget_locked(struct async_exec *e)
+{
+	struct async_execs *x = e->owner;
+
+	e->kept = false;
+	if (e->spec.attached) {
+		TAILQ_REMOVE(&x->left, e, link);
+		x->n_attached--;
+	} else {
+		TAILQ_REMOVE(&x->ended, e, link);
+		x->n_ended--;
+		x->kept_bytes -= output_bytes(e);
+	}
+	put_locked(e);
+}
+
+static bool is_forsaken_locked(const struct async_exec *e)
+{
+	return e->spec.attached && e->followers == 0 &&
+	       now_locked(e->owner) - e->left_ms >= EXEC_GRACE_MS;
+}
+
+/* Of those who have been told only the last may ask once more. */
+static void forget_told_locked(struct async_execs *x)
+{
+	struct async_exec *e, *before;
+	size_t told = 0;
+
+	for (e = TAILQ_LAST(&x->left, exec_list); e; e = before) {
+		before = TAILQ_PREV(e, exec_list, link);
+		if (e->told && e->followers == 0 && ++told > EXEC_TOLD_COUNT)
+			forget_locked(e);
+	}
+}
+
 static void forget_oldest_locked(struct async_execs *x)
 {
-	struct async_exec *e = TAILQ_FIRST(&x->ended);
-
-	TAILQ_REMOVE(&x->ended, e, link);
-	x->n_ended--;
-	x->kept_bytes -= output_bytes(e);
-	put_locked(e);
+	forget_locked(TAILQ_FIRST(&x->ended));
 }
 
 bool async_execs_forget_oldest(struct async_execs *x)
@@ -135,6 +179,8 @@ void async_execs_free(struct async_execs *x)
 		return;
 	while (!TAILQ_EMPTY(&x->ended))
 		forget_oldest_locked(x);
+	while (!TAILQ_EMPTY(&x->left))
+		forget_locked(TAILQ_FIRST(&x->left));
 	exec_controls_fini(&x->controls);
 	pthread_cond_destroy(&x->some_ended);
 	pthread_mutex_destroy(&x->lock);
@@ -144,11 +190,16 @@ void async_execs_free(struct async_execs *x)
 void async_execs_expire(struct async_execs *x)
 {
 	int64_t before = monotonic_ms() - EXEC_KEEP_S * 1000;
-	struct async_exec *e;
+	struct async_exec *e, *next;
 
 	pthread_mutex_lock(&x->lock);
 	while ((e = TAILQ_FIRST(&x->ended)) && e->ended_ms < before)
 		forget_oldest_locked(x);
+	for (e = TAILQ_FIRST(&x->left); e; e = next) {
+		next = TAILQ_NEXT(e, link);
+		if (is_forsaken_locked(e))
+			forget_locked(e);
+	}
 	pthread_mutex_unlock(&x->lock);
 }
 
@@ -205,11 +256,13 @@ struct async_exec *async_exec_new(struct async_execs *x, const struct exec_spec 
 	e->argv = strv_copy(spec->argv);
 	e->envs = json_incref((json_t *)spec->envs);
 	e->cwd = spec->cwd ? strdup(spec->cwd) : NULL;
+	e->left_ms = monotonic_ms();
 	e->spec = (struct exec_spec){ .argv = e->argv,
 				      .envs = e->envs,
 				      .cwd = e->cwd,
 				      .timeout_ms = spec->timeout_ms,
 				      .linger_ms = spec->linger_ms,
+				      .attached = spec->attached,
 				      .control = spec->control };
 	if (!e->argv || (spec->cwd && !e->cwd)) {
 		async_exec_free(e);
@@ -234,18 +287,25 @@ void async_exec_set_keep(struct async_exec *e, struct exec_keep *k)
 	e->spec.grow_arg = e;
 }
 
+/* Those that run are counted there. */
+static size_t *count_of(struct async_exec *e)
+{
+	return e->spec.attached ? &e->owner->n_attached : &e->owner->n_running;
+}
+
 int async_exec_begin(struct async_exec *e, struct error *err)
 {
 	struct async_execs *x = e->owner;
+	size_t *n = count_of(e);
+	int max = e->spec.attached ? EXEC_ATTACHED_MAX : EXEC_RUNNING_MAX;
 	int rc = 0;
 
 	pthread_mutex_lock(&x->lock);
-	if (x->n_running >= EXEC_RUNNING_MAX) {
-		rc = error_set(err, -EAGAIN, "%d programs are running in the sandbox already",
-			       EXEC_RUNNING_MAX);
+	if (*n >= (size_t)max) {
+		rc = error_set(err, -EAGAIN, "%d programs are running in the sandbox already", max);
 	} else {
 		TAILQ_INSERT_TAIL(&x->running, e, link);
-		x->n_running++;
+		++*n;
 		e->users++;
 	}
 	pthread_mutex_unlock(&x->lock);
@@ -258,7 +318,7 @@ void async_exec_abandon(struct async_exec *e)
 
 	pthread_mutex_lock(&x->lock);
 	TAILQ_REMOVE(&x->running, e, link);
-	x->n_running--;
+	--*count_of(e);
 	put_locked(e);
 	pthread_mutex_unlock(&x->lock);
 }
@@ -296,10 +356,16 @@ static void end_locked(struct async_exec *e, int rc, struct exec_output *out,
 	e->error = *err;
 	e->ended = true;
 	e->ended_ms = monotonic_ms();
-	if (e->spec.keep) {
+	if (e->spec.keep)
 		e->ended_ms = e->spec.keep->state->done_ms;
-		exec_keep_close(e->spec.keep);
+	e->kept = true;
+	if (e->spec.attached) {
+		TAILQ_INSERT_TAIL(&x->left, e, link);
+		x->n_attached++;
+		return;
 	}
+	if (e->spec.keep)
+		exec_keep_close(e->spec.keep);
 	insert_ended_locked(x, e);
 	while (x->n_ended > 1 && (x->n_ended > EXEC_KEEP_COUNT || x->kept_bytes > EXEC_KEEP_BYTES))
 		forget_oldest_locked(x);
@@ -311,8 +377,10 @@ void async_exec_end(struct async_exec *e, int rc, struct exec_output *out, const
 
 	pthread_mutex_lock(&x->lock);
 	TAILQ_REMOVE(&x->running, e, link);
-	x->n_running--;
+	--*count_of(e);
 	end_locked(e, rc, out, err);
+	if (e->killed && e->kept)
+		forget_locked(e);
 	pthread_cond_broadcast(&x->some_ended);
 	put_locked(e);
 	pthread_mutex_unlock(&x->lock);
@@ -330,11 +398,11 @@ void async_exec_adopt_ended(struct async_exec *e, int rc, struct exec_output *ou
 
 struct async_exec *async_exec_find(struct async_execs *x, const char *id)
 {
-	struct exec_list *lists[] = { &x->running, &x->ended };
+	struct exec_list *lists[] = { &x->running, &x->ended, &x->left };
 	struct async_exec *e = NULL;
 
 	pthread_mutex_lock(&x->lock);
-	for (int i = 0; i < 2 && !e; i++)
+	for (int i = 0; i < 3 && !e; i++)
 		TAILQ_FOREACH(e, lists[i], link)
 	if (strcmp(e->id, id) == 0)
 		break;
@@ -374,7 +442,7 @@ ssize_t async_exec_read(struct async_exec *e, int stream, uint64_t at, void *roo
 	ssize_t n = -ENOTSUP;
 
 	pthread_mutex_lock(&e->owner->lock);
-	if (e->ended)
+	if (e->ended && !e->spec.attached)
 		n = read_buf(stream == 1 ? &e->out.out : &e->out.err, at, room, len);
 	else if (e->spec.keep)
 		n = exec_keep_read(e->spec.keep, stream, at, room, len);
@@ -409,4 +477,70 @@ int async_exec_outcome(struct async_exec *e, const struct exec_output **out,
 	*out = &e->out;
 	*err = &e->error;
 	return e->rc;
+}
+
+/* ---- followers ---- */
+
+bool async_exec_is_attached(const struct async_exec *e)
+{
+	return e->spec.attached;
+}
+
+void async_exec_follow(struct async_exec *e)
+{
+	pthread_mutex_lock(&e->owner->lock);
+	e->followers++;
+	e->told = false;
+	pthread_mutex_unlock(&e->owner->lock);
+}
+
+void async_exec_note_sent(struct async_exec *e, int stream, uint64_t at)
+{
+	if (e->spec.attached && exec_keep_note_sent(e->spec.keep, stream, at))
+		exec_control_wake(e->spec.control);
+}
+
+void async_exec_unfollow(struct async_exec *e, bool told)
+{
+	struct async_execs *x = e->owner;
+
+	pthread_mutex_lock(&x->lock);
+	e->followers--;
+	e->left_ms = now_locked(x);
+	e->told |= told;
+	if (told && e->spec.attached)
+		forget_told_locked(x);
+	pthread_mutex_unlock(&x->lock);
+}
+
+void async_exec_kill(struct async_exec *e)
+{
+	struct async_execs *x = e->owner;
+
+	pthread_mutex_lock(&x->lock);
+	if (e->kept)
+		forget_locked(e);
+	e->killed = true;
+	pthread_mutex_unlock(&x->lock);
+	exec_control_wake(e->spec.control);
+}
+
+bool async_exec_is_unwanted(struct async_exec *e, const char **why)
+{
+	bool killed, forsaken;
+
+	pthread_mutex_lock(&e->owner->lock);
+	killed = e->killed;
+	forsaken = is_forsaken_locked(e);
+	pthread_mutex_unlock(&e->owner->lock);
+	if (why)
+		*why = killed ? "it was asked for" : "nobody followed it any more";
+	return killed || forsaken;
+}
+
+void async_execs_set_passed(struct async_execs *x, int64_t ms)
+{
+	pthread_mutex_lock(&x->lock);
+	x->passed_ms = ms;
+	pthread_mutex_unlock(&x->lock);
 }

@@ -28,6 +28,14 @@
 	(64u << 20)	    /* ... or more output, or none can be kept of what \
 			       runs: the oldest go first */
 #define EXEC_RUNNING_MAX 64 /* asynchronous ones of a sandbox */
+/*
+ * Attached ones: they are their followers', clients that read their output as it comes, and end
+ * some time after the last of these has left. So do their results, of which only so many are kept
+ * whose followers have been told the end.
+ */
+#define EXEC_ATTACHED_MAX 512 /* of a sandbox, and results of such */
+#define EXEC_GRACE_MS 15000
+#define EXEC_TOLD_COUNT 8
 
 /* Borrowed. */
 struct exec_spec {
@@ -36,6 +44,7 @@ struct exec_spec {
 	const char *cwd;    /* absolute; NULL: the image's */
 	int64_t timeout_ms; /* 0: none */
 	int64_t linger_ms;  /* as of container_exec; EXEC_LINGER_MS where nobody says */
+	bool attached;	    /* of asynchronous ones */
 	/*
 	 * Gets the output as it comes, which is then not kept, but for our own lines;
 	 * on the caller's thread, and while it does not return the program waits. Not
@@ -74,7 +83,7 @@ struct async_execs;
 struct async_execs *async_execs_new(struct budget *output);
 /* Nothing runs any more. NULL is accepted. */
 void async_execs_free(struct async_execs *x);
-/* Forget results that are older than EXEC_KEEP_S. */
+/* Forget results that are older than EXEC_KEEP_S, and attached ones whose followers have left. */
 void async_execs_expire(struct async_execs *x);
 /* Forget the oldest result. False: there is none. */
 bool async_execs_forget_oldest(struct async_execs *x);
@@ -93,7 +102,8 @@ struct async_exec;
  * becomes its own. In use until async_exec_end or async_exec_put. NULL: no memory.
  */
 struct async_exec *async_exec_new(struct async_execs *x, const struct exec_spec *spec);
-/* It is found from now on, by its id. -EAGAIN: EXEC_RUNNING_MAX run already. */
+/* It is found from now on, by its id. -EAGAIN: EXEC_RUNNING_MAX, or EXEC_ATTACHED_MAX, run already.
+ */
 MUST_CHECK int async_exec_begin(struct async_exec *e, struct error *err);
 /* Undoes async_exec_begin: it cannot be run after all. */
 void async_exec_abandon(struct async_exec *e);
@@ -118,15 +128,35 @@ void async_exec_put(struct async_exec *e);
 bool async_exec_wait(struct async_exec *e, int timeout_ms);
 /*
  * What it has written to a stream (1, 2) from a place on: bytes, 0: no more yet, or for ever
- * where it has ended. -ENOTSUP: its output is not there before its end.
+ * where it has ended. -ENOTSUP: its output is not there before its end; -ENODATA: what an attached
+ * one has written there is not kept any more.
  */
 MUST_CHECK ssize_t async_exec_read(struct async_exec *e, int stream, uint64_t at, void *room,
 				   size_t len);
 /* Until there is more than that of a stream, or it has ended; at most timeout_ms. Whether it has.
  */
 bool async_exec_wait_more(struct async_exec *e, const uint64_t at[2], int timeout_ms);
-/* Of an ended one: 0 and its output, or why there is none. Both live as long as e is held. */
+/*
+ * Of an ended one: 0 and its output, or why there is none. Both live as long as e is held. The
+ * output of an attached one is not there: async_exec_read has it.
+ */
 int async_exec_outcome(struct async_exec *e, const struct exec_output **out,
 		       const struct error **err);
+
+/* ---- followers ---- */
+
+bool async_exec_is_attached(const struct async_exec *e);
+/* Somebody reads its output from now on. */
+void async_exec_follow(struct async_exec *e);
+/* He has got a stream up to there. */
+void async_exec_note_sent(struct async_exec *e, int stream, uint64_t at);
+/* He has left; told: with the end, so that nobody comes back for long. */
+void async_exec_unfollow(struct async_exec *e, bool told);
+/* It is to be killed, with all that it has started; one that has ended is forgotten. */
+void async_exec_kill(struct async_exec *e);
+/* Whether it is to be killed. why (may be NULL): for a person. */
+bool async_exec_is_unwanted(struct async_exec *e, const char **why);
+/* The clock, for tests: milliseconds that have passed besides. */
+void async_execs_set_passed(struct async_execs *x, int64_t ms);
 
 #endif

@@ -213,6 +213,16 @@ int exec_control_signal(struct exec_control *ec, int sig, struct error *err)
 	return rc;
 }
 
+void exec_control_wake(struct exec_control *ec)
+{
+	const uint8_t none = 0;
+
+	pthread_mutex_lock(&ec->lock);
+	if (!ec->ended) /* where there is no room for it, others wake it */
+		(void)!write(ec->signals[1], &none, 1);
+	pthread_mutex_unlock(&ec->lock);
+}
+
 static int can_feed_locked(const struct exec_control *ec, struct error *err)
 {
 	if (ec->ended)

@@ -56,6 +56,9 @@ void exec_control_end(struct exec_control *ec);
 /* -ENOTCONN: it has ended. -EAGAIN: too many signals wait already. */
 MUST_CHECK int exec_control_signal(struct exec_control *ec, int sig, struct error *err);
 
+/* Whoever runs it looks again at what it waits for (container_exec). */
+void exec_control_wake(struct exec_control *ec);
+
 /* Whether exec_control_feed would begin: -EBUSY, -ENOTCONN as there. */
 MUST_CHECK int exec_control_can_feed(struct exec_control *ec, struct error *err);
 /*

@@ -33,12 +33,16 @@ static int load_stream(const struct exec_keep *k, int stream, struct buf *b, boo
 	return n < 0 ? (int)n : 0;
 }
 
+/* Of an attached one there may be much more, of which the end is kept: it is read from there. */
 static int load(const struct exec_keep *k, struct exec_output *out)
 {
-	int rc = load_stream(k, 1, &out->out, &out->out_mapped);
+	int rc;
 
 	out->exit_code = k->state->exit_code;
 	out->truncated = k->state->truncated;
+	if (k->state->attached)
+		return 0;
+	rc = load_stream(k, 1, &out->out, &out->out_mapped);
 	return rc < 0 ? rc : load_stream(k, 2, &out->err, &out->err_mapped);
 }
 
@@ -79,13 +83,17 @@ int kept_exec_end(struct exec_keep *k, int rc, struct exec_output *out, struct e
 
 int kept_exec_load(struct exec_keep *k, struct exec_output *out, struct error *err)
 {
-	size_t len = exec_keep_len(k, 1) + exec_keep_len(k, 2);
+	size_t len = exec_keep_held(k);
 	int rc = k->state->rc;
 
 	if (rc < 0)
 		return error_set(err, rc, "%.*s", (int)sizeof(k->state->error), k->state->error);
-	if (!budget_charge(out->budget, len))
-		return error_set(err, -ENOMEM, "the daemon has no room for its output any more");
+	if (!budget_charge(out->budget, len)) {
+		if (!k->state->attached) /* those have a few MiB of their own */
+			return error_set(err, -ENOMEM,
+					 "the daemon has no room for its output any more");
+		len = 0;
+	}
 	out->charged = len;
 	rc = load(k, out);
 	if (rc == 0)

@@ -10,7 +10,8 @@
 
 /*
  * It has ended with rc: err says why, or out has its exit code and, as its output, the lines of
- * our own that follow the program's. Puts them there; *out then has all of it. What fails
+ * our own that follow the program's. Puts them there; *out then has all of it, but of an attached
+ * one, whose output stays there alone. What fails
  * is rc and err from then on; returns rc.
  */
 MUST_CHECK int kept_exec_end(struct exec_keep *k, int rc, struct exec_output *out,

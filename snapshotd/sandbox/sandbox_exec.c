@@ -10,6 +10,12 @@
 #include "snapshotd/sandbox/sandboxes_internal.h"
 #include "store/base/log.h"
 
+/* What is kept of an attached program's stream. A connection holds 500 KiB; by TCP, 4 MiB. */
+#define WINDOW_BEHIND (4u << 20)
+#define WINDOW_BEHIND_MIN (1u << 20)
+#define WINDOW_AHEAD (1u << 20)
+#define WINDOW_AHEAD_MIN (64u << 10)
+
 int exec_code_of_failure(int rc)
 {
 	switch (rc) {
@@ -42,6 +48,7 @@ struct run {
 	bool cut[2];
 
 	bool no_memory;
+	bool unwanted; /* an attached one: its output is dropped */
 	bool (*cancelled)(void *arg);
 	void *arg;
 };
@@ -108,11 +115,60 @@ static void run_output(void *arg, int stream, const void *data, size_t len)
 		r->no_memory = true;
 }
 
+/* Nobody is to ask again for what is so far behind. */
+static void trim(struct run *r, int stream, size_t behind)
+{
+	size_t held;
+
+	exec_keep_trim(r->spec->keep, stream, behind);
+	held = exec_keep_held(r->spec->keep);
+	if (r->out->charged > held) {
+		budget_release(r->out->budget, r->out->charged - held);
+		r->out->charged = held;
+	}
+}
+
+/* Where the budget is used up it goes on with little, and without results of others. */
+static size_t window_room(struct run *r, int stream, size_t len)
+{
+	struct exec_keep *k = r->spec->keep;
+	size_t ahead;
+
+	trim(r, stream, WINDOW_BEHIND);
+	ahead = exec_keep_ahead(k, stream);
+	if (ahead >= WINDOW_AHEAD)
+		return 0;
+	len = MIN(len, WINDOW_AHEAD - ahead);
+	if (budget_charge(r->out->budget, len)) {
+		r->out->charged += len;
+		return len;
+	}
+	trim(r, stream, WINDOW_BEHIND_MIN);
+	return ahead < WINDOW_AHEAD_MIN ? MIN(len, WINDOW_AHEAD_MIN - ahead) : 0;
+}
+
+static size_t attached_room(struct run *r, int stream, size_t len)
+{
+	atomic_bool *stalled = &r->spec->keep->stalled;
+	size_t room;
+
+	if (r->unwanted)
+		return 0;
+	room = window_room(r, stream, len);
+	if (!room) { /* who sends now wakes us, who has sent meanwhile is seen */
+		atomic_store(stalled, true);
+		room = window_room(r, stream, len);
+	}
+	return room ? room : EXEC_ROOM_LATER;
+}
+
 /* Of output that is kept. */
 static size_t run_room(void *arg, int stream, size_t len)
 {
 	struct run *r = arg;
 
+	if (r->spec->attached)
+		return attached_room(r, stream, len);
 	len = MIN(len, EXEC_OUTPUT_MAX - exec_keep_len(r->spec->keep, stream));
 	return len && take_room(r, len) ? len : 0;
 }
@@ -131,8 +187,9 @@ static bool run_is_cancelled(void *arg)
 {
 	struct run *r = arg;
 
-	return r->no_memory || r->failure || sandbox_is_closing(r->sb) ||
-	       (r->cancelled && r->cancelled(r->arg));
+	r->unwanted = r->no_memory || r->failure || sandbox_is_closing(r->sb) ||
+		      (r->cancelled && r->cancelled(r->arg));
+	return r->unwanted;
 }
 
 /* A line of our own begins on a line of its own. */
@@ -276,7 +333,9 @@ int sandbox_exec(struct sandbox *sb, const struct exec_spec *spec, bool (*cancel
 	if (rc < 0)
 		return rc;
 	*out = (struct exec_output){ .budget = async_execs_budget(sb->execs) };
-	if (spec->keep) /* a predecessor's; it is there, whatever the budget says */
+	if (spec->keep && spec->attached && budget_charge(out->budget, exec_keep_held(spec->keep)))
+		out->charged = exec_keep_held(spec->keep);
+	else if (spec->keep && !spec->attached) /* it is there, whatever the budget says */
 		(void)take_room(&r, exec_keep_len(spec->keep, 1) + exec_keep_len(spec->keep, 2));
 	rc = run_inside(sb, c, spec, &r, err);
 	sandbox_leave(sb);
@@ -293,6 +352,20 @@ struct job {
 	sem_t begun;
 };
 
+static bool is_unwanted(void *arg)
+{
+	return async_exec_is_unwanted(arg, NULL);
+}
+
+static int say_why_killed(struct async_exec *e, int rc, struct error *err)
+{
+	const char *why;
+
+	if (rc != -ECANCELED || !async_exec_is_unwanted(e, &why))
+		return rc;
+	return error_set(err, -ENOTCONN, "the program was killed: %s", why);
+}
+
 static void *job_main(void *arg)
 {
 	struct job *j = arg;
@@ -304,7 +377,8 @@ static void *job_main(void *arg)
 	pthread_setname_np(pthread_self(), "varve-exec");
 	while (sem_wait(&j->begun) < 0) /* EINTR */
 		;
-	rc = sandbox_exec(j->sb, spec, NULL, NULL, &out, &err);
+	rc = sandbox_exec(j->sb, spec, is_unwanted, j->e, &out, &err);
+	rc = say_why_killed(j->e, rc, &err);
 	rc = kept_exec_end(spec->keep, rc, &out, &err);
 	if (rc < 0)
 		exec_output_fini(&out);
@@ -392,10 +466,12 @@ int sandbox_exec_start(struct sandbox *sb, struct container *c, const struct exe
 
 	if (rc < 0)
 		return rc;
-	e = async_exec_new(sb->execs, spec);
-	if (!e) {
+	if (spec->attached)
+		rc = exec_keep_attach(k, err);
+	e = rc == 0 ? async_exec_new(sb->execs, spec) : NULL;
+	if (rc < 0 || !e) {
 		exec_keep_free(k);
-		return error_set(err, -ENOMEM, "out of memory");
+		return rc < 0 ? rc : error_set(err, -ENOMEM, "out of memory");
 	}
 	async_exec_set_keep(e, k);
 	memcpy(id, exec_control_id(spec->control), SNAPSHOT_ID_SIZE);
@@ -421,7 +497,8 @@ void sandbox_exec_adopt(struct sandbox *sb, struct exec_keep *k)
 	struct exec_spec spec = { .argv = argv,
 				  .cwd = *s->cwd ? s->cwd : NULL,
 				  .timeout_ms = s->timeout_ms,
-				  .linger_ms = s->linger_ms };
+				  .linger_ms = s->linger_ms,
+				  .attached = s->attached };
 	struct error err = ERROR_INIT;
 	struct async_exec *e = NULL;
 

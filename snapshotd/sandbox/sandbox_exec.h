@@ -6,7 +6,8 @@
  * after its time, 127 for one that is not there, 126 for one that cannot be
  * started, 128 + N for one that signal N has ended, and a line "varve: ..." in
  * stderr that says so. Of each stream EXEC_OUTPUT_MAX bytes are kept, and less
- * where the budget for output is used up; a line in it tells where it was cut.
+ * where the budget for output is used up; a line in it tells where it was cut. Nothing is cut of
+ * an attached program's output: it waits until its followers have what it has written.
  */
 #ifndef VARVE_SNAPSHOTD_SANDBOX_EXEC_H
 #define VARVE_SNAPSHOTD_SANDBOX_EXEC_H

@@ -45,12 +45,16 @@ static void signals_come_until_the_end(void **state)
 	assert_int_equal(read(exec_control_signal_fd(ec), got, sizeof(got)), 2);
 	assert_int_equal(got[0], SIGTERM);
 	assert_int_equal(got[1], SIGINT);
+	exec_control_wake(ec);
+	assert_int_equal(read(exec_control_signal_fd(ec), got, sizeof(got)), 1);
+	assert_int_equal(got[0], 0); /* no signal */
 	/* One that takes none does not make them pile up. */
 	for (int i = 0; i < 1 << 20 && rc == 0; i++)
 		rc = exec_control_signal(ec, SIGUSR1, NULL);
 	assert_int_equal(rc, -EAGAIN);
 	exec_control_end(ec);
 	assert_int_equal(exec_control_signal(ec, SIGTERM, NULL), -ENOTCONN);
+	exec_control_wake(ec);
 	exec_control_put(ec);
 }
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -175,6 +176,81 @@ static void a_successor_finds_it(void **state)
 	close(pair[0]);
 }
 
+static void give(int pipe, size_t len)
+{
+	char *data = malloc(len);
+
+	assert_non_null(data);
+	memset(data, 'x', len);
+	assert_int_equal(write(pipe, data, len), len);
+	free(data);
+}
+
+#define MIB (1u << 20)
+
+/* To where nobody asks any more a stream is a hole; what is left stays at its place. */
+static void a_window_of_an_attached_one_moves_along(void **state)
+{
+	struct exec_keep *k = keep_new(NULL, "three");
+	struct error err = ERROR_INIT;
+	char room[4] = "";
+	struct stat st;
+	int pipes[2];
+
+	(void)state;
+	assert_int_equal(exec_keep_attach(k, &err), 0);
+	assert_int_equal(pipe(pipes), 0);
+	for (int i = 0; i < 8 * 16; i++) {
+		give(pipes[1], MIB / 16);
+		assert_int_equal(exec_keep_move(k, 1, pipes[0], MIB), MIB / 16);
+	}
+	assert_int_equal(exec_keep_note(k, 1, "end", 3), 0);
+	assert_int_equal(exec_keep_ahead(k, 1), 8 * MIB + 3);
+	exec_keep_trim(k, 1, 0); /* nothing has been sent */
+	assert_int_equal(exec_keep_held(k), 8 * MIB + 3);
+
+	assert_false(exec_keep_note_sent(k, 1, 5 * MIB));
+	atomic_store(&k->stalled, true);
+	assert_false(exec_keep_note_sent(k, 1, 4 * MIB)); /* somebody who is behind */
+	assert_int_equal(exec_keep_ahead(k, 1), 3 * MIB + 3);
+	assert_true(exec_keep_note_sent(k, 1, 6 * MIB));
+	assert_false(atomic_load(&k->stalled));
+	exec_keep_trim(k, 1, 2 * MIB);
+	assert_int_equal(exec_keep_held(k), 4 * MIB + 3);
+	assert_int_equal(exec_keep_read(k, 1, 4 * MIB - 1, room, 1), -ENODATA);
+	assert_int_equal(exec_keep_read(k, 1, 4 * MIB, room, 1), 1);
+	assert_int_equal(room[0], 'x');
+	assert_int_equal(exec_keep_read(k, 1, 8 * MIB, room, 4), 3);
+	assert_memory_equal(room, "end", 3);
+	assert_int_equal(exec_keep_len(k, 1), 8 * MIB + 3);
+	assert_int_equal(fstat(k->spool[0], &st), 0);
+	assert_in_range(st.st_blocks, 1, 5 * MIB / 512);
+	close(pipes[0]);
+	close(pipes[1]);
+	exec_keep_free(k);
+}
+
+/* One that does not know of windows would let it grow, and run on. */
+static void an_attached_one_has_another_format(void **state)
+{
+	struct exec_keep *k = keep_new(NULL, "four");
+	struct error err = ERROR_INIT;
+	struct stat plain, attached;
+	uint32_t version = k->state->version;
+
+	(void)state;
+	assert_false(k->state->attached);
+	assert_int_equal(fstat(k->memory, &plain), 0);
+	assert_int_equal(k->state->size, plain.st_size);
+	assert_int_equal(exec_keep_attach(k, &err), 0);
+	assert_true(k->state->attached);
+	assert_int_not_equal(k->state->version, version);
+	assert_int_equal(fstat(k->memory, &attached), 0);
+	assert_int_equal(k->state->size, attached.st_size);
+	assert_true(attached.st_size > plain.st_size);
+	exec_keep_free(k);
+}
+
 static void programs_leave_names_to_others(void **state)
 {
 	unsigned n = 0;
@@ -196,6 +272,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(output_is_moved_in_order),
 		cmocka_unit_test(a_successor_finds_it),
+		cmocka_unit_test(a_window_of_an_attached_one_moves_along),
+		cmocka_unit_test(an_attached_one_has_another_format),
 		cmocka_unit_test(programs_leave_names_to_others),
 	};
 

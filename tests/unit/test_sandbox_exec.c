@@ -66,11 +66,12 @@ static struct async_execs *execs_new(struct budget *output)
 }
 
 /* One that is about to run; its id is copied. */
-static struct async_exec *one_new(struct async_execs *x, char id[SNAPSHOT_ID_SIZE])
+static struct async_exec *one_new_as(struct async_execs *x, bool attached,
+				     char id[SNAPSHOT_ID_SIZE])
 {
 	char *argv[] = { "true", NULL };
 	struct error err = ERROR_INIT;
-	struct exec_spec spec = { .argv = argv, .cwd = "/", .timeout_ms = 5 };
+	struct exec_spec spec = { .argv = argv, .cwd = "/", .timeout_ms = 5, .attached = attached };
 	struct async_exec *e;
 
 	assert_int_equal(exec_control_new(NULL, &spec.control, &err), 0);
@@ -81,6 +82,11 @@ static struct async_exec *one_new(struct async_execs *x, char id[SNAPSHOT_ID_SIZ
 	assert_string_equal(async_exec_spec(e)->argv[0], "true");
 	assert_string_equal(async_exec_spec(e)->cwd, "/");
 	return e;
+}
+
+static struct async_exec *one_new(struct async_execs *x, char id[SNAPSHOT_ID_SIZE])
+{
+	return one_new_as(x, false, id);
 }
 
 static void one_end(struct async_exec *e, const char *text)
@@ -202,9 +208,155 @@ static void the_oldest_results_are_forgotten(void **state)
 	async_execs_free(x);
 }
 
+/* An attached one that runs; it is ended by one_end. */
+static struct async_exec *attached_begin(struct async_execs *x, char id[SNAPSHOT_ID_SIZE])
+{
+	struct async_exec *e = one_new_as(x, true, id);
+	struct error err = ERROR_INIT;
+
+	assert_int_equal(async_exec_begin(e, &err), 0);
+	return e;
+}
+
+static bool is_there(struct async_execs *x, const char *id)
+{
+	struct async_exec *e = async_exec_find(x, id);
+
+	if (e)
+		async_exec_put(e);
+	return e != NULL;
+}
+
+static void an_attached_one_lives_with_its_followers(void **state)
+{
+	char id[SNAPSHOT_ID_SIZE];
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+	struct async_exec *e = attached_begin(x, id);
+	const char *why;
+
+	(void)state;
+	/* There is time for one to come ... */
+	assert_false(async_exec_is_unwanted(e, &why));
+	async_execs_set_passed(x, EXEC_GRACE_MS);
+	assert_true(async_exec_is_unwanted(e, &why));
+	async_exec_follow(e);
+	async_exec_follow(e);
+	assert_false(async_exec_is_unwanted(e, &why));
+	async_exec_unfollow(e, false);
+	async_execs_set_passed(x, 2 * EXEC_GRACE_MS);
+	assert_false(async_exec_is_unwanted(e, &why));
+	/* ... and to come back. */
+	async_exec_unfollow(e, false);
+	assert_false(async_exec_is_unwanted(e, &why));
+	async_execs_set_passed(x, 3 * EXEC_GRACE_MS - 1000);
+	assert_false(async_exec_is_unwanted(e, &why));
+	async_execs_set_passed(x, 3 * EXEC_GRACE_MS);
+	assert_true(async_exec_is_unwanted(e, &why));
+	assert_string_equal(why, "nobody followed it any more");
+	one_end(e, "");
+	assert_true(is_there(x, id));
+	async_execs_expire(x);
+	assert_false(is_there(x, id));
+
+	/* Others are nobody's. */
+	e = one_new(x, id);
+	async_execs_set_passed(x, 9 * EXEC_GRACE_MS);
+	assert_false(async_exec_is_unwanted(e, &why));
+	async_exec_put(e);
+	async_execs_free(x);
+}
+
+static void what_is_killed_is_forgotten(void **state)
+{
+	char id[SNAPSHOT_ID_SIZE];
+	struct error err = ERROR_INIT;
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		const bool attached = i & 1, ended = i & 2;
+		struct async_exec *e = one_new_as(x, attached, id), *found;
+		const char *why;
+
+		assert_int_equal(async_exec_begin(e, &err), 0);
+		if (ended)
+			one_end(e, "ab");
+		found = async_exec_find(x, id);
+		assert_non_null(found);
+		async_exec_kill(found);
+		async_exec_kill(found);
+		assert_true(async_exec_is_unwanted(found, &why));
+		assert_string_equal(why, "it was asked for");
+		assert_int_equal(is_there(x, id), !ended);
+		if (!ended)
+			one_end(e, "ab");
+		assert_false(is_there(x, id));
+		assert_true(async_exec_wait(found, 0));
+		async_exec_put(found);
+		assert_int_equal(async_execs_kept(x), 0);
+	}
+	async_execs_free(x);
+}
+
+static void few_are_kept_that_were_told(void **state)
+{
+	char ids[EXEC_TOLD_COUNT + 2][SNAPSHOT_ID_SIZE], untold[SNAPSHOT_ID_SIZE];
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+
+	(void)state;
+	one_end(attached_begin(x, untold), "");
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+		struct async_exec *e = attached_begin(x, ids[i]), *found;
+
+		async_exec_follow(e);
+		found = async_exec_find(x, ids[i]);
+		one_end(e, "");
+		async_exec_unfollow(found, true);
+		async_exec_put(found);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+		assert_int_equal(is_there(x, ids[i]), i >= 2);
+	assert_true(is_there(x, untold));
+	/* Nor do they take the places of others. */
+	assert_false(async_execs_forget_oldest(x));
+	async_execs_free(x);
+}
+
+static void only_so_many_attached_ones_are_there(void **state)
+{
+	struct async_exec *running[EXEC_ATTACHED_MAX], *more;
+	char id[SNAPSHOT_ID_SIZE];
+	struct error err = ERROR_INIT;
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+
+	(void)state;
+	for (int i = 0; i < EXEC_ATTACHED_MAX; i++)
+		running[i] = attached_begin(x, id);
+	more = one_new_as(x, true, id);
+	assert_int_equal(async_exec_begin(more, &err), -EAGAIN);
+	/* Results that nobody has been told count, too; for a while. */
+	one_end(running[0], "");
+	assert_int_equal(async_exec_begin(more, &err), -EAGAIN);
+	async_execs_set_passed(x, EXEC_GRACE_MS);
+	async_execs_expire(x);
+	assert_int_equal(async_exec_begin(more, &err), 0);
+	running[0] = more;
+	for (int i = 0; i < EXEC_ATTACHED_MAX; i++)
+		one_end(running[i], "");
+	async_execs_free(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_attached_one_lives_with_its_followers),
+		cmocka_unit_test(what_is_killed_is_forgotten),
+		cmocka_unit_test(few_are_kept_that_were_told),
+		cmocka_unit_test(only_so_many_attached_ones_are_there),
 		cmocka_unit_test(failures_have_the_codes_of_a_shell),
 		cmocka_unit_test(nothing_is_kept_at_first),
 		cmocka_unit_test(only_so_many_run_at_once),
