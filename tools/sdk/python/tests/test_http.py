@@ -42,7 +42,7 @@ class Sync:
 
     @staticmethod
     def run(path, on_output):
-        Sandbox.create(client=Client(socket=path)).exec.run("x", on_output=on_output)
+        return Sandbox.create(client=Client(socket=path)).exec.run("x", on_output=on_output)
 
     @staticmethod
     def read(path):
@@ -67,9 +67,9 @@ class Async:
     def run(path, on_output):
         async def go():
             sandbox = await AsyncSandbox.create(client=AsyncClient(socket=path))
-            await sandbox.exec.run("x", on_output=on_output)
+            return await sandbox.exec.run("x", on_output=on_output)
 
-        asyncio.run(go())
+        return asyncio.run(go())
 
     @staticmethod
     def read(path):
@@ -145,11 +145,67 @@ class Retry(unittest.TestCase):
         output = event("output", {"stream": "stdout", "data": "x"})
         got = []
         made = with_headers(reply(201, SANDBOX), "Idempotency-Keys: 1")
-        with Server(turns=[self.KNOWS, [made], [start, output], [reply(200, {})]]) as server:
+        older = reply(400, {"error": "x"})
+        turns = [self.KNOWS, [made], [older], [start, output], [reply(200, {})]]
+        with Server(turns=turns) as server:
             with self.assertRaises(TransportError):
                 calls.run(server.path, got.append)
             self.assertEqual(len(got), 1)
-            self.assertEqual(len(server.requests), 3)
+            self.assertEqual(len(server.requests), 4)
+
+    MADE = [with_headers(reply(201, SANDBOX), "Idempotency-Keys: 1")]
+    BEGUN = [with_headers(reply(200, {"execId": "e-1"}), "Idempotency-Keys: 1")]
+    FOLLOWED = with_headers(EVENTS, "Idempotency-Keys: 1")
+
+    @staticmethod
+    def _out(data, stream="stdout"):
+        return event("output", {"stream": stream, "data": data})
+
+    @both
+    def test_a_command_goes_on_and_is_told_once(self, calls):
+        first = [self.FOLLOWED, self._out("one,"), self._out("!", "stderr")]
+        last = [self.FOLLOWED, self._out("two"), event("result", {"exitCode": 3}), LAST]
+        got = []
+        for tell in None, got.append:
+            turns = [self.KNOWS, self.MADE, self.BEGUN, first, [b""], last]
+            with Server(turns=turns) as server:
+                result = calls.run(server.path, tell)
+                places = [r.split()[1].partition(b"?")[2] for r in server.requests[3:]]
+                self.assertIn(b'"attached": true', server.requests[2])
+            self.assertEqual(places, [b"stdout=0&stderr=0"] + 2 * [b"stdout=4&stderr=1"])
+            self.assertEqual((result.exit_code, result.truncated), (3, False))
+            text = ("", "") if tell else ("one,two", "!")
+            self.assertEqual((result.stdout, result.stderr), text)
+        self.assertEqual([o.data for o in got], [b"one,", b"!", b"two"])
+
+    @both
+    def test_a_command_that_nobody_waits_for_any_more_is_killed(self, calls):
+        def enough(_):
+            raise NotFoundError(404, "enough")
+
+        one = [self.FOLLOWED, self._out("one")]
+        turns = [self.KNOWS, self.MADE, self.BEGUN, one, [reply(204, b"")]]
+        with Server(turns=turns) as server:
+            with self.assertRaisesRegex(NotFoundError, "enough"):
+                calls.run(server.path, enough)
+            self.assertIn(b"DELETE /api/sandboxes/sb-1/exec/e-1 ", server.requests[-1])
+        turns = [self.KNOWS, self.MADE, self.BEGUN, one, [reply(404, {"error": "no such exec"})]]
+        with Server(turns=turns) as server:
+            with self.assertRaisesRegex(TransportError, "not known: no such exec"):
+                calls.run(server.path, None)
+            self.assertEqual(len(server.requests), 5)
+
+    @both
+    def test_a_result_has_so_much_output(self, calls):
+        outputs = [self._out("x" * (1 << 20)) for _ in range(17)]
+        turns = [self.KNOWS, self.MADE, self.BEGUN]
+        turns.append([self.FOLLOWED, *outputs, event("result", {"exitCode": 0}), LAST])
+        with Server(turns=turns) as server:
+            result = calls.run(server.path, None)
+        note = "\nvarve: output cut after 16777216 bytes\n"
+        self.assertEqual(len(result.stdout), (16 << 20) + len(note))
+        self.assertTrue(result.stdout.endswith("x" + note))
+        self.assertTrue(result.truncated)
 
     def test_seconds_are_a_number_of_some_size(self):
         for text in "nan", "inf", "-1", "86401", "a while", " ":

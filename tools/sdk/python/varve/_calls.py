@@ -101,9 +101,14 @@ def sandbox_timeout(sandbox_id: str, seconds: int) -> Call:
     return _send("POST", _sandbox(sandbox_id, "timeout"), {"timeout": seconds})
 
 
+# How a command is run: to its end, which its connection brings too; on its own; or for who follows
+# its output, which an older daemon refuses.
+RUN, RUN_ASYNC, ATTACHED = "run", "run-async", "attached"
+
+
 def exec_run(
     sandbox_id: str,
-    detached: bool,
+    how: str,
     cmd: str,
     args: Optional[Sequence[str]],
     env: Optional[Mapping[str, str]],
@@ -127,13 +132,24 @@ def exec_run(
         stdin=text,
         stdinBase64=None if data is None else b64encode(data).decode(),
         linger=linger,
+        attached=True if how == ATTACHED else None,
     )
-    return _send("POST", _sandbox(sandbox_id, "exec", "run-async" if detached else "run"), body)
+    path = _sandbox(sandbox_id, "exec", "run-async" if how == ATTACHED else how)
+    return _send("POST", path, body)
 
 
 def with_output(call: Call) -> Call:
     """exec_run, with its output as events."""
     return _with_events(call)
+
+
+def exec_output(sandbox_id: str, exec_id: str, places: Mapping[str, int]) -> Call:
+    query = {name: str(place) for name, place in places.items()}
+    return _with_events(_get(_sandbox(sandbox_id, "exec", quote(exec_id), "output"), **query))
+
+
+def exec_kill(sandbox_id: str, exec_id: str) -> Call:
+    return _delete(_sandbox(sandbox_id, "exec", quote(exec_id)))
 
 
 def exec_result(sandbox_id: str, exec_id: str) -> Call:

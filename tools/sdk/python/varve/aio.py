@@ -26,6 +26,7 @@ from typing import (
 
 from . import _calls
 from ._aio_http import AsyncContent, AsyncResponse, open_call
+from ._attached import KILL_TIMEOUT, Attached
 from ._calls import Retention
 from ._endpoint import Call, Endpoint, with_key, without_none
 from ._events import BUILD, OUTPUT, Kind, ResultStream
@@ -178,6 +179,52 @@ class AsyncClient:
                     pause = retry.next(e)
             await asyncio.sleep(pause)
 
+    async def attend(self, command: Attached, tell: Optional[AsyncOnOutput]) -> Any:
+        """Follow a command and return its result. What tell raises ends it, as does the
+        cancellation of the task."""
+        result: List[Any] = []
+        outputs = self._outputs(command, result)
+        try:
+            async for told in outputs:
+                done = tell(told) if tell else None
+                if inspect.isawaitable(done):
+                    await done
+        finally:
+            await outputs.aclose()
+            if not command.is_over:
+                await self._kill(command)
+        return result[0]
+
+    async def _outputs(self, command: Attached, result: List[Any]) -> AsyncGenerator[Output, None]:
+        """What is told; then the result is in `result`."""
+        retry = Retry(self._retry, command.follow())
+        try:
+            while True:
+                async with await self.open(command.follow()) as response:
+                    try:
+                        stream = ResultStream(OUTPUT)
+                        async for data in response.pieces():
+                            for told in stream.feed(data):
+                                command.take(told)
+                                yield told
+                        result.append(stream.result())
+                        command.is_over = True
+                        return
+                    except TransportError as e:
+                        if command.has_moved():
+                            retry = Retry(self._retry, command.follow())
+                        pause = retry.next(e)
+                await asyncio.sleep(pause)
+        except (ApiError, TransportError) as e:
+            raise command.failure(e)
+
+    async def _kill(self, command: Attached) -> None:
+        try:
+            kill = self._open(command.kill(), None)
+            (await asyncio.wait_for(kill, KILL_TIMEOUT)).close()
+        except (ApiError, TransportError, asyncio.TimeoutError):
+            pass  # it ends when nobody follows it any more
+
     async def logs(self, build_id: str) -> AsyncIterator[BuildLog]:
         """A build's log from its start, until it ends."""
         async for log in self._events(_calls.build_logs(build_id), BUILD, []):
@@ -232,15 +279,23 @@ class AsyncExec:
     ) -> ExecResult:
         """Run a command and wait for its end, see Exec.run. on_output may be a coroutine
         function."""
-        call = _calls.exec_run(
-            self._id, False, cmd, args, env, cwd, timeout, stdin, linger
-        )
-        if on_output is None:
-            result = ExecResult.from_json(await self._client.request(call))
+        program = (cmd, args, env, cwd, timeout, stdin, linger)
+        try:
+            call = _calls.exec_run(self._id, _calls.ATTACHED, *program)
+            exec_id = (await self._client.request(call))["execId"]
+        except InvalidRequestError:  # an older daemon, or what is wrong with it is said again
+            call = _calls.exec_run(self._id, _calls.RUN, *program)
+            result = await self._run_unattached(call, on_output)
         else:
-            call = _calls.with_output(call)
-            result = ExecResult.from_json(await self._client.follow(call, OUTPUT, on_output))
+            command = Attached(self._id, exec_id, on_output is None)
+            result = command.result(await self._client.attend(command, on_output))
         return check_result(cmd, result) if check else result
+
+    async def _run_unattached(self, call: Call, on_output: Optional[AsyncOnOutput]) -> ExecResult:
+        if on_output is None:
+            return ExecResult.from_json(await self._client.request(call))
+        call = _calls.with_output(call)
+        return ExecResult.from_json(await self._client.follow(call, OUTPUT, on_output))
 
     async def run_async(
         self,
@@ -255,7 +310,7 @@ class AsyncExec:
     ) -> AsyncProcess:
         """Start a command and return at once."""
         call = _calls.exec_run(
-            self._id, True, cmd, args, env, cwd, timeout, stdin, linger
+            self._id, _calls.RUN_ASYNC, cmd, args, env, cwd, timeout, stdin, linger
         )
         return AsyncProcess(self, (await self._client.request(call))["execId"])
 

@@ -7,14 +7,16 @@ import json
 import socket
 import ssl
 import time
+from dataclasses import replace
 from typing import Any, Callable, Generator, Iterable, Iterator, Optional, TypeVar, Union
 
 from . import _calls
+from ._attached import KILL_TIMEOUT, Attached
 from ._endpoint import CONNECT_TIMEOUT, Call, Endpoint, with_key
-from ._events import BUILD, Kind, ResultStream
+from ._events import BUILD, OUTPUT, Kind, ResultStream
 from ._retry import ASK_FOR_KEYS, Retry, RetryPolicy
 from .errors import ApiError, TransportError, UnreachableError, api_error
-from .types import BuildLog
+from .types import BuildLog, Output
 
 CHUNK = 1 << 16
 T = TypeVar("T")
@@ -85,8 +87,8 @@ class Client:
     A daemon that is being replaced is waited for: `retry` seconds from when none answers (0: not
     at all; 10, or VARVE_RETRY_SECONDS). A call that it has not answered is made again, and done
     once all the same; not one that changes something and was sent to an older daemon, which would do
-    it twice, nor a command whose output has begun to come. Where none has ever answered, none is waited for unless `retry` or the
-    variable says so.
+    it twice. A command that is waited for goes on without the daemon (one of these that is not older).
+    Where none has ever answered, none is waited for unless `retry` or the variable says so.
     """
 
     def __init__(
@@ -227,6 +229,51 @@ class Client:
                         raise
                     pause = retry.next(e)
             time.sleep(pause)
+
+    def attend(self, command: Attached, tell: Optional[Callable[[Output], Any]]) -> Any:
+        """Follow a command and return its result. What tell raises ends it, as does whatever else
+        ends the wait."""
+        outputs = self._outputs(command)
+        try:
+            while True:
+                try:
+                    told = next(outputs)
+                except StopIteration as end:
+                    return end.value
+                if tell:
+                    tell(told)
+        finally:
+            outputs.close()
+            if not command.is_over:
+                self._kill(command)
+
+    def _outputs(self, command: Attached) -> Generator[Output, None, Any]:
+        retry = Retry(self._retry, command.follow())
+        try:
+            while True:
+                with self.open(command.follow()) as response:
+                    try:
+                        stream = ResultStream(OUTPUT)
+                        for data in response.pieces():
+                            for told in stream.feed(data):
+                                command.take(told)
+                                yield told
+                        result = stream.result()
+                        command.is_over = True
+                        return result
+                    except TransportError as e:
+                        if command.has_moved():
+                            retry = Retry(self._retry, command.follow())
+                        pause = retry.next(e)
+                time.sleep(pause)
+        except (ApiError, TransportError) as e:
+            raise command.failure(e)
+
+    def _kill(self, command: Attached) -> None:
+        try:
+            self._open(replace(command.kill(), timeout=KILL_TIMEOUT), None).close()
+        except (ApiError, TransportError):
+            pass  # it ends when nobody follows it any more
 
     def logs(self, build_id: str) -> Iterator[BuildLog]:
         """A build's log from its start, until it ends."""

@@ -17,7 +17,9 @@ from typing import (
 )
 
 from . import _calls
+from ._attached import Attached
 from ._calls import Retention
+from ._endpoint import Call
 from ._events import BUILD, OUTPUT
 from .client import CHUNK, Client, Content, OnLog
 from .errors import (
@@ -153,17 +155,25 @@ class Exec:
         leaves processes that hold its output, that is read for another `linger` seconds (10 where
         nothing is said); the result is `truncated` if it is still open then. With check,
         CommandError unless it ends with 0. on_output gets the output as it comes, any amount of
-        it, and the result has none then.
+        it, and the result has none then; what it raises ends the command. The command goes on
+        while the daemon is replaced (not with an older one).
         """
-        call = _calls.exec_run(
-            self._id, False, cmd, args, env, cwd, timeout, stdin, linger
-        )
-        if on_output is None:
-            result = ExecResult.from_json(self._client.request(call))
+        program = (cmd, args, env, cwd, timeout, stdin, linger)
+        try:
+            call = _calls.exec_run(self._id, _calls.ATTACHED, *program)
+            exec_id = self._client.request(call)["execId"]
+        except InvalidRequestError:  # an older daemon, or what is wrong with it is said again
+            result = self._run_unattached(_calls.exec_run(self._id, _calls.RUN, *program), on_output)
         else:
-            call = _calls.with_output(call)
-            result = ExecResult.from_json(self._client.follow(call, OUTPUT, on_output))
+            command = Attached(self._id, exec_id, on_output is None)
+            result = command.result(self._client.attend(command, on_output))
         return check_result(cmd, result) if check else result
+
+    def _run_unattached(self, call: Call, on_output: Optional[OnOutput]) -> ExecResult:
+        if on_output is None:
+            return ExecResult.from_json(self._client.request(call))
+        call = _calls.with_output(call)
+        return ExecResult.from_json(self._client.follow(call, OUTPUT, on_output))
 
     def run_async(
         self,
@@ -178,7 +188,7 @@ class Exec:
     ) -> Process:
         """Start a command and return at once. The arguments are those of run()."""
         call = _calls.exec_run(
-            self._id, True, cmd, args, env, cwd, timeout, stdin, linger
+            self._id, _calls.RUN_ASYNC, cmd, args, env, cwd, timeout, stdin, linger
         )
         return Process(self, self._client.request(call)["execId"])
 

@@ -5,9 +5,10 @@ import * as https from "node:https";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { ApiError, TransportError, UnreachableError, apiError } from "./errors.js";
-import { BUILD, ResultStream, type Kind } from "./events.js";
+import type { Attached } from "./attached.js";
+import { BUILD, OUTPUT, ResultStream, type Kind } from "./events.js";
 import { Retry, RetryPolicy } from "./retry.js";
-import type { BuildLog } from "./types.js";
+import type { BuildLog, JsonObject, Output } from "./types.js";
 
 export const DEFAULT_SOCKET = "/run/snapshotd.sock";
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -28,7 +29,8 @@ export interface ClientOptions {
    * How many seconds a daemon that is being replaced is waited for, from when none answers: 10, or
    * VARVE_RETRY_SECONDS; 0 for not at all. A call that it has not answered is made again, and done
    * once all the same; not one that changes something and was sent to an older daemon, which would
-   * do it twice, nor a command whose output has begun to come. Where none has ever answered, none is waited for unless this is given.
+   * do it twice. A command that is waited for goes on without the daemon (one of these that is not
+   * older). Where none has ever answered, none is waited for unless this is given.
    */
   retrySeconds?: number;
 }
@@ -337,6 +339,64 @@ export class Client {
       } finally {
         await pieces.return?.(undefined);
       }
+    }
+  }
+
+  /**
+   * Follow a command and return what is said of its end. What tell throws ends it, as does whatever
+   * else ends the wait.
+   */
+  async attend(command: Attached, tell?: (told: Output) => void): Promise<JsonObject> {
+    const outputs = this.#outputs(command);
+    try {
+      for (;;) {
+        const { done, value } = await outputs.next();
+        if (done) return value;
+        tell?.(value);
+      }
+    } finally {
+      await outputs.return(undefined as never);
+      if (!command.isOver) await this.#kill(command);
+    }
+  }
+
+  async *#outputs(command: Attached): AsyncGenerator<Output, JsonObject> {
+    let retry = new Retry(this.#retry, "GET");
+    for (;;) {
+      const call = withEvents(command.follow());
+      const stream = new ResultStream(OUTPUT);
+      let pieces: AsyncIterator<Uint8Array> | undefined;
+      try {
+        pieces = (await this.open(call)).body[Symbol.asyncIterator]();
+        for (;;) {
+          const { done, value } = await pieces.next();
+          if (done) {
+            const result = stream.result() as JsonObject;
+            command.isOver = true;
+            return result;
+          }
+          for (const told of stream.feed(value)) {
+            command.take(told);
+            yield told;
+          }
+        }
+      } catch (e) {
+        command.isOver = e instanceof ApiError || e instanceof TransportError;
+        if (!pieces) throw command.failure(e); // that has been tried again already
+        if (command.hasMoved) retry = new Retry(this.#retry, "GET");
+        await retry.next(e, call.signal);
+        command.isOver = false;
+      } finally {
+        await pieces?.return?.(undefined);
+      }
+    }
+  }
+
+  async #kill(command: Attached): Promise<void> {
+    try {
+      await collect((await this.#open(command.kill())).body);
+    } catch (e) {
+      if (!(e instanceof ApiError || e instanceof TransportError)) throw e;
     }
   }
 

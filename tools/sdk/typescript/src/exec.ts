@@ -1,6 +1,7 @@
 /** Commands of a sandbox. */
+import { Attached } from "./attached.js";
 import { quote, type Call, type Client } from "./client.js";
-import { CommandError, VarveError } from "./errors.js";
+import { CommandError, InvalidRequestError, VarveError } from "./errors.js";
 import { OUTPUT } from "./events.js";
 import { base64 } from "./image.js";
 import {
@@ -29,7 +30,7 @@ export interface RunOptions {
   check?: boolean;
   /** Gets the output as it comes, any amount of it; the result has none then. */
   onOutput?: (output: Output) => void;
-  /** Stop waiting. */
+  /** Stop waiting; the command ends. */
   signal?: AbortSignal;
 }
 
@@ -38,13 +39,20 @@ function stdinOf({ stdin }: RunOptions): JsonObject {
   return { stdinBase64: base64(stdin) };
 }
 
-function runCall(sandboxId: string, how: string, command: string, options: RunOptions): Call {
+/**
+ * To its end, which its connection brings too; on its own; or for who follows its output, which an
+ * older daemon refuses.
+ */
+type How = "run" | "run-async" | "attached";
+
+function runCall(sandboxId: string, how: How, command: string, options: RunOptions): Call {
+  const attached = how === "attached" ? true : undefined;
   const { args, env, cwd, timeout, linger, signal } = options;
   const program = args ? { cmd: command, args } : { cmd: "sh", args: ["-c", command] };
   return {
     method: "POST",
-    path: `/api/sandboxes/${quote(sandboxId)}/exec/${how}`,
-    json: { ...program, envs: env, cwd, timeout, linger, ...stdinOf(options) },
+    path: `/api/sandboxes/${quote(sandboxId)}/exec/${attached ? "run-async" : how}`,
+    json: { ...program, envs: env, cwd, timeout, linger, attached, ...stdinOf(options) },
     signal,
   };
 }
@@ -88,19 +96,43 @@ export class Exec {
 
   /**
    * Run a command and wait for its end. Without `args` it is a line for `sh -c`; with `args` (an
-   * empty array will do) it is a program that gets exactly these.
+   * empty array will do) it is a program that gets exactly these. The command goes on while the
+   * daemon is replaced (not with an older one).
    */
   async run(command: string, options: RunOptions = {}): Promise<ExecResult> {
+    const execId = await this.#attach(command, options);
+    const result = execId
+      ? await this.#attend(execId, options)
+      : await this.#runUnattached(command, options);
+    if (options.check && result.exitCode !== 0) {
+      throw new CommandError(command, result.exitCode, result.stdout, result.stderr);
+    }
+    return result;
+  }
+
+  /** Nothing with an older daemon; what is wrong with the command is then said again. */
+  async #attach(command: string, options: RunOptions): Promise<string | undefined> {
+    const call = runCall(this.#id, "attached", command, options);
+    try {
+      return (await this.#client.request<{ execId: string }>(call)).execId;
+    } catch (e) {
+      if (e instanceof InvalidRequestError) return undefined;
+      throw e;
+    }
+  }
+
+  async #attend(execId: string, { onOutput, signal }: RunOptions): Promise<ExecResult> {
+    const command = new Attached(this.#id, execId, !onOutput, signal);
+    return command.result(await this.#client.attend(command, onOutput));
+  }
+
+  async #runUnattached(command: string, options: RunOptions): Promise<ExecResult> {
     const call = runCall(this.#id, "run", command, options);
     const { onOutput } = options;
     const running = onOutput
       ? this.#client.follow<JsonObject, Output>(call, OUTPUT, onOutput)
       : this.#client.request<JsonObject>(call);
-    const result = toExecResult(await running);
-    if (options.check && result.exitCode !== 0) {
-      throw new CommandError(command, result.exitCode, result.stdout, result.stderr);
-    }
-    return result;
+    return toExecResult(await running);
   }
 
   /** Start a command and return at once. */

@@ -78,13 +78,51 @@ describe("a daemon that is being replaced", () => {
     const start = withHeaders(EVENTS, KEYS);
     const output = event("output", { stream: "stdout", data: "x" });
     const got: Uint8Array[] = [];
-    await during([knows, [made], [start, output], [reply(200, {})]], async (client, requests) => {
+    const older = reply(400, { error: "x" });
+    const turns = [knows, [made], [older], [start, output], [reply(200, {})]];
+    await during(turns, async (client, requests) => {
       const sandbox = await Sandbox.create({ client });
       const onOutput = (o: { data: Uint8Array }): void => void got.push(o.data);
       await assert.rejects(sandbox.exec.run("x", { onOutput }), TransportError);
-      assert.equal(requests.length, 3);
+      assert.equal(requests.length, 4);
     });
     assert.equal(got.length, 1);
+  });
+
+  const begun = withHeaders(reply(200, { execId: "e-1" }), KEYS);
+  const events = withHeaders(EVENTS, KEYS);
+  const out = (data: string, stream = "stdout"): string => event("output", { stream, data });
+  const ended = event("result", { exitCode: 3 });
+
+  test("a command goes on, and is told once", async () => {
+    const turns = [knows, [made], [begun], [events, out("one,"), out("!", "stderr")], [""]];
+    turns.push([events, out("two"), ended, LAST]);
+    await during(turns, async (client, requests) => {
+      const { raw, ...result } = await (await Sandbox.create({ client })).exec.run("x");
+      assert.deepEqual(result, { exitCode: 3, stdout: "one,two", stderr: "!", truncated: false });
+      assert.match(requests[2]!.toString(), /run-async[^]*"attached":true/);
+      const places = requests.slice(3).map((r) => /output\?(\S*)/.exec(r.toString())?.[1]);
+      const later = "stdout=4&stderr=1";
+      assert.deepEqual(places, ["stdout=0&stderr=0", later, later]);
+    });
+  });
+
+  test("a command that nobody waits for any more is killed", async () => {
+    const enough = (): void => {
+      throw new RangeError("enough");
+    };
+    const turns = [knows, [made], [begun], [events, out("one")], [reply(204, "")]];
+    await during(turns, async (client, requests) => {
+      const { exec } = await Sandbox.create({ client });
+      await assert.rejects(exec.run("x", { onOutput: enough }), RangeError);
+      assert.match(requests.at(-1)!.toString(), /^DELETE \/api\/sandboxes\/sb-1\/exec\/e-1 /);
+    });
+    const gone = [knows, [made], [begun], [events, out("one")], [reply(404, { error: "x" })]];
+    await during(gone, async (client, requests) => {
+      const { exec } = await Sandbox.create({ client });
+      await assert.rejects(exec.run("x"), TransportError);
+      assert.equal(requests.length, 5);
+    });
   });
 
   test("seconds are a number of some size", () => {
