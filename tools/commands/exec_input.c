@@ -19,6 +19,7 @@ struct exec_input {
 	struct buf path;
 	int stop[2]; /* its write end is closed at the end */
 	atomic_bool stopping;
+	atomic_bool open;
 	pthread_t thread;
 };
 
@@ -31,9 +32,9 @@ bool exec_input_is_there(void)
 	return !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3);
 }
 
-static ssize_t on_read(void *arg, void *data, size_t size)
+/* Until there is some, or an end. -EINTR: the program has ended. */
+static int wait_for_input(const struct exec_input *in)
 {
-	struct exec_input *in = arg;
 	struct pollfd p[] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = in->stop[0] } };
 
 	for (;;) {
@@ -41,8 +42,18 @@ static ssize_t on_read(void *arg, void *data, size_t size)
 			return -errno;
 		if (p[1].revents)
 			return -EINTR;
-		if (!p[0].revents)
-			continue;
+		if (p[0].revents)
+			return 0;
+	}
+}
+
+static ssize_t on_read(void *arg, void *data, size_t size)
+{
+	for (;;) {
+		int r = wait_for_input(arg);
+
+		if (r < 0)
+			return r;
 
 		ssize_t n = read(STDIN_FILENO, data, size);
 
@@ -71,10 +82,15 @@ static void *input_main(void *arg)
 				     .on_read = on_read,
 				     .cancelled = is_stopping,
 				     .arg = in };
+	if (wait_for_input(in) == -EINTR)
+		return NULL;
+	atomic_store(&in->open, true);
 	int r = client_run(in->client, &rq, NULL, &err);
 
 	/* A program may end before its input: that is no failure. */
-	if (r < 0 && r != -EINTR && r != -ENOENT && r != -EEXIST)
+	if (r == 0 || r == -ENOENT || r == -EEXIST)
+		atomic_store(&in->open, false);
+	else if (r != -EINTR)
 		cli_tell("varve: standard input: %s", error_text(&err));
 	return NULL;
 }
@@ -127,6 +143,11 @@ int exec_input_start(const struct address *daemon, const char *sandbox, const ch
 	}
 	*out = in;
 	return 0;
+}
+
+bool exec_input_is_open(const struct exec_input *in)
+{
+	return in && atomic_load(&in->open);
 }
 
 void exec_input_stop(struct exec_input *in)

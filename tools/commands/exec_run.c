@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "store/base/bytes_json.h"
+#include "store/base/clock.h"
 #include "tools/commands/exec_input.h"
 
 #define OUTPUT_MAX ((size_t)16 << 20) /* of each stream, with --json */
+#define LASTING_MS 60000 /* a daemon that has lived for so long did not die of a call */
 
 static volatile sig_atomic_t caught;
 static atomic_ullong pending;  /* a bit each; those that a program has not got yet */
@@ -92,6 +94,10 @@ struct running {
 	const struct exec_run *x;
 	struct client *side; /* for signals; made when the first one comes */
 	char exec_id[64];    /* "" until it has started */
+	bool attached;	     /* it goes on without the daemon, and is followed */
+	uint64_t at[2];	     /* so much of stdout and stderr has come */
+	struct buf path;     /* of the call that follows it from there on */
+	struct client_request follow;
 	bool has_input;
 	struct exec_input *input; /* or NULL */
 	struct buf kept[2];	  /* stdout and stderr, with --json */
@@ -121,7 +127,7 @@ static void print(struct running *p, const char *stream, const void *data, size_
 		p->failed = cli_write_failure();
 }
 
-/* "started" {"execId"}: now it can be told something. */
+/* "started", or the answer of run-async, {"execId"}: now it can be told something. */
 static void on_started(struct running *p, const json_t *data)
 {
 	snprintf(p->exec_id, sizeof(p->exec_id), "%s", cli_str(data, "execId"));
@@ -130,7 +136,17 @@ static void on_started(struct running *p, const json_t *data)
 					     &p->why);
 }
 
-/* "output" {"stream", "data" or "dataBase64"} */
+/* Each byte once: what comes is what follows. */
+static int note_end(struct running *p, const json_t *data, size_t len)
+{
+	uint64_t *at = &p->at[strcmp(cli_str(data, "stream"), "stderr") == 0];
+	const json_t *end = json_object_get(data, "end");
+
+	*at += len;
+	return p->attached && (uint64_t)json_integer_value(end) != *at ? -EBADMSG : 0;
+}
+
+/* "output" {"stream", "data" or "dataBase64", "end" where it is followed} */
 static void on_event(void *arg, const char *type, const json_t *data)
 {
 	struct running *p = arg;
@@ -138,32 +154,41 @@ static void on_event(void *arg, const char *type, const json_t *data)
 
 	if (strcmp(type, "started") == 0)
 		on_started(p, data);
-	if (strcmp(type, "output") != 0)
+	if (strcmp(type, "output") != 0 || p->failed)
 		return;
-	if (bytes_json_get(data, "data", &bytes) < 0)
+	if (bytes_json_get(data, "data", &bytes) < 0 || note_end(p, data, bytes.len) < 0)
 		p->failed = -EBADMSG;
 	else
 		print(p, cli_str(data, "stream"), bytes.data, bytes.len);
 }
 
-/* Over a connection of its own: that of the program is busy. */
-static int send_signal(struct running *p, int sig)
+static bool is_impatient(void *arg)
+{
+	(void)arg;
+	return atomic_load(&interrupts) > 2;
+}
+
+/* Over a connection of its own: that of the program is busy. fmt: sandbox, program. */
+static int tell(struct running *p, const char *method, const char *fmt, const json_t *body)
 {
 	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
 	struct error err = ERROR_INIT;
-	json_t *body;
-	int r = 0;
+	int r = p->side || (p->side = client_new(&p->cli->daemon)) ? 0 : -ENOMEM;
 
-	if (!p->side && !(p->side = client_new(&p->cli->daemon)))
+	if (r == 0 && (client_path(&path, fmt, p->x->sandbox, p->exec_id) < 0 || !buf_cstr(&path)))
 		r = -ENOMEM;
-	if (r == 0 && (client_path(&path, "/api/sandboxes/%s/exec/%s/signal", p->x->sandbox,
-				   p->exec_id) < 0 ||
-		       !buf_cstr(&path)))
-		r = -ENOMEM;
-	if (r < 0)
-		return r;
-	body = json_pack("{s:i}", "signal", sig);
-	r = client_call(p->side, "POST", (const char *)path.data, body, NULL, &err);
+	struct client_request rq = { .method = method,
+				     .path = (const char *)path.data,
+				     .body = body,
+				     .cancelled = is_impatient };
+	return r < 0 ? r : client_run(p->side, &rq, NULL, &err);
+}
+
+static int send_signal(struct running *p, int sig)
+{
+	json_t *body = json_pack("{s:i}", "signal", sig);
+	int r = tell(p, "POST", "/api/sandboxes/%s/exec/%s/signal", body);
+
 	json_decref(body);
 	/* It has just ended: so will the call. */
 	return r == -ENOENT || r == -EEXIST ? 0 : r;
@@ -187,7 +212,7 @@ static bool is_cancelled(void *arg)
 	return r < 0;
 }
 
-static json_t *request_body(const struct exec_run *x, bool has_input)
+static json_t *request_body(const struct exec_run *x, bool has_input, bool attached)
 {
 	json_t *args = json_array(), *o;
 	int failed = 0;
@@ -203,6 +228,8 @@ static json_t *request_body(const struct exec_run *x, bool has_input)
 		failed |= json_object_set_new(o, "cwd", json_string(x->workdir));
 	if (x->timeout_s > 0)
 		failed |= json_object_set_new(o, "timeout", json_real(x->timeout_s));
+	if (attached)
+		failed |= json_object_set_new(o, "attached", json_true());
 	if (x->linger_s >= 0)
 		failed |= json_object_set_new(o, "linger", json_real(x->linger_s));
 	if (!failed)
@@ -248,33 +275,123 @@ static void running_fini(struct running *p, int r)
 {
 	exec_input_stop(p->input);
 	client_free(p->side);
+	buf_fini(&p->path);
 	buf_fini(&p->kept[0]);
 	buf_fini(&p->kept[1]);
 	if (r == 0)
 		interrupt_forget();
 }
 
+/* A call of the sandbox's programs. */
+static int call_exec(struct running *p, const char *how, bool attached, json_t **out,
+		     struct error *err)
+{
+	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
+	json_t *body = request_body(p->x, p->has_input, attached);
+	struct client *c = cli_client(p->cli, err);
+	struct client_request rq = { .method = "POST",
+				     .body = body,
+				     .on_event = attached ? NULL : on_event,
+				     .cancelled = is_cancelled,
+				     .arg = p };
+	int r = c ? 0 : err->code;
+
+	if (r == 0 && (!body || client_path(&path, "/api/sandboxes/%s/exec/", p->x->sandbox) < 0 ||
+		       buf_append_str(&path, how) < 0 || !buf_cstr(&path)))
+		r = -ENOMEM;
+	rq.path = (const char *)path.data;
+	if (r == 0)
+		r = client_run(c, &rq, out, err);
+	json_decref(body);
+	return r;
+}
+
+static int set_path(struct running *p)
+{
+	buf_clear(&p->path);
+	if (client_path(&p->path, "/api/sandboxes/%s/exec/%s/output", p->x->sandbox, p->exec_id) <
+		    0 ||
+	    buf_printf(&p->path, "?stdout=%llu&stderr=%llu", (unsigned long long)p->at[0],
+		       (unsigned long long)p->at[1]) < 0 ||
+	    !buf_cstr(&p->path))
+		return -ENOMEM;
+	p->follow.path = (const char *)p->path.data;
+	return 0;
+}
+
+/* The daemon has gone, or the connection: on with what has not come yet. */
+static void on_again(void *arg)
+{
+	struct running *p = arg;
+	int r = set_path(p);
+
+	if (r < 0) {
+		p->failed = r;
+	} else if (exec_input_is_open(p->input)) {
+		p->failed = -EIO;
+		error_set(&p->why, -EIO,
+			  "snapshotd has gone while it passed on the command's input, of which the "
+			  "rest is lost");
+	}
+}
+
+/* A daemon may be replaced any number of times, but not of a call that it dies of at once. */
+static int follow(struct running *p, json_t **out, struct error *err)
+{
+	struct client *c = cli_client(p->cli, err);
+	int64_t begun;
+	int r;
+
+	p->follow = (struct client_request){ .method = "GET",
+					     .on_event = on_event,
+					     .on_again = on_again,
+					     .cancelled = is_cancelled,
+					     .arg = p };
+	do {
+		begun = monotonic_ms();
+		r = set_path(p);
+		if (r == 0)
+			r = client_run(c, &p->follow, out, err);
+	} while (r == -EIO && !p->failed && monotonic_ms() - begun > LASTING_MS);
+	if (r == -ENOENT)
+		return error_prefix(err, r, "how the command has ended is not known");
+	if (r == -EINTR || p->failed) /* else it would wait for somebody who comes back */
+		(void)!tell(p, "DELETE", "/api/sandboxes/%s/exec/%s", NULL);
+	return r;
+}
+
+/*
+ * An older daemon refuses "attached" before it does anything. There the command ends with its
+ * connection.
+ */
+static int run(struct running *p, json_t **out, struct error *err)
+{
+	json_t *started = NULL;
+	int r;
+
+	p->attached = true;
+	r = call_exec(p, "run-async", true, &started, err);
+	if (r == -EINVAL) {
+		p->attached = false;
+		return call_exec(p, "run", false, out, err);
+	}
+	if (r == 0) {
+		on_started(p, started);
+		r = follow(p, out, err);
+	}
+	json_decref(started);
+	return r;
+}
+
 int exec_run(struct cli *cli, const struct exec_run *x, struct error *err)
 {
 	static const int more_signals[] = { SIGQUIT, SIGUSR1, SIGUSR2 };
-	CLEANUP(buf_fini_p) struct buf path = BUF_INIT;
 	struct running p = { .cli = cli, .x = x, .has_input = exec_input_is_there() };
-	struct client *c = cli_client(cli, err);
-	json_t *body, *o = NULL;
+	json_t *o = NULL;
+	int r;
 
-	if (!c)
-		return err->code;
-	if (client_path(&path, "/api/sandboxes/%s/exec/run", x->sandbox) < 0 || !buf_cstr(&path))
-		return -ENOMEM;
 	catch_signals(more_signals, ARRAY_SIZE(more_signals));
-	body = request_body(x, p.has_input);
-	struct client_request rq = { .method = "POST",
-				     .path = (const char *)path.data,
-				     .body = body,
-				     .on_event = on_event,
-				     .cancelled = is_cancelled,
-				     .arg = &p };
-	int r = body ? client_run(c, &rq, &o, err) : -ENOMEM;
+	r = run(&p, &o, err);
 	if (r == 0)
 		r = print_result(&p, o);
 	else if (p.failed && p.why.code)
@@ -283,6 +400,5 @@ int exec_run(struct cli *cli, const struct exec_run *x, struct error *err)
 		r = error_set_errno(err, p.failed, "writing the output");
 	running_fini(&p, r);
 	json_decref(o);
-	json_decref(body);
 	return r;
 }
