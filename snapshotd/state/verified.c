@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "store/names/snapshot.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/wire.h"
 #include "store/kv/meta.h"
