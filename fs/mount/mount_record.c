@@ -221,8 +221,8 @@ json_t *mount_info_to_json(const struct mount_info *i)
 		"quotaInodes", (json_int_t)i->limits.quota_inodes, "newInodes",
 		(json_int_t)i->new_inodes, "lastPauseUs", (json_int_t)(i->last_pause_ns / 1000),
 		"lastFrozenUs", (json_int_t)(i->last_frozen_ns / 1000), "allowDev",
-		i->limits.allow_dev, "allowSuid", i->limits.allow_suid, "noExec",
-		i->limits.no_exec, "kept", i->kept);
+		i->limits.allow_dev, "allowSuid", i->limits.allow_suid, "noExec", i->limits.no_exec,
+		"kept", i->kept);
 	if (j && bytes_json_set(j, "mountpoint", i->mountpoint, strlen(i->mountpoint)) == 0 &&
 	    (!i->detached_at_ms ||
 	     json_object_set_new(j, "detachedAt", json_string(detached)) == 0))
