@@ -112,17 +112,64 @@ char *held_names(const struct held *h)
 	return names;
 }
 
+/* Whose descriptor is one of those that they become. */
+struct layout {
+	struct held *held;
+	int first, above;
+	size_t *owner; /* of first + i: its index, and 1; 0: nobody's */
+};
+
+static void set_owner(struct layout *l, int fd, size_t owner)
+{
+	if (fd >= l->first && (size_t)(fd - l->first) < l->held->n)
+		l->owner[fd - l->first] = owner;
+}
+
+/* Who is at the place of one that is laid out gets that one's number. */
+static int exchange(struct layout *l, size_t i)
+{
+	struct held_fd *mine = &l->held->fds[i], *other = &l->held->fds[l->owner[i] - 1];
+	const int to = other->fd, copy = fcntl(mine->fd, F_DUPFD_CLOEXEC, l->above);
+	int r = copy < 0 || dup3(to, mine->fd, O_CLOEXEC) < 0 || dup2(copy, to) < 0 ? -errno : 0;
+
+	if (copy >= 0)
+		close(copy);
+	if (r < 0)
+		return r;
+	set_owner(l, mine->fd, l->owner[i]);
+	other->fd = mine->fd;
+	mine->fd = to;
+	return 0;
+}
+
+static int lay_out(struct layout *l, size_t i)
+{
+	struct held_fd *f = &l->held->fds[i];
+	const int to = l->first + (int)i;
+
+	if (f->fd == to)
+		return fcntl(to, F_SETFD, 0) < 0 ? -errno : 0;
+	if (l->owner[i])
+		return exchange(l, i);
+	if (dup2(f->fd, to) < 0)
+		return -errno;
+	close(f->fd);
+	set_owner(l, f->fd, 0);
+	f->fd = to;
+	return 0;
+}
+
+/* One after the other, with one descriptor more at most: there may be no room for all of them
+ * twice. */
 int held_lay_out(struct held *h, int first, int above)
 {
-	for (size_t i = 0; i < h->n; i++) {
-		int fd = fcntl(h->fds[i].fd, F_DUPFD_CLOEXEC, above);
+	struct layout l = { h, first, above, calloc(h->n + 1, sizeof(size_t)) };
+	int r = l.owner ? 0 : -ENOMEM;
 
-		if (fd < 0)
-			return -errno;
-		h->fds[i].fd = fd;
-	}
-	for (size_t i = 0; i < h->n; i++)
-		if (dup2(h->fds[i].fd, first + (int)i) < 0)
-			return -errno;
-	return 0;
+	for (size_t i = 0; i < h->n && !r; i++)
+		set_owner(&l, h->fds[i].fd, i + 1);
+	for (size_t i = 0; i < h->n && !r; i++)
+		r = lay_out(&l, i);
+	free(l.owner);
+	return r;
 }

@@ -39,7 +39,8 @@ MUST_CHECK bool held_receive(struct held *h, int socket, void (*fn)(void *arg, c
 MUST_CHECK char *held_names(const struct held *h);
 /*
  * In a child that becomes a daemon: make all of them the descriptors from `first` on, in the order
- * of their names; those in between are lost. above: more than all that they become. -errno.
+ * of their names; those in between are lost. above: more than all that they become; one more is
+ * needed from there on. -errno.
  */
 MUST_CHECK int held_lay_out(struct held *h, int first, int above);
 

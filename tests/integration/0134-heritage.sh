@@ -111,6 +111,12 @@ exec {open}>&-
 ok "umount" varve umount "$T/m"
 stop_daemon
 ok "it ends in order" daemon_ended_well
-start_daemon
-ok "and leaves nothing locked" daemon_ready
+ulimit -n 2100 # 70 descriptors twice, and what daemons may have of their own, is more
+start_daemon --supervise
+ok "nothing is left locked" daemon_ready
+for i in {1..70}; do mount_at empty "$T/many/$i" || break; done
+exec {open}>"$T/many/70/open"
+ok "where few files may be open, many mounts have a successor, too" crash
+ok "... and go on" sh -c 'echo there >"$1/there" && cat "$1/there"' sh "$T/many/1"
+exec {open}>&-
 done_testing

@@ -10,7 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -209,6 +212,51 @@ static void a_daemon_gets_them_in_the_order_of_their_names(void **state)
 	assert_int_equal(status, 0);
 }
 
+#define MANY 100
+#define FIRST 11
+#define LIMIT (FIRST + MANY + 12)
+
+/* Each a file of a size of its own, at odd numbers in an odd order, where there is no room for two.
+ */
+static int become_crowded(void)
+{
+	const struct rlimit few = { LIMIT, LIMIT };
+	int fds[MANY];
+	char name[16];
+	struct stat st;
+
+	for (int i = 0; i < MANY; i++) {
+		fds[i] = memfd_create("test", MFD_CLOEXEC);
+		if (fds[i] < 0 || ftruncate(fds[i], i) < 0)
+			return 1;
+	}
+	for (int i = 0; i < MANY; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		held_put(&f.held, name, fds[i * 37 % MANY]);
+	}
+	if (setrlimit(RLIMIT_NOFILE, &few) < 0)
+		return 2;
+	if (held_lay_out(&f.held, FIRST, FIRST + MANY + 1) < 0)
+		return 3;
+	for (int i = 0; i < MANY; i++)
+		if (fstat(FIRST + i, &st) < 0 || st.st_size != i * 37 % MANY ||
+		    fcntl(FIRST + i, F_GETFD) & FD_CLOEXEC)
+			return 4;
+	return 0;
+}
+
+static void it_takes_no_room_for_two_of_each(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0)
+		_exit(become_crowded());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -217,6 +265,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(there_is_a_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_daemon_gets_them_in_the_order_of_their_names,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(it_takes_no_room_for_two_of_each, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
