@@ -57,6 +57,10 @@ is 'without the daemon, what is far is no damage' "$(varve --json --store "$STAT
 	"0 $(far)"
 like '... and told when it is wanted' "$(varve --store "$STATE" cat "$base:dir/f40" 2>&1)" 'remote'
 is '... while what is here can be read' "$(varve --store "$STATE" cat "$base:small")" 'from the first host'
+du_of() { varve --json "$@" du "$base" | jq '.[0] | .farBytes > 1000000, .storedBytes > 0' | xargs; }
+is 'du tells what is here, and what is far' "$(du_of --store "$STATE") $(du_of)" 'true true true true'
+like '... in a column of its own' "$(varve --store "$STATE" du "$base")" 'STORED *FAR *FILES'
+like '... and chunks are far, not missing' "$(varve --store "$STATE" chunks "$base:dir/f40")" ' far '
 is 'the store says so in its format' "$(cat "$STATE/FORMAT")" 'varve store 4'
 
 # --- what a first use reads comes at once to the next host ---

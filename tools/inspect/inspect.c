@@ -53,6 +53,7 @@ int inspect_open(struct cli *cli, const char *spec, bool path_needed, struct ins
 		return r;
 	}
 	out->store = s;
+	out->index = cli->index;
 	out->fs = store_tree(s, &out->snap.root);
 	return 0;
 }
@@ -228,6 +229,18 @@ int inspect_walk(const struct tree_fs *fs, uint64_t dir, bool recurse, inspect_w
 	return r;
 }
 
+/* It is not here. */
+static int find_far(const struct inspect *in, enum kv_family family, const struct digest *d,
+		    uint32_t *out_bytes)
+{
+	struct lazy_place far;
+
+	if (family != KV_CHUNK || !lazy_index_find(in->index, d, 0, &far))
+		return -ENODATA;
+	*out_bytes = far.at.len;
+	return -EREMOTE;
+}
+
 int inspect_stored(struct inspect *in, enum kv_family family, const struct digest *d,
 		   uint32_t *out_bytes, uint8_t *out_codec)
 {
@@ -242,7 +255,7 @@ int inspect_stored(struct inspect *in, enum kv_family family, const struct diges
 	const uint8_t *key = kv_iter_valid(*it) ? kv_iter_key(*it, &len) : NULL;
 	if (!key || len != DIGEST_SIZE || memcmp(key, d->b, DIGEST_SIZE) != 0) {
 		int r = kv_iter_status(*it);
-		return r < 0 ? r : -ENODATA;
+		return r < 0 ? r : find_far(in, family, d, out_bytes);
 	}
 	const uint8_t *head = kv_iter_value(*it, &len);
 	*out_codec = len ? head[0] : 0xff;

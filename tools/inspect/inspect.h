@@ -9,12 +9,14 @@
 #include <stdint.h>
 
 #include "store/names/snapshot.h"
+#include "store/remote/lazy_index.h"
 #include "store/store.h"
 #include "store/tree/tree_fs.h"
 #include "tools/cli/cli.h"
 
 struct inspect {
 	struct store *store;
+	struct lazy_index *index; /* borrowed: of what is in buckets alone */
 	struct snapshot snap;
 	struct tree_fs fs;
 	const char *path; /* of SNAPSHOT:PATH, borrowed; "" where none */
@@ -72,8 +74,9 @@ MUST_CHECK int inspect_walk(const struct tree_fs *fs, uint64_t dir, bool recurse
 			    inspect_walk_fn fn, void *arg, struct error *err);
 
 /*
- * What a chunk or a node takes in the store, and its codec (codec.h). -ENODATA
- * where it is missing. Does not read it.
+ * What a chunk or a node takes in the store, and its codec (codec.h). Does not
+ * read it. -EREMOTE: it is in a bucket alone, and takes *out_bytes there;
+ * -ENODATA: it is missing.
  */
 MUST_CHECK int inspect_stored(struct inspect *in, enum kv_family family, const struct digest *d,
 			      uint32_t *out_bytes, uint8_t *out_codec);

@@ -28,10 +28,14 @@ static int chunks_row(struct chunks *c, const char *kind, uint64_t offset, uint6
 	if (d) {
 		digest_to_hex(d, hex);
 		r = inspect_stored(c->in, KV_CHUNK, d, &stored, &codec);
-		if (r < 0 && r != -ENODATA && r != -EBADMSG)
+		if (r < 0 && r != -EREMOTE && r != -ENODATA && r != -EBADMSG)
 			return r;
 	}
-	const char *state = r == -ENODATA ? "missing" : r ? "damaged" : codec ? "zstd" : "raw";
+	const char *state = r == -EREMOTE   ? "far"
+			    : r == -ENODATA ? "missing"
+			    : r		    ? "damaged"
+			    : codec	    ? "zstd"
+					    : "raw";
 	if (c->cli->json) {
 		json_t *o = json_pack("{s:s, s:I, s:I}", "kind", kind, "offset", (json_int_t)offset,
 				      "length", (json_int_t)len);

@@ -25,7 +25,7 @@
 struct row {
 	char *path;
 	size_t parent; /* index, itself for the first */
-	uint64_t files, logical, allocated, stored, unique;
+	uint64_t files, logical, allocated, stored, far, unique;
 };
 
 struct du {
@@ -114,8 +114,10 @@ static int count_extent(void *arg, uint64_t offset, const struct extent_rec *e)
 		return r;
 	entry->value = (uint32_t)MIN(fc->row, (size_t)CHUNK_SHARED - 1);
 	r = inspect_stored(fc->du->in, KV_CHUNK, &e->digest, &stored, &codec);
+	if (r == -EREMOTE)
+		fc->du->rows[fc->row].far += stored;
 	if (r < 0)
-		return r;
+		return r == -EREMOTE ? 0 : r;
 	entry->size = stored;
 	fc->du->rows[fc->row].stored += stored;
 	return 0;
@@ -242,6 +244,7 @@ static void add_up(struct du *du)
 		to->logical += from->logical;
 		to->allocated += from->allocated;
 		to->stored += from->stored;
+		to->far += from->far;
 		to->unique += from->unique;
 	}
 }
@@ -253,10 +256,10 @@ static int print_json(const struct du *du)
 
 	for (size_t i = 0; i < du->row_count && r == 0; i++) {
 		const struct row *w = &du->rows[i];
-		json_t *o =
-			json_pack("{s:I, s:I, s:I, s:I}", "files", (json_int_t)w->files,
-				  "logicalBytes", (json_int_t)w->logical, "allocatedBytes",
-				  (json_int_t)w->allocated, "storedBytes", (json_int_t)w->stored);
+		json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)w->files,
+				      "logicalBytes", (json_int_t)w->logical, "allocatedBytes",
+				      (json_int_t)w->allocated, "storedBytes",
+				      (json_int_t)w->stored, "farBytes", (json_int_t)w->far);
 		if (!o || bytes_json_set(o, "path", w->path, strlen(w->path)) < 0)
 			r = -ENOMEM;
 		if (o && du->want_unique)
@@ -269,11 +272,13 @@ static int print_json(const struct du *du)
 
 static int print_table(const struct du *du, const char *top)
 {
-	CLEANUP(table_free_p)
-	struct table *t =
-		table_new(du->want_unique ? ">LOGICAL|>ALLOCATED|>STORED|>UNIQUE|>FILES|PATH"
-					  : ">LOGICAL|>ALLOCATED|>STORED|>FILES|PATH");
+	const bool far = du->rows[0].far > 0; /* of all that is below it */
+	char columns[100];
+	CLEANUP(table_free_p) struct table *t = NULL;
 
+	snprintf(columns, sizeof(columns), ">LOGICAL|>ALLOCATED|>STORED%s%s|>FILES|PATH",
+		 far ? "|>FAR" : "", du->want_unique ? "|>UNIQUE" : "");
+	t = table_new(columns);
 	if (!t)
 		return -ENOMEM;
 	for (size_t i = 0; i < du->row_count; i++) {
@@ -281,6 +286,8 @@ static int print_table(const struct du *du, const char *top)
 		table_size(t, w->logical);
 		table_size(t, w->allocated);
 		table_size(t, w->stored);
+		if (far)
+			table_size(t, w->far);
 		if (du->want_unique)
 			table_size(t, w->unique);
 		table_cell(t, "%llu", (unsigned long long)w->files);
