@@ -3,8 +3,8 @@
  * proportion to their number, so the thread rests 50 times as long as the last look took, and at
  * least TICK_MS.
  *
- * Locks: `lock` guards what is said so, and is held for moments. `push_lock` is held during a
- * push: only another push waits for it. It is taken before `lock`.
+ * Locks: `lock` guards what is said so, and is held for moments. `image_lock` is held while the
+ * image of a build is pushed: only another build's waits for it. It is taken before `lock`.
  */
 #include "snapshotd/state/sharer.h"
 
@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "snapshotd/state/json_record.h"
+#include "snapshotd/state/skipped.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 
@@ -26,19 +27,14 @@
 #define RETRY_MIN_MS 1000u
 #define RETRY_MAX_MS (5 * 60 * 1000u)
 #define PROBE_TIMEOUT_MS 10000
-#define SKIPPED_MAX 64 /* snapshots that cannot be pushed: damaged, say */
 
-struct item {
-	int64_t created_at_ms;
-	char local[SNAPSHOT_ID_SIZE];
-	char key[DIGEST_HEX_SIZE]; /* "": it is pushed for its name */
-};
+enum slot { SLOT_QUEUE, SLOT_IMAGE };
 
 struct sharer {
 	struct sharer_options opt; /* opt.remote is owned */
 	pthread_t thread;
 	bool started, swept;
-	pthread_mutex_t push_lock;
+	pthread_mutex_t image_lock;
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* of what lock guards */
 	_Atomic bool stopping;	/* written under lock */
@@ -46,10 +42,11 @@ struct sharer {
 	bool answered; /* it is known whether the bucket is away */
 	int64_t retry_ms;
 	unsigned backoff_ms;
+	bool refused; /* it answers, but took none of the last pushes */
 	struct sharer_stats stats;
-	/* The thread's own, a ring: */
-	char skipped[SKIPPED_MAX][SNAPSHOT_ID_SIZE];
-	unsigned n_skipped;
+	char now[2][SNAPSHOT_ID_SIZE]; /* by enum slot: what is being pushed, or "" */
+	/* The thread's own: */
+	struct skipped skipped;
 };
 
 const char *sharer_remote(const struct sharer *sh)
@@ -81,15 +78,22 @@ static bool is_of_snapshot(int rc)
 	       rc == -EEXIST || rc == -EROFS || rc == -ECANCELED || rc == -ECHILD || rc == -ENOTSUP;
 }
 
+/* What says that nothing can be pushed now, though the bucket answers; or that a disk fails. */
+static bool is_refusal(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT || rc == -EACCES || rc == -EIO;
+}
+
 static void set_away(struct sharer *sh, const char *why)
 {
 	bool news;
 
 	pthread_mutex_lock(&sh->lock);
-	news = !sh->stats.away || !sh->answered;
+	news = (!sh->stats.away || !sh->answered) && !sh->refused;
 	sh->stats.away = sh->answered = true;
 	snprintf(sh->stats.why, sizeof(sh->stats.why), "%s", why);
-	sh->backoff_ms = news ? RETRY_MIN_MS : MIN(sh->backoff_ms * 2, RETRY_MAX_MS);
+	sh->backoff_ms =
+		news ? RETRY_MIN_MS : MIN(MAX(sh->backoff_ms * 2, RETRY_MIN_MS), RETRY_MAX_MS);
 	sh->retry_ms = monotonic_ms() + sh->backoff_ms;
 	pthread_cond_broadcast(&sh->changed);
 	pthread_mutex_unlock(&sh->lock);
@@ -102,7 +106,7 @@ static void set_there(struct sharer *sh)
 	bool news;
 
 	pthread_mutex_lock(&sh->lock);
-	news = sh->stats.away;
+	news = sh->stats.away && !sh->refused;
 	sh->stats.away = false;
 	sh->answered = true;
 	pthread_cond_broadcast(&sh->changed);
@@ -162,24 +166,19 @@ struct look {
 	struct sharer *sh;
 	const char *uuid;
 	struct buf items;
+	size_t skipped; /* that wait */
 };
-
-static bool is_skipped(const struct sharer *sh, const char *local)
-{
-	for (unsigned i = 0; i < MIN(sh->n_skipped, (unsigned)SKIPPED_MAX); i++)
-		if (strcmp(sh->skipped[i], local) == 0)
-			return true;
-	return false;
-}
 
 static int add_item(struct look *l, const struct snapshot *s, const char *key)
 {
-	struct item it = { .created_at_ms = s->created_at_ms };
+	struct share_item it = { .created_at_ms = s->created_at_ms };
 
-	if (is_skipped(l->sh, s->id))
-		return 0;
 	memcpy(it.local, s->id, sizeof(it.local));
 	snprintf(it.key, sizeof(it.key), "%s", key);
+	if (skipped_waits(&l->sh->skipped, &it)) {
+		l->skipped++;
+		return 0;
+	}
 	return buf_append(&l->items, &it, sizeof(it));
 }
 
@@ -208,9 +207,17 @@ static int look_at_step(void *arg, const char *key, const json_t *j)
 /* The oldest first: what comes later often shares with it. */
 static int by_age(const void *a, const void *b)
 {
-	const struct item *x = a, *y = b;
+	const struct share_item *x = a, *y = b;
 
 	return x->created_at_ms < y->created_at_ms ? -1 : x->created_at_ms > y->created_at_ms;
+}
+
+static void set_queue(struct sharer *sh, size_t n, size_t skipped)
+{
+	pthread_mutex_lock(&sh->lock);
+	sh->stats.queue = n + skipped;
+	sh->stats.skipped = skipped;
+	pthread_mutex_unlock(&sh->lock);
 }
 
 static int find_work(struct look *l, struct error *err)
@@ -227,75 +234,83 @@ static int find_work(struct look *l, struct error *err)
 		rc = snapshots_each(s->snapshots, look_at_snapshot, l, err);
 	if (rc < 0)
 		return error_set_errno(err, rc, "look for snapshots to share");
+	skipped_sweep(&l->sh->skipped);
+	set_queue(l->sh, l->items.len / sizeof(struct share_item), l->skipped);
 	if (l->items.len)
-		qsort(l->items.data, l->items.len / sizeof(struct item), sizeof(struct item),
-		      by_age);
+		qsort(l->items.data, l->items.len / sizeof(struct share_item),
+		      sizeof(struct share_item), by_age);
 	return 0;
 }
 
 /* ---- doing it ---- */
 
-static void note_push(struct sharer *sh, int rc, const struct push_result *res)
+static void note_push(struct sharer *sh, enum slot slot, int rc, const struct push_result *res)
 {
 	metrics_work(sh->opt.metrics, METRICS_PUSH, rc < 0);
 	pthread_mutex_lock(&sh->lock);
-	sh->stats.now[0] = '\0';
+	sh->now[slot][0] = '\0';
 	sh->stats.bytes += res->bytes;
 	sh->stats.published += rc >= 0;
 	sh->stats.failed += rc < 0;
+	if (rc >= 0)
+		sh->refused = false;
+	pthread_cond_broadcast(&sh->changed);
 	pthread_mutex_unlock(&sh->lock);
 }
 
-static void begin_push(struct sharer *sh, const char *local)
+/* False: the other slot pushes the same snapshot. */
+static bool begin_push(struct sharer *sh, enum slot slot, const char *local)
 {
+	bool may;
+
 	pthread_mutex_lock(&sh->lock);
-	snprintf(sh->stats.now, sizeof(sh->stats.now), "%s", local);
+	may = strcmp(sh->now[slot == SLOT_QUEUE ? SLOT_IMAGE : SLOT_QUEUE], local) != 0;
+	if (may)
+		snprintf(sh->now[slot], sizeof(sh->now[slot]), "%s", local);
 	pthread_mutex_unlock(&sh->lock);
+	return may;
 }
 
-/* The caller has push_lock. */
-static int publish_image_locked(struct sharer *sh, struct remote *r, struct publish_image image,
-				struct share_record *out_won, struct error *err)
+/* ... or once it does not. */
+static void begin_push_of_image(struct sharer *sh, const char *local)
 {
-	struct progress p = { .cancelled = is_stopping, .arg = sh };
-	struct push_result res = { 0 };
-	int rc;
-
-	image.progress = &p;
-	begin_push(sh, image.local);
-	rc = publish_image(sh->opt.store, r, &image, &res, out_won, err);
-	note_push(sh, rc, &res);
-	return rc;
+	while (!begin_push(sh, SLOT_IMAGE, local)) {
+		pthread_mutex_lock(&sh->lock);
+		while (strcmp(sh->now[SLOT_QUEUE], local) == 0)
+			pthread_cond_wait(&sh->changed, &sh->lock);
+		pthread_mutex_unlock(&sh->lock);
+	}
 }
 
 int sharer_publish_image(struct sharer *sh, const char *key, const char *local, bool replace,
 			 struct share_record *out_won, struct error *err)
 {
-	const struct publish_image image = { .key = key, .local = local, .replace = replace };
+	struct progress p = { .cancelled = is_stopping, .arg = sh };
+	const struct publish_image image = {
+		.key = key, .local = local, .replace = replace, .progress = &p
+	};
+	struct push_result res = { 0 };
 	struct remote *r;
 	int rc = sharer_get(sh, &r, err);
 
 	if (rc < 0)
 		return rc;
-	pthread_mutex_lock(&sh->push_lock);
-	rc = publish_image_locked(sh, r, image, out_won, err);
-	pthread_mutex_unlock(&sh->push_lock);
+	pthread_mutex_lock(&sh->image_lock);
+	begin_push_of_image(sh, local);
+	rc = publish_image(sh->opt.store, r, &image, &res, out_won, err);
+	note_push(sh, SLOT_IMAGE, rc, &res);
+	pthread_mutex_unlock(&sh->image_lock);
 	remotes_release(sh->opt.remotes, r);
 	sharer_failed(sh, rc, err);
 	return rc;
 }
 
-static int publish_name_locked(struct sharer *sh, struct remote *r, const char *local,
-			       struct error *err)
+static int publish_name(struct sharer *sh, struct remote *r, const char *local, struct progress *p,
+			struct push_result *res, struct error *err)
 {
-	struct progress p = { .cancelled = is_stopping, .arg = sh };
-	struct push_result res = { 0 };
 	bool taken = false;
-	int rc;
+	int rc = publish_snapshot(sh->opt.store, r, local, p, res, &taken, err);
 
-	begin_push(sh, local);
-	rc = publish_snapshot(sh->opt.store, r, local, &p, &res, &taken, err);
-	note_push(sh, rc, &res);
 	if (taken)
 		log_warn("snapshot %s is in remote %s without its name, which stands for another "
 			 "host's there",
@@ -303,27 +318,46 @@ static int publish_name_locked(struct sharer *sh, struct remote *r, const char *
 	return rc;
 }
 
-/* 0 also where this one cannot be pushed. */
-static int publish_item(struct sharer *sh, struct remote *r, const struct item *it,
-			struct error *err)
+/* As publish_image. */
+static int push_item(struct sharer *sh, struct remote *r, const struct share_item *it,
+		     struct share_record *out_won, struct error *err)
 {
-	const struct publish_image image = { .key = it->key, .local = it->local };
-	struct share_record won;
+	struct progress p = { .cancelled = is_stopping, .arg = sh };
+	const struct publish_image image = { .key = it->key, .local = it->local, .progress = &p };
+	struct push_result res = { 0 };
 	int rc;
 
-	pthread_mutex_lock(&sh->push_lock);
-	rc = it->key[0] ? publish_image_locked(sh, r, image, &won, err)
-			: publish_name_locked(sh, r, it->local, err);
-	pthread_mutex_unlock(&sh->push_lock);
-	if (rc == 1) {
-		const struct lost_image lost = { it->key, it->local, &won };
+	if (!begin_push(sh, SLOT_QUEUE, it->local))
+		return 0; /* the next look shows what is left to do */
+	rc = it->key[0] ? publish_image(sh->opt.store, r, &image, &res, out_won, err)
+			: publish_name(sh, r, it->local, &p, &res, err);
+	note_push(sh, SLOT_QUEUE, rc, &res);
+	return rc;
+}
 
-		if (sh->opt.lost)
-			rc = sh->opt.lost(sh->opt.store, sh->opt.remotes, r, &lost, err);
-		share_record_fini(&won);
-		if (rc >= 0)
-			log_info("another host's image of %.12s was first; it is used", it->key);
-	}
+static int use_winner(struct sharer *sh, struct remote *r, const struct share_item *it,
+		      struct share_record *won, struct error *err)
+{
+	const struct lost_image lost = { it->key, it->local, won };
+	int rc = 0;
+
+	if (sh->opt.lost)
+		rc = sh->opt.lost(sh->opt.store, sh->opt.remotes, r, &lost, err);
+	share_record_fini(won);
+	if (rc >= 0)
+		log_info("another host's image of %.12s was first; it is used", it->key);
+	return rc;
+}
+
+/* 0 also where this one alone cannot be pushed. */
+static int publish_item(struct sharer *sh, struct remote *r, const struct share_item *it,
+			struct error *err)
+{
+	struct share_record won;
+	int rc = push_item(sh, r, it, &won, err);
+
+	if (rc == 1)
+		rc = use_winner(sh, r, it, &won, err);
 	if (rc >= 0 || rc == -ENOENT) /* deleted meanwhile */
 		return 0;
 	if (rc == -ECANCELED)
@@ -331,32 +365,36 @@ static int publish_item(struct sharer *sh, struct remote *r, const struct item *
 	/* Its data may be on a disk that fails, or in another bucket that is away. */
 	if (!is_of_snapshot(rc) && probe(r, NULL) < 0)
 		return rc;
-	log_warn("snapshot %s is not shared: %s", it->local, error_text(err));
-	memcpy(sh->skipped[sh->n_skipped++ % SKIPPED_MAX], it->local, SNAPSHOT_ID_SIZE);
-	return 0;
-}
-
-static void set_queue(struct sharer *sh, size_t n)
-{
+	if (skipped_add(&sh->skipped, it) < 0)
+		return -ENOMEM;
+	log_warn("snapshot %s is not shared for now: %s", it->local, error_text(err));
+	if (!is_refusal(rc))
+		return 0;
+	/* The others rest, too, but come before this one then. */
 	pthread_mutex_lock(&sh->lock);
-	sh->stats.queue = n;
+	sh->refused = true;
 	pthread_mutex_unlock(&sh->lock);
+	return rc;
 }
 
-static int publish_all(struct sharer *sh, const struct item *it, size_t n, struct error *err)
+static int publish_all(struct sharer *sh, const struct look *l, struct error *err)
 {
+	const struct share_item *it = (const struct share_item *)l->items.data;
+	size_t n = l->items.len / sizeof(*it), skipped = l->skipped;
 	struct remote *r;
 	int rc = remotes_get(sh->opt.remotes, sh->opt.remote, &r, err);
 
 	if (rc < 0)
 		return rc;
-	if (remote_writable(r, NULL) < 0) /* images can be found there, that is all */
+	if (remote_writable(r, NULL) < 0) { /* images can be found there, that is all */
 		n = 0;
+		set_queue(sh, 0, 0);
+	}
 	for (size_t i = 0; i < n && rc == 0 && !is_stopping(sh); i++) {
-		set_queue(sh, n - i);
 		rc = publish_item(sh, r, &it[i], err);
+		skipped += skipped_waits(&sh->skipped, &it[i]);
 		if (rc == 0)
-			set_queue(sh, n - i - 1);
+			set_queue(sh, n - i - 1, skipped);
 	}
 	remotes_release(sh->opt.remotes, r);
 	return rc;
@@ -376,8 +414,7 @@ static int work(struct sharer *sh, int64_t *out_look_ms, struct error *err)
 	rc = find_work(&l, err);
 	*out_look_ms = monotonic_ms() - from;
 	if (rc == 0 && l.items.len)
-		rc = publish_all(sh, (const struct item *)l.items.data,
-				 l.items.len / sizeof(struct item), err);
+		rc = publish_all(sh, &l, err);
 	buf_fini(&l.items);
 	return rc;
 }
@@ -461,8 +498,9 @@ int sharer_open(const struct sharer_options *opt, struct sharer **out, struct er
 	if (!sh)
 		return error_set(err, -ENOMEM, "out of memory");
 	sh->opt = *opt;
+	sh->skipped.first_ms = opt->again_ms;
 	pthread_mutex_init(&sh->lock, NULL);
-	pthread_mutex_init(&sh->push_lock, NULL);
+	pthread_mutex_init(&sh->image_lock, NULL);
 	cond_init_monotonic(&sh->changed);
 	atomic_init(&sh->stopping, false);
 	sh->opt.remote = strdup(opt->remote);
@@ -487,9 +525,10 @@ void sharer_close(struct sharer *sh)
 	if (sh->started)
 		pthread_join(sh->thread, NULL);
 	pthread_cond_destroy(&sh->changed);
-	pthread_mutex_destroy(&sh->push_lock);
+	pthread_mutex_destroy(&sh->image_lock);
 	pthread_mutex_destroy(&sh->lock);
 	free((char *)sh->opt.remote);
+	skipped_fini(&sh->skipped);
 	free(sh);
 }
 
@@ -497,5 +536,7 @@ void sharer_stats(struct sharer *sh, struct sharer_stats *out)
 {
 	pthread_mutex_lock(&sh->lock);
 	*out = sh->stats;
+	memcpy(out->now, sh->now[sh->now[SLOT_QUEUE][0] ? SLOT_QUEUE : SLOT_IMAGE],
+	       sizeof(out->now));
 	pthread_mutex_unlock(&sh->lock);
 }

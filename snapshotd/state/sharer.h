@@ -4,8 +4,10 @@
  * what builds ask the bucket.
  *
  * The queue is not written down: it is what the store has and its notes do not say to be there. So
- * it outlives a restart, and what is deleted meanwhile leaves it. One push runs at a time. While
- * the bucket is away, all of it waits, and is tried again after 1 s to 5 min.
+ * it outlives a restart, and what is deleted meanwhile leaves it. One push of it runs at a time,
+ * beside one of an image that a build has just made. While the bucket is away, or takes nothing,
+ * all of it waits, and is tried again after 1 s to 5 min. What alone cannot be pushed is passed
+ * over, and tried again after 1 min to 1 h.
  */
 #ifndef VARVE_SNAPSHOTD_SHARER_H
 #define VARVE_SNAPSHOTD_SHARER_H
@@ -33,6 +35,7 @@ struct sharer_options {
 	struct metrics *metrics;
 	const char *remote; /* its name; copied */
 	unsigned beat_ms;   /* of a build's claim (claim.h); 0: the default */
+	unsigned again_ms;  /* from a push that failed to the next, at first; 0: a minute */
 	/*
 	 * Take the other one in its place; called by the thread, without locks. A failure is met
 	 * again when the image is published anew. NULL: this host keeps its own.
@@ -59,7 +62,10 @@ MUST_CHECK int sharer_get(struct sharer *sh, struct remote **out, struct error *
 /* A request to it has failed so: if that means that it is away, sharer_get says so for a while. */
 void sharer_failed(struct sharer *sh, int rc, const struct error *err);
 
-/* publish_image, now. Waits for the push that is under way. */
+/*
+ * publish_image, now. Waits for another such, and for the push of the same snapshot that is under
+ * way.
+ */
 MUST_CHECK int sharer_publish_image(struct sharer *sh, const char *key, const char *local,
 				    bool replace, struct share_record *out_won, struct error *err);
 
@@ -67,6 +73,7 @@ struct sharer_stats {
 	bool away;		    /* the bucket */
 	char why[200];		    /* it is */
 	size_t queue;		    /* snapshots and images that are to be published */
+	size_t skipped;		    /* of these, those that failed and wait for their next time */
 	char now[SNAPSHOT_ID_SIZE]; /* what is being pushed, or "" */
 	uint64_t published, failed; /* since the start */
 	uint64_t bytes;		    /* uploaded for it */

@@ -2,7 +2,10 @@
 #include "tests/unit/lazy_fixture.h"
 
 #include "snapshotd/state/sharer.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
+
+static struct metrics metrics;
 
 static bool is_away(struct sharer *sh)
 {
@@ -40,10 +43,108 @@ static void a_snapshot_alone_makes_no_remote_away(void **state)
 	sharer_close(sh);
 }
 
+static struct sharer_stats shared_of(struct sharer *sh)
+{
+	struct sharer_stats st;
+
+	sharer_stats(sh, &st);
+	return st;
+}
+
+/* Wait for it, for a minute at most. */
+#define UNTIL(what)                                       \
+	do {                                              \
+		int64_t end = monotonic_ms() + 60 * 1000; \
+		while (!(what) && monotonic_ms() < end)   \
+			usleep(10 * 1000);                \
+		assert_true(what);                        \
+	} while (0)
+
+/* Where a directory of the bucket should be, a file is: LISTs elsewhere do not mind. */
+static void what_failed_is_tried_again(void **state)
+{
+	struct lazy_host *l = *state;
+	const struct sharer_options opt = { .store = l->h->b.s,
+					    .remotes = l->rs,
+					    .metrics = &metrics,
+					    .remote = "main",
+					    .again_ms = 100 };
+	struct error err = ERROR_INIT;
+	struct sharer *sh;
+	char path[200];
+	FILE *f;
+
+	log_set_level(LOG_ERROR);
+	snprintf(path, sizeof(path), "%s/pack", l->h->bucket.path);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fclose(f);
+	make_files(l->h, "d", 3, 1);
+	take(l->h, &l->h->b, "d", "one", NULL);
+	assert_int_equal(sharer_open(&opt, &sh, &err), 0);
+	UNTIL(shared_of(sh).failed > 0);
+	UNTIL(shared_of(sh).skipped == 1 || shared_of(sh).failed > 1);
+	assert_int_equal(shared_of(sh).queue, 1);
+	assert_int_equal(shared_of(sh).published, 0);
+	assert_int_equal(unlink(path), 0);
+	UNTIL(shared_of(sh).published == 1);
+	UNTIL(shared_of(sh).queue == 0 && shared_of(sh).skipped == 0);
+	pull(&l->h->a, "one", "one");
+	sharer_close(sh);
+}
+
+/* Which no request of its own waits for. */
+static void an_image_waits_for_no_other_push(void **state)
+{
+	static const char key[] = "0123456789abcdef0123456789abcdef"
+				  "0123456789abcdef0123456789abcdef";
+	struct lazy_host *l = *state;
+	const struct sharer_options opt = {
+		.store = l->h->b.s, .remotes = l->rs, .metrics = &metrics, .remote = "main"
+	};
+	char frozen[200], plan[300];
+	struct error err = ERROR_INIT;
+	struct share_record won;
+	struct snapshot s;
+	struct sharer *sh;
+	FILE *f;
+
+	log_set_level(LOG_ERROR);
+	make_files(l->h, "image", 3, 2);
+	take(l->h, &l->h->b, "image", "image", NULL);
+	push(&l->h->b, "image", "image"); /* there is nothing to upload any more */
+	make_files(l->h, "d", 3, 1);
+	take(l->h, &l->h->b, "d", "slow", NULL);
+	snprintf(frozen, sizeof(frozen), "%s/frozen", l->h->bucket.dir);
+	f = fopen(frozen, "w");
+	assert_non_null(f);
+	fclose(f);
+	snprintf(plan, sizeof(plan), "frozen=%s,ops=put,under=pack/", frozen);
+	setenv("VARVE_FAULTS", plan, 1);
+	assert_int_equal(snapshots_get(l->h->b.s->snapshots, "slow", &s, NULL), 0);
+	assert_int_equal(sharer_open(&opt, &sh, &err), 0);
+	UNTIL(strcmp(shared_of(sh).now, s.id) == 0);
+	snapshot_fini(&s);
+	assert_int_equal(snapshots_get(l->h->b.s->snapshots, "image", &s, NULL), 0);
+	if (sharer_publish_image(sh, key, s.id, false, &won, &err) != 0)
+		fail_msg("%s", error_text(&err));
+	snapshot_fini(&s);
+	assert_int_equal(shared_of(sh).queue > 0, 1);
+	assert_true(shared_of(sh).now[0]);
+	unlink(frozen);
+	UNTIL(shared_of(sh).queue == 0);
+	sharer_close(sh);
+	unsetenv("VARVE_FAULTS");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_snapshot_alone_makes_no_remote_away, lazy_setup,
+						lazy_teardown),
+		cmocka_unit_test_setup_teardown(what_failed_is_tried_again, lazy_setup,
+						lazy_teardown),
+		cmocka_unit_test_setup_teardown(an_image_waits_for_no_other_push, lazy_setup,
 						lazy_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
