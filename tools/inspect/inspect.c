@@ -233,7 +233,7 @@ int inspect_walk(const struct tree_fs *fs, uint64_t dir, bool recurse, inspect_w
 static int find_far(const struct inspect *in, enum kv_family family, const struct digest *d,
 		    uint32_t *out_bytes)
 {
-	struct lazy_place far;
+	struct lazy_loc far;
 
 	if (family != KV_CHUNK || !lazy_index_find(in->index, d, 0, &far))
 		return -ENODATA;
