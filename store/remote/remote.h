@@ -122,7 +122,7 @@ MUST_CHECK int remote_read_record(struct remote *r, const struct share_id *id,
  */
 MUST_CHECK int remote_set_name(struct remote *r, const char *name, const struct share_record *rec,
 			       bool only_new, struct error *err);
-/* ... of a new name, or one that stands for `instead`. */
+/* Sets a name that is free, or that stands for `instead`. Else -EEXIST. */
 MUST_CHECK int remote_replace_name(struct remote *r, const char *name,
 				   const struct share_record *rec, const struct share_id *instead,
 				   struct error *err);
@@ -130,9 +130,11 @@ MUST_CHECK int remote_replace_name(struct remote *r, const char *name,
 MUST_CHECK int remote_drop_name(struct remote *r, const char *name, const struct share_id *of,
 				struct error *err);
 /*
- * remote_set_name, so that rec stays: unless somebody deletes it by its id, or this name, after
- * this. -EAGAIN: it is deleted at this moment, or was; push it anew. `instead` (may be NULL): what
- * the name may stand for with only_new, too.
+ * Give a name to a snapshot that may be deleted meanwhile. 0: the name stands for it and it stays,
+ * until somebody deletes it by its id, or this name. -EIDRM: the name stands for it, but somebody
+ * deletes it or has done so: push it anew, and give the name to that. `only_new`: -EEXIST if the
+ * name stands for another snapshot, unless that was deleted, or is `instead` (may be NULL). Other
+ * failures as of remote_set_name.
  */
 MUST_CHECK int remote_give_name(struct remote *r, const char *name, const struct share_record *rec,
 				bool only_new, const struct share_id *instead, struct error *err);
@@ -163,8 +165,10 @@ MUST_CHECK int remote_set_image(struct remote *r, const char *key, const struct 
 MUST_CHECK int remote_delete_unnamed(struct remote *r, const struct share_id *id,
 				     struct error *err);
 
-/* Let nobody give the snapshot a name from now on: before it is deleted. */
+/* Mark a snapshot as about to be deleted: names given to it from now on do not hold. */
 MUST_CHECK int remote_mark_gone(struct remote *r, const struct share_id *id, struct error *err);
+/* 1: it is ready, and nobody has marked it so; 0: it was deleted, or is about to be. */
+MUST_CHECK int remote_stays(struct remote *r, const struct share_id *id, struct error *err);
 
 /*
  * Remove by reference. A name is taken from its snapshot; when no other name stands for that, or

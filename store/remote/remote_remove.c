@@ -2,8 +2,9 @@
  * Removing. A name that a push was told to stand for a snapshot that is there already must not lead
  * to one that is deleted at this moment. So who deletes marks the snapshot first (gone/ID), lists
  * the names then, and deletes it only if none of them stands for it; and who has given it a name
- * looks for the mark afterwards (remote_give_name). One of the two sees the other. The mark stays
- * until the record's key is freed: a snapshot that was spared gets no more names.
+ * looks for the mark afterwards (remote_give_name). One of the two sees the other, or both do: then
+ * the snapshot is spared, but its name goes to a copy of it, and who gave it deletes the snapshot.
+ * The mark stays until the record's key is freed: a snapshot that was spared gets no more names.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -75,8 +76,7 @@ int remote_mark_gone(struct remote *r, const struct share_id *id, struct error *
 	return object_put(r->os, OBJECT_CONTROL, key, "", 0, err);
 }
 
-/* 1: it is ready, and nobody deletes it. */
-static int stays(struct remote *r, const struct share_id *id, struct error *err)
+int remote_stays(struct remote *r, const struct share_id *id, struct error *err)
 {
 	char snap[SHARE_KEY_SIZE], gone[SHARE_KEY_SIZE];
 	struct object_request rq[] = {
@@ -107,16 +107,59 @@ static int stays(struct remote *r, const struct share_id *id, struct error *err)
 	return 1;
 }
 
+/* What a name stands for. 1: *out was deleted; 0: it was not, or the name is free. */
+static int stands_for_deleted(struct remote *r, const char *name, struct share_id *out,
+			      struct error *err)
+{
+	struct share_record rec;
+	int rc = remote_resolve(r, name, &rec, err);
+
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc;
+	*out = rec.id;
+	share_record_fini(&rec);
+	rc = remote_read_record(r, out, &rec, err);
+	if (rc == -EBADMSG || rc == -ENOTSUP) /* it may be whole for others */
+		return 0;
+	if (rc < 0)
+		return rc == -ENOENT ? 1 : rc;
+	rc = rec.state != SHARE_READY;
+	share_record_fini(&rec);
+	return rc;
+}
+
+/*
+ * A name that is taken is free nevertheless if what it stands for was deleted: who gave it that
+ * name was stopped before it looked for the mark.
+ */
+static int set_new_name(struct remote *r, const char *name, const struct share_record *rec,
+			const struct share_id *instead, struct error *err)
+{
+	struct share_id deleted;
+	int rc = instead ? remote_replace_name(r, name, rec, instead, err)
+			 : remote_set_name(r, name, rec, true, err);
+
+	if (rc != -EEXIST || remote_is_permanent(r))
+		return rc;
+	rc = stands_for_deleted(r, name, &deleted, err);
+	if (rc < 0)
+		return rc;
+	if (err)
+		*err = (struct error)ERROR_INIT;
+	return rc == 1 ? remote_replace_name(r, name, rec, &deleted, err)
+		       : remote_set_name(r, name, rec, true, err);
+}
+
 int remote_give_name(struct remote *r, const char *name, const struct share_record *rec,
 		     bool only_new, const struct share_id *instead, struct error *err)
 {
-	int rc = only_new && instead ? remote_replace_name(r, name, rec, instead, err)
-				     : remote_set_name(r, name, rec, only_new, err);
+	int rc = only_new ? set_new_name(r, name, rec, instead, err)
+			  : remote_set_name(r, name, rec, false, err);
 
 	if (rc == 0)
-		rc = stays(r, &rec->id, err);
+		rc = remote_stays(r, &rec->id, err);
 	if (rc == 0)
-		return error_set(err, -EAGAIN, "it was deleted from remote %s at this moment",
+		return error_set(err, -EIDRM, "it was deleted from remote %s at this moment",
 				 r->name);
 	return MIN(rc, 0);
 }

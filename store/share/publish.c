@@ -6,6 +6,8 @@
 #include "store/share/pull.h"
 #include "store/remote/share_ids.h"
 
+#define IMAGE_TRIES 3
+
 /* ---- what is to be done ---- */
 
 int publish_wants(struct store *s, const char *uuid, const struct snapshot *snap)
@@ -79,31 +81,76 @@ int publish_snapshot(struct store *s, struct remote *r, const char *local, struc
 		opt.only_new = false;
 		opt.name = *out_taken ? NULL : snap.name;
 		rc = push_snapshot(s, r, local, &opt, p, out, err);
-		if (rc == 0)
-			*out = first; /* which moved the bytes */
+		if (rc == 0) { /* the first one moved the bytes */
+			first.id = out->id;
+			*out = first;
+		}
 	}
 	if (rc < 0 || !snap.name[0])
 		return rc;
 	return share_note_put(s->kv, remote_uuid(r), SHARE_NOTE_NAME, local, snap.name);
 }
 
-int publish_image(struct store *s, struct remote *r, const struct publish_image *i,
-		  struct push_result *out, struct share_record *out_won, struct error *err)
+/*
+ * The image is set. If somebody is deleting that snapshot at this moment, which images do not
+ * prevent, the deletion is completed here, and it is to be pushed anew: -EIDRM. What is spared, as
+ * it has a name, stays the image.
+ */
+static int check_image(struct store *s, struct remote *r, const char *local,
+		       const struct share_id *id, struct error *err)
+{
+	struct share_record rec;
+	int rc = remote_is_permanent(r) ? 1 : remote_stays(r, id, err);
+	bool spared = false;
+
+	if (rc != 0)
+		return MIN(rc, 0);
+	rc = remote_delete_unnamed(r, id, err);
+	if (rc >= 0)
+		rc = remote_read_record(r, id, &rec, err);
+	if (rc == 0) {
+		spared = rec.state == SHARE_READY;
+		share_record_fini(&rec);
+	}
+	if (spared || (rc < 0 && rc != -ENOENT))
+		return rc;
+	rc = share_ids_drop(s->kv, remote_uuid(r), local, id);
+	return rc < 0 ? rc
+		      : error_set(err, -EIDRM, "it was deleted from remote %s at this moment",
+				  remote_name(r));
+}
+
+/* One attempt. As publish_image; -EIDRM: again. */
+static int set_image(struct store *s, struct remote *r, const struct publish_image *i,
+		     struct push_result *out, struct share_record *out_won, struct error *err)
 {
 	const struct push_options unnamed = { 0 };
 	struct share_record rec;
-	int rc = push_snapshot(s, r, i->local, &unnamed, i->progress, out, err), noted;
+	int rc = push_snapshot(s, r, i->local, &unnamed, i->progress, out, err);
 
 	if (rc == 0)
 		rc = remote_read_record(r, &out->id, &rec, err);
 	if (rc < 0)
 		return rc;
 	rc = remote_set_image(r, i->key, &rec, i->replace, out_won, err);
-	if (rc == -EPERM)
-		rc = 0; /* a permanent bucket keeps its first one */
 	share_record_fini(&rec);
+	if (rc == -EPERM)
+		return 0; /* a permanent bucket keeps its first one */
+	return rc == 0 ? check_image(s, r, i->local, &out->id, err) : rc;
+}
+
+int publish_image(struct store *s, struct remote *r, const struct publish_image *i,
+		  struct push_result *out, struct share_record *out_won, struct error *err)
+{
+	int rc = -EIDRM, noted;
+
+	for (int tries = 0; tries < IMAGE_TRIES && rc == -EIDRM; tries++) {
+		if (err)
+			*err = (struct error)ERROR_INIT;
+		rc = set_image(s, r, i, out, out_won, err);
+	}
 	if (rc < 0)
-		return rc;
+		return rc == -EIDRM ? error_set(err, -EAGAIN, "%s", error_text(err)) : rc;
 	/* Nobody else relies on it: what was there before this call is left. */
 	if (rc == 1 && !out->existed && remote_delete_unnamed(r, &out->id, NULL) == 0)
 		(void)!share_ids_drop(s->kv, remote_uuid(r), i->local, &out->id);

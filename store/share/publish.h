@@ -24,9 +24,9 @@ MUST_CHECK int publish_wants_image(struct store *s, const char *uuid, const char
 				   const char *local);
 
 /*
- * Push a snapshot, and let its name stand for it, unless that stands for one of which this
- * store knows nothing, or for any other in a permanent bucket: then *out_taken, and it is pushed
- * without a name. As push_snapshot.
+ * Push a snapshot, and let its name stand for it, unless that stands for one that was not deleted
+ * and of which this store knows nothing, or for any other in a permanent bucket: then *out_taken,
+ * and it is pushed without a name. As push_snapshot.
  */
 MUST_CHECK int publish_snapshot(struct store *s, struct remote *r, const char *local,
 				struct progress *p, struct push_result *out, bool *out_taken,

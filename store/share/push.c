@@ -297,27 +297,44 @@ static int push_repair(const struct pushing *g, struct share_record *rec, struct
 	return rc;
 }
 
-/* What is deleted while it gets its name is pushed anew. */
+/*
+ * The snapshot anew, in the place of one that is deleted at this moment, and the name, which stands
+ * for that. Who deletes it may have spared it because of the name: then it is deleted here.
+ */
+static int give_name_anew(const struct pushing *g, const struct push_options *opt,
+			  struct share_record *rec, struct push_result *out, struct error *err)
+{
+	struct share_record dead = *rec;
+	struct pushing anew = *g;
+	int rc = share_ids_drop(g->s->kv, remote_uuid(g->r), g->snap->id, &dead.id);
+
+	anew.old = &dead;
+	*rec = (struct share_record){ 0 };
+	out->existed = false;
+	if (err)
+		*err = (struct error)ERROR_INIT;
+	if (rc == 0)
+		rc = push_new(&anew, rec, out, err);
+	if (rc == 0)
+		rc = remote_give_name(g->r, opt->name, rec, opt->only_new, &dead.id, err);
+	if (rc == 0 || rc == -EIDRM)
+		(void)!remote_delete_unnamed(g->r, &dead.id, NULL);
+	share_record_fini(&dead);
+	return rc;
+}
+
 static int give_name(const struct pushing *g, const struct push_options *opt,
 		     struct share_record *rec, struct push_result *out, struct error *err)
 {
-	struct share_id dead;
 	int rc = remote_give_name(g->r, opt->name, rec, opt->only_new, NULL, err);
 
-	for (int tries = 1; tries < TRIES && rc == -EAGAIN; tries++) {
-		dead = rec->id;
-		share_record_fini(rec);
-		*rec = (struct share_record){ 0 };
-		out->existed = false;
-		if (err)
-			*err = (struct error)ERROR_INIT;
-		rc = share_ids_drop(g->s->kv, remote_uuid(g->r), g->snap->id, &dead);
-		if (rc == 0)
-			rc = push_new(g, rec, out, err);
-		if (rc == 0)
-			rc = remote_give_name(g->r, opt->name, rec, opt->only_new, &dead, err);
-	}
-	return rc;
+	for (int tries = 1; tries < TRIES && rc == -EIDRM; tries++)
+		rc = give_name_anew(g, opt, rec, out, err);
+	return rc == -EIDRM ? error_set(err, -EAGAIN,
+					"others have deleted it %d times while it got its name: "
+					"try again later",
+					TRIES)
+			    : rc;
 }
 
 static int push_held(const struct pushing *g, const struct push_options *opt,

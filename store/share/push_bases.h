@@ -33,7 +33,7 @@ struct push_bases {
 	const struct snapshot *snap;
 	struct progress *p;
 	const struct share_packs *gone; /* what a round under way may delete */
-	/* To repair: what is there, and its packs of no use; else NULL. */
+	/* What it takes the place of, and packs of that which are of no use; else NULL. */
 	const struct share_record *old;
 	const struct share_packs *bad;
 	bool misled; /* what is there says wrong locations, or lacks nodes; may be set here, too */

@@ -167,10 +167,10 @@ static void give_name(struct actor *a)
 	mine = begin_change(s);
 	rc = rec.state == SHARE_READY
 		     ? remote_give_name(n->w.r, name_of[s - n->names], &rec, false, NULL, NULL)
-		     : -EAGAIN;
+		     : -EIDRM;
 	share_record_fini(&rec);
 	end_change(n, s, rc);
-	n->refused += rc == -EAGAIN;
+	n->refused += rc == -EIDRM;
 	if (rc < 0 || s->n != mine || n->w.m.step < s->unsure_until || is_going(n, &id))
 		return;
 	s->promised = true;

@@ -107,6 +107,42 @@ static void a_name_of_another_host_stays(void **state)
 	share_record_fini(&rec);
 }
 
+/* Who gave it that name died before it looked whether somebody deletes the snapshot. */
+static void a_name_that_was_left_on_what_is_gone_is_taken(void **state)
+{
+	struct hosts *h = *state;
+	struct push_result left, now;
+
+	make_files(h, "d", 3, 1);
+	take(h, &h->a, "d", "one", NULL);
+	left = push(&h->a, "one", "one");
+	assert_int_equal(remote_mark_gone(h->b.r, &left.id, NULL), 0);
+	bury(&h->b, &left.id);
+	assert_int_equal(wants(&h->a, "one"), 1);
+	now = publish(&h->a, "one", false);
+	assert_leads(&h->b, "one", &now.id);
+	pull(&h->b, "one", "one");
+	assert_whole(&h->b);
+}
+
+/* Its record was freed, too; and another host's snapshot comes. */
+static void a_name_of_no_record_is_free(void **state)
+{
+	struct hosts *h = *state;
+	struct push_result left, now;
+	char key[SHARE_KEY_SIZE];
+
+	make_files(h, "d", 3, 1);
+	take(h, &h->a, "d", "one", NULL);
+	left = push(&h->a, "one", "one");
+	share_key_of_id(SHARE_KEY_SNAP, &left.id, key);
+	assert_int_equal(object_delete(h->bucket.os, OBJECT_CONTROL, key, NULL), 0);
+	make_files(h, "e", 3, 2);
+	take(h, &h->b, "e", "one", NULL);
+	now = publish(&h->b, "one", false);
+	assert_leads(&h->a, "one", &now.id);
+}
+
 static void a_name_moves_with_what_takes_its_place(void **state)
 {
 	struct hosts *h = *state;
@@ -176,6 +212,27 @@ static void the_second_image_of_a_key_gives_way(void **state)
 	assert_int_equal(share_ids_to(h->b.s->kv, remote_uuid(h->b.r), id, &none), -ENOENT);
 }
 
+static void an_image_that_is_being_deleted_is_pushed_anew(void **state)
+{
+	const char keys[1][DIGEST_HEX_SIZE] = { KEY };
+	struct hosts *h = *state;
+	struct share_record won, rec;
+	struct push_result first, image;
+	size_t at;
+
+	make_files(h, "d", 3, 1);
+	take(h, &h->a, "d", "one", NULL);
+	first = push(&h->a, "one", NULL);
+	assert_int_equal(remote_mark_gone(h->b.r, &first.id, NULL), 0);
+	assert_int_equal(publish_key(&h->a, "one", &image, &won), 0);
+	assert_false(share_id_equal(&first.id, &image.id));
+	/* Who was about to delete it does so. */
+	assert_int_equal(remote_delete_unnamed(h->b.r, &first.id, NULL), 0);
+	assert_int_equal(remote_find_image(h->b.r, keys, 1, 0, &at, &rec, NULL), 0);
+	assert_true(share_id_equal(&rec.id, &image.id));
+	share_record_fini(&rec);
+}
+
 /* It is somebody's by its name, too: then it stays, although it is no image. */
 static void what_was_there_for_itself_is_not_deleted(void **state)
 {
@@ -223,9 +280,12 @@ int main(void)
 		T(what_has_a_name_is_published_once),
 		T(a_snapshot_without_a_name_or_tree_is_not_wanted),
 		T(a_name_of_another_host_stays),
+		T(a_name_that_was_left_on_what_is_gone_is_taken),
+		T(a_name_of_no_record_is_free),
 		T(a_name_moves_with_what_takes_its_place),
 		T(the_same_tree_is_sent_once),
 		T(the_second_image_of_a_key_gives_way),
+		T(an_image_that_is_being_deleted_is_pushed_anew),
 		T(what_was_there_for_itself_is_not_deleted),
 		T(notes_of_what_is_gone_are_dropped),
 #undef T

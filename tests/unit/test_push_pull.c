@@ -211,21 +211,13 @@ static void names_are_listed_and_removed(void **state)
 	assert_int_equal(remote_resolve(h->b.r, "again", &rec, &err), -ENOENT);
 }
 
-/* The record of a snapshot as the bucket has it, deleted: by a host that looked for no names. */
-static void bury(struct host *h, const struct share_id *id)
+static enum share_state state_of(struct host *h, const struct share_id *id)
 {
-	CLEANUP(buf_fini_p) struct buf text = BUF_INIT;
 	struct share_record rec;
-	char key[SHARE_KEY_SIZE];
 
 	assert_int_equal(remote_read_record(h->r, id, &rec, NULL), 0);
-	rec.state = SHARE_DELETED;
-	assert_int_equal(share_record_encode(&rec, &text, NULL), 0);
-	share_key_of_id(SHARE_KEY_SNAP, id, key);
-	assert_int_equal(
-		object_put(remote_objects(h->r), OBJECT_CONTROL, key, text.data, text.len, NULL),
-		0);
 	share_record_fini(&rec);
+	return rec.state;
 }
 
 static void what_is_being_deleted_is_pushed_anew(void **state)
@@ -241,7 +233,9 @@ static void what_is_being_deleted_is_pushed_anew(void **state)
 	assert_int_equal(remote_mark_gone(h->b.r, &first.id, &err), 0);
 	second = push(&h->a, "one", "two");
 	assert_false(second.existed);
+	assert_int_equal(second.chunks, 0); /* they are there */
 	assert_false(share_id_equal(&first.id, &second.id));
+	assert_int_equal(state_of(&h->b, &first.id), SHARE_READY); /* it has a name */
 	assert_true(push(&h->a, "one", "two").existed);
 	assert_int_equal(remote_mark_gone(h->b.r, &second.id, &err), 0);
 	assert_int_equal(push_snapshot(h->a.s, h->a.r, "one", &only_new, NULL, &third, &err), 0);
@@ -251,6 +245,26 @@ static void what_is_being_deleted_is_pushed_anew(void **state)
 	assert_int_equal(remote_delete_unnamed(h->b.r, &third.id, &err), 1);
 	for (int i = 0; i < 3; i++)
 		pull(&h->b, ((const char *[]){ "one", "two", "three" })[i], NULL);
+}
+
+/* Else nobody would ever delete it: it has no name, and gets none. */
+static void what_was_spared_for_a_name_that_moved_on_is_deleted(void **state)
+{
+	struct hosts *h = *state;
+	struct push_result first, second;
+	struct error err = ERROR_INIT;
+
+	make_files(h, "d", 3, 1);
+	take(h, &h->a, "d", "one", NULL);
+	first = push(&h->a, "one", NULL);
+	/* Who deletes it sees the name, and leaves the rest to who gives that. */
+	assert_int_equal(remote_mark_gone(h->b.r, &first.id, &err), 0);
+	second = push(&h->a, "one", "one");
+	assert_false(share_id_equal(&first.id, &second.id));
+	assert_int_equal(state_of(&h->b, &first.id), SHARE_DELETED);
+	assert_int_equal(state_of(&h->b, &second.id), SHARE_READY);
+	pull(&h->b, "one", "one");
+	assert_whole(&h->b);
 }
 
 static void note_named_problem(void *arg, const char *key, const char *problem)
@@ -464,6 +478,7 @@ int main(void)
 		TEST(names_move),
 		TEST(names_are_listed_and_removed),
 		TEST(what_is_being_deleted_is_pushed_anew),
+		TEST(what_was_spared_for_a_name_that_moved_on_is_deleted),
 		TEST(a_name_of_a_deleted_snapshot_is_noticed),
 		TEST(damage_is_noticed_and_kept_nowhere),
 		TEST(nothing_refers_to_a_snapshot_that_is_gone),
