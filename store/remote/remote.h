@@ -142,6 +142,13 @@ MUST_CHECK int remote_give_name(struct remote *r, const char *name, const struct
 /* A name and what it stands for, in the order of keys. A non-zero result of fn ends it. */
 typedef int (*remote_name_fn)(void *arg, const char *name, const struct share_record *rec);
 MUST_CHECK int remote_each_name(struct remote *r, remote_name_fn fn, void *arg, struct error *err);
+/*
+ * The same past entries that cannot be read: `unreadable` is told the key and why (a code and a
+ * text). 0 goes on; anything else ends it.
+ */
+typedef int (*remote_unreadable_fn)(void *arg, const char *key, const struct error *why);
+MUST_CHECK int remote_check_names(struct remote *r, remote_name_fn fn,
+				  remote_unreadable_fn unreadable, void *arg, struct error *err);
 
 /*
  * Images: snapshots without a name that are found by a digest of how they are made, 64 hex digits.

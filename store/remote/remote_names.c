@@ -271,8 +271,9 @@ struct name_list {
 	struct remote *r;
 	struct buf names; /* of struct listed_name */
 	remote_name_fn fn;
+	remote_unreadable_fn unreadable; /* NULL: such an entry ends it */
 	void *arg;
-	int ended; /* what fn ended it with */
+	int ended; /* what one of them ended it with */
 };
 
 static int note_name(void *arg, const struct object_entry *e)
@@ -298,8 +299,20 @@ static int take_generation(void *arg, struct object_request *r, struct error *er
 	return 0;
 }
 
+static int tell_unreadable(struct name_list *l, const struct object_request *r, int rc,
+			   const char *text, struct error *err)
+{
+	struct error why = ERROR_INIT;
+
+	if (!l->unreadable)
+		return error_set(err, rc, "%s", text);
+	error_set(&why, rc, "%s", text);
+	return l->ended = l->unreadable(l->arg, r->key, &why);
+}
+
 static int take_entry(void *arg, struct object_request *r, struct error *err)
 {
+	struct error own = ERROR_INIT;
 	struct listed_name *n = arg;
 	char name[SNAPSHOT_NAME_MAX + 1];
 	struct share_register entry;
@@ -310,12 +323,14 @@ static int take_entry(void *arg, struct object_request *r, struct error *err)
 	if (r->result == -ENOENT)
 		return 0; /* trimmed: it has changed meanwhile */
 	if (r->result < 0)
-		return error_set(err, r->result, "%s", error_text(&r->err));
+		return tell_unreadable(n->all, r, r->result, error_text(&r->err), err);
 	if (share_name_decode(n->path + strlen("name/"), name) < 0)
 		return 0; /* nobody's name */
-	rc = share_register_decode(r->data.data, r->data.len, &entry, err);
-	if (rc < 0)
-		return error_prefix(err, rc, "%s", r->key);
+	rc = share_register_decode(r->data.data, r->data.len, &entry, &own);
+	if (rc < 0) {
+		error_prefix(&own, rc, "%s", r->key);
+		return tell_unreadable(n->all, r, rc, error_text(&own), err);
+	}
 	if (entry.has_record)
 		rc = n->all->ended = n->all->fn(n->all->arg, name, &entry.record);
 	share_register_fini(&entry);
@@ -389,10 +404,11 @@ static int list_names(struct name_list *l, struct error *err)
 	return rc;
 }
 
-int remote_each_name(struct remote *r, remote_name_fn fn, void *arg, struct error *err)
+int remote_check_names(struct remote *r, remote_name_fn fn, remote_unreadable_fn unreadable,
+		       void *arg, struct error *err)
 {
 	struct object_window *w = object_window_new(r->os, NAMES_WIDTH);
-	struct name_list l = { .r = r, .fn = fn, .arg = arg };
+	struct name_list l = { .r = r, .fn = fn, .unreadable = unreadable, .arg = arg };
 	int rc = w ? list_names(&l, err) : -ENOMEM;
 
 	if (rc == 0)
@@ -402,4 +418,9 @@ int remote_each_name(struct remote *r, remote_name_fn fn, void *arg, struct erro
 	object_window_free(w); /* what is under way still looks at the names */
 	buf_fini(&l.names);
 	return rc;
+}
+
+int remote_each_name(struct remote *r, remote_name_fn fn, void *arg, struct error *err)
+{
+	return remote_check_names(r, fn, NULL, arg, err);
 }

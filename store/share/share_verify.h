@@ -3,8 +3,8 @@
  *
  * Each record is decoded; each of its packs must be listed, the metadata must have all nodes of the
  * tree, each with the bytes that its digest says, and for each chunk the container that is said to
- * have it must say so, too. Each name must lead to a ready record. `deep` also reads all bytes of
- * these packs and hashes each chunk.
+ * have it must say so, too. The newest entry of each name must be readable, and lead to a ready
+ * record. `deep` also reads all bytes of these packs and hashes each chunk.
  *
  * What was deleted while it was looked at is no damage. Where who lends to the bucket cannot be
  * asked, what borrows is told as not checked, and the rest is checked. Nothing is changed.

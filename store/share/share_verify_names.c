@@ -1,4 +1,4 @@
-/* That no name leads to a snapshot which was deleted. */
+/* That names can be read, and lead to no snapshot which was deleted. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -55,10 +55,20 @@ static int check_name(void *arg, const char *name, const struct share_record *re
 	return 0;
 }
 
+static int tell_unreadable(void *arg, const char *key, const struct error *why)
+{
+	struct verify *v = arg;
+
+	if (!share_is_damage(why->code))
+		return error_set(v->err, why->code, "%s", error_text(why));
+	share_verify_tell(v, key, error_text(why));
+	return 0;
+}
+
 int share_verify_names(struct verify *v)
 {
 	if (v->ready.len)
 		qsort(v->ready.data, v->ready.len / sizeof(struct share_id),
 		      sizeof(struct share_id), by_id);
-	return remote_each_name(v->r, check_name, v, v->err);
+	return remote_check_names(v->r, check_name, tell_unreadable, v, v->err);
 }

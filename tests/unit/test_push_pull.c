@@ -302,6 +302,30 @@ static void a_name_of_a_deleted_snapshot_is_noticed(void **state)
 	assert_whole(&h->b);
 }
 
+/* One name that nobody can read hides nothing else; but what it leads to may not be deleted. */
+static void a_damaged_name_is_noticed(void **state)
+{
+	struct hosts *h = *state;
+	struct share_verify_result v;
+	char found[200] = "", key[SHARE_KEY_SIZE];
+	struct error err = ERROR_INIT;
+	struct push_result p;
+
+	make_files(h, "d", 3, 1);
+	take(h, &h->a, "d", "one", NULL);
+	push(&h->a, "one", "one");
+	p = push(&h->a, "one", "two");
+	snprintf(key, sizeof(key), "name/one/%016llx", (unsigned long long)(UINT64_MAX - 1));
+	assert_int_equal(count_objects(h, key), 1);
+	bucket_put(h->bucket.os, key, "garbage");
+	assert_int_equal(share_verify_run(h->b.r, true, NULL, note_named_problem, found, &v, &err),
+			 0);
+	assert_int_equal(v.damaged, 1);
+	assert_non_null(strstr(found, key));
+	assert_true(v.read_packs > 0);
+	assert_int_equal(remote_delete_unnamed(h->b.r, &p.id, &err), -EBADMSG);
+}
+
 /* Every byte of every pack matters, or is noticed. */
 static void damage_is_noticed_and_kept_nowhere(void **state)
 {
@@ -480,6 +504,7 @@ int main(void)
 		TEST(what_is_being_deleted_is_pushed_anew),
 		TEST(what_was_spared_for_a_name_that_moved_on_is_deleted),
 		TEST(a_name_of_a_deleted_snapshot_is_noticed),
+		TEST(a_damaged_name_is_noticed),
 		TEST(damage_is_noticed_and_kept_nowhere),
 		TEST(nothing_refers_to_a_snapshot_that_is_gone),
 		TEST(a_name_that_is_taken_is_refused),
