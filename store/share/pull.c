@@ -97,6 +97,8 @@ static void *note_locs(void *arg)
 	n->rc = store_need_format(n->x->s, STORE_FORMAT_FAR, &n->err);
 	if (n->rc == 0)
 		n->rc = lazy_index_add(n->x->opt->index, remote_uuid(n->x->r), n->meta, &n->err);
+	if (n->rc < 0)
+		n->err.code = n->rc; /* which not every failure does */
 	return NULL;
 }
 
@@ -179,7 +181,7 @@ static int fetch_meta(const struct pull *x, struct object_store *os, struct shar
 	const struct object_request get = {
 		.op = OBJECT_GET, .priority = priority, .key = key, .max_len = SHARE_RECORD_MAX
 	};
-	int rc = 0;
+	int rc = 0, judged;
 
 	if (x->by_name && x->opt->lazy) {
 		share_key_of_id(SHARE_KEY_SNAP, &x->rec->id, key);
@@ -188,12 +190,13 @@ static int fetch_meta(const struct pull *x, struct object_store *os, struct shar
 	}
 	if (rc == 0)
 		rc = share_meta_fetch(os, priority, x->rec, out, err);
-	if (rc < 0 || !w)
+	if (!w || (rc < 0 && rc != -ENOENT))
 		return rc;
-	rc = object_window_drain(w, err);
-	if (rc < 0)
+	/* That it was deleted says why its metadata is gone. */
+	judged = object_window_drain(w, err);
+	if (rc == 0 && judged < 0)
 		share_meta_fini(out);
-	return rc;
+	return judged < 0 ? judged : rc;
 }
 
 static int pull_it(const struct pull *x, struct pull_result *out, struct error *err)

@@ -267,6 +267,30 @@ static void what_was_spared_for_a_name_that_moved_on_is_deleted(void **state)
 	assert_whole(&h->b);
 }
 
+/* Whose containers a collection has deleted, too. */
+static void a_deleted_snapshot_is_called_so_when_it_is_empty(void **state)
+{
+	struct hosts *h = *state;
+	struct pull_options lazy = { .lazy = true };
+	char packs[96], away[96];
+	struct error err = ERROR_INIT;
+	struct push_result p;
+	struct pull_result g;
+
+	make_files(h, "d", 3, 1);
+	take(h, &h->a, "d", "one", NULL);
+	p = push(&h->a, "one", "one");
+	bury(&h->b, &p.id);
+	snprintf(packs, sizeof(packs), "%s/pack", h->bucket.path);
+	snprintf(away, sizeof(away), "%s/away", h->bucket.path);
+	assert_int_equal(rename(packs, away), 0);
+	assert_int_equal(lazy_index_open(h->b.s->dir_fd, &lazy.index, &err), 0);
+	assert_int_equal(pull_snapshot(h->b.s, h->b.r, "one", &lazy, NULL, &g, &err), -ENOENT);
+	if (!strstr(err.msg, "the name stands for a snapshot that was deleted"))
+		fail_msg("%s", error_text(&err));
+	lazy_index_free(lazy.index);
+}
+
 static void note_named_problem(void *arg, const char *key, const char *problem)
 {
 	snprintf(arg, 200, "%s: %s", key, problem);
@@ -504,6 +528,7 @@ int main(void)
 		TEST(what_is_being_deleted_is_pushed_anew),
 		TEST(what_was_spared_for_a_name_that_moved_on_is_deleted),
 		TEST(a_name_of_a_deleted_snapshot_is_noticed),
+		TEST(a_deleted_snapshot_is_called_so_when_it_is_empty),
 		TEST(a_damaged_name_is_noticed),
 		TEST(damage_is_noticed_and_kept_nowhere),
 		TEST(nothing_refers_to_a_snapshot_that_is_gone),
