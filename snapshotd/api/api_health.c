@@ -334,8 +334,7 @@ static int put_share(struct sharer *sh, struct buf *out)
 			 "Snapshots and images that are to be pushed by themselves.", st.queue);
 	if (rc == 0)
 		rc = metrics_put(out, "share_skipped", "gauge",
-				 "Those of the queue that failed, and wait to be tried again.",
-				 st.skipped);
+				 "Those of the queue whose last push failed.", st.skipped);
 	if (rc == 0)
 		rc = metrics_put(out, "share_away", "gauge",
 				 "Whether the bucket that all hosts share does not answer.",

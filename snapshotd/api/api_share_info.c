@@ -16,6 +16,7 @@ int api_share_failure(struct api_call *c, bool opening, int rc)
 	case -EIO:
 		c->fail_status = opening ? 503 : 502;
 		break;
+	case -EREMOTEIO:
 	case -EBADMSG:
 	case -ENODATA:
 	case -EFBIG:

@@ -42,7 +42,7 @@ struct sharer {
 	bool answered; /* it is known whether the bucket is away */
 	int64_t retry_ms;
 	unsigned backoff_ms;
-	bool refused; /* it answers, but took none of the last pushes */
+	bool refused; /* it answers, but took none of the last pushes; see accept_locked */
 	struct sharer_stats stats;
 	char now[2][SNAPSHOT_ID_SIZE]; /* by enum slot: what is being pushed, or "" */
 	/* The thread's own: */
@@ -70,15 +70,16 @@ static bool is_stopping(void *arg)
 
 /*
  * What says something of the snapshot, not of the bucket. -ENOTSUP: it borrows of a bucket that is
- * not at hand, or is of a newer version.
+ * not at hand, or is of a newer version. -EREMOTEIO: it cannot be read here, or in another bucket.
  */
 static bool is_of_snapshot(int rc)
 {
 	return rc == -ENOENT || rc == -EINVAL || rc == -ENODATA || rc == -EBADMSG || rc == -EFBIG ||
-	       rc == -EEXIST || rc == -EROFS || rc == -ECANCELED || rc == -ECHILD || rc == -ENOTSUP;
+	       rc == -EEXIST || rc == -EROFS || rc == -ECANCELED || rc == -ECHILD ||
+	       rc == -ENOTSUP || rc == -EREMOTEIO;
 }
 
-/* What says that nothing can be pushed now, though the bucket answers; or that a disk fails. */
+/* What says that nothing can be pushed now, though the bucket answers; or the database fails. */
 static bool is_refusal(int rc)
 {
 	return rc == -ENOSPC || rc == -EDQUOT || rc == -EACCES || rc == -EIO;
@@ -101,6 +102,13 @@ static void set_away(struct sharer *sh, const char *why)
 		log_warn("nothing is shared through remote %s for now: %s", sh->opt.remote, why);
 }
 
+/* It takes what is pushed: if that ends, the first wait is short, and told of. */
+static void accept_locked(struct sharer *sh)
+{
+	sh->refused = false;
+	sh->backoff_ms = 0;
+}
+
 static void set_there(struct sharer *sh)
 {
 	bool news;
@@ -109,6 +117,8 @@ static void set_there(struct sharer *sh)
 	news = sh->stats.away && !sh->refused;
 	sh->stats.away = false;
 	sh->answered = true;
+	if (!sh->refused)
+		sh->backoff_ms = 0;
 	pthread_cond_broadcast(&sh->changed);
 	pthread_mutex_unlock(&sh->lock);
 	if (news)
@@ -166,7 +176,8 @@ struct look {
 	struct sharer *sh;
 	const char *uuid;
 	struct buf items;
-	size_t skipped; /* that wait */
+	size_t waiting; /* those that are no items, as their time has not come */
+	size_t failed;	/* of both */
 };
 
 static int add_item(struct look *l, const struct snapshot *s, const char *key)
@@ -175,8 +186,9 @@ static int add_item(struct look *l, const struct snapshot *s, const char *key)
 
 	memcpy(it.local, s->id, sizeof(it.local));
 	snprintf(it.key, sizeof(it.key), "%s", key);
+	l->failed += skipped_has(&l->sh->skipped, &it);
 	if (skipped_waits(&l->sh->skipped, &it)) {
-		l->skipped++;
+		l->waiting++;
 		return 0;
 	}
 	return buf_append(&l->items, &it, sizeof(it));
@@ -212,11 +224,13 @@ static int by_age(const void *a, const void *b)
 	return x->created_at_ms < y->created_at_ms ? -1 : x->created_at_ms > y->created_at_ms;
 }
 
-static void set_queue(struct sharer *sh, size_t n, size_t skipped)
+static void set_queue(struct sharer *sh, size_t n, size_t failed)
 {
 	pthread_mutex_lock(&sh->lock);
-	sh->stats.queue = n + skipped;
-	sh->stats.skipped = skipped;
+	sh->stats.queue = n;
+	sh->stats.skipped = failed;
+	if (failed == 0)
+		accept_locked(sh);
 	pthread_mutex_unlock(&sh->lock);
 }
 
@@ -235,7 +249,7 @@ static int find_work(struct look *l, struct error *err)
 	if (rc < 0)
 		return error_set_errno(err, rc, "look for snapshots to share");
 	skipped_sweep(&l->sh->skipped);
-	set_queue(l->sh, l->items.len / sizeof(struct share_item), l->skipped);
+	set_queue(l->sh, l->items.len / sizeof(struct share_item) + l->waiting, l->failed);
 	if (l->items.len)
 		qsort(l->items.data, l->items.len / sizeof(struct share_item),
 		      sizeof(struct share_item), by_age);
@@ -253,30 +267,55 @@ static void note_push(struct sharer *sh, enum slot slot, int rc, const struct pu
 	sh->stats.published += rc >= 0;
 	sh->stats.failed += rc < 0;
 	if (rc >= 0)
-		sh->refused = false;
+		accept_locked(sh);
 	pthread_cond_broadcast(&sh->changed);
 	pthread_mutex_unlock(&sh->lock);
 }
 
-/* False: the other slot pushes the same snapshot. */
-static bool begin_push(struct sharer *sh, enum slot slot, const char *local)
+static int is_that(void *arg, const struct snapshot *s)
 {
+	return strcmp(s->id, arg) == 0;
+}
+
+/* Whether one is the other's ancestor, or they are the same: the second push has little to do. */
+static bool are_related(struct sharer *sh, char *a, char *b)
+{
+	struct snapshots *all = sh->opt.store->snapshots;
+
+	return strcmp(a, b) == 0 || snapshots_history_each(all, a, is_that, b, NULL) == 1 ||
+	       snapshots_history_each(all, b, is_that, a, NULL) == 1;
+}
+
+/* False: the other slot pushes what shares most with it, *other. */
+static bool begin_push(struct sharer *sh, enum slot slot, const char *local,
+		       char other[SNAPSHOT_ID_SIZE])
+{
+	const char *now = sh->now[slot == SLOT_QUEUE ? SLOT_IMAGE : SLOT_QUEUE];
+	char own[SNAPSHOT_ID_SIZE];
 	bool may;
 
-	pthread_mutex_lock(&sh->lock);
-	may = strcmp(sh->now[slot == SLOT_QUEUE ? SLOT_IMAGE : SLOT_QUEUE], local) != 0;
-	if (may)
-		snprintf(sh->now[slot], sizeof(sh->now[slot]), "%s", local);
-	pthread_mutex_unlock(&sh->lock);
-	return may;
+	snprintf(own, sizeof(own), "%s", local);
+	other[0] = '\0';
+	for (;;) {
+		pthread_mutex_lock(&sh->lock);
+		may = strcmp(now, other) == 0; /* there is none, or it was compared */
+		memcpy(other, now, SNAPSHOT_ID_SIZE);
+		if (may)
+			memcpy(sh->now[slot], own, sizeof(own));
+		pthread_mutex_unlock(&sh->lock);
+		if (may || (other[0] && are_related(sh, own, other)))
+			return may;
+	}
 }
 
 /* ... or once it does not. */
 static void begin_push_of_image(struct sharer *sh, const char *local)
 {
-	while (!begin_push(sh, SLOT_IMAGE, local)) {
+	char other[SNAPSHOT_ID_SIZE];
+
+	while (!begin_push(sh, SLOT_IMAGE, local, other)) {
 		pthread_mutex_lock(&sh->lock);
-		while (strcmp(sh->now[SLOT_QUEUE], local) == 0)
+		while (strcmp(sh->now[SLOT_QUEUE], other) == 0)
 			pthread_cond_wait(&sh->changed, &sh->lock);
 		pthread_mutex_unlock(&sh->lock);
 	}
@@ -318,17 +357,18 @@ static int publish_name(struct sharer *sh, struct remote *r, const char *local, 
 	return rc;
 }
 
-/* As publish_image. */
+/* As publish_image. -EALREADY: the next look shows what is left to do. */
 static int push_item(struct sharer *sh, struct remote *r, const struct share_item *it,
 		     struct share_record *out_won, struct error *err)
 {
 	struct progress p = { .cancelled = is_stopping, .arg = sh };
 	const struct publish_image image = { .key = it->key, .local = it->local, .progress = &p };
 	struct push_result res = { 0 };
+	char other[SNAPSHOT_ID_SIZE];
 	int rc;
 
-	if (!begin_push(sh, SLOT_QUEUE, it->local))
-		return 0; /* the next look shows what is left to do */
+	if (!begin_push(sh, SLOT_QUEUE, it->local, other))
+		return -EALREADY;
 	rc = it->key[0] ? publish_image(sh->opt.store, r, &image, &res, out_won, err)
 			: publish_name(sh, r, it->local, &p, &res, err);
 	note_push(sh, SLOT_QUEUE, rc, &res);
@@ -358,12 +398,15 @@ static int publish_item(struct sharer *sh, struct remote *r, const struct share_
 
 	if (rc == 1)
 		rc = use_winner(sh, r, it, &won, err);
-	if (rc >= 0 || rc == -ENOENT) /* deleted meanwhile */
+	if (rc >= 0 || rc == -ENOENT) { /* deleted meanwhile */
+		skipped_drop(&sh->skipped, it);
+		return 0;
+	}
+	if (rc == -EALREADY)
 		return 0;
 	if (rc == -ECANCELED)
 		return rc;
-	/* Its data may be on a disk that fails, or in another bucket that is away. */
-	if (!is_of_snapshot(rc) && probe(r, NULL) < 0)
+	if ((!is_of_snapshot(rc) || rc == -EREMOTEIO) && probe(r, NULL) < 0)
 		return rc;
 	if (skipped_add(&sh->skipped, it) < 0)
 		return -ENOMEM;
@@ -380,7 +423,7 @@ static int publish_item(struct sharer *sh, struct remote *r, const struct share_
 static int publish_all(struct sharer *sh, const struct look *l, struct error *err)
 {
 	const struct share_item *it = (const struct share_item *)l->items.data;
-	size_t n = l->items.len / sizeof(*it), skipped = l->skipped;
+	size_t n = l->items.len / sizeof(*it), queue = n + l->waiting, failed = l->failed;
 	struct remote *r;
 	int rc = remotes_get(sh->opt.remotes, sh->opt.remote, &r, err);
 
@@ -391,10 +434,11 @@ static int publish_all(struct sharer *sh, const struct look *l, struct error *er
 		set_queue(sh, 0, 0);
 	}
 	for (size_t i = 0; i < n && rc == 0 && !is_stopping(sh); i++) {
+		failed -= skipped_has(&sh->skipped, &it[i]);
 		rc = publish_item(sh, r, &it[i], err);
-		skipped += skipped_waits(&sh->skipped, &it[i]);
-		if (rc == 0)
-			set_queue(sh, n - i - 1, skipped);
+		queue -= rc == 0 && !skipped_waits(&sh->skipped, &it[i]);
+		failed += skipped_has(&sh->skipped, &it[i]);
+		set_queue(sh, queue, failed);
 	}
 	remotes_release(sh->opt.remotes, r);
 	return rc;

@@ -6,8 +6,9 @@
  * The queue is not written down: it is what the store has and its notes do not say to be there. So
  * it outlives a restart, and what is deleted meanwhile leaves it. One push of it runs at a time,
  * beside one of an image that a build has just made. While the bucket is away, or takes nothing,
- * all of it waits, and is tried again after 1 s to 5 min. What alone cannot be pushed is passed
- * over, and tried again after 1 min to 1 h.
+ * all of it waits, and is tried again after 1 s to 5 min. A snapshot that fails by itself is
+ * skipped, and tried again after 1 min to 1 h. An ancestor or descendant of a snapshot that is
+ * being pushed waits for that push, so that only what differs is uploaded.
  */
 #ifndef VARVE_SNAPSHOTD_SHARER_H
 #define VARVE_SNAPSHOTD_SHARER_H
@@ -63,8 +64,8 @@ MUST_CHECK int sharer_get(struct sharer *sh, struct remote **out, struct error *
 void sharer_failed(struct sharer *sh, int rc, const struct error *err);
 
 /*
- * publish_image, now. Waits for another such, and for the push of the same snapshot that is under
- * way.
+ * publish_image, now. Waits for another such, and for the push of the same snapshot, of an ancestor
+ * or of a descendant that is under way.
  */
 MUST_CHECK int sharer_publish_image(struct sharer *sh, const char *key, const char *local,
 				    bool replace, struct share_record *out_won, struct error *err);
@@ -73,7 +74,7 @@ struct sharer_stats {
 	bool away;		    /* the bucket */
 	char why[200];		    /* it is */
 	size_t queue;		    /* snapshots and images that are to be published */
-	size_t skipped;		    /* of these, those that failed and wait for their next time */
+	size_t skipped;		    /* of these, those whose last push failed */
 	char now[SNAPSHOT_ID_SIZE]; /* what is being pushed, or "" */
 	uint64_t published, failed; /* since the start */
 	uint64_t bytes;		    /* uploaded for it */

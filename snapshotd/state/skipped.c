@@ -67,13 +67,28 @@ int skipped_add(struct skipped *s, const struct share_item *it)
 	return 0;
 }
 
-bool skipped_waits(struct skipped *s, const struct share_item *it)
+bool skipped_has(struct skipped *s, const struct share_item *it)
 {
 	struct one *k = find(s, it);
 
 	if (k)
 		k->seen = true;
-	return k && monotonic_ms() < k->retry_ms;
+	return k;
+}
+
+bool skipped_waits(struct skipped *s, const struct share_item *it)
+{
+	return skipped_has(s, it) && monotonic_ms() < find(s, it)->retry_ms;
+}
+
+void skipped_drop(struct skipped *s, const struct share_item *it)
+{
+	struct one *k = find(s, it);
+
+	if (!k)
+		return;
+	s->v.len -= sizeof(*k);
+	*k = ((struct one *)s->v.data)[count(s)];
 }
 
 void skipped_sweep(struct skipped *s)

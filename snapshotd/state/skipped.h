@@ -29,8 +29,12 @@ void skipped_fini(struct skipped *s);
 
 /* Try it later. Of more than some thousands, the one that would be next gives way. -ENOMEM. */
 MUST_CHECK int skipped_add(struct skipped *s, const struct share_item *it);
-/* Whether its time has not come. */
+/* Whether it has failed and was not forgotten since. */
+bool skipped_has(struct skipped *s, const struct share_item *it);
+/* ... and its time has not come. */
 bool skipped_waits(struct skipped *s, const struct share_item *it);
+/* Forget it: it is done. */
+void skipped_drop(struct skipped *s, const struct share_item *it);
 /* Forget those of which nobody has asked since the last time: they need not be pushed any more. */
 void skipped_sweep(struct skipped *s);
 

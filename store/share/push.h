@@ -45,7 +45,8 @@ struct push_result {
  * Waits for the network and takes as long as that does; memory stays below about 256 MiB. The
  * snapshot is a name or id of `s`, and stays readable meanwhile. -ENOENT; -EINVAL if it has no tree
  * yet; -EROFS; -EPERM: a permanent bucket, in which the name stands for another one, or what is to
- * be repaired would be replaced; -ECANCELED; the remote's failures.
+ * be repaired would be replaced; -EREMOTEIO: chunks cannot be read here, or where they were fetched
+ * from; -EAGAIN: others keep ending it; -ECANCELED; the remote's failures.
  */
 MUST_CHECK int push_snapshot(struct store *s, struct remote *r, const char *snapshot,
 			     const struct push_options *opt, struct progress *p,

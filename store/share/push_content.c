@@ -120,6 +120,9 @@ static int read_chunk(struct run *r, const struct digest *d, struct error *err)
 				 "chunk %s is neither in this store nor in a bucket: the snapshot "
 				 "that it was fetched from was deleted there",
 				 hex);
+	/* A bucket that has it is away, or the disk fails: not the bucket that it goes to. */
+	if (rc == -EIO)
+		return error_set(err, -EREMOTEIO, "chunk %s cannot be read", hex);
 	return error_set_errno(err, rc, "chunk %s", hex);
 }
 

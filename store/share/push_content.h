@@ -46,7 +46,8 @@ MUST_CHECK int push_content_survey(struct push_content *c, struct push_survey *o
 				   struct error *err);
 /*
  * -EFBIG: more than SHARE_META_MAX containers of nodes; -ENODATA, -EBADMSG: the store lacks a part
- * of the tree; -ECANCELED; -ENOMEM; failures of the bucket.
+ * of the tree; -EREMOTEIO: a chunk cannot be read, here or in another bucket; -ECANCELED; -ENOMEM;
+ * failures of the bucket.
  */
 MUST_CHECK int push_content_run(struct push_content *c, struct error *err);
 void push_content_fini(struct push_content *c);
