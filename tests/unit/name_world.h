@@ -222,6 +222,70 @@ static void remove_one(struct actor *a)
 	n->removed += rc == 0 && deleted;
 }
 
+/* 0, -EIDRM or another failure of remote_give_name; -ENOENT: it is not there any more. */
+static int give_new_name(struct name_world *n, const char *name, const struct share_id *id,
+			 const struct share_id *instead)
+{
+	struct share_record rec;
+	int rc = remote_read_record(n->w.r, id, &rec, NULL);
+
+	if (rc < 0)
+		return rc;
+	rc = rec.state == SHARE_READY ? remote_give_name(n->w.r, name, &rec, true, instead, NULL)
+				      : -ENOENT;
+	share_record_fini(&rec);
+	return rc;
+}
+
+/* As a push does, but that another snapshot takes the place of the one that is deleted. */
+static void give_new_name_or_another(struct actor *a)
+{
+	struct name_world *n = names_of(a->m);
+	const char *name = name_of[model_random(a->m, NAMES)];
+	struct share_id id, dead = { 0 };
+	bool again = false;
+	int rc = -EIDRM;
+
+	for (int tries = 0; tries < 5 && rc == -EIDRM && n->w.n_ready; tries++) {
+		id = some_ready(&n->w);
+		if (again && share_id_equal(&id, &dead))
+			continue;
+		rc = give_new_name(n, name, &id, again ? &dead : NULL);
+		if (again && (rc == 0 || rc == -EIDRM))
+			(void)!remote_delete_unnamed(n->w.r, &dead, NULL);
+		n->refused += rc == -EIDRM;
+		again = true;
+		dead = id;
+	}
+}
+
+static void push_or_new_name(struct actor *a)
+{
+	if (world_of(a->m)->n_ready && model_chance(a->m, 700))
+		give_new_name_or_another(a);
+	else
+		push(a);
+}
+
+/* Once everybody has ended: nobody would ever delete what is marked and has no name. */
+static void check_marked(struct name_world *n)
+{
+	for (size_t i = 0; i < n->w.m.n && !n->w.violation[0]; i++) {
+		const char *key = n->w.m.v[i].key;
+		struct share_key k;
+		int names = 0;
+
+		if (!begins(key, "gone/") || share_key_parse(key, &k) < 0 ||
+		    !is_ready(&n->w.m, &k.id))
+			continue;
+		for (int j = 0; j < NAMES; j++)
+			names += stands_for(&n->w.m, name_of[j], &k.id);
+		if (!names)
+			snprintf(n->w.violation, sizeof(n->w.violation),
+				 "%.60s: it is there, without a name", key);
+	}
+}
+
 static void name_world_init(struct name_world *n, uint64_t seed, enum rule without)
 {
 	*n = (struct name_world){ .n_going = 0 };

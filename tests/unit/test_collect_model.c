@@ -207,6 +207,48 @@ static void a_name_keeps_its_snapshot(void **state)
 	assert_true(only || (total_given && total_refused && total_removed));
 }
 
+static bool run_one_turn_each(struct world *w)
+{
+	bool any = false;
+
+	w->m.now += 10;
+	for (int i = 0; i < PUSHERS + COLLECTORS + DELETERS; i++)
+		if (w->m.actors[i].busy) {
+			model_turn(&w->m.actors[i]);
+			any = true;
+		}
+	return any;
+}
+
+/* Where nobody dies, all that was marked is deleted, unless it has a name. */
+static void what_is_marked_has_a_name_or_goes(void **state)
+{
+	uint64_t refused = 0, n = rounds(40);
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= n; seed++) {
+		struct name_world *x = malloc(sizeof(*x));
+
+		name_world_init(x, seed, ALL_RULES);
+		x->w.m.faults = false;
+		for (int i = 0; i < PUSHERS; i++)
+			x->w.m.actors[i].run = push_or_new_name;
+		for (unsigned i = 0; i < STEPS && !x->w.violation[0]; i++)
+			model_step(&x->w.m);
+		while (run_one_turn_each(&x->w))
+			;
+		check_marked(x);
+		if (x->w.violation[0])
+			fail_msg("seed %llu: %s", (unsigned long long)seed, x->w.violation);
+		refused += x->refused;
+		world_fini(&x->w);
+		free(x);
+	}
+	print_message("# %llu schedules: %llu names refused\n", (unsigned long long)n,
+		      (unsigned long long)refused);
+	assert_true(refused > 0);
+}
+
 static void each_rule_of_names_is_needed(void **state)
 {
 	(void)state;
@@ -335,6 +377,7 @@ int main(void)
 		cmocka_unit_test(a_death_at_any_request_blocks_nobody),
 		cmocka_unit_test(a_key_is_not_freed_soon_after_its_intent),
 		cmocka_unit_test(a_name_keeps_its_snapshot),
+		cmocka_unit_test(what_is_marked_has_a_name_or_goes),
 		cmocka_unit_test(each_rule_of_names_is_needed),
 		cmocka_unit_test(each_rule_is_needed),
 	};
