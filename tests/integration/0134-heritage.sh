@@ -34,6 +34,7 @@ accepted() {
 		apiKey: "0123456789abcdef"} + $more' | config
 }
 accepted '{"gcInterval": 3600, "takeoverTimeout": 60}'
+# shellcheck disable=SC2154 # lib.sh has it
 snapshotd --supervise --config "$T/config.json" >>"$T/daemon.log" 2>&1 </dev/null {never}<&- &
 DAEMON=$!
 until_true 60 daemon_ready || bail "the daemon does not answer"

@@ -7,7 +7,7 @@
 code='' build=''
 need_builds
 step_limit=$((12 * (SLOW < 4 ? SLOW : 4)))
-settings=$(jq -nc "{buildStepTimeout: $step_limit, buildMemoryMB: 100, buildPids: 600, buildDiskMB: 60}")
+settings=$(jq -nc "{buildStepTimeout: $step_limit, buildMemoryMB: 100, buildPids: 200, buildDiskMB: 60}")
 start_builds "$settings"
 
 # fails DESCRIPTION IMAGE FAILURE MESSAGE-REGEX: as events, as an answer and in the record.
@@ -60,11 +60,11 @@ fails '... and does not notice' "$(image "$(run 'head -c 100M /dev/urandom >/fil
 create twice "$(image "$(run 'head -c 40M /dev/urandom >/a')" "$(run 'head -c 40M /dev/urandom >/b')")"
 is 'what each step writes counts for itself' "$code" 201
 
-# The limit is 600: a thousand children are too many, five hundred are not.
+# The limit is 200: a thousand children are too many, 150 are not.
 fails 'a step that forks a thousand children' \
 	"$(image "$(run 'i=0; while [ $i -lt 1000 ]; do sleep 60 & i=$((i + 1)); done')" | jq -c '.builderMemoryMB = 2000')" \
 	'exit 1 run 2 null' 'exited with status 2'
-create forks "$(image "$(run 'for i in $(seq 400); do sleep 1000 & done')" | jq -c '.builderMemoryMB = 2000')"
+create forks "$(image "$(run 'for i in $(seq 150); do sleep 1000 & done')" | jq -c '.builderMemoryMB = 2000')"
 is '... unless there are so many' "$code" 201
 ok '... which are ended, too' nothing_left
 create bomb "$(image "$(run 'f() { f | f & }; f; sleep 3')")"

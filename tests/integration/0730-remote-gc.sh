@@ -86,7 +86,7 @@ is 'a verification finds it' "$st" 1
 like '... and names it' "$out" 'snap/0123456789abcdef'
 rm "$BUCKET/snap/0123456789abcdef0123456789abcdef"
 fails 'an unknown remote' 1 'no remote "nope"' varve gc --remote nope
-fails 'options of a remote' 2 'go with --remote' varve gc --dry-run
+fails 'options of a remote' 2 'go with --remote' varve gc --grace 1h
 fails 'options of the store' 2 'not with' varve gc --remote main --recompress
 fails 'a store has no remotes to ask' 1 'needs a daemon' varve --store "$STATE" verify --remote main
 ok 'all is collected' varve gc --remote main --grace 0

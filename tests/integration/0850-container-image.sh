@@ -29,7 +29,7 @@ blob() { # DIGEST
 }
 layer=$(jq -r '.layers[].digest' "$(blob "$(jq -r '.manifests[0].digest' "$T/varve.oci/index.json")")")
 ok "its layer" tar -C "$T/bundle/rootfs" -xzf "$(blob "$layer")"
-echo '{}' >"$T/bundle/rootfs/etc/varve/snapshotd.json" # one's own
+echo '{"runtime": "crun"}' >"$T/bundle/rootfs/etc/varve/snapshotd.json" # one's own
 is "has no packages and lists left over" "$(cd "$T/bundle/rootfs" && echo packages* var/lib/apt/lists/*)" "packages* var/lib/apt/lists/*"
 
 # --- in a container: as podman run --privileged -v volume:/var/lib/snapshotd -v shared:/srv/varve:rshared ---

@@ -39,7 +39,7 @@ static int print_list(const struct cli *cli, const struct args *args, struct sto
 int inspect_snapshots(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct snapshot *list = NULL;
-	struct store *s;
+	struct store *s = NULL;
 	size_t n = 0;
 	int r;
 
@@ -57,7 +57,7 @@ int inspect_snapshots(struct cli *cli, const struct args *args, struct error *er
 int inspect_history(struct cli *cli, const struct args *args, struct error *err)
 {
 	struct snapshot *list = NULL;
-	struct store *s;
+	struct store *s = NULL;
 	size_t n = 0;
 	int r = listing_check(cli, args, &snapshots_listing, err);
 
