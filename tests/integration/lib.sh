@@ -77,6 +77,18 @@ fail() { # DESCRIPTION [WHY...]
 	shift
 	[ $# = 0 ] || diag "$*"
 }
+# The last command's output, the middle left out of a long one.
+_show_output() {
+	local size
+	size=$(stat -c %s "$T/.out")
+	if [ "$size" -le 6000 ]; then
+		cat "$T/.out"
+	else
+		head -c 3000 "$T/.out"
+		printf '\n[...]\n'
+		tail -c 3000 "$T/.out"
+	fi | sed 's/^/#   /'
+}
 # The command's output is shown where the result is not the wanted one.
 ok() { # DESCRIPTION COMMAND...
 	local what=$1 rc=0
@@ -86,7 +98,7 @@ ok() { # DESCRIPTION COMMAND...
 		pass "$what"
 	else
 		fail "$what" "status $rc: $*"
-		head -c 6000 "$T/.out" | sed 's/^/#   /'
+		_show_output
 	fi
 	return $rc
 }
@@ -99,7 +111,7 @@ not_ok() { # DESCRIPTION COMMAND...
 		pass "$what"
 	else
 		fail "$what" "status $rc: $*"
-		head -c 6000 "$T/.out" | sed 's/^/#   /'
+		_show_output
 		return 1
 	fi
 }
