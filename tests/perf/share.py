@@ -287,6 +287,9 @@ def bench(lab):
     os.makedirs(lab.path("share", "ceph"))
     ceph = Service("bash", "-c", CEPH, "ceph", lab.path("share"), SOURCE)
     try:
+        if len(ceph.line.split()) != 4:  # why not
+            rest = ceph.process.communicate()[0] or ""
+            raise Failed(f"bench: Ceph: {ceph.line}\n{rest}")
         port, key, secret, region = ceph.line.split()
         os.environ.update(AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret, AWS_REGION=region)
         lab.local = Host(lab, port)
