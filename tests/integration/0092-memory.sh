@@ -1,12 +1,12 @@
 #!/bin/bash
 # The daemon keeps to its memory budget: while a tree that is far larger is imported, walked
 # and read, and in what it keeps after that.
-# VARVE_MEMORY_FILES (200000; a million with VARVE_LONG=1): files of the tree.
+# VARVE_MEMORY_FILES (120000; a million with VARVE_LONG=1): files of the tree.
 # tags: alone
 # timeout: 400
 . "${0%/*}/lib.sh"
 need root fuse curl
-files=${VARVE_MEMORY_FILES:-$((LONG ? 1000000 : 200000))}
+files=${VARVE_MEMORY_FILES:-$((LONG ? 1000000 : 120000))}
 maketar=$TOOLS/tests/perf/maketar
 [ -x "$maketar" ] || skip_all "needs maketar (make helpers)"
 need_space $((files / 500))
