@@ -127,6 +127,30 @@ static void set_ends(struct view *v)
 		atomic_store(&v->next_ino, x.max_ino + 1);
 }
 
+static int min_pos(void *arg, struct unode *u)
+{
+	uint64_t *min = arg;
+	struct upper_extent x;
+
+	for (struct omap_entry *e = upper_extent_seek(u, 0, &x); e;
+	     e = upper_extent_next(u, &x, &x))
+		if (x.kind == UPPER_DATA)
+			*min = MIN(*min, x.pos);
+	return 0;
+}
+
+/*
+ * Where the epoch that is being sealed ends, after a restart. Before anybody writes: what a write
+ * has space for and has not committed is beyond it.
+ */
+static void set_sealing_end(struct mount *m)
+{
+	if (!m->view.sealed)
+		return;
+	m->sealing_end = staging_end(m->view.staging);
+	upper_each(m->view.cur, min_pos, &m->sealing_end);
+}
+
 /* A swap of which only that it was is known (journal.h, version 1). */
 static void set_sealing_next_ino(struct mount *m)
 {
@@ -209,6 +233,7 @@ int mount_new(struct store *s, struct session_pool *sp, struct mount_record *rec
 	}
 	if (!fresh) {
 		set_ends(&m->view);
+		set_sealing_end(m);
 		set_sealing_next_ino(m);
 		if (found->fuse_fd < 0) /* else mount_adopt sees to that */
 			mount_nobody_is_inside(m);

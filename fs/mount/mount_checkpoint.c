@@ -280,6 +280,14 @@ void mount_start_seal(struct mount *m)
 		seal_main(m);
 }
 
+void mount_resume_seal(struct mount *m)
+{
+	if (!m->view.sealed)
+		return;
+	log_info("mount %s: going on with the checkpoint that was interrupted", m->rec.id);
+	mount_start_seal(m);
+}
+
 int mount_wait_sealed(struct mount *m, struct error *err)
 {
 	int r;

@@ -160,6 +160,8 @@ MUST_CHECK int mount_new(struct store *s, struct session_pool *sp, struct mount_
 void mount_free(struct mount *m);
 /* Begin to seal v->sealed in the background; op held or not yet shared. */
 void mount_start_seal(struct mount *m);
+/* The same with what a restart has interrupted, if anything; others may write meanwhile. */
+void mount_resume_seal(struct mount *m);
 /* Wait until nothing is being sealed. */
 void mount_join_seal(struct mount *m);
 

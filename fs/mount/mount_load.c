@@ -30,12 +30,11 @@ struct record_list {
 /* What became of a record. */
 struct loaded {
 	char id[SNAPSHOT_ID_SIZE];
-	char *place;		       /* owned */
-	bool attach;		       /* it is to be */
-	bool is_adopted;	       /* and goes on */
-	char awaits[SNAPSHOT_ID_SIZE]; /* the snapshot that it is about to make; "" */
-	int fuse_fd;		       /* of a connection to adopt; -1: none */
-	struct mount *m;	       /* NULL: it cannot be loaded */
+	char *place;	 /* owned */
+	bool attach;	 /* it is to be */
+	bool is_adopted; /* and goes on */
+	int fuse_fd;	 /* of a connection to adopt; -1: none */
+	struct mount *m; /* NULL: it cannot be loaded */
 };
 struct mount_set {
 	struct loaded *e;
@@ -128,29 +127,6 @@ static int clean_stale(const struct mountinfo_entry *only, const char *mountpoin
 	return r;
 }
 
-static int min_pos(void *arg, struct unode *u)
-{
-	uint64_t *min = arg;
-	struct upper_extent x;
-
-	for (struct omap_entry *e = upper_extent_seek(u, 0, &x); e;
-	     e = upper_extent_next(u, &x, &x))
-		if (x.kind == UPPER_DATA)
-			*min = MIN(*min, x.pos);
-	return 0;
-}
-
-/* Go on with what a restart has interrupted. */
-static void resume(struct mount *m)
-{
-	if (!m->view.sealed)
-		return;
-	log_info("mount %s: going on with the checkpoint that was interrupted", m->rec.id);
-	m->sealing_end = staging_end(m->view.staging);
-	upper_each(m->view.cur, min_pos, &m->sealing_end);
-	mount_start_seal(m);
-}
-
 /*
  * Is the snapshot to come of a mount, or of one that could not be loaded, so that
  * nobody knows?
@@ -158,9 +134,10 @@ static void resume(struct mount *m)
 static bool is_awaited(const struct mount_set *all, const struct snapshot *snap)
 {
 	for (size_t i = 0; i < all->n; i++) {
-		const struct loaded *at = &all->e[i];
+		const struct mount *m = all->e[i].m;
 
-		if (strcmp(at->m ? at->awaits : at->id, at->m ? snap->id : snap->mount_id) == 0)
+		if (m ? m->rec.sealing_epoch && strcmp(m->rec.sealing_snapshot, snap->id) == 0
+		      : strcmp(all->e[i].id, snap->mount_id) == 0)
 			return true;
 	}
 	return false;
@@ -347,29 +324,7 @@ static void find_connection(struct session_pool *sp, const struct mount_record *
 	end_connection(sp, rec->id, &out->fuse_fd);
 }
 
-/* If that fails it is to be attached, or stays detached, as one whose daemon died. */
-static void adopt(struct loaded *at)
-{
-	struct error err = ERROR_INIT;
-
-	if (!at->m || at->fuse_fd < 0)
-		return;
-	at->is_adopted = mount_adopt(at->m, at->fuse_fd, &err) == 0;
-	if (at->is_adopted) {
-		log_info("mount %s goes on at %s", at->id, at->place);
-		resume(at->m);
-		return;
-	}
-	log_error("mount %s at %s cannot be gone on with, and what is open in it is lost: %s",
-		  at->id, at->place, error_text(&err));
-	end_connection(at->m->pool, at->id, &at->fuse_fd);
-	mount_nobody_is_inside(at->m);
-}
-
-/*
- * Takes the records' contents; what is being discarded is left out. Who waits for a mount is served
- * as soon as that is loaded, whatever others there are.
- */
+/* Takes the records' contents; what is being discarded is left out. */
 static void load_mounts(struct store *s, struct session_pool *sp, struct record_list *l,
 			struct mount_set *all)
 {
@@ -396,12 +351,27 @@ static void load_mounts(struct store *s, struct session_pool *sp, struct record_
 		}
 		at->fuse_fd = found.fuse_fd;
 		session_waiting_fini(&found.waiting);
-		if (at->m && at->m->rec.sealing_epoch) /* before it may have been made */
-			memcpy(at->awaits, at->m->rec.sealing_snapshot, sizeof(at->awaits));
-		adopt(at);
 		all->n++;
 		keeper_sign_of_life(session_pool_keeper(sp));
 	}
+}
+
+/* If that fails it is to be attached, or stays detached, as one whose daemon died. */
+static void adopt(struct loaded *at)
+{
+	struct error err = ERROR_INIT;
+
+	if (!at->m || at->fuse_fd < 0)
+		return;
+	at->is_adopted = mount_adopt(at->m, at->fuse_fd, &err) == 0;
+	if (at->is_adopted) {
+		log_info("mount %s goes on at %s", at->id, at->place);
+		return;
+	}
+	log_error("mount %s at %s cannot be gone on with, and what is open in it is lost: %s",
+		  at->id, at->place, error_text(&err));
+	end_connection(at->m->pool, at->id, &at->fuse_fd);
+	mount_nobody_is_inside(at->m);
 }
 
 /*
@@ -428,7 +398,7 @@ static void bring_back(struct loaded *at, const struct mountinfo *mi)
 	}
 	if (!at->attach && mount_record_write(at->m->store, &at->m->rec, KV_LOG))
 		log_warn("mount %s: cannot record since when it is detached", at->id);
-	resume(at->m);
+	mount_resume_seal(at->m);
 	if (at->attach && !r)
 		r = mount_attach_locked(at->m, &err);
 	if (at->attach && r)
@@ -436,11 +406,21 @@ static void bring_back(struct loaded *at, const struct mountinfo *mi)
 			 error_text(&err), at->id);
 }
 
-/* When all that go on do: to look at a place asks whoever is there, maybe a mount of ours. */
-static void bring_others_back(struct mount_set *all, const struct mountinfo *mi, struct keeper *k)
+/*
+ * First those that go on, and whoever waits for them: to look at a place asks whoever is there,
+ * maybe a mount of ours. Their seals have time.
+ */
+static void let_go_on(struct mount_set *all, const struct mountinfo *mi, struct keeper *k)
 {
 	for (size_t i = 0; i < all->n; i++) {
-		if (!all->e[i].is_adopted)
+		adopt(&all->e[i]);
+		keeper_sign_of_life(k);
+	}
+	keeper_adopted(k);
+	for (size_t i = 0; i < all->n; i++) {
+		if (all->e[i].is_adopted)
+			mount_resume_seal(all->e[i].m);
+		else
 			bring_back(&all->e[i], mi);
 		keeper_sign_of_life(k);
 	}
@@ -468,9 +448,8 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 		if (l.n)
 			qsort(l.recs, l.n, sizeof(*l.recs), by_depth);
 		load_mounts(s, sp, &l, &all);
-		keeper_adopted(k);
 		fail_abandoned(s, &all);
-		bring_others_back(&all, &mi, k);
+		let_go_on(&all, &mi, k);
 		*out_n = 0;
 		for (size_t i = 0; i < all.n; i++) {
 			if (all.e[i].m)

@@ -4,7 +4,10 @@
  */
 #include "tests/unit/view_ops.h"
 
+#include <semaphore.h>
+
 #include "fs/mount/mount.h"
+#include "store/kv/meta.h"
 
 /* ---- standing in front of the store ---- */
 
@@ -14,6 +17,8 @@ static void (*in_adoption)(void *arg); /* once, in the sealing thread */
 static void *in_adoption_arg;
 static pthread_t main_thread;
 static int fail_alloc, fail_stage; /* -errno */
+static _Thread_local bool stops;   /* this thread, once, before it stages what it writes */
+static sem_t has_stopped, goes_on;
 
 int __real_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
 int __wrap_kv_write(struct kv *kv, struct kv_batch *b, enum kv_durability d);
@@ -50,6 +55,11 @@ int __wrap_staging_alloc(struct staging *st, uint64_t len, uint64_t *out_pos)
 
 int __wrap_staging_write(struct staging *st, uint64_t pos, const void *data, size_t len)
 {
+	if (stops) {
+		stops = false;
+		sem_post(&has_stopped);
+		sem_wait(&goes_on);
+	}
 	return fail_stage ? fail_stage : __real_staging_write(st, pos, data, len);
 }
 
@@ -142,6 +152,69 @@ static bool fail_checkpoint_after(int writes, bool dies)
 	snapshot_fini(&snap);
 	mf_close(&f);
 	return refused;
+}
+
+struct late_write {
+	struct mf *f;
+	uint64_t ino;
+	uint8_t data[8192];
+	int64_t result;
+};
+
+static void *write_late(void *arg)
+{
+	struct late_write *w = arg;
+
+	stops = true;
+	w->result = view_write(w->f->v, w->ino, 0, w->data, sizeof(w->data), 0);
+	return NULL;
+}
+
+/* The daemon dies while it seals; the next one has loaded the mount, and not gone on with that. */
+static void die_while_sealing(struct mf *f)
+{
+	const struct mount_found found = { .fuse_fd = -1 };
+	struct mount_record rec;
+	struct kv_value v = { 0 };
+	struct error err = ERROR_INIT;
+	char id[SNAPSHOT_ID_SIZE];
+
+	memcpy(id, f->m->rec.id, sizeof(id));
+	atomic_store(&writes_left, 2); /* the records of snapshot and mount */
+	mf_swap(f);
+	assert_int_not_equal(mount_wait_sealed(f->m, &err), 0);
+	mount_close(f->m);
+	store_close(STEAL(f->fx.s));
+	atomic_store(&writes_left, -1);
+	fx_open_store(&f->fx);
+	assert_int_equal(meta_get(f->fx.s->kv, META_MOUNT, id, &v), 0);
+	assert_int_equal(mount_record_decode(v.data, v.len, &rec), 0);
+	kv_value_release(&v);
+	assert_int_equal(mount_new(f->fx.s, NULL, &rec, &found, &f->m, &err), 0);
+	f->v = &f->m->view;
+	assert_non_null(f->v->sealed);
+}
+
+/* It has its space, and is not committed, when the next daemon goes on with the seal. */
+static void a_write_beside_a_seal_that_goes_on_is_kept(void **state)
+{
+	struct mf *f = *state;
+	struct late_write w = { .f = f, .ino = mf_file(f, "late") };
+	uint64_t random = 9;
+	pthread_t writer;
+
+	mf_noise(&random, w.data, sizeof(w.data));
+	mf_write(f, mf_file(f, "sealed"), 0, "sealed", 6);
+	die_while_sealing(f);
+	assert_int_equal(sem_init(&has_stopped, 0, 0) | sem_init(&goes_on, 0, 0), 0);
+	assert_int_equal(pthread_create(&writer, NULL, write_late, &w), 0);
+	sem_wait(&has_stopped);
+	mount_resume_seal(f->m);
+	sem_post(&goes_on);
+	pthread_join(writer, NULL);
+	assert_int_equal(w.result, sizeof(w.data));
+	mf_wait_sealed(f);
+	mf_assert_content(f, w.ino, w.data, sizeof(w.data));
 }
 
 static void run_failures(bool dies)
@@ -512,6 +585,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_crash_in_a_checkpoint_loses_nothing),
 		cmocka_unit_test(a_failed_checkpoint_can_be_taken_again),
+		T(a_write_beside_a_seal_that_goes_on_is_kept),
 		T(a_snapshot_may_be_renamed_or_deleted_while_it_is_sealed),
 		T(changes_of_a_mount_whose_record_is_damaged_are_kept),
 		T(what_is_left_of_no_mount_is_removed),
