@@ -1,7 +1,7 @@
 #!/bin/bash
 # A daemon that is killed again and again under programs that never learn of it, and that never
 # remount: the model beside ext4, git, tar, SQLite, PostgreSQL, dpkg, a C build; in both cache modes, of
-# whose shared files not all have room, beside collections of garbage and recompression.
+# whose shared files not all have room, beside collections of garbage, recompression and checkpoints.
 # VARVE_TAKEOVER_KILLS (6; 1000 with VARVE_LONG=1)
 # VARVE_MODEL_SEED: the first seed (default: from the clock; it is printed).
 # tags: model
@@ -89,10 +89,23 @@ collect() {
 	local n
 	for ((n = 1; ; n++)); do
 		[ ! -e "$T/stop" ] || break
-		mkdir -p "$T/garbage" && head -c 300000 /dev/urandom >"$T/garbage/$n"
+		rm -rf "$T/garbage"
+		mkdir "$T/garbage" && head -c 300000 /dev/urandom >"$T/garbage/$n"
 		yes "$n" | head -c 300000 >"$T/garbage/text"
 		varve import "garbage$n" dir "$T/garbage" && varve gc --recompress
 		varve rm "garbage$n" && varve gc && echo "$n" >"$T/collected"
+	done
+}
+# The same of checkpoints, which a successor goes on with.
+take_checkpoints() {
+	local n m
+	for ((n = 1; ; n++)); do
+		for m in p s; do
+			[ ! -e "$T/stop" ] || return 0
+			varve checkpoint "$T/$m" "checkpoint$n$m" && echo "$n" >"$T/checkpointed"
+			varve rm "checkpoint$n$m"
+			pause 0.5
+		done
 	done
 }
 rounds_of() { # LOAD DIR: until $T/stop is there
@@ -148,6 +161,8 @@ rounds_of shared "$T/s" &
 pids+=" $!"
 collect >"$T/collect.out" 2>&1 &
 pids+=" $!"
+take_checkpoints >"$T/checkpoints.out" 2>&1 &
+pids+=" $!"
 
 # --- kills ---
 healthz() { api GET /healthz 2>/dev/null | jq "$1"; }
@@ -166,6 +181,7 @@ head -n 20 "$T"/broken.* 2>/dev/null | sed 's/^/# /'
 sed -n 's/.* is ready \([0-9]*\) ms after.*/\1/p' "$T/daemon.log" | sort -n >"$T/ready"
 diag "ready after $(sed -n "$((($(wc -l <"$T/ready") + 1) / 2))p" "$T/ready") ms (p50), $(tail -n 1 "$T/ready") ms at most; load $(cut -d' ' -f1-3 /proc/loadavg)"
 ok "garbage was collected meanwhile" [ -s "$T/collected" ]
+ok "... and checkpoints were taken" [ -s "$T/checkpointed" ]
 evicted() { load_shared "$T/s/-" && api GET /metrics | grep -q '^snapshotd_shared_evicted_total [1-9]'; }
 ok "shared files make room for others" until_true 60 evicted
 [ -z "$pg" ] && skip "PostgreSQL" "it is not there"
