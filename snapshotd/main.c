@@ -108,6 +108,8 @@ static int open_store(struct daemon_parts *d, struct error *err)
 	if (rc == 0)
 		rc = formats_check_store(d->api.store, err);
 	if (rc == 0)
+		keeper_writes(d->keeper);
+	if (rc == 0)
 		backup_sweep(d->api.store);
 	if (rc == 0)
 		verified_load(d->api.store->kv, &d->api.metrics);

@@ -54,7 +54,7 @@ struct supervisor {
 	char **argv;
 	char *path;	   /* of the program, for an upgrade */
 	int program, next; /* what runs, and what is to; next is -1 but in an upgrade */
-	int other;	   /* has adopted mounts in an upgrade, and was not ready; -1 */
+	int other;	   /* has written in an upgrade, and was not ready; -1 */
 	int64_t leave_ms;  /* until when a daemon that hands over has to; 0: none does */
 	int64_t timeout_ms;
 	int sockets[2]; /* ours, and the daemon's */
@@ -65,7 +65,7 @@ struct supervisor {
 	pid_t pid; /* 0: none runs */
 	unsigned generation;
 	bool ready, was_ready; /* this daemon; any */
-	bool came_up, served;  /* this daemon was ready; it adopted the mounts; to its end */
+	bool came_up, wrote;   /* this daemon was ready; it may have written; to its end */
 	int ending;	       /* told to by this signal: no successor; 0 */
 	int64_t end_ms;	       /* until when another may do so */
 	unsigned end_tries;
@@ -139,7 +139,7 @@ static void upgrade(struct supervisor *s)
 
 static void note_adopted(struct supervisor *s)
 {
-	s->adopted = s->served = true;
+	s->adopted = s->wrote = true; /* one of an older version does not say the latter */
 }
 
 static void note_line(void *arg, const char *line)
@@ -152,6 +152,8 @@ static void note_line(void *arg, const char *line)
 		note_alive(s);
 	else if (strcmp(line, "ADOPTED=1") == 0)
 		note_adopted(s);
+	else if (strcmp(line, "WRITES=1") == 0)
+		s->wrote = true;
 	else if (strcmp(line, "STOPPING=1") == 0)
 		s->stopping = true;
 	else if (strcmp(line, "UPGRADE=1") == 0)
@@ -235,7 +237,7 @@ static void become_daemon(struct supervisor *s)
 static void start(struct supervisor *s)
 {
 	s->generation++;
-	s->hung = s->ready = s->adopted = s->speaks = s->stopping = s->came_up = s->served = false;
+	s->hung = s->ready = s->adopted = s->speaks = s->stopping = s->came_up = s->wrote = false;
 	s->seen_ms = monotonic_ms();
 	s->pid = fork();
 	if (s->pid == 0)
@@ -255,7 +257,7 @@ static void note_left(struct supervisor *s)
 		s->leave_ms = 0;
 	} else {
 		log_error("the new program does not come up: the one before it goes on");
-		if (s->served)
+		if (s->wrote)
 			s->other = s->next; /* what it has written may be of a newer format */
 		else
 			close(s->next);
@@ -264,7 +266,7 @@ static void note_left(struct supervisor *s)
 	s->delay_ms = 0;
 }
 
-/* What runs refuses what there is. Another program had adopted that. */
+/* What runs refuses what there is. Another program had written to that. */
 static void take_other(struct supervisor *s)
 {
 	const int refuses = s->program;

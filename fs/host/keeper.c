@@ -263,6 +263,14 @@ void keeper_sign_of_life(struct keeper *k)
 		log_warn("the keeper gets no sign of life: %s", strerror(-r));
 }
 
+void keeper_writes(struct keeper *k)
+{
+	int r = is_ours(k) ? tell(k, "WRITES=1", -1) : 0;
+
+	if (r)
+		log_warn("the keeper does not know that this daemon writes: %s", strerror(-r));
+}
+
 void keeper_adopted(struct keeper *k)
 {
 	int r = is_ours(k) ? tell(k, "ADOPTED=1", -1) : 0;

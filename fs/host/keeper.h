@@ -75,6 +75,11 @@ struct keeper_counts {
 };
 
 void keeper_get_counts(struct keeper *k, struct keeper_counts *out);
+/*
+ * This process has refused nothing, and writes from now on: maybe what its predecessor's program
+ * does not know. Should it not become ready, and that one refuse, it is tried again.
+ */
+void keeper_writes(struct keeper *k);
 /* Mounts are served again: callers in them wait no more. */
 void keeper_adopted(struct keeper *k);
 /* It takes its time, and is not watched any more. */

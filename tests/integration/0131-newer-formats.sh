@@ -54,10 +54,11 @@ for what in requests opens; do
 	refuses "a build with other $what" "error: what is kept as .*$what is of a version" 0.1
 done
 # --- the other build in charge: its records are newer than the usual build knows ---
-# What it has written by the time it dies the one before it does not know, which leaves it to it.
+# What it has written by the time it dies the one before it does not know, which leaves it to it,
+# though mounts were not served yet.
 mount_at empty "$T/detached" && echo x >"$T/detached/x" && varve umount "$T/detached" >/dev/null || bail "no mount"
 next=$(($(healthz generation) + 1))
-newer mount die-$next
+newer mount unadopted die-$next
 varve daemon upgrade >/dev/null 2>&1
 has_come() { [ "$(healthz version)" = 0.2.0 ]; }
 ok "another build dies before it is ready, and follows nevertheless" until_true 60 has_come

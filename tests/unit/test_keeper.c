@@ -71,8 +71,18 @@ static void assert_stores(struct keeper *k, int end)
 	assert_string_equal(text, "READY=1");
 }
 
+/* What only our own keeper understands. */
+static void say_what_is_ours(struct keeper *k)
+{
+	keeper_writes(k);
+	keeper_adopted(k);
+	keeper_stopping(k);
+}
+
 static void a_supervisor_keeps_what_it_is_given(void **state)
 {
+	static const char *const lines[] = { "WRITES=1", "ADOPTED=1", "STOPPING=1" };
+	char text[256];
 	int pair[2];
 
 	(void)state;
@@ -86,6 +96,11 @@ static void a_supervisor_keeps_what_it_is_given(void **state)
 	assert_null(getenv("VARVE_KEEPER")); /* nothing for children */
 	assert_int_equal(keeper_take(k, "a-name"), -ENOENT);
 	assert_stores(k, pair[0]);
+	say_what_is_ours(k);
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		assert_int_equal(receive(pair[0], text, sizeof(text)), -1);
+		assert_string_equal(text, lines[i]);
+	}
 	keeper_close(k);
 	close(pair[0]);
 }
@@ -135,7 +150,7 @@ static void a_service_manager_does_too(void **state)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	int end = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	char name[64];
+	char name[64], text[256];
 
 	(void)state;
 	snprintf(name, sizeof(name), "@varve-test-keeper-%d", (int)getpid());
@@ -152,6 +167,8 @@ static void a_service_manager_does_too(void **state)
 	assert_non_null(k);
 	assert_int_equal(keeper_generation(k), 1);
 	assert_stores(k, end);
+	say_what_is_ours(k);
+	assert_int_equal(recv(end, text, sizeof(text), MSG_DONTWAIT), -1);
 	keeper_close(k);
 	close(end);
 }

@@ -8,7 +8,8 @@ static void adopted(struct keeper *k)
 {
 	const char *slow = getenv("VARVE_SLOW");
 
-	keeper_adopted(k);
+	if (!newer("unadopted"))
+		keeper_adopted(k);
 	newer_has_adopted = true;
 	newer_hangs("slow-after", 9 * (slow ? (unsigned)atoi(slow) : 1));
 }
