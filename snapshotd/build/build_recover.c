@@ -1,8 +1,8 @@
 /*
  * What a former daemon left: builds that it did not finish become failed, with
  * their logs; their mounts and the checkpoints that no cache entry names go;
- * snapshots that waited for them become failed, which frees their names. Where
- * this daemon is the successor of one that died, they are to begin again instead, at
+ * snapshots that waited for them become failed, which frees their names, or ready
+ * where the image is there. Where this daemon is the successor of one that died, they are to begin again instead, at
  * the first step that is not cached, and such snapshots wait on.
  */
 #include "snapshotd/build/builds_internal.h"
@@ -200,7 +200,7 @@ static int take_name(struct snapshots *ss, const struct snapshot *s)
 {
 	struct error err = ERROR_INIT;
 
-	if (snapshots_replace(ss, s->id, s->takes, &err) < 0)
+	if (build_take_name(ss, s->id, s->takes, s->created_at_ms, &err) < 0)
 		log_error("snapshot %s stays as it is: %s", s->id, error_text(&err));
 	return 0;
 }
@@ -215,6 +215,9 @@ static int recover_snapshot(void *arg, const struct snapshot *s)
 		return 0;
 	if (s->takes[0] && s->status == SNAPSHOT_READY)
 		return take_name(ss, s);
+	if (s->status == SNAPSHOT_BUILDING && strcmp(s->source, IMAGE_CACHE_SOURCE) == 0 &&
+	    build_finish_late(r->b, s))
+		return 0;
 	if (s->name[0] && s->status == SNAPSHOT_BUILDING &&
 	    strcmp(s->source, IMAGE_CACHE_SOURCE) == 0)
 		return snapshots_update(ss, s->id, fail_snapshot, NULL, NULL, NULL, NULL);

@@ -139,6 +139,17 @@ static inline void build_base_fini(struct build_base *base) /* of a zeroed one t
 /* build_named.c */
 /* The end of bd: its named snapshots become what it became. */
 void build_finish_named(struct build *bd, const struct named *named, size_t n);
+/*
+ * Let s, which waits, become what its build is by the build's record, though the former daemon died
+ * before it did that. False: the image is not ready.
+ */
+bool build_finish_late(struct builds *b, const struct snapshot *s);
+/*
+ * The snapshot `id` takes the name. -EBUSY: its holder is pinned, or not ready; -EEXIST: that was
+ * made after until_ms. Then it never gets it.
+ */
+MUST_CHECK int build_take_name(struct snapshots *ss, const char *id, const char *name,
+			       int64_t until_ms, struct error *err);
 /* The record of a named snapshot says that it is this image. */
 void build_become_ready(struct snapshot *s, const struct snapshot *image);
 
