@@ -35,6 +35,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/log.h"
+
 struct parked {
 	TAILQ_ENTRY(parked) link; /* in the queue, or a worker's list; guarded by the lock */
 	struct session *session;  /* guarded by the lock; NULL: to be dropped */
@@ -136,6 +138,16 @@ static void take_locked(struct parked_worker *w, struct session *s)
 
 /* ---- fetching and running again ---- */
 
+/* It is alone: daemons have died of it. */
+static void fail_all(const struct parked_worker *w, struct want *wants, size_t n)
+{
+	log_error("mount %s: a request is answered with EIO: three daemons have died when they had "
+		  "begun to fetch for it",
+		  w->connection);
+	for (size_t i = 0; i < n; i++)
+		wants[i].result = -EIO;
+}
+
 /* Only the worker takes requests out of its list, so it may go through it without the lock. */
 static void fetch(struct parked_worker *w)
 {
@@ -151,6 +163,8 @@ static void fetch(struct parked_worker *w)
 	if (suspects_begin_fetch(w->suspects, w->connection[0] ? w->connection : NULL,
 				 unique_of(first) & ~SESSION_RESENT, was_resent(first)))
 		store_fetch(first->store, wants, n);
+	else
+		fail_all(w, wants, n);
 	suspects_defer(w->suspects); /* it is run again */
 	suspects_end(w->suspects);
 	n = 0;

@@ -44,8 +44,8 @@ struct suspects {
 	struct page *page;
 	unsigned n; /* of the list; constant */
 	_Atomic unsigned n_slots;
-	/* A suspect runs; guarded by lock, which is never held for long. */
-	bool is_running;
+	/* A suspect runs, or is fetched for; guarded by lock, which is never held for long. */
+	bool is_running, is_fetching;
 	pthread_mutex_t lock;
 	pthread_cond_t ended;
 };
@@ -228,17 +228,33 @@ static struct request *slot_of_thread(struct suspects *l)
 	return mine.slot;
 }
 
-/* False: another one takes long. */
-static bool wait_alone(struct suspects *l)
+/* lock held. False: another one takes long. */
+static bool wait_locked(struct suspects *l, bool fetches)
 {
-	const struct timespec until = monotonic_after_ms(SUSPECTS_WAIT_S * 1000);
-	bool is_mine;
+	struct timespec until = monotonic_after_ms(SUSPECTS_WAIT_S * 1000);
 
+	while (l->is_running) {
+		if (fetches && l->is_fetching) {
+			pthread_cond_wait(&l->ended, &l->lock);
+			until = monotonic_after_ms(SUSPECTS_WAIT_S * 1000);
+		} else if (pthread_cond_timedwait(&l->ended, &l->lock, &until) &&
+			   !(fetches && l->is_fetching)) {
+			break; /* its turn may have come just now */
+		}
+	}
+	return !l->is_running;
+}
+
+/* False: another one takes long. */
+static bool wait_alone(struct suspects *l, bool fetches)
+{
 	pthread_mutex_lock(&l->lock);
-	while (l->is_running && pthread_cond_timedwait(&l->ended, &l->lock, &until) == 0)
-		;
-	is_mine = !l->is_running;
-	l->is_running = true;
+	const bool is_mine = wait_locked(l, fetches);
+
+	if (is_mine) {
+		l->is_running = true;
+		l->is_fetching = fetches;
+	}
 	pthread_mutex_unlock(&l->lock);
 	return is_mine;
 }
@@ -246,7 +262,7 @@ static bool wait_alone(struct suspects *l)
 static void let_another(struct suspects *l)
 {
 	pthread_mutex_lock(&l->lock);
-	l->is_running = false;
+	l->is_running = l->is_fetching = false;
 	pthread_cond_signal(&l->ended);
 	pthread_mutex_unlock(&l->lock);
 }
@@ -254,22 +270,21 @@ static void let_another(struct suspects *l)
 static bool begin(struct suspects *l, const char *connection, uint64_t unique, bool sent_again,
 		  bool fetches)
 {
-	struct request *slot = l && connection ? slot_of_thread(l) : NULL;
+	if (!l || !connection)
+		return true;
+	struct request *slot = slot_of_thread(l);
+	struct request *r = sent_again && l->n ? find(l, connection, unique) : NULL;
 
+	if (r && r->points >= SUSPECTS_POINTS_MAX) {
+		r->points = 0; /* it is answered now, and its number may come again */
+		return false;
+	}
 	if (!slot)
 		return true;
-	if (sent_again && l->n) {
-		struct request *r = find(l, connection, unique);
-
-		if (r && r->points >= SUSPECTS_POINTS_MAX) {
-			r->points = 0; /* it is answered now, and its number may come again */
-			return false;
-		}
-		if (r && is_alone(r)) {
-			if (!wait_alone(l))
-				return true;
-			mine.suspect = r;
-		}
+	if (r && is_alone(r)) {
+		if (!wait_alone(l, fetches))
+			return true;
+		mine.suspect = r;
 	}
 	/* The name mostly is the same as before. */
 	if (strncmp(slot->connection, connection, NAME_SIZE) != 0)

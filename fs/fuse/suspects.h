@@ -21,7 +21,10 @@
 #define SUSPECTS_POINTS_CRASH 4u
 #define SUSPECTS_POINTS_ALONE (2 * SUSPECTS_POINTS_CRASH)
 #define SUSPECTS_POINTS_MAX (3 * SUSPECTS_POINTS_CRASH)
-/* How long a suspect waits for another one; then it runs uncounted. */
+/*
+ * How long a suspect waits for another one; then it runs uncounted. Not so one that is fetched for
+ * while another one is: no fetch waits for others, and the far source lets none wait for ever.
+ */
 #define SUSPECTS_WAIT_S 2
 
 struct suspects;

@@ -2,8 +2,9 @@
  * What a former daemon left: builds that it did not finish become failed, with
  * their logs; their mounts and the checkpoints that no cache entry names go;
  * snapshots that waited for them become failed, which frees their names, or ready
- * where the image is there. Where this daemon is the successor of one that died, they are to begin again instead, at
- * the first step that is not cached, and such snapshots wait on.
+ * where the image is there. Where this daemon is the successor of one that died,
+ * builds are to begin again instead, at the first step that is not cached, and such
+ * snapshots wait on.
  */
 #include "snapshotd/build/builds_internal.h"
 

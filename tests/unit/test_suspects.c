@@ -4,7 +4,9 @@
  */
 #include "fs/fuse/suspects.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -170,6 +172,68 @@ static void one_at_a_time(void **state)
 	suspects_free(l);
 }
 
+static sem_t has_begun;
+
+static void *fetch_for_other(void *arg)
+{
+	(void)!suspects_begin_fetch(arg, B, 20, true);
+	sem_post(&has_begun);
+	return NULL;
+}
+
+/* As fetches take long, the second would run beside the first, which its death were put on. */
+static void fetches_wait_for_each_other(void **state)
+{
+	struct suspects *l = two_suspects();
+	struct timespec until;
+	pthread_t other;
+
+	(void)state;
+	assert_int_equal(sem_init(&has_begun, 0, 0), 0);
+	assert_true(suspects_begin_fetch(l, A, 10, true));
+	assert_int_equal(pthread_create(&other, NULL, fetch_for_other, l), 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += SUSPECTS_WAIT_S + 1;
+	assert_int_equal(sem_timedwait(&has_begun, &until), -1);
+	assert_int_equal(errno, ETIMEDOUT);
+	suspects_defer(l);
+	suspects_end(l);
+	pthread_join(other, NULL); /* alone, and counted */
+	l = die(l, true);
+	assert_true(suspects_begin(l, A, 10, true));
+	suspects_end(l);
+	assert_false(suspects_begin(l, B, 20, true));
+	suspects_free(l);
+}
+
+static void *begin_and_end(void *arg)
+{
+	(void)!suspects_begin(arg, B, 20, false);
+	suspects_end(arg);
+	return NULL;
+}
+
+/* It is not watched, and kills no more daemons than others. */
+static void a_thread_too_many_is_told_what_is_condemned(void **state)
+{
+	struct suspects *l = suspects_new(-1, false);
+	pthread_t one;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(suspects_begin(l, A, 10, true));
+		l = die(l, true);
+	}
+	for (unsigned i = 0; i < 300; i++) {
+		assert_int_equal(pthread_create(&one, NULL, begin_and_end, l), 0);
+		pthread_join(one, NULL);
+	}
+	assert_false(suspects_begin(l, A, 10, true));
+	assert_true(suspects_begin(l, A, 10, true));
+	suspects_end(l);
+	suspects_free(l);
+}
+
 static void the_other_one_goes_on_at_its_end(void **state)
 {
 	struct suspects *l = two_suspects();
@@ -268,6 +332,8 @@ int main(void)
 		cmocka_unit_test(kills_count_less),
 		cmocka_unit_test(a_kill_while_it_is_fetched_for_does_not_count),
 		cmocka_unit_test(one_at_a_time),
+		cmocka_unit_test(fetches_wait_for_each_other),
+		cmocka_unit_test(a_thread_too_many_is_told_what_is_condemned),
 		cmocka_unit_test(the_other_one_goes_on_at_its_end),
 		cmocka_unit_test(what_is_deferred_is_condemned_too),
 		cmocka_unit_test(what_is_deferred_is_over_at_its_end),
