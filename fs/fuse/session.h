@@ -36,6 +36,7 @@ struct session_options {
 	void *arg;
 	int place_fd;	     /* the mountpoint, open, where its path leads to a wait; 0: none */
 	const char *keep_as; /* for the pool's keeper; NULL: it ends with this process */
+	const struct session_waiting *waiting; /* for session_adopt: on its connection; or NULL */
 };
 
 /* Mount and begin to serve; on failure nothing is mounted. The view outlives the session. */

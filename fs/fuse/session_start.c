@@ -84,12 +84,17 @@ static void keep(struct session *s, const struct session_options *opt)
 	if (!opt->keep_as || !k)
 		return;
 	int r = name_kept(s, opt);
+	bool has_opens = false;
 
-	if (!r && s->passthrough)
+	if (!r && s->passthrough) {
 		r = keeper_put(k, s->opens_kept_as, passthrough_opens_fd(s->passthrough));
+		has_opens = !r;
+	}
 	if (!r)
 		r = keeper_put(k, s->kept_as, s->fd);
 	s->is_kept = !r;
+	if (r && has_opens) /* of no use alone */
+		keeper_drop(k, s->opens_kept_as);
 	if (r)
 		log_warn("%s ends with this process: it cannot be kept: %s", s->mountpoint,
 			 strerror(-r));
@@ -121,7 +126,7 @@ int session_start(struct session_pool *sp, struct view *v, const struct session_
 }
 
 /* What a former process knew of open files; none in cache mode `private`. */
-static int adopt_opens(struct session *s, struct error *err)
+static int adopt_opens(struct session *s, const struct session_waiting *waiting, struct error *err)
 {
 	int fd = keeper_take(s->pool->keeper, s->opens_kept_as), r;
 
@@ -137,6 +142,8 @@ static int adopt_opens(struct session *s, struct error *err)
 	r = passthrough_adopt(s->view, s->pool->files, s->fd, fd, &s->passthrough);
 	if (!r)
 		s->is_shared = passthrough_is_negotiated(s->passthrough);
+	if (!r && waiting)
+		passthrough_forget_answered(s->passthrough, waiting->uniques, waiting->n);
 	if (r == -EPROTO)
 		return error_set(err, r,
 				 "its open files were noted by another version, in another layout");
@@ -160,7 +167,7 @@ int session_adopt(struct session_pool *sp, struct view *v, const struct session_
 			error_set(err, r, "out of memory");
 	}
 	if (!r)
-		r = adopt_opens(s, err);
+		r = adopt_opens(s, opt->waiting, err);
 	if (!r) {
 		/* Before a thread reads: what it has read would be sent to a second one. */
 		r = session_resume(s);

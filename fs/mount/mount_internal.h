@@ -169,8 +169,8 @@ void mount_join_seal(struct mount *m);
 
 /* op held: mount at rec.mountpoint and begin to serve, or go on if others hold it. */
 MUST_CHECK int mount_attach_locked(struct mount *m, struct error *err);
-/* Nobody else has it yet: go on with a connection. It is taken over if that succeeds. */
-MUST_CHECK int mount_adopt(struct mount *m, int fuse_fd, struct error *err);
+/* Nobody else has it yet: go on with the connection. It is taken over if that succeeds. */
+MUST_CHECK int mount_adopt(struct mount *m, const struct mount_found *found, struct error *err);
 /* writing held: the record is now what `next` says. */
 void mount_record_become(struct mount *m, const struct mount_record *next);
 /* op held. Write dirty pages of the mount back; failures are logged. -ETIMEDOUT, which is not,

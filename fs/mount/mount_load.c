@@ -30,11 +30,11 @@ struct record_list {
 /* What became of a record. */
 struct loaded {
 	char id[SNAPSHOT_ID_SIZE];
-	char *place;	 /* owned */
-	bool attach;	 /* it is to be */
-	bool is_adopted; /* and goes on */
-	int fuse_fd;	 /* of a connection to adopt; -1: none */
-	struct mount *m; /* NULL: it cannot be loaded */
+	char *place;		  /* owned */
+	bool attach;		  /* it is to be */
+	bool is_adopted;	  /* and goes on */
+	struct mount_found found; /* with the connection to adopt */
+	struct mount *m;	  /* NULL: it cannot be loaded */
 };
 struct mount_set {
 	struct loaded *e;
@@ -341,16 +341,12 @@ static void load_mounts(struct store *s, struct session_pool *sp, struct record_
 		at->attach = l->recs[i].attached;
 		/* A record of an older daemon does not say since when: as of now. */
 		mount_record_set_attached(&l->recs[i], at->attach);
-		struct mount_found found;
-
-		find_connection(sp, &l->recs[i], &found);
-		if (mount_new(s, sp, &l->recs[i], &found, &at->m, &err)) {
+		find_connection(sp, &l->recs[i], &at->found);
+		if (mount_new(s, sp, &l->recs[i], &at->found, &at->m, &err)) {
 			log_error("mount %s cannot be loaded; it is kept: %s", at->id,
 				  error_text(&err));
-			end_connection(sp, at->id, &found.fuse_fd);
+			end_connection(sp, at->id, &at->found.fuse_fd);
 		}
-		at->fuse_fd = found.fuse_fd;
-		session_waiting_fini(&found.waiting);
 		all->n++;
 		keeper_sign_of_life(session_pool_keeper(sp));
 	}
@@ -361,16 +357,16 @@ static void adopt(struct loaded *at)
 {
 	struct error err = ERROR_INIT;
 
-	if (!at->m || at->fuse_fd < 0)
+	if (!at->m || at->found.fuse_fd < 0)
 		return;
-	at->is_adopted = mount_adopt(at->m, at->fuse_fd, &err) == 0;
+	at->is_adopted = mount_adopt(at->m, &at->found, &err) == 0;
 	if (at->is_adopted) {
 		log_info("mount %s goes on at %s", at->id, at->place);
 		return;
 	}
 	log_error("mount %s at %s cannot be gone on with, and what is open in it is lost: %s",
 		  at->id, at->place, error_text(&err));
-	end_connection(at->m->pool, at->id, &at->fuse_fd);
+	end_connection(at->m->pool, at->id, &at->found.fuse_fd);
 	mount_nobody_is_inside(at->m);
 }
 
@@ -454,6 +450,7 @@ int mount_load_all(struct store *s, struct session_pool *sp, struct mount ***out
 		for (size_t i = 0; i < all.n; i++) {
 			if (all.e[i].m)
 				mounts[(*out_n)++] = all.e[i].m;
+			session_waiting_fini(&all.e[i].found.waiting);
 			free(all.e[i].place);
 		}
 		*out = STEAL(mounts);

@@ -197,15 +197,16 @@ static void drop_unused(struct mount *m, uint64_t below)
 	buf_fini(&l.inos);
 }
 
-int mount_adopt(struct mount *m, int fuse_fd, struct error *err)
+int mount_adopt(struct mount *m, const struct mount_found *found, struct error *err)
 {
 	const uint64_t below = atomic_load(&m->view.next_ino);
-	const struct session_options opt = session_options_of(m);
+	struct session_options opt = session_options_of(m);
 	bool placed = false;
 	int r;
 
+	opt.waiting = &found->waiting;
 	set_state(m, true, true);
-	r = session_adopt(m->pool, &m->view, &opt, fuse_fd, &m->session, &placed, err);
+	r = session_adopt(m->pool, &m->view, &opt, found->fuse_fd, &m->session, &placed, err);
 	atomic_store(&m->is_kept, !r && session_is_kept(m->session));
 	if (r)
 		set_state(m, false, false);

@@ -136,18 +136,11 @@ static bool is_notes(const struct open_record *r)
 	return r->id && !(r->id & (NOTES_ID(1) - 1));
 }
 
-/* One that was answered and not dropped stays: none comes again, but they shall not pile up. */
 static void find_notes(struct open_table *t)
 {
-	unsigned used = 0;
-
 	for (size_t i = 0; i < t->n; i++)
 		if (is_notes(&t->records[i]) && t->n_notes < NOTES_MAX)
 			t->notes[t->n_notes++] = (struct open_notes *)&t->records[i];
-	for (unsigned i = 0; i < t->n_notes * NOTES_OF_RECORD; i++)
-		used += t->notes[i / NOTES_OF_RECORD]->notes[i % NOTES_OF_RECORD].request != 0;
-	for (unsigned i = 0; i < t->n_notes && used > NOTES_OLD; i++)
-		memset((void *)t->notes[i]->notes, 0, sizeof(t->notes[i]->notes));
 }
 
 int open_table_check(int fd)
@@ -297,17 +290,43 @@ struct open_note *open_table_note(struct open_table *t, uint64_t request)
 	return note;
 }
 
+static unsigned count_notes(const struct open_table *t)
+{
+	return atomic_load(&t->n_notes) * NOTES_OF_RECORD;
+}
+
+static struct open_note *nth_note(const struct open_table *t, unsigned i)
+{
+	return &t->notes[i / NOTES_OF_RECORD]->notes[i % NOTES_OF_RECORD];
+}
+
 struct open_note *open_table_find_note(struct open_table *t, uint64_t request)
 {
-	const unsigned n = atomic_load(&t->n_notes) * NOTES_OF_RECORD;
+	const unsigned n = count_notes(t);
 
-	for (unsigned i = 0; i < n; i++) {
-		struct open_note *note = &t->notes[i / NOTES_OF_RECORD]->notes[i % NOTES_OF_RECORD];
-
-		if (note->request == request)
-			return note;
-	}
+	for (unsigned i = 0; i < n; i++)
+		if (nth_note(t, i)->request == request)
+			return nth_note(t, i);
 	return NULL;
+}
+
+static bool is_among(const uint64_t *list, size_t n, uint64_t request)
+{
+	while (n && list[n - 1] != request)
+		n--;
+	return n > 0;
+}
+
+void open_table_forget_answered(struct open_table *t, const uint64_t *waiting, size_t n)
+{
+	const unsigned n_notes = count_notes(t);
+	unsigned used = 0;
+
+	for (unsigned i = 0; i < n_notes; i++)
+		used += nth_note(t, i)->request != 0;
+	for (unsigned i = 0; i < n_notes && used > NOTES_OLD; i++)
+		if (!is_among(waiting, n, nth_note(t, i)->request))
+			open_note_drop(nth_note(t, i));
 }
 
 void open_note_drop(struct open_note *note)

@@ -65,6 +65,11 @@ struct open_note *open_table_note(struct open_table *t, uint64_t request);
 struct open_note *open_table_find_note(struct open_table *t, uint64_t request);
 /* It is answered. */
 void open_note_drop(struct open_note *note);
+/*
+ * So are all that former processes have noted but these: notes are dropped where they
+ * have piled up. Before any other request is noted.
+ */
+void open_table_forget_answered(struct open_table *t, const uint64_t *waiting, size_t n);
 
 /* Whether the kernel has agreed to pass files through. */
 void open_table_set_negotiated(struct open_table *t);

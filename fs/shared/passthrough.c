@@ -494,6 +494,11 @@ int passthrough_adopt(struct view *v, struct shared_files *sf, int fuse_fd, int 
 	return r;
 }
 
+void passthrough_forget_answered(struct passthrough *pt, const uint64_t *waiting, size_t n)
+{
+	open_table_forget_answered(pt->opens, waiting, n);
+}
+
 int passthrough_opens_fd(const struct passthrough *pt)
 {
 	return open_table_fd(pt->opens);

@@ -42,6 +42,8 @@ struct passthrough *passthrough_new(struct view *v, struct shared_files *sf, int
  */
 MUST_CHECK int passthrough_adopt(struct view *v, struct shared_files *sf, int fuse_fd, int opens_fd,
 				 struct passthrough **out);
+/* Of requests, all but these were answered: nothing else needs to be known of them. */
+void passthrough_forget_answered(struct passthrough *pt, const uint64_t *waiting, size_t n);
 /* What a successor needs; borrowed. It never changes. */
 int passthrough_opens_fd(const struct passthrough *pt);
 /* Whether the kernel has agreed; a successor finds it as it was set. */

@@ -97,6 +97,19 @@ if ((LONG)); then # daemons that adopt the mounts and die have an end
 	ok "... it says why" grep -qE '^STATUS=no daemon has become ready for 1[0-9] s' "$T/said"
 	_reap_daemon
 fi
+# A manager keeps all of a mount, or nothing: not what is open in it alone.
+export NOTIFY_SOCKET=$T/notify FDSTORE=12
+start_daemon --foreground
+unset NOTIFY_SOCKET FDSTORE
+value() { api GET /metrics | awk -v n="$1" 'index($0, n " ") == 1 { print $2 }'; }
+(((12 - $(value snapshotd_kept_descriptors)) % 2)) || mount_at empty "$T/one" || bail "no mount"
+for i in 1 2 3 4 5 6; do
+	mount_at empty "$T/shared$i" --cache shared || bail "no mount"
+	[ "$(value snapshotd_kept_refused_total)" = 0 ] || break
+done
+is "a mount for which there is no room leaves the room" \
+	"$(value snapshotd_kept_refused_total) $(value snapshotd_kept_descriptors)" '1 11'
+stop_daemon
 kill $manager
 wait $manager 2>/dev/null
 done_testing

@@ -423,9 +423,32 @@ static void notes_have_a_bound(void **state)
 	passthrough_answered();
 	assert_false(passthrough_release_request(f->pt, f->ino, PASSTHROUGH_SHARED, 3000));
 	succeed(f);
+	passthrough_forget_answered(f->pt, NULL, 0);
 	assert_true(passthrough_release_request(f->pt, f->ino, PASSTHROUGH_SHARED, 3000));
 	passthrough_answered();
 	for (unsigned i = 1; i < 1000; i++)
+		passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
+	assert_int_equal(kernel.registered, 0);
+}
+
+/* However many others there are, what may come again was counted. */
+static void notes_of_what_waits_are_kept(void **state)
+{
+	static const uint64_t waiting[] = { 12, 700, 5000 };
+	struct pfx *f = *state;
+
+	materialise(f);
+	for (uint64_t request = 10; request < 1010; request += 2)
+		count_open(f, request, PASSTHROUGH_SHARED);
+	passthrough_answered();
+	succeed(f);
+	passthrough_forget_answered(f->pt, waiting, ARRAY_SIZE(waiting));
+	for (unsigned i = 0; i < ARRAY_SIZE(waiting); i++) {
+		count_open(f, waiting[i], PASSTHROUGH_SHARED);
+		passthrough_answered();
+	}
+	assert_int_equal(stats_of(f).shared_now, 501);
+	for (unsigned i = 0; i < 501; i++)
 		passthrough_release(f->pt, f->ino, PASSTHROUGH_SHARED);
 	assert_int_equal(kernel.registered, 0);
 }
@@ -639,6 +662,7 @@ int main(void)
 		PASS_TEST(opens_that_were_counted_and_not_answered),
 		PASS_TEST(releases_that_were_counted_and_not_answered),
 		PASS_TEST(notes_have_a_bound),
+		PASS_TEST(notes_of_what_waits_are_kept),
 		PASS_TEST(what_says_nothing_is_not_adopted),
 		PASS_TEST(many_are_open),
 		PASS_TEST(all_nodes_are_told),
