@@ -90,11 +90,15 @@ int heritage_load_config(const struct heritage *h, struct config *c, int argc, c
 
 void heritage_leave_config(struct keeper *k, const json_t *file)
 {
-	char *text = k && file ? json_dumps(file, JSON_COMPACT) : NULL;
+	if (!keeper_is_ours(k)) {
+		keeper_drop(k, CONFIG_NAME);
+		return;
+	}
+	char *text = file ? json_dumps(file, JSON_COMPACT) : NULL;
 	int r = text ? put_text(k, CONFIG_NAME, text) : -ENOMEM;
 
 	free(text);
-	if (k && file && r < 0)
+	if (file && r < 0)
 		log_warn("a successor would read the config file: %s", strerror(-r));
 }
 

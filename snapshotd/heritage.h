@@ -34,7 +34,7 @@ MUST_CHECK int heritage_load_config(const struct heritage *h, struct config *c, 
  * that does not know of this would not get the lock. file: of the configuration; NULL: none.
  */
 void heritage_leave(struct keeper *k, const struct store *s, const json_t *file);
-/* The configuration has changed. */
+/* The configuration has changed. A service manager gets none: its next daemon reads the file. */
 void heritage_leave_config(struct keeper *k, const json_t *file);
 /* In an upgrade: this program does not come up. */
 void heritage_leave_failure(struct keeper *k, const char *reason);

@@ -244,8 +244,7 @@ static int tell(struct keeper *k, const char *text, int fd)
 	return manager_send(k->socket, k->manager.len ? &k->manager : NULL, text, fd);
 }
 
-/* A service manager would not know what this means. */
-static bool is_ours(const struct keeper *k)
+bool keeper_is_ours(const struct keeper *k)
 {
 	return k && !k->manager.len;
 }
@@ -265,7 +264,7 @@ void keeper_sign_of_life(struct keeper *k)
 
 void keeper_writes(struct keeper *k)
 {
-	int r = is_ours(k) ? tell(k, "WRITES=1", -1) : 0;
+	int r = keeper_is_ours(k) ? tell(k, "WRITES=1", -1) : 0;
 
 	if (r)
 		log_warn("the keeper does not know that this daemon writes: %s", strerror(-r));
@@ -273,7 +272,7 @@ void keeper_writes(struct keeper *k)
 
 void keeper_adopted(struct keeper *k)
 {
-	int r = is_ours(k) ? tell(k, "ADOPTED=1", -1) : 0;
+	int r = keeper_is_ours(k) ? tell(k, "ADOPTED=1", -1) : 0;
 
 	if (k && k->down_ms)
 		atomic_store(&k->takeover_ms, MAX(monotonic_ms() - k->down_ms, (int64_t)1));
@@ -283,7 +282,7 @@ void keeper_adopted(struct keeper *k)
 
 void keeper_stopping(struct keeper *k)
 {
-	int r = is_ours(k) ? tell(k, "STOPPING=1", -1) : 0;
+	int r = keeper_is_ours(k) ? tell(k, "STOPPING=1", -1) : 0;
 
 	if (r)
 		log_warn("the keeper does not know that this daemon stops: %s", strerror(-r));
@@ -299,19 +298,32 @@ void keeper_ready(struct keeper *k)
 
 int keeper_upgrade(struct keeper *k)
 {
-	return is_ours(k) ? tell(k, "UPGRADE=1", -1) : -ENOTSUP;
+	return keeper_is_ours(k) ? tell(k, "UPGRADE=1", -1) : -ENOTSUP;
+}
+
+static int tell_of(struct keeper *k, const char *what, const char *name, int fd)
+{
+	char text[sizeof("FDSTOREREMOVE=1\nFDNAME=") + KEEPER_NAME_MAX];
+
+	snprintf(text, sizeof(text), "%s=1\nFDNAME=%s", what, name);
+	return tell(k, text, fd);
 }
 
 int keeper_put(struct keeper *k, const char *name, int fd)
 {
-	char text[sizeof("FDSTORE=1\nFDNAME=") + KEEPER_NAME_MAX];
+	int r = 0;
 
 	if (!k)
 		return -ENOTSUP;
-	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", name);
 	pthread_mutex_lock(&k->names_lock);
 	const bool is_new = find_name(k, name) == k->n_names;
-	int r = is_new && k->n_names >= k->limit ? -ENOBUFS : tell(k, text, fd);
+
+	if (is_new && k->n_names >= k->limit)
+		r = -ENOBUFS;
+	else if (!is_new && !keeper_is_ours(k)) /* which keeps several of a name */
+		r = tell_of(k, "FDSTOREREMOVE", name, -1);
+	if (!r)
+		r = tell_of(k, "FDSTORE", name, fd);
 
 	if (r == -ENOBUFS)
 		k->refused++;
@@ -323,14 +335,11 @@ int keeper_put(struct keeper *k, const char *name, int fd)
 
 void keeper_drop(struct keeper *k, const char *name)
 {
-	char text[sizeof("FDSTOREREMOVE=1\nFDNAME=") + KEEPER_NAME_MAX];
-
 	if (!k)
 		return;
-	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
 	pthread_mutex_lock(&k->names_lock);
 	const size_t i = find_name(k, name);
-	int r = tell(k, text, -1);
+	int r = tell_of(k, "FDSTOREREMOVE", name, -1);
 
 	if (!r && i < k->n_names && i != --k->n_names)
 		memcpy(k->names[i], k->names[k->n_names], sizeof(*k->names));

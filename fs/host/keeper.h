@@ -102,7 +102,12 @@ MUST_CHECK int keeper_each(const struct keeper *k, int (*fn)(void *arg, const ch
 			   void *arg);
 /* Close what nobody has taken, and give it up; mounts that end by it are named in the log. */
 void keeper_drop_untaken(struct keeper *k);
-/* Store a copy. -ENOTSUP: nobody keeps it; -ENOBUFS: as many as can be are kept already. */
+/* Is it a supervisor of ours, and no service manager? */
+bool keeper_is_ours(const struct keeper *k);
+/*
+ * Store a copy, in the place of what has that name. -ENOTSUP: nobody keeps it; -ENOBUFS: as many as
+ * can be are kept already.
+ */
 MUST_CHECK int keeper_put(struct keeper *k, const char *name, int fd);
 void keeper_drop(struct keeper *k, const char *name);
 

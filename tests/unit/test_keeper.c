@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+#include "snapshotd/heritage.h"
+
 static void set_number(const char *name, int value)
 {
 	char text[16];
@@ -79,10 +81,36 @@ static void say_what_is_ours(struct keeper *k)
 	keeper_stopping(k);
 }
 
+static void assert_told(int end, const char *want)
+{
+	char text[256];
+	int fd = receive(end, text, sizeof(text));
+
+	assert_string_equal(text, want);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* It would keep both of a name. */
+static void assert_has_one_of_a_name(struct keeper *k, int end)
+{
+	const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	struct keeper_counts n;
+
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(keeper_put(k, "a-name", fd), 0);
+		if (i)
+			assert_told(end, "FDSTOREREMOVE=1\nFDNAME=a-name");
+		assert_told(end, "FDSTORE=1\nFDNAME=a-name");
+	}
+	close(fd);
+	keeper_get_counts(k, &n);
+	assert_int_equal(n.kept, 1);
+}
+
 static void a_supervisor_keeps_what_it_is_given(void **state)
 {
 	static const char *const lines[] = { "WRITES=1", "ADOPTED=1", "STOPPING=1" };
-	char text[256];
 	int pair[2];
 
 	(void)state;
@@ -97,10 +125,13 @@ static void a_supervisor_keeps_what_it_is_given(void **state)
 	assert_int_equal(keeper_take(k, "a-name"), -ENOENT);
 	assert_stores(k, pair[0]);
 	say_what_is_ours(k);
-	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
-		assert_int_equal(receive(pair[0], text, sizeof(text)), -1);
-		assert_string_equal(text, lines[i]);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
+		assert_told(pair[0], lines[i]);
+	json_t *file = json_pack("{s:s}", "apiKey", "0123456789abcdef");
+
+	heritage_leave_config(k, file);
+	assert_told(pair[0], "FDSTORE=1\nFDNAME=daemon-config");
+	json_decref(file);
 	keeper_close(k);
 	close(pair[0]);
 }
@@ -168,6 +199,12 @@ static void a_service_manager_does_too(void **state)
 	assert_int_equal(keeper_generation(k), 1);
 	assert_stores(k, end);
 	say_what_is_ours(k);
+	json_t *file = json_pack("{s:s}", "apiKey", "0123456789abcdef");
+
+	heritage_leave_config(k, file); /* but for what older versions have left */
+	assert_told(end, "FDSTOREREMOVE=1\nFDNAME=daemon-config");
+	json_decref(file);
+	assert_has_one_of_a_name(k, end);
 	assert_int_equal(recv(end, text, sizeof(text), MSG_DONTWAIT), -1);
 	keeper_close(k);
 	close(end);
