@@ -76,7 +76,7 @@ struct supervisor {
 	int64_t feed_ms;       /* when a service manager's watchdog is fed; 0: there is none */
 	int64_t feed_each_ms;
 	bool has_crashed; /* the last one, of itself */
-	bool hung;	  /* this daemon, and was killed for it */
+	bool hung, late;  /* this daemon, and was killed for it; another program, to come up */
 	unsigned takeovers[KEEPER_CAUSES];
 	bool rereads;  /* the next one is to read its configuration, though no program is new */
 	unsigned soon; /* died soon after they were ready, or before, in a row */
@@ -98,6 +98,7 @@ static void note_alive(struct supervisor *s)
 static void note_ready(struct supervisor *s)
 {
 	s->ready = s->was_ready = s->came_up = true;
+	s->rereads = false; /* what came while it started it has got, too */
 	s->seen_ms = monotonic_ms();
 	s->ready_ms = monotonic_ms();
 	if (s->next >= 0 && !s->leave_ms) {
@@ -237,13 +238,15 @@ static void become_daemon(struct supervisor *s)
 static void start(struct supervisor *s)
 {
 	s->generation++;
-	s->hung = s->ready = s->adopted = s->speaks = s->stopping = s->came_up = s->wrote = false;
+	s->hung = s->late = s->ready = s->adopted = false;
+	s->speaks = s->stopping = s->came_up = s->wrote = false;
 	s->seen_ms = monotonic_ms();
 	s->pid = fork();
 	if (s->pid == 0)
 		become_daemon(s);
-	s->rereads = false;
-	if (s->pid < 0) {
+	if (s->pid > 0) {
+		s->rereads = false;
+	} else {
 		log_error("cannot start a daemon: %s", strerror(errno));
 		s->pid = 0;
 		s->next_ms = monotonic_ms() + DELAY_MAX_MS;
@@ -340,12 +343,12 @@ static enum keeper_cause cause_of(const struct supervisor *s, int status)
 {
 	const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 
-	if (s->hung)
-		return KEEPER_HANG;
 	if (code == SUPERVISE_HANDED_OVER)
 		return KEEPER_UPGRADE;
-	if (code == SUPERVISE_NOT_STARTED || code == SUPERVISE_MISUSED)
+	if (code == SUPERVISE_NOT_STARTED || code == SUPERVISE_MISUSED || s->late)
 		return KEEPER_START;
+	if (s->hung)
+		return KEEPER_HANG;
 	return is_crash(status) ? KEEPER_CRASH : KEEPER_KILL;
 }
 
@@ -544,6 +547,14 @@ static void feed(struct supervisor *s)
 	service_notify("WATCHDOG=1");
 }
 
+/* In an upgrade: the daemon does not leave, or another program does not come up. */
+static void end_late(struct supervisor *s)
+{
+	s->hung = s->leave_ms != 0;
+	s->late = !s->hung;
+	kill(s->pid, SIGKILL);
+}
+
 /* As good as dead: who follows has as long as after a death. */
 static void end_hanging(struct supervisor *s)
 {
@@ -587,7 +598,7 @@ static int watch(struct supervisor *s)
 		if (reap(s, &status))
 			return status;
 		if (s->next >= 0 && s->pid && monotonic_ms() >= give_way_ms(s))
-			kill(s->pid, SIGKILL);
+			end_late(s);
 		if (monotonic_ms() >= hangs_ms(s))
 			end_hanging(s);
 		if (monotonic_ms() >= given_up_ms(s))

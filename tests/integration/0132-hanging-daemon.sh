@@ -78,6 +78,13 @@ ok "a successor that is slow once it has adopted serves the mounts" goes_on slow
 ok "... before it is ready" [ $((SECONDS - before)) -lt $((9 * SLOW)) ]
 ok "... and is let be" until_true 60 is_generation 6
 not_ok "... though it is late" grep -q "daemon 6 .* has given no sign of life\|no daemon has served" "$T/daemon.log"
+value() { api GET /metrics | awk -v n="$1" 'index($0, n " ") == 1 { print $2 }'; }
+ended_by() { value "snapshotd_takeovers_total{cause=\"$1\"}"; }
+echo hang-before >"$T/newer"
+not_ok "a program that hangs is no upgrade" varve daemon upgrade
+ok "... the one before it goes on" goes_on late
+is "how daemons ended is counted" "start $(ended_by start), hang $(ended_by hang), kill $(ended_by kill)" \
+	'start 1, hang 2, kill 3'
 is "the keeper is the same" "$DAEMON" "$keeper"
 exec {open}>&-
 ok "umount" varve umount "$T/m"
@@ -101,7 +108,6 @@ fi
 export NOTIFY_SOCKET=$T/notify FDSTORE=12
 start_daemon --foreground
 unset NOTIFY_SOCKET FDSTORE
-value() { api GET /metrics | awk -v n="$1" 'index($0, n " ") == 1 { print $2 }'; }
 (((12 - $(value snapshotd_kept_descriptors)) % 2)) || mount_at empty "$T/one" || bail "no mount"
 for i in 1 2 3 4 5 6; do
 	mount_at empty "$T/shared$i" --cache shared || bail "no mount"

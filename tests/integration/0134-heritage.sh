@@ -77,6 +77,16 @@ echo '{"state": ' | config
 ok "a mistake in the file is no successor's" crash
 ok "... and the mount goes on" goes_on broken
 ok "... nor is what was read again lost" has_no_gc
+has_gc() { [[ $(next_gc) == 2* ]]; }
+accepted '{"gcInterval": 3600, "takeoverTimeout": 60}'
+echo slow-before >"$T/newer"
+kill -9 "$(child)"
+until_true 30 test ! -s "$T/newer" || bail "no successor is slow"
+kill -HUP "$DAEMON"
+ok "a signal while a daemon starts has it read the file" until_true 30 has_gc
+accepted '{"gcInterval": 0, "takeoverTimeout": 60}'
+ok "... that one" crash
+ok "... and none after it" has_gc
 accepted '{}'
 chmod 644 "$T/config.json"
 ok "nor is it that others may read the key" crash

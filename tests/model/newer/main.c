@@ -26,6 +26,7 @@ static void sign_of_life(struct keeper *k)
 	die(k);
 	keeper_sign_of_life(k);
 	newer_hangs("hang-before", 1000);
+	newer_hangs("slow-before", 2);
 }
 
 /* Too late to see a signal. */
