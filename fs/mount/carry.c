@@ -81,6 +81,12 @@ static int copy_piece(void *arg, const struct piece *piece)
 	return copy_entry(p, k.bytes, k.len, value, sizeof(value));
 }
 
+/* After a takeover nobody counts what the kernel has. */
+static bool may_be_open(struct view *v, uint64_t ino)
+{
+	return v->others_told || live_count(v->live, ino) > 0;
+}
+
 /* Has the current epoch given the inode a name? */
 static bool is_linked_again(struct view *v, uint64_t ino)
 {
@@ -103,7 +109,7 @@ static int prepare_one(void *arg, struct unode *u)
 	if (u->gone || !u->has_rec || u->rec.nlink != 0)
 		return 0;
 	/* In this order, because only what the kernel knows can be linked. */
-	if (live_count(v->live, u->ino) == 0 && !is_linked_again(v, u->ino))
+	if (!may_be_open(v, u->ino) && !is_linked_again(v, u->ino))
 		return 0;
 	p->to = upper_get(p->carry->up, u->ino);
 	if (!p->to)
@@ -248,7 +254,7 @@ static int apply_one(void *arg, struct unode *from)
 	struct unode *u = upper_find(v->cur, from->ino);
 	int r = 0;
 
-	if (live_count(v->live, from->ino) == 0 && !(u && u->has_rec && u->rec.nlink > 0))
+	if (!may_be_open(v, from->ino) && !(u && u->has_rec && u->rec.nlink > 0))
 		return 0;
 	if (u && u->gone)
 		return 0;

@@ -163,6 +163,7 @@ void mount_nobody_is_inside(struct mount *m)
 	int r;
 
 	live_clear(m->view.live);
+	m->view.others_told = false;
 	r = view_drop_orphans(&m->view);
 	if (r)
 		log_warn("mount %s: inodes without a name are left: %s", m->rec.id, strerror(-r));

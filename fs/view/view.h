@@ -45,7 +45,7 @@ struct view {
 	_Atomic uint64_t quota_bytes; /* of data and metadata (upper_bytes); 0: none */
 	uint64_t metadata_bytes;      /* prices of metadata, which is held in memory; 0: no limit */
 	_Atomic uint64_t quota_inodes; /* that may be made beside the base's; 0: no limit */
-	bool others_told;	   /* the kernel of inodes, too: `live` counts less than it has */
+	_Atomic bool others_told;  /* the kernel of inodes, too: `live` counts less than it has */
 	void (*before_wait)(void); /* called when an operation may wait for a disk; or NULL */
 	_Atomic uint64_t no_space; /* writes refused for the quota or a full disk */
 	/* Opens, in cache mode `shared`: of files that mounts share, and others. */

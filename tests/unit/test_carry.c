@@ -506,11 +506,32 @@ static void open_files_keep_their_bytes(void **state)
 	free(w);
 }
 
+/* The former daemon has told the kernel of it: it may be open. */
+static void after_a_takeover_what_has_no_name_is_kept(void **state)
+{
+	struct mf *f = *state;
+	uint8_t data[5000];
+	uint64_t random = 6, ino = mf_file(f, "f");
+
+	mf_noise(&random, data, sizeof(data));
+	mf_write(f, ino, 0, data, sizeof(data));
+	f->v->others_told = true;
+	assert_int_equal(view_unlink(f->v, ROOT_INO, "f"), 0);
+	for (int i = 0; i < 2; i++) {
+		mf_checkpoint(f);
+		mf_assert_content(f, ino, data, sizeof(data));
+	}
+	view_forget(f->v, ino, 1);
+	assert_gone(f, ino);
+	f->v->others_told = false;
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, mf_setup, mf_teardown)
 	main_thread = pthread_self();
 	const struct CMUnitTest tests[] = {
+		T(after_a_takeover_what_has_no_name_is_kept),
 		T(an_unlinked_open_file_outlives_checkpoints),
 		T(a_directory_that_was_removed_can_still_be_read),
 		T(a_checkpoint_with_open_files_alone_changes_nothing),
