@@ -242,21 +242,49 @@ int api_mount_delete(struct api_call *c, struct error *err)
 	return rc < 0 ? rc : api_no_content(c);
 }
 
+static bool quota_widens(uint64_t was, uint64_t next)
+{
+	return was && (!next || next > was);
+}
+
+/* Whether what is mounted may do more than before. */
+static bool limits_widen(const struct mount_limits *was, const struct mount_limits *next)
+{
+	return (next->allow_dev && !was->allow_dev) || (next->allow_suid && !was->allow_suid) ||
+	       (was->no_exec && !next->no_exec) ||
+	       quota_widens(was->quota_bytes, next->quota_bytes) ||
+	       quota_widens(was->quota_inodes, next->quota_inodes);
+}
+
+/* A mount may come back where it was, but gets more there only from who may name the place. */
+static int check_same_place(struct api_call *c, const struct mount_info *info,
+			    const struct mount_limits *next, struct error *err)
+{
+	int fd, rc;
+
+	if (!limits_widen(&info->limits, next))
+		return 0;
+	rc = api_host_place(c, "mountpoint", info->mountpoint, &fd, err);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
 int api_mount_attach(struct api_call *c, struct error *err)
 {
 	const char *mountpoint = NULL;
 	bool force = false;
 	uint64_t automount_fd = 0;
 	struct mount_info info;
-	struct mount_limits *l = &info.limits; /* what the body leaves out stays as it is */
+	struct mount_limits l; /* what the body leaves out stays as it is */
 	const struct field fields[] = { { "mountpoint", FIELD_STRING, &mountpoint, false },
 					{ "force", FIELD_BOOL, &force, false },
 					{ "automountFD", FIELD_U64, &automount_fd, false },
-					{ "quotaBytes", FIELD_U64, &l->quota_bytes, false },
-					{ "quotaInodes", FIELD_U64, &l->quota_inodes, false },
-					{ "allowDev", FIELD_BOOL, &l->allow_dev, false },
-					{ "allowSuid", FIELD_BOOL, &l->allow_suid, false },
-					{ "noExec", FIELD_BOOL, &l->no_exec, false } };
+					{ "quotaBytes", FIELD_U64, &l.quota_bytes, false },
+					{ "quotaInodes", FIELD_U64, &l.quota_inodes, false },
+					{ "allowDev", FIELD_BOOL, &l.allow_dev, false },
+					{ "allowSuid", FIELD_BOOL, &l.allow_suid, false },
+					{ "noExec", FIELD_BOOL, &l.no_exec, false } };
 	int place_fd = 0;
 	struct mount_entry *e = NULL;
 	json_t *body = NULL;
@@ -267,7 +295,12 @@ int api_mount_attach(struct api_call *c, struct error *err)
 	if (rc < 0)
 		return rc;
 	mount_get_info(mount_entry_mount(e), &info);
+	l = info.limits;
 	rc = api_body(c, fields, ARRAY_SIZE(fields), &body, err);
+	if (rc == 0 && json_object_size(body)) /* a sandbox's comes back as it was, if at all */
+		rc = check_free(c, &info, err);
+	if (rc == 0 && !mountpoint)
+		rc = check_same_place(c, &info, &l, err);
 	if (rc == 0)
 		rc = api_host_path(c, body, "mountpoint", &mountpoint, err);
 	if (rc == 0)
@@ -276,7 +309,7 @@ int api_mount_attach(struct api_call *c, struct error *err)
 	    !info.attached) /* where it was, it may be again */
 		rc = mounts_check_place(c->api->mounts, mountpoint, force, err);
 	if (rc == 0)
-		rc = mounts_attach(c->api->mounts, e, mountpoint, place_fd, l, err);
+		rc = mounts_attach(c->api->mounts, e, mountpoint, place_fd, &l, err);
 	if (rc == 0)
 		rc = reply_mount(c, 200, e, err);
 	mounts_put(c->api->mounts, e);

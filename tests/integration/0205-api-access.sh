@@ -108,6 +108,19 @@ is 'it is unmounted' "$(tcp -X DELETE "/api/mounts/$id")" 204
 is 'not attached elsewhere' "$(post "/api/mounts/$id/attach" "{\"mountpoint\": \"$T/m\"}")" 403
 is 'but where it was' "$(post "/api/mounts/$id/attach" '{}')" 200
 is 'and gone' "$(tcp -X DELETE "/api/mounts/$id?discard=1")" 204
+is 'a mount that the socket makes elsewhere' "$(socket -H "$json" -d \
+	"{\"snapshot\": \"fine\", \"mountpoint\": \"$T/m\", \"quotaBytes\": 1000000, \"noExec\": true}" /api/mounts)" 201
+id=$(jq -r .id "$T/body")
+is '... and unmounts' "$(socket -X DELETE "/api/mounts/$id")" 204
+for more in '"allowSuid": true' '"allowDev": true' '"noExec": false' '"quotaBytes": 0' '"quotaBytes": 2000000'; do
+	is "... gets no more there: $more" "$(post "/api/mounts/$id/attach" "{$more}")" 403
+done
+like '... which says why' "$(cat "$T/body")" 'hostRoots in the config file'
+is '... but comes back with less' "$(post "/api/mounts/$id/attach" '{"quotaBytes": 900000}')" 200
+is '... and goes' "$(tcp -X DELETE "/api/mounts/$id")" 204
+is '... and as it was' "$(post "/api/mounts/$id/attach" '{}')" 200
+is '... with what it had' "$(jq -c '[.quotaBytes, .noExec, .allowSuid, .allowDev]' "$T/body")" '[900000,true,false,false]'
+is '... and is discarded' "$(tcp -X DELETE "/api/mounts/$id?discard=1")" 204
 ok 'the socket has no such limit' varve import socket dir "$T/src2"
 
 # --- modes ---

@@ -493,8 +493,15 @@ reply '... and says why, and when it goes' 200 '"reason":"it was not used.*"remo
 is '... without a container or a mount' "$(find /sys/fs/cgroup -type d -name "varve-$idle"; grep "$idle" /proc/mounts)" ''
 checkpoint "$idle" asleep
 ok 'a checkpoint does not start it' until_stopped "$idle"
+mount=$(api GET /api/mounts | jq -c --arg place "/sandboxes/$idle/" '.[] | select(.mountpoint + "/" | contains($place))')
+for limits in '{"quotaBytes":0}' '{"allowSuid":true}' "{\"mountpoint\":\"$T/bin\"}"; do
+	is "its mount is not anybody's: $limits" "$(api POST "/api/mounts/$(jq -r .id <<<"$mount")/attach" "$limits" |
+		jq -r .error | grep -o "a sandbox's")" "a sandbox's"
+done
 reply 'a program does' 200 kept POST "/$idle/exec/run" '{"cmd":"cat","args":["/srv/kept"]}'
 is '... so it runs' "$(api GET "/api/sandboxes/$idle" | jq -c '[.status, .reason, .removeAt]')" '["running",null,null]'
+is '... with the limits that it had' "$(api GET "/api/mounts/$(jq -r .id <<<"$mount")" | jq -c '[.quotaBytes, .allowSuid]')" \
+	"$(jq -c '[.quotaBytes, .allowSuid]' <<<"$mount")"
 until_stopped "$idle"
 is 'a file is read of one that is stopped' "$(curl -fsS --unix-socket "$SOCK" "http://x/api/sandboxes/$idle/files?path=/srv/kept")" kept
 until_stopped "$idle"
