@@ -137,11 +137,17 @@ static int status_of(int code)
 	return 500;
 }
 
-static void fail_log(const struct api_call *c, int status, const char *why)
+static void fail_log(struct api_call *c, int status, const char *why)
 {
 	enum log_level level = status >= 500 && status != 503 ? LOG_ERROR : LOG_INFO;
+	char path[AUDIT_PATH_SIZE];
 
-	log_line(level, "%s %s: %d: %s", http_method(c->rq), http_path(c->rq), status, why);
+	if (http_needs_key(c->rq) && !c->keyed && !*c->who && !c->untold)
+		api_audit_refused(c); /* of an open route */
+	if (c->untold)
+		return;
+	api_audit_path(http_path(c->rq), path);
+	log_line(level, "%.20s %s: %d: %s", http_method(c->rq), path, status, why);
 }
 
 /* The edge: a failure becomes a reply and one line of log. */

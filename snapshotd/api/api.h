@@ -86,6 +86,7 @@ struct api_call {
 	bool events;		  /* the reply is events */
 
 	char who[HTTP_PEER_SIZE]; /* "" of a call that has no line of log */
+	bool untold;		  /* refused, with too many others for lines of log */
 	char what[160];		  /* that it has made or changed, for the log; "" */
 
 	char once_key[IDEMPOTENCY_KEY_MAX + 1]; /* Idempotency-Key; "" for none */
@@ -365,8 +366,15 @@ int api_dashboard_token(struct api_call *c, struct error *err);
  * signals.
  */
 void api_audit_begin(struct api_call *c); /* its route and query are known */
-/* The same of one without a key, or from another site: whatever it was to do, it has a line. */
+/*
+ * The same of one that is refused without a key, or from another site: whatever it was to do, it
+ * has a line. Where many come at once, most are only counted (c->untold).
+ */
 void api_audit_refused(struct api_call *c);
+/* A path as lines of log have it: its beginning, without spaces. */
+#define AUDIT_PATH_MAX 200
+#define AUDIT_PATH_SIZE (AUDIT_PATH_MAX + 8)
+void api_audit_path(const char *path, char out[AUDIT_PATH_SIZE]);
 /* Take from a result what the line will say. */
 void api_audit_result(struct api_call *c, const json_t *result);
 void api_audit_end(struct api_call *c);

@@ -158,7 +158,7 @@ static void call_begin(void *ctx, struct http_request *rq, struct http_plan *pla
 	http_set_user(rq, c);
 	atomic_fetch_add_explicit(&a->metrics.http_in_flight, 1, memory_order_relaxed);
 	rc = call_route(c, &err);
-	if (c->match.route && !*c->who)
+	if (c->match.route)
 		api_audit_begin(c);
 	if (rc == 0) {
 		const struct route *r = c->match.route;

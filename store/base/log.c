@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "store/base/utf8.h"
+
 #define LOG_LINE_MAX 2048
 
 /* Relaxed: a change of level need not be ordered with anything. */
@@ -60,6 +62,18 @@ static size_t put_time(char *out, size_t size)
 	return len + (size_t)snprintf(out + len, size - len, ".%03ldZ ", now.tv_nsec / 1000000);
 }
 
+/* One line, and text: neither a terminal nor a program that reads the log is to stumble. */
+static void clean(char *s, size_t len)
+{
+	for (size_t i = 0, n; i < len; i += n ? n : 1) {
+		n = utf8_len(s + i, len - i);
+		if (!n || s[i] == 0x7f)
+			s[i] = '?';
+		else if ((unsigned char)s[i] < ' ')
+			s[i] = ' ';
+	}
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
 	char line[LOG_LINE_MAX];
@@ -77,10 +91,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 	if (n > 0)
 		len = MIN(len + (size_t)n, sizeof(line) - 2);
-	for (size_t i = start; i < len; i++) {
-		if ((unsigned char)line[i] < ' ')
-			line[i] = ' ';
-	}
+	clean(line + start, len - start);
 	line[len++] = '\n';
 	/*
 	 * One write, so that lines of several threads do not mix; there is nobody to report a

@@ -75,11 +75,46 @@ like 'and how to get there' "$(cat "$T/hint")" "ssh -L 99:$SOCK "
 is 'the token lets it in' "$(socket -H "$page" -H "X-API-Key: ${link#*=}" -H 'Origin: http://localhost' \
 	-H 'Sec-Fetch-Site: same-origin' /api/snapshots)" 200
 is 'so does the key' "$(socket -H "$page" -H "X-API-Key: $key" /api/snapshots)" 200
-ok 'who was refused is in the log' grep -qE 'POST /api/dashboard/token by uid 0, pid [0-9]+ .*: 401$' "$T/daemon.log"
+logged() { # REGEX
+	grep -qE "$1" "$T/daemon.log"
+}
+refused_is_logged() { # REGEX COMMAND...: again until a second has room for its line
+	"${@:2}" >"$T/refused" 2>&1
+	logged "$1"
+}
+ok 'who was refused is in the log' until_true 10 refused_is_logged \
+	'POST by uid 0, pid [0-9]+ .*: 401 /api/dashboard/token$' socket -X POST -H "$page" /api/dashboard/token
 is 'another does not' "$(socket -H "$page" -H "X-API-Key: ${link#*=}0" /api/snapshots)" 401
 is 'a change without a key' "$(curl -s -o /dev/null -w '%{http_code}' -X POST "$URL/api/gc")" 401
-ok 'says where from' grep -qE 'POST /api/gc by 127.0.0.1: 401$' "$T/daemon.log"
+ok 'says where from' until_true 10 refused_is_logged 'POST by 127.0.0.1: 401 /api/gc$' curl -s -X POST "$URL/api/gc"
 is 'the token is not for TCP' "$(curl -s -o "$T/body" -w '%{http_code}' -H "X-API-Key: ${link#*=}" "$URL/api/stats")" 401
+
+# --- the log of those without a key ---
+# post_raw COUNT TARGET: without a key, byte for byte
+post_raw() {
+	python3 -c 'import os, socket, sys
+for _ in range(int(sys.argv[2])):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    s.sendall(b"POST " + os.fsencode(sys.argv[3]) +
+        b" HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    while s.recv(4096):
+        pass' "${URL##*:}" "$@"
+}
+printf -v long '%3000s'
+ok 'a path as long as a line hides nobody' until_true 10 refused_is_logged \
+	'POST by 127\.0\.0\.1: 401 /api/xx{190,200}\.\.\.$' post_raw 1 "/api/${long// /x}"
+ok 'one of any bytes is logged' until_true 10 refused_is_logged 'POST by 127\.0\.0\.1: 401 /api/any\?%7F$' \
+	post_raw 1 $'/api/any\xff\x7f'
+ok '... as text' iconv -f utf8 -t utf8 -o /dev/null "$T/daemon.log"
+ok 'what is not there has a line, too' until_true 10 refused_is_logged \
+	'GET by 127\.0\.0\.1: 404 /dashboard/nothing$' curl -s "$URL/dashboard/nothing"
+post_raw 1 '/api/gc by 10.0.0.1: 200' >"$T/forged" 2>&1
+not_ok 'none forges a line' logged ' by 10\.0\.0\.1'
+post_raw 200 /api/guess
+ok 'of many most are only counted' until_true 10 eval \
+	'tcp /healthz && logged "info: [0-9]+ more were refused$"'
+at_guess=$(grep -c ': 401 /api/guess$' "$T/daemon.log")
+ok '... but some have lines' test "$at_guess" -ge 1 -a "$at_guess" -lt 200
 
 # --- places of this host, over TCP ---
 post() { # PATH JSON: the status

@@ -49,15 +49,15 @@ is "names make no more lines" "$(metrics | wc -l)" "$lines"
 # --- who has changed what ---
 logged() { grep -qE "$1" "$T/daemon.log"; }
 id=$(mount_id "$T/m")
-ok "a mount" logged "info: POST /api/mounts by uid 0, pid [0-9]+ \(varve\): 201 id=$id .*mountpoint=$T/m$"
+ok "a mount" logged "info: POST by uid 0, pid [0-9]+ \(varve\): 201 /api/mounts id=$id .*mountpoint=$T/m$"
 is "it would end with the daemon" "$(varve --json mounts | jq -c '[.[].kept]')" '[false]'
 varve umount --discard "$T/m"
-ok "its end" logged "DELETE /api/mounts/$id by uid 0, pid [0-9]+ \(varve\): 20[04]"
+ok "its end" logged "DELETE by uid 0, pid [0-9]+ \(varve\): 20[04] /api/mounts/$id"
 varve rm a
-ok "a removal" logged 'DELETE /api/snapshots/a by uid 0, pid [0-9]+ \(varve\): 20[04]'
+ok "a removal" logged 'DELETE by uid 0, pid [0-9]+ \(varve\): 20[04] /api/snapshots/a'
 varve rm a 2>/dev/null
-ok "one that failed" logged 'DELETE /api/snapshots/a by uid 0, pid [0-9]+ \(varve\): 404'
-not_ok "reading is not logged" logged 'GET .* by uid'
+ok "one that failed" logged 'DELETE by uid 0, pid [0-9]+ \(varve\): 404 /api/snapshots/a'
+not_ok "reading is not logged" logged 'GET by uid'
 
 # --- damage that was found is there until it is not ---
 varve import b dir "$T/src" >/dev/null

@@ -101,7 +101,7 @@ ok 'nothing is left of it in the state directory' test ! -e "$STATE/backup.tmp"
 
 # --- what is refused, or fails ---
 like 'a directory with something in it' "$(varve backup "$T/backup-0" 2>&1)" 'backup-0 is not empty'
-ok '... and logged with who asked for it' grep -q 'POST /api/backup by uid 0, .*: 409' "$T/daemon.log"
+ok '... and logged with who asked for it' grep -q 'POST by uid 0, .*: 409 /api/backup' "$T/daemon.log"
 not_ok 'a place in the state directory' varve backup "$STATE/x"
 not_ok 'a place in a mount' varve backup "$T/wal/backup"
 not_ok 'a place that is not there' varve backup "$T/no/such/place"
