@@ -100,7 +100,7 @@ for _ in range(int(sys.argv[2])):
     while s.recv(4096):
         pass' "${URL##*:}" "$@"
 }
-printf -v long '%3000s'
+printf -v long '%3000s' ''
 ok 'a path as long as a line hides nobody' until_true 10 refused_is_logged \
 	'POST by 127\.0\.0\.1: 401 /api/xx{190,200}\.\.\.$' post_raw 1 "/api/${long// /x}"
 ok 'one of any bytes is logged' until_true 10 refused_is_logged 'POST by 127\.0\.0\.1: 401 /api/any\?%7F$' \

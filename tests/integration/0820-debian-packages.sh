@@ -20,9 +20,28 @@ cd "$PACKAGES" || exit 1
 version=$(dpkg-deb -f varve_*.deb Version)
 program=$(sed -n 's/.*VARVE_VERSION "\(.*\)"/\1/p' "$SRC/store/base/version.h")
 if git -C "$SRC" rev-parse HEAD >/dev/null 2>&1 && ! git -C "$SRC" describe --exact-match --tags >/dev/null 2>&1; then
-	like "a build between two versions" "$version" "^$program~git20[0-9]{12}\.[0-9a-f]+$"
-	ok "comes before the version" dpkg --compare-versions "$version" lt "$program"
+	like "a build between two versions" "$version" "^${program}[~+]git20[0-9]{12}\.[0-9]+\.[0-9a-f]{12}$"
 fi
+# --- versions of commits, in a small repository ---
+mkdir -p "$T/repo/tools/packaging" "$T/repo/store/base"
+cp "$SRC/tools/packaging/build-deb" "$T/repo/tools/packaging/"
+cp "$SRC/store/base/version.h" "$T/repo/store/base/"
+in_repo() { env -u GIT_DIR git -C "$T/repo" -c user.name=t -c user.email=t@localhost -c commit.gpgsign=false "$@"; }
+version_in_repo() { "$T/repo/tools/packaging/build-deb" --version; }
+version_of_commit() { # all of one second
+	in_repo add -A && GIT_COMMITTER_DATE=2026-01-02T03:04:05Z in_repo commit -qm x --allow-empty && version_in_repo
+}
+in_repo init -q
+first=$(version_of_commit)
+like "a version of a commit" "$first" "^$program~git20260102030405\.1\.[0-9a-f]{12}$"
+second=$(version_of_commit)
+ok "the next commit has a later one" dpkg --compare-versions "$first" lt "$second"
+ok "it comes before the release" dpkg --compare-versions "$second" lt "$program"
+in_repo tag "v$program"
+is "a release has its own" "$(version_in_repo)" "$program"
+third=$(version_of_commit)
+ok "what comes after it is later" dpkg --compare-versions "$third" gt "$program"
+not_ok "a repository that git cannot read has none" env GIT_DIR="$T/nothing" "$T/repo/tools/packaging/build-deb" --version
 is "the packages" "$(echo *.deb)" "$(printf '%s ' libvarve-dev_"$version"_*.deb libvarve0-dbgsym_"$version"_*.deb \
 	libvarve0_"$version"_*.deb python3-varve_"$version"_all.deb varve-dbgsym_"$version"_*.deb varve_"$version"_*.deb | sed 's/ $//')"
 is "the tree has no debian/" "$([ -e "$SRC/debian" ] && echo there)" ""

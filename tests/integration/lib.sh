@@ -236,15 +236,16 @@ need_debian_root() {
 }
 # The Debian packages of this build in $PACKAGES, made once for the tests that install them.
 make_packages() {
-	local lock
+	local lock commit
+	commit=$(git -C "$SRC" rev-parse HEAD 2>/dev/null)
 	PACKAGES=$BUILD/tests/packages
 	mkdir -p "$PACKAGES"
 	exec {lock}>"$PACKAGES/lock"
 	flock -w $((300 * SLOW)) "$lock" || return
-	if ! [ "$PACKAGES/made" -nt "$BUILD/bin/snapshotd" ] ||
+	if ! [ "$PACKAGES/made" -nt "$BUILD/bin/snapshotd" ] || [ "$(cat "$PACKAGES/made")" != "$commit" ] ||
 		[ -n "$(find "$SRC/tools/packaging" -newer "$PACKAGES/made" -print -quit)" ]; then
 		VARVE_PREBUILT=$BUILD TMPDIR=$T "$SRC/tools/packaging/build-deb" "$PACKAGES" || return
-		touch "$PACKAGES/made"
+		echo "$commit" >"$PACKAGES/made"
 	fi
 	exec {lock}>&-
 }
