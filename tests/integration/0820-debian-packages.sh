@@ -5,7 +5,7 @@
 # timeout: 400
 # tags: sandbox
 . "${0%/*}/lib.sh"
-need root make dpkg-buildpackage dh dh_python3 chroot
+need root make git dpkg-buildpackage dh dh_python3 chroot
 is_sanitized && skip_all "packages are not made of sanitized builds"
 need_debian_root
 need_space 2000
@@ -22,6 +22,7 @@ program=$(sed -n 's/.*VARVE_VERSION "\(.*\)"/\1/p' "$SRC/store/base/version.h")
 if git -C "$SRC" rev-parse HEAD >/dev/null 2>&1 && ! git -C "$SRC" describe --exact-match --tags >/dev/null 2>&1; then
 	like "a build between two versions" "$version" "^${program}[~+]git20[0-9]{12}\.[0-9]+\.[0-9a-f]{12}$"
 fi
+
 # --- versions of commits, in a small repository ---
 mkdir -p "$T/repo/tools/packaging" "$T/repo/store/base"
 cp "$SRC/tools/packaging/build-deb" "$T/repo/tools/packaging/"
@@ -42,6 +43,8 @@ is "a release has its own" "$(version_in_repo)" "$program"
 third=$(version_of_commit)
 ok "what comes after it is later" dpkg --compare-versions "$third" gt "$program"
 not_ok "a repository that git cannot read has none" env GIT_DIR="$T/nothing" "$T/repo/tools/packaging/build-deb" --version
+
+# --- what is in the packages ---
 is "the packages" "$(echo *.deb)" "$(printf '%s ' libvarve-dev_"$version"_*.deb libvarve0-dbgsym_"$version"_*.deb \
 	libvarve0_"$version"_*.deb python3-varve_"$version"_all.deb varve-dbgsym_"$version"_*.deb varve_"$version"_*.deb | sed 's/ $//')"
 is "the tree has no debian/" "$([ -e "$SRC/debian" ] && echo there)" ""

@@ -20,6 +20,8 @@ for d in bin sbin lib lib32 lib64 libx32; do
 done
 mount -t overlay -o "lowerdir=/usr,upperdir=$root/.u/upper,workdir=$root/.u/work" none "$root/usr" 2>/dev/null ||
 	skip_all "no overlayfs"
+# What this host has of ours would hide the package.
+rm -f "$root"/usr/local/{s,}bin/{snapshotd,varve} "$root"/usr/local/lib/systemd/system/{snapshotd,varve}*
 for f in ld.so.cache ld.so.conf alternatives nsswitch.conf ssl; do
 	[ ! -e "/etc/$f" ] || cp -a "/etc/$f" "$root/etc/"
 done
@@ -77,6 +79,7 @@ cat >"$root/etc/test.sh" <<-'END'
 	until_ok() { for ((i = 0; i < 300; i++)); do eval "$1" >/dev/null 2>&1 && return; sleep 0.1; done; return 1; }
 	show() { systemctl show -P "$1" snapshotd.service; }
 	tell active 'show ActiveState'
+	tell unit 'show FragmentPath; command -v varve'
 	tell serves 'varve stats >/dev/null && echo yes'
 	tell group 'stat -c %G:%a /run/snapshotd.sock'
 	tell state 'stat -c %a /var/lib/snapshotd'
@@ -146,6 +149,12 @@ cat >"$root/etc/test.sh" <<-'END'
 	systemctl restart snapshotd.service
 	wait
 	tell clients 'sort -u /srv/clients'
+	systemctl stop snapshotd.socket snapshotd.service
+	echo '{"socketGroup": 3}' >/etc/varve/snapshotd.json
+	systemctl start snapshotd.socket
+	tell wrong 'timeout 20 varve stats >/dev/null 2>&1; until_ok "systemctl is-failed snapshotd.socket"; systemctl is-failed snapshotd.socket snapshotd.service'
+	echo '{"socketGroup": "varve"}' >/etc/varve/snapshotd.json
+	tell mended 'systemctl start snapshotd.socket snapshotd.service && varve stats >/dev/null && echo yes; systemctl is-active snapshotd.socket'
 	tell exposure 'systemd-analyze security --no-pager varve-verify.service | sed -n "s/.*exposure level.*: //p"'
 	tell problems 'systemd-analyze verify --man=no /lib/systemd/system/snapshotd.service /lib/systemd/system/snapshotd.socket /lib/systemd/system/varve-verify.timer 2>&1 | grep -i varve; systemctl --failed --plain --no-legend | grep -E "snapshotd|varve|mnt"'
 	dpkg_() { dpkg --force-depends "$@" 2>&1; }
@@ -176,6 +185,7 @@ if [ ! -s "$root/srv/out" ]; then
 fi
 said() { sed -n "s/^$1	//p" "$root/srv/out" | sed 's/ *$//'; }
 is "the service is active when it is ready" "$(said active)" active
+is "... the package's" "$(said unit | sed 's,/usr/lib/,/lib/,')" "/lib/systemd/system/snapshotd.service /usr/bin/varve"
 is "and serves" "$(said serves)" yes
 is "its socket is its group's" "$(said group)" varve:660
 is "its store is nobody else's" "$(said state)" 700
@@ -212,6 +222,8 @@ is "it stops" "$(said stopped)" "inactive success 0"
 is "a verification without it fails" "$(said unverified)" failed
 is "a client starts it by its socket" "$(said socket)" "yes active varve:660"
 is "clients wait while it is restarted" "$(said clients)" 1
+is "a config file that is wrong: it fails, and so does the socket in the end" "$(said wrong)" "failed failed"
+is "both are started when it is right" "$(said mended)" "yes active"
 is "a sandbox" "$(said sandbox)" 42
 is "the test of the package" "$(said autopkgtest)" yes
 if [[ $(uname -r) =~ ^([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 6009)); then
