@@ -6,9 +6,9 @@
 #include "snapshotd/config.h"
 
 /*
- * -EINVAL, naming the setting: a relative state directory, a group or an address that there is not,
- * an OCI runtime that is not installed. Where the runtime is the default, which a daemon without
- * sandboxes does not need, that is only told on standard error. Asks the resolver.
+ * -EINVAL, naming the setting: a group or an address that there is not, an OCI runtime that is not
+ * installed. Only told on standard error: the default runtime, which a daemon without sandboxes
+ * does not need, an address that the resolver does not know just now, a relative state directory.
  */
 MUST_CHECK int config_check_host(const struct config *c, struct error *err);
 

@@ -154,7 +154,8 @@ static int resolve(const char *host, uint16_t port, struct addrinfo **out, struc
 	int rc = getaddrinfo(host, service, &hints, out);
 
 	if (rc != 0)
-		return error_set(err, -EINVAL, "listen %s:%u: %s", host, port, gai_strerror(rc));
+		return error_set(err, rc == EAI_AGAIN ? -EAGAIN : -EINVAL, "listen %s:%u: %s", host,
+				 port, gai_strerror(rc));
 	return 0;
 }
 

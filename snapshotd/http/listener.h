@@ -36,7 +36,7 @@ MUST_CHECK int listener_unix(struct listener *l, const char *path, const char *g
 /* Port 0: any; *out_port is the one taken. */
 MUST_CHECK int listener_tcp(struct listener *l, const char *host, uint16_t port, uint16_t *out_port,
 			    struct error *err);
-/* Whether there is such an address: -EINVAL. */
+/* Whether there is such an address: -EINVAL; -EAGAIN: the resolver cannot tell now. */
 MUST_CHECK int listener_check_host(const char *host, uint16_t port, struct error *err);
 /*
  * Go on with a socket that a former process has made, which is taken over; path: of a unix
