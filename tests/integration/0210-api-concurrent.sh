@@ -129,13 +129,17 @@ ok '... and is whole' sh -c "tar -xOf '$T/once.tar' file | cmp - '$T/once/file'"
 # --- long work, and the rest meanwhile ---
 curl -sS --unix-socket "$SOCK" --limit-rate 1000 -N -o /dev/null http://x/api/snapshots/base/export 2>/dev/null &
 slow=$!
-{ head -c 100000 "$T/once.tar" && exec sleep 30; } | curl -sS --unix-socket "$SOCK" -T - -X POST 'http://x/api/snapshots/import?name=slow&format=tar' >/dev/null 2>&1 &
+mkfifo "$T/pipe"
+curl -sS --unix-socket "$SOCK" -T - -X POST 'http://x/api/snapshots/import?name=slow&format=tar' <"$T/pipe" >/dev/null 2>&1 &
 stalled=$!
+exec 7>"$T/pipe"
+head -c 100000 "$T/once.tar" >&7
 until_true 10 has_written $slow 1
 until_true 10 has_read $stalled 100000
 at_most 'a mount beside a slow export and a stalled import' \
 	"$(millis expect 201 POST /api/mounts "{\"snapshot\":\"base\",\"mountpoint\":\"$T/mnt/same\"}")" 1000
 kill $slow $stalled
 wait $slow $stalled 2>/dev/null
+exec 7>&-
 is 'all of it went well' "$(cat "$T/wrong")" ''
 done_testing
