@@ -222,9 +222,9 @@ fails "a place that is taken" 1 . varve mount a mnt
 like "mounts is a table" "$(varve mounts)" "${id:0:8} +a +rw +mounted +0 .*$T/mnt"
 is "mounts --quiet prints ids" "$(varve mounts -q --filter state=mounted --filter mountpoint="$T/mnt" --filter mode=rw)" "$id"
 is "or none" "$(varve mounts -q --filter snapshot=t1)" ""
-ok "options are taken" varve mount -r --cache shared --volatile --quota 10M --dev --suid a other
+ok "options are taken" varve mount -r --cache shared --volatile --quota 10M --dev --suid --noexec a other
 is "and told" "$(varve --json mounts | jq -c ".[] | select(.mountpoint == \"$T/other\") |
-	[.readOnly, .cache, .volatile, .quotaBytes]")" '[true,"shared",true,10485760]'
+	[.readOnly, .cache, .volatile, .quotaBytes, .allowDev, .allowSuid, .noExec]")" '[true,"shared",true,10485760,true,true,true]'
 not_ok "a read-only mount refuses writes" touch other/x
 fails "a directory that is not empty" 1 "$T/src is not empty.*use --force" varve mount a src
 fails "nor can a fork hide one" 1 "$T/src is not empty.*use --force" varve fork mnt src

@@ -22,6 +22,7 @@ const struct option_spec options_mount[] = {
 	{ 0, "inodes", "N", "limit on files, directories and the like that may be made" },
 	{ 0, "dev", NULL, "device nodes work" },
 	{ 0, "suid", NULL, "setuid and setgid programs work" },
+	{ 0, "noexec", NULL, "no program can be run from it" },
 	{ 'f', "force", NULL, "also over a directory that is not empty" },
 	{ 0 },
 };
@@ -75,11 +76,9 @@ static int mount_options_json(const struct args *args, json_t *o, struct error *
 {
 	static const struct {
 		const char *option, *member;
-	} flags[] = { { "read-only", "readOnly" },
-		      { "volatile", "volatile" },
-		      { "dev", "allowDev" },
-		      { "suid", "allowSuid" },
-		      { "force", "force" } };
+	} flags[] = { { "read-only", "readOnly" }, { "volatile", "volatile" },
+		      { "dev", "allowDev" },	   { "suid", "allowSuid" },
+		      { "noexec", "noExec" },	   { "force", "force" } };
 	const char *cache = args_get(args, "cache"), *quota = args_get(args, "quota"),
 		   *inodes = args_get(args, "inodes");
 	uint64_t bytes, n;
