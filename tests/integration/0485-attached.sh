@@ -85,7 +85,7 @@ client=$!
 exec {slow}<"$T/fifo"
 until_true 20 is_inside slow
 kill_now
-pause 1
+pause $((LONG ? 20 : 1)) # longer than who leaves is waited for
 not_ok 'a program waits for who reads slowly' is_inside slow-end
 is '... and nothing of it is cut' "$(md5sum <&$slow)" "$(seq 2500000 | md5sum)"
 exec {slow}<&-
@@ -132,7 +132,7 @@ wait $client
 st=$?
 kill $writer
 is 'input that is lost is an error' "$st" 125
-like '... which is said' "$(<"$T/err")" "passed on the command's input"
+like '... which is said' "$(<"$T/err")" "the command's input"
 echo all | varve exec "$sb" -- sh -c 'cat; sleep 2; exit 4' >"$T/out" 2>"$T/err" &
 client=$!
 has_all() { grep -q all "$T/out"; }
@@ -235,23 +235,45 @@ done
 like 'few results are kept that were told' "$(output "${ids[0]}")" 'there is no exec'
 like '... the last of them' "$(output "${ids[11]}")" 'exitCode":0'
 
-# --- an older daemon, that knows no attached programs ---
-cat >"$T/older.py" <<'PY'
-import re, socket, sys, threading
-there, here = sys.argv[1:]
+# --- connections that are not what they should be ---
+cat >"$T/proxy.py" <<'PY'
+import socket, sys, threading
+there, here, mode = sys.argv[1:]
+seen = 0  # calls with input
+def head(status, body, more=b""):
+    return (b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nIdempotency-Keys: 1\r\n%s"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, more, len(body), body))
+class Cut(Exception):
+    pass
+def meddle(data, state):  # what the client is told instead of what the daemon would say
+    global seen
+    if mode == "older":  # it knows no attached programs
+        return b'"attached"' in data and head(b"400 Bad Request", b'{"error":"unknown member \\"attached\\""}')
+    if state["input"]:
+        state["bytes"] += len(data)
+        if mode == "cut" and state["bytes"] > 200000:
+            raise Cut
+    elif b"/stdin HTTP/1.1" in data:
+        state["input"] = True
+        seen += 1
+        if mode == "late" and seen < 3:
+            raise Cut
+        return mode == "busy" and head(b"503 Unavailable", b'{"error":"busy"}', b"Retry-After: 1\r\n")
 def one(client):
+    state = {"input": False, "bytes": 0}
     with client, socket.socket(socket.AF_UNIX) as daemon:
         daemon.connect(there)
         def up():
             try:
                 while data := client.recv(1 << 16):
-                    if b'"attached"' in data:
-                        body = b'{"error":"unknown member \\"attached\\""}'
-                        client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nIdempotency-Keys: 1\r\n"
-                                       b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+                    if answer := meddle(data, state):
+                        client.sendall(answer)
                         return
                     daemon.sendall(data)
                 daemon.shutdown(socket.SHUT_WR)
+            except Cut:
+                client.shutdown(socket.SHUT_RDWR)
+                daemon.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
         threading.Thread(target=up, daemon=True).start()
@@ -266,11 +288,30 @@ s.listen(8)
 while True:
     threading.Thread(target=one, args=(s.accept()[0],), daemon=True).start()
 PY
-python3 "$T/older.py" "$SOCK" "$T/older" &
-proxy=$!
-until_true 10 test -S "$T/older"
-is 'an older daemon runs it as before' "$(echo in | varve --socket "$T/older" exec "$sb" -- sh -c 'cat; echo x >>/tmp/older; exit 6'; echo $?) $(inside older)" $'in\n6 x'
-kill $proxy
-wait $proxy 2>/dev/null
+proxies=()
+by() { # MODE: from now on $via is a daemon behind such a connection
+	via=$T/via-$1
+	python3 "$T/proxy.py" "$SOCK" "$via" "$1" &
+	proxies+=($!)
+	until_true 10 test -S "$via"
+}
+by older
+is 'an older daemon runs it as before' "$(echo in | varve --socket "$via" exec "$sb" -- sh -c 'cat; echo x >/tmp/older; exit 6'; echo $?) $(inside older)" $'in\n6 x'
+by late
+is 'input is sent again of which nothing was lost' "$(echo in | varve --socket "$via" exec "$sb" -- sh -c 'cat; exit 6'; echo $?)" $'in\n6'
+by cut
+head -c 3000000 /dev/zero >"$T/zeros"
+varve --socket "$via" exec "$sb" -- sh -c 'cat >/dev/null; sleep 4714' <"$T/zeros" >"$T/out" 2>"$T/err"
+is 'input that broke off ends the command' "$?" 125
+like '... which is said' "$(<"$T/err")" "command's input was not passed on whole"
+ok '... with all that it has started' until_true 10 runs_no_more 'sleep 4714'
+varve --socket "$via" exec "$sb" -- sh -c 'cat >/dev/null; sleep 0.5' <"$T/zeros" >"$T/out" 2>"$T/err"
+is 'who took it for all of it has failed, too' "$?" 125
+by busy
+echo in | VARVE_RETRY_SECONDS=1 varve --socket "$via" exec "$sb" -- sh -c 'cat; sleep 4715' >"$T/out" 2>"$T/err"
+is 'input that nobody takes is an error' "$?" 125
+like '... which is said' "$(<"$T/err")" "command's input .*: busy"
+kill "${proxies[@]}"
+wait "${proxies[@]}" 2>/dev/null
 
 done_testing

@@ -11,7 +11,8 @@ file -L "$busybox" | grep -q static || skip_all "needs busybox-static"
 mkdir -p "$T/root/bin" "$T/root/etc" "$T/root/tmp"
 cp "$busybox" "$T/root/bin/busybox"
 chroot "$T/root" /bin/busybox --install -s /bin
-start_daemon
+export SNAPSHOTD_API_KEY='the key of this test'
+start_daemon --listen 127.0.0.1:0
 cd "$T" || exit
 ok "import a root of busybox" varve import img dir "$T/root"
 sb=$(varve --json run --keep --snapshot img true </dev/null | jq -r .sandboxID)
@@ -31,6 +32,11 @@ is "run passes its input" "$(echo hello | varve run -q --snapshot img -- cat)" h
 is "exec, too" "$(printf 'a\nb\n' | run_sh 'read x; echo "<$x>"; cat')" $'<a>\nb'
 head -c 10000000 /dev/urandom >bytes
 is "ten million bytes come back whole" "$(run_sh cat <bytes | md5sum)" "$(md5sum <bytes)"
+if ((LONG)); then # longer than a host may be silent
+	is "... also to who reads none for long, over TCP" "$(cat bytes bytes bytes bytes |
+		VARVE_API_KEY=$SNAPSHOTD_API_KEY varve --url "$(daemon_url)" exec "$sb" -- sh -c 'sleep 75; md5sum')" \
+		"$(cat bytes bytes bytes bytes | md5sum)"
+fi
 is "as JSON" "$(echo json | varve --json exec "$sb" -- sh -c 'cat; echo e >&2; exit 3' | jq -c '[.exitCode, .stdout, .stderr]')" \
 	'[3,"json\n","e\n"]'
 is "no input is an end of file" "$(run_sh 'cat; echo end' </dev/null)" end
@@ -74,6 +80,7 @@ for s in INT TERM HUP USR1 USR2; do
 	signalled $s "trap 'echo caught $s; exit 7' $s; echo ready; sleep 1000 >/dev/null 2>&1 & wait"
 	is "SIG$s comes to who catches it" "$st,$(tail -n 1 got)" "7,caught $s"
 done
+: >got
 env --default-signal=INT varve exec "$sb" -- sh -c "trap 'echo no' INT; echo ready; while :; do sleep 1; done" >got 2>&1 <open &
 pid=$!
 until_says got ready
@@ -82,6 +89,7 @@ ok "a program may ignore SIGINT" until_says got no
 kill -INT $pid
 wait $pid
 is "the second one ends it" "$?" 130
+: >got
 varve run --snapshot img -- sh -c 'trap "echo cleaned; exit 0" TERM; echo ready; sleep 1000 >/dev/null 2>&1 & wait' >got 2>&1 <open &
 pid=$!
 until_says got ready

@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -487,6 +488,28 @@ static void a_port_that_nobody_listens_on_is_told(void **state)
 	served = (struct served){ 0 };
 }
 
+/* Of a host that is gone keepalive tells; a time for what was sent would end what is not read. */
+static void a_connection_may_stand_still(void **state)
+{
+	int limit = -1, alive = 0, fd;
+	socklen_t size = sizeof(int);
+	struct error err = ERROR_INIT;
+	struct address a;
+
+	(void)state;
+	listen_on_tcp(NULL);
+	assert_int_equal(address_of_url(&a, served.url, NULL, &err), 0);
+	fd = address_connect(&a, NULL, NULL, &err);
+	assert_true(fd >= 0);
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &limit, &size), 0);
+	assert_int_equal(limit, 0);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &alive, &size), 0);
+	assert_int_equal(alive, 1);
+	close(fd);
+	close(served.fd);
+	served = (struct served){ 0 };
+}
+
 /* Answers on connections of their own, "" for none. */
 static void *serve_several(void *arg)
 {
@@ -777,6 +800,47 @@ static void refusal_ends_a_body(void **state)
 	}
 }
 
+/* What the daemon itself has said is said. */
+static void only_for_want_of_a_daemon_is_a_call_made_again(void **state)
+{
+	static const struct {
+		const char *answer;
+		int result;
+		bool again;
+	} cases[] = {
+		{ "", -EIO, true },
+		{ EVENTS, -EIO, true },
+		{ EVENTS ONE_EVENT "0\r\n\r\n", -EIO, true },
+		{ SOON, -EIO, true },
+		{ EVENTS "25\r\nevent: error\ndata: {\"error\":\"lost\"}\n\n\r\n0\r\n\r\n", -EIO,
+		  false },
+		{ "HTTP/1.1 500 x\r\nContent-Length: 2\r\n\r\n{}", -EIO, false },
+		{ refused, -EEXIST, false },
+		{ created, 0, false },
+	};
+	static const char *const seconds[] = { "0", "1" };
+
+	(void)state;
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(cases); i++) {
+		struct upload u = { .size = 0 };
+		struct client_request rq = upload_of(&u);
+		struct error err = ERROR_INIT;
+		struct address a;
+
+		setenv("VARVE_RETRY_SECONDS", seconds[i % 2], 1);
+		rq.on_event = count_event;
+		serve_once(NULL, NULL, cases[i / 2].answer, false);
+		assert_int_equal(address_of_socket(&a, served.path, &err), 0);
+		struct client *c = client_new(&a);
+		assert_non_null(c);
+		assert_int_equal(client_run(c, &rq, NULL, &err), cases[i / 2].result);
+		assert_int_equal(client_may_again(c), cases[i / 2].again && i % 2);
+		client_free(c);
+		served_fini();
+	}
+	setenv("VARVE_RETRY_SECONDS", "0", 1);
+}
+
 static void a_body_that_fails_is_not_ended(void **state)
 {
 	struct upload u = { .size = 10, .fail = -ECHILD };
@@ -847,12 +911,14 @@ int main(void)
 		cmocka_unit_test(request_and_answer_are_json),
 		cmocka_unit_test(over_tcp_the_key_goes_along),
 		cmocka_unit_test(a_port_that_nobody_listens_on_is_told),
+		cmocka_unit_test(a_connection_may_stand_still),
 		cmocka_unit_test(what_goes_wrong_is_told),
 		cmocka_unit_test(a_call_that_broke_off_is_made_again),
 		cmocka_unit_test(seconds_are_a_number_of_some_size),
 		cmocka_unit_test(a_daemon_that_was_there_gets_the_whole_time),
 		cmocka_unit_test(bodies_are_sent_when_asked_for_or_after_a_second),
 		cmocka_unit_test(refusal_ends_a_body),
+		cmocka_unit_test(only_for_want_of_a_daemon_is_a_call_made_again),
 		cmocka_unit_test(a_body_that_fails_is_not_ended),
 		cmocka_unit_test(calls_can_be_ended),
 		cmocka_unit_test(a_closed_pipe_is_a_failure_and_no_signal),

@@ -21,7 +21,10 @@
 
 #define CONNECT_TIMEOUT_S 10
 #define LOOK_MS 1000 /* between two looks at `cancelled` */
-/* A host that is gone without a word is noticed after so many seconds. */
+/*
+ * A host that is gone without a word is noticed after so many seconds. Not by TCP_USER_TIMEOUT, which
+ * also ends a connection whose other end only reads nothing: a program may leave its input for long.
+ */
 #define SILENT_IDLE_S 30
 #define SILENT_PROBE_S 10
 #define SILENT_PROBES 3
@@ -214,8 +217,6 @@ static int set_options(int fd)
 		{ IPPROTO_TCP, TCP_KEEPIDLE, SILENT_IDLE_S },
 		{ IPPROTO_TCP, TCP_KEEPINTVL, SILENT_PROBE_S },
 		{ IPPROTO_TCP, TCP_KEEPCNT, SILENT_PROBES },
-		{ IPPROTO_TCP, TCP_USER_TIMEOUT,
-		  (SILENT_IDLE_S + SILENT_PROBE_S * SILENT_PROBES) * 1000 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)

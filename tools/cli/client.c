@@ -19,6 +19,7 @@ struct client {
 	struct address address;
 	struct retry_policy retry;
 	struct retry_peer daemon;
+	bool broken; /* the last call failed, and may be made again as far as the daemon goes */
 };
 
 /* One call while it runs. */
@@ -360,7 +361,8 @@ static int run_once(struct client *c, const struct client_request *rq, const cha
 	event_parser_init(&t.parser, on_stream_event, &t);
 	http_answer_init(&t.http, on_body, &t);
 	int r = perform(&t, text, out, err);
-	*again = r < 0 && t.again && (!t.handed_over || rq->on_again) &&
+	c->broken = r < 0 && t.again;
+	*again = c->broken && (!t.handed_over || rq->on_again) &&
 		 retry_may(&c->retry, &c->daemon, t.broken, rq->method);
 	*why = t.broken;
 	http_answer_fini(&t.http);
@@ -445,6 +447,11 @@ int client_run(struct client *c, const struct client_request *rq, json_t **out, 
 	int r = run_until_answered(c, rq, text, key, out, err);
 	free(text);
 	return r;
+}
+
+bool client_may_again(const struct client *c)
+{
+	return c->broken && c->retry.for_ms > 0;
 }
 
 void client_again(void *arg)

@@ -77,6 +77,12 @@ struct client_request {
  */
 MUST_CHECK int client_run(struct client *c, const struct client_request *rq, json_t **out,
 			  struct error *err);
+/*
+ * Whether the last call has failed for want of a daemon alone, so that another one may go better:
+ * none was reached, it had no time, the connection broke off. False where nothing is to be made
+ * again (VARVE_RETRY_SECONDS), and for what the daemon itself has said.
+ */
+bool client_may_again(const struct client *c);
 /* An on_again of a call whose events only tell how far it is. */
 void client_again(void *arg);
 /* The common case: JSON or nothing (NULL) there, JSON back. */

@@ -11,15 +11,21 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "tools/cli/cli.h"
+#include "store/base/clock.h"
 #include "tools/cli/client.h"
+#include "tools/libvarve/retry.h"
+
+#define AGAIN_PAUSE_MS 200
 
 struct exec_input {
 	struct client *client; /* the thread's until it is joined */
 	struct buf path;
 	int stop[2]; /* its write end is closed at the end */
 	atomic_bool stopping;
-	atomic_bool open;
+	atomic_bool open;   /* some of it has been read */
+	atomic_bool failed; /* for `why`, which is constant from then on */
+	struct error why;
+	int64_t again_end_ms; /* of trying again; 0: it went well so far */
 	pthread_t thread;
 };
 
@@ -57,6 +63,8 @@ static ssize_t on_read(void *arg, void *data, size_t size)
 
 		ssize_t n = read(STDIN_FILENO, data, size);
 
+		if (n > 0)
+			atomic_store(&((struct exec_input *)arg)->open, true);
 		if (n >= 0)
 			return n;
 		if (errno != EINTR && errno != EAGAIN)
@@ -71,6 +79,31 @@ static bool is_stopping(void *arg)
 	return atomic_load(&in->stopping);
 }
 
+/*
+ * Nothing has been read, so nothing is lost: whether to try again, after a pause. Not for longer
+ * than the program itself is waited for where no daemon answers.
+ */
+static bool wait_to_try_again(struct exec_input *in)
+{
+	struct pollfd stopped = { .fd = in->stop[0] };
+	int64_t now = monotonic_ms();
+
+	if (atomic_load(&in->open) || !client_may_again(in->client))
+		return false;
+	if (!in->again_end_ms)
+		in->again_end_ms = now + retry_policy_get().for_ms;
+	return now < in->again_end_ms && poll(&stopped, 1, AGAIN_PAUSE_MS) == 0;
+}
+
+/*
+ * A program may end before its input: that is no failure. But if a daemon went while it was asked
+ * for, "has been sent already" means what that one has not passed on.
+ */
+static bool is_good(const struct exec_input *in, int r)
+{
+	return r == 0 || r == -ENOENT || (r == -EEXIST && !in->again_end_ms);
+}
+
 static void *input_main(void *arg)
 {
 	struct exec_input *in = arg;
@@ -82,16 +115,20 @@ static void *input_main(void *arg)
 				     .on_read = on_read,
 				     .cancelled = is_stopping,
 				     .arg = in };
+	int r;
+
 	if (wait_for_input(in) == -EINTR)
 		return NULL;
-	atomic_store(&in->open, true);
-	int r = client_run(in->client, &rq, NULL, &err);
-
-	/* A program may end before its input: that is no failure. */
-	if (r == 0 || r == -ENOENT || r == -EEXIST)
+	do
+		r = client_run(in->client, &rq, NULL, &err);
+	while (r < 0 && wait_to_try_again(in));
+	if (is_good(in, r)) {
 		atomic_store(&in->open, false);
-	else if (r != -EINTR)
-		cli_tell("varve: standard input: %s", error_text(&err));
+	} else if (r != -EINTR && !atomic_load(&in->stopping)) {
+		error_set(&in->why, r, "the command's input was not passed on whole: %s",
+			  error_text(&err));
+		atomic_store(&in->failed, true);
+	}
 	return NULL;
 }
 
@@ -148,6 +185,14 @@ int exec_input_start(const struct address *daemon, const char *sandbox, const ch
 bool exec_input_is_open(const struct exec_input *in)
 {
 	return in && atomic_load(&in->open);
+}
+
+bool exec_input_has_failed(const struct exec_input *in, struct error *why)
+{
+	if (!in || !atomic_load(&in->failed))
+		return false;
+	*why = in->why;
+	return true;
 }
 
 void exec_input_stop(struct exec_input *in)

@@ -23,10 +23,12 @@ struct exec_input;
 MUST_CHECK int exec_input_start(const struct address *daemon, const char *sandbox,
 				const char *exec_id, struct exec_input **out, struct error *err);
 /*
- * Whether some has been sent, and its end has not been taken: if the daemon has gone meanwhile, the
+ * Whether some has been read, and its end has not been taken: if the daemon has gone meanwhile, the
  * program takes what it has got for all of it.
  */
 bool exec_input_is_open(const struct exec_input *in);
+/* Whether it cannot be sent, or not all of it: then *why tells. in may be NULL. */
+bool exec_input_has_failed(const struct exec_input *in, struct error *why);
 /* The program has ended: what it has not read is left. Frees in; NULL is accepted. */
 void exec_input_stop(struct exec_input *in);
 

@@ -102,7 +102,7 @@ struct running {
 	struct exec_input *input; /* or NULL */
 	struct buf kept[2];	  /* stdout and stderr, with --json */
 	bool cut;
-	int failed;	  /* -errno: nothing more can be printed or started */
+	int failed;	  /* -errno: nothing more can be printed, started or passed on */
 	struct error why; /* of failed, where it is not the output */
 };
 
@@ -194,6 +194,13 @@ static int send_signal(struct running *p, int sig)
 	return r == -ENOENT || r == -EEXIST ? 0 : r;
 }
 
+static bool has_failed(struct running *p)
+{
+	if (!p->failed && exec_input_has_failed(p->input, &p->why))
+		p->failed = p->why.code;
+	return p->failed != 0;
+}
+
 /* Signals go on to the program, but the second SIGINT ends the call. */
 static bool is_cancelled(void *arg)
 {
@@ -201,7 +208,7 @@ static bool is_cancelled(void *arg)
 	unsigned long long signals;
 	int r = 0;
 
-	if (p->failed || atomic_load(&interrupts) > 1)
+	if (has_failed(p) || atomic_load(&interrupts) > 1)
 		return true;
 	if (!*p->exec_id)
 		return false;
@@ -340,19 +347,24 @@ static int follow(struct running *p, json_t **out, struct error *err)
 {
 	struct client *c = cli_client(p->cli, err);
 	int64_t begun;
-	int r;
+	int r = c ? set_path(p) : err->code;
 
+	if (r < 0)
+		return r;
 	p->follow = (struct client_request){ .method = "GET",
+					     .path = p->follow.path,
 					     .on_event = on_event,
 					     .on_again = on_again,
 					     .cancelled = is_cancelled,
 					     .arg = p };
 	do {
 		begun = monotonic_ms();
-		r = set_path(p);
-		if (r == 0)
-			r = client_run(c, &p->follow, out, err);
-	} while (r == -EIO && !p->failed && monotonic_ms() - begun > LASTING_MS);
+		r = client_run(c, &p->follow, out, err);
+		if (r != -EIO || p->failed || !client_may_again(c) ||
+		    monotonic_ms() - begun <= LASTING_MS)
+			break;
+		on_again(p);
+	} while (!p->failed);
 	if (r == -ENOENT)
 		return error_prefix(err, r, "how the command has ended is not known");
 	if (r == -EINTR || p->failed) /* else it would wait for somebody who comes back */
@@ -392,6 +404,8 @@ int exec_run(struct cli *cli, const struct exec_run *x, struct error *err)
 
 	catch_signals(more_signals, ARRAY_SIZE(more_signals));
 	r = run(&p, &o, err);
+	if (r == 0 && !p.failed && has_failed(&p))
+		r = p.failed; /* it has taken what it has got for all of its input */
 	if (r == 0)
 		r = print_result(&p, o);
 	else if (p.failed && p.why.code)
