@@ -317,14 +317,18 @@ static int hear(struct exec *x)
 	return 0;
 }
 
-/* How long to wait for something; 0 when the deadline is over. */
-static int wait_ms(const struct exec *x)
+/*
+ * How long to wait for something; 0 when the deadline is over. full: for room, of which nobody
+ * tells. After the program's end that has no deadline, for its time does not count.
+ */
+static int wait_ms(const struct exec *x, bool full)
 {
 	int64_t ms = x->p->deadline_ms ? MAX(x->p->deadline_ms - monotonic_ms(), 0) : INT32_MAX;
 
+	if (full && x->p->ended)
+		return CANCEL_POLL_MS;
 	ms = MIN(ms, INT32_MAX);
-
-	if (x->rq->cancelled && !x->p->killed)
+	if (full || (x->rq->cancelled && !x->p->killed))
 		ms = MIN(ms, CANCEL_POLL_MS);
 	return (int)ms;
 }
@@ -369,13 +373,13 @@ static int wait_for_some(struct exec *x)
 	struct pollfd fds[N_FDS];
 	bool full = x->full[OUT] || x->full[ERR];
 	int64_t begun = monotonic_ms();
-	int n, ms = wait_ms(x);
+	int n;
 
 	memcpy(fds, x->fds, sizeof(fds));
 	for (int i = OUT; i <= ERR; i++)
 		if (x->full[i])
 			fds[i].fd = -1;
-	n = poll(fds, N_FDS, full ? MIN(ms, CANCEL_POLL_MS) : ms);
+	n = poll(fds, N_FDS, wait_ms(x, full));
 	n = n < 0 ? -errno : n;
 	for (int i = 0; i < N_FDS; i++) {
 		x->fds[i].revents = n > 0 ? fds[i].revents : 0;

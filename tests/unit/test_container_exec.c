@@ -3,6 +3,7 @@
 
 #include "fs/host/freeze.h"
 #include "snapshotd/container/container.h"
+#include "snapshotd/container/exec_keep.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -354,6 +355,51 @@ static void a_slow_taker_gets_all_output(void **state)
 	cf_close(&f);
 }
 
+struct late {
+	int64_t from_ms; /* there is room */
+	int asked;
+};
+
+static size_t room_later(void *arg, int stream, size_t len)
+{
+	struct late *l = arg;
+
+	(void)stream;
+	l->asked++;
+	return cf_now_ms() < l->from_ms ? EXEC_ROOM_LATER : len;
+}
+
+/* Also where nothing else is waited for: it has ended, and is not lingered for. */
+static void who_has_no_room_is_asked_now_and_then(void **state)
+{
+	const char *const argv[] = { "echo", "out", NULL };
+	struct exec_request rq = EXEC_REQUEST_INIT;
+	struct error err = ERROR_INIT;
+	struct exec_result result;
+	struct late l = { 0 };
+	char text[8] = "";
+	struct cf f;
+
+	(void)state;
+	cf_open_started(&f);
+	assert_int_equal(exec_keep_new(NULL, "late", "sb-1", &rq.keep, &err), 0);
+	rq.argv = (char *const *)argv;
+	rq.env = (char *const *)cf_env;
+	rq.linger_ms = 0;
+	rq.on_room = room_later;
+	rq.arg = &l;
+	assert_int_equal(container_exec_begin(f.c, &rq, &err), 0);
+	l.from_ms = cf_now_ms() + 600;
+	assert_int_equal(container_exec(f.c, &rq, &result, &err), 0);
+	assert_int_equal(result.exit_code, 0);
+	assert_false(result.output_open);
+	assert_int_equal(exec_keep_read(rq.keep, 1, 0, text, sizeof(text)), 4);
+	assert_string_equal(text, "out\n");
+	assert_in_range(l.asked, 2, 20);
+	exec_keep_free(rq.keep);
+	cf_close(&f);
+}
+
 /* Its own end is what an exec waits for, not that of what it leaves running. */
 static void background_processes_do_not_hold_it_up(void **state)
 {
@@ -609,6 +655,7 @@ int main(void)
 		cmocka_unit_test(programs_begin_clean),
 		cmocka_unit_test(much_output_comes_whole),
 		cmocka_unit_test(a_slow_taker_gets_all_output),
+		cmocka_unit_test(who_has_no_room_is_asked_now_and_then),
 		cmocka_unit_test(background_processes_do_not_hold_it_up),
 		cmocka_unit_test(output_of_children_that_live_longer_comes),
 		cmocka_unit_test(timeouts_kill_all_of_it),
