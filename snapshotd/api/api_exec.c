@@ -431,6 +431,14 @@ static int follow(struct api_call *c, struct sandbox *sb, struct async_exec *e, 
 	}
 }
 
+/* Whether he may come back, and when. */
+static enum follower_end how_left(const struct api_call *c, bool told)
+{
+	if (told)
+		return FOLLOWER_TOLD;
+	return http_stopping(c->rq) || http_was_cut(c->rq) ? FOLLOWER_LOST : FOLLOWER_LEFT;
+}
+
 /*
  * What it has written from the given places on, and what it will write, as events "output" with
  * "end", the place where to go on after a connection that broke off.
@@ -470,7 +478,7 @@ int api_exec_output(struct api_call *c, struct error *err)
 				json_pack("{s:i, s:o*}", "exitCode", out->exit_code, "truncated",
 					  out->truncated ? json_true() : NULL),
 				err);
-	async_exec_unfollow(e, told);
+	async_exec_unfollow(e, how_left(c, told));
 	async_exec_put(e);
 	return rc;
 }

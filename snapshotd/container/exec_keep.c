@@ -30,6 +30,11 @@
 #define TRIM_STEP (256u << 10) /* a multiple of a page */
 /* Whichever it is, all of it is in the page that is mapped. */
 static_assert(sizeof(struct exec_state) <= 4096, "a page holds the state");
+/* Those came later, to where nothing was: others have zeros there, and do not look. */
+static_assert(offsetof(struct exec_state, rc) == offsetof(struct exec_state, done) + 4,
+	      "killed takes no room");
+static_assert(offsetof(struct exec_state, base) == offsetof(struct exec_state, attached) + 8,
+	      "followed takes no room");
 
 /* What is in a box: first those that stay when it is over. */
 enum { MEMORY, SPOOL_OUT, SPOOL_ERR, N_DONE, SOCK = N_DONE, PIPE_OUT, PIPE_ERR, N_RUNNING };
@@ -68,6 +73,22 @@ static void tell_full(void)
 
 /* ---- the box ---- */
 
+bool exec_keep_reserve(struct exec_keep *k)
+{
+	if (k->keeper && !k->has_name)
+		k->has_name = exec_keep_take_name();
+	return !k->keeper || k->has_name;
+}
+
+void exec_keep_let_go(struct exec_keep *k)
+{
+	if (k->is_kept)
+		keeper_drop(k->keeper, k->name);
+	if (k->has_name)
+		exec_keep_give_name();
+	k->is_kept = k->has_name = false;
+}
+
 static void put(struct exec_keep *k, unsigned n)
 {
 	const int fds[N_RUNNING] = { k->memory, k->spool[0], k->spool[1],
@@ -77,7 +98,7 @@ static void put(struct exec_keep *k, unsigned n)
 
 	if (!k->keeper)
 		return;
-	if (!k->is_kept && !exec_keep_take_name()) {
+	if (!exec_keep_reserve(k)) {
 		tell_full();
 		return;
 	}
@@ -85,7 +106,7 @@ static void put(struct exec_keep *k, unsigned n)
 	if (rc < 0) {
 		log_warn("exec %s will end with this daemon: %s", k->state->id, strerror(-rc));
 		if (!k->is_kept)
-			exec_keep_give_name();
+			exec_keep_let_go(k);
 		return;
 	}
 	k->is_kept = true;
@@ -149,10 +170,7 @@ void exec_keep_free(struct exec_keep *k)
 {
 	if (!k)
 		return;
-	if (k->is_kept) {
-		keeper_drop(k->keeper, k->name);
-		exec_keep_give_name();
-	}
+	exec_keep_let_go(k);
 	keep_free(k);
 }
 
@@ -294,7 +312,7 @@ struct exec_keep *exec_keep_next(struct keeper *keeper)
 		if (rc == 0) {
 			memcpy(k->name, name, sizeof(k->name));
 			take_back_notes(k);
-			k->is_kept = true;
+			k->is_kept = k->has_name = true;
 			exec_keep_add_name();
 			put_done(k);
 			return k;

@@ -59,11 +59,13 @@ struct exec_state {
 	/* It is over: rc and error as of container_exec, or its exit code. */
 	bool done;
 	bool truncated;
+	bool killed; /* somebody has asked for that */
 	int32_t rc, exit_code;
 	int64_t done_ms;
 	char error[256];
 	/* The rest is there for an attached one alone, and reads as 0 for others. */
 	bool attached;
+	bool followed;		  /* its followers have not left, but for want of a daemon */
 	_Atomic uint64_t base[2]; /* what is before that place of a stream is not kept any more */
 	_Atomic uint64_t sent[2]; /* what is before that has been sent to a follower */
 };
@@ -75,6 +77,7 @@ struct exec_keep {
 	int spool[2];	    /* files in memory */
 	int sock, pipes[2]; /* of one that has begun, until container_exec takes them; or -1 */
 	bool is_begun, is_kept;
+	bool has_name;			/* of EXEC_KEEP_NAMES_MAX */
 	atomic_bool stalled;		/* its program waits for exec_keep_note_sent */
 	char name[KEEPER_NAME_MAX + 1]; /* to the keeper */
 };
@@ -91,7 +94,14 @@ MUST_CHECK int exec_keep_attach(struct exec_keep *k, struct error *err);
 struct exec_keep *exec_keep_next(struct keeper *keeper);
 /* 0: exec_keep_next would understand what is in this box; -EPROTO. Nothing is changed. */
 MUST_CHECK int exec_keep_check(int box);
-/* It is over, or has nobody who asks: the keeper gives it up. NULL is accepted. */
+/*
+ * Take its name, before it is put; at the latest exec_keep_put does. False: there is none left, and
+ * it would end with the daemon. One without a keeper needs none.
+ */
+MUST_CHECK bool exec_keep_reserve(struct exec_keep *k);
+/* The keeper gives it up, and its name is for another one: from now on it ends with the daemon. */
+void exec_keep_let_go(struct exec_keep *k);
+/* It is over, or has nobody who asks. NULL is accepted. */
 void exec_keep_free(struct exec_keep *k);
 
 /* One of EXEC_KEEP_NAMES_MAX, for something else of a program; false: there is none left. */

@@ -112,6 +112,8 @@ bool http_body_complete(const struct http_request *rq);
 /* The client has gone or the server stops: give up. From any thread while handle runs. */
 bool http_cancelled(struct http_request *rq);
 bool http_stopping(const struct http_request *rq);
+/* The client has been cut off, as one that was too slow: it may not know. While handle runs. */
+bool http_was_cut(const struct http_request *rq);
 
 void http_set_user(struct http_request *rq, void *user);
 void *http_user(const struct http_request *rq);

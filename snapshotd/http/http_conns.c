@@ -252,6 +252,18 @@ static void reap_locked(struct conns *cs, struct conn_list *list, int64_t now)
 		end_locked(cs, c, "it is too slow");
 }
 
+bool conns_has_ended(struct conns *cs, const struct conn *c)
+{
+	bool ended;
+
+	if (!c)
+		return false;
+	pthread_mutex_lock(&cs->lock);
+	ended = c->ended;
+	pthread_mutex_unlock(&cs->lock);
+	return ended;
+}
+
 size_t conns_reap(struct conns *cs, int64_t now)
 {
 	size_t left;

@@ -65,6 +65,9 @@ void conns_stream_bytes(struct conns *cs, struct conn *c, size_t len, int64_t no
 /* It has been answered. */
 void conns_idle(struct conns *cs, struct conn *c, int64_t now);
 
+/* Whether it was ended here. */
+bool conns_has_ended(struct conns *cs, const struct conn *c);
+
 /* End those whose deadline has passed. Returns how many are left. */
 size_t conns_reap(struct conns *cs, int64_t now);
 

@@ -214,6 +214,11 @@ bool http_stopping(const struct http_request *rq)
 	return atomic_load_explicit(&rq->server->stopping, memory_order_relaxed);
 }
 
+bool http_was_cut(const struct http_request *rq)
+{
+	return conns_has_ended(rq->conns, rq->watched);
+}
+
 bool http_cancelled(struct http_request *rq)
 {
 	struct pollfd p = { .fd = rq->fd, .events = POLLRDHUP };

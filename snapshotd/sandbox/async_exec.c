@@ -26,6 +26,8 @@ struct async_exec {
 	int64_t ended_ms; /* CLOCK_MONOTONIC */
 	bool kept;	  /* in a list of results */
 	bool killed, told;
+	bool lost;	      /* a follower that did not leave himself */
+	const char *unwanted; /* why it is to be killed, for good; NULL: it is not */
 	unsigned followers;
 	int64_t left_ms; /* when the last of them left, or none was there yet */
 	/* Constant once ended. */
@@ -41,7 +43,7 @@ struct async_execs {
 	pthread_cond_t some_ended;
 	/* Guarded by lock. */
 	struct exec_list running, ended; /* ended: the oldest end first */
-	struct exec_list left;		 /* the same, of attached ones */
+	struct exec_list left;		 /* of attached ones; whoever is told moves to its tail */
 	size_t n_running, n_ended, kept_bytes;
 	size_t n_attached; /* that run or are in left */
 	int64_t passed_ms; /* of async_execs_set_passed */
@@ -63,6 +65,16 @@ void exec_output_fini(struct exec_output *o)
 		buf_fini(&o->err);
 	o->out = o->err = (struct buf)BUF_INIT;
 	o->out_mapped = o->err_mapped = false;
+}
+
+void exec_output_trimmed(struct exec_output *o, const struct exec_keep *k)
+{
+	size_t held = exec_keep_held(k);
+
+	if (o->charged <= held)
+		return;
+	budget_release(o->budget, o->charged - held);
+	o->charged = held;
 }
 
 /* ---- those of a sandbox ---- */
@@ -140,7 +152,12 @@ static void forget_locked(struct async_exec *e)
 static bool is_forsaken_locked(const struct async_exec *e)
 {
 	return e->spec.attached && e->followers == 0 &&
-	       now_locked(e->owner) - e->left_ms >= EXEC_GRACE_MS;
+	       now_locked(e->owner) - e->left_ms >= (e->lost ? EXEC_LOST_GRACE_MS : EXEC_GRACE_MS);
+}
+
+static bool was_told_locked(const struct async_exec *e)
+{
+	return e->told && e->followers == 0;
 }
 
 /* Of those who have been told only the last may ask once more. */
@@ -151,7 +168,7 @@ static void forget_told_locked(struct async_execs *x)
 
 	for (e = TAILQ_LAST(&x->left, exec_list); e; e = before) {
 		before = TAILQ_PREV(e, exec_list, link);
-		if (e->told && e->followers == 0 && ++told > EXEC_TOLD_COUNT)
+		if (was_told_locked(e) && ++told > EXEC_TOLD_COUNT)
 			forget_locked(e);
 	}
 }
@@ -171,6 +188,54 @@ bool async_execs_forget_oldest(struct async_execs *x)
 		forget_oldest_locked(x);
 	pthread_mutex_unlock(&x->lock);
 	return any;
+}
+
+bool async_execs_forget_told(struct async_execs *x)
+{
+	struct async_exec *e;
+
+	pthread_mutex_lock(&x->lock);
+	TAILQ_FOREACH(e, &x->left, link)
+	if (was_told_locked(e))
+		break;
+	if (e)
+		forget_locked(e);
+	pthread_mutex_unlock(&x->lock);
+	return e != NULL;
+}
+
+static struct async_exec *find_kept_locked(struct async_execs *x, bool told)
+{
+	struct async_exec *e;
+
+	TAILQ_FOREACH(e, told ? &x->left : &x->ended, link)
+	if (e->spec.keep && e->spec.keep->is_kept && (!told || was_told_locked(e)))
+		break;
+	return e;
+}
+
+int64_t async_execs_oldest_kept(struct async_execs *x, bool told)
+{
+	const struct async_exec *e;
+	int64_t ended_ms;
+
+	pthread_mutex_lock(&x->lock);
+	e = find_kept_locked(x, told);
+	ended_ms = e ? e->ended_ms : INT64_MAX;
+	pthread_mutex_unlock(&x->lock);
+	return ended_ms;
+}
+
+bool async_execs_let_go(struct async_execs *x, bool told)
+{
+	struct async_exec *e;
+
+	pthread_mutex_lock(&x->lock);
+	e = find_kept_locked(x, told);
+	if (e)
+		exec_keep_let_go(e->spec.keep);
+	pthread_mutex_unlock(&x->lock);
+	return e != NULL;
 }
 
 void async_execs_free(struct async_execs *x)
@@ -216,6 +281,13 @@ size_t async_execs_kept(struct async_execs *x)
 struct budget *async_execs_budget(struct async_execs *x)
 {
 	return &x->budget;
+}
+
+bool async_execs_is_tight(struct async_execs *x)
+{
+	const struct budget *all = x->budget.parent;
+
+	return budget_used(&x->budget) + budget_used(all) > all->max / 8 * 7;
 }
 
 struct exec_controls *async_execs_controls(struct async_execs *x)
@@ -285,6 +357,9 @@ void async_exec_set_keep(struct async_exec *e, struct exec_keep *k)
 	e->spec.keep = k;
 	e->spec.on_grow = grew;
 	e->spec.grow_arg = e;
+	/* Of a predecessor's; else nothing has become of it. */
+	e->killed = k->state->killed;
+	e->lost = e->spec.attached && k->state->followed;
 }
 
 /* Those that run are counted there. */
@@ -393,6 +468,8 @@ void async_exec_adopt_ended(struct async_exec *e, int rc, struct exec_output *ou
 
 	pthread_mutex_lock(&x->lock);
 	end_locked(e, rc, out, err);
+	if (e->killed && e->kept)
+		forget_locked(e);
 	pthread_mutex_unlock(&x->lock);
 }
 
@@ -486,11 +563,37 @@ bool async_exec_is_attached(const struct async_exec *e)
 	return e->spec.attached;
 }
 
+/* As a successor has to know it. */
+static void note_followed_locked(struct async_exec *e)
+{
+	if (e->spec.attached && e->spec.keep)
+		e->spec.keep->state->followed = e->followers > 0 || e->lost;
+}
+
+/* Who asks once more wants the end, or a little that was on its way. */
+static void told_locked(struct async_exec *e)
+{
+	struct async_execs *x = e->owner;
+	struct exec_keep *k = e->spec.keep;
+
+	if (e->kept) {
+		TAILQ_REMOVE(&x->left, e, link);
+		TAILQ_INSERT_TAIL(&x->left, e, link);
+	}
+	if (k && e->ended && e->followers == 0) {
+		exec_keep_trim(k, 1, EXEC_TOLD_BYTES);
+		exec_keep_trim(k, 2, EXEC_TOLD_BYTES);
+		exec_output_trimmed(&e->out, k);
+	}
+	forget_told_locked(x);
+}
+
 void async_exec_follow(struct async_exec *e)
 {
 	pthread_mutex_lock(&e->owner->lock);
 	e->followers++;
-	e->told = false;
+	e->told = e->lost = false;
+	note_followed_locked(e);
 	pthread_mutex_unlock(&e->owner->lock);
 }
 
@@ -500,16 +603,18 @@ void async_exec_note_sent(struct async_exec *e, int stream, uint64_t at)
 		exec_control_wake(e->spec.control);
 }
 
-void async_exec_unfollow(struct async_exec *e, bool told)
+void async_exec_unfollow(struct async_exec *e, enum follower_end how)
 {
 	struct async_execs *x = e->owner;
 
 	pthread_mutex_lock(&x->lock);
 	e->followers--;
 	e->left_ms = now_locked(x);
-	e->told |= told;
-	if (told && e->spec.attached)
-		forget_told_locked(x);
+	e->told |= how == FOLLOWER_TOLD;
+	e->lost = !e->told && (e->lost || how == FOLLOWER_LOST);
+	note_followed_locked(e);
+	if (how == FOLLOWER_TOLD && e->spec.attached)
+		told_locked(e);
 	pthread_mutex_unlock(&x->lock);
 }
 
@@ -518,6 +623,8 @@ void async_exec_kill(struct async_exec *e)
 	struct async_execs *x = e->owner;
 
 	pthread_mutex_lock(&x->lock);
+	if (e->spec.keep && e->spec.keep->state)
+		e->spec.keep->state->killed = true;
 	if (e->kept)
 		forget_locked(e);
 	e->killed = true;
@@ -527,15 +634,18 @@ void async_exec_kill(struct async_exec *e)
 
 bool async_exec_is_unwanted(struct async_exec *e, const char **why)
 {
-	bool killed, forsaken;
+	const char *unwanted;
 
 	pthread_mutex_lock(&e->owner->lock);
-	killed = e->killed;
-	forsaken = is_forsaken_locked(e);
+	if (!e->unwanted && e->killed)
+		e->unwanted = "it was asked for";
+	else if (!e->unwanted && is_forsaken_locked(e))
+		e->unwanted = "nobody followed it any more";
+	unwanted = e->unwanted;
 	pthread_mutex_unlock(&e->owner->lock);
 	if (why)
-		*why = killed ? "it was asked for" : "nobody followed it any more";
-	return killed || forsaken;
+		*why = unwanted;
+	return unwanted != NULL;
 }
 
 void async_execs_set_passed(struct async_execs *x, int64_t ms)

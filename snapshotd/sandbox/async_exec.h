@@ -35,7 +35,14 @@
  */
 #define EXEC_ATTACHED_MAX 512 /* of a sandbox, and results of such */
 #define EXEC_GRACE_MS 15000
+/* The same of those who may not know yet that they do not follow it any more. */
+#define EXEC_LOST_GRACE_MS (10 * 60 * 1000)
 #define EXEC_TOLD_COUNT 8
+/*
+ * Bytes of each stream that are kept of one that was told, about: more than a connection of ours
+ * holds when the daemon dies, and what others have then is sent all the same.
+ */
+#define EXEC_TOLD_BYTES (512u << 10)
 
 /* Borrowed. */
 struct exec_spec {
@@ -75,6 +82,8 @@ struct exec_output {
 	bool out_mapped, err_mapped; /* not of malloc */
 };
 void exec_output_fini(struct exec_output *o);
+/* No more is charged than k has. */
+void exec_output_trimmed(struct exec_output *o, const struct exec_keep *k);
 
 /* ---- those of a sandbox ---- */
 
@@ -85,12 +94,26 @@ struct async_execs *async_execs_new(struct budget *output);
 void async_execs_free(struct async_execs *x);
 /* Forget results that are older than EXEC_KEEP_S, and attached ones whose followers have left. */
 void async_execs_expire(struct async_execs *x);
-/* Forget the oldest result. False: there is none. */
+/* Forget the oldest result, but of attached ones. False: there is none. */
 bool async_execs_forget_oldest(struct async_execs *x);
+/* Forget that of an attached one which was told first. False: there is none. */
+bool async_execs_forget_told(struct async_execs *x);
+/*
+ * The end of the oldest result that a keeper has (CLOCK_MONOTONIC, ms), INT64_MAX: there is none.
+ * told: of attached ones that were told; else of those that are not attached.
+ */
+int64_t async_execs_oldest_kept(struct async_execs *x, bool told);
+/* The keeper gives that one up: it is forgotten with this daemon. False: there is none. */
+bool async_execs_let_go(struct async_execs *x, bool told);
 /* Bytes of output in results. */
 size_t async_execs_kept(struct async_execs *x);
 /* What all output of the sandbox is charged to, also that of programs that are waited for. */
 struct budget *async_execs_budget(struct async_execs *x);
+/*
+ * Whether attached ones have to do with little: else they would fill it, and no result would find
+ * room in it.
+ */
+bool async_execs_is_tight(struct async_execs *x);
 /* Of all that run and may be told something. */
 struct exec_controls *async_execs_controls(struct async_execs *x);
 
@@ -150,11 +173,15 @@ bool async_exec_is_attached(const struct async_exec *e);
 void async_exec_follow(struct async_exec *e);
 /* He has got a stream up to there. */
 void async_exec_note_sent(struct async_exec *e, int stream, uint64_t at);
-/* He has left; told: with the end, so that nobody comes back for long. */
-void async_exec_unfollow(struct async_exec *e, bool told);
+enum follower_end {
+	FOLLOWER_LEFT,
+	FOLLOWER_TOLD, /* the end: nobody comes back for long */
+	FOLLOWER_LOST, /* by us: this daemon ends, or did not wait for one that takes nothing */
+};
+void async_exec_unfollow(struct async_exec *e, enum follower_end how);
 /* It is to be killed, with all that it has started; one that has ended is forgotten. */
 void async_exec_kill(struct async_exec *e);
-/* Whether it is to be killed. why (may be NULL): for a person. */
+/* Whether it is to be killed, from when on it stays so. why (may be NULL): for a person. */
 bool async_exec_is_unwanted(struct async_exec *e, const char **why);
 /* The clock, for tests: milliseconds that have passed besides. */
 void async_execs_set_passed(struct async_execs *x, int64_t ms);

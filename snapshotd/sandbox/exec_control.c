@@ -62,19 +62,22 @@ int exec_control_new(const char *id, struct exec_control **out, struct error *er
 
 #define KEPT_INPUT EXEC_CONTROL_PREFIX "%s"
 
-void exec_control_keep(struct exec_control *ec, struct keeper *keeper)
+bool exec_control_keep(struct exec_control *ec, struct keeper *keeper)
 {
 	char name[KEEPER_NAME_MAX + 1];
+	bool has_name;
 
 	snprintf(name, sizeof(name), KEPT_INPUT, ec->id);
 	pthread_mutex_lock(&ec->lock);
-	if (ec->feed >= 0 && exec_keep_take_name()) {
+	has_name = ec->feed < 0 || exec_keep_take_name();
+	if (ec->feed >= 0 && has_name) {
 		if (keeper_put(keeper, name, ec->feed) == 0)
 			ec->keeper = keeper;
 		else
 			exec_keep_give_name();
 	}
 	pthread_mutex_unlock(&ec->lock);
+	return has_name;
 }
 
 /* lock held, or nobody else's. */

@@ -33,9 +33,10 @@ MUST_CHECK int exec_control_revive(struct keeper *keeper, const char *id, struct
 				   struct error *err);
 /*
  * Of a program that is kept: the keeper holds its open input, if it has room for it, until
- * somebody feeds it or it ends. So the program sees no end of it when the daemon dies.
+ * somebody feeds it or it ends. So the program sees no end of it when the daemon dies. False: there
+ * is no name for it.
  */
-void exec_control_keep(struct exec_control *ec, struct keeper *keeper);
+bool exec_control_keep(struct exec_control *ec, struct keeper *keeper);
 void exec_control_hold(struct exec_control *ec);
 void exec_control_put(struct exec_control *ec); /* NULL is accepted */
 DEFINE_CLEANUP(struct exec_control *, exec_control_put)

@@ -54,40 +54,47 @@ struct run {
 };
 
 /*
- * Make room for output of sb: the oldest result goes of the sandbox that keeps the
- * most, if it keeps more than sb has; else of sb itself. False: there is none.
+ * Make room for output of sb: first results of attached programs go that were told; then the oldest
+ * result of the sandbox that keeps the most, if it keeps more than sb has; else of sb itself.
+ * False: there is none.
  */
 static bool forget_a_result(struct sandbox *sb)
 {
 	struct sandboxes *ss = sb->owner;
 	struct sandbox *other, *most = sb;
 	size_t bytes = budget_used(async_execs_budget(sb->execs));
-	bool done;
+	bool done = false;
 
 	pthread_mutex_lock(&ss->lock); /* they stay in the list */
 	TAILQ_FOREACH(other, &ss->list, link)
 	{
 		size_t kept = async_execs_kept(other->execs);
 
+		done = done || async_execs_forget_told(other->execs);
 		if (kept > bytes) {
 			bytes = kept;
 			most = other;
 		}
 	}
-	done = async_execs_forget_oldest(most->execs);
+	done = done || async_execs_forget_oldest(most->execs);
 	pthread_mutex_unlock(&ss->lock);
 	return done;
+}
+
+static bool charge(struct run *r, size_t len)
+{
+	bool ok = budget_charge(r->out->budget, len);
+
+	r->out->charged += ok ? len : 0;
+	return ok;
 }
 
 /* Results that nobody has fetched go before what comes now. */
 static bool take_room(struct run *r, size_t len)
 {
-	struct budget *b = r->out->budget;
-
-	while (!budget_charge(b, len))
+	while (!charge(r, len))
 		if (!forget_a_result(r->sb))
 			return false;
-	r->out->charged += len;
 	return true;
 }
 
@@ -116,35 +123,31 @@ static void run_output(void *arg, int stream, const void *data, size_t len)
 }
 
 /* Nobody is to ask again for what is so far behind. */
-static void trim(struct run *r, int stream, size_t behind)
+static void trim(struct run *r, size_t behind)
 {
-	size_t held;
-
-	exec_keep_trim(r->spec->keep, stream, behind);
-	held = exec_keep_held(r->spec->keep);
-	if (r->out->charged > held) {
-		budget_release(r->out->budget, r->out->charged - held);
-		r->out->charged = held;
-	}
+	exec_keep_trim(r->spec->keep, 1, behind);
+	exec_keep_trim(r->spec->keep, 2, behind);
+	exec_output_trimmed(r->out, r->spec->keep);
 }
 
-/* Where the budget is used up it goes on with little, and without results of others. */
+/* It goes on with little where the budget is nearly used up, also beyond that. */
 static size_t window_room(struct run *r, int stream, size_t len)
 {
-	struct exec_keep *k = r->spec->keep;
+	bool tight = async_execs_is_tight(r->sb->execs);
+	size_t most = tight ? WINDOW_AHEAD_MIN : WINDOW_AHEAD;
 	size_t ahead;
 
-	trim(r, stream, WINDOW_BEHIND);
-	ahead = exec_keep_ahead(k, stream);
-	if (ahead >= WINDOW_AHEAD)
+	trim(r, tight ? WINDOW_BEHIND_MIN : WINDOW_BEHIND);
+	ahead = exec_keep_ahead(r->spec->keep, stream);
+	if (ahead >= most)
 		return 0;
-	len = MIN(len, WINDOW_AHEAD - ahead);
-	if (budget_charge(r->out->budget, len)) {
-		r->out->charged += len;
+	len = MIN(len, most - ahead);
+	if (charge(r, len))
 		return len;
-	}
-	trim(r, stream, WINDOW_BEHIND_MIN);
-	return ahead < WINDOW_AHEAD_MIN ? MIN(len, WINDOW_AHEAD_MIN - ahead) : 0;
+	trim(r, WINDOW_BEHIND_MIN);
+	len = ahead < WINDOW_AHEAD_MIN ? MIN(len, WINDOW_AHEAD_MIN - ahead) : 0;
+	(void)charge(r, len);
+	return len;
 }
 
 static size_t attached_room(struct run *r, int stream, size_t len)
@@ -187,7 +190,7 @@ static bool run_is_cancelled(void *arg)
 {
 	struct run *r = arg;
 
-	r->unwanted = r->no_memory || r->failure || sandbox_is_closing(r->sb) ||
+	r->unwanted = r->unwanted || r->no_memory || r->failure || sandbox_is_closing(r->sb) ||
 		      (r->cancelled && r->cancelled(r->arg));
 	return r->unwanted;
 }
@@ -357,12 +360,15 @@ static bool is_unwanted(void *arg)
 	return async_exec_is_unwanted(arg, NULL);
 }
 
+/* A predecessor may have seen that nobody followed it. */
 static int say_why_killed(struct async_exec *e, int rc, struct error *err)
 {
 	const char *why;
 
-	if (rc != -ECANCELED || !async_exec_is_unwanted(e, &why))
+	if (rc != -ECANCELED)
 		return rc;
+	if (!async_exec_is_unwanted(e, &why))
+		why = "nobody followed it any more";
 	return error_set(err, -ENOTCONN, "the program was killed: %s", why);
 }
 
@@ -403,6 +409,35 @@ static int thread_start(void *(*fn)(void *arg), void *arg)
 	return -rc;
 }
 
+/*
+ * Make room for a name of a program: the oldest result is not kept beyond this daemon any more,
+ * first of those that were told. False: there is none.
+ */
+static bool let_go_a_result(struct sandbox *sb)
+{
+	struct sandboxes *ss = sb->owner;
+	bool done = false;
+
+	pthread_mutex_lock(&ss->lock); /* they stay in the list */
+	for (int told = 1; told >= 0 && !done; told--) {
+		struct sandbox *other, *oldest = NULL;
+		int64_t before = INT64_MAX;
+
+		TAILQ_FOREACH(other, &ss->list, link)
+		{
+			int64_t end = async_execs_oldest_kept(other->execs, told);
+
+			if (end < before) {
+				before = end;
+				oldest = other;
+			}
+		}
+		done = oldest && async_execs_let_go(oldest->execs, told);
+	}
+	pthread_mutex_unlock(&ss->lock);
+	return done;
+}
+
 /* Whoever is told its id finds it, in this daemon or the next. What fails, the job tells. */
 static void begin_kept(struct sandbox *sb, struct container *c, const struct exec_spec *spec)
 {
@@ -410,8 +445,12 @@ static void begin_kept(struct sandbox *sb, struct container *c, const struct exe
 	struct exec_request rq = request_of(sb, spec, env);
 	struct error err = ERROR_INIT;
 
-	if (env && container_exec_begin(c, &rq, &err) == 0 && spec->keep->is_kept)
-		exec_control_keep(spec->control, sb->owner->keeper);
+	while (!exec_keep_reserve(spec->keep) && let_go_a_result(sb))
+		;
+	if (!env || container_exec_begin(c, &rq, &err) < 0 || !spec->keep->is_kept)
+		return;
+	while (!exec_control_keep(spec->control, sb->owner->keeper) && let_go_a_result(sb))
+		;
 }
 
 /* What may be refused comes first: whoever is told so starts it again. */

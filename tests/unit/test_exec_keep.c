@@ -267,6 +267,41 @@ static void programs_leave_names_to_others(void **state)
 		exec_keep_give_name();
 }
 
+/* It stays what it is, here; the keeper has room for another. */
+static void what_is_let_go_leaves_its_name(void **state)
+{
+	unsigned n = 0;
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+	set_number("VARVE_KEEPER", pair[1]);
+	struct keeper *keeper = keeper_open();
+	struct exec_keep *a = keep_new(keeper, "five"), *b = keep_new(keeper, "six");
+
+	assert_true(exec_keep_reserve(a));
+	while (exec_keep_take_name())
+		n++;
+	assert_int_equal(n, EXEC_KEEP_NAMES_MAX - 1);
+	assert_false(exec_keep_reserve(b));
+	assert_true(exec_keep_reserve(a));
+	assert_int_equal(exec_keep_note(a, 1, "note", 4), 0);
+	exec_keep_done(a);
+	assert_true(a->is_kept);
+	exec_keep_let_go(a);
+	assert_false(a->is_kept);
+	assert_true(exec_keep_reserve(b));
+	assert_int_equal(exec_keep_len(a, 1), 4);
+	exec_keep_free(a);
+	assert_false(exec_keep_take_name());
+	exec_keep_free(b);
+	assert_true(exec_keep_take_name());
+	for (n = 0; n < EXEC_KEEP_NAMES_MAX; n++)
+		exec_keep_give_name();
+	keeper_close(keeper);
+	close(pair[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -275,6 +310,7 @@ int main(void)
 		cmocka_unit_test(a_window_of_an_attached_one_moves_along),
 		cmocka_unit_test(an_attached_one_has_another_format),
 		cmocka_unit_test(programs_leave_names_to_others),
+		cmocka_unit_test(what_is_let_go_leaves_its_name),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

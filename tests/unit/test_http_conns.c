@@ -155,8 +155,9 @@ static void headers_have_a_deadline_as_a_whole(void **state)
 	conns_request(t.cs, conn(slow), 9000); /* its first line, in pieces */
 	assert_int_equal(conns_reap(t.cs, CONN_HEADER_MS - 1), 2);
 	assert_int_equal(conns_reap(t.cs, CONN_HEADER_MS), 1);
-	assert_true(is_ended(slow));
-	assert_false(is_ended(late));
+	assert_true(is_ended(slow) && conns_has_ended(t.cs, conn(slow)));
+	assert_false(is_ended(late) || conns_has_ended(t.cs, conn(late)));
+	assert_false(conns_has_ended(t.cs, NULL));
 	conns_reap(t.cs, 5000 + CONN_HEADER_MS);
 	assert_true(is_ended(late));
 }

@@ -136,6 +136,7 @@ static void one_adopt(struct async_execs *x, int64_t done_ms, char id[SNAPSHOT_I
 
 	assert_int_equal(exec_keep_new(NULL, id, "sb-1", &k, &err), 0);
 	k->state->done_ms = done_ms;
+	k->is_kept = true; /* by no keeper, which is as good here */
 	async_exec_set_keep(e, k);
 	async_exec_adopt_ended(e, 0, &out, &err);
 }
@@ -237,25 +238,37 @@ static void an_attached_one_lives_with_its_followers(void **state)
 
 	(void)state;
 	/* There is time for one to come ... */
+	async_execs_set_passed(x, EXEC_GRACE_MS - 1000);
 	assert_false(async_exec_is_unwanted(e, &why));
+	async_exec_follow(e);
+	async_exec_follow(e);
 	async_execs_set_passed(x, EXEC_GRACE_MS);
-	assert_true(async_exec_is_unwanted(e, &why));
-	async_exec_follow(e);
-	async_exec_follow(e);
 	assert_false(async_exec_is_unwanted(e, &why));
-	async_exec_unfollow(e, false);
+	async_exec_unfollow(e, FOLLOWER_LEFT);
 	async_execs_set_passed(x, 2 * EXEC_GRACE_MS);
 	assert_false(async_exec_is_unwanted(e, &why));
 	/* ... and to come back. */
-	async_exec_unfollow(e, false);
+	async_exec_unfollow(e, FOLLOWER_LEFT);
 	assert_false(async_exec_is_unwanted(e, &why));
 	async_execs_set_passed(x, 3 * EXEC_GRACE_MS - 1000);
 	assert_false(async_exec_is_unwanted(e, &why));
 	async_execs_set_passed(x, 3 * EXEC_GRACE_MS);
 	assert_true(async_exec_is_unwanted(e, &why));
 	assert_string_equal(why, "nobody followed it any more");
+	/* Then it is too late: it is being killed, and that is what it dies of. */
+	async_exec_follow(e);
+	assert_true(async_exec_is_unwanted(e, &why));
+	async_exec_kill(e);
+	assert_true(async_exec_is_unwanted(e, &why));
+	assert_string_equal(why, "nobody followed it any more");
+	one_end(e, "");
+	assert_false(is_there(x, id));
+
+	/* The same of a result. */
+	e = attached_begin(x, id);
 	one_end(e, "");
 	assert_true(is_there(x, id));
+	async_execs_set_passed(x, 4 * EXEC_GRACE_MS);
 	async_execs_expire(x);
 	assert_false(is_there(x, id));
 
@@ -264,6 +277,225 @@ static void an_attached_one_lives_with_its_followers(void **state)
 	async_execs_set_passed(x, 9 * EXEC_GRACE_MS);
 	assert_false(async_exec_is_unwanted(e, &why));
 	async_exec_put(e);
+	async_execs_free(x);
+}
+
+/* An attached one, and what is kept of it. */
+static struct async_exec *kept_new(struct async_execs *x, struct exec_keep **out,
+				   char id[SNAPSHOT_ID_SIZE])
+{
+	struct async_exec *e = one_new_as(x, true, id);
+	struct error err = ERROR_INIT;
+
+	assert_int_equal(exec_keep_new(NULL, id, "sb-1", out, &err), 0);
+	assert_int_equal(exec_keep_attach(*out, &err), 0);
+	return e;
+}
+
+/* They stand still, and do not know that there is another daemon, or no connection. */
+static void followers_that_were_lost_have_longer(void **state)
+{
+	char id[SNAPSHOT_ID_SIZE];
+	struct error err = ERROR_INIT;
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+	struct exec_keep *k;
+	struct async_exec *e = kept_new(x, &k, id);
+
+	(void)state;
+	k->state->followed = true; /* a predecessor's */
+	async_exec_set_keep(e, k);
+	assert_int_equal(async_exec_begin(e, &err), 0);
+	async_execs_set_passed(x, EXEC_LOST_GRACE_MS - 1000);
+	assert_false(async_exec_is_unwanted(e, NULL));
+	/* Who has come back leaves as anybody. */
+	async_exec_follow(e);
+	assert_true(k->state->followed);
+	async_exec_unfollow(e, FOLLOWER_LEFT);
+	assert_false(k->state->followed);
+	async_exec_follow(e);
+	async_exec_follow(e);
+	async_exec_unfollow(e, FOLLOWER_LOST);
+	async_exec_unfollow(e, FOLLOWER_LEFT);
+	assert_true(k->state->followed);
+	async_execs_set_passed(x, 2 * EXEC_LOST_GRACE_MS - 2000);
+	assert_false(async_exec_is_unwanted(e, NULL));
+	async_execs_set_passed(x, 2 * EXEC_LOST_GRACE_MS);
+	assert_true(async_exec_is_unwanted(e, NULL));
+	one_end(e, "");
+	async_execs_free(x);
+}
+
+static void a_successor_kills_what_was_to_be_killed(void **state)
+{
+	char id[SNAPSHOT_ID_SIZE];
+	struct error err = ERROR_INIT;
+	struct exec_output out = { 0 };
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		const bool attached = i & 1, ended = i & 2;
+		struct async_exec *e = one_new_as(x, attached, id);
+		struct exec_keep *k;
+		const char *why;
+
+		assert_int_equal(exec_keep_new(NULL, id, "sb-1", &k, &err), 0);
+		if (attached)
+			assert_int_equal(exec_keep_attach(k, &err), 0);
+		async_exec_set_keep(e, k);
+		if (!ended) {
+			assert_int_equal(async_exec_begin(e, &err), 0);
+			assert_false(k->state->killed);
+			async_exec_kill(e);
+			assert_true(k->state->killed);
+			one_end(e, "");
+		} else {
+			k->state->killed = true;
+			async_exec_set_keep(e, k);
+			assert_true(async_exec_is_unwanted(e, &why));
+			assert_string_equal(why, "it was asked for");
+			async_exec_adopt_ended(e, 0, &out, &err);
+		}
+		assert_false(is_there(x, id));
+	}
+	async_execs_free(x);
+}
+
+#define MIB (1u << 20)
+
+static void write_much(struct exec_keep *k, size_t mib)
+{
+	char *data = calloc(1, MIB);
+
+	assert_non_null(data);
+	for (size_t i = 0; i < mib; i++)
+		assert_int_equal(exec_keep_note(k, 1, data, MIB), 0);
+	free(data);
+}
+
+/* One that has written some MiB, all of which was sent, and has ended. */
+static struct async_exec *much_written(struct async_execs *x, size_t mib, char id[SNAPSHOT_ID_SIZE])
+{
+	struct exec_output out = { .budget = async_execs_budget(x), .charged = mib * MIB };
+	struct error err = ERROR_INIT;
+	struct exec_keep *k;
+	struct async_exec *e = kept_new(x, &k, id), *found;
+
+	async_exec_set_keep(e, k);
+	assert_int_equal(async_exec_begin(e, &err), 0);
+	found = async_exec_find(x, id);
+	async_exec_follow(found);
+	write_much(k, mib);
+	assert_true(budget_charge(out.budget, out.charged));
+	async_exec_note_sent(found, 1, mib * MIB);
+	async_exec_end(e, 0, &out, &err);
+	return found;
+}
+
+/* They are for who has lost the last bytes, and make room for others' results. */
+static void those_that_were_told_take_little_room(void **state)
+{
+	char ids[3][SNAPSHOT_ID_SIZE], room[1];
+	struct budget output;
+	struct async_execs *x;
+
+	(void)state;
+	budget_init(&output, NULL, 16 * MIB);
+	x = async_execs_new(&output);
+	assert_non_null(x);
+	for (int i = 0; i < 3; i++) {
+		struct async_exec *e = much_written(x, 5, ids[i]);
+
+		assert_true(budget_used(&output) >= 5 * MIB);
+		async_exec_unfollow(e, FOLLOWER_TOLD);
+		assert_true(budget_used(&output) <= (size_t)(i + 1) * MIB);
+		assert_int_equal(async_exec_read(e, 1, 5 * MIB - EXEC_TOLD_BYTES, room, 1), 1);
+		assert_int_equal(async_exec_read(e, 1, 3 * MIB, room, 1), -ENODATA);
+		async_exec_put(e);
+	}
+	assert_false(async_execs_is_tight(x));
+	assert_true(async_execs_forget_told(x));
+	assert_false(is_there(x, ids[0]));
+	assert_true(async_execs_forget_told(x));
+	assert_true(async_execs_forget_told(x));
+	assert_false(async_execs_forget_told(x));
+	assert_int_equal(budget_used(&output), 0);
+
+	/* One that somebody follows still is whole. */
+	struct async_exec *e = much_written(x, 5, ids[0]);
+
+	async_exec_follow(e);
+	async_exec_unfollow(e, FOLLOWER_TOLD);
+	assert_int_equal(async_exec_read(e, 1, 0, room, 1), 1);
+	assert_false(async_execs_forget_told(x));
+	async_exec_unfollow(e, FOLLOWER_LOST);
+	async_exec_put(e);
+	async_execs_free(x);
+}
+
+/* Windows of attached ones stay small before there is no room for results. */
+static void some_room_is_left_to_results(void **state)
+{
+	struct budget output, *mine;
+	struct async_execs *x;
+	size_t taken = 0;
+
+	(void)state;
+	budget_init(&output, NULL, 16 * MIB);
+	x = async_execs_new(&output);
+	assert_non_null(x);
+	mine = async_execs_budget(x);
+	while (!async_execs_is_tight(x)) {
+		assert_true(budget_charge(mine, MIB / 16));
+		taken += MIB / 16;
+	}
+	assert_true(taken > 4 * MIB);
+	assert_true(budget_charge(mine, MIB / 2));
+	budget_release(mine, taken + MIB / 2);
+	async_execs_free(x);
+}
+
+/* It is there all the same, as long as this daemon. */
+static void a_keeper_gives_up_the_oldest_result(void **state)
+{
+	static const int64_t ends[] = { 20, 10, 30 };
+	char id[SNAPSHOT_ID_SIZE], ids[ARRAY_SIZE(ends)][SNAPSHOT_ID_SIZE];
+	struct error err = ERROR_INIT;
+	struct budget output;
+	struct async_execs *x = execs_new(&output);
+	struct exec_keep *k;
+	struct async_exec *e = kept_new(x, &k, id);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		one_adopt(x, ends[i], ids[i]);
+	for (int64_t end = 10; end <= 30; end += 10) {
+		assert_int_equal(async_execs_oldest_kept(x, false), end);
+		assert_true(async_execs_let_go(x, false));
+	}
+	assert_int_equal(async_execs_oldest_kept(x, false), INT64_MAX);
+	assert_false(async_execs_let_go(x, false));
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		assert_true(is_there(x, ids[i]));
+
+	k->is_kept = true;
+	async_exec_set_keep(e, k);
+	assert_int_equal(async_exec_begin(e, &err), 0);
+	async_exec_follow(e);
+	assert_false(async_execs_let_go(x, true));
+	async_exec_unfollow(e, FOLLOWER_LEFT);
+	one_end(e, "");
+	assert_false(async_execs_let_go(x, true)); /* nobody knows its end */
+	e = async_exec_find(x, id);
+	assert_non_null(e);
+	async_exec_follow(e);
+	async_exec_unfollow(e, FOLLOWER_TOLD);
+	async_exec_put(e);
+	assert_true(async_execs_let_go(x, true));
+	assert_false(async_execs_let_go(x, true));
+	assert_true(is_there(x, id));
 	async_execs_free(x);
 }
 
@@ -305,20 +537,36 @@ static void few_are_kept_that_were_told(void **state)
 	char ids[EXEC_TOLD_COUNT + 2][SNAPSHOT_ID_SIZE], untold[SNAPSHOT_ID_SIZE];
 	struct budget output;
 	struct async_execs *x = execs_new(&output);
+	struct async_exec *e;
 
 	(void)state;
 	one_end(attached_begin(x, untold), "");
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
-		struct async_exec *e = attached_begin(x, ids[i]), *found;
+		struct async_exec *found;
 
+		e = attached_begin(x, ids[i]);
 		async_exec_follow(e);
 		found = async_exec_find(x, ids[i]);
 		one_end(e, "");
-		async_exec_unfollow(found, true);
+		async_exec_unfollow(found, FOLLOWER_TOLD);
 		async_exec_put(found);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
 		assert_int_equal(is_there(x, ids[i]), i >= 2);
+	/* The last to be told, not to end. */
+	e = async_exec_find(x, ids[2]);
+	assert_non_null(e);
+	async_exec_follow(e);
+	async_exec_unfollow(e, FOLLOWER_TOLD);
+	async_exec_put(e);
+	e = async_exec_find(x, untold);
+	assert_non_null(e);
+	async_exec_follow(e);
+	async_exec_unfollow(e, FOLLOWER_TOLD);
+	async_exec_put(e);
+	assert_false(is_there(x, ids[3]));
+	for (size_t i = 2; i < ARRAY_SIZE(ids); i++)
+		assert_int_equal(is_there(x, ids[i]), i != 3);
 	assert_true(is_there(x, untold));
 	/* Nor do they take the places of others. */
 	assert_false(async_execs_forget_oldest(x));
@@ -354,6 +602,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_attached_one_lives_with_its_followers),
+		cmocka_unit_test(followers_that_were_lost_have_longer),
+		cmocka_unit_test(a_successor_kills_what_was_to_be_killed),
+		cmocka_unit_test(those_that_were_told_take_little_room),
+		cmocka_unit_test(some_room_is_left_to_results),
+		cmocka_unit_test(a_keeper_gives_up_the_oldest_result),
 		cmocka_unit_test(what_is_killed_is_forgotten),
 		cmocka_unit_test(few_are_kept_that_were_told),
 		cmocka_unit_test(only_so_many_attached_ones_are_there),
