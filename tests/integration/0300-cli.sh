@@ -203,6 +203,8 @@ is "which are divided by an empty line" "$(varve show a t1 | grep -c '^name\|^$'
 is "and of a store" "$(varve --store "$STATE" show a t1)" "$(varve show a t1)"
 ok "pin takes several" varve pin a t1
 is "and pins them" "$(varve --json show a t1 | jq -c '[.[].pinned]')" '[true,true]'
+run varve rm a t1
+is "a reason that does not name its word is told with it" "$(grep -cE '^varve: rm: ((a|t1): |.*["'"'"'](a|t1)["'"'"'])' <<<"$err")" 2
 is "as JSON it is a list" "$(varve --json pin --unpin a t1 | jq -c '[.[].pinned]')" '[false,false]'
 fails "a daemon that is not there is told once" 1 $'^[^\n]*cannot reach snapshotd[^\n]*$' \
 	varve --socket "$T/none" pin a t1
@@ -504,7 +506,7 @@ fails "with a wrong one" 1 "^varve: snapshots: snapshotd at $URL does not take t
 	env VARVE_API_KEY=not-the-key-of-it varve --url "$URL" snapshots
 fails "where nobody listens" 1 "cannot reach snapshotd at http://127.0.0.1:1: Connection refused" \
 	varve --url http://127.0.0.1:1 mounts
-fails "a URL with a path" 1 '^varve: mounts: --url: the URL has a path, "/x".* so '"$URL is all" varve --url "$URL/x" mounts
+fails "a URL with a path" 1 '^varve: mounts: --url: the URL has a path: .* so '"$URL is all" varve --url "$URL/x" mounts
 fails "a scheme that is none" 1 '^varve: mounts: VARVE_API_URL: the URL is no http://HOST:PORT.*"ftp://"' \
 	env VARVE_API_URL=ftp://me:secret@h varve mounts
 fails "https" 1 'speaks no TLS' varve --url https://localhost mounts

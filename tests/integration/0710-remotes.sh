@@ -138,6 +138,7 @@ ok 'another name helps' b pull main:mine --name theirs
 is 'and nothing was lost' "$(b --json show theirs | jq -r .root)" "$(root_of mine)"
 like 'rm says that another name is left' "$(varve rm main:again 2>&1)" 'other names'
 ok 'and deletes with the last' varve rm "main:$long"
+is '-q prints words as other commands take them' "$(varve snapshots --remote main -q --filter name=app)" main:app
 is 'the list has the rest' "$(varve --json snapshots --remote main | jq length)" 5
 not_ok 'what was removed is not pulled' b pull "main:$long"
 

@@ -160,6 +160,7 @@ static void urls_name_a_host_and_a_port(void **state)
 		{ "http://[::1]:81", "::1", "81", "[::1]:81" },
 		{ "http://[::1]/", "::1", "80", "[::1]:80" },
 		{ "http://h:", "h", "80", "h:80" },
+		{ "http://h\xc3\xbclle", "h\xc3\xbclle", "80", "h\xc3\xbclle:80" },
 	};
 	struct error err = ERROR_INIT;
 	struct address a;
@@ -201,12 +202,13 @@ static void what_is_wrong_with_a_url_is_told_without_secrets(void **state)
 		{ "http://h:99999999999999999999999", NULL, "the port in the URL is no number" },
 		{ "http://h:0", NULL, "the port in the URL is 0" },
 		{ "http://h/varve", NULL,
-		  "has a path, \"/varve\": the API is at the top, so "
-		  "http://h:80 is all" },
+		  "the URL has a path: the API is at the top, so http://h:80 is all" },
 		{ "http://h/api/snapshots", NULL, "has a path" },
 		{ "http://h?x=y", NULL, "has a path" },
 		{ "http://h#x", NULL, "has a path" },
+		{ "http://h/?key=secret", NULL, "has a path" },
 		{ "http://me:secret@h/", NULL, "a name or password in it" },
+		{ "http://me:my/secret@h/", NULL, "a name or password in it" },
 		{ "http://h\r\nX: y", NULL, "a space or a line break" },
 		{ "http://h", "secret\n", "the key in VARVE_API_KEY has a line break" },
 		{ "unix:run/x", NULL, "no unix:///PATH" },

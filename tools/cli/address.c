@@ -22,8 +22,9 @@
 #define CONNECT_TIMEOUT_S 10
 #define LOOK_MS 1000 /* between two looks at `cancelled` */
 /*
- * A host that is gone without a word is noticed after so many seconds. Not by TCP_USER_TIMEOUT, which
- * also ends a connection whose other end only reads nothing: a program may leave its input for long.
+ * A host that is gone without a word is noticed after so many seconds. Not by TCP_USER_TIMEOUT,
+ * which also ends a connection whose other end only reads nothing: a program may leave its input
+ * for long.
  */
 #define SILENT_IDLE_S 30
 #define SILENT_PROBE_S 10
@@ -79,7 +80,8 @@ static int parse_host(struct address *a, const char *s, size_t len, struct error
 	return 0;
 }
 
-/* What follows the host: nothing, or the API's own place. */
+/* What follows the host: nothing, or the API's own place. Else it may be a secret, and is not told.
+ */
 static int check_path(const struct address *a, const char *path, struct error *err)
 {
 	size_t len = strlen(path);
@@ -88,9 +90,8 @@ static int check_path(const struct address *a, const char *path, struct error *e
 		len--;
 	if (len == 0 || (len == 4 && memcmp(path, "/api", 4) == 0))
 		return 0;
-	return error_set(err, -EINVAL,
-			 "the URL has a path, \"%.100s\": the API is at the top, so %s is all",
-			 path, a->text);
+	return error_set(err, -EINVAL, "the URL has a path: the API is at the top, so %s is all",
+			 a->text);
 }
 
 static int check_scheme(const char *url, struct error *err)
@@ -129,15 +130,15 @@ int address_of_url(struct address *a, const char *url, const char *key, struct e
 	size_t len = strcspn(host, "/?#");
 
 	*a = (struct address){ .connect_timeout_s = CONNECT_TIMEOUT_S };
-	if (memchr(host, '@', len))
+	if (strchr(host, '@')) /* wherever: a password may have a slash */
 		return error_set(err, -EINVAL,
 				 "the URL has a name or password in it: the key goes into "
 				 "VARVE_API_KEY");
 	for (const char *p = url; *p; p++)
-		if (*p <= ' ' || *p == 0x7f)
+		if ((unsigned char)*p <= ' ' || *p == 0x7f)
 			return error_set(err, -EINVAL, "the URL has a space or a line break");
 	for (const char *p = key ? key : ""; *p; p++)
-		if (*p < ' ' || *p == 0x7f)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			return error_set(err, -EINVAL,
 					 "the key in VARVE_API_KEY has a line break or another "
 					 "control character");

@@ -3,10 +3,21 @@
 #include <errno.h>
 #include <string.h>
 
+/* "word" or 'word': without quotes it may be part of another. */
+static bool names(const char *text, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const char *at = text; (at = strpbrk(at, "\"'")); at++)
+		if (strncmp(at + 1, word, len) == 0 && at[1 + len] == *at)
+			return true;
+	return false;
+}
+
 /* A reason that does not name the word is told with it. */
 static void tell_failure(const struct each *e, const char *word, const struct error *why)
 {
-	bool named = strstr(error_text(why), word) || why->code == -ECONNREFUSED;
+	bool named = names(error_text(why), word) || why->code == -ECONNREFUSED;
 
 	cli_tell("varve: %s: %s%s%s", e->command, named ? "" : word, named ? "" : ": ",
 		 error_text(why));

@@ -11,9 +11,11 @@
 	{                                                                     \
 		'q', "quiet", NULL, "print ids or names alone, one on a line" \
 	}
-#define LISTING_FILTER(keys)                                                                \
-	{                                                                                   \
-		0, "filter", "KEY=VALUE", "only those whose " keys " is VALUE, or fits a *" \
+#define LISTING_FILTER(keys)                                            \
+	{                                                               \
+		0, "filter", "KEY=VALUE",                               \
+			"list only those whose " keys                   \
+			" matches VALUE (*, ? and [abc] are wildcards)" \
 	}
 
 struct listing_key {

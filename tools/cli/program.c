@@ -13,7 +13,8 @@
 
 const struct option_spec cli_global_options[] = {
 	{ 0, "socket", "PATH",
-	  "snapshotd's socket (default $SNAPSHOTD_SOCKET, or " CLI_SOCKET_DEFAULT ")" },
+	  "snapshotd's socket (default $VARVE_SOCKET, $SNAPSHOTD_SOCKET, or " CLI_SOCKET_DEFAULT
+	  ")" },
 	{ 0, "url", "URL", "snapshotd over TCP, http://HOST:PORT; its key is in $VARVE_API_KEY" },
 	{ 0, "store", "DIR", "read the store in DIR itself, without a daemon" },
 	{ 'j', "json", NULL, "print JSON" },

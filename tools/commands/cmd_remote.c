@@ -306,12 +306,28 @@ static const struct listing_key shared_keys[] = {
 	{ 0 },
 };
 
-/* By its id where it has no name. */
+/*
+ * What other commands take for it: a name alone would be another snapshot's, in the store. By its
+ * id where it has no name.
+ */
+static int add_words(json_t *list, const char *remote)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(list, i, o) {
+		const char *name = listing_name(o);
+
+		if (json_object_set_new(
+			    o, "word", json_sprintf("%s:%s", remote, *name ? name : listing_id(o))))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 static const char *shared_label(const json_t *o)
 {
-	const char *name = listing_name(o);
-
-	return *name ? name : listing_id(o);
+	return cli_str(o, "word");
 }
 
 static const struct listing shared_listing = {
@@ -324,12 +340,14 @@ static const struct listing shared_listing = {
 
 int remote_list_print(struct cli *cli, const struct args *args, struct error *err)
 {
+	const char *remote = args_get(args, "remote");
 	json_t *list = NULL;
 	int r = listing_check(cli, args, &shared_listing, err);
 
 	if (r == 0)
-		r = cli_call(cli, "GET", "/api/remotes/%s/snapshots", args_get(args, "remote"),
-			     NULL, &list, err);
+		r = cli_call(cli, "GET", "/api/remotes/%s/snapshots", remote, NULL, &list, err);
+	if (r == 0 && args_has(args, "quiet"))
+		r = add_words(list, remote);
 	if (r == 0)
 		r = listing_print(cli, args, &shared_listing, list);
 	json_decref(list);

@@ -381,11 +381,18 @@ export class Client {
           }
         }
       } catch (e) {
-        command.isOver = e instanceof ApiError || e instanceof TransportError;
-        if (!pieces) throw command.failure(e); // that has been tried again already
+        const isLost = e instanceof ApiError || e instanceof TransportError;
+        if (!pieces) {
+          command.isOver = isLost;
+          throw command.failure(e); // that has been tried again already
+        }
         if (command.hasMoved) retry = new Retry(this.#retry, "GET");
-        await retry.next(e, call.signal);
-        command.isOver = false;
+        try {
+          await retry.next(e, call.signal);
+        } catch (failure) {
+          command.isOver = isLost && failure === e; // else somebody has ended the wait
+          throw failure;
+        }
       } finally {
         await pieces?.return?.(undefined);
       }

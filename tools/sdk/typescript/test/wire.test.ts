@@ -112,10 +112,18 @@ describe("a daemon that is being replaced", () => {
       throw new RangeError("enough");
     };
     const turns = [knows, [made], [begun], [events, out("one")], [reply(204, "")]];
-    await during(turns, async (client, requests) => {
+    await during([...turns], async (client, requests) => {
       const { exec } = await Sandbox.create({ client });
       await assert.rejects(exec.run("x", { onOutput: enough }), RangeError);
       assert.match(requests.at(-1)!.toString(), /^DELETE \/api\/sandboxes\/sb-1\/exec\/e-1 /);
+    });
+    // Also while it waits for a daemon.
+    const stopping = new AbortController();
+    const soon = (): void => void setTimeout(() => stopping.abort(new RangeError("enough")), 5);
+    await during(turns, async (client, requests) => {
+      const { exec } = await Sandbox.create({ client });
+      await assert.rejects(exec.run("x", { onOutput: soon, signal: stopping.signal }));
+      assert.match(requests.at(-1)!.toString(), /^DELETE /);
     });
     const gone = [knows, [made], [begun], [events, out("one")], [reply(404, { error: "x" })]];
     await during(gone, async (client, requests) => {
