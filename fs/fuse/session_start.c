@@ -159,7 +159,9 @@ int session_adopt(struct session_pool *sp, struct view *v, const struct session_
 	if (r)
 		return r;
 	s->fd = fuse_fd;
-	s->is_adopted = s->is_kept = v->others_told = true;
+	s->is_adopted = true;
+	s->is_kept = true;
+	v->others_told = true;
 	r = session_find_places(s, opt, out_placed, err);
 	if (!r) {
 		r = name_kept(s, opt);
