@@ -2,7 +2,7 @@
 # The Debian packages: made from what is built, free of lintian's faults, installed, upgraded, removed
 # and purged in a Debian root, without touching a store. VARVE_LONG=1 builds them from the source
 # with the distribution's flags, and lets apt-get install them.
-# timeout: 400
+# timeout: 600
 # tags: sandbox
 . "${0%/*}/lib.sh"
 need root make git dpkg-buildpackage dh dh_python3 chroot
